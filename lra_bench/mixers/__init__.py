@@ -1,0 +1,58 @@
+"""Mixers: one mechanism a file. The file's name, `_` written as `-`, is the command line's name is the table's row.
+
+Found by looking into this folder for files that state a `CARD`; there is no registry to edit. Nothing here opens jax
+until `load` is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from lra_bench.errors import ConfigError, nearest
+from lra_bench.mixers.card import Card, Knob, Sheet, read, title
+
+__all__ = ["Card", "Knob", "Sheet", "find", "load", "names", "read", "title"]
+
+FOLDER = Path(__file__).parent
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The mixers that ship with the package, sorted."""
+    return tuple(sorted(title(p) for p in FOLDER.glob("*.py") if "\nCARD = " in p.read_text()))
+
+
+def find(name: str) -> Path:
+    """The file of the mixer called `name`, or the user's own file if `name` is a path to one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name.endswith(".py"):
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"model '{name}': there is no such file")
+        return path.resolve()
+    if name not in names():
+        raise ConfigError(f"model '{name}': not found; {nearest(name, names())}")
+    return FOLDER / f"{name.replace('-', '_')}.py"
+
+
+def load(path: Path) -> ModuleType:
+    """Import the mixer's file: a module with `CARD`, `Config` and `Mixer`."""
+    if path.parent == FOLDER:
+        return importlib.import_module(f"{__name__}.{path.stem}")
+    spec = importlib.util.spec_from_file_location(f"lra_user_mixer_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
+    return module

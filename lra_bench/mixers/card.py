@@ -1,0 +1,122 @@
+"""A mixer's card and knobs, read from its source without importing it (or jax).
+
+A mixer's file is self-describing: `CARD = Card(...)` with literal arguments, and a frozen dataclass
+`Config` whose fields have a plain type, a literal default and a docstring beneath them that says what
+the knob means. Listing verbs and the parent of a matrix read that from the syntax tree alone.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from lra_bench.errors import ConfigError
+
+Family = Literal[
+    "full",
+    "fixed-pattern",
+    "combined-patterns",
+    "learnable-pattern",
+    "memory",
+    "low-rank",
+    "kernel",
+    "recurrence",
+    "downsampling",
+    "synthetic",
+    "fourier",
+    "state-space",
+]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a mixer claims of itself; the contract suite holds it to that."""
+
+    title: str
+    family: Family
+    paper: str  # arXiv id
+    equation: str  # where the mechanism stands in the paper
+    year: int
+    time: float  # exponent of L, knobs held fixed; L log L counts as 1
+    memory: float  # exponent of L
+    exact_when: str  # the limit in which it equals softmax attention; "" if none
+    differs: str  # what is not done as in the paper, and why; "" if nothing
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One field of a mixer's `Config`."""
+
+    name: str
+    type: str  # as annotated
+    default: Any
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """All that a mixer's file says of itself."""
+
+    name: str
+    path: Path
+    card: Card
+    knobs: tuple[Knob, ...]
+
+
+def title(path: Path) -> str:
+    """The mixer's name: its file's, with `-` for `_`."""
+    return path.stem.replace("_", "-")
+
+
+def read(path: Path) -> Sheet:
+    """Read the card and the knobs of the mixer in `path`.
+
+    Raises:
+        ConfigError: the file has no `CARD` or `Config`, or one that is not literal.
+    """
+    try:
+        tree = ast.parse(path.read_text())
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a mixer's file: {error}") from None
+    card = knobs = None
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "CARD" for t in node.targets):
+            card = _card(node.value, path)
+        elif isinstance(node, ast.ClassDef) and node.name == "Config":
+            knobs = tuple(_knobs(node, path))
+    if card is None or knobs is None:
+        missing = "CARD" if card is None else "Config"
+        raise ConfigError(f"{path}: a mixer's file exports CARD, Config and Mixer; {missing} is missing")
+    return Sheet(title(path), path, card, knobs)
+
+
+def _card(node: ast.expr, path: Path) -> Card:
+    if not isinstance(node, ast.Call):
+        raise ConfigError(f"{path}: CARD must be Card(...) with literal arguments")
+    try:
+        card = Card(**{k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: CARD: {error}") from None
+    if card.family not in get_args(Family):
+        raise ConfigError(f"{path}: CARD: family '{card.family}'; it can be: {', '.join(get_args(Family))}")
+    return card
+
+
+def _knobs(node: ast.ClassDef, path: Path) -> list[Knob]:
+    knobs: list[Knob] = []
+    for item, after in zip(node.body, [*node.body[1:], None], strict=True):
+        if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
+            continue
+        name = item.target.id
+        said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        meaning = str(after.value.value) if said else ""  # type: ignore[union-attr]
+        if item.value is None or not meaning:
+            raise ConfigError(f"{path}: Config.{name}: a knob has a default and a docstring beneath it")
+        try:
+            default = ast.literal_eval(item.value)
+        except ValueError:
+            raise ConfigError(f"{path}: Config.{name}: the default must be a literal") from None
+        knobs.append(Knob(name, ast.unparse(item.annotation), default, " ".join(meaning.split())))
+    return knobs

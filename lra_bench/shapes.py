@@ -1,0 +1,35 @@
+"""The letters, and the two shapes of data.
+
+`B` batch, `S` streams (2 for document pairs), `L` length, `D` width, `H` heads, `K` width of a head,
+`C` classes, `N` examples of a split. Used in names, comments and docstrings alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """The examples of one split, padded on the right with 0, which is never a real symbol."""
+
+    tokens: np.ndarray  # unsigned integers   [N, S, L]
+    lengths: np.ndarray  # int32: real tokens  [N, S]
+    label: np.ndarray  # int32               [N]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step eats. `weight` is 0 for the filler that completes a short last batch, else 1."""
+
+    tokens: np.ndarray  # int32    [B, S, L]
+    mask: np.ndarray  # bool     [B, S, L]   True where there is a real token
+    label: np.ndarray  # int32    [B]
+    weight: np.ndarray  # float32  [B]

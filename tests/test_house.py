@@ -1,0 +1,119 @@
+"""The architecture as a test: who may import whom, and which room each outside library lives in."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "lra_bench"
+
+FLOORS = {
+    "errors": 1, "shapes": 1,
+    "config": 2, "rows": 2, "kernels": 2,
+    "tasks": 3, "data": 3, "mixers": 3, "store": 3,
+    "model": 4, "measure": 4, "checkpoint": 4, "stats": 4,
+    "train": 5, "compress": 5,
+    "cell": 6, "launch": 6, "speed": 6,
+    "matrix": 7, "report": 7,
+    "cli": 8,
+}  # fmt: skip
+
+LIVES_IN = {
+    "jax": {"kernels", "mixers", "model", "compress", "measure", "checkpoint", "train", "cell", "speed"},
+    "flax": {"mixers", "model", "compress", "checkpoint", "train"},
+    "optax": {"train"},
+    "orbax": {"checkpoint"},
+    "tensorflow_datasets": {"data"},
+    "yaml": {"config"},
+    "pandas": {"store", "stats", "report"},
+    "scipy": {"stats"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "subprocess": {"launch"},
+}
+
+NO_NOUN = {"utils", "util", "common", "helpers", "misc", "tools", "core", "lib"}
+
+
+def files() -> list[Path]:
+    return sorted(p for p in PACKAGE.rglob("*.py") if "shipped" not in p.parts)
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that `path` names in an import, at any depth."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def at_top(path: Path) -> set[str]:
+    """The outside libraries that importing `path` opens at once."""
+    nodes = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.Import | ast.ImportFrom)]
+    names = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
+    names += [n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_stairs(path: Path) -> None:
+    here = room(path)
+    if here == "__init__":
+        return
+    assert here in FLOORS, f"{path}: the room '{here}' stands on no floor"
+    for name in imports(path):
+        library, _, rest = name.partition(".")
+        if library == "lra_bench" and rest:
+            there = rest.split(".")[0]
+            if there in FLOORS and there != here:
+                assert FLOORS[there] < FLOORS[here], f"{path}: {here} (floor {FLOORS[here]}) imports {name}"
+        elif library in LIVES_IN:
+            assert here in LIVES_IN[library], f"{path}: {library} does not live in {here}"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nouns(path: Path) -> None:
+    assert not NO_NOUN & set(path.relative_to(PACKAGE).with_suffix("").parts), f"{path}: a noun is missing"
+
+
+def test_mixers_do_not_know_each_other() -> None:
+    shared = {"base", "heads", "card"}
+    for path in (PACKAGE / "mixers").glob("*.py"):
+        for name in imports(path):
+            if name.startswith("lra_bench.mixers."):
+                assert name.split(".")[2] in shared or path.stem == "__init__", f"{path} imports {name}"
+
+
+def test_no_model_or_task_is_named_in_the_package() -> None:
+    root = PACKAGE.parent
+    named = {p.stem.replace("_", "-") for p in (PACKAGE / "mixers").glob("*.py") if "\nCARD = " in p.read_text()}
+    named |= {p.stem for p in (root / "tasks").glob("*.yaml")}
+    assert named
+    for path in files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and node.value in named:
+                raise AssertionError(f"{path}:{node.lineno}: '{node.value}' is named in the package")
+
+
+def test_reading_the_command_line_opens_nothing_heavy() -> None:
+    heavy = {"jax", "flax", "pandas", "numpy", "tensorflow_datasets"}
+    light = [PACKAGE / "mixers/__init__.py", PACKAGE / "mixers/card.py", *PACKAGE.glob("cli/*.py")]
+    light += [PACKAGE / f"{name}.py" for name in ("errors", "rows", "config", "tasks", "store")]
+    for path in light:
+        if path.exists():
+            assert not heavy & at_top(path), f"{path} opens {heavy & at_top(path)} when imported"
+
+
+def test_a_clock_is_read_only_where_time_is_measured() -> None:
+    for path in files():
+        if room(path) not in {"measure", "launch"}:
+            assert "time.perf_counter" not in path.read_text(), f"{path}: reads a clock"
