@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Status = Literal["ok", "oom", "nan", "timeout", "error"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+FINAL: tuple[Status, ...] = ("ok", "nan")  # the same command would give the same again; the others are tried anew
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One cell's result."""
 
     # what was asked
     cell: str  # the cell's id: a hash of all that decides the numbers
-    kind: str  # "run": trained and tested; "speed": timed only
     status: Status
-    error: str | None  # one line that says why status is not ok
+    error: str | None = None  # one line that says why status is not ok
     model: str  # the mixer's name
     knobs: str  # the mechanism's knobs, resolved, as canonical JSON
     family: str  # after Tay et al.'s survey
@@ -28,53 +29,54 @@ class Row:
     task_version: int
     variant: str | None  # the task's named variant, if one was used
     recipe: str
+    changed: str | None  # what --set and --length changed in the recipe or task
+    mark: str | None  # a word that must stand beside the numbers, "quick" or "limit 100"
     seed: int
     length: int  # L: tokens a stream is padded to
-    limit: int | None  # at most so many examples of each split were used
-    batch: int  # examples an optimiser step, over all devices and accumulation
+    batch: int  # examples an optimiser step, over all devices and slices
     accumulate: int  # slices of a batch that were run one after another
     steps: int  # optimiser steps asked for
     dtype: str  # of the computation; parameters are float32
     # what ran
-    impl: str | None  # the implementation of the mechanism that was compiled
-    params: int | None
-    params_ratio: float | None  # to the same trunk with softmax attention
+    impl: str | None = None  # the implementation of the mechanism that was compiled
+    params: int | None = None
+    params_ratio: float | None = None  # to the same trunk with full attention
     # how good
-    val_accuracy: float | None  # at the chosen step, every example counted
-    test_accuracy: float | None  # read once, after the choice
-    val_n: int | None
-    test_n: int | None
-    floor: float | None  # share of the majority class of test
-    val_floor: float | None  # share of the majority class of val
-    best_step: int | None  # the step whose parameters were chosen
-    train_loss: float | None  # mean over the last evaluation interval
+    val_accuracy: float | None = None  # at the chosen step, every example counted
+    test_accuracy: float | None = None  # read once, after the choice
+    val_n: int | None = None
+    test_n: int | None = None
+    floor: float | None = None  # share of the majority class of test
+    val_floor: float | None = None  # share of the majority class of val
+    best_step: int | None = None  # the step whose parameters were chosen
+    train_loss: float | None = None  # mean over the last evaluation interval
     # how fast: synchronised; compilation, evaluation and checkpoints apart
-    step_ms_p10: float | None
-    step_ms_p50: float | None
-    step_ms_p90: float | None
-    input_ms_p50: float | None  # host time to make a batch, overlapped with the step
-    examples_per_s: float | None
-    compile_s: float | None
-    eval_s: float | None  # one pass over val
+    step_ms_p10: float | None = None
+    step_ms_p50: float | None = None
+    step_ms_p90: float | None = None
+    input_ms_p50: float | None = None  # host time to make a batch, overlapped with the step
+    examples_per_s: float | None = None
+    compile_s: float | None = None  # trace, lower and compile the training step
+    eval_s: float | None = None  # one pass over val
     # how large
-    planned_bytes: int | None  # arguments + temporaries + outputs - aliased, as the compiler planned
-    peak_bytes: int | None  # measured: device peak, or the process's peak resident set on CPU
-    flops_per_step: float | None  # counted from the jaxpr, recomputation included
+    planned_bytes: int | None = None  # arguments + temporaries + outputs - aliased, as the compiler planned the step
+    peak_bytes: int | None = None  # measured: device peak, or on CPU the process's peak resident set
+    flops_per_step: float | None = None  # counted from the jaxpr, recomputation included
     # where
-    platform: str | None  # cpu, gpu or tpu
-    device: str | None
-    devices: int | None
-    jax: str | None
-    versions: str | None  # of the libraries that matter, as JSON
-    commit: str | None
-    dirty: bool | None
-    malloc: str | None  # allocator settings of the process, which move CPU timings
-    data_hash: str | None  # of the examples of all splits
-    started: str  # ISO 8601, UTC
-    wall_s: float | None  # over all sessions of the run
-    resumed: int | None  # times the run was taken up again
+    platform: str | None = None  # cpu, gpu or tpu
+    device: str | None = None
+    devices: int | None = None
+    versions: str | None = None  # of the libraries that matter, as JSON
+    commit: str | None = None
+    dirty: bool | None = None
+    environment: str | None = None  # the variables that move timings (allocator, XLA), as JSON
+    data_hash: str | None = None  # of the examples of all splits
+    started: str | None = None  # ISO 8601, UTC
+    wall_s: float | None = None  # over all sessions of the run
+    resumed: int | None = None  # times the run was taken up again
 
     def as_dict(self) -> dict[str, Any]:
+        """The row as a mapping, in the order of the columns."""
         return dataclasses.asdict(self)
 
 

@@ -16,13 +16,13 @@ FLOORS = {
     "tasks": 3, "data": 3, "mixers": 3, "store": 3,
     "model": 4, "measure": 4, "checkpoint": 4, "stats": 4,
     "train": 5, "compress": 5,
-    "cell": 6, "launch": 6, "speed": 6,
-    "matrix": 7, "report": 7,
+    "cell": 6, "launch": 6,
+    "matrix": 7, "report": 7, "speed": 7, "check": 7, "doctor": 7,
     "cli": 8,
 }  # fmt: skip
 
 LIVES_IN = {
-    "jax": {"kernels", "mixers", "model", "compress", "measure", "checkpoint", "train", "cell", "speed"},
+    "jax": {"kernels", "mixers", "model", "compress", "measure", "checkpoint", "train", "cell", "speed", "check", "doctor"},
     "flax": {"mixers", "model", "compress", "checkpoint", "train"},
     "optax": {"train"},
     "orbax": {"checkpoint"},
@@ -30,6 +30,7 @@ LIVES_IN = {
     "yaml": {"config"},
     "pandas": {"store", "stats", "report"},
     "scipy": {"stats"},
+    "pydantic": {"config", "data"},
     "typer": {"cli"},
     "rich": {"cli"},
     "subprocess": {"launch"},

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.mixers.card import Card, Knob, Sheet, read, title
+from lra_bench.mixers.card import Card, Knob, Sheet, read, title, turned
 
-__all__ = ["Card", "Knob", "Sheet", "find", "load", "names", "read", "title"]
+__all__ = ["Card", "Knob", "Sheet", "find", "load", "names", "read", "reference", "title", "turned"]
 
 FOLDER = Path(__file__).parent
 
@@ -48,7 +48,8 @@ def load(path: Path) -> ModuleType:
     if path.parent == FOLDER:
         return importlib.import_module(f"{__name__}.{path.stem}")
     spec = importlib.util.spec_from_file_location(f"lra_user_mixer_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
@@ -56,3 +57,8 @@ def load(path: Path) -> ModuleType:
     except Exception as error:
         raise ConfigError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
     return module
+
+
+def reference() -> Path:
+    """The mixer that the others are compared with: the one whose card says it is attention in full."""
+    return next(find(name) for name in names() if read(find(name)).card.family == "full")

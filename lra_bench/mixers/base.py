@@ -14,7 +14,7 @@ Seven promises, held by `tests/test_contract.py` for every mixer that is found:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 from flax import nnx
@@ -34,7 +34,7 @@ class Dims:
 class MixerBase(nnx.Module):
     """What every `Mixer` is. A mixer's file defines `class Mixer(MixerBase)` or lifts one by `heads.py`."""
 
-    impl: ClassVar[str] = "xla"  # the implementation that runs, resolved in __init__, written in the row
+    impl: str = "xla"  # the implementation that runs, resolved in __init__, written in the row
 
     def __init__(self, config: Any, dims: Dims, *, rngs: nnx.Rngs) -> None:
         """Make the parameters of one layer. `config` is the `Config` of the mixer's own file."""

@@ -8,11 +8,12 @@ the knob means. Listing verbs and the parent of a matrix read that from the synt
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from lra_bench.errors import ConfigError
+from lra_bench.errors import ConfigError, nearest
 
 Family = Literal[
     "full",
@@ -28,6 +29,8 @@ Family = Literal[
     "fourier",
     "state-space",
 ]
+
+KNOB_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None)}
 
 
 @dataclass(frozen=True)
@@ -118,5 +121,23 @@ def _knobs(node: ast.ClassDef, path: Path) -> list[Knob]:
             default = ast.literal_eval(item.value)
         except ValueError:
             raise ConfigError(f"{path}: Config.{name}: the default must be a literal") from None
+        if not set(ast.unparse(item.annotation).split(" | ")) <= set(KNOB_TYPES):
+            raise ConfigError(f"{path}: Config.{name}: a knob's type is made of {', '.join(KNOB_TYPES)}")
         knobs.append(Knob(name, ast.unparse(item.annotation), default, " ".join(meaning.split())))
     return knobs
+
+
+def turned(sheet: Sheet, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Every knob of the mixer: at its default, or as `values` turns it.
+
+    Raises:
+        ConfigError: there is no such knob, or the value is of another type.
+    """
+    knobs = {knob.name: knob for knob in sheet.knobs}
+    for name, value in values.items():
+        if name not in knobs:
+            raise ConfigError(f"{sheet.name}.{name}: no such knob; {nearest(name, knobs)}")
+        types = [KNOB_TYPES[part] for part in knobs[name].type.split(" | ")]
+        if type(value) not in types and not (type(value) is int and float in types):
+            raise ConfigError(f"{sheet.name}.{name}: must be {knobs[name].type}, not {value!r}")
+    return {name: values.get(name, knob.default) for name, knob in knobs.items()}

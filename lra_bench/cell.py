@@ -1,0 +1,251 @@
+"""One cell: Cell -> Row.   `python -m lra_bench.cell FOLDER`, FOLDER holding a cell.json.
+
+A process of its own, so that its peak memory is its own and its failure nobody else's. It speaks to whoever started
+it in lines of JSON on stdout, one event a line, and leaves its row in the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from lra_bench import checkpoint, data, mixers, store
+from lra_bench.config import Cell
+from lra_bench.data.batches import take
+from lra_bench.errors import CellFailed, LraError
+from lra_bench.measure.clocks import Stopwatch
+from lra_bench.measure.machine import where
+from lra_bench.measure.memory import available_bytes, peak_bytes
+from lra_bench.model import Model
+from lra_bench.rows import Row
+from lra_bench.shapes import Split
+from lra_bench.train import Fit, Interrupted, Program, Progress, Tell, evaluate
+
+INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
+
+
+def make_model(cell: Cell, *, reference: bool = False) -> Model:
+    """The cell's model, drawn from its seed; `reference` puts full attention into the same trunk.
+
+    Raises:
+        ConfigError: the mixer's file cannot be imported, or a knob's value is out of its range.
+    """
+    module = mixers.load(mixers.reference() if reference else Path(cell.mixer))
+    knobs = module.Config() if reference else module.Config(**cell.knobs)
+    return Model(
+        module.Mixer,
+        knobs,
+        cell.recipe.trunk,
+        vocab=len(data.vocabulary(cell.task)),
+        length=cell.task.length,
+        classes=cell.task.classes,
+        streams=cell.task.streams,
+        rngs=nnx.Rngs(cell.seed),
+    )
+
+
+def parameters(make: Callable[[], Model]) -> int:
+    """How many numbers are trained, without making any."""
+    shapes = nnx.state(nnx.eval_shape(make), nnx.Param)
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+
+
+def compiled(cell: Cell) -> tuple[Program, dict[str, Any]]:
+    """The cell's program, and what is known before it runs: the row's columns on size, cost and place.
+
+    Raises:
+        ConfigError: a knob or the batch does not fit.
+    """
+    params = parameters(lambda: make_model(cell))
+    model = make_model(cell)
+    program = Program.build(model, cell.recipe, (cell.task.streams, cell.task.length), cell.seed)
+    facts = {
+        "impl": model.blocks.mixer.impl,
+        "params": params,
+        "params_ratio": params / parameters(lambda: make_model(cell, reference=True)),
+        "compile_s": program.compile_s,
+        "planned_bytes": program.planned_bytes,
+        "flops_per_step": program.flops,
+        **where(),
+    }
+    return program, facts
+
+
+def check_memory(program: Program) -> None:
+    """Refuse what cannot fit before it takes the machine down.
+
+    Raises:
+        CellFailed: the compiler planned more than the device has.
+    """
+    there = available_bytes(jax.local_devices()[0])
+    if there is not None and program.planned_bytes > there:
+        needs, has = program.planned_bytes / 2**30, there / 2**30
+        raise CellFailed(f"the step needs {needs:.1f} GiB as planned, of {has:.1f} GiB there", "oom")
+
+
+def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[], bool], *, fresh: bool) -> Row:
+    """Train, choose on val, read test once; the row. Goes on from the folder's checkpoint where there is one.
+
+    Raises:
+        Interrupted: `stopping` said so; the state is saved.
+        LraError: the data cannot be had, or a knob does not fit.
+        CellFailed: a loss is not finite, or memory is short.
+    """
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    splits, data_hash = examples(cell, tell)
+    tell("compile", model=cell.model, length=cell.task.length)
+    program, facts = compiled(cell)
+    check_memory(program)
+    with checkpoint.opened(folder / "checkpoints", fresh=fresh) as checkpoints:
+        fit = Fit(
+            program, splits["train"], splits["val"], cell.recipe.training, cell.seed, checkpoints, tell, stopping
+        )  # fmt: skip
+        params, rest, progress = fit()
+    tell("test", n=len(splits["test"]))
+    hits = evaluate(program, params, rest, splits["test"])
+    store.write_json(folder / "hits.json", {"n": len(hits), "hits": np.packbits(hits).tobytes().hex()})
+    store.write_json(folder / "curve.json", progress.history)
+    facts |= accuracy(splits, hits, progress) | speed(fit, cell) | {"data_hash": data_hash, "started": started}
+    return store.blank(cell, "ok", peak_bytes=peak_bytes(jax.local_devices()[0]), **facts)
+
+
+def examples(cell: Cell, tell: Tell) -> tuple[dict[str, Split], str]:
+    """The splits, cut to `limit`, and the hash of the whole data."""
+    dataset = data.prepare(cell.task, lambda what, done, total: tell("data", what=what, done=done, total=total))
+    splits = {name: take(split, cell.limit) if cell.limit else split for name, split in dataset.splits.items()}
+    return splits, dataset.hash
+
+
+def majority(split: Split) -> float:
+    """The share of the most frequent label: what a model gets that learnt nothing."""
+    return float(np.bincount(split.label).max() / len(split))
+
+
+def accuracy(splits: dict[str, Split], hits: np.ndarray, progress: Progress) -> dict[str, Any]:
+    """The row's columns on how good."""
+    return {
+        "val_accuracy": progress.val_accuracy,
+        "test_accuracy": float(hits.mean()),
+        "val_n": len(splits["val"]),
+        "test_n": len(splits["test"]),
+        "floor": majority(splits["test"]),
+        "val_floor": majority(splits["val"]),
+        "best_step": progress.best_step,
+        "train_loss": progress.train_loss,
+    }
+
+
+def speed(fit: Fit, cell: Cell) -> dict[str, Any]:
+    """The row's columns on how fast."""
+    p50 = fit.laps.percentile(50)
+    return {
+        "step_ms_p10": fit.laps.percentile(10),
+        "step_ms_p50": p50,
+        "step_ms_p90": fit.laps.percentile(90),
+        "input_ms_p50": float(np.median(fit.input_ms)) if fit.input_ms else None,
+        "examples_per_s": cell.recipe.training.batch / p50 * 1e3 if p50 else None,
+        "eval_s": fit.progress.eval_s,
+        "wall_s": fit.watch.seconds,
+        "resumed": fit.progress.sessions - 1,
+    }
+
+
+@contextmanager
+def failures(cell: Cell) -> Iterator[list[Row]]:
+    """Turn what goes wrong inside into the cell's row; what is not the user's fault leaves its traceback on stderr."""
+    failed: list[Row] = []
+    try:
+        yield failed
+    except CellFailed as error:
+        failed.append(store.blank(cell, error.status, str(error)))  # type: ignore[arg-type]
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        short = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+        traceback.print_exc()
+        failed.append(store.blank(cell, "oom" if short else "error", _one_line(error)))
+    except (LraError, Interrupted):
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        failed.append(store.blank(cell, "error", _one_line(error)))
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def tell(event: str, **facts: Any) -> None:
+    """Print an event as a line of JSON."""
+    print(json.dumps({"event": event, **facts}), flush=True)
+
+
+class Stop:
+    """Asked to stop: by Ctrl-C, by a scheduler's SIGTERM, or because nobody listens any more."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, self._ask)
+
+    def _ask(self, *_: Any) -> None:
+        self.asked = True
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """`tell`, to a listener that may be gone."""
+        try:
+            tell(event, **facts)
+        except BrokenPipeError:
+            self.asked = True
+            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the cell in a folder. 0: its row is written; 2: the user's input is wrong; 130: stopped and saved."""
+    parser = argparse.ArgumentParser(prog="python -m lra_bench.cell", description=__doc__)
+    parser.add_argument("folder", type=Path, help="of the cell, holding its cell.json")
+    parser.add_argument("--fresh", action="store_true", help="forget checkpoints and start anew")
+    parser.add_argument("--commit", help="of the code that runs, for the row")
+    parser.add_argument("--dirty", action="store_true", help="the code is not as committed, for the row")
+    args = parser.parse_args(arguments)
+    stop = Stop()
+    cell = Cell.model_validate(store.read_json(args.folder / "cell.json"))
+    results = args.folder.parent.parent
+    if store.is_claimed(args.folder):
+        stop.tell("wait")
+    watch = Stopwatch()
+    try:
+        with store.claimed(args.folder):
+            row = None if args.fresh else store.done(results, cell)
+            if row is None:
+                with failures(cell) as failed:
+                    row = run(cell, args.folder, stop.tell, stop, fresh=args.fresh)
+                row = failed[0] if row is None else row
+                row = dataclasses.replace(row, wall_s=row.wall_s or watch.seconds, commit=args.commit, dirty=args.dirty)
+                store.put(results, cell, row)
+    except Interrupted:
+        return INTERRUPTED
+    except LraError as error:
+        stop.tell("refused", message=str(error), exit_code=error.exit_code)
+        return error.exit_code
+    stop.tell("row", **row.as_dict())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Load everything that can be found, and really instantiate each: what is broken is found before a night is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lra_bench import config, data, mixers, tasks
+from lra_bench.cell import make_model
+from lra_bench.config import Cell
+from lra_bench.errors import LraError
+
+LENGTH = 40  # of the texts that models are tried on: short, and no multiple of a block
+FEW = {"train": 4, "val": 2, "test": 2}
+
+
+class Finding(NamedTuple):
+    """One thing that was tried."""
+
+    kind: str  # recipe, task, source or model
+    name: str
+    ok: bool
+    detail: str
+
+
+def everything(include: Sequence[Path] = ()) -> Iterator[Finding]:
+    """Every recipe is resolved for every task, every task's variants are built small, every model runs and learns."""
+    for name in config.found("configs", include):
+        yield _tried("recipe", name, partial(_recipe, name, include))
+    for name in tasks.names(include):
+        for variant in (None, *tasks.variants(name, include)):
+            said = f"{name}: {variant}" if variant else name
+            yield _tried("task", said, partial(_task, name, variant, include))
+    for name in mixers.names():
+        yield _tried("model", name, partial(_model, name, include))
+
+
+def _tried(kind: str, name: str, attempt: Callable[[], str]) -> Finding:
+    try:
+        return Finding(kind, name, True, attempt())
+    except LraError as error:
+        return Finding(kind, name, False, str(error))
+    except Exception as error:
+        return Finding(kind, name, False, f"{type(error).__name__}: {error}")
+
+
+def _recipe(name: str, include: Sequence[Path]) -> str:
+    recipe = config.recipe(name, include)
+    for task in tasks.names(include):
+        _, knobs = recipe.resolve(task)
+        for model, turned in knobs.items():
+            mixers.turned(mixers.read(mixers.find(model)), turned)
+    return config.first_comment(recipe.path) or "has no first comment that says what to expect"
+
+
+def _task(name: str, variant: str | None, include: Sequence[Path]) -> str:
+    spec = tasks.load(name, include, variant)
+    source, args = data.load(spec.source), data.arguments(spec)
+    folder = Path(spec.folder) if spec.folder else None
+    splits = source.build(args, spec.length, FEW, spec.seed, folder, data.silent)
+    for split in splits.values():
+        for tokens, label in zip(split.tokens, split.label, strict=True):
+            source.check(args, tokens, int(label))
+    return f"{spec.title}; {len(source.vocabulary(args))} symbols, L = {spec.length}; examples made and checked"
+
+
+def _model(name: str, include: Sequence[Path]) -> str:
+    sheet = mixers.read(mixers.find(name))
+    task = next(iter(tasks.names(include)))
+    spec = tasks.load(task, include).model_copy(update={"length": LENGTH})
+    recipe, _ = config.recipe("base", include).resolve(task)
+    cell = Cell(
+        model=name,
+        family=sheet.card.family,
+        mixer=str(sheet.path),
+        mixer_hash="",
+        knobs=mixers.turned(sheet, {}),
+        task=spec,
+        recipe_name="base",
+        recipe=recipe,
+        seed=0,
+        limit=None,
+        changed=None,
+    )
+    model = make_model(cell)
+    tokens = jnp.ones((2, spec.streams, LENGTH), jnp.int32)
+    logits = model(tokens, tokens > 0, key=jax.random.key(0))
+    if not bool(jnp.isfinite(logits).all()):
+        raise ValueError("the logits are not finite")
+    return f"{sheet.card.title} (arXiv:{sheet.card.paper}), {sheet.card.family}; ran as {model.blocks.mixer.impl}"

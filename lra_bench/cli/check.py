@@ -1,0 +1,43 @@
+"""`lra check` and `lra doctor`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from lra_bench.cli import app, options
+
+
+@app.command()
+def check(include_path: options.Include = None, json: options.Json = False) -> None:
+    """Load every recipe, task, source and model that can be found, and really instantiate each."""
+    from lra_bench import check as room
+    from lra_bench.cli import screen
+
+    found = []
+    for finding in room.everything(tuple(include_path or ())):
+        found.append(finding)
+        if not json:
+            mark = "[green]ok   [/]" if finding.ok else "[red]WRONG[/]"
+            screen.out.print(f"{mark} {finding.kind:6} {finding.name}: ", end="")
+            screen.out.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
+    if json:
+        screen.print_json([finding._asdict() for finding in found])
+    sys.exit(2 if not all(finding.ok for finding in found) else 0)
+
+
+@app.command()
+def doctor(json: options.Json = False) -> None:
+    """Say what machine, devices, versions and caches there are, and what is missing."""
+    from lra_bench.cli import screen
+    from lra_bench.doctor import examine
+
+    facts, missing = examine()
+    if json:
+        screen.print_json({**facts, "missing": missing})
+    else:
+        screen.out.print(screen.card("doctor", facts))
+        for line in missing:
+            screen.out.print(f"missing: {line}", markup=False, highlight=False)
+    raise typer.Exit(0)

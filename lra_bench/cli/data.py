@@ -1,0 +1,132 @@
+"""`lra data prepare|verify|show|export`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lra_bench.cli import app, options
+
+if TYPE_CHECKING:
+    from lra_bench.config import TaskSpec
+
+data = typer.Typer(help="Make or fetch, check, look at and export the examples of a task.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+Task = Annotated[str, typer.Argument(help="A task's name or its YAML file.", metavar="TASK")]
+Variant = Annotated[str | None, typer.Option("--variant", help="A named variant of the task.", metavar="NAME")]
+Split = Annotated[str, typer.Option("--split", help="train, val or test.")]
+
+
+def _task(task: str, variant: str | None, settings: list[str] | None, include: list[Path] | None) -> TaskSpec:
+    from lra_bench import matrix
+
+    return matrix.task(task, variant, tuple(settings or ()), tuple(include or ()))
+
+
+@data.command()
+def prepare(
+    task: Task,
+    variant: Variant = None,
+    settings: options.Settings = None,
+    include_path: options.Include = None,
+    json: options.Json = False,
+) -> None:
+    """Make or fetch the examples, once, into the cache.
+
+    Example: lra data prepare listops
+    """
+    from lra_bench import data as room
+    from lra_bench.cli import screen
+
+    spec = _task(task, variant, settings, include_path)
+    with screen.counting(spec.name) as count:
+        dataset = room.prepare(spec, count)
+    sizes = {name: len(split) for name, split in dataset.splits.items()}
+    facts = {"task": spec.name, **sizes, "sha256": dataset.hash, "folder": str(dataset.folder), "new": dataset.fresh}
+    if json:
+        screen.print_json(facts)
+    else:
+        screen.out.print(screen.card("data", facts))
+
+
+@data.command()
+def verify(
+    task: Task,
+    variant: Variant = None,
+    settings: options.Settings = None,
+    include_path: options.Include = None,
+    json: options.Json = False,
+) -> None:
+    """Check every example: files, counts, labels re-derived, duplicates, lengths, vocabulary.
+
+    Example: lra data verify listops
+    """
+    from lra_bench import data as room
+    from lra_bench.cli import screen
+
+    spec = _task(task, variant, settings, include_path)
+    with screen.counting(spec.name) as count:
+        checks = room.verify(spec, count)
+    found = [{"check": c.name, "ok": "ok" if c.ok else "WRONG", "detail": c.detail} for c in checks]
+    if json:
+        screen.print_json([c._asdict() for c in checks])
+    else:
+        screen.out.print(screen.table(found, spec.name))
+    sys.exit(not all(c.ok for c in checks))
+
+
+@data.command("show")
+def show_examples(
+    task: Task,
+    split: Split = "train",
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many.")] = 3,
+    variant: Variant = None,
+    settings: options.Settings = None,
+    include_path: options.Include = None,
+    json: options.Json = False,
+) -> None:
+    """Look at decoded examples.
+
+    Example: lra data show listops --n 3
+    """
+    from lra_bench import data as room
+    from lra_bench.cli import screen
+
+    spec = _task(task, variant, settings, include_path)
+    with screen.counting(spec.name) as count:
+        examples = room.examples(spec, split, n, count)
+    if json:
+        screen.print_json([{"label": e.label, "lengths": e.lengths, "streams": e.streams} for e in examples])
+        return
+    for index, example in enumerate(examples):
+        lengths = " + ".join(str(length) for length in example.lengths)
+        screen.out.print(f"[bold]{spec.name} {split} {index}[/]  label {example.label}  {lengths} tokens")
+        for text in example.streams:
+            screen.out.print(text, markup=False, highlight=False)
+
+
+@data.command()
+def export(
+    task: Task,
+    out: Annotated[Path, typer.Option("--out", help="The file to write.", metavar="FILE.tsv")],
+    split: Split = "test",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+    variant: Variant = None,
+    settings: options.Settings = None,
+    include_path: options.Include = None,
+) -> None:
+    """Write the examples in the field's own form.
+
+    Example: lra data export listops --split test --out basic_test.tsv
+    """
+    from lra_bench import data as room
+    from lra_bench.cli import screen
+
+    spec = _task(task, variant, settings, include_path)
+    with screen.counting(spec.name) as count:
+        written = room.export(spec, split, out, limit, count)
+    screen.err.print(f"{written} examples of {spec.name} {split} in {out}", highlight=False)

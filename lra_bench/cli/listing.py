@@ -1,0 +1,154 @@
+"""`lra ls` and `lra show`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lra_bench.cli import app, options
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    models = "models"
+    tasks = "tasks"
+    configs = "configs"
+    results = "results"
+
+
+@app.command("ls")
+def ls(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.models,
+    results: options.Results = options.RESULTS,
+    include_path: options.Include = None,
+    json: options.Json = False,
+) -> None:
+    """List models, tasks, configs or results.
+
+    Example: lra ls tasks
+    """
+    from lra_bench.cli import screen
+
+    include = tuple(include_path or ())
+    listed = {
+        Kind.models: lambda: [_model(name) for name in _models()],
+        Kind.tasks: lambda: [_task(path) for path in _files("tasks", include)],
+        Kind.configs: lambda: [_config(path) for path in _files("configs", include)],
+        Kind.results: lambda: _results(results),
+    }[kind]()
+    if json:
+        screen.print_json(listed)
+    elif kind is Kind.results:
+        from lra_bench import store
+
+        screen.out.print(screen.results_table(store.rows(results)))
+        for folder in store.open_cells(results):
+            screen.out.print(f"begun, without a row: {folder.name}", highlight=False)
+    else:
+        screen.out.print(screen.table(listed))
+
+
+def _models() -> tuple[str, ...]:
+    from lra_bench import mixers
+
+    return mixers.names()
+
+
+def _model(name: str) -> dict[str, Any]:
+    from lra_bench import mixers
+
+    card = mixers.read(mixers.find(name)).card
+    return {"model": name, "family": card.family, "paper": f"arXiv:{card.paper}", "year": card.year,
+            "time": _power(card.time), "memory": _power(card.memory), "title": card.title}  # fmt: skip
+
+
+def _power(exponent: float) -> str:
+    return "L" if exponent == 1 else f"L^{exponent:g}"
+
+
+def _files(kind: str, include: tuple[Path, ...]) -> list[Path]:
+    from lra_bench import config
+
+    return list(config.found(kind, include).values())
+
+
+def _task(path: Path) -> dict[str, Any]:
+    from lra_bench import config
+
+    values = config.read(path).values
+    facts = {key: values.get(key) for key in ("title", "length", "classes", "source")}
+    return {"task": path.stem, **facts, "variants": ", ".join(values.get("variants") or {}), "file": str(path)}
+
+
+def _config(path: Path) -> dict[str, Any]:
+    from lra_bench import config
+
+    return {"config": path.stem, "says": config.first_comment(path), "file": str(path)}
+
+
+def _results(results: Path) -> list[dict[str, Any]]:
+    from lra_bench import store
+
+    return [row.as_dict() for row in store.rows(results)]
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Of a model, task or config; or a path to its file.")],
+    include_path: options.Include = None,
+    json: options.Json = False,
+) -> None:
+    """Show a model's card and knobs, a task or a recipe, fully resolved.
+
+    Example: lra show linformer
+    """
+    from lra_bench.cli import screen
+
+    shown = _shown(name, tuple(include_path or ()))
+    if json:
+        screen.print_json(shown)
+        return
+    for kind, values in shown.items():
+        screen.out.print(screen.card(kind, values))
+
+
+def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
+    """What bears the name, by kind: most names belong to one."""
+    from lra_bench import config, mixers, tasks
+    from lra_bench.errors import ConfigError, nearest
+
+    files = {kind: config.found(kind, include) for kind in ("tasks", "configs")}
+    path = Path(name)
+    is_yaml = path.suffix in (".yaml", ".yml") and path.is_file()
+    is_task = is_yaml and "source" in config.read(path).values
+    shown: dict[str, Any] = {}
+    if name in mixers.names() or path.suffix == ".py":
+        shown["model"] = _sheet(mixers.read(mixers.find(name)))
+    if name in files["tasks"] or is_task:
+        variants = {v: tasks.load(name, include, v).model_dump() for v in tasks.variants(name, include)}
+        shown["task"] = tasks.load(name, include).model_dump() | ({"variants": variants} if variants else {})
+    if name in files["configs"] or (is_yaml and not is_task):
+        shown["config"] = _recipe(name, include)
+    if not shown:
+        every = [*mixers.names(), *files["tasks"], *files["configs"]]
+        raise ConfigError(f"'{name}': no model, task or config; {nearest(name, every)}")
+    return shown
+
+
+def _sheet(sheet: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    knobs = {k.name: {"type": k.type, "default": k.default, "meaning": k.meaning} for k in sheet.knobs}
+    return {"name": sheet.name, "file": str(sheet.path), **asdict(sheet.card), "knobs": knobs}
+
+
+def _recipe(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
+    from lra_bench import config, tasks
+
+    recipe = config.recipe(name, include)
+    own = {task: recipe.resolve(task)[0].model_dump() for task in tasks.names(include)}
+    return {"name": recipe.name, "file": str(recipe.path), "says": config.first_comment(recipe.path), "by task": own}

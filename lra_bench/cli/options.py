@@ -1,0 +1,42 @@
+"""The flags that several commands share, each said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "-m", "--model", help="Names, name\\[knob=value], globs, family:NAME, file.py or all; comma-separated.",
+        metavar="NAME|file.py",
+    ),
+]  # fmt: skip
+Task = Annotated[
+    str, typer.Option("-t", "--task", help="Names, globs, file.yaml or all; comma-separated.", metavar="NAME|file.yaml")
+]
+Config = Annotated[
+    str, typer.Option("-c", "--config", help="The recipe: how we train.", metavar="NAME|file.yaml")
+]  # fmt: skip
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the parameters, the order of examples and the dropout.")]
+Length = Annotated[int | None, typer.Option("--length", min=1, help="L, in place of the task's own.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="One value: training.steps=500, task.args.max_depth=5, linformer.rank=64.", metavar="a.b=c"
+    ),
+]
+Results = Annotated[Path, typer.Option("-o", "--results", help="The results folder.", metavar="DIR")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="At most so many examples a split; marked in tables.")
+]
+Include = Annotated[
+    list[Path] | None,
+    typer.Option("--include-path", help="A folder with more tasks/ and configs/.", metavar="DIR", exists=True),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+RESULTS = Path("results")
+RECIPE = "small"

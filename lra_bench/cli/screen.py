@@ -1,0 +1,224 @@
+"""What a user sees: tables, and the progress of runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lra_bench.config import Cell
+from lra_bench.rows import Row
+
+WIDE = 120  # columns, where no terminal says otherwise
+
+out = Console(width=None if sys.stdout.isatty() else WIDE)
+err = Console(stderr=True)
+
+
+def print_json(value: Any) -> None:
+    """As JSON on stdout, nothing else."""
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def table(rows: Sequence[Mapping[Any, Any]], title: str | None = None, caption: str | None = None) -> Table:
+    """Rows with the same keys as a table; numbers stand right, missing is empty."""
+    built = Table(title=title, caption=caption, title_justify="left", caption_justify="left", header_style="bold")
+    for key in rows[0] if rows else ():
+        right = all(isinstance(row[key], int | float | None) or str(row[key])[:1].isdigit() for row in rows)
+        built.add_column(key, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        built.add_row(*("" if value is None else str(value) for value in row.values()))
+    return built
+
+
+@contextmanager
+def to(path: Path | None) -> Iterator[Console]:
+    """The screen, or a file that takes what would stand on it."""
+    if path is None:
+        yield out
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        yield Console(file=file, width=200)
+
+
+def percent(share: float | None) -> str | None:
+    """A share as a percentage with one decimal."""
+    return None if share is None else f"{100 * share:.1f}"
+
+
+def mebibytes(count: int | None) -> str | None:
+    """Bytes as MiB."""
+    return None if count is None else f"{count / 2**20:,.0f}"
+
+
+def milliseconds(ms: float | None) -> str | None:
+    """Milliseconds, three digits."""
+    return None if ms is None else f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}"
+
+
+def results_table(rows: Sequence[Row], title: str | None = None) -> Table:
+    """What came out: accuracy, speed and memory, a line a row."""
+    return table([_summary(row) for row in rows], title)
+
+
+def _summary(row: Row) -> dict[str, Any]:
+    spread = None
+    if row.step_ms_p50 is not None:
+        low, mid, high = (milliseconds(ms) for ms in (row.step_ms_p10, row.step_ms_p50, row.step_ms_p90))
+        spread = f"{mid} ({low}-{high})"
+    recipe = row.recipe + (f" [{row.mark}]" if row.mark and row.mark != row.recipe else "")
+    return {
+        "model": row.model,
+        "task": f"{row.task}, {recipe}, seed {row.seed}",
+        "steps": f"{row.steps:,}" if row.status == "ok" else row.status,
+        "val %": percent(row.val_accuracy),
+        "test %": percent(row.test_accuracy),
+        "floor %": percent(row.floor),
+        "ms/step (p10-p90)": spread,
+        "ex/s": milliseconds(row.examples_per_s),
+        "planned MiB": mebibytes(row.planned_bytes),
+        "peak MiB": mebibytes(row.peak_bytes),
+    }
+
+
+def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
+    """What running would take, a line a cell, and the sum of the hours."""
+    lines = [
+        {
+            "model": p["model"],
+            "task": p["task"],
+            "recipe": p["recipe"],
+            "L": p["length"],
+            "seed": p["seed"],
+            "state": p["state"],
+            "params": None if p["params"] is None else f"{p['params']:,}",
+            "to full": None if p["params_ratio"] is None else f"{p['params_ratio']:.2f}",
+            "planned MiB": mebibytes(p["planned_bytes"]),
+            "GFLOP/step": None if p["flops_per_step"] is None else f"{p['flops_per_step'] / 1e9:.1f}",
+            "compile s": None if p["compile_s"] is None else f"{p['compile_s']:.1f}",
+            "ms/step": milliseconds(p["step_ms_p50"]),
+            "hours, about": None if p["hours"] is None else f"{p['hours']:.2f}",
+        }
+        for p in plans
+    ]
+    total = sum(p["hours"] or 0 for p in plans)
+    return table(lines, caption=f"{len(plans)} cells, about {total:.2f} hours to go")
+
+
+def card(title: str, values: Mapping[str, Any]) -> Table:
+    """One thing's values, a line a key; nested ones below their key."""
+    built = Table(title=title, title_justify="left", show_header=False)
+    built.add_column(style="bold", no_wrap=True)
+    built.add_column(overflow="fold")
+    for key, value in _flat(values):
+        built.add_row(key, "" if value is None else str(value))
+    return built
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+class Watch:
+    """Live progress of cells on stderr: a bar with an ETA on a terminal, a line an evaluation elsewhere."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._bar: TaskID | None = None
+        self._cell: Cell | None = None
+        self._said: dict[str, str] = {}
+
+    def __call__(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        """Show one event of a cell."""
+        if cell is not self._cell:
+            self._cell, self._said = cell, {}
+            self._remove()
+        handler = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(cell, event)
+
+    def _line(self, cell: Cell, text: str) -> None:
+        err.print(f"{cell.model} on {cell.task.name}: {text}", highlight=False, markup=False)
+
+    def _remove(self) -> None:
+        if self._progress is not None and self._bar is not None:
+            self._progress.remove_task(self._bar)
+        self._bar = None
+
+    def _advance(self, what: str, done: int, total: int) -> None:
+        if self._progress is None:
+            return
+        if self._bar is None:
+            self._bar = self._progress.add_task("", total=total)
+        said = "  ".join(f"{key} {value}" for key, value in self._said.items())
+        self._progress.update(self._bar, description=what, completed=done, total=total, said=said)
+
+    def _on_already(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._line(cell, "done before; --fresh does it again")
+
+    def _on_wait(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._line(cell, "another process runs this cell; waiting for it")
+
+    def _on_data(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._advance(f"{cell.task.name}: {event['what']}", event["done"], event["total"])
+
+    def _on_compile(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._remove()
+        self._line(cell, f"compiling, L = {event['length']}")
+
+    def _on_start(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        if event["step"]:
+            self._line(cell, f"going on from step {event['step']}")
+        self._remove()
+
+    def _on_step(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._said["loss"] = f"{event['loss']:.3f}"
+        self._advance(f"{cell.model} on {cell.task.name}", event["step"], event["steps"])
+
+    def _on_val(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._said["val"] = f"{100 * event['val_accuracy']:.1f}%"
+        if self._progress is None:
+            steps = f"step {event['step']}/{cell.recipe.training.steps}"
+            self._line(cell, f"{steps}  loss {event['train_loss']:.3f}  val {self._said['val']}")
+
+    def _on_stopping(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._line(cell, "saving; Ctrl-C again ends it at once")
+
+
+@contextmanager
+def watching() -> Iterator[Watch]:
+    """A watch, with a live display where stderr is a terminal."""
+    if not err.is_terminal:
+        yield Watch(None)
+        return
+    said = TextColumn("{task.fields[said]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), said, TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        yield Watch(progress)
+
+
+@contextmanager
+def counting(title: str) -> Iterator[Any]:
+    """A `data.Progress` that shows a bar with an ETA on a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def count(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(f"{title}: {what}", total=total)
+            progress.update(bars[what], completed=done, total=total)
+
+        yield count

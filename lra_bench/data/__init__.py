@@ -1,0 +1,177 @@
+"""The data: one source a file, built once, kept in a cache, cut into batches.
+
+A source is found by looking into this folder for files that define `build`; there is no registry to edit. What such a
+file exports is written down in `Source`. Nothing here opens numpy until data are asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+
+from lra_bench.config import Overlay, Strict, TaskSpec, validated
+from lra_bench.errors import TaskError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lra_bench.shapes import Split
+
+__all__ = [
+    "Check",
+    "Dataset",
+    "Progress",
+    "Source",
+    "arguments",
+    "cache_root",
+    "load",
+    "names",
+    "prepare",
+    "silent",
+    "verify",
+    "vocabulary",
+]
+
+FOLDER = Path(__file__).parent
+
+Progress = Callable[[str, int, int], None]
+"""Called as work goes on: what is being done, how much of it is done, out of how much."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """The `Progress` of a caller who does not watch."""
+
+
+class Source(Protocol):
+    """What a source's file exports. `S` streams, `L` length; id 0 is padding and never a real symbol.
+
+    `build` makes all splits at once, not one a call: they must not share an example, and only who sees them all can
+    see to that.
+    """
+
+    VERSION: int
+    """Raised whenever `build` gives other bytes than before for the same question."""
+
+    HEADER: str
+    """The first line of the tab-separated file that `row` writes the other lines of; "" if the field has none."""
+
+    Args: type[Strict]
+    """The task's `args`: what the source lets one choose, typed, without defaults."""
+
+    @staticmethod
+    def vocabulary(args: Strict) -> tuple[str, ...]:
+        """The symbol of each id, padding first."""
+
+    @staticmethod
+    def files(folder: Path) -> dict[str, Path]:
+        """The released files in the user's `folder` that `build` reads, by split. DataError: one is missing."""
+
+    @staticmethod
+    def build(
+        args: Strict, length: int, splits: Mapping[str, int], seed: int, folder: Path | None, progress: Progress
+    ) -> dict[str, Split]:
+        """So many examples of each split, padded to `length`: made from `seed`, or read from `folder` if it is given.
+
+        The same question has the same bytes for an answer on every machine. TaskError: what is asked cannot be made.
+        DataError: a file is missing or wrong; it is named, with the line.
+        """
+
+    @staticmethod
+    def check(args: Strict, tokens: np.ndarray, label: int) -> None:
+        """DataError says how an example, tokens [S, L], breaks the source's own rules, its label's among them."""
+
+    @staticmethod
+    def encode(text: str) -> np.ndarray:
+        """The tokens [n] of one stream: what `decode` undoes. DataError: there is no such token."""
+
+    @staticmethod
+    def decode(tokens: np.ndarray) -> str:
+        """One stream [n] as text, its padding left out."""
+
+    @staticmethod
+    def row(tokens: np.ndarray, label: int) -> str:
+        """An example, tokens [S, L], as a line of the field's own tab-separated form."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The examples of a task, memory-mapped from the cache."""
+
+    splits: dict[str, Split]
+    hash: str  # SHA-256 over the content of all splits, hexadecimal
+    folder: Path
+    fresh: bool  # built by this call, not found
+
+
+class Check(NamedTuple):
+    """One thing that `verify` looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@functools.cache
+def names() -> tuple[str, ...]:
+    """The sources that ship with the package, sorted."""
+    return tuple(sorted(p.stem for p in FOLDER.glob("*.py") if "\ndef build(" in p.read_text()))
+
+
+def load(name: str) -> Source:
+    """The source called `name`: a module.
+
+    Raises:
+        TaskError: there is none.
+    """
+    if name not in names():
+        raise TaskError(f"source '{name}': not found; {nearest(name, names())}")
+    return cast(Source, importlib.import_module(f"{__name__}.{name}"))
+
+
+def arguments(task: TaskSpec) -> Strict:
+    """The task's `args`, as its source types them.
+
+    Raises:
+        TaskError: an unknown key, a missing one, or a wrong value.
+    """
+    origin = Overlay(f"task '{task.name}'", {"args": task.args})
+    return validated(load(task.source).Args, task.args, [origin], TaskError, ("args",))
+
+
+def vocabulary(task: TaskSpec) -> tuple[str, ...]:
+    """The symbol of each id of the task's tokens, padding first."""
+    return load(task.source).vocabulary(arguments(task))
+
+
+def cache_root() -> Path:
+    """Where built data are kept: `$LRA_CACHE`, else `lra_bench` in `$XDG_CACHE_HOME`, else in `~/.cache`."""
+    if own := os.environ.get("LRA_CACHE"):
+        return Path(own).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lra_bench"
+
+
+def prepare(task: TaskSpec, progress: Progress | None = None) -> Dataset:
+    """The task's examples, from the cache, or built once into it.
+
+    Raises:
+        TaskError: what the task asks for cannot be made.
+        DataError: a released file is missing or wrong.
+    """
+    from lra_bench.data import cache
+
+    return cache.prepare(task, progress or silent)
+
+
+def verify(task: TaskSpec, progress: Progress | None = None) -> list[Check]:
+    """Look at every example of the task, built first if need be, with the source's own rules.
+
+    Raises: as `prepare`.
+    """
+    from lra_bench.data import checks
+
+    return checks.verify(task, progress or silent)

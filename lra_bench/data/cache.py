@@ -1,0 +1,177 @@
+"""The cache: one folder a data set, named by the hash of everything that decides its bytes.
+
+A folder holds one .npy for each array of each split, and `manifest.json`. It is written under another name and then
+renamed, so that a folder that bears its name is whole. On every load the manifest is held against the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from lra_bench import __version__
+from lra_bench.config import TaskSpec, digest
+from lra_bench.data import Dataset, Progress, arguments, cache_root, load
+from lra_bench.errors import DataError, TaskError
+from lra_bench.shapes import Split
+
+ARRAYS = tuple(field.name for field in fields(Split))
+ATTEMPTS = 3  # to read what was just written, while others write too
+
+
+class Unusable(Exception):
+    """A folder of the cache that is not what its manifest says."""
+
+
+def prepare(task: TaskSpec, progress: Progress) -> Dataset:
+    """The task's examples, from the cache, or built once into it. A folder that is not whole is built anew."""
+    key = key_of(task)
+    folder = folder_of(task, key)
+    for attempt in range(ATTEMPTS):
+        try:
+            return read(folder, key, fresh=attempt > 0)
+        except FileNotFoundError:
+            pass
+        except Unusable as fault:
+            warnings.warn(f"{folder}: {fault}; it is built anew", stacklevel=3)
+            _discard(folder)
+        _write(folder, key, _built(task, progress), progress)
+    raise DataError(f"{folder}: written, and could not be read {ATTEMPTS} times; is the disk full or failing?")
+
+
+def key_of(task: TaskSpec) -> dict[str, Any]:
+    """Everything that decides the bytes of the task's examples; files are in it by their content, not their place."""
+    source = load(task.source)
+    files = source.files(Path(task.folder)) if task.folder is not None else {}
+    return {
+        "source": task.source,
+        "version": source.VERSION,
+        "args": arguments(task).model_dump(),
+        "length": task.length,
+        "splits": dict(task.splits),
+        "seed": task.seed,
+        "files": {split: hash_of(path) for split, path in files.items()},
+    }
+
+
+def folder_of(task: TaskSpec, key: Mapping[str, Any]) -> Path:
+    """Where the examples of that key are kept."""
+    return cache_root() / "data" / f"{task.source}-{digest(key)[:16]}"
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_of(splits: Mapping[str, Split]) -> str:
+    """SHA-256 over the names, types, shapes and elements of all arrays, hexadecimal; no file format is in it."""
+    content = hashlib.sha256()
+    for split, name, array in _arrays(splits):
+        content.update(f"{split}.{name} {array.dtype.str} {array.shape}\n".encode())
+        content.update(np.ascontiguousarray(array).data)
+    return content.hexdigest()
+
+
+def read(folder: Path, key: Mapping[str, Any], fresh: bool) -> Dataset:
+    """The data set in `folder`, every file held against the manifest.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        Unusable: it is not what its manifest says, or not of that key.
+    """
+    folder.stat()
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if manifest["key"] != key:
+            raise Unusable("its key is another")
+        for name, stated in manifest["files"].items():
+            if _facts(folder / name) != stated:
+                raise Unusable(f"{name} is not what was written")
+        splits = {split: _mapped(folder, split) for split in key["splits"]}
+        return Dataset(splits, manifest["content"], folder, fresh)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unusable(f"it is not whole: {type(error).__name__}: {error}") from error
+
+
+def _mapped(folder: Path, split: str) -> Split:
+    return Split(*(np.load(folder / f"{split}.{array}.npy", mmap_mode="r") for array in ARRAYS))
+
+
+def _built(task: TaskSpec, progress: Progress) -> dict[str, Split]:
+    """Let the source make the splits, and see that they are what the task says."""
+    folder = None if task.folder is None else Path(task.folder)
+    args = arguments(task)
+    counts = {str(name): n for name, n in task.splits.items()}
+    splits = load(task.source).build(args, task.length, counts, task.seed, folder, progress)
+    for split in splits.values():
+        if split.tokens.shape[1] != task.streams:
+            raise TaskError(f"task '{task.name}': streams: {task.streams}, but the source has {split.tokens.shape[1]}")
+        if split.label.max() >= task.classes:
+            raise TaskError(f"task '{task.name}': classes: {task.classes}, but a label is {split.label.max()}")
+    return splits
+
+
+def _arrays(splits: Mapping[str, Split]) -> Iterator[tuple[str, str, np.ndarray]]:
+    for split in sorted(splits):
+        for name in ARRAYS:
+            yield split, name, getattr(splits[split], name)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": hash_of(path)}
+
+
+def _write(folder: Path, key: Mapping[str, Any], splits: Mapping[str, Split], progress: Progress) -> None:
+    """Put the splits into `folder`, whole or not at all. If another process was quicker, its work stands."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = _beside(folder)
+    unfinished.mkdir()
+    try:
+        files = {}
+        total = len(splits) * len(ARRAYS)
+        for done, (split, name, array) in enumerate(_arrays(splits), 1):
+            path = unfinished / f"{split}.{name}.npy"
+            with path.open("wb") as file:
+                np.save(file, array)
+                _to_disk(file)
+            files[path.name] = _facts(path)
+            progress("writing the cache", done, total)
+        manifest = {"package": __version__, "key": key, "files": files, "content": content_of(splits)}
+        with (unfinished / "manifest.json").open("w") as file:
+            json.dump(manifest, file, indent=1)
+            _to_disk(file)
+        with contextlib.suppress(OSError):
+            unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _to_disk(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _discard(folder: Path) -> None:
+    """Take away a folder that another process may take away too, or replace meanwhile."""
+    aside = _beside(folder)
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(aside)
+        shutil.rmtree(aside)
+
+
+def _beside(folder: Path) -> Path:
+    """A new name in the same place, under which nobody looks for data."""
+    return folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")

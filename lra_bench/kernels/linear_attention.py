@@ -1,0 +1,44 @@
+"""phi(Q) (phi(K)^T V) / (phi(Q) sum phi(K)), phi(x) = elu(x) + 1 (arXiv 2006.16236, equation 5): linear in L.
+
+Keys that are not there have phi = 0. The normaliser is float32 and at least 1e-6, so a row without any key gives 0.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+FLOOR = 1e-6
+
+
+def phi(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """elu(x) + 1: positive, exp on the left, the identity (plus 1) on the right."""
+    return jax.nn.elu(x) + 1
+
+
+def linear_attention_reference(
+    q: Float[Array, "B H M K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L K"],
+    mask: Bool[Array, "B L"],
+) -> Float[Array, "B H M K"]:
+    """Attention whose weights are phi(q) phi(k), all M x L of them."""
+    q, k = phi(q.astype(jnp.float32)), phi(k.astype(jnp.float32))
+    weights = jnp.einsum("bhmk,bhlk->bhml", q, k) * mask[:, None, None, :]
+    total = jnp.maximum(weights.sum(-1, keepdims=True), FLOOR)
+    return jnp.einsum("bhml,bhlk->bhmk", weights / total, v.astype(jnp.float32)).astype(v.dtype)
+
+
+def linear_attention(
+    q: Float[Array, "B H M K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L K"],
+    mask: Bool[Array, "B L"],
+) -> Float[Array, "B H M K"]:
+    """The same, the keys summed first."""
+    q, k = phi(q), phi(k) * mask[:, None, :, None].astype(k.dtype)
+    memory = jnp.einsum("bhlk,bhlv->bhkv", k, v, preferred_element_type=jnp.float32).astype(v.dtype)
+    total = jnp.einsum("bhmk,bhk->bhm", q, k.sum(2, dtype=jnp.float32), preferred_element_type=jnp.float32)
+    mixed = jnp.einsum("bhmk,bhkv->bhmv", q, memory, preferred_element_type=jnp.float32)
+    return (mixed / jnp.maximum(total, FLOOR)[..., None]).astype(v.dtype)

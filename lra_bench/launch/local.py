@@ -1,0 +1,148 @@
+"""Start cells on this machine, one after another, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lra_bench import store
+from lra_bench.config import Cell
+from lra_bench.errors import CellFailed, ConfigError
+from lra_bench.launch.provenance import commit
+from lra_bench.rows import Row
+
+INTERRUPTED = 130
+
+# glibc gives large arrays back to the system and maps them anew at every step; told to keep them, steps on CPU are
+# 1.2 to 1.8 times faster. It is read when a process starts, so it is set here, and stands in the row.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_ARENA_MAX": "1"}
+
+
+class Stopped(Exception):
+    """The user stopped the cell; it is saved, and the same command goes on."""
+
+
+def environment() -> dict[str, str]:
+    """The environment of a cell's process: the user's own, which wins over ours."""
+    return {**KEEP_MEMORY, **os.environ}
+
+
+def run(
+    results: Path,
+    cell: Cell,
+    tell: Callable[[dict[str, Any]], None],
+    *,
+    fresh: bool = False,
+    minutes: float | None = None,
+) -> Row:
+    """Run the cell and wait; its row, which stands in the results folder too.
+
+    `tell` is called with each event. After `minutes` the cell is asked to save and stop, and its row says timeout.
+
+    Raises:
+        Stopped: Ctrl-C; the cell has saved its state.
+        ConfigError: the cell refused what the user asked for.
+    """
+    folder = store.folder(results, cell)
+    store.write_json(folder / "cell.json", cell.model_dump())
+    if fresh:
+        (folder / "row.json").unlink(missing_ok=True)
+    head, dirty = commit()
+    command = [sys.executable, "-m", "lra_bench.cell", str(folder)]
+    command += [*(["--fresh"] if fresh else []), *(["--commit", head] if head else []), *(["--dirty"] if dirty else [])]
+    with (folder / "log.txt").open("a") as log:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment())
+        with _timer(child, minutes) as late:
+            last = _listen(child, tell)
+    if child.returncode == 0:
+        row = store.get(results, cell)
+        assert row is not None, "a cell that ends well has left its row"
+        return row
+    if last.get("event") == "refused":
+        raise ConfigError(last["message"])
+    if child.returncode == INTERRUPTED and not late.is_set():
+        raise Stopped
+    row = _failed(cell, folder, child.returncode, minutes if late.is_set() else None)
+    store.put(results, cell, row)
+    return row
+
+
+def measure(cells: Sequence[Cell], rounds: int, tell: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+    """Compile the cells' steps and time `rounds` of them in turn, in one process; what is known of each, in order.
+
+    Raises:
+        ConfigError: a cell refused what the user asked for.
+        CellFailed: the process died.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        asked, log = Path(folder) / "cells.json", Path(folder) / "log.txt"
+        store.write_json(asked, [cell.model_dump() for cell in cells])
+        command = [sys.executable, "-m", "lra_bench.speed", str(asked), "--rounds", str(rounds)]
+        with log.open("w") as stderr:
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment())
+            last = _listen(child, tell)
+        if last.get("event") == "refused":
+            raise ConfigError(last["message"])
+        if last.get("event") != "facts":
+            raise CellFailed(f"measuring ended with code {child.returncode}: {_last_line(log)}")
+    facts: list[dict[str, Any]] = last["facts"]
+    return facts
+
+
+def _listen(child: subprocess.Popen[str], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Pass on events until the child ends; the last one. Ctrl-C asks it to save and stop, a second one ends it."""
+    assert child.stdout is not None
+    last: dict[str, Any] = {}
+    asked = False
+    while True:
+        try:
+            line = child.stdout.readline()
+            if not line:
+                child.wait()
+                return last
+            if line.startswith('{"event"'):
+                last = json.loads(line)
+                tell(last)
+        except KeyboardInterrupt:
+            child.send_signal(signal.SIGKILL if asked else signal.SIGINT)
+            asked = True
+            tell({"event": "stopping"})
+
+
+@contextmanager
+def _timer(child: subprocess.Popen[str], minutes: float | None) -> Iterator[threading.Event]:
+    late = threading.Event()
+
+    def ring() -> None:
+        late.set()
+        child.send_signal(signal.SIGTERM)
+
+    timer = threading.Timer((minutes or 0) * 60, ring)
+    if minutes is not None:
+        timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+
+
+def _failed(cell: Cell, folder: Path, code: int, minutes: float | None) -> Row:
+    if minutes is not None:
+        return store.blank(cell, "timeout", f"stopped after {minutes:g} minutes; the same command goes on")
+    if code == -signal.SIGKILL:
+        return store.blank(cell, "oom", "killed by the system (signal 9): most likely out of memory")
+    return store.blank(cell, "error", f"ended with code {code}: {_last_line(folder / 'log.txt')}"[:300])
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "no word"

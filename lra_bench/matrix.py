@@ -1,0 +1,288 @@
+"""models x tasks x seeds -> cells; which are done; hand the rest to a launcher. Never opens jax."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lra_bench import config, mixers, store, tasks
+from lra_bench.config import Cell, Overlay, RecipeFile, TaskSpec
+from lra_bench.errors import ConfigError, TaskError, nearest
+from lra_bench.launch import local
+from lra_bench.mixers import Sheet
+from lra_bench.rows import Row
+
+FAMILY = "family:"
+PLAN_ROUNDS = 3  # timed steps behind an estimate
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for on the command line."""
+
+    models: str  # a comma list of names, name[knob=value], globs, family:NAME, files, or all
+    tasks: str  # a comma list of names, globs, files, or all
+    recipe: str
+    seeds: tuple[int, ...] = (0,)
+    length: int | None = None
+    settings: tuple[str, ...] = ()  # a.b=c
+    limit: int | None = None
+    include: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model, and the knobs that were turned where it was named."""
+
+    sheet: Sheet
+    knobs: Mapping[str, Any]
+
+
+def cells(request: Request) -> list[Cell]:
+    """The cells of a request, models within tasks within seeds.
+
+    Raises:
+        ConfigError, TaskError: something is not found, unknown or wrong; the message names it and the nearest.
+    """
+    choices = models(request.models)
+    recipe = config.recipe(request.recipe, request.include)
+    settings = Settings.parse(request.settings, request.length, [choice.sheet for choice in choices])
+    names = task_names(request.tasks, request.include)
+    every = [
+        _cell(request, choice, task, recipe, settings, seed)
+        for seed in request.seeds
+        for task in names
+        for choice in choices
+    ]
+    return list({cell.id: cell for cell in every}.values())
+
+
+def models(patterns: str) -> list[Choice]:
+    """The models that a comma list names.
+
+    Raises:
+        ConfigError: a name, glob or family matches nothing, or a bracket is no `[knob=value,...]`.
+    """
+    choices = []
+    for pattern in _parts(patterns, "--model"):
+        name, bracket, inside = pattern.partition("[")
+        if bracket and not inside.endswith("]"):
+            raise ConfigError(f"--model {pattern}: must be name[knob=value,...]")
+        turned = [config.setting(part, "--model") for part in inside.rstrip("]").split(",") if part]
+        knobs = {".".join(path): value for path, value in turned}
+        choices += [Choice(mixers.read(path), knobs) for path in _mixers(name)]
+    return choices
+
+
+def _mixers(pattern: str) -> list[Path]:
+    if pattern.endswith(".py"):
+        return [mixers.find(pattern)]
+    if pattern.startswith(FAMILY):
+        return _of_family(pattern.removeprefix(FAMILY))
+    return [mixers.find(name) for name in _matching(pattern, mixers.names())]
+
+
+def _of_family(family: str) -> list[Path]:
+    sheets = [mixers.read(mixers.find(name)) for name in mixers.names()]
+    matched = [sheet.path for sheet in sheets if sheet.card.family == family]
+    if not matched:
+        raise ConfigError(f"--model {FAMILY}{family}: no model; {nearest(family, {s.card.family for s in sheets})}")
+    return matched
+
+
+def task(name: str, variant: str | None, settings: Sequence[str], include: Sequence[Path]) -> TaskSpec:
+    """One task by name or path, as `--variant` and `--set task.a=b` make it.
+
+    Raises:
+        ConfigError, TaskError: something is not found, unknown or wrong.
+    """
+    known = tasks.variants(name, include)
+    if variant is not None and variant not in known:
+        raise TaskError(f"task '{name}': no variant '{variant}'; {nearest(variant, known)}")
+    parsed = Settings.parse(settings, None, [])
+    if parsed.recipe:
+        raise ConfigError(f"{parsed.recipe[0].origin}: only task.* can be set here")
+    return tasks.load(name, include, variant, parsed.task)
+
+
+def task_names(patterns: str, include: Sequence[Path]) -> list[str]:
+    """The tasks that a comma list names, by name or as paths.
+
+    Raises:
+        TaskError: a name or glob matches nothing.
+    """
+    names: dict[str, None] = {}
+    for pattern in _parts(patterns, "--task"):
+        if not pattern.endswith((".yaml", ".yml")):
+            names.update(dict.fromkeys(_matching(pattern, tasks.names(include))))
+        else:
+            names[pattern] = None
+    return list(names)
+
+
+def _parts(patterns: str, flag: str) -> list[str]:
+    parts = [part.strip() for part in re.split(r",(?![^\[]*\])", patterns) if part.strip()]
+    if not parts:
+        raise ConfigError(f"{flag}: names nothing")
+    return parts
+
+
+def _matching(pattern: str, names: Iterable[str]) -> list[str]:
+    """The names that a glob matches; the pattern itself where nothing does, for whoever looks it up to refuse."""
+    if pattern == "all":
+        return list(names)
+    return [name for name in names if fnmatchcase(name, pattern)] or [pattern]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The `--set` and `--length` of a request, by what they are laid over."""
+
+    recipe: tuple[Overlay, ...]
+    task: tuple[Overlay, ...]
+    knobs: tuple[tuple[str, str, Any, str], ...]  # (model or "model", knob, value, the flag)
+    said: str | None
+
+    @classmethod
+    def parse(cls, settings: Sequence[str], length: int | None, sheets: Sequence[Sheet]) -> Settings:
+        """Sort them; `sheets` are the models whose knobs can be turned.
+
+        Raises:
+            ConfigError: one is no key=value, or names neither a section, nor `task`, nor a model.
+        """
+        recipe: list[Overlay] = []
+        task: list[Overlay] = []
+        knobs: list[tuple[str, str, Any, str]] = []
+        sections = ("mark", "variant", "trunk", "optimizer", "schedule", "training")
+        named = {"model"} | {sheet.name for sheet in sheets}
+        for text in settings:
+            (head, *path), value = config.setting(text)
+            flag = f"--set {text}"
+            if head == "task" and path:
+                task.append(Overlay(flag, config.nested(path, _placed(path, value))))
+            elif head in named and len(path) == 1:
+                knobs.append((head, path[0], value, flag))
+            elif head in sections:
+                recipe.append(Overlay(flag, config.nested([head, *path], value)))
+            else:
+                raise ConfigError(f"{flag}: '{head}': unknown; {nearest(head, [*sections, 'task', *named])}")
+        said = list(settings)
+        if length is not None:
+            task.append(Overlay(f"--length {length}", {"length": length}))
+            said.append(f"length={length}")
+        for who, knob, _, flag in knobs:
+            known = {k.name for sheet in sheets if who in ("model", sheet.name) for k in sheet.knobs}
+            if knob not in known:
+                raise ConfigError(f"{flag}: no such knob; {nearest(knob, known)}")
+        return cls(tuple(recipe), tuple(task), tuple(knobs), " ".join(said) or None)
+
+    def of(self, sheet: Sheet) -> dict[str, Any]:
+        """The knobs that were set for one model: by its own name, or for every model that has them."""
+        own = {knob.name for knob in sheet.knobs}
+        return {
+            name: value for who, name, value, _ in self.knobs if who == sheet.name or (who == "model" and name in own)
+        }
+
+
+def _placed(path: Sequence[str], value: Any) -> Any:
+    """A folder given on the command line is relative to where the user stands."""
+    return str(Path(value).expanduser().resolve()) if path == ["folder"] and isinstance(value, str) else value
+
+
+def _cell(request: Request, choice: Choice, task: str, recipe: RecipeFile, settings: Settings, seed: int) -> Cell:
+    sheet = choice.sheet
+    resolved, turned = recipe.resolve(Path(task).stem if task.endswith((".yaml", ".yml")) else task, settings.recipe)
+    strange = next((name for name in turned if name not in {*mixers.names(), sheet.name}), None)
+    if strange:
+        raise ConfigError(f"{recipe.path}: knobs.{strange}: no such model; {nearest(strange, mixers.names())}")
+    return Cell(
+        model=sheet.name,
+        family=sheet.card.family,
+        mixer=str(sheet.path),
+        mixer_hash=config.digest(sheet.path.read_text()),
+        knobs=mixers.turned(sheet, {**turned.get(sheet.name, {}), **settings.of(sheet), **choice.knobs}),
+        task=tasks.load(task, request.include, resolved.variant, settings.task),
+        recipe_name=recipe.name,
+        recipe=resolved,
+        seed=seed,
+        limit=request.limit,
+        changed=settings.said,
+    )
+
+
+def run(
+    every: Sequence[Cell],
+    results: Path,
+    tell: Callable[[Cell, dict[str, Any]], None],
+    *,
+    fresh: bool = False,
+    minutes: float | None = None,
+) -> list[Row]:
+    """Run the cells that are not done, one after another; their rows. One that fails spares the rest.
+
+    Raises:
+        Stopped: Ctrl-C; what ran is saved.
+        ConfigError: the only cell refused what the user asked for.
+    """
+    rows = []
+    for cell in every:
+        row = None if fresh else store.done(results, cell)
+        if row is not None:
+            tell(cell, {"event": "already"})
+        else:
+            row = _run(cell, results, tell, fresh, minutes, alone=len(every) == 1)
+        rows.append(row)
+    return rows
+
+
+def plan(every: Sequence[Cell], results: Path, tell: Callable[[Cell, dict[str, Any]], None]) -> list[dict[str, Any]]:
+    """What running the cells would take: which are done, size, cost, hours. Steps are compiled; nothing is trained."""
+    return [_plan(cell, results, tell) for cell in every]
+
+
+def _plan(cell: Cell, results: Path, tell: Any) -> dict[str, Any]:
+    row = store.done(results, cell)
+    state = "done" if row else "begun" if (store.folder(results, cell) / "checkpoints").is_dir() else "new"
+    known = row.as_dict() if row else local.measure([cell], PLAN_ROUNDS, partial(tell, cell))[0]
+    columns = ("params", "params_ratio", "planned_bytes", "flops_per_step", "compile_s", "step_ms_p50", "error")
+    asked: dict[str, Any] = {"cell": cell.id, "model": cell.model, "task": cell.task.name, "recipe": cell.recipe_name}
+    asked |= {"mark": cell.mark, "length": cell.task.length, "seed": cell.seed, "state": state}
+    hours = 0.0 if row else _hours(cell, known.get("step_ms_p50"), known.get("compile_s"))
+    return asked | {column: known.get(column) for column in columns} | {"hours": hours}
+
+
+def _hours(cell: Cell, step_ms: float | None, compile_s: float | None) -> float | None:
+    """An estimate from the time of a step: a forward pass counts a third of one, a checkpoint nothing."""
+    if step_ms is None or compile_s is None:
+        return None
+    t, sizes = cell.recipe.training, {k: min(n, cell.limit or n) for k, n in cell.task.splits.items()}
+    looks = -(-t.steps // t.eval_every) * sizes["val"] + sizes["test"]
+    steps = t.steps + looks / t.batch / 3
+    return (steps * step_ms / 1e3 + 2 * compile_s) / 3600
+
+
+def bench(
+    request: Request, lengths: Sequence[int], rounds: int, tell: Callable[[Cell, dict[str, Any]], None]
+) -> list[dict[str, Any]]:
+    """Time the training steps of a request's cells at each length, those of one length in turn in one process."""
+    facts = []
+    for length in lengths:
+        every = cells(replace(request, length=length))
+        facts += local.measure(every, rounds, partial(tell, every[0]))
+    return facts
+
+
+def _run(cell: Cell, results: Path, tell: Any, fresh: bool, minutes: float | None, *, alone: bool) -> Row:
+    try:
+        return local.run(results, cell, partial(tell, cell), fresh=fresh, minutes=minutes)
+    except ConfigError as error:
+        if alone:
+            raise
+        row = store.blank(cell, "error", str(error))
+        store.put(results, cell, row)
+        return row

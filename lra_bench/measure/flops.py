@@ -1,0 +1,86 @@
+"""Floating-point work of a function, counted from its jaxpr.
+
+XLA's own `cost_analysis` counts the body of a loop once, so a scan over 32 layers looks like one layer. Here the body of
+a scan is counted `length` times, and of a `cond` the dearest branch. What is recomputed in the backward pass
+(`jax.checkpoint`, blockwise attention) is counted, for it is work that is done.
+
+Counted: a product of matrices or a convolution, two for each multiply-add; a transform, 5 n log2 n; every element that
+an arithmetic operation makes, one; every element that a reduction or a cumulative operation eats, one; a sort, n log2 n.
+Moving, comparing and converting numbers, integers and booleans: nothing. A `while` whose trip count nobody knows raises.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from lra_bench.errors import LraError
+
+ARITHMETIC = frozenset(
+    "abs acos acosh add add_any asin asinh atan atan2 atanh cbrt cos cosh digamma div erf erf_inv erfc exp exp2 expm1 "
+    "integer_pow lgamma log log1p logistic max min mul neg pow rem rsqrt sign sin sinh sqrt square sub tan tanh".split()
+)
+EATING = frozenset(
+    "argmax argmin cumlogsumexp cummax cummin cumprod cumsum reduce_max reduce_min reduce_prod reduce_sum scatter-add "
+    "scatter_add scatter_max scatter_min scatter_mul".split()
+)
+
+
+def flops(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> float:
+    """Floating-point operations of one execution of `jaxpr`, e.g. of `jax.make_jaxpr(step)(*arguments)`.
+
+    Raises:
+        LraError: it holds a `while` loop.
+    """
+    equations = jaxpr.jaxpr.eqns if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr.eqns
+    return sum(_equation(e) for e in equations)
+
+
+def _equation(e: Any) -> float:
+    name = e.primitive.name
+    if name == "scan":
+        return e.params["length"] * flops(e.params["jaxpr"])
+    if name == "cond":
+        return max(flops(branch) for branch in e.params["branches"])
+    if name == "while":
+        raise LraError("the work of a `while` loop cannot be counted: nobody knows how often it runs; use `scan`")
+    inner = sum(flops(j) for j in _inside(e.params))
+    return inner if inner else _primitive(name, e)
+
+
+def _primitive(name: str, e: Any) -> float:
+    out = e.outvars[0].aval if e.outvars else None
+    if out is None or not hasattr(out, "shape"):
+        return 0
+    if name == "dot_general":
+        (contracted, _), _ = e.params["dimension_numbers"]
+        return 2 * out.size * math.prod(e.invars[0].aval.shape[i] for i in contracted)
+    if name == "conv_general_dilated":
+        kernel, spec = e.invars[1].aval, e.params["dimension_numbers"].rhs_spec
+        return 2 * out.size * kernel.size / kernel.shape[spec[0]]
+    if name == "fft":
+        lengths = e.params["fft_lengths"]
+        return 5 * max(out.size, e.invars[0].aval.size) * math.log2(max(2, math.prod(lengths)))
+    if name == "sort":
+        eaten = e.invars[0].aval
+        return eaten.size * math.log2(max(2, eaten.shape[e.params["dimension"]]))
+    if not jax.dtypes.issubdtype(out.dtype, np.inexact):
+        return 0
+    if name in ARITHMETIC:
+        return out.size
+    if name in EATING:
+        return e.invars[-1 if name.startswith("scatter") else 0].aval.size
+    return 0
+
+
+def _inside(params: dict[str, Any]) -> Iterator[core.Jaxpr | core.ClosedJaxpr]:
+    """The jaxprs of a call: of `jit`, `checkpoint`, `custom_vjp_call`, `shard_map` and the like."""
+    for value in params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, core.Jaxpr | core.ClosedJaxpr):
+                yield item

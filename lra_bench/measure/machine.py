@@ -1,0 +1,58 @@
+"""Where a number was measured: devices, versions, the variables that move timings."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable
+
+import jax
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "lra-bench")
+MOVES_TIMINGS = ("MALLOC_", "XLA_", "JAX_", "OMP_", "CUDA_VISIBLE_DEVICES", "TPU_")
+
+
+def versions(libraries: Iterable[str] = LIBRARIES) -> dict[str, str | None]:
+    """The installed version of each library; None where it is not installed."""
+    return {name: _version(name) for name in libraries}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def environment() -> dict[str, str]:
+    """The variables of this process that move timings: the allocator's, XLA's, JAX's."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(MOVES_TIMINGS)}
+
+
+def processor() -> str:
+    """The processor's own name, and how many cores this process may use."""
+    try:
+        with open("/proc/cpuinfo") as lines:  # noqa: PTH123
+            name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {cores()} cores"
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def where() -> dict[str, str | int | None]:
+    """The columns of a row that say where it was measured."""
+    device = jax.local_devices()[0]
+    return {
+        "platform": device.platform,
+        "device": processor() if device.platform == "cpu" else device.device_kind,
+        "devices": jax.local_device_count(),
+        "versions": json.dumps(versions()),
+        "environment": json.dumps(environment()),
+    }

@@ -1,0 +1,45 @@
+"""Multi-head attention (arXiv 1706.03762, section 3.2.2) around any `attend(q, k, v, mask)`.
+
+Projections without bias, Xavier uniform, as in LRA. The heads' joint width H K may differ from D.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from lra_bench.mixers.base import Dims, MixerBase
+
+
+class HeadsMixer(MixerBase):
+    """Q, K, V = x W_q, x W_k, x W_v by heads; y = concat(attend(Q, K, V)) W_o."""
+
+    def __init__(self, config: Any, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        D, joint = dims.width, dims.heads * dims.head_width
+        xavier = nnx.initializers.xavier_uniform()
+        self.heads = dims.heads
+        self.qkv = nnx.Param(jnp.stack([xavier(rngs.params(), (D, joint)) for _ in range(3)], axis=1))
+        self.out = nnx.Param(xavier(rngs.params(), (joint, D)))
+
+    def attend(
+        self,
+        q: Float[Array, "B H L K"],
+        k: Float[Array, "B H L K"],
+        v: Float[Array, "B H L K"],
+        mask: Bool[Array, "B L"],
+    ) -> Float[Array, "B H L K"]:
+        """What the mechanism does with queries, keys and values; the mask is True where there is a key."""
+        raise NotImplementedError
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+    ) -> Float[Array, "B L D"]:
+        B, L, _ = x.shape
+        qkv = jnp.einsum("bld,dce->blce", x, self.qkv.astype(x.dtype))
+        q, k, v = (qkv[:,:,i].reshape(B, L, self.heads, -1).swapaxes(1,2) for i in range(3))
+        y = self.attend(q, k, v, mask)
+        return jnp.moveaxis(y, 1, 2).reshape(B, L, -1) @ self.out.astype(x.dtype)

@@ -1,0 +1,46 @@
+"""Linear attention (Katharopoulos et al., arXiv 2006.16236).
+
+    y_i = phi(q_i)^T S / phi(q_i)^T z,   S = sum_j phi(k_j) v_j^T,   z = sum_j phi(k_j),   phi(x) = elu(x) + 1
+                                                                                          (equations 5 and 7)
+The sums run over the tokens that are there; the denominator is at least 1e-6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Array, Bool, Float
+
+from lra_bench.kernels.linear_attention import linear_attention
+from lra_bench.mixers.card import Card
+from lra_bench.mixers.heads import HeadsMixer
+
+CARD = Card(
+    title="Linear attention",
+    family="kernel",
+    paper="2006.16236",
+    equation="equations 5 and 7",
+    year=2020,
+    time=1.0,
+    memory=1.0,
+    exact_when="",
+    differs="",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The paper leaves nothing to choose."""
+
+
+class Mixer(HeadsMixer):
+    """The keys are summed before the queries look at them."""
+
+    def attend(
+        self,
+        q: Float[Array, "B H L K"],
+        k: Float[Array, "B H L K"],
+        v: Float[Array, "B H L K"],
+        mask: Bool[Array, "B L"],
+    ) -> Float[Array, "B H L K"]:
+        return linear_attention(q, k, v, mask)

@@ -1,0 +1,68 @@
+"""Softmax attention in full, the oracle (Vaswani et al., arXiv 1706.03762).
+
+    Y = softmax(Q K^T / sqrt K) V                                                         (equation 1)
+
+A row without any key gives 0. What differs is only how it is computed: by blocks, so memory is linear in L.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.softmax_attention import softmax_attention, softmax_attention_reference
+from lra_bench.mixers.base import Dims
+from lra_bench.mixers.card import Card
+from lra_bench.mixers.heads import HeadsMixer
+
+CARD = Card(
+    title="Softmax attention",
+    family="full",
+    paper="1706.03762",
+    equation="equation 1",
+    year=2017,
+    time=2.0,
+    memory=1.0,
+    exact_when="always",
+    differs="no dropout on the weights (LRA has it): the block's dropout is the same for all mixers",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """How the one function is computed."""
+
+    impl: str = "auto"
+    """auto (blockwise), blockwise (online softmax over blocks of keys), sdpa (jax.nn.dot_product_attention), or plain
+    (the L x L weights in memory)."""
+
+    def __post_init__(self) -> None:
+        if self.impl not in ("auto", "blockwise", "sdpa", "plain"):
+            raise ConfigError(f"impl: '{self.impl}'; it can be: auto, blockwise, sdpa, plain")
+
+
+class Mixer(HeadsMixer):
+    """Every token looks at every token that is there."""
+
+    def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        super().__init__(config, dims, rngs=rngs)
+        self.impl = "blockwise" if config.impl == "auto" else config.impl
+
+    def attend(
+        self,
+        q: Float[Array, "B H L K"],
+        k: Float[Array, "B H L K"],
+        v: Float[Array, "B H L K"],
+        mask: Bool[Array, "B L"],
+    ) -> Float[Array, "B H L K"]:
+        if self.impl == "blockwise":
+            return softmax_attention(q, k, v, mask)
+        if self.impl == "plain":
+            return softmax_attention_reference(q, k, v, mask)
+        q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
+        y = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None, :])
+        return y.swapaxes(1, 2) * mask.any(1)[:, None, None, None]

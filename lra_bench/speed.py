@@ -1,0 +1,97 @@
+"""Time and memory of training steps, without data.   `python -m lra_bench.speed CELLS`, a JSON list of cells.
+
+The cells' steps are compiled by the code that trains, fed random tokens, and run in turn, round after round, so that
+what disturbs the machine disturbs them all. One event a line on stdout, as a cell's process does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lra_bench import data, store
+from lra_bench.cell import check_memory, compiled, failures, tell
+from lra_bench.config import Cell
+from lra_bench.measure.clocks import Laps, Stopwatch
+from lra_bench.shapes import Batch
+from lra_bench.train import Program, State
+
+
+class Bench:
+    """One cell's step, ready to be run again and again."""
+
+    def __init__(self, cell: Cell, program: Program) -> None:
+        self._step: Callable[..., tuple[State, jax.Array]] = program.step
+        self._batch = program.feed(random_batch(cell))
+        self._state = program.init
+        self.laps = Laps()
+
+    def once(self) -> None:
+        """Run one step and wait for it."""
+        self.laps.start()
+        self._state, loss = self._step(self._state, *self._batch)
+        jax.block_until_ready((self._state, loss))
+        self.laps.lap()
+
+
+def random_batch(cell: Cell) -> Batch:
+    """Full-length examples of random symbols, from the cell's seed."""
+    shape = (cell.recipe.training.batch, cell.task.streams, cell.task.length)
+    draw = np.random.default_rng(cell.seed)
+    return Batch(
+        tokens=draw.integers(1, len(data.vocabulary(cell.task)), shape, dtype=np.int32),
+        mask=np.ones(shape, bool),
+        label=draw.integers(0, cell.task.classes, shape[:1], dtype=np.int32),
+        weight=np.ones(shape[:1], np.float32),
+    )
+
+
+def measure(cells: Sequence[Cell], rounds: int) -> list[dict[str, Any]]:
+    """Compile all, run `rounds` interleaved rounds of those that fit; what is known of each cell, in order."""
+    facts: list[dict[str, Any]] = []
+    benches: list[Bench | None] = []
+    for cell in cells:
+        tell("compile", model=cell.model, length=cell.task.length)
+        bench = None
+        known: dict[str, Any] = {}
+        with failures(cell) as failed:
+            program, known = compiled(cell)
+            check_memory(program)
+            bench = Bench(cell, program)
+            bench.once()
+        problem = {"status": failed[0].status, "error": failed[0].error} if failed else {"status": "ok", "error": None}
+        facts.append(
+            {"cell": cell.id, "model": cell.model, "knobs": cell.knobs, "length": cell.task.length} | known | problem
+        )
+        benches.append(bench)
+    watch = Stopwatch()
+    for done in range(rounds):
+        for bench in benches:
+            if bench is not None:
+                bench.once()
+        tell("round", done=done + 1, total=rounds, seconds=watch.seconds)
+    for fact, bench in zip(facts, benches, strict=True):
+        laps = bench.laps if bench else Laps()
+        fact |= {f"step_ms_p{q}": laps.percentile(q) for q in (10, 50, 90)}
+    return facts
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure the cells of a file; the facts are the last event."""
+    parser = argparse.ArgumentParser(prog="python -m lra_bench.speed", description=__doc__)
+    parser.add_argument("cells", type=Path, help="a JSON list of cells")
+    parser.add_argument("--rounds", type=int, required=True, help="timed steps of each cell")
+    args = parser.parse_args(arguments)
+    cells = [Cell.model_validate(values) for values in store.read_json(args.cells)]
+    tell("facts", facts=measure(cells, args.rounds))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""results/: put, get, done, frame.
+
+results/runs/<model>-<task>-<recipe>-s<seed>-<cell id>/
+    cell.json      what was asked, fully resolved; written before anything runs
+    row.json       what came out; written last, atomically
+    hits.json      one bit an example of test, in order, hexadecimal
+    curve.json     training loss and validation accuracy over steps
+    checkpoints/   the latest state
+    log.txt        what the cell's process wrote to stderr
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lra_bench.config import Cell
+from lra_bench.errors import ConfigError
+from lra_bench.rows import COLUMNS, FINAL, Row, Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUNS = "runs"
+
+
+def folder(results: Path, cell: Cell) -> Path:
+    """Where the cell's files lie."""
+    return results / RUNS / cell.folder
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write atomically: a reader sees the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        json.dump(value, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ConfigError: it cannot be read or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+
+
+def blank(cell: Cell, status: Status, error: str | None = None, **facts: Any) -> Row:
+    """The cell's row with what was asked, and `facts` of what came out."""
+    recipe, task = cell.recipe, cell.task
+    return Row(
+        cell=cell.id,
+        status=status,
+        error=error,
+        model=cell.model,
+        knobs=json.dumps(cell.knobs, sort_keys=True),
+        family=cell.family,
+        task=task.name,
+        task_version=task.version,
+        variant=task.variant,
+        recipe=cell.recipe_name,
+        changed=cell.changed,
+        mark=cell.mark,
+        seed=cell.seed,
+        length=task.length,
+        batch=recipe.training.batch,
+        accumulate=recipe.training.accumulate,
+        steps=recipe.training.steps,
+        dtype=recipe.trunk.dtype,
+        **facts,
+    )
+
+
+def put(results: Path, cell: Cell, row: Row) -> None:
+    """Keep the cell's row, in place of an earlier one."""
+    write_json(folder(results, cell) / "row.json", row.as_dict())
+
+
+def get(results: Path, cell: Cell) -> Row | None:
+    """The cell's row, if it has one."""
+    path = folder(results, cell) / "row.json"
+    return _row(path) if path.exists() else None
+
+
+def done(results: Path, cell: Cell) -> Row | None:
+    """The cell's row if running it again would give the same: finished, or diverged."""
+    row = get(results, cell)
+    return row if row is not None and row.status in FINAL else None
+
+
+def rows(results: Path) -> list[Row]:
+    """Every row in a results folder, or the one of a run's folder, in the order of their names."""
+    return [_row(path) for path in _row_files(results)]
+
+
+def open_cells(results: Path) -> list[Path]:
+    """The folders of cells that have begun and have no row."""
+    return [
+        path.parent for path in sorted(results.glob(f"{RUNS}/*/cell.json")) if not (path.parent / "row.json").exists()
+    ]
+
+
+def _row_files(path: Path) -> list[Path]:
+    if (path / "row.json").is_file():
+        return [path / "row.json"]
+    return sorted([*path.glob(f"{RUNS}/*/row.json"), *path.glob("*/row.json")])
+
+
+def _row(path: Path) -> Row:
+    values = read_json(path)
+    try:
+        return Row(**values)
+    except TypeError as error:
+        raise ConfigError(f"{path}: not a row of this version: {error}") from None
+
+
+def frame(paths: Sequence[Path]) -> pd.DataFrame:
+    """The rows of results folders, single runs, and exported tables (.csv, .json), one below another.
+
+    The column `origin` says which of `paths` a row came from.
+
+    Raises:
+        ConfigError: a path is not there, or holds no row.
+    """
+    import pandas as pd
+
+    parts = []
+    for path in paths:
+        part = (
+            _table(path) if path.is_file() else pd.DataFrame([r.as_dict() for r in rows(path)], columns=list(COLUMNS))
+        )
+        if part.empty:
+            raise ConfigError(f"{path}: no results here; a run leaves {RUNS}/<cell>/row.json in its results folder")
+        parts.append(part.assign(origin=str(path)))
+    return pd.concat([p.dropna(axis="columns", how="all") for p in parts], ignore_index=True).reindex(
+        columns=[*COLUMNS, "origin"]
+    )
+
+
+def _frame(found: Sequence[Row]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame([row.as_dict() for row in found], columns=list(COLUMNS))
+
+
+def _table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_json(path)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path}: not a table of rows (.csv or .json): {error}") from None
+    missing = [c for c in ("model", "task", "status") if c not in table]
+    if missing:
+        raise ConfigError(f"{path}: not a table of rows: the column '{missing[0]}' is missing")
+    return table
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Hold the cell's folder against other processes; wait for one that has it. A killed holder lets go."""
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / "cell.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def is_claimed(path: Path) -> bool:
+    """Does another process run this cell now?"""
+    lock = path / "cell.lock"
+    if not lock.exists():
+        return False
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

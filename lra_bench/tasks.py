@@ -1,0 +1,53 @@
+"""What is asked: one YAML a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lra_bench import config
+from lra_bench.config import Overlay, TaskSpec
+from lra_bench.errors import TaskError
+
+
+def names(include: Sequence[Path] = ()) -> tuple[str, ...]:
+    """Every task that is found, sorted."""
+    return tuple(config.found("tasks", include))
+
+
+def load(
+    name: str, include: Sequence[Path] = (), variant: str | None = None, settings: Sequence[Overlay] = ()
+) -> TaskSpec:
+    """The task called `name`, or in the YAML file `name`.
+
+    `variant` is laid over it where the task has one of that name, then `settings` (of `--set task.a=b`).
+
+    Raises:
+        TaskError: it is not found, lacks a key, or a value is wrong.
+        ConfigError: its file is no YAML, or a setting names an unknown key.
+    """
+    path = config.file_of("tasks", name, include, TaskError)
+    values = dict(config.read(path).values)
+    variants = values.pop("variants", None) or {}
+    if not isinstance(variants, Mapping):
+        raise TaskError(f"{path}: variants: must map names to mappings")
+    overlays = [Overlay(str(path), values)]
+    if variant in variants:
+        overlays.append(Overlay(f"{path}: variants.{variant}", variants[variant]))
+    folded = _placed(config.fold([*overlays, *settings]), path)
+    used = variant if variant in variants else None
+    return config.validated(TaskSpec, {"name": path.stem, "variant": used, **folded}, [*overlays, *settings], TaskError)
+
+
+def variants(name: str, include: Sequence[Path] = ()) -> tuple[str, ...]:
+    """The names of the task's variants."""
+    return tuple(config.read(config.file_of("tasks", name, include, TaskError)).values.get("variants") or {})
+
+
+def _placed(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """With `folder` absolute: what a YAML file names is relative to that file."""
+    folder = values.get("folder")
+    if isinstance(folder, str):
+        values["folder"] = str((path.parent / Path(folder).expanduser()).resolve())
+    return values
