@@ -16,12 +16,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from lra_bench import checkpoint, data, mixers, store
 from lra_bench.config import Cell
@@ -33,20 +33,21 @@ from lra_bench.measure.memory import available_bytes, peak_bytes
 from lra_bench.model import Model
 from lra_bench.rows import Row
 from lra_bench.shapes import Split
-from lra_bench.train import Fit, Interrupted, Program, Progress, Tell, evaluate
+from lra_bench.train import Fit, Interrupted, Make, Program, Progress, Tell, abstract, evaluate, parameters
 
 INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
 
 
-def make_model(cell: Cell, *, reference: bool = False) -> Model:
-    """The cell's model, drawn from its seed; `reference` puts full attention into the same trunk.
+def maker(cell: Cell, *, reference: bool = False) -> Make:
+    """What draws the cell's model; `reference` puts full attention into the same trunk.
 
     Raises:
         ConfigError: the mixer's file cannot be imported, or a knob's value is out of its range.
     """
     module = mixers.load(mixers.reference() if reference else Path(cell.mixer))
     knobs = module.Config() if reference else module.Config(**cell.knobs)
-    return Model(
+    return partial(
+        Model,
         module.Mixer,
         knobs,
         cell.recipe.trunk,
@@ -54,14 +55,7 @@ def make_model(cell: Cell, *, reference: bool = False) -> Model:
         length=cell.task.length,
         classes=cell.task.classes,
         streams=cell.task.streams,
-        rngs=nnx.Rngs(cell.seed),
     )
-
-
-def parameters(make: Callable[[], Model]) -> int:
-    """How many numbers are trained, without making any."""
-    shapes = nnx.state(nnx.eval_shape(make), nnx.Param)
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
 
 
 def compiled(cell: Cell) -> tuple[Program, dict[str, Any]]:
@@ -70,13 +64,13 @@ def compiled(cell: Cell) -> tuple[Program, dict[str, Any]]:
     Raises:
         ConfigError: a knob or the batch does not fit.
     """
-    params = parameters(lambda: make_model(cell))
-    model = make_model(cell)
-    program = Program.build(model, cell.recipe, (cell.task.streams, cell.task.length), cell.seed)
+    make = maker(cell)
+    program = Program.build(make, cell.recipe, (cell.task.streams, cell.task.length), cell.seed)
+    params = parameters(make)
     facts = {
-        "impl": model.blocks.mixer.impl,
+        "impl": abstract(make).blocks.mixer.impl,
         "params": params,
-        "params_ratio": params / parameters(lambda: make_model(cell, reference=True)),
+        "params_ratio": params / parameters(maker(cell, reference=True)),
         "compile_s": program.compile_s,
         "planned_bytes": program.planned_bytes,
         "flops_per_step": program.flops,

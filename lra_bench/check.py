@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from lra_bench import config, data, mixers, tasks
-from lra_bench.cell import make_model
+from lra_bench.cell import maker
 from lra_bench.config import Cell
 from lra_bench.errors import LraError
+from lra_bench.train import draw
 
 LENGTH = 40  # of the texts that models are tried on: short, and no multiple of a block
 FEW = {"train": 4, "val": 2, "test": 2}
@@ -87,7 +88,7 @@ def _model(name: str, include: Sequence[Path]) -> str:
         limit=None,
         changed=None,
     )
-    model = make_model(cell)
+    model = draw(maker(cell), seed=0)
     tokens = jnp.ones((2, spec.streams, LENGTH), jnp.int32)
     logits = model(tokens, tokens > 0, key=jax.random.key(0))
     if not bool(jnp.isfinite(logits).all()):

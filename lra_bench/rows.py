@@ -27,6 +27,7 @@ class Row:
     family: str  # after Tay et al.'s survey
     task: str
     task_version: int
+    metric: str  # of val and test
     variant: str | None  # the task's named variant, if one was used
     recipe: str
     changed: str | None  # what --set and --length changed in the recipe or task

@@ -71,6 +71,7 @@ def blank(cell: Cell, status: Status, error: str | None = None, **facts: Any) ->
         family=cell.family,
         task=task.name,
         task_version=task.version,
+        metric=task.metric,
         variant=task.variant,
         recipe=cell.recipe_name,
         changed=cell.changed,

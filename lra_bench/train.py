@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,12 @@ Params = nnx.State[Any, Any]
 
 class Interrupted(Exception):
     """The user asked to stop; the state is saved."""
+
+
+class Make(Protocol):
+    """Draws a model's parameters."""
+
+    def __call__(self, *, rngs: nnx.Rngs) -> nnx.Module: ...
 
 
 class State(NamedTuple):
@@ -125,17 +131,22 @@ class Program:
     compile_s: float
 
     @classmethod
-    def build(cls, model: nnx.Module, recipe: config.Recipe, shape: tuple[int, int], seed: int) -> Program:
-        """Compile for examples of `shape` [S, L].
+    def build(cls, make: Make, recipe: config.Recipe, shape: tuple[int, int], seed: int) -> Program:
+        """Compile for examples of `shape` [S, L], and draw the parameters from `seed`.
 
         Raises:
             ConfigError: the devices cannot share a batch.
         """
         slices, size = recipe.training.accumulate, recipe.training.batch // recipe.training.accumulate
         devices = Devices.local(size)
-        graph, params, rest = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
         rule = optimiser(recipe)
-        state = jax.device_put(State(params, rest, rule.init(params), jnp.int32(0)), devices.everywhere)
+
+        def initial() -> State:
+            _, params, rest = nnx.split(make(rngs=nnx.Rngs(seed)), nnx.Param, ...)  # type: ignore[misc]
+            return State(params, rest, rule.init(params), jnp.int32(0))
+
+        graph = nnx.graphdef(abstract(make))
+        state = jax.jit(initial, out_shardings=devices.everywhere)()
         batch = [
             jax.ShapeDtypeStruct((slices, size, *rest_of), dtype, sharding=devices.cut(1))
             for rest_of, dtype in ((shape, jnp.int32), (shape, jnp.bool_), ((), jnp.int32))
@@ -159,6 +170,21 @@ class Program:
     def show(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """A batch to predict on the devices."""
         return jax.device_put((batch.tokens, batch.mask), self.devices.cut(0))
+
+
+def abstract(make: Make) -> Any:
+    """The model with shapes for arrays: nothing is drawn."""
+    return nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
+
+
+def parameters(make: Make) -> int:
+    """How many numbers are trained."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(abstract(make), nnx.Param)))
+
+
+def draw(make: Make, seed: int) -> Any:
+    """The model with its parameters drawn from `seed`."""
+    return nnx.merge(nnx.graphdef(abstract(make)), jax.jit(lambda: nnx.state(make(rngs=nnx.Rngs(seed))))())
 
 
 def training_step(graph: nnx.GraphDef[Any], rule: optax.GradientTransformation, seed: int) -> Callable[..., Any]:

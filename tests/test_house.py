@@ -22,7 +22,19 @@ FLOORS = {
 }  # fmt: skip
 
 LIVES_IN = {
-    "jax": {"kernels", "mixers", "model", "compress", "measure", "checkpoint", "train", "cell", "speed", "check", "doctor"},
+    "jax": {
+        "kernels",
+        "mixers",
+        "model",
+        "compress",
+        "measure",
+        "checkpoint",
+        "train",
+        "cell",
+        "speed",
+        "check",
+        "doctor",
+    },
     "flax": {"mixers", "model", "compress", "checkpoint", "train"},
     "optax": {"train"},
     "orbax": {"checkpoint"},

@@ -15,6 +15,7 @@ app = typer.Typer(
     help="The honest comparison of efficient transformers: accuracy, speed and memory of the same compiled step.",
     epilog="Exit codes: 0 done; 1 a cell failed, its row says why; 2 the input is wrong; 130 stopped and saved.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # rich's help alone takes 0.15 s to import
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

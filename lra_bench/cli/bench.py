@@ -47,4 +47,4 @@ def bench(
         screen.print_json(facts)
         return
     for table in scaling.tables(facts):
-        screen.out.print(screen.table(table.rows, table.title, table.caption))
+        screen.out.print(screen.titled(table.title, table.rows))

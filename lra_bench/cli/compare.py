@@ -70,7 +70,7 @@ def compare(
     with screen.to(out) as console:
         for one in compared:
             rows = one.cells.reset_index().to_dict("records")
-            console.print(screen.table(rows, one.title, "\n".join(one.notes)))
+            console.print(screen.titled(one.title, rows, one.notes))
 
 
 def _write(text: str, out: Path | None) -> None:

@@ -75,7 +75,7 @@ def verify(
     if json:
         screen.print_json([c._asdict() for c in checks])
     else:
-        screen.out.print(screen.table(found, spec.name))
+        screen.out.print(screen.titled(spec.title, found))
     sys.exit(not all(c.ok for c in checks))
 
 

@@ -10,7 +10,7 @@ import typer
 Model = Annotated[
     str,
     typer.Option(
-        "-m", "--model", help="Names, name\\[knob=value], globs, family:NAME, file.py or all; comma-separated.",
+        "-m", "--model", help="Names, name[knob=value], globs, family:NAME, file.py or all; comma-separated.",
         metavar="NAME|file.py",
     ),
 ]  # fmt: skip

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from lra_bench.config import Cell
 from lra_bench.rows import Row
@@ -27,9 +29,9 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
-def table(rows: Sequence[Mapping[Any, Any]], title: str | None = None, caption: str | None = None) -> Table:
+def table(rows: Sequence[Mapping[Any, Any]]) -> Table:
     """Rows with the same keys as a table; numbers stand right, missing is empty."""
-    built = Table(title=title, caption=caption, title_justify="left", caption_justify="left", header_style="bold")
+    built = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for key in rows[0] if rows else ():
         right = all(isinstance(row[key], int | float | None) or str(row[key])[:1].isdigit() for row in rows)
         built.add_column(key, justify="right" if right else "left", overflow="fold")
@@ -64,9 +66,14 @@ def milliseconds(ms: float | None) -> str | None:
     return None if ms is None else f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}"
 
 
-def results_table(rows: Sequence[Row], title: str | None = None) -> Table:
+def titled(title: str, rows: Sequence[Mapping[Any, Any]], notes: Sequence[str] = ()) -> Group:
+    """A table between its title and its notes."""
+    return Group(Text(title, style="bold"), table(rows), *(Text(f"  {note}", style="dim") for note in notes), "")
+
+
+def results_table(rows: Sequence[Row]) -> Table:
     """What came out: accuracy, speed and memory, a line a row."""
-    return table([_summary(row) for row in rows], title)
+    return table([_summary(row) for row in rows])
 
 
 def _summary(row: Row) -> dict[str, Any]:
@@ -89,7 +96,7 @@ def _summary(row: Row) -> dict[str, Any]:
     }
 
 
-def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
+def plan_table(plans: Sequence[Mapping[str, Any]]) -> Group:
     """What running would take, a line a cell, and the sum of the hours."""
     lines = [
         {
@@ -110,14 +117,13 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
         for p in plans
     ]
     total = sum(p["hours"] or 0 for p in plans)
-    return table(lines, caption=f"{len(plans)} cells, about {total:.2f} hours to go")
+    return titled("what would run", lines, [f"{len(plans)} cells, about {total:.2f} hours to go on this machine"])
 
 
 def card(title: str, values: Mapping[str, Any]) -> Table:
     """One thing's values, a line a key; nested ones below their key."""
-    built = Table(title=title, title_justify="left", show_header=False)
-    built.add_column(style="bold", no_wrap=True)
-    built.add_column(overflow="fold")
+    built = Table(title, "", box=box.SIMPLE_HEAD, pad_edge=False)
+    built.columns[0].no_wrap, built.columns[1].overflow = True, "fold"
     for key, value in _flat(values):
         built.add_row(key, "" if value is None else str(value))
     return built

@@ -22,12 +22,69 @@ from jax.extend import core
 from lra_bench.errors import LraError
 
 ARITHMETIC = frozenset(
-    "abs acos acosh add add_any asin asinh atan atan2 atanh cbrt cos cosh digamma div erf erf_inv erfc exp exp2 expm1 "
-    "integer_pow lgamma log log1p logistic max min mul neg pow rem rsqrt sign sin sinh sqrt square sub tan tanh".split()
+    [
+        "abs",
+        "acos",
+        "acosh",
+        "add",
+        "add_any",
+        "asin",
+        "asinh",
+        "atan",
+        "atan2",
+        "atanh",
+        "cbrt",
+        "cos",
+        "cosh",
+        "digamma",
+        "div",
+        "erf",
+        "erf_inv",
+        "erfc",
+        "exp",
+        "exp2",
+        "expm1",
+        "integer_pow",
+        "lgamma",
+        "log",
+        "log1p",
+        "logistic",
+        "max",
+        "min",
+        "mul",
+        "neg",
+        "pow",
+        "rem",
+        "rsqrt",
+        "sign",
+        "sin",
+        "sinh",
+        "sqrt",
+        "square",
+        "sub",
+        "tan",
+        "tanh",
+    ]
 )
 EATING = frozenset(
-    "argmax argmin cumlogsumexp cummax cummin cumprod cumsum reduce_max reduce_min reduce_prod reduce_sum scatter-add "
-    "scatter_add scatter_max scatter_min scatter_mul".split()
+    [
+        "argmax",
+        "argmin",
+        "cumlogsumexp",
+        "cummax",
+        "cummin",
+        "cumprod",
+        "cumsum",
+        "reduce_max",
+        "reduce_min",
+        "reduce_prod",
+        "reduce_sum",
+        "scatter-add",
+        "scatter_add",
+        "scatter_max",
+        "scatter_min",
+        "scatter_mul",
+    ]
 )
 
 

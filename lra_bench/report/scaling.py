@@ -17,7 +17,6 @@ class Scaling:
 
     title: str
     rows: list[dict[str, Any]]
-    caption: str | None = None
 
 
 def tables(facts: Sequence[Mapping[str, Any]]) -> list[Scaling]:

@@ -126,7 +126,10 @@ def _short(column: Mapping[Any, Any]) -> str:
 def _with_mean(
     cells: pd.DataFrame, summed: pd.DataFrame, names: list[str], by: str, notes: list[str]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """A last column with the mean over the columns that every row has."""
+    """A last column with the mean over the tasks that every row has, where all are under one recipe."""
+    under = summed[["task", "recipe", "changed", "mark"]].drop_duplicates()
+    if under["task"].duplicated().any() or len(under.drop(columns="task").drop_duplicates()) > 1:
+        return cells, notes
     values = pd.DataFrame({by: summed[by], "column": names, "v": summed.get("test_accuracy")})
     wide = values.pivot(index=by, columns="column", values="v").astype(float).dropna(axis="columns")
     if wide.shape[1] < 2 or len(wide) < len(cells):

@@ -1,0 +1,43 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from samples import SHORT, TINY
+
+Lra = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data cache of the session's own."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def lra(tmp_path: Path, cache: Path) -> Lra:
+    """The installed command, run in an empty folder."""
+    command = Path(sys.executable).parent / "lra"
+
+    def call(*arguments: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        full = {**os.environ, "LRA_CACHE": str(cache), "COLUMNS": "200", **(env or {})}
+        return subprocess.run(
+            [str(command), *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path, env=full, timeout=600
+        )
+
+    return call
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """The folder that `lra` is run in, with a task `short` and a recipe `tiny` of the user's own."""
+    for kind, name, text in (("configs", "tiny", TINY), ("tasks", "short", SHORT)):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / f"{name}.yaml").write_text(text)
+    return tmp_path

@@ -1,0 +1,26 @@
+"""A task and a recipe that a test can afford."""
+
+TINY = """\
+# A recipe for tests.
+mark: tiny
+variant: quick
+trunk: {layers: 1, width: 16, heads: 2, mlp: 16}
+optimizer: {lr: 1.0e-2}
+schedule: {name: warmup-linear, warmup: 2}
+training: {steps: 12, batch: 8, eval_every: 4, checkpoint_every: 4}
+"""
+
+SHORT = """\
+version: 1
+title: Very short ListOps
+paper: none
+source: listops
+args: {min_length: 3, max_length: 20, max_depth: 3, max_args: 3}
+folder: null
+length: 20
+classes: 10
+streams: 1
+splits: {train: 64, val: 13, test: 21}
+seed: 0
+metric: accuracy
+"""

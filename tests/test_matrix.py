@@ -1,0 +1,68 @@
+"""Names, globs, families and files become cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lra_bench import matrix, mixers
+from lra_bench.errors import ConfigError, TaskError
+from lra_bench.matrix import Request
+
+
+def names(patterns: str) -> list[str]:
+    return [choice.sheet.name for choice in matrix.models(patterns)]
+
+
+def test_models_by_name_glob_family_and_all() -> None:
+    assert names("softmax, linear") == ["softmax", "linear"]
+    assert names("lin*") == ["linear", "linformer"]
+    assert names("family:kernel") == ["linear"]
+    assert names("all") == list(mixers.names())
+    assert names("softmax,soft*") == ["softmax", "softmax"], "the cells, not the names, are told apart"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        ("linfomer", r"model 'linfomer': not found; did you mean 'linformer'\?"),
+        ("family:kernels", r"family:kernels: no model; did you mean 'kernel'\?"),
+        ("mine.py", r"model 'mine\.py': there is no such file"),
+        (" , ", r"--model: names nothing"),
+        ("softmax[impl", r"must be name\[knob=value"),
+    ],
+)
+def test_a_model_that_is_not_there(patterns: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        matrix.models(patterns)
+
+
+def test_cells_are_models_within_tasks_within_seeds(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    made = matrix.cells(Request("softmax,linear", "short,listops", "tiny", seeds=(0, 1)))
+    assert [(c.seed, c.task.name, c.model) for c in made[:3]] == [
+        (0, "short", "softmax"),
+        (0, "short", "linear"),
+        (0, "listops", "softmax"),
+    ]
+    assert len(made) == 8
+    assert len(matrix.cells(Request("softmax,soft*,softmax[impl=auto]", "short", "tiny"))) == 1
+    assert len(matrix.cells(Request("softmax,softmax[impl=plain]", "short", "tiny"))) == 2
+
+
+def test_only_the_tasks_own_settings_and_variants(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    assert matrix.task("short", None, ["task.seed=3"], ()).seed == 3
+    with pytest.raises(TaskError, match=r"no variant 'quik'; did you mean 'quick'\?"):
+        matrix.task("listops", "quik", [], ())
+    with pytest.raises(ConfigError, match=r"only task\.\* can be set here"):
+        matrix.task("short", None, ["training.steps=3"], ())
+
+
+def test_the_parent_of_a_matrix_never_opens_jax() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, lra_bench.matrix; sys.exit('jax' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,130 @@
+"""Tables: failures stand, nothing missing is a number, seeds are joined, differences are differences."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lra_bench import matrix, stats, store
+from lra_bench.matrix import Request
+from lra_bench.report import scaling, tables
+from lra_bench.rows import Row
+
+
+@pytest.fixture
+def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Row:
+    monkeypatch.chdir(here)
+    cell = matrix.cells(Request("softmax", "short", "tiny"))[0]
+    facts = {"test_accuracy": 0.4, "val_accuracy": 0.5, "test_n": 2000, "floor": 0.175, "step_ms_p50": 20.0}
+    return store.blank(cell, "ok", examples_per_s=400.0, planned_bytes=2**20, peak_bytes=2**21, **facts)
+
+
+def frame(*rows: Row, origin: str = "results") -> pd.DataFrame:
+    return pd.DataFrame([row.as_dict() | {"origin": origin} for row in rows])
+
+
+def cells(row: Row, *others: Row, metric: str = "accuracy", by: str = "model") -> dict[str, dict[str, Any]]:
+    table = tables.compare(tables.summary(frame(row, *others), by), metric, by).cells
+    return {str(k): dict(v) for k, v in table.to_dict("index").items()}
+
+
+def test_each_metric(row: Row) -> None:
+    assert cells(row) == {"softmax": {"short tiny": "40.0 (37.9-42.2)"}}
+    assert cells(row, metric="speed") == {"softmax": {"short tiny": "20 (400/s)"}}
+    assert cells(row, metric="memory") == {"softmax": {"short tiny": "1 (2)"}}
+
+
+def test_a_failure_stands_as_its_status_and_a_gap_stays_a_gap(row: Row) -> None:
+    failed = dataclasses.replace(row, model="linear", status="oom", test_accuracy=None)
+    elsewhere = dataclasses.replace(row, model="local", task="other")
+    table = cells(row, failed, elsewhere)
+    assert table["linear"]["short tiny"] == "oom"
+    assert table["local"]["short tiny"] == ""
+    assert table["softmax"]["other tiny"] == ""
+
+
+def test_a_row_within_noise_of_the_floor_says_so(row: Row) -> None:
+    low = dataclasses.replace(row, test_accuracy=0.18)
+    assert cells(low)["softmax"]["short tiny"].endswith("floor")
+    assert stats.at_floor(0.18, 2000, 0.175)
+    assert not stats.at_floor(0.21, 2000, 0.175)
+
+
+def test_seeds_are_joined_with_students_interval(row: Row) -> None:
+    others = [dataclasses.replace(row, seed=s, test_accuracy=a) for s, a in ((1, 0.42), (2, 0.44))]
+    text = cells(row, *others)["softmax"]["short tiny"]
+    assert text == "42.0 (37.0-47.0, 3 runs)"
+    failed = dataclasses.replace(row, seed=3, status="nan", test_accuracy=None)
+    assert cells(row, *others, failed)["softmax"]["short tiny"] == "42.0 (37.0-47.0, 3 runs) (1 of 4: nan)"
+
+
+def test_what_may_not_be_compared_has_a_column_of_its_own(row: Row) -> None:
+    limited = dataclasses.replace(row, mark="tiny, limit 5")
+    changed = dataclasses.replace(row, changed="training.steps=3")
+    table = tables.compare(tables.summary(frame(row, limited, changed)), "accuracy")
+    assert list(table.cells.columns) == ["short tiny", "short tiny [tiny, limit 5]", "short tiny #2"]
+    assert "short tiny #2: L = 20, batch 8, with training.steps=3" in table.notes
+
+
+def test_one_model_with_two_settings_is_two_lines(row: Row) -> None:
+    plain = dataclasses.replace(row, knobs=json.dumps({"impl": "plain"}))
+    assert set(cells(row, plain)) == {"softmax[impl=auto]", "softmax[impl=plain]"}
+
+
+def test_a_mean_is_over_what_every_model_finished(row: Row) -> None:
+    both = [dataclasses.replace(row, model=m, task=t) for m in ("softmax", "linear") for t in ("short", "other")]
+    only = dataclasses.replace(row, task="third")
+    assert cells(*both, only)["linear"]["mean of 2"] == "40.0"
+    assert "mean of 2" not in cells(*both[:3])["softmax"], "a mean of one is none"
+
+
+def test_by_family(row: Row) -> None:
+    other = dataclasses.replace(row, model="mine", test_accuracy=0.44)
+    assert cells(row, other, by="family") == {"full": {"short tiny": "42.0 (16.6-67.4, 2 runs)"}}
+
+
+def test_two_folders_side_by_side(row: Row) -> None:
+    better = dataclasses.replace(row, test_accuracy=0.45, step_ms_p50=10.0)
+    both = tables.summary(pd.concat([frame(row, origin="a"), frame(better, origin="b")]))
+    accuracy = tables.differences(both, "accuracy").cells.iloc[0]
+    assert (accuracy["a"], accuracy["b"], accuracy["difference"]) == ("40.0", "45.0", "+5.0")
+    assert tables.differences(both, "speed").cells.iloc[0]["ratio"] == "0.50x"
+
+
+def test_what_is_exported_can_be_compared_again(row: Row, tmp_path: Path) -> None:
+    summed = tables.summary(frame(row))
+    for suffix in ("csv", "json"):
+        path = tmp_path / f"t.{suffix}"
+        path.write_text(tables.exported(summed, suffix))
+        again = tables.summary(store.frame([path]))
+        assert tables.compare(again, "accuracy").cells.equals(tables.compare(summed, "accuracy").cells)
+
+
+def test_markdown_and_latex(row: Row) -> None:
+    comparison = tables.compare(tables.summary(frame(row)), "accuracy")
+    assert "| softmax | 40.0 (37.9-42.2) |" in tables.written(comparison, "md")
+    latex = tables.written(comparison, "latex")
+    assert r"\toprule" in latex
+    assert "softmax & 40.0 (37.9-42.2)" in latex
+
+
+def test_exponents_are_fitted_on_logarithms() -> None:
+    values = pd.DataFrame({1024: [1.0, 5.0], 2048: [4.0, float("nan")], 4096: [16.0, 20.0]}, index=["a", "b"])
+    assert list(scaling.exponents(values).round(6)) == [2.0, 1.0]
+
+
+def test_a_bench_is_told_against_its_first_model() -> None:
+    fact = {"cell": "x", "model": "softmax", "length": 1024, "status": "ok", "planned_bytes": 2**22}
+    facts = [
+        {**fact, "knobs": {"impl": "auto"}, "step_ms_p50": 100.0},
+        {**fact, "knobs": {"impl": "plain"}, "step_ms_p50": 200.0, "planned_bytes": 2**24},
+        {**fact, "model": "linear", "knobs": {}, "step_ms_p50": None, "status": "oom"},
+    ]
+    faster = scaling.tables(facts)[2]
+    assert faster.title == "times faster than softmax[impl=auto]"
+    assert [row["L = 1,024"] for row in faster.rows] == ["1.00", "0.50", "oom"]

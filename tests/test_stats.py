@@ -1,0 +1,23 @@
+"""Intervals, against published values and their own definition."""
+
+from __future__ import annotations
+
+import pytest
+
+from lra_bench import stats
+
+
+def test_wilsons_interval_of_a_textbook_case() -> None:
+    """Newcombe (1998), table I: 81 of 263 gives 0.2553 to 0.3662 by the score method."""
+    interval = stats.proportion(81 / 263, 263)
+    assert (interval.low, interval.high) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+
+
+def test_students_interval_of_three_seeds() -> None:
+    """t(0.975, 2) = 4.3027, the standard error of 1, 2, 3 is 1 / sqrt 3."""
+    interval = stats.mean([1.0, 2.0, 3.0])
+    assert interval.high - 2.0 == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
+
+
+def test_equal_seeds_have_an_interval_of_no_width() -> None:
+    assert stats.mean([0.4, 0.4]) == stats.Interval(0.4, 0.4, 0.4)

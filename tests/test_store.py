@@ -1,0 +1,87 @@
+"""Rows are kept atomically, found again, and told apart from what is not done."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from lra_bench import matrix, store
+from lra_bench.config import Cell
+from lra_bench.errors import ConfigError
+from lra_bench.matrix import Request
+from lra_bench.rows import COLUMNS
+
+
+@pytest.fixture
+def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
+    monkeypatch.chdir(here)
+    return matrix.cells(Request("softmax", "short", "tiny"))[0]
+
+
+def test_a_row_comes_back_as_it_was_put(cell: Cell, tmp_path: Path) -> None:
+    row = store.blank(cell, "ok", test_accuracy=0.5, params=7)
+    store.put(tmp_path, cell, row)
+    assert store.get(tmp_path, cell) == row
+    assert store.rows(tmp_path) == [row]
+    assert store.rows(store.folder(tmp_path, cell)) == [row]
+
+
+@pytest.mark.parametrize(
+    ("status", "final"), [("ok", True), ("nan", True), ("oom", False), ("error", False), ("timeout", False)]
+)
+def test_done_is_what_would_come_out_the_same_again(cell: Cell, tmp_path: Path, status: str, final: bool) -> None:
+    assert store.done(tmp_path, cell) is None
+    store.put(tmp_path, cell, store.blank(cell, status))  # type: ignore[arg-type]
+    assert (store.done(tmp_path, cell) is not None) is final
+
+
+def test_a_row_says_what_was_asked(cell: Cell) -> None:
+    row = store.blank(cell, "oom", "too large")
+    assert (row.model, row.task, row.recipe, row.mark, row.variant) == ("softmax", "short", "tiny", "tiny", None)
+    assert (row.batch, row.steps, row.length, row.dtype) == (8, 12, 20, "float32")
+    assert row.test_accuracy is None, "missing is missing"
+    assert tuple(row.as_dict()) == COLUMNS
+
+
+def test_what_is_not_a_row_is_refused_by_name(cell: Cell, tmp_path: Path) -> None:
+    path = store.folder(tmp_path, cell) / "row.json"
+    store.write_json(path, {"cell": "x"})
+    with pytest.raises(ConfigError, match=r"row\.json: not a row of this version"):
+        store.rows(tmp_path)
+    path.write_text("{")
+    with pytest.raises(ConfigError, match=r"row\.json: cannot be read"):
+        store.rows(tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    store.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        store.write_json(path, {"a": object()})
+    assert store.read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.glob("*.json")] == ["a.json"]
+
+
+def test_a_frame_joins_folders_runs_and_tables(cell: Cell, tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    row = store.blank(cell, "ok", test_accuracy=0.5)
+    store.put(a, cell, row)
+    store.put(b, cell, dataclasses.replace(row, status="oom", test_accuracy=None))
+    store.frame([a]).drop(columns="origin").to_csv(tmp_path / "t.csv", index=False)
+    frame = store.frame([a, store.folder(b, cell), tmp_path / "t.csv"])
+    assert list(frame["status"]) == ["ok", "oom", "ok"]
+    assert frame["origin"].nunique() == 3
+    with pytest.raises(ConfigError, match="no results here"):
+        store.frame([tmp_path / "none"])
+    (tmp_path / "bad.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(ConfigError, match=r"bad\.csv: not a table of rows: the column 'model' is missing"):
+        store.frame([tmp_path / "bad.csv"])
+
+
+def test_a_claim_is_seen_and_let_go(tmp_path: Path) -> None:
+    assert not store.is_claimed(tmp_path)
+    with store.claimed(tmp_path):
+        assert store.is_claimed(tmp_path)
+    assert not store.is_claimed(tmp_path)
