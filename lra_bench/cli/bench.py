@@ -32,14 +32,14 @@ def bench(
     Example: lra bench --lengths 1024,4096 --model softmax,linear
     """
     from lra_bench import matrix, store
-    from lra_bench.cli import screen
+    from lra_bench.cli import progress, screen
     from lra_bench.report import scaling
 
     task = next(iter(matrix.task_names("all", tuple(include_path or ()))))
     request = matrix.Request(
         model, task, config, settings=tuple(settings or ()), include=tuple(include_path or ())
     )  # fmt: skip
-    with screen.watching() as watch:
+    with progress.watching() as watch:
         facts = matrix.bench(request, [int(length) for length in lengths.split(",")], rounds, watch)
     if out is not None:
         store.write_json(out, facts)

@@ -40,10 +40,10 @@ def prepare(
     Example: lra data prepare listops
     """
     from lra_bench import data as room
-    from lra_bench.cli import screen
+    from lra_bench.cli import progress, screen
 
     spec = _task(task, variant, settings, include_path)
-    with screen.counting(spec.name) as count:
+    with progress.counting(spec.name) as count:
         dataset = room.prepare(spec, count)
     sizes = {name: len(split) for name, split in dataset.splits.items()}
     facts = {"task": spec.name, **sizes, "sha256": dataset.hash, "folder": str(dataset.folder), "new": dataset.fresh}
@@ -66,10 +66,10 @@ def verify(
     Example: lra data verify listops
     """
     from lra_bench import data as room
-    from lra_bench.cli import screen
+    from lra_bench.cli import progress, screen
 
     spec = _task(task, variant, settings, include_path)
-    with screen.counting(spec.name) as count:
+    with progress.counting(spec.name) as count:
         checks = room.verify(spec, count)
     found = [{"check": c.name, "ok": "ok" if c.ok else "WRONG", "detail": c.detail} for c in checks]
     if json:
@@ -94,10 +94,10 @@ def show_examples(
     Example: lra data show listops --n 3
     """
     from lra_bench import data as room
-    from lra_bench.cli import screen
+    from lra_bench.cli import progress, screen
 
     spec = _task(task, variant, settings, include_path)
-    with screen.counting(spec.name) as count:
+    with progress.counting(spec.name) as count:
         examples = room.examples(spec, split, n, count)
     if json:
         screen.print_json([{"label": e.label, "lengths": e.lengths, "streams": e.streams} for e in examples])
@@ -124,9 +124,9 @@ def export(
     Example: lra data export listops --split test --out basic_test.tsv
     """
     from lra_bench import data as room
-    from lra_bench.cli import screen
+    from lra_bench.cli import progress, screen
 
     spec = _task(task, variant, settings, include_path)
-    with screen.counting(spec.name) as count:
+    with progress.counting(spec.name) as count:
         written = room.export(spec, split, out, limit, count)
     screen.err.print(f"{written} examples of {spec.name} {split} in {out}", highlight=False)

@@ -32,12 +32,12 @@ def run(
     Example: lra run --model linformer --task listops
     """
     from lra_bench import matrix
-    from lra_bench.cli import screen
+    from lra_bench.cli import progress, screen
     from lra_bench.launch.local import Stopped
 
     every = matrix.cells(_request(model, task, config, seed, length, settings, limit, include_path))
     try:
-        with screen.watching() as watch:
+        with progress.watching() as watch:
             rows = matrix.run(every, results, watch, fresh=fresh, minutes=timeout)
     except Stopped:
         screen.err.print("stopped and saved; the same command goes on", style="yellow")
@@ -71,10 +71,10 @@ def plan(
     Each step is compiled, not run on data; the estimate is from three steps on random tokens. Starts nothing.
     """
     from lra_bench import matrix
-    from lra_bench.cli import screen
+    from lra_bench.cli import progress, screen
 
     every = matrix.cells(_request(model, task, config, seed, length, settings, limit, include_path))
-    with screen.watching() as watch:
+    with progress.watching() as watch:
         plans = matrix.plan(every, results, watch)
     if json:
         screen.print_json(plans)

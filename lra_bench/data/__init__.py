@@ -160,7 +160,7 @@ def prepare(task: TaskSpec, progress: Progress | None = None) -> Dataset:
 
     Raises:
         TaskError: what the task asks for cannot be made.
-        DataError: a released file is missing or wrong.
+        DataError: a released file is missing or wrong, or there is no place for the cache.
     """
     from lra_bench.data import cache
 

@@ -7,6 +7,7 @@ renamed, so that a folder that bears its name is whole. On every load the manife
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -35,13 +36,18 @@ class Unusable(Exception):
 
 
 def prepare(task: TaskSpec, progress: Progress) -> Dataset:
-    """The task's examples, from the cache, or built once into it. A folder that is not whole is built anew."""
+    """The task's examples, from the cache, or built once into it. A folder that is not whole is built anew.
+
+    Raises:
+        TaskError: what the task asks for cannot be made.
+        DataError: a released file is missing or wrong, or there is no place for the cache.
+    """
     key = key_of(task)
     folder = folder_of(task, key)
     for attempt in range(ATTEMPTS):
         try:
             return read(folder, key, fresh=attempt > 0)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
         except Unusable as fault:
             warnings.warn(f"{folder}: {fault}; it is built anew", stacklevel=3)
@@ -135,28 +141,37 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _write(folder: Path, key: Mapping[str, Any], splits: Mapping[str, Split], progress: Progress) -> None:
-    """Put the splits into `folder`, whole or not at all. If another process was quicker, its work stands."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    """Put the splits into `folder`, whole or not at all. If another process was quicker, its work stands.
+
+    Raises:
+        DataError: there is no place for it.
+    """
     unfinished = _beside(folder)
-    unfinished.mkdir()
     try:
-        files = {}
-        total = len(splits) * len(ARRAYS)
-        for done, (split, name, array) in enumerate(_arrays(splits), 1):
-            path = unfinished / f"{split}.{name}.npy"
-            with path.open("wb") as file:
-                np.save(file, array)
-                _to_disk(file)
-            files[path.name] = _facts(path)
-            progress("writing the cache", done, total)
-        manifest = {"package": __version__, "key": key, "files": files, "content": content_of(splits)}
-        with (unfinished / "manifest.json").open("w") as file:
-            json.dump(manifest, file, indent=1)
-            _to_disk(file)
-        with contextlib.suppress(OSError):
-            unfinished.rename(folder)
+        unfinished.mkdir(parents=True)
+        _fill(unfinished, key, splits, progress)
+        unfinished.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise DataError(f"{folder}: cannot be written; $LRA_CACHE may name another place: {error}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _fill(folder: Path, key: Mapping[str, Any], splits: Mapping[str, Split], progress: Progress) -> None:
+    """Write one file an array, then the manifest."""
+    files = {}
+    for done, (split, name, array) in enumerate(_arrays(splits), 1):
+        path = folder / f"{split}.{name}.npy"
+        with path.open("wb") as file:
+            np.save(file, array)
+            _to_disk(file)
+        files[path.name] = _facts(path)
+        progress("writing the cache", done, len(splits) * len(ARRAYS))
+    manifest = {"package": __version__, "key": key, "files": files, "content": content_of(splits)}
+    with (folder / "manifest.json").open("w") as text:
+        json.dump(manifest, text, indent=1)
+        _to_disk(text)
 
 
 def _to_disk(file: IO[Any]) -> None:

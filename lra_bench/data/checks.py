@@ -26,7 +26,7 @@ def verify(task: TaskSpec, progress: Progress) -> list[Check]:
     folder = cache.folder_of(task, key)
     try:
         data = cache.read(folder, key, fresh=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         data = cache.prepare(task, progress)
     except cache.Unusable as fault:
         return [Check("files", False, f"{folder}: {fault}")]

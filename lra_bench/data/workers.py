@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,7 +52,7 @@ def results(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[R
 
 
 def _shared(work: Callable[[Item], Result], items: Iterator[Item], count: int) -> Iterator[Result]:
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin)
     try:
         waiting: deque[Future[Result]] = deque(pool.submit(work, item) for item in islice(items, AHEAD * count))
         while waiting:
@@ -62,3 +65,14 @@ def _shared(work: Callable[[Item], Result], items: Iterator[Item], count: int) -
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """What a child does first: leave Ctrl-C to its parent, and see to it that it does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

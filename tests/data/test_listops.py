@@ -123,6 +123,14 @@ def test_malformed_expressions(expression: str) -> None:
         listops.evaluate(listops.encode(expression))
 
 
+def test_both_bounds_of_the_length_are_strict() -> None:
+    args = listops.Args(min_length=4, max_length=6, max_depth=2, max_args=5)
+    listops.check(args, listops.encode("[MAX 1 2 3 ]")[None], 3)
+    for expression in ("[MAX 2 3 ]", "[MAX 0 1 2 3 ]"):
+        with pytest.raises(DataError, match="tokens long, not between 4 and 6"):
+            listops.check(args, listops.encode(expression)[None], 3)
+
+
 # the generator
 
 
@@ -273,6 +281,17 @@ def test_rows_that_are_refused(tmp_path: Path, line: str, fault: str | None) -> 
 
 
 @pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("number", [2, 257, 258, 301])
+def test_a_refused_row_is_named_by_its_line(tmp_path: Path, number: int) -> None:
+    path = written(tmp_path, generated()) / "basic_train.tsv"
+    lines = path.read_text().splitlines()
+    lines[number - 1] = "7"
+    path.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=rf"basic_train\.tsv:{number}: has 1 columns"):
+        listops.build(ARGS, 64, COUNTS, 0, tmp_path, silent)
+
+
+@pytest.mark.usefixtures("alone")
 def test_files_that_are_refused(tmp_path: Path) -> None:
     written(tmp_path, generated())
     for rows in (299, 301):
@@ -305,5 +324,9 @@ def test_the_shipped_task_and_its_variant_are_understood() -> None:
 
 
 @pytest.mark.slow
-def test_the_shipped_task_at_full_size() -> None:
-    assert [check for check in data.verify(tasks.load("listops")) if not check.ok] == []
+def test_the_shipped_task_at_full_size(tmp_path: Path) -> None:
+    task = tasks.load("listops")
+    built = data.prepare(task)
+    assert [check for check in data.verify(task) if not check.ok] == []
+    released = task.model_copy(update={"folder": str(written(tmp_path, built.splits))})
+    assert data.prepare(released).hash == built.hash

@@ -1,0 +1,224 @@
+"""The installed command, as a user meets it: words, exit codes, files."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Lra
+from samples import SHORT
+
+from lra_bench import mixers
+from lra_bench.rows import COLUMNS
+
+RUN = ("run", "-t", "short", "-c", "tiny")
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("data", "export"), ("compare",)])
+def test_help_is_there_and_opens_nothing_heavy(command: tuple[str, ...]) -> None:
+    code = (
+        "import sys; sys.argv = ['lra', *sys.argv[1:], '--help']\n"
+        "from lra_bench.cli import main\n"
+        "try: main()\n"
+        "finally: print([m for m in ('jax', 'numpy', 'pandas', 'pydantic', 'yaml', 'rich.table') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
+    assert "Usage: lra" in done.stdout
+    assert done.stdout.endswith("[]\n"), done.stdout[-200:]
+
+
+def test_listing_opens_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['lra', 'ls', 'models']\n"
+        "from lra_bench.cli import main\n"
+        "try: main()\n"
+        "finally: print([m for m in ('jax', 'numpy', 'pandas', 'pydantic') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "linformer" in done.stdout
+    assert done.stdout.endswith("[]\n"), done.stdout[-200:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "-m", "linfomer", "-t", "short"), "model 'linfomer': not found; did you mean 'linformer'?"),
+        (("run", "-m", "linear", "-t", "lstops"), "task 'lstops': not found; did you mean 'listops'?"),
+        (("run", "-m", "linear", "-t", "short", "-c", "smal"), "config 'smal': not found; did you mean 'small'?"),
+        ((*RUN, "-m", "linear", "--set", "trunk.layer=3"), "trunk.layer: unknown key; did you mean 'layers'?"),
+        ((*RUN, "-m", "linear", "--length", "2"), "length"),
+        (("show", "linformr"), "'linformr': no model, task or config; did you mean 'linformer'?"),
+        (("compare", "nowhere"), "nowhere: no results here"),
+        (("data", "show", "short", "--split", "tset"), "split 'tset'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    lra: Lra, here: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = lra(*arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_strange_flag_is_exit_code_2(lra: Lra) -> None:
+    done = lra("run", "--modle", "linear")
+    assert done.returncode == 2
+    assert "--model" in done.stderr
+
+
+def test_ls_and_show(lra: Lra, here: Path) -> None:
+    listed = json.loads(lra("ls", "models", "--json").stdout)
+    assert [row["model"] for row in listed] == list(mixers.names())
+    assert {"short", "listops"} <= {row["task"] for row in json.loads(lra("ls", "tasks", "--json").stdout)}
+    configs = json.loads(lra("ls", "configs", "--json").stdout)
+    assert {"base", "small", "quick", "paper", "paper-appendix", "tiny"} <= {row["config"] for row in configs}
+    assert all(row["says"] for row in configs), "a recipe's first comment says what to expect"
+    assert json.loads(lra("ls", "results", "--json").stdout) == []
+    card = json.loads(lra("show", "linformer", "--json").stdout)["model"]
+    assert card["paper"] == "2006.04768"
+    assert card["knobs"]["rank"]["default"] == 256
+    task = json.loads(lra("show", "listops", "--json").stdout)["task"]
+    assert task["splits"] == {"train": 96000, "val": 2000, "test": 2000}
+    recipe = json.loads(lra("show", "small", "--json").stdout)["config"]
+    assert recipe["by task"]["listops"]["training"]["steps"] == 5000
+    for name in ("linformer", "listops", "small"):
+        assert name in lra("show", name).stdout
+
+
+def test_data_prepare_verify_show_export(lra: Lra, here: Path) -> None:
+    prepared = json.loads(lra("data", "prepare", "short", "--json").stdout)
+    assert (prepared["train"], prepared["val"], prepared["test"]) == (64, 13, 21)
+    verified = lra("data", "verify", "short")
+    assert verified.returncode == 0, verified.stdout
+    assert "WRONG" not in verified.stdout
+    shown = json.loads(lra("data", "show", "short", "--n", "2", "--json").stdout)
+    assert len(shown) == 2
+    assert all(text.startswith("[") for example in shown for text in example["streams"])
+    done = lra("data", "export", "short", "--split", "test", "--out", "out/test.tsv", "--limit", "5")
+    assert done.returncode == 0, done.stderr
+    lines = (here / "out/test.tsv").read_text().splitlines()
+    assert lines[0] == "Source\tTarget"
+    assert len(lines) == 6
+    assert re.fullmatch(r"(\( )+\[(MAX|MIN|MED|SM) .* \)\t\d", lines[1])
+
+
+def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
+    done = lra(*RUN, "-m", "linear", "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert tuple(row) == COLUMNS
+    missing = {key for key, value in row.items() if value is None}
+    assert missing <= {"error", "variant", "changed", "commit"}, missing
+    assert row["status"] == "ok"
+    assert row["test_n"] == 21
+    assert row["step_ms_p10"] <= row["step_ms_p50"] <= row["step_ms_p90"]
+    assert row["planned_bytes"] < row["peak_bytes"]
+
+    again = lra(*RUN, "-m", "linear")
+    assert again.returncode == 0
+    assert "done before; --fresh does it again" in again.stderr
+    assert "linear" in again.stdout
+
+    fresh = lra(*RUN, "-m", "linear", "--fresh", "--json")
+    assert json.loads(fresh.stdout)[0]["test_accuracy"] == row["test_accuracy"], "the same seed gives the same"
+    assert json.loads(fresh.stdout)[0]["started"] != row["started"]
+
+    assert json.loads(lra("ls", "results", "--json").stdout)[0]["cell"] == row["cell"]
+    assert "short [tiny]" in lra("compare").stdout or "short tiny" in lra("compare").stdout
+    lra("compare", "results", "--format", "csv", "--out", "table.csv")
+    for format in ("md", "json", "latex", "csv"):
+        assert "linear" in lra("compare", "results", "table.csv", "--format", format).stdout
+    (planned,) = json.loads(lra("plan", "-m", "linear", "-t", "short", "-c", "tiny", "--json").stdout)
+    assert planned["state"] == "done"
+
+
+def test_what_cannot_fit_is_an_oom_row(lra: Lra, here: Path) -> None:
+    done = lra(*RUN, "-m", "softmax[impl=plain]", "--length", "200000", "--json")
+    (row,) = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert row["status"] == "oom"
+    assert re.search(r"needs [\d,.]+ GiB as planned, of [\d.]+ GiB there", row["error"])
+    assert "Traceback" not in done.stderr
+
+
+def test_a_diverging_run_is_a_nan_row_with_its_step(lra: Lra, here: Path) -> None:
+    done = lra(*RUN, "-m", "linear", "--set", "optimizer.lr=1e30", "--json")
+    (row,) = json.loads(done.stdout)
+    assert (done.returncode, row["status"]) == (1, "nan")
+    assert "at step" in row["error"]
+
+
+def test_a_users_own_mixer_and_task(lra: Lra, here: Path) -> None:
+    source = mixers.find("linear").read_text()
+    (here / "mine.py").write_text(source)
+    (here / "own.yaml").write_text(SHORT)
+    done = lra("run", "-m", "mine.py", "-t", "own.yaml", "-c", "tiny", "--limit", "9", "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert (row["model"], row["task"], row["mark"], row["test_n"]) == ("mine", "own", "tiny, limit 9", 9)
+
+
+def test_a_mixer_that_cannot_be_imported_is_one_line(lra: Lra, here: Path) -> None:
+    (here / "mine.py").write_text(mixers.find("linear").read_text() + "\nimport nowhere\n")
+    done = lra(*RUN, "-m", "mine.py")
+    assert done.returncode == 2
+    assert "mine.py: cannot be imported: ModuleNotFoundError" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_one_bad_cell_spares_the_rest(lra: Lra, here: Path) -> None:
+    (here / "mine.py").write_text(mixers.find("linear").read_text() + "\nimport nowhere\n")
+    done = lra(*RUN, "-m", "mine.py,linear", "--json")
+    assert done.returncode == 1
+    assert [row["status"] for row in json.loads(done.stdout)] == ["error", "ok"]
+
+
+def test_a_timeout_saves_and_is_a_row(lra: Lra, here: Path) -> None:
+    done = lra(*RUN, "-m", "linear", "--set", "training.steps=1000000", "--timeout", "0.4", "--json")
+    (row,) = json.loads(done.stdout)
+    assert (done.returncode, row["status"]) == (1, "timeout")
+    assert list((here / "results").glob("runs/*/checkpoints/*"))
+
+
+@pytest.mark.slow
+def test_plan_starts_nothing(lra: Lra, here: Path) -> None:
+    done = lra("plan", "-m", "linear,softmax", "-t", "short", "-c", "tiny", "--json")
+    plans = json.loads(done.stdout)
+    assert [p["state"] for p in plans] == ["new", "new"]
+    assert all(p["planned_bytes"] and p["params"] and p["hours"] > 0 for p in plans)
+    assert not (here / "results").exists()
+    assert "hours to go" in lra("plan", "-m", "linear", "-t", "short", "-c", "tiny").stdout
+
+
+@pytest.mark.slow
+def test_check_and_doctor(lra: Lra, here: Path) -> None:
+    done = lra("check", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0, [f for f in found if not f["ok"]]
+    assert {f["kind"] for f in found} == {"recipe", "task", "model"}
+    (here / "configs/broken.yaml").write_text("trunk: {layrs: 3}\n")
+    done = lra("check")
+    assert done.returncode == 2
+    assert "trunk.layrs" in done.stdout
+    facts = json.loads(lra("doctor", "--json").stdout)
+    assert facts["versions"]["jax"]
+    assert facts["devices"]
+
+
+@pytest.mark.slow
+def test_bench_measures_and_keeps(lra: Lra, here: Path) -> None:
+    done = lra("bench", "-m", "softmax,linear", "--lengths", "64,128", "--rounds", "2", "--out", "b/bench.json")
+    assert done.returncode == 0, done.stderr
+    assert "times faster than softmax" in done.stdout
+    assert "exponent of L" in done.stdout
+    facts = json.loads((here / "b/bench.json").read_text())
+    assert [(f["model"], f["length"]) for f in facts] == [
+        ("softmax", 64), ("linear", 64), ("softmax", 128), ("linear", 128),
+    ]  # fmt: skip
+    assert all(f["step_ms_p50"] > 0 and f["planned_bytes"] > 0 for f in facts)
