@@ -110,7 +110,7 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[], bool], *, f
         )  # fmt: skip
         params, rest, progress = fit()
     tell("test", n=len(splits["test"]))
-    hits = evaluate(program, params, rest, splits["test"])
+    hits = evaluate(program, params, rest, splits["test"], tell)
     store.write_json(folder / "hits.json", {"n": len(hits), "hits": np.packbits(hits).tobytes().hex()})
     store.write_json(folder / "curve.json", progress.history)
     facts |= accuracy(splits, hits, progress) | speed(fit, cell) | {"data_hash": data_hash, "started": started}

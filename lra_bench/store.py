@@ -122,11 +122,12 @@ def _row_files(path: Path) -> list[Path]:
 
 
 def _row(path: Path) -> Row:
+    """The row in a file; a column that another version of the schema did not have is missing."""
     values = read_json(path)
-    try:
-        return Row(**values)
-    except TypeError as error:
-        raise ConfigError(f"{path}: not a row of this version: {error}") from None
+    if not isinstance(values, dict) or not values.keys() >= {"cell", "status", "model", "task"}:
+        raise ConfigError(f"{path}: not a row: it lacks cell, status, model or task")
+    known: dict[str, Any] = {column: values.get(column) for column in COLUMNS}
+    return Row(**known)
 
 
 def frame(paths: Sequence[Path]) -> pd.DataFrame:

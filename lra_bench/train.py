@@ -31,7 +31,7 @@ from lra_bench.measure.memory import planned_bytes
 from lra_bench.shapes import Batch, Split
 
 Tell = Callable[..., None]  # tell(event, **facts): what a watcher may want to know
-RUNS_ONCE = {"xla_backend_optimization_level": 1}  # compiled in half the time, for what is not run again
+RUNS_ONCE: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}  # compiled in half the time, for what is not run again
 AHEAD = 2  # batches made and put on the devices before they are asked for
 
 
@@ -232,10 +232,11 @@ def prediction(graph: nnx.GraphDef[Any]) -> Callable[..., jax.Array]:
     return predict
 
 
-def evaluate(program: Program, params: Params, rest: Params, split: Split) -> np.ndarray:
+def evaluate(program: Program, params: Params, rest: Params, split: Split, tell: Tell) -> np.ndarray:
     """One bit an example: is the most likely label the true one? bool [N], every example exactly once."""
-    hits = []
+    hits: list[np.ndarray] = []
     for batch in in_order(split, program.size):
+        tell("evaluate", done=len(hits) * program.size, total=len(split))
         predicted = np.asarray(program.forward(params, rest, *program.show(batch)))
         hits.append((predicted == batch.label)[batch.weight > 0])
     return np.concatenate(hits)
@@ -341,14 +342,18 @@ class Fit:
 
     def _look(self) -> None:
         p, watch = self.progress, Stopwatch()
-        hits = evaluate(self.program, self.state.params, self.state.rest, self.val)
+        hits = evaluate(self.program, self.state.params, self.state.rest, self.val, self.tell)
         p.eval_s = watch.seconds
         accuracy = float(hits.mean())
         p.train_loss, p.loss_sum, p.loss_n = p.loss_sum / p.loss_n, 0.0, 0
         p.history.append({"step": p.step, "train_loss": p.train_loss, "val_accuracy": accuracy})
         if self.training.select == "last" or p.val_accuracy is None or accuracy > p.val_accuracy:
             p.best_step, p.val_accuracy, self.best = p.step, accuracy, _copy(self.state)
-        self.tell("val", step=p.step, train_loss=p.train_loss, val_accuracy=accuracy, best=p.val_accuracy)
+        self.tell("val", step=p.step, train_loss=p.train_loss, val_accuracy=accuracy, left_s=self._seconds_left())
+
+    def _seconds_left(self) -> float:
+        """An estimate from the pace of this run so far."""
+        return (self.training.steps - self.progress.step) * self.watch.seconds / self.progress.step
 
     def _save(self) -> None:
         p = self.progress

@@ -48,11 +48,19 @@ def test_a_row_says_what_was_asked(cell: Cell) -> None:
 def test_what_is_not_a_row_is_refused_by_name(cell: Cell, tmp_path: Path) -> None:
     path = store.folder(tmp_path, cell) / "row.json"
     store.write_json(path, {"cell": "x"})
-    with pytest.raises(ConfigError, match=r"row\.json: not a row of this version"):
+    with pytest.raises(ConfigError, match=r"row\.json: not a row: it lacks"):
         store.rows(tmp_path)
     path.write_text("{")
     with pytest.raises(ConfigError, match=r"row\.json: cannot be read"):
         store.rows(tmp_path)
+
+
+def test_a_row_of_another_version_is_read_as_far_as_it_goes(cell: Cell, tmp_path: Path) -> None:
+    row = store.blank(cell, "ok", test_accuracy=0.5).as_dict()
+    del row["metric"]
+    store.write_json(store.folder(tmp_path, cell) / "row.json", row | {"a column of the future": 1})
+    (read,) = store.rows(tmp_path)
+    assert (read.metric, read.test_accuracy) == (None, 0.5)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_evaluation_counts_every_example_once_whatever_the_batch() -> None:
     hits = []
     for size in (8, 21, 32):
         _, program = made(f"training.batch={size}")
-        hits.append(train.evaluate(program, program.init.params, program.init.rest, shown))
+        hits.append(train.evaluate(program, program.init.params, program.init.rest, shown, lambda *_, **__: None))
     assert [len(h) for h in hits] == [21, 21, 21]
     assert (hits[0] == hits[1]).all()
     assert (hits[0] == hits[2]).all()

@@ -93,12 +93,12 @@ def show_examples(
 
     Example: lra data show listops --n 3
     """
-    from lra_bench import data as room
     from lra_bench.cli import progress, screen
+    from lra_bench.data import examples as room
 
     spec = _task(task, variant, settings, include_path)
     with progress.counting(spec.name) as count:
-        examples = room.examples(spec, split, n, count)
+        examples = room.shown(spec, split, n, count)
     if json:
         screen.print_json([{"label": e.label, "lengths": e.lengths, "streams": e.streams} for e in examples])
         return
@@ -123,8 +123,8 @@ def export(
 
     Example: lra data export listops --split test --out basic_test.tsv
     """
-    from lra_bench import data as room
     from lra_bench.cli import progress, screen
+    from lra_bench.data import examples as room
 
     spec = _task(task, variant, settings, include_path)
     with progress.counting(spec.name) as count:

@@ -45,7 +45,7 @@ def ls(
     elif kind is Kind.results:
         from lra_bench import store
 
-        screen.out.print(screen.results_table(store.rows(results)))
+        screen.out.print(screen.results(store.rows(results)))
         for folder in store.open_cells(results):
             screen.out.print(f"begun, without a row: {folder.name}", highlight=False)
     else:

@@ -42,9 +42,11 @@ class Watch:
         if self._progress is None:
             return
         if self._bar is None:
-            self._bar = self._progress.add_task("", total=total)
-        said = "  ".join(f"{key} {value}" for key, value in self._said.items())
-        self._progress.update(self._bar, description=what, completed=done, total=total, said=said)
+            self._bar = self._progress.add_task("", total=total, said="")
+        self._progress.update(self._bar, description=what, completed=done, total=total, said=self._words())
+
+    def _words(self) -> str:
+        return "  ".join(f"{key} {value}" for key, value in self._said.items())
 
     def _on_already(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._line(cell, "done before; --fresh does it again")
@@ -72,7 +74,14 @@ class Watch:
         self._said["val"] = f"{100 * event['val_accuracy']:.1f}%"
         if self._progress is None:
             steps = f"step {event['step']}/{cell.recipe.training.steps}"
-            self._line(cell, f"{steps}  loss {event['train_loss']:.3f}  val {self._said['val']}")
+            left = f"{event['left_s'] / 60:.1f} min left"
+            self._line(cell, f"{steps}  loss {event['train_loss']:.3f}  val {self._said['val']}  {left}")
+
+    def _on_evaluate(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        if self._progress is not None and self._bar is not None:
+            self._said["looking"] = f"{event['done']}/{event['total']}"
+            self._progress.update(self._bar, said=self._words())
+            self._said.pop("looking")
 
     def _on_stopping(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._line(cell, "saving; Ctrl-C again ends it at once")

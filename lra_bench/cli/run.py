@@ -45,7 +45,7 @@ def run(
     if json:
         screen.print_json([row.as_dict() for row in rows])
     else:
-        screen.out.print(screen.results_table(rows))
+        screen.out.print(screen.results(rows))
         screen.err.print(f"rows in {results}/runs; lra compare {results} puts them side by side", highlight=False)
     for row in rows:
         if row.error:

@@ -69,9 +69,18 @@ def titled(title: str, rows: Sequence[Mapping[Any, Any]], notes: Sequence[str] =
     return Group(Text(title, style="bold"), table(rows), *(Text(f"  {note}", style="dim") for note in notes), "")
 
 
-def results_table(rows: Sequence[Row]) -> Table:
-    """What came out: accuracy, speed and memory, a line a row."""
-    return table([_summary(row) for row in rows])
+def results(rows: Sequence[Row]) -> Group:
+    """What came out: accuracy, speed and memory; a table for each task, recipe and seed, a line a model."""
+    by_title: dict[str, list[Row]] = {}
+    for row in rows:
+        by_title.setdefault(_title(row), []).append(row)
+    return Group(*(titled(title, [_summary(row) for row in group]) for title, group in by_title.items()))
+
+
+def _title(row: Row) -> str:
+    mark = f" [{row.mark}]" if row.mark and row.mark != row.recipe else ""
+    changed = f" with {row.changed}" if row.changed else ""
+    return f"{row.task}, {row.recipe}{mark}, L = {row.length:,}, batch {row.batch}, seed {row.seed}{changed}"
 
 
 def _summary(row: Row) -> dict[str, Any]:
@@ -79,10 +88,8 @@ def _summary(row: Row) -> dict[str, Any]:
     if row.step_ms_p50 is not None:
         low, mid, high = (milliseconds(ms) for ms in (row.step_ms_p10, row.step_ms_p50, row.step_ms_p90))
         spread = f"{mid} ({low}-{high})"
-    recipe = row.recipe + (f" [{row.mark}]" if row.mark and row.mark != row.recipe else "")
     return {
         "model": row.model,
-        "task": f"{row.task}, {recipe}, seed {row.seed}",
         "steps": f"{row.steps:,}" if row.status == "ok" else row.status,
         "val %": percent(row.val_accuracy),
         "test %": percent(row.test_accuracy),
