@@ -25,7 +25,9 @@ def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Row:
 
 
 def frame(*rows: Row, origin: str = "results") -> pd.DataFrame:
-    return pd.DataFrame([row.as_dict() | {"origin": origin} for row in rows])
+    """Different rows are different cells."""
+    ids = {row: str(hash(row)) for row in rows}
+    return pd.DataFrame([row.as_dict() | {"cell": ids[row], "origin": origin} for row in rows])
 
 
 def cells(row: Row, *others: Row, metric: str = "accuracy", by: str = "model") -> dict[str, dict[str, Any]]:
@@ -53,6 +55,12 @@ def test_a_row_within_noise_of_the_floor_says_so(row: Row) -> None:
     assert cells(low)["softmax"]["short tiny"].endswith("floor")
     assert stats.at_floor(0.18, 2000, 0.175)
     assert not stats.at_floor(0.21, 2000, 0.175)
+
+
+def test_a_cell_from_two_places_counts_once(row: Row) -> None:
+    twice = pd.concat([frame(row, origin="a"), frame(row, origin="b")])
+    assert list(tables.summary(twice)["runs"]) == [1]
+    assert list(tables.summary(twice, apart=True)["runs"]) == [1, 1]
 
 
 def test_seeds_are_joined_with_students_interval(row: Row) -> None:
@@ -90,7 +98,7 @@ def test_by_family(row: Row) -> None:
 
 def test_two_folders_side_by_side(row: Row) -> None:
     better = dataclasses.replace(row, test_accuracy=0.45, step_ms_p50=10.0)
-    both = tables.summary(pd.concat([frame(row, origin="a"), frame(better, origin="b")]))
+    both = tables.summary(pd.concat([frame(row, origin="a"), frame(better, origin="b")]), apart=True)
     accuracy = tables.differences(both, "accuracy").cells.iloc[0]
     assert (accuracy["a"], accuracy["b"], accuracy["difference"]) == ("40.0", "45.0", "+5.0")
     assert tables.differences(both, "speed").cells.iloc[0]["ratio"] == "0.50x"

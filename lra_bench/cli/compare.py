@@ -55,13 +55,13 @@ def compare(
     from lra_bench.report import tables
 
     asked = paths or [options.RESULTS]
-    summed = tables.summary(store.frame(asked), by.value)
+    two = len(asked) == 2 and all(path.is_dir() for path in asked)
+    summed = tables.summary(store.frame(asked), by.value, apart=two)
     if format in (Format.csv, Format.json):
         text = tables.exported(summed, format.value)
         _write(text, out)
         return
     metrics = tables.METRICS if metric is Metric.all else (metric.value,)
-    two = len(asked) == 2 and all(path.is_dir() for path in asked)
     make = tables.differences if two else tables.compare
     compared = [make(summed, one, by.value) for one in metrics]
     if format is not Format.table:

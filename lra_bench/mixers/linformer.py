@@ -56,9 +56,10 @@ class Mixer(HeadsMixer):
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
         matrices = 1 if config.sharing == "key-value" else 2
-        heads = dims.heads if config.sharing == "none" else 1
-        shape = (matrices, heads, config.rank, dims.length)
+        heads = (dims.heads,) if config.sharing == "none" else ()
+        shape = (matrices, *heads, config.rank, dims.length)
         self.project = nnx.Param(jax.random.normal(rngs.params(), shape) * config.rank**-0.5)
+        self.product = "hrl,bhlk->bhrk" if config.sharing == "none" else "rl,bhlk->bhrk"
 
     def attend(
         self,
@@ -67,10 +68,8 @@ class Mixer(HeadsMixer):
         v: Float[Array, "B H L K"],
         mask: Bool[Array, "B L"],
     ) -> Float[Array, "B H L K"]:
-        B, H, L, K = q.shape
-        E, F = (
-            jnp.broadcast_to(self.project[i, :, :, :L].astype(q.dtype), (H, self.project.shape[2], L)) for i in (0, -1)
-        )
+        B, _, L, _ = q.shape
+        E, F = (self.project[i, ..., :L].astype(q.dtype) for i in (0, -1))
         there = mask[:, None, :, None].astype(q.dtype)
-        k, v = jnp.einsum("hrl,bhlk->bhrk", E, k * there), jnp.einsum("hrl,bhlk->bhrk", F, v * there)
+        k, v = jnp.einsum(self.product, E, k * there), jnp.einsum(self.product, F, v * there)
         return softmax_attention(q, k, v, jnp.ones((B, k.shape[2]), bool))

@@ -36,10 +36,15 @@ class Comparison:
     notes: tuple[str, ...]  # what the columns' short names stand for, and what the marks mean
 
 
-def summary(frame: pd.DataFrame, by: str = "model") -> pd.DataFrame:
-    """One numeric row for each model (or family) and column, seeds joined: what csv and json export."""
+def summary(frame: pd.DataFrame, by: str = "model", *, apart: bool = False) -> pd.DataFrame:
+    """One numeric row for each model (or family) and column, seeds joined: what csv and json export.
+
+    A cell that came from two places counts once, unless the places are to be kept `apart`.
+    """
+    if not apart:
+        frame = frame[frame["cell"].isna() | ~frame["cell"].duplicated()]
     frame = frame.assign(model=labels(frame))
-    keys = ["origin", by, *COLUMN]
+    keys = [*(["origin"] if apart else []), by, *COLUMN]
     groups = frame.groupby(keys, dropna=False, sort=False)
     return pd.DataFrame([_joined(dict(zip(keys, key, strict=True)), rows) for key, rows in groups])
 
@@ -60,6 +65,7 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     """The rows of one model on one column as one row: means over what finished, statuses of what did not."""
     done = rows[rows["status"] == "ok"]
     joined: dict[str, Any] = {**keys, "model": ", ".join(sorted(set(rows["model"]))), "runs": len(rows)}
+    joined |= {"cell": " ".join(sorted(set(rows["cell"].dropna().astype(str))))}
     joined |= {"family": ", ".join(sorted(set(rows["family"].dropna()))), "finished": len(done)}
     joined["status"] = "ok" if len(done) == len(rows) else ", ".join(sorted(set(rows["status"]) - {"ok"}))
     if done.empty:

@@ -141,6 +141,16 @@ def test_a_broken_manifest_is_noticed(small: TaskSpec, content: str | None) -> N
 
 
 @pytest.mark.usefixtures("alone")
+def test_a_folder_of_another_key_is_noticed(small: TaskSpec) -> None:
+    path = data.prepare(small).folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["key"]["seed"] = 7
+    path.write_text(json.dumps(manifest))
+    with pytest.warns(UserWarning, match="its key is another"):
+        assert data.prepare(small).fresh
+
+
+@pytest.mark.usefixtures("alone")
 def test_a_missing_file_is_noticed(small: TaskSpec) -> None:
     (data.prepare(small).folder / "val.label.npy").unlink()
     with pytest.warns(UserWarning, match="not whole"):
@@ -265,22 +275,26 @@ def test_verify_sees_wrong_examples(
 
 
 @pytest.mark.usefixtures("alone")
-def test_verify_counts_duplicates(small: TaskSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("where", "place", "detail"),
+    [("train", 1, "1 within a split, 0 across splits"), ("val", 0, "0 within a split, 1 across splits")],
+)
+def test_verify_counts_duplicates(
+    small: TaskSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, place: int, detail: str
+) -> None:
     build = listops.build
 
     def twice(*question: object) -> object:
         splits = build(*question)
         for array in cache.ARRAYS:
-            train, val = (getattr(splits[name], array) for name in ("train", "val"))
-            train[1] = train[0]
-            val[0] = train[0]
+            getattr(splits[where], array)[place] = getattr(splits["train"], array)[0]
         return splits
 
     with monkeypatch.context() as patch:
         patch.setattr(listops, "build", twice)
         (check,) = (check for check in data.verify(small) if check.name == "duplicates")
         splits = data.prepare(small).splits
-    assert (check.ok, check.detail) == (False, "1 within a split, 1 across splits")
+    assert (check.ok, check.detail) == (False, detail)
     written(tmp_path, splits)
     (check,) = (check for check in data.verify(altered(small, folder=str(tmp_path))) if check.name == "duplicates")
-    assert (check.ok, check.detail) == (True, "1 within a split, 1 across splits")
+    assert (check.ok, check.detail) == (True, detail), "released files are as they are"
