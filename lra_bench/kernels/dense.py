@@ -1,0 +1,36 @@
+"""x W, the product under every layer, with its gradient written so that XLA does not transpose the longer operand.
+
+Differentiated as it stands, the weight's gradient becomes dot(g, x) and a transpose, for which XLA on a CPU first copies
+all of g, column by column: a layer's forward and backward pass then takes twice as long.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def dense_reference(x: Float[Array, "... I"], w: Float[Array, "I O"]) -> Float[Array, "... O"]:
+    """x W, in x's dtype."""
+    return x @ w.astype(x.dtype)
+
+
+@jax.custom_vjp
+def dense(x: Float[Array, "... I"], w: Float[Array, "I O"]) -> Float[Array, "... O"]:
+    """The same."""
+    return dense_reference(x, w)
+
+
+def _keep(x: Array, w: Array) -> tuple[Array, tuple[Array, Array]]:
+    return dense_reference(x, w), (x, w)
+
+
+def _backward(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, w = kept
+    rows, grads = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
+    dw = jnp.einsum("ni,no->io", rows, grads, preferred_element_type=jnp.float32)
+    return g @ w.astype(g.dtype).T, dw.astype(w.dtype)
+
+
+dense.defvjp(_keep, _backward)
