@@ -16,10 +16,13 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int32
 
 from lra_bench.config import Trunk
+from lra_bench.kernels.dense import dense
 from lra_bench.kernels.dropout import dropout
+from lra_bench.kernels.layer_norm import layer_norm
 from lra_bench.mixers.base import Dims
 
 UNROLLED = 8
+gelu = jax.checkpoint(jax.nn.gelu)  # its argument is kept for the backward pass, not its five intermediate arrays
 XAVIER = nnx.initializers.xavier_uniform()
 
 
@@ -35,21 +38,18 @@ class Dense(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
-        return x @ self.kernel.astype(x.dtype) + self.bias.astype(x.dtype)
+        return dense(x, self.kernel[...]) + self.bias.astype(x.dtype)
 
 
 class LayerNorm(nnx.Module):
-    """(x - mean) / sqrt(variance + 1e-6) * scale + bias, in float32."""
+    """Zero mean and unit variance over the width, then scale and bias; in float32."""
 
     def __init__(self, width: int) -> None:
         self.scale = nnx.Param(jnp.ones(width))
         self.bias = nnx.Param(jnp.zeros(width))
 
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-        h = x.astype(jnp.float32)
-        h = h - h.mean(-1, keepdims=True)
-        h = h * lax.rsqrt((h * h).mean(-1, keepdims=True) + 1e-6)
-        return (h * self.scale[...] + self.bias[...]).astype(x.dtype)
+        return layer_norm(x, self.scale[...], self.bias[...])
 
 
 class Block(nnx.Module):
@@ -68,7 +68,7 @@ class Block(nnx.Module):
         draw, *keys = (None,) * 4 if key is None else jax.random.split(key, 4)
         y = self.mixer(self.before_mixer(x), mask, key=draw) * mask[..., None].astype(x.dtype)
         x = x + thin(y, keys[0], self.rate)
-        h = thin(jax.nn.gelu(self.up(self.before_mlp(x))), keys[1], self.rate)
+        h = thin(gelu(self.up(self.before_mlp(x))), keys[1], self.rate)
         return x + thin(self.down(h), keys[2], self.rate)
 
 

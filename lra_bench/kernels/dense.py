@@ -7,8 +7,9 @@ all of g, column by column: a layer's forward and backward pass then takes twice
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from lra_bench.kernels.product import product
 
 
 def dense_reference(x: Float[Array, "... I"], w: Float[Array, "I O"]) -> Float[Array, "... O"]:
@@ -29,7 +30,7 @@ def _keep(x: Array, w: Array) -> tuple[Array, tuple[Array, Array]]:
 def _backward(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, w = kept
     rows, grads = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-    dw = jnp.einsum("ni,no->io", rows, grads, preferred_element_type=jnp.float32)
+    dw = product("ni,no->io", rows, grads)
     return g @ w.astype(g.dtype).T, dw.astype(w.dtype)
 
 

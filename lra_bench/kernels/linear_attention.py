@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from lra_bench.kernels.product import product
+
 FLOOR = 1e-6
 
 
@@ -30,15 +32,15 @@ def linear_attention_reference(
     return jnp.einsum("bhml,bhlk->bhmk", weights / total, v.astype(jnp.float32)).astype(v.dtype)
 
 
+@jax.checkpoint
 def linear_attention(
     q: Float[Array, "B H M K"],
     k: Float[Array, "B H L K"],
     v: Float[Array, "B H L K"],
     mask: Bool[Array, "B L"],
 ) -> Float[Array, "B H M K"]:
-    """The same, the keys summed first."""
+    """The same, the keys summed first; for the backward pass only q, k and v are kept."""
     q, k = phi(q), phi(k) * mask[:, None, :, None].astype(k.dtype)
-    memory = jnp.einsum("bhlk,bhlv->bhkv", k, v, preferred_element_type=jnp.float32).astype(v.dtype)
-    total = jnp.einsum("bhmk,bhk->bhm", q, k.sum(2, dtype=jnp.float32), preferred_element_type=jnp.float32)
-    mixed = jnp.einsum("bhmk,bhkv->bhmv", q, memory, preferred_element_type=jnp.float32)
-    return (mixed / jnp.maximum(total, FLOOR)[..., None]).astype(v.dtype)
+    memory = product("bhlk,bhlv->bhkv", k, v).astype(v.dtype)
+    total = product("bhmk,bhk->bhm", q, k.sum(2, dtype=jnp.float32).astype(k.dtype))
+    return (product("bhmk,bhkv->bhmv", q, memory) / jnp.maximum(total, FLOOR)[..., None]).astype(v.dtype)

@@ -9,7 +9,6 @@ products have their long operand row by row. On a CPU that is 1.6 times as fast 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -17,9 +16,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from lra_bench.kernels.product import product
+
 QUERIES, KEYS = 256, 512  # of a block: its scores stay in cache; half or twice of either is as fast within 10%
 LOWEST = -1e30  # a masked logit: finite, so that the difference of two is
-einsum = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 def softmax_attention_reference(
@@ -30,7 +30,7 @@ def softmax_attention_reference(
 ) -> Float[Array, "B H M K"]:
     """The equation, with all M x L weights in memory."""
     there = mask[:, None, None, :]
-    scores = jnp.where(there, einsum("bhmk,bhlk->bhml", q, k) * q.shape[-1] ** -0.5, LOWEST)
+    scores = jnp.where(there, product("bhmk,bhlk->bhml", q, k) * q.shape[-1] ** -0.5, LOWEST)
     weights = jnp.where(there, jax.nn.softmax(scores, axis=-1), 0)
     return jnp.einsum("bhml,bhlk->bhmk", weights.astype(v.dtype), v)
 
@@ -46,9 +46,7 @@ def softmax_attention(
     return _forward(q, k, v, mask)[0]
 
 
-def _forward(
-    q: Array, k: Array, v: Array, mask: Array
-) -> tuple[Float[Array, "B H M K"], Float[Array, "N B H 1 M"]]:
+def _forward(q: Array, k: Array, v: Array, mask: Array) -> tuple[Float[Array, "B H M K"], Float[Array, "N B H 1 M"]]:
     B, H, M, K = q.shape
     m, l = min(QUERIES, M), min(KEYS, k.shape[2])
     keys = (blocks(k, l), turn(blocks(v, l)), bias(mask, l))
@@ -57,10 +55,10 @@ def _forward(
         def step(carry: tuple[Array, Array, Array], block: tuple[Array, Array, Array]) -> tuple[Any, None]:
             top, total, mixed = carry
             k, vT, b = block
-            scores = einsum("bhlk,bhkm->bhlm", k, qT) + b
+            scores = product("bhlk,bhkm->bhlm", k, qT) + b
             new = jnp.maximum(top, scores.max(-2, keepdims=True))
             weights, old = jnp.exp(scores - new), jnp.exp(top - new)
-            mixed = mixed * old + einsum("bhkl,bhlm->bhkm", vT, weights.astype(vT.dtype))
+            mixed = mixed * old + product("bhkl,bhlm->bhkm", vT, weights.astype(vT.dtype))
             return (new, total * old + weights.sum(-2, keepdims=True), mixed), None
 
         start = (jnp.full((B, H, 1, m), LOWEST / 2), jnp.zeros((B, H, 1, m)), jnp.zeros((B, H, K, m)))
@@ -90,11 +88,11 @@ def _backward(kept: Any, g: Array) -> tuple[Array, Array, Array, None]:
 
         def step(dqT: Array, block: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
             k, kT, v, b = block
-            weights = jnp.exp(einsum("bhlk,bhkm->bhlm", k, qT) + (b - lse))
-            dv = einsum("bhlm,bhmk->bhlk", weights.astype(g.dtype), g)
-            ds = (weights * (einsum("bhlk,bhkm->bhlm", v, gT) - meanT)).astype(q.dtype)
-            dk = einsum("bhlm,bhmk->bhlk", ds, q)
-            return dqT + einsum("bhkl,bhlm->bhkm", kT, ds), (dk, dv)
+            weights = jnp.exp(product("bhlk,bhkm->bhlm", k, qT) + (b - lse))
+            dv = product("bhlm,bhmk->bhlk", weights.astype(g.dtype), g)
+            ds = (weights * (product("bhlk,bhkm->bhlm", v, gT) - meanT)).astype(q.dtype)
+            dk = product("bhlm,bhmk->bhlk", ds, q)
+            return dqT + product("bhkl,bhlm->bhkm", kT, ds), (dk, dv)
 
         dqT, grads = lax.scan(step, jnp.zeros(qT.shape), keys)
         return jax.tree.map(jnp.add, carry, grads), turn(dqT * K**-0.5).astype(q.dtype)

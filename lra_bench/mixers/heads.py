@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from lra_bench.kernels.dense import dense
 from lra_bench.mixers.base import Dims, MixerBase
 
 
@@ -22,7 +23,7 @@ class HeadsMixer(MixerBase):
         D, joint = dims.width, dims.heads * dims.head_width
         xavier = nnx.initializers.xavier_uniform()
         self.heads = dims.heads
-        self.qkv = nnx.Param(jnp.stack([xavier(rngs.params(), (D, joint)) for _ in range(3)], axis=1))
+        self.qkv = nnx.Param(jnp.concatenate([xavier(rngs.params(), (D, joint)) for _ in range(3)], axis=1))
         self.out = nnx.Param(xavier(rngs.params(), (joint, D)))
 
     def attend(
@@ -39,7 +40,7 @@ class HeadsMixer(MixerBase):
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
         B, L, _ = x.shape
-        qkv = jnp.einsum("bld,dce->blce", x, self.qkv.astype(x.dtype))
-        q, k, v = (qkv[:,:,i].reshape(B, L, self.heads, -1).swapaxes(1,2) for i in range(3))
+        parts = jnp.split(dense(x, self.qkv[...]), 3, axis=-1)
+        q, k, v = (part.reshape(B, L, self.heads, -1).swapaxes(1, 2) for part in parts)
         y = self.attend(q, k, v, mask)
-        return jnp.moveaxis(y, 1, 2).reshape(B, L, -1) @ self.out.astype(x.dtype)
+        return dense(y.swapaxes(1, 2).reshape(B, L, -1), self.out[...])

@@ -71,7 +71,9 @@ class Mixer(HeadsMixer):
         w = min(self.window, L)
         fill = -L % w
         q, k, v = (
-            jnp.moveaxis(jnp.pad(x, ((0, 0), (0, 0), (0, fill), (0, 0))).reshape(B, H, -1, w, K), 2, 1).reshape(-1, H, w, K)
+            jnp.moveaxis(jnp.pad(x, ((0, 0), (0, 0), (0, fill), (0, 0))).reshape(B, H, -1, w, K), 2, 1).reshape(
+                -1, H, w, K
+            )
             for x in (q, k, v)
         )
         y = softmax_attention(q, k, v, jnp.pad(mask, ((0, 0), (0, fill))).reshape(-1, w))
