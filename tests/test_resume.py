@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,10 @@ from lra_bench.rows import Row
 
 COMMAND = [str(Path(sys.executable).parent / "lra"), "run", "-m", "linear", "-t", "short", "-c", "tiny"]
 LONG = ["--set", "training.steps=400", "--set", "training.eval_every=7", "--set", "training.checkpoint_every=5"]
+LATE = 200  # a step of a kill
 SAME = ("status", "val_accuracy", "test_accuracy", "best_step", "train_loss", "steps", "data_hash", "cell")
+
+Outcome = tuple[dict[str, Any], Any]  # of the row, what must not change; and the hits and the curve
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +34,7 @@ def start(here: Path, cache: Path, results: str, *more: str) -> subprocess.Popen
     )  # fmt: skip
 
 
-def outcome(here: Path, results: str) -> tuple[dict[str, object], object]:
+def outcome(here: Path, results: str) -> Outcome:
     (folder,) = (here / results / "runs").iterdir()
     row = Row(**json.loads((folder / "row.json").read_text()))
     hits = json.loads((folder / "hits.json").read_text())
@@ -50,11 +54,11 @@ def wait_for(here: Path, results: str, reached: Callable[[int], bool]) -> int:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def whole() -> dict[str, Outcome]:
     return {}
 
 
-def uninterrupted(here: Path, cache: Path, whole: dict[str, object]) -> object:
+def uninterrupted(here: Path, cache: Path, whole: dict[str, Outcome]) -> Outcome:
     if not whole:
         process = start(here, cache, "whole")
         assert process.wait() == 0, process.communicate()
@@ -62,10 +66,11 @@ def uninterrupted(here: Path, cache: Path, whole: dict[str, object]) -> object:
     return whole["outcome"]
 
 
-def test_killed_then_run_again_equals_the_uninterrupted_run(here: Path, cache: Path, whole: dict[str, object]) -> None:
+def test_killed_then_run_again_equals_the_uninterrupted_run(here: Path, cache: Path, whole: dict[str, Outcome]) -> None:
     """SIGKILL to the cell's process twice, then to the command and its cell together."""
     expected = uninterrupted(here, cache, whole)
-    for beyond, everyone in ((20, False), (60, True)):
+    assert expected[0]["best_step"] < LATE, "the parameters chosen before the second kill must survive it"
+    for beyond, everyone in ((20, False), (LATE, True)):
         process = start(here, cache, "cut")
         cell = wait_for(here, "cut", lambda step, beyond=beyond: step > beyond)  # type: ignore[misc]
         if everyone:
@@ -86,7 +91,7 @@ def test_killed_then_run_again_equals_the_uninterrupted_run(here: Path, cache: P
     assert json.loads(row.read_text())["resumed"] == 2
 
 
-def test_ctrl_c_saves_and_the_same_command_goes_on(here: Path, cache: Path, whole: dict[str, object]) -> None:
+def test_ctrl_c_saves_and_the_same_command_goes_on(here: Path, cache: Path, whole: dict[str, Outcome]) -> None:
     expected = uninterrupted(here, cache, whole)
     process = start(here, cache, "stopped")
     wait_for(here, "stopped", lambda step: step > 10)

@@ -1,7 +1,7 @@
 """x W, the product under every layer, with its gradient written so that XLA does not transpose the longer operand.
 
-Differentiated as it stands, the weight's gradient becomes dot(g, x) and a transpose, for which XLA on a CPU first copies
-all of g, column by column: a layer's forward and backward pass then takes twice as long.
+Differentiated as it stands, the weight's gradient becomes dot(g, x) and a transpose, for which XLA on a CPU first
+copies all of g, column by column: forward and backward pass together then take twice as long.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ def softmax_attention(
 
 def _forward(q: Array, k: Array, v: Array, mask: Array) -> tuple[Float[Array, "B H M K"], Float[Array, "N B H 1 M"]]:
     B, H, M, K = q.shape
-    m, l = min(QUERIES, M), min(KEYS, k.shape[2])
-    keys = (blocks(k, l), turn(blocks(v, l)), bias(mask, l))
+    m, n = min(QUERIES, M), min(KEYS, k.shape[2])
+    keys = (blocks(k, n), turn(blocks(v, n)), bias(mask, n))
 
     def queries(qT: Array) -> tuple[Array, Array]:
         def step(carry: tuple[Array, Array, Array], block: tuple[Array, Array, Array]) -> tuple[Any, None]:
@@ -78,8 +78,8 @@ def _keep(q: Array, k: Array, v: Array, mask: Array) -> tuple[Array, Any]:
 def _backward(kept: Any, g: Array) -> tuple[Array, Array, Array, None]:
     q, k, v, mask, out, logsumexp = kept
     (M, K), L = q.shape[2:], k.shape[2]
-    m, l = min(QUERIES, M), min(KEYS, L)
-    keys = (blocks(k, l), turn(blocks(k, l)), blocks(v, l), bias(mask, l))
+    m, n = min(QUERIES, M), min(KEYS, L)
+    keys = (blocks(k, n), turn(blocks(k, n)), blocks(v, n), bias(mask, n))
     mean = (g.astype(jnp.float32) * out).sum(-1, keepdims=True)
 
     def queries(carry: Any, block: tuple[Array, ...]) -> tuple[Any, Array]:

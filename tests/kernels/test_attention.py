@@ -32,19 +32,21 @@ def arrays(length: int, lengths: list[int], dtype: jnp.dtype | type = jnp.float3
     return q, k, v, jnp.arange(length) < jnp.array(lengths)[:, None], g
 
 
-def compare(
-    fast: Attend, plain: Attend, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, g: jax.Array
-) -> None:
-    made = []
-    for attend in (fast, plain):
-        out, pull = jax.vjp(lambda q, k, v, attend=attend: attend(q, k, v, mask), q, k, v)
-        made.append((out, *pull(g)))
-    for a, b in zip(*made, strict=True):
+@partial(jax.jit, static_argnums=0)
+def values_and_gradients(
+    attend: Attend, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, g: jax.Array
+) -> tuple:
+    out, pull = jax.vjp(lambda q, k, v: attend(q, k, v, mask), q, k, v)
+    return out, *pull(g)
+
+
+def compare(fast: Attend, plain: Attend, *arguments: jax.Array) -> None:
+    for a, b in zip(*(values_and_gradients(attend, *arguments) for attend in (fast, plain)), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-4)
 
 
 @pairs
-@pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 300, 513, 1100])
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 300, 1100])
 def test_values_and_gradients(fast: Attend, plain: Attend, length: int) -> None:
     compare(fast, plain, *arrays(length, [length, (length + 1) // 2, 0]))
 
@@ -54,21 +56,18 @@ def test_as_many_queries_as_one_likes(queries: int, length: int) -> None:
     compare(softmax_attention, softmax_attention_reference, *arrays(length, [length, 1], queries=queries))
 
 
-@settings(max_examples=10, deadline=None)
-@given(mask=st.lists(st.booleans(), min_size=9, max_size=9), window=st.integers(1, 10))
-def test_any_mask(mask: list[bool], window: int) -> None:
+@pairs
+@settings(max_examples=20, deadline=None)
+@given(mask=st.lists(st.booleans(), min_size=9, max_size=9))
+def test_any_mask(fast: Attend, plain: Attend, mask: list[bool]) -> None:
     q, k, v, _, g = arrays(9, [9])
-    some = jnp.array([mask])
-    compare(softmax_attention, softmax_attention_reference, q, k, v, some, g)
-    compare(linear_attention, linear_attention_reference, q, k, v, some, g)
-    fast, plain = (partial(f, window=window) for f in (local_attention, local_attention_reference))
-    compare(fast, plain, q, k, v, some, g)
+    compare(fast, plain, q, k, v, jnp.array([mask]), g)
 
 
 @pairs
 def test_large_scores_stay_finite(fast: Attend, plain: Attend) -> None:
     q, k, v, mask, _ = arrays(300, [300, 100, 0])
-    np.testing.assert_allclose(fast(100 * q, k, v, mask), plain(100 * q, k, v, mask), atol=1e-4)
+    np.testing.assert_allclose(jax.jit(fast)(100 * q, k, v, mask), jax.jit(plain)(100 * q, k, v, mask), atol=1e-4)
 
 
 @pairs
@@ -82,9 +81,7 @@ def test_a_row_without_a_key_is_zero(fast: Attend, plain: Attend) -> None:
 def test_bfloat16(fast: Attend, plain: Attend) -> None:
     half = arrays(300, [300, 150], jnp.bfloat16)
     full = [x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x for x in half]
-    out, pull = jax.vjp(lambda q, k, v: fast(q, k, v, half[3]), *half[:3])
-    exact, exact_pull = jax.vjp(lambda q, k, v: plain(q, k, v, full[3]), *full[:3])
-    for a, b in zip((out, *pull(half[4])), (exact, *exact_pull(full[4])), strict=True):
+    for a, b in zip(values_and_gradients(fast, *half), values_and_gradients(plain, *full), strict=True):
         assert a.dtype == jnp.bfloat16
         np.testing.assert_allclose(np.float32(a), b, atol=0.05 * float(abs(b).max()))
 

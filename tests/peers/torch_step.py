@@ -1,7 +1,10 @@
-"""The same training step in PyTorch, to measure ourselves against: `python tests/peers/torch_step.py --lengths 1024,2048`.
+"""The same training step in PyTorch, to measure ourselves against.
+
+    python tests/peers/torch_step.py --lengths 1024,2048,4096
 
 2 layers, 64 wide, 2 heads, MLP 128, batch 4, float32, no dropout, mean pool over true tokens, Adam. Prints one JSON
-object, {mechanism: {length: median milliseconds}}. Run by hand, with a Python that has torch; pytest does not collect it.
+object, {mechanism: {length: median milliseconds}}. Run by hand, with a Python that has torch; pytest does not collect
+it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,62 @@
+"""Linformer: its projections, and padding, which LRA's ignored."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from lra_bench.errors import ConfigError
+from lra_bench.mixers.base import Dims
+from lra_bench.mixers.linformer import Config, Mixer
+
+DIMS = Dims(8, 2, 4, 12)
+
+
+def make(sharing: str) -> Mixer:
+    return Mixer(Config(rank=5, sharing=sharing), DIMS, rngs=nnx.Rngs(0))
+
+
+def by_hand(mixer: Mixer, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """One text, head by head, as in equation 7."""
+    heads = []
+    Q, K, V = np.split(np.float64(x) @ np.float64(mixer.qkv[...]), 3, axis=-1)
+    project = np.float64(mixer.project[...])
+    for h in range(2):
+        q, k, v = (part[:, 4 * h : 4 * h + 4] for part in (Q, K, V))
+        E, F = (m if m.ndim == 2 else m[h] for m in (project[0], project[-1]))
+        k, v = E[:, : len(x)] @ (k * mask[:, None]), F[:, : len(x)] @ (v * mask[:, None])
+        weights = np.exp(q @ k.T / 2)
+        heads.append(weights / weights.sum(1, keepdims=True) @ v)
+    return np.concatenate(heads, axis=1) @ np.float64(mixer.out[...])
+
+
+@pytest.mark.parametrize("sharing", ["none", "headwise", "key-value"])
+@pytest.mark.parametrize("length", [12, 9])
+def test_the_equation(sharing: str, length: int) -> None:
+    mixer = make(sharing)
+    x, mask = jax.random.normal(jax.random.key(1), (2, length, 8)), jnp.arange(length) < jnp.array([[length], [6]])
+    y = mixer(x, mask, key=None)
+    for row in range(2):
+        np.testing.assert_allclose(y[row], by_hand(mixer, np.asarray(x[row]), np.asarray(mask[row])), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sharing", "shape"), [("none", (2, 2, 5, 12)), ("headwise", (2, 5, 12)), ("key-value", (1, 5, 12))]
+)
+def test_who_shares(sharing: str, shape: tuple[int, ...]) -> None:
+    assert make(sharing).project.shape == shape
+
+
+def test_appending_padding_changes_nothing() -> None:
+    mixer, x = make("key-value"), jax.random.normal(jax.random.key(1), (1, 12, 8))
+    short = mixer(x[:, :7], jnp.ones((1, 7), bool), key=None)
+    np.testing.assert_allclose(mixer(x, (jnp.arange(12) < 7)[None], key=None)[:, :7], short, atol=1e-6)
+
+
+@pytest.mark.parametrize(("knobs", "named"), [({"rank": 0}, "rank"), ({"sharing": "layerwise"}, "sharing")])
+def test_wrong_knobs(knobs: dict, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        Config(**knobs)
