@@ -39,8 +39,18 @@ class HeadsMixer(MixerBase):
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
-        B, L, _ = x.shape
         parts = jnp.split(dense(x, self.qkv[...]), 3, axis=-1)
-        q, k, v = (part.reshape(B, L, self.heads, -1).swapaxes(1, 2) for part in parts)
-        y = self.attend(q, k, v, mask)
-        return dense(y.swapaxes(1, 2).reshape(B, L, -1), self.out[...])
+        q, k, v = (cut(part, self.heads) for part in parts)
+        return dense(join(self.attend(q, k, v, mask)), self.out[...])
+
+
+def cut(x: Float[Array, "B L J"], heads: int) -> Float[Array, "B H L K"]:
+    """The joint width J = H K, by heads."""
+    B, L, _ = x.shape
+    return x.reshape(B, L, heads, -1).swapaxes(1, 2)
+
+
+def join(x: Float[Array, "B H L K"]) -> Float[Array, "B L J"]:
+    """The heads side by side."""
+    B, _, L, _ = x.shape
+    return x.swapaxes(1, 2).reshape(B, L, -1)

@@ -15,10 +15,11 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
+from lra_bench.kernels.dense import dense
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.card import Card
-from lra_bench.mixers.heads import HeadsMixer
+from lra_bench.mixers.heads import HeadsMixer, cut, join
 
 CARD = Card(
     title="Linformer",
@@ -55,11 +56,23 @@ class Mixer(HeadsMixer):
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
+        self.sharing = config.sharing
         matrices = 1 if config.sharing == "key-value" else 2
         heads = (dims.heads,) if config.sharing == "none" else ()
         shape = (matrices, *heads, config.rank, dims.length)
         self.project = nnx.Param(jax.random.normal(rngs.params(), shape) * config.rank**-0.5)
-        self.product = "hrl,bhlk->bhrk" if config.sharing == "none" else "rl,bhlk->bhrk"
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+    ) -> Float[Array, "B L D"]:
+        if self.sharing != "key-value":
+            return super().__call__(x, mask, key=key)
+        # E (X W) = (E X) W: keys and values are projected at once, and never exist at full length.
+        E = self.project[0, :, : x.shape[1]].astype(x.dtype)
+        rows = jnp.einsum("rl,bld->brd", E, x * mask[..., None].astype(x.dtype))
+        W_q, W_k, W_v = jnp.split(self.qkv[...], 3, axis=1)
+        q, k, v = (cut(dense(a, W), self.heads) for a, W in ((x, W_q), (rows, W_k), (rows, W_v)))
+        return dense(join(softmax_attention(q, k, v, jnp.ones(k.shape[::2], bool))), self.out[...])
 
     def attend(
         self,
@@ -68,8 +81,8 @@ class Mixer(HeadsMixer):
         v: Float[Array, "B H L K"],
         mask: Bool[Array, "B L"],
     ) -> Float[Array, "B H L K"]:
-        B, _, L, _ = q.shape
-        E, F = (self.project[i, ..., :L].astype(q.dtype) for i in (0, -1))
-        there = mask[:, None, :, None].astype(q.dtype)
-        k, v = jnp.einsum(self.product, E, k * there), jnp.einsum(self.product, F, v * there)
-        return softmax_attention(q, k, v, jnp.ones((B, k.shape[2]), bool))
+        E, F = self.project[..., : k.shape[2]].astype(k.dtype)
+        product = "hrl,bhlk->bhrk" if self.sharing == "none" else "rl,bhlk->bhrk"
+        there = mask[:, None, :, None].astype(k.dtype)
+        k, v = jnp.einsum(product, E, k * there), jnp.einsum(product, F, v * there)
+        return softmax_attention(q, k, v, jnp.ones(k.shape[::2], bool))

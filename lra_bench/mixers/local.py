@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.local_attention import local_attention
-from lra_bench.kernels.softmax_attention import softmax_attention
+from lra_bench.kernels.softmax_attention import blocks, join, softmax_attention
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.card import Card
 from lra_bench.mixers.heads import HeadsMixer
@@ -67,14 +67,14 @@ class Mixer(HeadsMixer):
     ) -> Float[Array, "B H L K"]:
         if self.form == "sliding":
             return local_attention(q, k, v, mask, self.window)
-        B, H, L, K = q.shape
+        B, L = mask.shape
         w = min(self.window, L)
-        fill = -L % w
-        q, k, v = (
-            jnp.moveaxis(jnp.pad(x, ((0, 0), (0, 0), (0, fill), (0, 0))).reshape(B, H, -1, w, K), 2, 1).reshape(
-                -1, H, w, K
-            )
-            for x in (q, k, v)
-        )
-        y = softmax_attention(q, k, v, jnp.pad(mask, ((0, 0), (0, fill))).reshape(-1, w))
-        return jnp.moveaxis(y.reshape(B, -1, H, w, K), 1, 2).reshape(B, H, -1, K)[:, :, :L]
+        q, k, v = (fold(blocks(x, w)) for x in (q, k, v))
+        there = jnp.pad(mask, ((0, 0), (0, -L % w))).reshape(B, -1, w).swapaxes(0, 1).reshape(-1, w)
+        y = softmax_attention(q, k, v, there)
+        return join(y.reshape(-1, B, *y.shape[1:]), L)
+
+
+def fold(x: Float[Array, "N B H w K"]) -> Float[Array, "NB H w K"]:
+    """Each block a text of its own."""
+    return x.reshape(-1, *x.shape[2:])

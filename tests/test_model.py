@@ -1,0 +1,164 @@
+"""The trunk: pools, streams, padding, precision, depth, dropout. The mixer here is softmax; the contract holds for each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import lra_bench.model
+from lra_bench.config import Trunk
+from lra_bench.mixers.softmax import Config, Mixer
+from lra_bench.model import Model, sinusoids
+
+L, VOCAB, CLASSES = 21, 17, 5
+TRUNK: dict[str, Any] = {
+    "layers": 2, "width": 16, "heads": 2, "qkv": None, "mlp": 24, "dropout": 0.0,
+    "positions": "sinusoidal", "pool": "mean", "dtype": "float32", "remat": False,
+}  # fmt: skip
+MASK = jnp.arange(L) < jnp.array([L, 9, 0])[:, None, None]
+TOKENS = jnp.where(MASK, jax.random.randint(jax.random.key(9), (3, 1, L), 1, VOCAB), 0)
+
+
+def make(streams: int = 1, **knobs: Any) -> Model:
+    trunk = Trunk(**(TRUNK | knobs))
+    model = Model(Mixer, Config(), trunk, vocab=VOCAB, length=L, classes=CLASSES, streams=streams, rngs=nnx.Rngs(0))
+    if trunk.pool == "cls":
+        model.cls[...] = jnp.linspace(-1, 1, trunk.width)
+    return model
+
+
+def logits(model: Model, tokens: Any = TOKENS, mask: Any = MASK, key: jax.Array | None = None) -> np.ndarray:
+    return np.asarray(jax.jit(lambda tokens, mask: model(tokens, mask, key=key))(tokens, mask))
+
+
+def gradients(model: Model, key: jax.Array | None = None) -> Any:
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    loss = lambda params: jnp.square(nnx.merge(graph, params, rest)(TOKENS, MASK, key=key)).mean()  # noqa: E731
+    return jax.jit(jax.grad(loss))(params)
+
+
+def close(a: Any, b: Any, **tolerance: float) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), a, b)
+
+
+@pytest.mark.parametrize("pool", ["mean", "cls"])
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_padding_changes_nothing_and_nothing_is_infinite(pool: str, positions: str) -> None:
+    model = make(pool=pool, positions=positions)
+    whole = logits(model)
+    np.testing.assert_allclose(logits(model, TOKENS[:2, :, :9], MASK[:2, :, :9])[1], whole[1], atol=1e-5)
+    np.testing.assert_allclose(logits(model, jnp.where(MASK, TOKENS, 3)), whole, atol=1e-6)
+    assert whole.dtype == np.float32
+    assert np.isfinite(whole).all()
+    for leaf in jax.tree.leaves(gradients(model)):
+        assert jnp.isfinite(leaf).all()
+
+
+def test_mean_is_over_the_tokens_that_are_there() -> None:
+    model = make()
+    seen = jax.jit(lambda tokens, mask: model.encode(tokens, mask, key=None))(TOKENS[:, 0], MASK[:, 0])
+    assert not seen[2].any()
+    x = model.layers(model.embed[TOKENS[:, 0]] + model.positions[...], MASK[:, 0], key=None)
+    np.testing.assert_allclose(seen[1], model.norm(x)[1, :9].mean(0), atol=1e-5)
+
+
+def test_cls_is_pooled_alone_and_always_there() -> None:
+    model = make(pool="cls")
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    assert model.positions.shape == (L + 1, 16)
+    assert np.ptp(logits(model), axis=0).min() > 0  # an empty text has the cls token, and logits of its own
+    x = jnp.concatenate([jnp.broadcast_to(model.cls[...], (3, 1, 16)), model.embed[TOKENS[:, 0]]], 1)
+    mask = jnp.concatenate([jnp.ones((3, 1), bool), MASK[:, 0]], 1)
+    pooled = model.norm(model.layers(x + model.positions[...], mask, key=None)[:, 0])
+    np.testing.assert_allclose(model.encode(TOKENS[:, 0], MASK[:, 0], key=None), pooled, atol=1e-5)
+
+
+def test_two_streams_share_the_trunk() -> None:
+    model = make(streams=2)
+    one, other = TOKENS[:, 0], TOKENS[::-1, 0]
+    tokens, mask = jnp.stack([one, other], 1), jnp.stack([MASK[:, 0], MASK[::-1, 0]], 1)
+    a, b = (model.encode(tokens[:, s], mask[:, s], key=None) for s in (0, 1))
+    np.testing.assert_allclose(model.encode(one, MASK[:, 0], key=None), a, atol=1e-6)
+    head = model.logits(jax.nn.relu(model.hidden(jnp.concatenate([a, b, a * b, a - b], -1))))
+    np.testing.assert_allclose(logits(model, tokens, mask), head, atol=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_remat_and_depth_change_no_value(dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = jax.random.key(1) if dropout else None
+    made = {remat: make(dropout=dropout, remat=remat) for remat in (False, True)}
+    values, slopes = logits(made[False], key=key), gradients(made[False], key=key)
+    close(logits(made[True], key=key), values, atol=1e-6)
+    close(gradients(made[True], key=key), slopes, atol=1e-6)
+    monkeypatch.setattr(lra_bench.model, "UNROLLED", 0)
+    for model in made.values():
+        close(logits(model, key=key), values, atol=1e-6)
+        close(gradients(model, key=key), slopes, atol=1e-6)
+
+
+def test_layers_are_not_the_same_layer() -> None:
+    up = make().blocks.up.kernel
+    assert up.shape == (2, 16, 24)
+    assert abs(up[0] - up[1]).max() > 0.1
+
+
+def test_bfloat16() -> None:
+    half, full = make(dtype="bfloat16"), make()
+    close(nnx.state(half, nnx.Param), nnx.state(full, nnx.Param))
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(half, nnx.Param))} == {jnp.dtype("float32")}
+    a, b = logits(half), logits(full)
+    assert a.dtype == np.float32
+    np.testing.assert_allclose(a, b, atol=0.1 * abs(b).max())
+    assert abs(a - b).max() > 0  # it did compute in half precision
+    for leaf in jax.tree.leaves(gradients(half)):
+        assert leaf.dtype == jnp.float32
+
+
+def test_dropout_is_drawn_by_the_key_in_training_only() -> None:
+    model, one, other = make(dropout=0.3), jax.random.key(1), jax.random.key(2)
+    np.testing.assert_array_equal(logits(model, key=one), logits(model, key=one))
+    assert abs(logits(model, key=one) - logits(model, key=other)).max() > 1e-3
+    assert abs(logits(model, key=one) - logits(model)).max() > 1e-3
+    np.testing.assert_array_equal(logits(model), logits(make(dropout=0.0)))
+
+
+def test_dropout_keeps_the_mean_and_differs_by_row_and_layer() -> None:
+    model = make(dropout=0.5)
+    x = jnp.ones((2, 400, 16))
+    one, other = (jax.random.key(i) for i in (1, 2))
+    y = np.asarray(lra_bench.model.thin(x, one, 0.5))
+    assert abs(y.mean() - 1) < 0.05
+    assert 0.4 < (y[0] == y[1]).mean() < 0.6
+    assert 0.4 < (y == np.asarray(lra_bench.model.thin(x, other, 0.5))).mean() < 0.6
+    keys = [k for key in jax.random.split(one, 2) for k in jax.random.split(key, 4)]
+    assert len({tuple(np.asarray(jax.random.key_data(k))) for k in keys}) == 8
+    assert model.trunk.dropout == 0.5
+
+
+@pytest.mark.parametrize(
+    ("knobs", "length", "vocab", "classes", "streams", "count"),
+    [
+        ({"layers": 4, "width": 512, "heads": 8, "mlp": 1024, "pool": "cls"}, 2000, 17, 10, 1, 8_948_746),
+        ({"layers": 4, "width": 256, "heads": 4, "mlp": 1024, "pool": "cls"}, 1000, 257, 2, 1, 3_486_722),
+    ],
+    ids=["listops", "text"],
+)
+def test_as_many_parameters_as_lra(
+    knobs: dict, length: int, vocab: int, classes: int, streams: int, count: int
+) -> None:
+    """The counts that users of the original report; traced, nothing is made."""
+    trunk = Trunk(**(TRUNK | knobs))
+    sizes = {"vocab": vocab, "length": length, "classes": classes, "streams": streams}
+    model = nnx.eval_shape(lambda: Model(Mixer, Config(), trunk, rngs=nnx.Rngs(0), **sizes))
+    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) == count
+
+
+def test_sinusoids() -> None:
+    table = sinusoids(30, 8)
+    np.testing.assert_allclose(table[7, 2], np.sin(7 / 10000 ** (2 / 8)), rtol=1e-5)
+    np.testing.assert_allclose(table[7, 3], np.cos(7 / 10000 ** (2 / 8)), rtol=1e-5)
