@@ -213,12 +213,14 @@ def test_check_and_doctor(lra: Lra, here: Path) -> None:
 
 @pytest.mark.slow
 def test_bench_measures_and_keeps(lra: Lra, here: Path) -> None:
-    done = lra("bench", "-m", "softmax,linear", "--lengths", "64,128", "--rounds", "2", "--out", "b/bench.json")
+    models = "softmax,softmax[impl=plain],linear"
+    done = lra("bench", "-m", models, "--lengths", "64,128", "--rounds", "2", "--out", "b/bench.json")
     assert done.returncode == 0, done.stderr
-    assert "times faster than softmax" in done.stdout
+    assert "times faster than softmax[impl=auto]" in done.stdout
+    assert done.stdout.count("\n softmax[impl=plain] ") == 4
     assert "exponent of L" in done.stdout
     facts = json.loads((here / "b/bench.json").read_text())
     assert [(f["model"], f["length"]) for f in facts] == [
-        ("softmax", 64), ("linear", 64), ("softmax", 128), ("linear", 128),
-    ]  # fmt: skip
+        (model, length) for length in (64, 128) for model in ("softmax", "softmax", "linear")
+    ]
     assert all(f["step_ms_p50"] > 0 and f["planned_bytes"] > 0 for f in facts)

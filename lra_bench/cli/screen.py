@@ -34,7 +34,7 @@ def table(rows: Sequence[Mapping[Any, Any]]) -> Table:
         right = all(isinstance(row[key], int | float | None) or str(row[key])[:1].isdigit() for row in rows)
         built.add_column(key, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        built.add_row(*("" if value is None else str(value) for value in row.values()))
+        built.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
     return built
 
 
@@ -130,7 +130,7 @@ def card(title: str, values: Mapping[str, Any]) -> Table:
     built = Table(title, "", box=box.SIMPLE_HEAD, pad_edge=False)
     built.columns[0].no_wrap, built.columns[1].overflow = True, "fold"
     for key, value in _flat(values):
-        built.add_row(key, "" if value is None else str(value))
+        built.add_row(key, Text("" if value is None else str(value)))
     return built
 
 
