@@ -32,7 +32,7 @@ def linear_attention_reference(
     return jnp.einsum("bhml,bhlk->bhmk", weights / total, v.astype(jnp.float32)).astype(v.dtype)
 
 
-@jax.custom_vjp
+@jax.checkpoint
 def linear_attention(
     q: Float[Array, "B H M K"],
     k: Float[Array, "B H L K"],
@@ -40,34 +40,7 @@ def linear_attention(
     mask: Bool[Array, "B L"],
 ) -> Float[Array, "B H M K"]:
     """The same, the keys summed first. For the backward pass only q, k and v are kept."""
-    f, _, S, z = _sums(q, k, v, mask)
-    total = jnp.maximum(product("bhmk,bhk->bhm", f, z), FLOOR)
-    return (product("bhmk,bhkv->bhmv", f, S) / total[..., None]).astype(v.dtype)
-
-
-def _sums(q: Array, k: Array, v: Array, mask: Array) -> tuple[Array, Array, Array, Array]:
-    """phi(Q), phi(K), S = phi(K)^T V and z = the sum of phi(K)."""
-    f, h = phi(q), phi(k) * mask[:, None, :, None].astype(k.dtype)
-    return f, h, product("bhlk,bhlv->bhkv", h, v).astype(v.dtype), h.sum(2, dtype=jnp.float32).astype(k.dtype)
-
-
-def _keep(q: Array, k: Array, v: Array, mask: Array) -> tuple[Array, tuple[Array, ...]]:
-    return linear_attention(q, k, v, mask), (q, k, v, mask)
-
-
-def _backward(kept: tuple[Array, ...], g: Array) -> tuple[Array, Array, Array, None]:
-    q, k, v, mask = kept
-    f, h, S, z = _sums(q, k, v, mask)
-    total = product("bhmk,bhk->bhm", f, z)
-    floored = jnp.maximum(total, FLOOR)[..., None]
-    mixed, g = product("bhmk,bhkv->bhmv", f, S), g.astype(jnp.float32) / floored
-    pull = jnp.where(total > FLOOR, -(g * mixed / floored).sum(-1), 0)  # on the normaliser
-    df = product("bhmv,bhkv->bhmk", g, S) + pull[..., None] * z[:, :, None]
-    dS, dz = product("bhmk,bhmv->bhkv", f, g), product("bhmk,bhm->bhk", f, pull)
-    dh = product("bhlv,bhkv->bhlk", v, dS) + dz[:, :, None]
-    dv = product("bhlk,bhkv->bhlv", h, dS)
-    # phi's slope is phi on the left and 1 on the right; where there is no key, h is 0 and so is min(h, 1).
-    return (df * jnp.minimum(f, 1)).astype(q.dtype), (dh * jnp.minimum(h, 1)).astype(k.dtype), dv.astype(v.dtype), None
-
-
-linear_attention.defvjp(_keep, _backward)
+    q, k = phi(q), phi(k) * mask[:, None, :, None].astype(k.dtype)
+    memory = product("bhlk,bhlv->bhkv", k, v).astype(v.dtype)
+    total = product("bhmk,bhk->bhm", q, k.sum(2, dtype=jnp.float32).astype(k.dtype))
+    return (product("bhmk,bhkv->bhmv", q, memory) / jnp.maximum(total, FLOOR)[..., None]).astype(v.dtype)
