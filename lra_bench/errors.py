@@ -1,10 +1,10 @@
 """What can go wrong, and the one line that says so.
 
-    LraError
-      ConfigError    a YAML, a flag or a knob is wrong        exit code 2
-      TaskError      a task cannot be found or understood     exit code 2
-      DataError      a file of examples is missing or wrong   exit code 2
-      CellFailed     a cell ran and did not finish            exit code 1
+LraError
+  ConfigError    a YAML, a flag or a knob is wrong        exit code 2
+  TaskError      a task cannot be found or understood     exit code 2
+  DataError      a file of examples is missing or wrong   exit code 2
+  CellFailed     a cell ran and did not finish            exit code 1
 """
 
 from __future__ import annotations

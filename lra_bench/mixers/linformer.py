@@ -69,7 +69,7 @@ class Mixer(HeadsMixer):
             return super().__call__(x, mask, key=key)
         # E (X W) = (E X) W: keys and values are projected at once, and never exist at full length.
         E = self.project[0, :, : x.shape[1]].astype(x.dtype)
-        rows = jnp.einsum("rl,bld->brd", E, x * mask[..., None].astype(x.dtype))
+        rows = projected(E, x, mask)
         W_q, W_k, W_v = jnp.split(self.qkv[...], 3, axis=1)
         q, k, v = (cut(dense(a, W), self.heads) for a, W in ((x, W_q), (rows, W_k), (rows, W_v)))
         return dense(join(softmax_attention(q, k, v, jnp.ones(k.shape[::2], bool))), self.out[...])
@@ -86,3 +86,9 @@ class Mixer(HeadsMixer):
         there = mask[:, None, :, None].astype(k.dtype)
         k, v = jnp.einsum(product, E, k * there), jnp.einsum(product, F, v * there)
         return softmax_attention(q, k, v, jnp.ones(k.shape[::2], bool))
+
+
+@jax.checkpoint
+def projected(E: Float[Array, "r L"], x: Float[Array, "B L D"], mask: Bool[Array, "B L"]) -> Float[Array, "B r D"]:
+    """E x, the padded rows of x being zero. Only x is kept for the backward pass, not its masked copy."""
+    return jnp.einsum("rl,bld->brd", E, x * mask[..., None].astype(x.dtype))
