@@ -33,6 +33,6 @@ def test_a_wheel_carries_tasks_and_configs_and_works_elsewhere(tmp_path: Path) -
             [sys.executable, "-c", code, *arguments], cwd=tmp_path, env=env, capture_output=True, text=True
         )
         assert word in done.stdout, done.stderr
-    assert str(site) in subprocess.run(
-        [sys.executable, "-c", "import lra_bench; print(lra_bench.__file__)"], cwd=tmp_path, env=env, capture_output=True, text=True
-    ).stdout  # fmt: skip
+    where = [sys.executable, "-c", "import lra_bench; print(lra_bench.__file__)"]
+    done = subprocess.run(where, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert str(site) in done.stdout, "the wheel's own files ran"
