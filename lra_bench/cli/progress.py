@@ -31,7 +31,7 @@ class Watch:
             handler(cell, event)
 
     def _line(self, cell: Cell, text: str) -> None:
-        err.print(f"{cell.model} on {cell.task.name}: {text}", highlight=False, markup=False)
+        err.print(f"{cell.model} on {cell.task.name}: {text}", highlight=False, markup=False, soft_wrap=True)
 
     def _remove(self) -> None:
         if self._progress is not None and self._bar is not None:

@@ -46,10 +46,14 @@ def run(
         screen.print_json([row.as_dict() for row in rows])
     else:
         screen.out.print(screen.results(rows))
-        screen.err.print(f"rows in {results}/runs; lra compare {results} puts them side by side", highlight=False)
+        screen.err.print(
+            f"rows in {results}/runs; lra compare {results} puts them side by side", highlight=False, soft_wrap=True
+        )
     for row in rows:
         if row.error:
-            screen.err.print(f"{row.model} on {row.task}: {row.status}: {row.error}", style="red", markup=False)
+            screen.err.print(
+                f"{row.model} on {row.task}: {row.status}: {row.error}", style="red", markup=False, soft_wrap=True
+            )
     sys.exit(any(row.status != "ok" for row in rows))
 
 
@@ -82,7 +86,9 @@ def plan(
     screen.out.print(screen.plan_table(plans))
     for one in plans:
         if one["error"]:
-            screen.err.print(f"{one['model']} on {one['task']}: {one['error']}", style="red", markup=False)
+            screen.err.print(
+                f"{one['model']} on {one['task']}: {one['error']}", style="red", markup=False, soft_wrap=True
+            )
 
 
 def _request(model, task, config, seed, length, settings, limit, include):  # type: ignore[no-untyped-def]
