@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from samples import SHORT, TINY
-
-Lra = Callable[..., subprocess.CompletedProcess[str]]
+from samples import SHORT, TINY, Lra
 
 
 @pytest.fixture(scope="session")

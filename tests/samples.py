@@ -1,4 +1,11 @@
-"""A task and a recipe that a test can afford."""
+"""A task and a recipe that a test can afford, and how it calls the command."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+Lra = Callable[..., subprocess.CompletedProcess[str]]
 
 TINY = """\
 # A recipe for tests.

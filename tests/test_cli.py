@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Lra
-from samples import SHORT
+from samples import SHORT, Lra
 
 from lra_bench import mixers
 from lra_bench.rows import COLUMNS

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Lra
+from samples import Lra
 
 pytestmark = pytest.mark.slow
 
