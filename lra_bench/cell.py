@@ -55,6 +55,7 @@ def maker(cell: Cell, *, reference: bool = False) -> Make:
         length=cell.task.length,
         classes=cell.task.classes,
         streams=cell.task.streams,
+        grid=(cell.task.grid[0], cell.task.grid[1]) if cell.task.grid else None,
     )
 
 

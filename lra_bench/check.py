@@ -55,7 +55,7 @@ def _recipe(name: str, include: Sequence[Path]) -> str:
     for task in tasks.names(include):
         _, knobs = recipe.resolve(task)
         for model, turned in knobs.items():
-            mixers.turned(mixers.read(mixers.find(model)), turned)
+            mixers.turned(mixers.sheet(model), turned)
     return config.first_comment(recipe.path) or "has no first comment that says what to expect"
 
 
@@ -71,7 +71,7 @@ def _task(name: str, variant: str | None, include: Sequence[Path]) -> str:
 
 
 def _model(name: str, include: Sequence[Path]) -> str:
-    sheet = mixers.read(mixers.find(name))
+    sheet = mixers.sheet(name)
     task = next(iter(tasks.names(include)))
     spec = tasks.load(task, include).model_copy(update={"length": LENGTH})
     recipe, _ = config.recipe("base", include).resolve(task)

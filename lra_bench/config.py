@@ -43,7 +43,8 @@ class Trunk(Strict):
     qkv: Count | None  # the heads' joint width; null: D
     mlp: Count  # hidden width of the MLP block and of the head
     dropout: Share
-    positions: Literal["sinusoidal", "learned"]
+    positions: Literal["sinusoidal", "learned", "rotary", "none"]
+    patch: Count  # symbols a vector stands for, along each axis of an image
     pool: Literal["cls", "mean"]
     dtype: Literal["float32", "bfloat16"]
     remat: bool  # recompute each layer in the backward pass
@@ -53,6 +54,8 @@ class Trunk(Strict):
         joint = self.qkv or self.width
         if joint % self.heads:
             raise ValueError(f"{joint} wide cannot be cut into {self.heads} heads")
+        if self.positions == "rotary" and joint // self.heads % 2:
+            raise ValueError(f"rotary positions turn pairs, and a head is {joint // self.heads} wide")
         return self
 
 
@@ -113,6 +116,7 @@ class TaskSpec(Strict):
     args: dict[str, Scalar]  # the source's own
     folder: str | None  # a user's folder with the released files; null: the source makes or fetches them
     length: Count  # L
+    grid: list[Count] | None  # rows and columns, where the sequence is an image; null: it is a text
     classes: Annotated[int, Field(ge=2)]
     streams: Literal[1, 2]
     splits: dict[str, Count]  # examples of train, val and test
@@ -126,6 +130,12 @@ class TaskSpec(Strict):
         if set(splits) != set(SPLITS):
             raise ValueError(f"must name {', '.join(SPLITS)}")
         return splits
+
+    @pydantic.model_validator(mode="after")
+    def _whole_image(self) -> TaskSpec:
+        if self.grid is not None and (len(self.grid) != 2 or self.grid[0] * self.grid[1] != self.length):
+            raise ValueError(f"grid: must be [rows, columns] of {self.length} cells")
+        return self
 
 
 class Cell(Strict):

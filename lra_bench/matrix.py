@@ -75,21 +75,21 @@ def models(patterns: str) -> list[Choice]:
             raise ConfigError(f"--model {pattern}: must be name[knob=value,...]")
         turned = [config.setting(part, "--model") for part in inside.rstrip("]").split(",") if part]
         knobs = {".".join(path): value for path, value in turned}
-        choices += [Choice(mixers.read(path), knobs) for path in _mixers(name)]
+        choices += [Choice(sheet, knobs) for sheet in _sheets(name)]
     return choices
 
 
-def _mixers(pattern: str) -> list[Path]:
+def _sheets(pattern: str) -> list[Sheet]:
     if pattern.endswith(".py"):
-        return [mixers.find(pattern)]
+        return [mixers.sheet(pattern)]
     if pattern.startswith(FAMILY):
         return _of_family(pattern.removeprefix(FAMILY))
-    return [mixers.find(name) for name in _matching(pattern, mixers.names())]
+    return [mixers.sheet(name) for name in _matching(pattern, mixers.names())]
 
 
-def _of_family(family: str) -> list[Path]:
-    sheets = [mixers.read(mixers.find(name)) for name in mixers.names()]
-    matched = [sheet.path for sheet in sheets if sheet.card.family == family]
+def _of_family(family: str) -> list[Sheet]:
+    sheets = [mixers.sheet(name) for name in mixers.names()]
+    matched = [sheet for sheet in sheets if sheet.card.family == family]
     if not matched:
         raise ConfigError(f"--model {FAMILY}{family}: no model; {nearest(family, {s.card.family for s in sheets})}")
     return matched

@@ -16,46 +16,19 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int32
 
 from lra_bench.config import Trunk
-from lra_bench.kernels.dense import dense
+from lra_bench.errors import ConfigError
 from lra_bench.kernels.dropout import dropout
-from lra_bench.kernels.layer_norm import layer_norm
-from lra_bench.mixers.base import Dims
+from lra_bench.mixers.base import Constant, Dims, MixerBase
+from lra_bench.mixers.layers import Dense, LayerNorm
 
 UNROLLED = 2  # layers; on a CPU a scan copies whatever it keeps: 1.25 times the time and the memory
 gelu = jax.checkpoint(jax.nn.gelu)  # its argument is kept for the backward pass, not its five intermediate arrays
-XAVIER = nnx.initializers.xavier_uniform()
-
-
-class Constant(nnx.Variable[jax.Array]):
-    """An array that belongs to the model and is not trained."""
-
-
-class Dense(nnx.Module):
-    """x W + b, computed in x's dtype."""
-
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
-        self.kernel = nnx.Param(XAVIER(rngs.params(), (inputs, outputs)))
-        self.bias = nnx.Param(jnp.zeros(outputs))
-
-    def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
-        return dense(x, self.kernel[...]) + self.bias.astype(x.dtype)
-
-
-class LayerNorm(nnx.Module):
-    """Zero mean and unit variance over the width, then scale and bias; in float32."""
-
-    def __init__(self, width: int) -> None:
-        self.scale = nnx.Param(jnp.ones(width))
-        self.bias = nnx.Param(jnp.zeros(width))
-
-    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-        return layer_norm(x, self.scale[...], self.bias[...])
 
 
 class Block(nnx.Module):
     """x + mixer(LN x), then x + MLP(LN x)."""
 
-    def __init__(self, mixer: type, knobs: Any, trunk: Trunk, dims: Dims, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, mixer: type[MixerBase], knobs: Any, trunk: Trunk, dims: Dims, *, rngs: nnx.Rngs) -> None:
         self.rate = trunk.dropout
         self.before_mixer, self.before_mlp = LayerNorm(dims.width), LayerNorm(dims.width)
         self.mixer = mixer(knobs, dims, rngs=rngs)
@@ -72,12 +45,47 @@ class Block(nnx.Module):
         return x + thin(self.down(h), keys[2], self.rate)
 
 
+class Embedding(nnx.Module):
+    """Symbols to vectors, N(0, 1) as in LRA: beside sinusoids, whose entries are as large.
+
+    With `patch` p > 1 a vector stands for p neighbours in a text, or p x p pixels of an image (ViT, arXiv 2010.11929,
+    equation 1): the linear projection of the patch's symbols, one-hot, side by side, which is a table for each place
+    in the patch. A place that is padding adds nothing; a patch is there if any of its places is.
+    """
+
+    def __init__(self, vocab: int, width: int, patch: int, grid: tuple[int, int] | None, *, rngs: nnx.Rngs) -> None:
+        self.patch, self.grid, self.vocab = patch, grid, vocab
+        places = patch**2 if grid else patch
+        self.table = nnx.Param(jax.random.normal(rngs.params(), (places * vocab, width)) * places**-0.5)
+
+    def __call__(
+        self, tokens: Int32[Array, "B L"], mask: Bool[Array, "B L"]
+    ) -> tuple[Float[Array, "B N D"], Bool[Array, "B N"]]:
+        if self.patch == 1:
+            return self.table[tokens], mask
+        tokens, mask = self._cut(tokens), self._cut(mask)
+        parts = self.table[tokens + self.vocab * jnp.arange(tokens.shape[-1])] * mask[..., None]
+        return parts.sum(2), mask.any(-1)
+
+    def _cut(self, x: Array) -> Array:
+        """[B, L] as patches, [B, N, places]."""
+        p = self.patch
+        if self.grid is None:
+            return jnp.pad(x, ((0, 0), (0, -x.shape[1] % p))).reshape(len(x), -1, p)
+        rows, cols = self.grid
+        return x.reshape(-1, rows // p, p, cols // p, p).swapaxes(2, 3).reshape(len(x), -1, p * p)
+
+
 class Model(nnx.Module):
-    """Tokens to logits. The embedding is N(0, 1) as in LRA: beside sinusoids, whose entries are as large."""
+    """Tokens to logits.
+
+    Raises:
+        ConfigError: the patches do not fill the image, or rotary positions are asked of a mixer that cannot turn.
+    """
 
     def __init__(
         self,
-        mixer: type,
+        mixer: type[MixerBase],
         knobs: Any,
         trunk: Trunk,
         *,
@@ -85,20 +93,22 @@ class Model(nnx.Module):
         length: int,
         classes: int,
         streams: int,
+        grid: tuple[int, int] | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        D, joint = trunk.width, trunk.qkv or trunk.width
-        length += trunk.pool == "cls"
-        dims = Dims(D, trunk.heads, joint // trunk.heads, length)
+        D = trunk.width
+        dims = sizes(trunk, length, grid)
+        if dims.rotary and not mixer.turns:
+            raise ConfigError("trunk.positions: rotary turns queries and keys of tokens, and this mixer has none to turn")
         self.trunk = trunk
-        self.embed = nnx.Param(jax.random.normal(rngs.params(), (vocab, D)))
+        self.embed = Embedding(vocab, D, trunk.patch, grid, rngs=rngs)
         if trunk.pool == "cls":
             self.cls = nnx.Param(jnp.zeros(D))
         self.positions: nnx.Variable[jax.Array]
         if trunk.positions == "learned":
-            self.positions = nnx.Param(0.02 * jax.random.normal(rngs.params(), (length, D)))
-        else:
-            self.positions = Constant(sinusoids(length, D))
+            self.positions = nnx.Param(0.02 * jax.random.normal(rngs.params(), (dims.length, D)))
+        elif trunk.positions == "sinusoidal":
+            self.positions = Constant(sinusoids(dims.length, D))
         make = nnx.vmap(lambda rngs: Block(mixer, knobs, trunk, dims, rngs=rngs))
         self.blocks = nnx.split_rngs(splits=trunk.layers)(make)(rngs)
         self.norm = LayerNorm(D)
@@ -120,12 +130,14 @@ class Model(nnx.Module):
         self, tokens: Int32[Array, "B L"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B D"]:
         """One vector a text, float32."""
-        x = self.embed[tokens]
+        x, mask = self.embed(tokens, mask)
         if self.trunk.pool == "cls":
             x = jnp.concatenate([jnp.broadcast_to(self.cls[...], (len(x), 1, x.shape[-1])), x], axis=1)
             mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
         first, rest = (None, None) if key is None else jax.random.split(key)
-        x = thin(x + self.positions[: x.shape[1]], first, self.trunk.dropout).astype(self.trunk.dtype)
+        if self.trunk.positions in ("learned", "sinusoidal"):
+            x = x + self.positions[: x.shape[1]]
+        x = thin(x, first, self.trunk.dropout).astype(self.trunk.dtype)
         x = self.layers(x, mask, key=rest)
         if self.trunk.pool == "cls":
             return self.norm(x[:, 0].astype(jnp.float32))
@@ -139,16 +151,45 @@ class Model(nnx.Module):
         graph, stacked = nnx.split(self.blocks)
         keys = None if key is None else jax.random.split(key, self.trunk.layers)
 
-        def step(x: Array, layer: Any) -> tuple[Array, None]:
-            params, key = layer
-            return nnx.merge(graph, params)(x, mask, key=key), None
+        def step(x: Array, layer: Any) -> tuple[Array, Any]:
+            values, key = layer
+            block = nnx.merge(graph, values)
+            return block(x, mask, key=key), nnx.state(block, nnx.Not(nnx.Param))
 
         step = jax.checkpoint(step) if self.trunk.remat else step
         if self.trunk.layers > UNROLLED:
-            return lax.scan(step, x, (stacked, keys))[0]
-        for i in range(self.trunk.layers):
-            x, _ = step(x, jax.tree.map(lambda leaf, i=i: leaf[i], (stacked, keys)))
+            x, rest = lax.scan(step, x, (stacked, keys))
+        else:
+            each = []
+            for i in range(self.trunk.layers):
+                x, rest = step(x, jax.tree.map(lambda leaf, i=i: leaf[i], (stacked, keys)))
+                each.append(rest)
+            rest = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+        if key is not None:
+            nnx.update(self.blocks, rest)
         return x
+
+
+def sizes(trunk: Trunk, length: int, grid: tuple[int, int] | None) -> Dims:
+    """What a mixer is told, for texts of `length` symbols or images of `grid` pixels.
+
+    Raises:
+        ConfigError: the patches do not fill the image.
+    """
+    p = trunk.patch
+    if grid is not None and (grid[0] % p or grid[1] % p):
+        raise ConfigError(f"trunk.patch: {p} x {p} pixels do not fill an image of {grid[0]} x {grid[1]}")
+    cells = (grid[0] // p, grid[1] // p) if grid else None
+    tokens = cells[0] * cells[1] if cells else -(-length // p)
+    joint = trunk.qkv or trunk.width
+    return Dims(
+        width=trunk.width,
+        heads=trunk.heads,
+        head_width=joint // trunk.heads,
+        length=tokens + (trunk.pool == "cls"),
+        grid=cells,
+        rotary=trunk.positions == "rotary",
+    )
 
 
 def thin(x: Float[Array, "..."], key: jax.Array | None, rate: float) -> Float[Array, "..."]:

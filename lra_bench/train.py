@@ -28,12 +28,14 @@ from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.measure.clocks import Laps, Stopwatch, lapped
 from lra_bench.measure.flops import flops
 from lra_bench.measure.memory import planned_bytes
+from lra_bench.mixers.base import Auxiliary, Dynamics
 from lra_bench.shapes import Batch, Split
 
 Tell = Callable[..., None]  # tell(event, **facts): what a watcher may want to know
 Params = nnx.State[Any, Any]
 Options = dict[str, str | bool]  # of XLA's compiler
 
+DYNAMICS_LR = 1e-3
 AHEAD = 2  # batches made and put on the devices before they are asked for
 # Half the time to compile, for what is not run again.
 RUNS_ONCE: Options = {"xla_backend_optimization_level": "1"}
@@ -83,11 +85,25 @@ def learning_rate(optimizer: config.Optimizer, schedule: config.Schedule, steps:
 
 
 def optimiser(recipe: config.Recipe) -> optax.GradientTransformation:
-    """AdamW with decoupled weight decay on every parameter, as in Long Range Arena, clipped first if asked."""
+    """AdamW with decoupled weight decay on every parameter, as in Long Range Arena, clipped first if asked.
+
+    The dynamics of state spaces are trained at a rate of at most 1e-3 and without decay (S4, arXiv 2111.00396).
+    """
     o = recipe.optimizer
-    rate = learning_rate(o, recipe.schedule, recipe.training.steps)
-    adamw = optax.adamw(rate, o.b1, o.b2, o.eps, weight_decay=o.weight_decay)
-    return optax.chain(optax.clip_by_global_norm(o.clip), adamw) if o.clip else adamw
+
+    def adamw(lr: float, decay: float) -> optax.GradientTransformation:
+        rate = learning_rate(o.model_copy(update={"lr": lr}), recipe.schedule, recipe.training.steps)
+        return optax.adamw(rate, o.b1, o.b2, o.eps, weight_decay=decay)
+
+    rule = optax.partition({False: adamw(o.lr, o.weight_decay), True: adamw(min(o.lr, DYNAMICS_LR), 0.0)}, dynamics)
+    return optax.chain(optax.clip_by_global_norm(o.clip), rule) if o.clip else rule
+
+
+def dynamics(params: Params) -> Any:
+    """For each parameter, whether it is one of a state space's dynamics."""
+    return jax.tree.map(
+        lambda leaf: isinstance(leaf, Dynamics), params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)
+    )
 
 
 @dataclass(frozen=True)
@@ -198,7 +214,8 @@ def training_step(graph: nnx.GraphDef[Any], rule: optax.GradientTransformation, 
         model = nnx.merge(graph, params, rest)
         logits = model(tokens, mask, key=key)
         value = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
-        return value, nnx.state(model, nnx.Not(nnx.Param))
+        own = sum(leaf.sum() for leaf in jax.tree.leaves(nnx.state(model, Auxiliary)))
+        return value + own, nnx.state(model, nnx.Not(nnx.Param))
 
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
 

@@ -25,6 +25,7 @@ source: listops
 args: {min_length: 3, max_length: 20, max_depth: 3, max_args: 3}
 folder: null
 length: 20
+grid: null
 classes: 10
 streams: 1
 splits: {train: 64, val: 13, test: 21}

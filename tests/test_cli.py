@@ -154,7 +154,7 @@ def test_a_diverging_run_is_a_nan_row_with_its_step(lra: Lra, here: Path) -> Non
 
 
 def test_a_users_own_mixer_and_task(lra: Lra, here: Path) -> None:
-    source = mixers.find("linear").read_text()
+    source = mixers.sheet("linear").path.read_text()
     (here / "mine.py").write_text(source)
     (here / "own.yaml").write_text(SHORT)
     done = lra("run", "-m", "mine.py", "-t", "own.yaml", "-c", "tiny", "--limit", "9", "--json")
@@ -164,7 +164,7 @@ def test_a_users_own_mixer_and_task(lra: Lra, here: Path) -> None:
 
 
 def test_a_mixer_that_cannot_be_imported_is_one_line(lra: Lra, here: Path) -> None:
-    (here / "mine.py").write_text(mixers.find("linear").read_text() + "\nimport nowhere\n")
+    (here / "mine.py").write_text(mixers.sheet("linear").path.read_text() + "\nimport nowhere\n")
     done = lra(*RUN, "-m", "mine.py")
     assert done.returncode == 2
     assert "mine.py: cannot be imported: ModuleNotFoundError" in done.stderr
@@ -172,7 +172,7 @@ def test_a_mixer_that_cannot_be_imported_is_one_line(lra: Lra, here: Path) -> No
 
 
 def test_one_bad_cell_spares_the_rest(lra: Lra, here: Path) -> None:
-    (here / "mine.py").write_text(mixers.find("linear").read_text() + "\nimport nowhere\n")
+    (here / "mine.py").write_text(mixers.sheet("linear").path.read_text() + "\nimport nowhere\n")
     done = lra(*RUN, "-m", "mine.py,linear", "--json")
     assert done.returncode == 1
     assert [row["status"] for row in json.loads(done.stdout)] == ["error", "ok"]

@@ -18,7 +18,7 @@ from lra_bench.model import Model, sinusoids
 L, VOCAB, CLASSES = 21, 17, 5
 TRUNK: dict[str, Any] = {
     "layers": 2, "width": 16, "heads": 2, "qkv": None, "mlp": 24, "dropout": 0.0,
-    "positions": "sinusoidal", "pool": "mean", "dtype": "float32", "remat": False,
+    "positions": "sinusoidal", "patch": 1, "pool": "mean", "dtype": "float32", "remat": False,
 }  # fmt: skip
 MASK = jnp.arange(L) < jnp.array([L, 9, 0])[:, None, None]
 TOKENS = jnp.where(MASK, jax.random.randint(jax.random.key(9), (3, 1, L), 1, VOCAB), 0)
@@ -65,7 +65,7 @@ def test_mean_is_over_the_tokens_that_are_there() -> None:
     model = make()
     seen = jax.jit(lambda tokens, mask: model.encode(tokens, mask, key=None))(TOKENS[:, 0], MASK[:, 0])
     assert not seen[2].any()
-    x = model.layers(model.embed[TOKENS[:, 0]] + model.positions[...], MASK[:, 0], key=None)
+    x = model.layers(model.embed.table[TOKENS[:, 0]] + model.positions[...], MASK[:, 0], key=None)
     np.testing.assert_allclose(seen[1], model.norm(x)[1, :9].mean(0), atol=1e-5)
 
 
@@ -74,7 +74,7 @@ def test_cls_is_pooled_alone_and_always_there() -> None:
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     assert model.positions.shape == (L + 1, 16)
     assert np.ptp(logits(model), axis=0).min() > 0  # an empty text has the cls token, and logits of its own
-    x = jnp.concatenate([jnp.broadcast_to(model.cls[...], (3, 1, 16)), model.embed[TOKENS[:, 0]]], 1)
+    x = jnp.concatenate([jnp.broadcast_to(model.cls[...], (3, 1, 16)), model.embed.table[TOKENS[:, 0]]], 1)
     mask = jnp.concatenate([jnp.ones((3, 1), bool), MASK[:, 0]], 1)
     pooled = model.norm(model.layers(x + model.positions[...], mask, key=None)[:, 0])
     np.testing.assert_allclose(model.encode(TOKENS[:, 0], MASK[:, 0], key=None), pooled, atol=1e-5)

@@ -61,7 +61,7 @@ def _models() -> tuple[str, ...]:
 def _model(name: str) -> dict[str, Any]:
     from lra_bench import mixers
 
-    card = mixers.read(mixers.find(name)).card
+    card = mixers.sheet(name).card
     return {"model": name, "family": card.family, "paper": f"arXiv:{card.paper}", "year": card.year,
             "time": _power(card.time), "memory": _power(card.memory), "title": card.title}  # fmt: skip
 
@@ -127,7 +127,7 @@ def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
     is_task = is_yaml and "source" in config.read(path).values
     shown: dict[str, Any] = {}
     if name in mixers.names() or path.suffix == ".py":
-        shown["model"] = _sheet(mixers.read(mixers.find(name)))
+        shown["model"] = _sheet(mixers.sheet(name))
     if name in files["tasks"] or is_task:
         variants = {v: tasks.load(name, include, v).model_dump() for v in tasks.variants(name, include)}
         shown["task"] = tasks.load(name, include).model_dump() | ({"variants": variants} if variants else {})

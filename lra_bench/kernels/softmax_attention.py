@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Float32
 
 from lra_bench.kernels.product import product
 
@@ -35,18 +35,29 @@ def softmax_attention_reference(
     return jnp.einsum("bhml,bhlk->bhmk", weights.astype(v.dtype), v)
 
 
-@jax.custom_vjp
 def softmax_attention(
     q: Float[Array, "B H M K"],
     k: Float[Array, "B H L K"],
-    v: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
     mask: Bool[Array, "B L"],
-) -> Float[Array, "B H M K"]:
+) -> Float[Array, "B H M V"]:
     """The same, block by block. Of the forward pass only the output and its logsumexp are kept."""
-    return _forward(q, k, v, mask)[0]
+    return softmax_attention_part(q, k, v, mask)[0]
 
 
-def _forward(q: Array, k: Array, v: Array, mask: Array) -> tuple[Float[Array, "B H M K"], Float[Array, "N B H 1 M"]]:
+@jax.custom_vjp
+def softmax_attention_part(
+    q: Float[Array, "B H M K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    mask: Bool[Array, "B L"],
+) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
+    """The same, and the logsumexp of each query's logits, to be joined with attention over other keys."""
+    out, logsumexp = _forward(q, k, v, mask)
+    return out, join(turn(logsumexp), q.shape[2])[..., 0]
+
+
+def _forward(q: Array, k: Array, v: Array, mask: Array) -> tuple[Float[Array, "B H M V"], Float[Array, "N B H 1 m"]]:
     B, H, M, K = q.shape
     m, n = min(QUERIES, M), min(KEYS, k.shape[2])
     keys = (blocks(k, n), turn(blocks(v, n)), bias(mask, n))
@@ -61,7 +72,7 @@ def _forward(q: Array, k: Array, v: Array, mask: Array) -> tuple[Float[Array, "B
             mixed = mixed * old + product("bhkl,bhlm->bhkm", vT, weights.astype(vT.dtype))
             return (new, total * old + weights.sum(-2, keepdims=True), mixed), None
 
-        start = (jnp.full((B, H, 1, m), LOWEST / 2), jnp.zeros((B, H, 1, m)), jnp.zeros((B, H, K, m)))
+        start = (jnp.full((B, H, 1, m), LOWEST / 2), jnp.zeros((B, H, 1, m)), jnp.zeros((B, H, v.shape[-1], m)))
         (top, total, mixed), _ = lax.scan(step, start, keys)
         total = jnp.maximum(total, jnp.finfo(jnp.float32).tiny)
         return turn(mixed / total).astype(q.dtype), top + jnp.log(total)
@@ -70,17 +81,19 @@ def _forward(q: Array, k: Array, v: Array, mask: Array) -> tuple[Float[Array, "B
     return join(out, M), logsumexp
 
 
-def _keep(q: Array, k: Array, v: Array, mask: Array) -> tuple[Array, Any]:
+def _keep(q: Array, k: Array, v: Array, mask: Array) -> tuple[tuple[Array, Array], Any]:
     out, logsumexp = _forward(q, k, v, mask)
-    return out, (q, k, v, mask, out, logsumexp)
+    part = out, join(turn(logsumexp), q.shape[2])[..., 0]
+    return part, (q, k, v, mask, out, logsumexp)
 
 
-def _backward(kept: Any, g: Array) -> tuple[Array, Array, Array, None]:
+def _backward(kept: Any, pulled: tuple[Array, Array]) -> tuple[Array, Array, Array, None]:
     q, k, v, mask, out, logsumexp = kept
+    g, g_logsumexp = pulled
     (M, K), L = q.shape[2:], k.shape[2]
     m, n = min(QUERIES, M), min(KEYS, L)
     keys = (blocks(k, n), turn(blocks(k, n)), blocks(v, n), bias(mask, n))
-    mean = (g.astype(jnp.float32) * out).sum(-1, keepdims=True)
+    mean = (g.astype(jnp.float32) * out).sum(-1, keepdims=True) - g_logsumexp[..., None]
 
     def queries(carry: Any, block: tuple[Array, ...]) -> tuple[Any, Array]:
         q, g, lse, mean = block
@@ -103,7 +116,7 @@ def _backward(kept: Any, g: Array) -> tuple[Array, Array, Array, None]:
     return join(dq, M), join(dk, L).astype(k.dtype), join(dv, L).astype(v.dtype), None
 
 
-softmax_attention.defvjp(_keep, _backward)
+softmax_attention_part.defvjp(_keep, _backward)
 
 
 def blocks(x: Float[Array, "B H L K"], size: int) -> Float[Array, "N B H size K"]:

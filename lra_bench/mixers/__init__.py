@@ -1,7 +1,7 @@
 """Mixers: one mechanism a file. The file's name, `_` written as `-`, is the command line's name is the table's row.
 
-Found by looking into this folder for files that state a `CARD`; there is no registry to edit. Nothing here opens jax
-until `load` is called.
+Found by looking into this folder for files that state a `CARD`; there is no registry to edit. A card may give further
+names to settings of its own knobs (`aliases`). Nothing here opens jax until `load` is called.
 """
 
 from __future__ import annotations
@@ -14,33 +14,43 @@ from pathlib import Path
 from types import ModuleType
 
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.mixers.card import Card, Knob, Sheet, read, title, turned
+from lra_bench.mixers.card import Card, Knob, Sheet, aliases, read, turned
 
-__all__ = ["Card", "Knob", "Sheet", "find", "load", "names", "read", "reference", "title", "turned"]
+__all__ = ["Card", "Knob", "Sheet", "files", "load", "names", "read", "reference", "sheet", "turned"]
 
 FOLDER = Path(__file__).parent
 
 
+def files() -> list[Path]:
+    """The mixers' files that ship with the package."""
+    return sorted(path for path in FOLDER.glob("*.py") if "\nCARD = " in path.read_text())
+
+
 @cache
+def _shipped() -> dict[str, Sheet]:
+    every = [named for path in files() for named in (read(path), *aliases(read(path)))]
+    return {named.name: named for named in sorted(every, key=lambda named: named.name)}
+
+
 def names() -> tuple[str, ...]:
-    """The mixers that ship with the package, sorted."""
-    return tuple(sorted(title(p) for p in FOLDER.glob("*.py") if "\nCARD = " in p.read_text()))
+    """The mixers that ship with the package, sorted; aliases too."""
+    return tuple(_shipped())
 
 
-def find(name: str) -> Path:
-    """The file of the mixer called `name`, or the user's own file if `name` is a path to one.
+def sheet(name: str) -> Sheet:
+    """What the mixer called `name`, or the user's own file if `name` is a path to one, says of itself.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or its file states no card.
     """
     if name.endswith(".py"):
         path = Path(name)
         if not path.is_file():
             raise ConfigError(f"model '{name}': there is no such file")
-        return path.resolve()
+        return read(path.resolve())
     if name not in names():
         raise ConfigError(f"model '{name}': not found; {nearest(name, names())}")
-    return FOLDER / f"{name.replace('-', '_')}.py"
+    return _shipped()[name]
 
 
 def load(path: Path) -> ModuleType:
@@ -61,4 +71,4 @@ def load(path: Path) -> ModuleType:
 
 def reference() -> Path:
     """The mixer that the others are compared with: the one whose card says it is attention in full."""
-    return next(find(name) for name in names() if read(find(name)).card.family == "full")
+    return next(sheet.path for sheet in _shipped().values() if sheet.card.family == "full")

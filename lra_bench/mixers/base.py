@@ -1,6 +1,6 @@
 """The contract of a mixer: `x -> y`, both [B, L, D], under a mask [B, L] that is True on real tokens.
 
-Seven promises, held by `tests/test_contract.py` for every mixer that is found:
+Seven promises, held by `lra_bench/contract.py` (`lra verify`, `tests/test_contract.py`) for every mixer that is found:
 
 1. The mask is positional and required. Bidirectional, or the card says so.
 2. No leak: changing `x` where the mask is False does not change `y` where it is True.
@@ -9,12 +9,19 @@ Seven promises, held by `tests/test_contract.py` for every mixer that is found:
 5. Rows of a batch do not see each other. Same key, same y. Dropout belongs to the block.
 6. The card does not lie: work and memory grow with L as the card says.
 7. The limit case: where the card names one, the output equals softmax attention's.
+
+A mixer's file exports `CARD`, `Config` and `Mixer`, and where `CARD.exact_when` names a limit, `limits(dims, rngs=...)`:
+a list of mixers at that limit. One must equal softmax attention; of several, each is nearer to it than the one before
+(random features, more and more of them).
+
+What a mixer holds beside its parameters is a `Constant` (drawn once, never changed), a `Memory` (changed by the mixer
+itself, in training only, by what it has seen) or an `Auxiliary` (a loss of its own, set at each training call).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import nnx
@@ -29,12 +36,31 @@ class Dims:
     heads: int  # H
     head_width: int  # K
     length: int  # L: the padded length, a `cls` token included
+    grid: tuple[int, int] | None = None  # rows and columns of an image, its last rows * columns tokens; None: text
+    rotary: bool = False  # queries and keys are turned by their position
+
+
+class Constant(nnx.Variable[jax.Array]):
+    """An array that belongs to the model and is not trained."""
+
+
+class Memory(nnx.Variable[jax.Array]):
+    """An array that a mixer changes itself while it trains, without a gradient: centroids, for one."""
+
+
+class Auxiliary(nnx.Variable[jax.Array]):
+    """A scalar loss of the mixer's own, float32, which training adds to the task's."""
+
+
+class Dynamics(nnx.Param[jax.Array]):
+    """A parameter of a state space's dynamics (A, dt): trained without weight decay, at a rate of at most 1e-3."""
 
 
 class MixerBase(nnx.Module):
     """What every `Mixer` is. A mixer's file defines `class Mixer(MixerBase)` or lifts one by `heads.py`."""
 
     impl: str = "xla"  # the implementation that runs, resolved in __init__, written in the row
+    turns: ClassVar[bool] = False  # has queries and keys of tokens, and turns them where `dims.rotary` asks for it
 
     def __init__(self, config: Any, dims: Dims, *, rngs: nnx.Rngs) -> None:
         """Make the parameters of one layer. `config` is the `Config` of the mixer's own file."""

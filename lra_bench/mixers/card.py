@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -46,6 +46,10 @@ class Card:
     memory: float  # exponent of L
     exact_when: str  # the limit in which it equals softmax attention; "" if none
     differs: str  # what is not done as in the paper, and why; "" if nothing
+    causal: bool = False  # a token sees none that come after it
+    exact_padded: bool = True  # the limit holds for texts with padding too
+    short: dict[str, Any] = field(default_factory=dict)  # knobs that fit a text of some forty tokens
+    aliases: dict[str, dict[str, Any]] = field(default_factory=dict)  # further names, and the knobs that they turn
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,20 @@ def read(path: Path) -> Sheet:
         missing = "CARD" if card is None else "Config"
         raise ConfigError(f"{path}: a mixer's file exports CARD, Config and Mixer; {missing} is missing")
     return Sheet(title(path), path, card, knobs)
+
+
+def aliases(sheet: Sheet) -> list[Sheet]:
+    """The sheets of the card's further names: the same file, its knobs at other defaults.
+
+    Raises:
+        ConfigError: an alias turns a knob that is none, or to a value of another type.
+    """
+    named = []
+    for name, values in sheet.card.aliases.items():
+        defaults = turned(sheet, values)
+        knobs = tuple(replace(knob, default=defaults[knob.name]) for knob in sheet.knobs)
+        named.append(replace(sheet, name=name, knobs=knobs))
+    return named
 
 
 def _card(node: ast.expr, path: Path) -> Card:

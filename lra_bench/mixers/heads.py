@@ -1,11 +1,12 @@
 """Multi-head attention (arXiv 1706.03762, section 3.2.2) around any `attend(q, k, v, mask)`.
 
-Projections without bias, Xavier uniform, as in LRA. The heads' joint width H K may differ from D.
+Projections without bias, Xavier uniform, as in LRA. The heads' joint width H K may differ from D. Where the trunk's
+positions are rotary, queries and keys are turned before `attend` sees them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +14,21 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.kernels.dense import dense
+from lra_bench.kernels.rotary import rotary
 from lra_bench.mixers.base import Dims, MixerBase
+from lra_bench.mixers.layers import XAVIER
 
 
 class HeadsMixer(MixerBase):
     """Q, K, V = x W_q, x W_k, x W_v by heads; y = concat(attend(Q, K, V)) W_o."""
 
+    turns: ClassVar[bool] = True
+
     def __init__(self, config: Any, dims: Dims, *, rngs: nnx.Rngs) -> None:
         D, joint = dims.width, dims.heads * dims.head_width
-        xavier = nnx.initializers.xavier_uniform()
-        self.heads = dims.heads
-        self.qkv = nnx.Param(jnp.concatenate([xavier(rngs.params(), (D, joint)) for _ in range(3)], axis=1))
-        self.out = nnx.Param(xavier(rngs.params(), (joint, D)))
+        self.heads, self.rotary = dims.heads, dims.rotary
+        self.qkv = nnx.Param(jnp.concatenate([XAVIER(rngs.params(), (D, joint)) for _ in range(3)], axis=1))
+        self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
 
     def attend(
         self,
@@ -39,9 +43,18 @@ class HeadsMixer(MixerBase):
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
-        parts = jnp.split(dense(x, self.qkv[...]), 3, axis=-1)
-        q, k, v = (cut(part, self.heads) for part in parts)
-        return dense(join(self.attend(q, k, v, mask)), self.out[...])
+        return self.output(self.attend(*self.project(x), mask))
+
+    def project(
+        self, x: Float[Array, "B L D"]
+    ) -> tuple[Float[Array, "B H L K"], Float[Array, "B H L K"], Float[Array, "B H L K"]]:
+        """Queries, keys and values of every token, by heads."""
+        q, k, v = (cut(part, self.heads) for part in jnp.split(dense(x, self.qkv[...]), 3, axis=-1))
+        return (rotary(q), rotary(k), v) if self.rotary else (q, k, v)
+
+    def output(self, y: Float[Array, "B H L K"]) -> Float[Array, "B L D"]:
+        """The heads side by side, through W_o."""
+        return dense(join(y), self.out[...])
 
 
 def cut(x: Float[Array, "B L J"], heads: int) -> Float[Array, "B H L K"]:

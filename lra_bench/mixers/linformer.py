@@ -19,7 +19,7 @@ from lra_bench.kernels.dense import dense
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.card import Card
-from lra_bench.mixers.heads import HeadsMixer, cut, join
+from lra_bench.mixers.heads import HeadsMixer, cut
 
 CARD = Card(
     title="Linformer",
@@ -31,6 +31,8 @@ CARD = Card(
     memory=1.0,
     exact_when="rank = length and E = F = the identity",
     differs="no sharing across layers: the trunk's layers know nothing of each other",
+    exact_padded=False,
+    short={"rank": 8},
 )
 
 
@@ -60,19 +62,19 @@ class Mixer(HeadsMixer):
         matrices = 1 if config.sharing == "key-value" else 2
         heads = (dims.heads,) if config.sharing == "none" else ()
         shape = (matrices, *heads, config.rank, dims.length)
-        self.project = nnx.Param(jax.random.normal(rngs.params(), shape) * config.rank**-0.5)
+        self.rows = nnx.Param(jax.random.normal(rngs.params(), shape) * config.rank**-0.5)
 
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
-        if self.sharing != "key-value":
+        if self.sharing != "key-value" or self.rotary:
             return super().__call__(x, mask, key=key)
         # E (X W) = (E X) W: keys and values are projected at once, and never exist at full length.
-        E = self.project[0, :, : x.shape[1]].astype(x.dtype)
-        rows = projected(E, x, mask)
+        E = self.rows[0, :, : x.shape[1]].astype(x.dtype)
+        short = projected(E, x, mask)
         W_q, W_k, W_v = jnp.split(self.qkv[...], 3, axis=1)
-        q, k, v = (cut(dense(a, W), self.heads) for a, W in ((x, W_q), (rows, W_k), (rows, W_v)))
-        return dense(join(softmax_attention(q, k, v, jnp.ones(k.shape[::2], bool))), self.out[...])
+        q, k, v = (cut(dense(a, W), self.heads) for a, W in ((x, W_q), (short, W_k), (short, W_v)))
+        return self.output(softmax_attention(q, k, v, jnp.ones(k.shape[::2], bool)))
 
     def attend(
         self,
@@ -81,7 +83,7 @@ class Mixer(HeadsMixer):
         v: Float[Array, "B H L K"],
         mask: Bool[Array, "B L"],
     ) -> Float[Array, "B H L K"]:
-        E, F = self.project[..., : k.shape[2]].astype(k.dtype)
+        E, F = self.rows[0, ..., : k.shape[2]].astype(k.dtype), self.rows[-1, ..., : k.shape[2]].astype(k.dtype)
         product = "hrl,bhlk->bhrk" if self.sharing == "none" else "rl,bhlk->bhrk"
         there = mask[:, None, :, None].astype(k.dtype)
         k, v = jnp.einsum(product, E, k * there), jnp.einsum(product, F, v * there)
@@ -92,3 +94,10 @@ class Mixer(HeadsMixer):
 def projected(E: Float[Array, "r L"], x: Float[Array, "B L D"], mask: Bool[Array, "B L"]) -> Float[Array, "B r D"]:
     """E x, the padded rows of x being zero. Only x is kept for the backward pass, not its masked copy."""
     return jnp.einsum("rl,bld->brd", E, x * mask[..., None].astype(x.dtype))
+
+
+def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:
+    """As many rows as tokens, each row one token."""
+    mixer = Mixer(Config(rank=dims.length, sharing="none"), dims, rngs=rngs)
+    mixer.rows[...] = jnp.broadcast_to(jnp.eye(dims.length), mixer.rows.shape)
+    return [mixer]

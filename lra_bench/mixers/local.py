@@ -1,8 +1,9 @@
 """Sliding-window attention (Longformer, Beltagy et al., arXiv 2004.05150, section 3.1), without global tokens.
 
-    y_i = sum_j softmax_j(q_i . k_j / sqrt K) v_j   over the j with |i - j| <= w
+    y_i = sum_j softmax_j(q_i . k_j / sqrt K) v_j   over the j with |i - j| <= w d and i - j a multiple of d
 
-The `block` form is the older one (arXiv 1802.05751): tokens see their own block of w neighbours and nothing beyond.
+d is the dilation. The `block` form is the older one (arXiv 1802.05751; 1911.02972 with the identity permutation):
+tokens see their own block of w neighbours and nothing beyond.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.local_attention import local_attention
-from lra_bench.kernels.softmax_attention import blocks, join, softmax_attention
+from lra_bench.kernels.block_attention import block_attention
+from lra_bench.kernels.patterns import Blocks, Pattern, Window
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.card import Card
 from lra_bench.mixers.heads import HeadsMixer
@@ -29,7 +30,9 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="window >= length",
-    differs="no global tokens and no dilation; the same window in every layer (the paper widens it with depth)",
+    differs="no global tokens; the same window and dilation in every layer (the paper widens them with depth)",
+    short={"window": 5},
+    aliases={"block-local": {"form": "block"}, "dilated": {"dilation": 2}},
 )
 
 
@@ -44,11 +47,23 @@ class Config:
     form: str = "sliding"
     """sliding: w neighbours on both sides; block: the tokens of one's own block only."""
 
+    dilation: int = 1
+    """d: a sliding window takes every d-th token, and reaches d times as far."""
+
+    near_heads: int = 0
+    """So many heads keep a dilation of 1, for what is near, as in the paper's section 3.1."""
+
     def __post_init__(self) -> None:
         if self.window < 1:
             raise ConfigError(f"window: {self.window}; at least 1")
         if self.form not in ("sliding", "block"):
             raise ConfigError(f"form: '{self.form}'; it can be: sliding, block")
+        if self.dilation < 1:
+            raise ConfigError(f"dilation: {self.dilation}; at least 1")
+        if self.form == "block" and self.dilation > 1:
+            raise ConfigError(f"dilation: {self.dilation}; only a sliding window can be dilated")
+        if self.near_heads < 0 or (self.near_heads and self.dilation == 1):
+            raise ConfigError(f"near_heads: {self.near_heads}; of a dilation above 1, and at least 0")
 
 
 class Mixer(HeadsMixer):
@@ -56,7 +71,9 @@ class Mixer(HeadsMixer):
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
-        self.window, self.form = config.window, config.form
+        self.dilation, self.near = config.dilation, config.near_heads
+        window = min(config.window, dims.length)
+        self.pattern: Pattern = Blocks(window) if config.form == "block" else Window(window)
 
     def attend(
         self,
@@ -65,16 +82,35 @@ class Mixer(HeadsMixer):
         v: Float[Array, "B H L K"],
         mask: Bool[Array, "B L"],
     ) -> Float[Array, "B H L K"]:
-        if self.form == "sliding":
-            return local_attention(q, k, v, mask, self.window)
+        if self.dilation == 1:
+            return block_attention(q, k, v, mask, self.pattern)[0]
+        near = block_attention(*(x[:, : self.near] for x in (q, k, v)), mask, self.pattern)[0] if self.near else None
+        far = self.dilated(*(x[:, self.near :] for x in (q, k, v)), mask)
+        return far if near is None else jnp.concatenate([near, far], axis=1)
+
+    def dilated(
+        self,
+        q: Float[Array, "B H L K"],
+        k: Float[Array, "B H L K"],
+        v: Float[Array, "B H L K"],
+        mask: Bool[Array, "B L"],
+    ) -> Float[Array, "B H L K"]:
+        """The tokens whose places leave the same remainder as a text of its own, in which the window has no gaps."""
         B, L = mask.shape
-        w = min(self.window, L)
-        q, k, v = (fold(blocks(x, w)) for x in (q, k, v))
-        there = jnp.pad(mask, ((0, 0), (0, -L % w))).reshape(B, -1, w).swapaxes(0, 1).reshape(-1, w)
-        y = softmax_attention(q, k, v, there)
-        return join(y.reshape(-1, B, *y.shape[1:]), L)
+        q, k, v = (apart(x, self.dilation) for x in (q, k, v))
+        there = apart(mask[:, None, :, None], self.dilation)[:, 0, :, 0]
+        y, _ = block_attention(q, k, v, there, self.pattern)
+        y = jnp.moveaxis(y.reshape(B, self.dilation, *y.shape[1:]), 1, 3)
+        return y.reshape(B, y.shape[1], -1, y.shape[-1])[:, :, :L]
 
 
-def fold(x: Float[Array, "N B H w K"]) -> Float[Array, "NB H w K"]:
-    """Each block a text of its own."""
-    return x.reshape(-1, *x.shape[2:])
+def apart(x: Shaped[Array, "B H L K"], d: int) -> Shaped[Array, "Bd H N K"]:
+    """The tokens whose places leave the same remainder, divided by d, as rows of the batch."""
+    B, H, L, K = x.shape
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, -L % d), (0, 0)))
+    return jnp.moveaxis(x.reshape(B, H, -1, d, K), 3, 1).reshape(B * d, H, -1, K)
+
+
+def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:
+    """The window over everything."""
+    return [Mixer(Config(window=dims.length), dims, rngs=rngs)]

@@ -66,3 +66,8 @@ class Mixer(HeadsMixer):
         q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
         y = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None, :])
         return y.swapaxes(1, 2) * mask.any(1)[:, None, None, None]
+
+
+def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:
+    """Itself, with the weights in memory."""
+    return [Mixer(Config(impl="plain"), dims, rngs=rngs)]

@@ -23,10 +23,10 @@ def by_hand(mixer: Mixer, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """One text, head by head, as in equation 7."""
     heads = []
     Q, K, V = np.split(np.float64(x) @ np.float64(mixer.qkv[...]), 3, axis=-1)
-    project = np.float64(mixer.project[...])
+    rows = np.float64(mixer.rows[...])
     for h in range(2):
         q, k, v = (part[:, 4 * h : 4 * h + 4] for part in (Q, K, V))
-        E, F = (m if m.ndim == 2 else m[h] for m in (project[0], project[-1]))
+        E, F = (m if m.ndim == 2 else m[h] for m in (rows[0], rows[-1]))
         k, v = E[:, : len(x)] @ (k * mask[:, None]), F[:, : len(x)] @ (v * mask[:, None])
         weights = np.exp(q @ k.T / 2)
         heads.append(weights / weights.sum(1, keepdims=True) @ v)
@@ -47,7 +47,7 @@ def test_the_equation(sharing: str, length: int) -> None:
     ("sharing", "shape"), [("none", (2, 2, 5, 12)), ("headwise", (2, 5, 12)), ("key-value", (1, 5, 12))]
 )
 def test_who_shares(sharing: str, shape: tuple[int, ...]) -> None:
-    assert make(sharing).project.shape == shape
+    assert make(sharing).rows.shape == shape
 
 
 def test_appending_padding_changes_nothing() -> None:

@@ -1,0 +1,238 @@
+"""The contract of `mixers/base.py`, promise by promise, for any mixer: one that ships or a user's own file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from lra_bench import mixers
+from lra_bench.measure.flops import flops
+from lra_bench.measure.memory import planned_bytes
+from lra_bench.mixers import Sheet
+from lra_bench.mixers.base import Dims, MixerBase
+from lra_bench.mixers.heads import HeadsMixer
+
+B, L = 3, 37  # odd: no multiple of a block
+SHORT = Dims(width=16, heads=2, head_width=4, length=L)
+LENGTHS = (2048, 4096)  # between which the exponents are taken
+# Work: narrow, or the projections, linear in L, hide what is not. Memory: wide, or constants hide what grows.
+NARROW, WIDE = (Dims(width=2 * k, heads=2, head_width=k, length=0) for k in (8, 128))
+EXPONENT, EXACT = 0.2, 2e-5  # how far from the card, and from softmax attention
+QUICK = {"xla_backend_optimization_level": "1"}  # half the time to compile
+Array = jax.Array
+
+
+class Verdict(NamedTuple):
+    """Whether one promise held, and the figures that say so."""
+
+    promise: int
+    title: str
+    held: bool
+    figures: str
+
+
+def verify(sheet: Sheet) -> Iterator[Verdict]:
+    """Hold the mixer to the seven promises, one after another. What raises is a promise broken, and says so.
+
+    Raises:
+        ConfigError: the mixer's file cannot be imported.
+    """
+    trial = Trial(sheet, mixers.load(sheet.path))
+    for number, (title, promise) in enumerate(PROMISES.items(), 1):
+        try:
+            held, figures = promise(trial)
+        except Exception as error:
+            held, figures = False, f"{type(error).__name__}: {error}"
+        yield Verdict(number, title, held, figures)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A mixer with knobs that fit a short text, and what it is asked, compiled once."""
+
+    sheet: Sheet
+    module: ModuleType
+
+    def make(self, dims: Dims, **turned: Any) -> MixerBase:
+        """The mixer with its own defaults, and the knobs that are turned."""
+        knobs = {knob.name: knob.default for knob in self.sheet.knobs} | turned
+        return self.module.Mixer(self.module.Config(**knobs), dims, rngs=nnx.Rngs(0))
+
+    @cached_property
+    def parts(self) -> tuple[Any, Any, Any]:
+        """The short mixer: graph, parameters, and the rest."""
+        return nnx.split(self.make(SHORT, **self.sheet.card.short), nnx.Param, ...)
+
+    def run(self, params: Any, x: Array, mask: Array, key: Array | None) -> Array:
+        graph, _, rest = self.parts
+        return nnx.merge(graph, params, rest, copy=True)(x, mask, key=key)
+
+    @cached_property
+    def pulled(self) -> Callable[[Any, Array, Array, Array], tuple[Array, Any, Array]]:
+        """Of parameters, x, mask and dL/dy: y, dL/dparameters, dL/dx."""
+
+        def pull(params: Any, x: Array, mask: Array, g: Array) -> tuple[Array, Any, Array]:
+            y, back = jax.vjp(lambda params, x: self.run(params, x, mask, None), params, x)
+            return y, *back(g)
+
+        return jax.jit(pull, compiler_options=QUICK)
+
+    @cached_property
+    def trained(self) -> Callable[[Array, Array], Array]:
+        """y in training, always with the same key."""
+        return jax.jit(lambda x, mask: self.run(self.parts[1], x, mask, jax.random.key(3)), compiler_options=QUICK)
+
+    def seen(self, x: Array, mask: Array) -> Array:
+        """y at evaluation."""
+        return self.pulled(self.parts[1], x, mask, jnp.zeros_like(x))[0]
+
+
+def text(dtype: Any = jnp.float32) -> tuple[Array, Array]:
+    """Three rows: full, half, and one without any token."""
+    x = jax.random.normal(jax.random.key(1), (B, L, SHORT.width), dtype)
+    return x, jnp.arange(L) < jnp.array([L, L // 2, 0])[:, None]
+
+
+def directions(trial: Trial) -> tuple[bool, str]:
+    """1. The gradient of one output reaches tokens before it, and after it unless the card says causal."""
+    x, mask = text()
+    g = jnp.zeros_like(x).at[0, L // 2].set(1.0)
+    slope = abs(trial.pulled(trial.parts[1], x, mask, g)[2][0]).max(-1)
+    before, after = float(slope[: L // 2].max()), float(slope[L // 2 + 1 :].max())
+    causal = trial.sheet.card.causal
+    return before > 0 and (after == 0) == causal, f"slope before {before:.1e}, after {after:.1e}"
+
+
+def no_leak(trial: Trial) -> tuple[bool, str]:
+    """2. What stands where the mask is False changes nothing where it is True, at evaluation and in training."""
+    x, mask = text()
+    other = jnp.where(mask[..., None], x, 1e3 * jax.random.normal(jax.random.key(2), x.shape))
+    worst = max(_apart(mask, f(x, mask), f(other, mask)) for f in (trial.seen, trial.trained))
+    return worst == 0, f"largest change {worst:.1e}"
+
+
+def _apart(mask: Array, a: Array, b: Array) -> float:
+    return float(jnp.where(mask[..., None], abs(a - b), 0).max())
+
+
+def finite(trial: Trial) -> tuple[bool, str]:
+    """3. Values and gradients are finite, for inputs a hundred times too large and for a row without a token."""
+    x, mask = text()
+    count = 0
+    for scale in (1.0, 1e2):
+        leaves = jax.tree.leaves(trial.pulled(trial.parts[1], scale * x, mask, jnp.ones_like(x)))
+        count += sum(int((~jnp.isfinite(leaf)).sum()) for leaf in leaves)
+    return count == 0, f"{count} numbers that are not finite"
+
+
+def dtypes(trial: Trial) -> tuple[bool, str]:
+    """4. y has x's dtype; bfloat16 is near float32; vmap and scan change nothing."""
+    x, mask = text()
+    y, half = trial.seen(x, mask), trial.seen(x.astype(jnp.bfloat16), mask)
+    size = float(abs(jnp.where(mask[..., None], y, 0)).max())
+    rounded = _apart(mask, y, half.astype(jnp.float32)) / size
+    once = partial(trial.run, trial.parts[1], key=None)
+    rows = x[:, None], mask[:, None]
+    mapped = jax.jit(jax.vmap(once), compiler_options=QUICK)(*rows)[:, 0]
+    scanned = jax.jit(partial(jax.lax.map, lambda row: once(*row)), compiler_options=QUICK)(rows)[:, 0]
+    turned = max(_apart(mask, y, z) for z in (mapped, scanned)) / size
+    kept = y.dtype == x.dtype and half.dtype == jnp.bfloat16 and y.shape == x.shape
+    said = f"{y.dtype}, {half.dtype}; bfloat16 off by {rounded:.1e}, vmap and scan by {turned:.1e}, of the largest"
+    return kept and rounded < HALF and turned < 1e-5, said
+
+
+HALF = 0.1  # how far bfloat16 may be, as a share of the largest value
+
+
+def rows(trial: Trial) -> tuple[bool, str]:
+    """5. The same key gives the same y, and a row does not depend on the others."""
+    x, mask = text()
+    other = x.at[1:].set(7.0), mask.at[1:].set(True)
+    again = float(abs(trial.trained(x, mask) - trial.trained(x, mask)).max())
+    mates = max(float(abs(f(x, mask)[0] - f(*other)[0]).max()) for f in (trial.trained, trial.seen))
+    return again == 0 and mates == 0, f"same key, change {again:.1e}; other rows, change {mates:.1e}"
+
+
+def exponents(trial: Trial) -> tuple[bool, str]:
+    """6. Work, counted from the jaxpr, and memory, as planned by the compiler, grow with L as the card says."""
+    card = trial.sheet.card
+    time, memory = (_exponent(trial, of, dims) for of, dims in ((_work, NARROW), (_planned, WIDE)))
+    held = abs(time - card.time) < EXPONENT and abs(memory - card.memory) < EXPONENT
+    return held, f"work L^{time:.2f}, the card says {card.time:g}; memory L^{memory:.2f}, the card says {card.memory:g}"
+
+
+def _exponent(trial: Trial, of: Callable[..., float], dims: Dims) -> float:
+    short, long = (of(trial, Dims(dims.width, dims.heads, dims.head_width, length)) for length in LENGTHS)
+    return math.log2(long / short)
+
+
+def _work(trial: Trial, dims: Dims) -> float:
+    step, arguments = _step(trial, dims)
+    return flops(jax.make_jaxpr(step)(*arguments))
+
+
+def _planned(trial: Trial, dims: Dims) -> float:
+    step, arguments = _step(trial, dims)
+    return planned_bytes(jax.jit(step).lower(*arguments).compile({"xla_backend_optimization_level": "0"}))
+
+
+def _step(trial: Trial, dims: Dims) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """The gradient of one text's output, and shapes for its arguments: nothing is run."""
+    graph, params, rest = nnx.split(nnx.eval_shape(lambda: trial.make(dims)), nnx.Param, ...)
+    x = jax.ShapeDtypeStruct((1, dims.length, dims.width), jnp.float32)
+    mask = jax.ShapeDtypeStruct((1, dims.length), jnp.bool_)
+
+    def loss(params: Any, x: Array, rest: Any, mask: Array) -> Array:
+        return nnx.merge(graph, params, rest)(x, mask, key=None).sum()
+
+    return jax.grad(loss, argnums=(0, 1)), (params, x, rest, mask)
+
+
+def limit(trial: Trial) -> tuple[bool, str]:
+    """7. At the limit that the card names the output equals softmax attention's, or comes nearer step by step."""
+    card = trial.sheet.card
+    if not card.exact_when:
+        return True, "the card names none"
+    if trial.sheet.name in card.aliases:
+        return True, f"that of {mixers.read(trial.sheet.path).name}"
+    errors = [_error(mixer, padded=card.exact_padded) for mixer in trial.module.limits(SHORT, rngs=nnx.Rngs(0))]
+    nearer = all(after < before for before, after in zip(errors, errors[1:], strict=False))
+    held = errors[0] < EXACT if len(errors) == 1 else nearer
+    return held, f"{card.exact_when}: off by " + ", ".join(f"{error:.1e}" for error in errors) + " of the largest"
+
+
+def _error(mixer: MixerBase, *, padded: bool) -> float:
+    """How far the mixer is from softmax attention with the same projections, of the largest value."""
+    assert isinstance(mixer, HeadsMixer), "only a mixer of queries, keys and values has this limit"
+    exact = _softmax(mixer)
+    x, mask = text()
+    mask = mask if padded else jnp.ones_like(mask)
+    y, z = (jax.jit(partial(m, key=None), compiler_options=QUICK)(x, mask) for m in (mixer, exact))
+    return _apart(mask, y, z) / float(abs(z).max())
+
+
+def _softmax(mixer: HeadsMixer) -> HeadsMixer:
+    module = mixers.load(mixers.reference())
+    exact: HeadsMixer = module.Mixer(module.Config(), SHORT, rngs=nnx.Rngs(0))
+    exact.qkv[...], exact.out[...] = mixer.qkv[...], mixer.out[...]
+    return exact
+
+
+PROMISES: dict[str, Callable[[Trial], tuple[bool, str]]] = {
+    "both ways, or the card says not": directions,
+    "no leak of padding": no_leak,
+    "finite": finite,
+    "dtype and transformations": dtypes,
+    "rows and keys": rows,
+    "the card does not lie": exponents,
+    "the limit case": limit,
+}

@@ -1,0 +1,197 @@
+"""Softmax attention over a pattern of blocks: each block of queries meets only the blocks of keys that its row of the
+pattern's table names (block-sparse attention, arXiv 1904.10509; 2007.14062, section 3.1 and appendix D).
+
+One block of queries at a time gathers its keys; the backward pass recomputes its weights from the saved logsumexp.
+Scores are held transposed, [keys, queries], as in `softmax_attention`. The logsumexp is returned beside the output, so
+that attention over several sets of keys can be joined into one softmax (`joined`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Float32, Int
+
+from lra_bench.kernels.patterns import Pattern
+from lra_bench.kernels.product import product
+from lra_bench.kernels.softmax_attention import LOWEST
+
+TINY = float(np.finfo(np.float32).tiny)
+
+
+def block_attention_reference(
+    q: Float[Array, "B H M K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    mask: Bool[Array, "B L"],
+    pattern: Pattern,
+    i: Int[Array, "B M"] | None = None,
+    j: Int[Array, "B L"] | None = None,
+) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
+    """Full attention under the pattern's bias, with all M x L weights in memory."""
+    bias = _dense_bias(mask, pattern, q.shape[2], i, j)[:, None]
+    scores = product("bhmk,bhlk->bhml", q, k) * q.shape[-1] ** -0.5 + bias
+    top = jnp.maximum(scores.max(-1, keepdims=True), LOWEST / 2)
+    weights = jnp.exp(scores - top)
+    total = jnp.maximum(weights.sum(-1, keepdims=True), TINY)
+    out = product("bhml,bhlk->bhmk", (weights / total).astype(v.dtype), v)
+    return out.astype(v.dtype), (top + jnp.log(total))[..., 0]
+
+
+def _dense_bias(
+    mask: Array, pattern: Pattern, queries: int, i: Array | None, j: Array | None
+) -> Float32[Array, "B M L"]:
+    """What is added to every logit: the pattern's bias, and the lowest where blocks do not meet or there is no key."""
+    L, size = mask.shape[1], pattern.size
+    i, j = _places(i, queries), _places(j, L)
+    table = pattern.table(-(-queries // size), -(-L // size))
+    meet = (table[:, :, None] == np.arange(-(-L // size))).any(1)
+    meet = meet[np.arange(queries)[:, None] // size, np.arange(L)[None, :] // size]
+    bias = pattern.bias(i[:, :, None], j[:, None, :])
+    return jnp.where(meet & mask[:, None, :], bias, LOWEST).astype(jnp.float32)
+
+
+def block_attention(
+    q: Float[Array, "B H M K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    mask: Bool[Array, "B L"],
+    pattern: Pattern,
+    i: Int[Array, "B M"] | None = None,
+    j: Int[Array, "B L"] | None = None,
+) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
+    """Attention over the pattern's blocks: its output, and the logsumexp of each query's logits.
+
+    Args:
+        mask: True where there is a key. A query that meets none gives 0, and a logsumexp far below any other.
+        pattern: over places in the arrays (`table`) and over i and j (`bias`).
+        i: the queries' places as the bias sees them; None: 0 to M - 1. After a sort, where they stood before it.
+        j: the keys' places, likewise.
+    """
+    return _attend(q, k, v, mask, _places(i, q.shape[2]), _places(j, k.shape[2]), pattern)
+
+
+def joined(
+    parts: Sequence[tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]],
+) -> Float[Array, "B H M V"]:
+    """One softmax over the keys of all parts, from each part's output and logsumexp. No key may be in two of them."""
+    outs, sums = zip(*parts, strict=True)
+    weights = jax.nn.softmax(jnp.stack(sums), axis=0)[..., None]
+    return sum(out * weight.astype(out.dtype) for out, weight in zip(outs, weights, strict=True))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(6,))
+def _attend(
+    q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern
+) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
+    (M, K), size = q.shape[2:], pattern.size
+    queries = (_rows(pattern, q, k), _blocks(q * K**-0.5, size), _blocks(i[:, None, :, None], size))
+    keys = _Keys(k, v, mask, j, pattern)
+
+    def step(block: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        row, q, i = block
+        key, value, bias = keys.at(row, i)
+        scores = product("bhlk,bhmk->bhlm", key, q) + bias
+        top = jnp.maximum(scores.max(-2, keepdims=True), LOWEST / 2)
+        weights = jnp.exp(scores - top)
+        total = jnp.maximum(weights.sum(-2, keepdims=True), TINY)
+        mixed = product("bhlm,bhlk->bhkm", weights.astype(v.dtype), value) / total
+        return mixed.swapaxes(-1, -2).astype(v.dtype), (top + jnp.log(total))[:, :, 0]
+
+    out, logsumexp = lax.map(step, queries)
+    return _joined(out, M), _joined(logsumexp[..., None], M)[..., 0]
+
+
+def _keep(
+    q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern
+) -> tuple[tuple[Array, Array], Any]:
+    out, logsumexp = _attend(q, k, v, mask, i, j, pattern)
+    return (out, logsumexp), (q, k, v, mask, i, j, out, logsumexp)
+
+
+def _backward(pattern: Pattern, kept: Any, g: tuple[Array, Array]) -> tuple[Array | None, ...]:
+    q, k, v, mask, i, j, out, logsumexp = kept
+    (M, K), L, size = q.shape[2:], k.shape[2], pattern.size
+    mean = (g[0].astype(jnp.float32) * out).sum(-1) - g[1]
+    columns = [_blocks(x, size) for x in (q * K**-0.5, g[0], i[:, None, :, None])]
+    columns += [_blocks(x[..., None], size)[..., 0] for x in (logsumexp, mean)]
+    keys = _Keys(k, v, mask, j, pattern)
+
+    def step(grads: tuple[Array, Array], block: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
+        row, q, g, i, lse, mean = block
+        key, value, bias = keys.at(row, i)
+        weights = jnp.exp(product("bhlk,bhmk->bhlm", key, q) + bias - lse[:, :, None])
+        dv = product("bhlm,bhmk->bhlk", weights.astype(g.dtype), g)
+        ds = (weights * (product("bhlk,bhmk->bhlm", value, g) - mean[:, :, None])).astype(q.dtype)
+        dk = product("bhlm,bhmk->bhlk", ds, q)
+        dq = product("bhlm,bhlk->bhmk", ds, key) * K**-0.5
+        return (_add(grads[0], dk, row), _add(grads[1], dv, row)), dq.astype(q.dtype)
+
+    zero = (jnp.zeros(keys.k.shape), jnp.zeros(keys.v.shape))
+    (dk, dv), dq = lax.scan(step, zero, (_rows(pattern, q, k), *columns))
+    dk, dv = (x.reshape(*x.shape[:2], -1, x.shape[-1])[:, :, :L] for x in (dk, dv))
+    return _joined(dq, M), dk.astype(k.dtype), dv.astype(v.dtype), None, None, None
+
+
+_attend.defvjp(_keep, _backward)
+
+
+class _Keys:
+    """Keys and values in blocks, [B, H, N, size, K]."""
+
+    def __init__(self, k: Array, v: Array, mask: Array, j: Array, pattern: Pattern) -> None:
+        self.k, self.v = _cut(k, pattern.size), _cut(v, pattern.size)
+        self.mask, self.j = (_cut(x[:, None, :, None], pattern.size) for x in (mask, j))
+        self.pattern = pattern
+
+    def at(self, row: Int[Array, "R"], i: Int[Array, "#B 1 m 1"]) -> tuple[Array, Array, Float32[Array, "B 1 J m"]]:
+        """The keys and values of a row's blocks one after another, and what is added to their logits."""
+        there = jnp.repeat(row >= 0, self.pattern.size)[:, None]
+        key, value, mask, j = (self._gathered(x, row) for x in (self.k, self.v, self.mask, self.j))
+        hidden = jnp.where(mask & there, 0, LOWEST).astype(jnp.float32)
+        return key, value, self.pattern.bias(i.swapaxes(-1, -2), j) + hidden
+
+    @staticmethod
+    def _gathered(x: Float[Array, "B H N size K"], row: Int[Array, "R"]) -> Float[Array, "B H J K"]:
+        B, H, _, _, K = x.shape
+        return jnp.take(x, jnp.maximum(row, 0), axis=2, mode="clip").reshape(B, H, -1, K)
+
+
+def _add(total: Float[Array, "B H N size K"], part: Float[Array, "B H J K"], row: Int[Array, "R"]) -> Array:
+    """`total` with `part` added to the row's blocks; what belongs to no block is zero."""
+    for block, piece in zip(row, jnp.split(part, row.shape[0], axis=2), strict=True):
+        at = jnp.maximum(block, 0)
+        old = lax.dynamic_index_in_dim(total, at, 2)
+        total = lax.dynamic_update_slice_in_dim(total, old + piece[:, :, None], at, 2)
+    return total
+
+
+def _rows(pattern: Pattern, q: Array, k: Array) -> Int[Array, "N R"]:
+    return jnp.asarray(pattern.table(-(-q.shape[2] // pattern.size), -(-k.shape[2] // pattern.size)))
+
+
+def _places(places: Array | None, length: int) -> Int[Array, "#B L"]:
+    return jnp.arange(length)[None] if places is None else places
+
+
+def _cut(x: Float[Array, "B H L K"], size: int) -> Float[Array, "B H N size K"]:
+    """The length in blocks, the last one filled up with zeros."""
+    B, H, L, K = x.shape
+    return jnp.pad(x, ((0, 0), (0, 0), (0, -L % size), (0, 0))).reshape(B, H, -1, size, K)
+
+
+def _blocks(x: Float[Array, "B H L K"], size: int) -> Float[Array, "N B H size K"]:
+    """The same, to be walked over."""
+    return jnp.moveaxis(_cut(x, size), 2, 0)
+
+
+def _joined(x: Float[Array, "N B H size K"], length: int) -> Float[Array, "B H L K"]:
+    """What `_blocks` was given."""
+    N, B, H, size, K = x.shape
+    return jnp.moveaxis(x, 0, 2).reshape(B, H, N * size, K)[:, :, :length]

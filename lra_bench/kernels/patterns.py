@@ -1,0 +1,91 @@
+"""Patterns of blocks: which keys a query may see, as whole blocks first and token by token inside them.
+
+A pattern is static and hashable. `table` lists the blocks of keys that each block of queries meets, so that what it
+leaves out is never computed; `bias` says of the tokens in them who sees whom.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from lra_bench.kernels.softmax_attention import LOWEST
+
+SIZE = 64  # tokens of a block where the mechanism leaves it open; with 128 neighbours on each side faster than 128
+
+
+class Pattern(Protocol):
+    """What `block_attention` asks of a pattern."""
+
+    @property
+    def size(self) -> int:
+        """Tokens of a block, of queries and of keys."""
+
+    def table(self, queries: int, keys: int) -> np.ndarray:
+        """For each of `queries` blocks the blocks of `keys` that it meets, [queries, R] int32; -1 where it has fewer."""
+
+    def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
+        """What is added to the logit of the query at place i and the key at place j; `LOWEST`: it does not see it."""
+
+
+@dataclass(frozen=True)
+class Full:
+    """Every query meets every key."""
+
+    size: int = SIZE
+
+    def table(self, queries: int, keys: int) -> np.ndarray:
+        return np.tile(np.arange(keys, dtype=np.int32), (queries, 1))
+
+    def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
+        return jnp.zeros(jnp.broadcast_shapes(i.shape, j.shape))
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A query meets its own block, and so many blocks before and after it (arXiv 1911.02972; 2001.04451)."""
+
+    size: int
+    before: int = 0
+    after: int = 0
+
+    def table(self, queries: int, keys: int) -> np.ndarray:
+        own = np.arange(queries, dtype=np.int32)[:, None]
+        return _inside(own + np.arange(-self.before, self.after + 1, dtype=np.int32), keys)
+
+    def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
+        return jnp.zeros(jnp.broadcast_shapes(i.shape, j.shape))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A query at i sees the keys j with |i - j| <= width (arXiv 2004.05150, section 3.1), and the first `first`."""
+
+    width: int
+    first: int = 0
+    size: int = SIZE
+
+    def table(self, queries: int, keys: int) -> np.ndarray:
+        reach = -(-self.width // self.size)
+        near = Blocks(self.size, reach, reach).table(queries, keys)
+        heads = np.arange(min(-(-self.first // self.size), keys), dtype=np.int32)
+        return _once(np.concatenate([np.tile(heads, (queries, 1)), near], axis=1))
+
+    def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
+        return jnp.where((abs(i - j) <= self.width) | (j < self.first), 0, LOWEST).astype(jnp.float32)
+
+
+def _inside(table: np.ndarray, keys: int) -> np.ndarray:
+    """-1 for the blocks that are none."""
+    return np.where((table >= 0) & (table < keys), table, -1).astype(np.int32)
+
+
+def _once(table: np.ndarray) -> np.ndarray:
+    """Each block once in a row, whatever stands more than once; no wider than the fullest row needs."""
+    rows = [list(dict.fromkeys(int(block) for block in row if block >= 0)) for row in table]
+    width = max(map(len, rows))
+    return np.array([row + [-1] * (width - len(row)) for row in rows], np.int32)
