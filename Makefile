@@ -8,13 +8,13 @@ run: .venv/ready        ## train linformer on short ListOps: accuracy, speed and
 	$(BIN)/lra run --model linformer --task listops --config quick
 
 test: .venv/ready       ## every test, the slow ones too
-	$(BIN)/pytest -m "not gpu and not tpu"
+	$(BIN)/pytest -n auto -m "not gpu and not tpu"
 
 check: .venv/ready      ## lint, types and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow and not gpu and not tpu"
+	$(BIN)/pytest -n auto -m "not slow and not gpu and not tpu"
 
 lint: .venv/ready       ## mend what can be mended
 	$(BIN)/ruff check --fix .

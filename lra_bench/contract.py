@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from lra_bench import mixers
@@ -27,6 +27,7 @@ LENGTHS = (2048, 4096)  # between which the exponents are taken
 # Work: narrow, or the projections, linear in L, hide what is not. Memory: wide, or constants hide what grows.
 NARROW, WIDE = (Dims(width=2 * k, heads=2, head_width=k, length=0) for k in (8, 128))
 EXPONENT, EXACT = 0.2, 2e-5  # how far from the card, and from softmax attention
+HALF, TURNED = 0.1, 1e-5  # how far bfloat16 may be, and a transformation, as a share of the largest value
 QUICK = {"xla_backend_optimization_level": "1"}  # half the time to compile
 Array = jax.Array
 
@@ -40,13 +41,13 @@ class Verdict(NamedTuple):
     figures: str
 
 
-def verify(sheet: Sheet) -> Iterator[Verdict]:
-    """Hold the mixer to the seven promises, one after another. What raises is a promise broken, and says so.
+def verify(sheet: Sheet, knobs: Mapping[str, Any] | None = None) -> Iterator[Verdict]:
+    """Hold the mixer, its `knobs` turned, to the seven promises, one after another. What raises is a promise broken.
 
     Raises:
-        ConfigError: the mixer's file cannot be imported.
+        ConfigError: the mixer's file cannot be imported, or there is no such knob.
     """
-    trial = Trial(sheet, mixers.load(sheet.path))
+    trial = Trial(sheet, mixers.turned(sheet, knobs or {}), mixers.load(sheet.path))
     for number, (title, promise) in enumerate(PROMISES.items(), 1):
         try:
             held, figures = promise(trial)
@@ -60,12 +61,12 @@ class Trial:
     """A mixer with knobs that fit a short text, and what it is asked, compiled once."""
 
     sheet: Sheet
+    knobs: dict[str, Any]
     module: ModuleType
 
     def make(self, dims: Dims, **turned: Any) -> MixerBase:
-        """The mixer with its own defaults, and the knobs that are turned."""
-        knobs = {knob.name: knob.default for knob in self.sheet.knobs} | turned
-        return self.module.Mixer(self.module.Config(**knobs), dims, rngs=nnx.Rngs(0))
+        """The mixer at these sizes, with further knobs turned."""
+        return self.module.Mixer(self.module.Config(**self.knobs | turned), dims, rngs=nnx.Rngs(0))
 
     @cached_property
     def parts(self) -> tuple[Any, Any, Any]:
@@ -147,10 +148,7 @@ def dtypes(trial: Trial) -> tuple[bool, str]:
     turned = max(_apart(mask, y, z) for z in (mapped, scanned)) / size
     kept = y.dtype == x.dtype and half.dtype == jnp.bfloat16 and y.shape == x.shape
     said = f"{y.dtype}, {half.dtype}; bfloat16 off by {rounded:.1e}, vmap and scan by {turned:.1e}, of the largest"
-    return kept and rounded < HALF and turned < 1e-5, said
-
-
-HALF = 0.1  # how far bfloat16 may be, as a share of the largest value
+    return kept and rounded < HALF and turned < TURNED, said
 
 
 def rows(trial: Trial) -> tuple[bool, str]:
@@ -205,7 +203,7 @@ def limit(trial: Trial) -> tuple[bool, str]:
     if trial.sheet.name in card.aliases:
         return True, f"that of {mixers.read(trial.sheet.path).name}"
     errors = [_error(mixer, padded=card.exact_padded) for mixer in trial.module.limits(SHORT, rngs=nnx.Rngs(0))]
-    nearer = all(after < before for before, after in zip(errors, errors[1:], strict=False))
+    nearer = all(after < before for before, after in pairwise(errors))
     held = errors[0] < EXACT if len(errors) == 1 else nearer
     return held, f"{card.exact_when}: off by " + ", ".join(f"{error:.1e}" for error in errors) + " of the largest"
 

@@ -99,7 +99,9 @@ class Model(nnx.Module):
         D = trunk.width
         dims = sizes(trunk, length, grid)
         if dims.rotary and not mixer.turns:
-            raise ConfigError("trunk.positions: rotary turns queries and keys of tokens, and this mixer has none to turn")
+            raise ConfigError(
+                "trunk.positions: rotary turns queries and keys of tokens, and this mixer has none to turn"
+            )
         self.trunk = trunk
         self.embed = Embedding(vocab, D, trunk.patch, grid, rngs=rngs)
         if trunk.pool == "cls":
@@ -153,7 +155,7 @@ class Model(nnx.Module):
 
         def step(x: Array, layer: Any) -> tuple[Array, Any]:
             values, key = layer
-            block = nnx.merge(graph, values)
+            block = nnx.merge(graph, values, copy=True)
             return block(x, mask, key=key), nnx.state(block, nnx.Not(nnx.Param))
 
         step = jax.checkpoint(step) if self.trunk.remat else step

@@ -211,7 +211,7 @@ def training_step(graph: nnx.GraphDef[Any], rule: optax.GradientTransformation, 
     """The step: gradients averaged over the slices one after another, one update."""
 
     def loss(params: Params, rest: Params, tokens: Any, mask: Any, label: Any, key: Any) -> tuple[Any, Any]:
-        model = nnx.merge(graph, params, rest)
+        model = nnx.merge(graph, params, rest, copy=True)
         logits = model(tokens, mask, key=key)
         value = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
         own = sum(leaf.sum() for leaf in jax.tree.leaves(nnx.state(model, Auxiliary)))

@@ -12,8 +12,10 @@ from flax import nnx
 
 import lra_bench.model
 from lra_bench.config import Trunk
+from lra_bench.errors import ConfigError
+from lra_bench.mixers.base import Auxiliary, Memory, MixerBase
 from lra_bench.mixers.softmax import Config, Mixer
-from lra_bench.model import Model, sinusoids
+from lra_bench.model import Embedding, Model, sinusoids, sizes
 
 L, VOCAB, CLASSES = 21, 17, 5
 TRUNK: dict[str, Any] = {
@@ -159,3 +161,94 @@ def test_sinusoids() -> None:
     table = sinusoids(30, 8)
     np.testing.assert_allclose(table[7, 2], np.sin(7 / 10000 ** (2 / 8)), rtol=1e-5)
     np.testing.assert_allclose(table[7, 3], np.cos(7 / 10000 ** (2 / 8)), rtol=1e-5)
+
+
+def test_rotary_positions_are_the_only_ones() -> None:
+    model = make(positions="rotary")
+    assert not hasattr(model, "positions")
+    text, there = TOKENS[:1], MASK[:1]
+    turned = logits(model, text[..., ::-1], there)
+    assert abs(turned - logits(model, text, there)).max() > 1e-3  # order is seen
+    plain = make(positions="none")
+    np.testing.assert_allclose(logits(plain, text[..., ::-1], there), logits(plain, text, there), atol=1e-5)
+
+
+def test_rotary_is_refused_where_there_is_nothing_to_turn() -> None:
+    class Fixed(MixerBase):
+        pass
+
+    with pytest.raises(ConfigError, match="rotary"):
+        Model(
+            Fixed,
+            None,
+            Trunk(**TRUNK | {"positions": "rotary"}),
+            vocab=5,
+            length=L,
+            classes=2,
+            streams=1,
+            rngs=nnx.Rngs(0),
+        )
+
+
+@pytest.mark.parametrize("grid", [None, (4, 6)])
+def test_a_patch_is_a_projection_of_its_symbols(grid: tuple[int, int] | None) -> None:
+    """ViT's E x_p, x_p the symbols of the patch, one-hot, side by side."""
+    length, places = (24, 4) if grid else (21, 2)
+    embed = Embedding(VOCAB, 8, 2, grid, rngs=nnx.Rngs(0))
+    tokens = jax.random.randint(jax.random.key(1), (3, length), 1, VOCAB)
+    mask = jnp.arange(length) < jnp.array([length, 7, 0])[:, None]
+    y, there = embed(tokens, mask)
+    E = np.asarray(embed.table[...]).reshape(places, VOCAB, 8)
+    for row in range(3):
+        cells = np.pad(np.where(mask[row], tokens[row], -1), (0, -length % 2), constant_values=-1)
+        cut = cells.reshape(2, 2, 3, 2).swapaxes(1, 2).reshape(6, 4) if grid else cells.reshape(-1, 2)
+        for n, patch in enumerate(cut):
+            expected = sum((E[place, symbol] for place, symbol in enumerate(patch) if symbol >= 0), np.zeros(8))
+            np.testing.assert_allclose(y[row, n], expected, atol=1e-5)
+            assert there[row, n] == (patch >= 0).any()
+
+
+def test_patches_shorten_the_text_for_any_mixer() -> None:
+    model = make(patch=4, pool="cls")
+    assert model.positions.shape == (1 + 6, 16)
+    assert np.isfinite(logits(model)).all()
+    with pytest.raises(ConfigError, match=r"trunk\.patch: 4 x 4"):
+        sizes(Trunk(**TRUNK | {"patch": 4}), 60, (6, 10))
+
+
+class Counts(MixerBase):
+    """Remembers how often it was trained, and adds a loss of its own."""
+
+    def __init__(self, config: Any, dims: Any, *, rngs: nnx.Rngs) -> None:
+        self.seen, self.own = Memory(jnp.int32(0)), Auxiliary(jnp.float32(0))
+        self.scale = nnx.Param(jnp.float32(2))
+
+    def __call__(self, x: jax.Array, mask: jax.Array, *, key: jax.Array | None) -> jax.Array:
+        if key is not None:
+            self.seen[...], self.own[...] = self.seen[...] + 1, self.scale[...] ** 2
+        return x * self.scale[...].astype(x.dtype)
+
+
+@pytest.mark.parametrize("unrolled", [0, 2])
+@pytest.mark.parametrize("remat", [False, True])
+def test_what_a_mixer_keeps_comes_out_of_a_training_call(
+    unrolled: int, remat: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lra_bench.model, "UNROLLED", unrolled)
+    trunk = Trunk(**TRUNK | {"remat": remat})
+    model = Model(Counts, None, trunk, vocab=VOCAB, length=L, classes=CLASSES, streams=1, rngs=nnx.Rngs(0))
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+
+    @jax.jit
+    def call(params: Any, rest: Any, key: jax.Array | None) -> tuple[jax.Array, Any]:
+        model = nnx.merge(graph, params, rest)
+        model(TOKENS, MASK, key=key)
+        own = sum(leaf.sum() for leaf in jax.tree.leaves(nnx.state(model, Auxiliary)))
+        return own, nnx.state(model, nnx.Not(nnx.Param))
+
+    (own, trained), slope = jax.value_and_grad(call, has_aux=True)(params, rest, jax.random.key(0))
+    assert own == 8
+    np.testing.assert_array_equal(trained["blocks"]["mixer"]["seen"][...], [1, 1])
+    np.testing.assert_array_equal(slope["blocks"]["mixer"]["scale"][...], [4, 4])
+    _, after = call(params, trained, None)
+    np.testing.assert_array_equal(after["blocks"]["mixer"]["seen"][...], [1, 1])

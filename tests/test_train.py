@@ -15,7 +15,32 @@ from lra_bench import checkpoint, matrix, train
 from lra_bench.config import Cell, Optimizer, Schedule
 from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.matrix import Request
+from lra_bench.mixers.base import Dynamics
 from lra_bench.shapes import Batch, Split
+
+OWN_LOSS = '''
+from dataclasses import dataclass
+import jax.numpy as jnp
+from flax import nnx
+from lra_bench.mixers.base import Auxiliary, MixerBase
+from lra_bench.mixers.card import Card
+
+CARD = Card(title="", family="memory", paper="", equation="", year=2026, time=1.0, memory=1.0,
+            exact_when="", differs="")
+
+@dataclass(frozen=True)
+class Config:
+    """None."""
+
+class Mixer(MixerBase):
+    def __init__(self, config, dims, *, rngs):
+        self.extra, self.loss = nnx.Param(jnp.float32(1)), Auxiliary(jnp.float32(0))
+
+    def __call__(self, x, mask, *, key):
+        if key is not None:
+            self.loss[...] = 100 * self.extra[...] ** 2
+        return x
+'''
 
 
 @pytest.fixture(autouse=True)
@@ -127,3 +152,27 @@ def test_a_batch_that_devices_cannot_share_names_one_that_they_can(monkeypatch: 
     monkeypatch.setattr(jax, "local_device_count", lambda: 3)
     with pytest.raises(ConfigError, match=r"8 examples cannot be shared by 3 devices; --set training\.batch=9"):
         train.Devices.local(8)
+
+
+def test_dynamics_decay_not_and_move_at_most_at_1e_3() -> None:
+    recipe = made("optimizer.lr=0.1", "optimizer.weight_decay=0.5", "schedule.name=constant", "schedule.warmup=0")[
+        0
+    ].recipe
+    params = train.nnx.State({"A": Dynamics(jnp.ones(2)), "W": train.nnx.Param(jnp.ones(2))})
+    rule = train.optimiser(recipe)
+    update, _ = rule.update(jax.tree.map(jnp.ones_like, params), rule.init(params), params)
+    np.testing.assert_allclose(update["A"][...], -1e-3, rtol=1e-4)
+    np.testing.assert_allclose(update["W"][...], -0.1 * (1 + 0.5), rtol=1e-4)
+
+
+def test_a_mixers_own_loss_is_trained_too(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(OWN_LOSS)
+    steady = ("trunk.dropout=0.0", "schedule.name=constant", "schedule.warmup=0")
+    cell = matrix.cells(Request(str(path), "short", "tiny", settings=steady))[0]
+    program = train.Program.build(cells.maker(cell), cell.recipe, (1, 20), 0)
+    state, loss = program.step(program.init, *program.feed(batch(8)))
+    plain = made()[1]
+    _, without = plain.step(plain.init, *plain.feed(batch(8)))
+    assert float(loss) > 50 > float(without)
+    assert float(state.params["blocks"]["mixer"]["extra"][...][0]) < 1

@@ -26,7 +26,7 @@ class Pattern(Protocol):
         """Tokens of a block, of queries and of keys."""
 
     def table(self, queries: int, keys: int) -> np.ndarray:
-        """For each of `queries` blocks the blocks of `keys` that it meets, [queries, R] int32; -1 where it has fewer."""
+        """The blocks, of `keys`, that each of `queries` blocks meets: [queries, R] int32, -1 where it has fewer."""
 
     def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
         """What is added to the logit of the query at place i and the key at place j; `LOWEST`: it does not see it."""

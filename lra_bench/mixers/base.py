@@ -10,7 +10,7 @@ Seven promises, held by `lra_bench/contract.py` (`lra verify`, `tests/test_contr
 6. The card does not lie: work and memory grow with L as the card says.
 7. The limit case: where the card names one, the output equals softmax attention's.
 
-A mixer's file exports `CARD`, `Config` and `Mixer`, and where `CARD.exact_when` names a limit, `limits(dims, rngs=...)`:
+A mixer's file exports `CARD`, `Config` and `Mixer`, and where `CARD.exact_when` names a limit, `limits(dims, rngs=r)`:
 a list of mixers at that limit. One must equal softmax attention; of several, each is nearer to it than the one before
 (random features, more and more of them).
 

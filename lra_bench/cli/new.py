@@ -1,0 +1,53 @@
+"""`lra new` and `lra verify`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lra_bench.cli import app, options
+
+create = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Start a file of your own.")
+app.add_typer(create, name="new")
+
+
+@create.command("model")
+def new_model(
+    name: Annotated[str, typer.Argument(help="Of the mixer: a-z, 0-9 and -.")],
+    family: Annotated[str, typer.Option("--family", help="After the survey: kernel, low-rank, memory, ...")],
+    folder: Annotated[Path, typer.Option("--folder", help="Where the files go.", metavar="DIR")] = Path(),
+) -> None:
+    """Write a mixer's file and its test, which pass the contract as they stand.
+
+    Example: lra new model mine --family kernel
+    """
+    from lra_bench import new
+
+    mixer, test = new.model(name, family, folder)
+    typer.echo(f"{mixer}: the mixer; run it with `lra run -m {mixer} -t TASK`, certify it with `lra verify -m {mixer}`")
+    typer.echo(f"{test}: its test; run it with `pytest {test}`")
+
+
+@app.command()
+def verify(model: options.Model, json: options.Json = False) -> None:
+    """Hold mixers to the contract: promise by promise what held, with the figures.
+
+    Example: lra verify -m mine.py
+    """
+    from lra_bench import contract, matrix
+    from lra_bench.cli import screen
+
+    found = []
+    for choice in matrix.models(model):
+        for verdict in contract.verify(choice.sheet, choice.knobs):
+            found.append({"model": choice.sheet.name, **verdict._asdict()})
+            if not json:
+                mark = "[green]held  [/]" if verdict.held else "[red]BROKEN[/]"
+                screen.out.print(f"{mark} {choice.sheet.name} {verdict.promise}. {verdict.title}: ", end="")
+                screen.out.print(verdict.figures, markup=False, highlight=False, soft_wrap=True)
+    if json:
+        screen.print_json(found)
+    sys.exit(0 if all(verdict["held"] for verdict in found) else 1)

@@ -1,0 +1,39 @@
+"""Start something of the user's own: files that pass their checks as they stand, to be changed from there."""
+
+from __future__ import annotations
+
+import datetime
+import keyword
+import re
+from pathlib import Path
+from typing import get_args
+
+from lra_bench import mixers
+from lra_bench.errors import ConfigError, nearest
+from lra_bench.mixers.card import Family
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def model(name: str, family: str, folder: Path) -> list[Path]:
+    """Write a mixer's file and its test into `folder`; the paths.
+
+    Raises:
+        ConfigError: the name is no name or is taken, the family is none, or a file is there already.
+    """
+    stem = name.replace("-", "_")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", stem) or keyword.iskeyword(stem):
+        raise ConfigError(f"'{name}': a model's name is made of a-z, 0-9 and -, and begins with a letter")
+    if name in mixers.names():
+        raise ConfigError(f"'{name}': a model of that name ships with the package")
+    if family not in get_args(Family):
+        raise ConfigError(f"--family {family}: {nearest(family, get_args(Family))}")
+    values = {"title": name, "file": stem, "family": family, "year": datetime.date.today().year}
+    files = {folder / f"{stem}.py": "mixer.txt", folder / f"test_{stem}.py": "test.txt"}
+    taken = next((path for path in files if path.exists()), None)
+    if taken:
+        raise ConfigError(f"{taken}: is there already")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, template in files.items():
+        path.write_text((TEMPLATES / template).read_text().format(**values))
+    return list(files)
