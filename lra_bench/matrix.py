@@ -62,6 +62,21 @@ def cells(request: Request) -> list[Cell]:
     return list({cell.id: cell for cell in every}.values())
 
 
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """The seeds in `0-4`, `0,3,7` or a mixture, each once, in order.
+
+    Raises:
+        ConfigError: a part is no number, and no range of two.
+    """
+    seeds: list[int] = []
+    for part in _parts(text, "--seeds"):
+        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if not ends or (ends[2] and int(ends[2]) < int(ends[1])):
+            raise ConfigError(f"--seeds {text}: '{part}' must be a number, or a range as 0-4")
+        seeds += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+    return tuple(dict.fromkeys(seeds))
+
+
 def models(patterns: str) -> list[Choice]:
     """The models that a comma list names.
 

@@ -18,9 +18,26 @@ def names(patterns: str) -> list[str]:
 def test_models_by_name_glob_family_and_all() -> None:
     assert names("softmax, linear") == ["softmax", "linear"]
     assert names("lin*") == ["linear", "linformer"]
-    assert names("family:kernel") == ["linear"]
+    assert names("family:full") == ["softmax"]
+    assert "block-local" in names("family:fixed-pattern"), "a further name of a mixer is a model too"
     assert names("all") == list(mixers.names())
     assert names("softmax,soft*") == ["softmax", "softmax"], "the cells, not the names, are told apart"
+
+
+def test_a_further_name_is_a_file_with_other_defaults(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    cell, plain = matrix.cells(Request("block-local,local", "short", "tiny"))
+    assert (cell.model, cell.mixer, cell.mixer_hash) == ("block-local", plain.mixer, plain.mixer_hash)
+    assert cell.knobs == {**plain.knobs, "form": "block"}
+    turned = matrix.cells(Request("block-local", "short", "tiny", settings=("block-local.window=7",)))[0]
+    assert turned.knobs == {**cell.knobs, "window": 7}
+
+
+def test_seeds() -> None:
+    assert matrix.parse_seeds("0-2,7,1") == (0, 1, 2, 7)
+    for wrong in ("2-0", "a", "1-", "-1"):
+        with pytest.raises(ConfigError, match=f"--seeds {wrong}: "):
+            matrix.parse_seeds(wrong)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ def run(
     task: options.Task,
     config: options.Config = options.RECIPE,
     seed: options.Seed = 0,
+    seeds: options.Seeds = None,
     length: options.Length = None,
     settings: options.Settings = None,
     results: options.Results = options.RESULTS,
@@ -35,7 +36,7 @@ def run(
     from lra_bench.cli import progress, screen
     from lra_bench.launch.local import Stopped
 
-    every = matrix.cells(_request(model, task, config, seed, length, settings, limit, include_path))
+    every = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path))
     try:
         with progress.watching() as watch:
             rows = matrix.run(every, results, watch, fresh=fresh, minutes=timeout)
@@ -63,6 +64,7 @@ def plan(
     task: options.Task,
     config: options.Config = options.RECIPE,
     seed: options.Seed = 0,
+    seeds: options.Seeds = None,
     length: options.Length = None,
     settings: options.Settings = None,
     results: options.Results = options.RESULTS,
@@ -77,7 +79,7 @@ def plan(
     from lra_bench import matrix
     from lra_bench.cli import progress, screen
 
-    every = matrix.cells(_request(model, task, config, seed, length, settings, limit, include_path))
+    every = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path))
     with progress.watching() as watch:
         plans = matrix.plan(every, results, watch)
     if json:
@@ -91,7 +93,11 @@ def plan(
             )
 
 
-def _request(model, task, config, seed, length, settings, limit, include):  # type: ignore[no-untyped-def]
-    from lra_bench.matrix import Request
+def _request(model, task, config, seed, seeds, length, settings, limit, include):  # type: ignore[no-untyped-def]
+    from lra_bench.errors import ConfigError
+    from lra_bench.matrix import Request, parse_seeds
 
-    return Request(model, task, config, (seed,), length, tuple(settings or ()), limit, tuple(include or ()))
+    if seeds and seed:
+        raise ConfigError(f"--seed {seed} and --seeds {seeds}: one of the two")
+    several = parse_seeds(seeds) if seeds else (seed,)
+    return Request(model, task, config, several, length, tuple(settings or ()), limit, tuple(include or ()))
