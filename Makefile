@@ -20,7 +20,7 @@ lint: .venv/ready       ## mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/ready      ## a training step of every model at 1,024 to 8,192 tokens: time, memory, exponents, ratios
+bench: .venv/ready      ## a training step of every model at 1,024 to 16,384 tokens: time, memory, exponents, ratios
 	$(BIN)/lra bench --out results/speed/bench.json
 
 report: .venv/ready     ## the tables of what is in results/

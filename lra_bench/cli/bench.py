@@ -11,7 +11,7 @@ from lra_bench.cli import app, options
 
 # The full mixer in its best and its plain form stand for what the others are measured against.
 MODELS = "family:full,family:full[impl=plain],all"
-LENGTHS = "1024,2048,4096,8192"
+LENGTHS = "1024,2048,4096,8192,16384"
 
 
 @app.command()

@@ -109,7 +109,9 @@ def aliases(sheet: Sheet) -> list[Sheet]:
     for name, values in sheet.card.aliases.items():
         defaults = turned(sheet, values)
         knobs = tuple(replace(knob, default=defaults[knob.name]) for knob in sheet.knobs)
-        named.append(replace(sheet, name=name, knobs=knobs))
+        turns = ", ".join(f"{knob} = {value}" for knob, value in values.items())
+        card = replace(sheet.card, title=f"{sheet.card.title}, {turns}")
+        named.append(replace(sheet, name=name, card=card, knobs=knobs))
     return named
 
 
