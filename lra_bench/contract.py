@@ -71,7 +71,8 @@ class Trial:
     @cached_property
     def parts(self) -> tuple[Any, Any, Any]:
         """The short mixer: graph, parameters, and the rest."""
-        return nnx.split(self.make(SHORT, **self.sheet.card.short), nnx.Param, ...)
+        graph, params, rest = nnx.split(self.make(SHORT, **self.sheet.card.short), nnx.Param, ...)  # type: ignore[misc]
+        return graph, params, rest
 
     def run(self, params: Any, x: Array, mask: Array, key: Array | None) -> Array:
         graph, _, rest = self.parts
@@ -185,7 +186,7 @@ def _planned(trial: Trial, dims: Dims) -> float:
 
 def _step(trial: Trial, dims: Dims) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """The gradient of one text's output, and shapes for its arguments: nothing is run."""
-    graph, params, rest = nnx.split(nnx.eval_shape(lambda: trial.make(dims)), nnx.Param, ...)
+    graph, params, rest = nnx.split(nnx.eval_shape(lambda: trial.make(dims)), nnx.Param, ...)  # type: ignore[misc]
     x = jax.ShapeDtypeStruct((1, dims.length, dims.width), jnp.float32)
     mask = jax.ShapeDtypeStruct((1, dims.length), jnp.bool_)
 

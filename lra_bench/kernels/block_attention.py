@@ -18,11 +18,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
+from lra_bench.errors import ConfigError
 from lra_bench.kernels.patterns import Pattern
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
 
 TINY = float(np.finfo(np.float32).tiny)
+IMPLS = ("auto", "xla", "pallas")  # the values of a mixer's knob `impl`
 
 
 def block_attention_reference(
@@ -39,9 +41,9 @@ def block_attention_reference(
     scores = product("bhmk,bhlk->bhml", q, k) * q.shape[-1] ** -0.5 + bias
     top = jnp.maximum(scores.max(-1, keepdims=True), LOWEST / 2)
     weights = jnp.exp(scores - top)
-    total = jnp.maximum(weights.sum(-1, keepdims=True), TINY)
-    out = product("bhml,bhlk->bhmk", (weights / total).astype(v.dtype), v)
-    return out.astype(v.dtype), (top + jnp.log(total))[..., 0]
+    total = weights.sum(-1, keepdims=True)
+    out = product("bhml,bhlk->bhmk", (weights / jnp.where(total > 0, total, 1)).astype(v.dtype), v)
+    return out.astype(v.dtype), (top + jnp.log(jnp.maximum(total, TINY)))[..., 0]
 
 
 def _dense_bias(
@@ -65,6 +67,7 @@ def block_attention(
     pattern: Pattern,
     i: Int[Array, "B M"] | None = None,
     j: Int[Array, "B L"] | None = None,
+    impl: str = "xla",
 ) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
     """Attention over the pattern's blocks: its output, and the logsumexp of each query's logits.
 
@@ -73,8 +76,26 @@ def block_attention(
         pattern: over places in the arrays (`table`) and over i and j (`bias`).
         i: the queries' places as the bias sees them; None: 0 to M - 1. After a sort, where they stood before it.
         j: the keys' places, likewise.
+        impl: as `chosen` says it.
     """
+    if impl != "xla":
+        from lra_bench.kernels.block_attention_pallas import block_attention_pallas
+
+        return block_attention_pallas(q, k, v, mask, pattern, i, j)
     return _attend(q, k, v, mask, _places(i, q.shape[2]), _places(j, k.shape[2]), pattern)
+
+
+def chosen(impl: str) -> str:
+    """What runs for a knob `impl`: auto, xla or pallas. On a CPU Pallas' kernels are interpreted, and named so.
+
+    Raises:
+        ConfigError: it is none of the three.
+    """
+    if impl not in IMPLS:
+        raise ConfigError(f"impl: '{impl}'; it can be: {', '.join(IMPLS)}")
+    if impl == "auto":
+        return "xla"  # everywhere: Pallas' kernels have not been timed where they can run
+    return "pallas-interpret" if impl == "pallas" and jax.default_backend() == "cpu" else impl
 
 
 def joined(

@@ -63,11 +63,12 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Window:
-    """A query at i sees the keys j with |i - j| <= width (arXiv 2004.05150, section 3.1), and the first `first`."""
+    """A query at i sees the keys j with nearest <= |i - j| <= width (arXiv 2004.05150, section 3.1), and the first."""
 
     width: int
     first: int = 0
     size: int = SIZE
+    nearest: int = 0
 
     def table(self, queries: int, keys: int) -> np.ndarray:
         reach = -(-self.width // self.size)
@@ -76,7 +77,42 @@ class Window:
         return _once(np.concatenate([np.tile(heads, (queries, 1)), near], axis=1))
 
     def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
-        return jnp.where((abs(i - j) <= self.width) | (j < self.first), 0, LOWEST).astype(jnp.float32)
+        distance = abs(i - j)
+        near = distance <= self.width
+        near = near & (distance >= self.nearest) if self.nearest else near
+        return jnp.where(near | (j < self.first), 0, LOWEST).astype(jnp.float32)
+
+
+@dataclass(frozen=True)
+class RandomBlocks:
+    """A query meets its own block, `near` blocks on each side, `random` others, each row's drawn once from `seed`, and
+    the last few of all (arXiv 2007.14062, appendix D). The random ones are drawn for `blocks` blocks, which do not
+    count the last few: of a shorter text the same, as far as they are there.
+    """
+
+    size: int
+    near: int
+    random: int
+    blocks: int
+    seed: int = 0
+    last: int = 0  # blocks of keys that stand behind the text's, and that all meet
+    spare_ends: bool = False  # the text's first and last block are not among the drawn ones
+
+    def table(self, queries: int, keys: int) -> np.ndarray:
+        draw = np.random.default_rng(self.seed)
+        near = Blocks(self.size, self.near, self.near).table(self.blocks, self.blocks)
+        ends = {0, self.blocks - 1} if self.spare_ends else set()
+        drawn = np.full((self.blocks, self.random), -1, np.int32)
+        for row, own in zip(drawn, near, strict=True):
+            others = sorted(set(range(self.blocks)) - ends - set(own.tolist()))
+            some = draw.permutation(others)[: self.random]
+            row[: len(some)] = some
+        text = keys - self.last
+        table = _inside(np.concatenate([near, drawn], axis=1)[:queries], text)
+        return _once(np.concatenate([table, np.tile(np.arange(text, keys), (len(table), 1))], axis=1))
+
+    def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
+        return jnp.zeros(jnp.broadcast_shapes(i.shape, j.shape))
 
 
 def _inside(table: np.ndarray, keys: int) -> np.ndarray:

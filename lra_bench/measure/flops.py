@@ -6,8 +6,8 @@ of a scan is counted `length` times, and of a `cond` the dearest branch. What is
 
 Counted: a product of matrices or a convolution, two for each multiply-add; a transform, 5 n log2 n; a sort, n log2 n;
 every element that an arithmetic operation makes and every element that a reduction or a cumulative operation eats, one.
-Moving, comparing and converting numbers, and integers and booleans: nothing. A `while` loop raises: nobody knows how
-often it runs.
+Moving, comparing and converting numbers, and integers and booleans: nothing. A Pallas kernel, whose loops depend on its
+data: what it states of itself (`cost_estimate`). A `while` loop raises: nobody knows how often it runs.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def _equation(e: Any) -> float:
         return e.params["length"] * flops(e.params["jaxpr"])
     if name == "cond":
         return max(flops(branch) for branch in e.params["branches"])
+    if name == "pallas_call":
+        return e.params["cost_estimate"].flops
     if name == "while":
         raise LraError("the work of a `while` loop cannot be counted: nobody knows how often it runs; use `scan`")
     inner = sum(flops(j) for j in _inside(e.params))

@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Shaped
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.block_attention import block_attention
+from lra_bench.kernels.block_attention import block_attention, chosen
 from lra_bench.kernels.patterns import Blocks, Pattern, Window
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.card import Card
@@ -53,6 +53,9 @@ class Config:
     near_heads: int = 0
     """So many heads keep a dilation of 1, for what is near, as in the paper's section 3.1."""
 
+    impl: str = "auto"
+    """auto (xla), xla, or pallas (kernels for GPU and TPU, not timed on one yet; on a CPU interpreted, and slow)."""
+
     def __post_init__(self) -> None:
         if self.window < 1:
             raise ConfigError(f"window: {self.window}; at least 1")
@@ -64,6 +67,7 @@ class Config:
             raise ConfigError(f"dilation: {self.dilation}; only a sliding window can be dilated")
         if self.near_heads < 0 or (self.near_heads and self.dilation == 1):
             raise ConfigError(f"near_heads: {self.near_heads}; of a dilation above 1, and at least 0")
+        chosen(self.impl)
 
 
 class Mixer(HeadsMixer):
@@ -71,6 +75,7 @@ class Mixer(HeadsMixer):
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
+        self.impl = chosen(config.impl)
         self.dilation, self.near = config.dilation, config.near_heads
         window = min(config.window, dims.length)
         self.pattern: Pattern = Blocks(window) if config.form == "block" else Window(window)
@@ -83,10 +88,13 @@ class Mixer(HeadsMixer):
         mask: Bool[Array, "B L"],
     ) -> Float[Array, "B H L K"]:
         if self.dilation == 1:
-            return block_attention(q, k, v, mask, self.pattern)[0]
-        near = block_attention(*(x[:, : self.near] for x in (q, k, v)), mask, self.pattern)[0] if self.near else None
-        far = self.dilated(*(x[:, self.near :] for x in (q, k, v)), mask)
-        return far if near is None else jnp.concatenate([near, far], axis=1)
+            return block_attention(q, k, v, mask, self.pattern, impl=self.impl)[0]
+        n = self.near
+        far = self.dilated(q[:, n:], k[:, n:], v[:, n:], mask)
+        if n == 0:
+            return far
+        near, _ = block_attention(q[:, :n], k[:, :n], v[:, :n], mask, self.pattern, impl=self.impl)
+        return jnp.concatenate([near, far], axis=1)
 
     def dilated(
         self,
@@ -99,7 +107,7 @@ class Mixer(HeadsMixer):
         B, L = mask.shape
         q, k, v = (apart(x, self.dilation) for x in (q, k, v))
         there = apart(mask[:, None, :, None], self.dilation)[:, 0, :, 0]
-        y, _ = block_attention(q, k, v, there, self.pattern)
+        y, _ = block_attention(q, k, v, there, self.pattern, impl=self.impl)
         y = jnp.moveaxis(y.reshape(B, self.dilation, *y.shape[1:]), 1, 3)
         return y.reshape(B, y.shape[1], -1, y.shape[-1])[:, :, :L]
 

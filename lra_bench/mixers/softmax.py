@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
@@ -32,17 +33,21 @@ CARD = Card(
 )
 
 
+IMPLS = ("auto", "blockwise", "sdpa", "cudnn", "plain")
+
+
 @dataclass(frozen=True)
 class Config:
     """How the one function is computed."""
 
     impl: str = "auto"
-    """auto (blockwise), blockwise (online softmax over blocks of keys), sdpa (jax.nn.dot_product_attention), or plain
-    (the L x L weights in memory)."""
+    """auto (blockwise, everywhere), blockwise (online softmax over blocks of keys), sdpa (jax.nn.dot_product_attention
+    as XLA has it, which puts the L x L weights into memory), cudnn (the same by cuDNN's fused kernel: on a GPU, in
+    bfloat16; not run on one yet), or plain (the L x L weights in memory)."""
 
     def __post_init__(self) -> None:
-        if self.impl not in ("auto", "blockwise", "sdpa", "plain"):
-            raise ConfigError(f"impl: '{self.impl}'; it can be: auto, blockwise, sdpa, plain")
+        if self.impl not in IMPLS:
+            raise ConfigError(f"impl: '{self.impl}'; it can be: {', '.join(IMPLS)}")
 
 
 class Mixer(HeadsMixer):
@@ -51,6 +56,8 @@ class Mixer(HeadsMixer):
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
         self.impl = "blockwise" if config.impl == "auto" else config.impl
+        if self.impl == "cudnn" and jax.default_backend() != "gpu":
+            raise ConfigError(f"impl: cudnn; it runs on a GPU, and this is a {jax.default_backend()}")
 
     def attend(
         self,
@@ -64,8 +71,23 @@ class Mixer(HeadsMixer):
         if self.impl == "plain":
             return softmax_attention_reference(q, k, v, mask)
         q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-        y = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None, :])
+        if self.impl == "cudnn":
+            y = fused(q, k, v, mask)
+        else:
+            y = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None, :])
         return y.swapaxes(1, 2) * mask.any(1)[:, None, None, None]
+
+
+def fused(
+    q: Float[Array, "B L H K"], k: Float[Array, "B L H K"], v: Float[Array, "B L H K"], mask: Bool[Array, "B L"]
+) -> Float[Array, "B L H K"]:
+    """cuDNN's kernel. A mask it would want as L x L biases, so the keys that are there are put first, and counted."""
+    if q.dtype == jnp.float32:
+        raise ConfigError("impl: cudnn; it takes no float32: --set trunk.dtype=bfloat16")
+    order = jnp.argsort(~mask, axis=1, stable=True)[:, :, None, None]
+    k, v = (jnp.take_along_axis(x, order, axis=1) for x in (k, v))
+    count = jnp.maximum(mask.sum(1, dtype=jnp.int32), 1)
+    return jax.nn.dot_product_attention(q, k, v, key_value_seq_lengths=count, implementation="cudnn")
 
 
 def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:

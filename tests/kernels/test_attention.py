@@ -13,15 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lra_bench.kernels.linear_attention import linear_attention, linear_attention_reference
-from lra_bench.kernels.local_attention import local_attention, local_attention_reference
 from lra_bench.kernels.softmax_attention import softmax_attention, softmax_attention_reference
 
 Attend = Callable[..., jax.Array]
-WINDOWS = (1, 20, 200)
 PAIRS: dict[str, tuple[Attend, Attend]] = {
     "softmax": (softmax_attention, softmax_attention_reference),
     "linear": (linear_attention, linear_attention_reference),
-} | {f"local {w}": (partial(local_attention, window=w), partial(local_attention_reference, window=w)) for w in WINDOWS}
+}
 pairs = pytest.mark.parametrize(("fast", "plain"), PAIRS.values(), ids=PAIRS)
 
 

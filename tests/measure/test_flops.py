@@ -8,6 +8,8 @@ import pytest
 from jax import lax
 
 from lra_bench.errors import LraError
+from lra_bench.kernels.block_attention import block_attention
+from lra_bench.kernels.patterns import Blocks
 from lra_bench.measure.flops import flops
 
 a, b = jnp.ones((3, 5)), jnp.ones((5, 7))
@@ -60,3 +62,10 @@ def test_a_custom_gradient_is_entered() -> None:
     f.defvjp(lambda x: (x @ b, None), lambda _, g: (g @ b.T,))
     assert count(f, a) == PRODUCT
     assert count(jax.vmap(f), a[None]) == PRODUCT
+
+
+def test_a_pallas_kernel_says_what_it_does() -> None:
+    """Two products of 32 queries with the 8 keys of their block, and the softmax between them."""
+    q, mask = jnp.ones((1, 1, 32, 16)), jnp.ones((1, 32), bool)
+    work = count(lambda q: block_attention(q, q, q, mask, Blocks(8), impl="pallas")[0], q)
+    assert 2 * 2 * 32 * 8 * 16 < work < 1.5 * 2 * 2 * 32 * 8 * 16

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +14,9 @@ from flax import nnx
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.local import Config, Mixer
+
+IMPLS = ("xla", "pallas")
+QUICK = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else {}
 
 
 def seen(config: Config, length: int, tokens: int) -> np.ndarray:
@@ -40,7 +46,20 @@ def test_padding_is_seen_by_nobody(form: str) -> None:
     assert not seen(Config(window=4, form=form), 21, 10)[:10, 10:].any()
 
 
-@pytest.mark.parametrize(("knobs", "named"), [({"window": 0}, "window"), ({"form": "strided"}, "form")])
+@pytest.mark.parametrize("knobs", [{"form": "block"}, {"dilation": 2, "near_heads": 1}], ids=["block", "dilated"])
+def test_one_function_by_either_implementation(knobs: dict[str, Any]) -> None:
+    xla, pallas = (Mixer(Config(window=5, **knobs, impl=i), Dims(8, 2, 4, 31), rngs=nnx.Rngs(0)) for i in IMPLS)
+    assert (xla.impl, pallas.impl) == ("xla", "pallas-interpret" if jax.default_backend() == "cpu" else "pallas")
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 31, 8)), jnp.float32)
+    mask = jnp.arange(31) < jnp.array([31, 12])[:, None]
+    values = [jax.jit(partial(m, key=None), compiler_options=QUICK)(x, mask) for m in (xla, pallas)]
+    np.testing.assert_allclose(*values, atol=1e-5)
+
+
+WRONG = [({"window": 0}, "window"), ({"form": "strided"}, "form"), ({"impl": "triton"}, "impl.*auto, xla, pallas")]
+
+
+@pytest.mark.parametrize(("knobs", "named"), WRONG)
 def test_wrong_knobs(knobs: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         Config(**knobs)

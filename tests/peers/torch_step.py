@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LAYERS, D, H, MLP, B, VOCAB, CLASSES = 2, 64, 2, 128, 4, 17, 10
+LAYERS, D, H, MLP, B, VOCAB, CLASSES = 2, 64, 2, 128, 4, 16, 10
 K = D // H
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -55,28 +55,39 @@ def local(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, w: int = 128) -> Tensor
     return (scores.softmax(-1) @ v).reshape(B, H, L, K)
 
 
-class Block(nn.Module):
+class Heads(nn.Module):
+    """Projections by heads around `attend`; None: what is mixed are the values, each with itself."""
+
     def __init__(self, attend: Attend | None) -> None:
         super().__init__()
-        self.before_mixer, self.before_mlp = nn.LayerNorm(D, 1e-6), nn.LayerNorm(D, 1e-6)
         self.qkv, self.out = nn.Linear(D, 3 * D, bias=False), nn.Linear(D, D, bias=False)
-        self.up, self.down = nn.Linear(D, MLP), nn.Linear(MLP, D)
         self.attend = attend
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         L = x.shape[1]
-        q, k, v = self.qkv(self.before_mixer(x)).reshape(B, L, 3, H, K).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(x).reshape(B, L, 3, H, K).permute(2, 0, 3, 1, 4)
         y = v if self.attend is None else self.attend(q, k, v, mask)
-        x = x + self.out(y.transpose(1, 2).reshape(B, L, D)) * mask[..., None]
+        return self.out(y.transpose(1, 2).reshape(B, L, D))
+
+
+class Block(nn.Module):
+    def __init__(self, mixer: nn.Module) -> None:
+        super().__init__()
+        self.before_mixer, self.before_mlp = nn.LayerNorm(D, 1e-6), nn.LayerNorm(D, 1e-6)
+        self.up, self.down = nn.Linear(D, MLP), nn.Linear(MLP, D)
+        self.mixer = mixer
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = x + self.mixer(self.before_mixer(x), mask) * mask[..., None]
         return x + self.down(F.gelu(self.up(self.before_mlp(x)), approximate="tanh"))
 
 
 class Model(nn.Module):
-    def __init__(self, attend: Callable[[], Attend | None], length: int) -> None:
+    def __init__(self, mixer: Callable[[], nn.Module], length: int) -> None:
         super().__init__()
         self.embed = nn.Embedding(VOCAB, D)
         self.positions = nn.Buffer(torch.randn(length, D))
-        self.blocks = nn.ModuleList(Block(attend()) for _ in range(LAYERS))
+        self.blocks = nn.ModuleList(Block(mixer()) for _ in range(LAYERS))
         self.norm, self.hidden, self.logits = nn.LayerNorm(D, 1e-6), nn.Linear(D, MLP), nn.Linear(MLP, CLASSES)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -88,19 +99,37 @@ class Model(nn.Module):
         return self.logits(F.relu(self.hidden(pooled)))
 
 
-def step(attend: Callable[[], Attend | None], length: int) -> Callable[[], None]:
-    model = Model(attend, length)
+def step(mixer: Callable[[], nn.Module], tokens: Tensor, mask: Tensor, label: Tensor) -> Callable[[], float]:
+    """What runs one training step on the batch, always the same, and returns its loss."""
+    model = Model(mixer, tokens.shape[1])
     adam = torch.optim.Adam(model.parameters(), 1e-3)
-    tokens = torch.randint(1, VOCAB, (B, length))
-    mask = torch.arange(length) < torch.tensor([length, length * 3 // 4, length // 2, length])[:, None]
-    label = torch.randint(0, CLASSES, (B,))
 
-    def run() -> None:
+    def run() -> float:
         adam.zero_grad()
-        F.cross_entropy(model(tokens, mask), label).backward()
+        loss = F.cross_entropy(model(tokens, mask), label)
+        loss.backward()
         adam.step()
+        return loss.item()
 
     return run
+
+
+def random_batch(length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens, their mask, and labels."""
+    tokens = torch.randint(1, VOCAB, (B, length))
+    mask = torch.arange(length) < torch.tensor([length, length * 3 // 4, length // 2, length])[:, None]
+    return tokens, mask, torch.randint(0, CLASSES, (B,))
+
+
+def by_hand(length: int) -> dict[str, Callable[[], nn.Module]]:
+    """The mechanisms that are a few lines of PyTorch."""
+    return {
+        "trunk": lambda: Heads(None),
+        "softmax": lambda: Heads(softmax),
+        "linear": lambda: Heads(linear),
+        "linformer": lambda: Heads(Linformer(length)),
+        "local": lambda: Heads(local),
+    }
 
 
 def main() -> None:
@@ -111,14 +140,7 @@ def main() -> None:
     args = parser.parse_args()
     made: dict[str, dict[str, float]] = {name: {} for name in args.only.split(",")}
     for length in map(int, args.lengths.split(",")):
-        attends: dict[str, Callable[[], Attend | None]] = {
-            "trunk": lambda: None,
-            "softmax": lambda: softmax,
-            "linear": lambda: linear,
-            "linformer": lambda length=length: Linformer(length),
-            "local": lambda: local,
-        }
-        steps = {name: step(attends[name], length) for name in made}
+        steps = {name: step(by_hand(length)[name], *random_batch(length)) for name in made}
         times: dict[str, list[float]] = {name: [] for name in made}
         for repeat in range(args.repeats + 1):
             for name, run in steps.items():

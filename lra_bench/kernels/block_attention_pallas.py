@@ -1,0 +1,282 @@
+"""`block_attention` as Pallas kernels, for accelerators: the same function, signature and gradients.
+
+One program for each text, head and block of queries walks over the blocks of keys that its row of the pattern's table
+names, with a running maximum and sum (arXiv 1805.02867). The backward pass recomputes the weights from the saved
+logsumexp (arXiv 2205.14135, algorithm 4) in two kernels: one for each block of queries gives dq, one for each block of
+keys, with the table transposed, gives dk and dv. Neither writes where another does, so nothing is added up in memory.
+
+A block is cut into tiles of at most 64 tokens; tiles and widths are filled up to powers of two, the only shapes that
+Triton knows, and meet TPU's 8 x 128 as whole dimensions. A program is handed all keys of its head and reads the tiles
+it meets: on a GPU these are pointers; on a TPU the keys stand in VMEM, and that limits the length.
+
+What was tested: values and gradients, interpreted on a CPU, also with TPU's memories simulated. What was compiled only,
+on a machine without either: for A100 and H100 by Triton to PTX, and for TPU v4, v5e, v5p and v6e (16,384 keys, 32
+wide, in float32; a v4 holds 1,024 and not 16,384). Never run on a GPU or a TPU, and never timed there. Where a batch is
+sharded over devices XLA does not split a kernel but gathers the batch: right, and slow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jax.experimental.pallas import triton as plgpu
+from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
+
+from lra_bench.kernels.patterns import Pattern
+from lra_bench.kernels.product import product
+from lra_bench.kernels.softmax_attention import LOWEST
+
+SMALLEST = 16  # rows and columns of a product on a GPU's tensor cores
+LARGEST = 64  # rows of a tile: with 128, and heads 128 wide in float32, no GPU's shared memory holds it
+ELEMENTWISE = 10  # operations on an element of the scores, about, for XLA's schedule
+VMEM = 100 * 2**20  # bytes that a program may take of a TPU's VMEM, if it has as many
+TINY = float(np.finfo(np.float32).tiny)
+
+
+def block_attention_pallas(
+    q: Float[Array, "B H M K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    mask: Bool[Array, "B L"],
+    pattern: Pattern,
+    i: Int[Array, "B M"] | None = None,
+    j: Int[Array, "B L"] | None = None,
+) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
+    """Attention over the pattern's blocks: its output, and the logsumexp of each query's logits.
+
+    Arguments as of `block_attention`; no block may stand twice in a row of the pattern's table. On a CPU the kernels
+    are interpreted, which is for tests only: slow.
+    """
+    i, j = (jnp.arange(x.shape[2])[None] if at is None else at for at, x in ((i, q), (j, k)))
+    return _attend(q, k, v, mask, i, j, pattern)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(6,))
+def _attend(
+    q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern
+) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
+    (M, K), V, size = q.shape[2:], v.shape[3], pattern.size
+    own = [_cut(q, size), _column(i[:, None], size)]
+    others = [_cut(k, size), _cut(v, size), _row(j[:, None], size), _row(_hidden(mask), size, LOWEST)]
+    tiles, width = own[0].shape[:4], others[1].shape[4]
+    made = [jax.ShapeDtypeStruct((*tiles, width), v.dtype), jax.ShapeDtypeStruct((*tiles, 1), jnp.float32)]
+    run = partial(_forward, pattern=pattern, scale=K**-0.5)
+    out, logsumexp = _call(run, _met(pattern, M, k.shape[2]), own, others, made, own[0].shape[4] + width)
+    return _joined(out, size, M)[..., :V], _joined(logsumexp, size, M)[..., 0]
+
+
+def _forward(
+    table: Any, count: Any, q: Any, i: Any, k: Any, v: Any, j: Any, hidden: Any, out: Any, logsumexp: Any,
+    *, pattern: Pattern, scale: float,
+) -> None:  # fmt: skip
+    """One block of queries. Scores are [queries, keys]; i, the maximum and the sum are columns, j and hidden rows."""
+    n = pl.program_id(2)
+
+    def step(r: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        mixed, top, total = carry
+        at = table[n, r]
+        scores = product("mk,lk->ml", q[...], k[at]) * scale + pattern.bias(i[...], j[at]) + hidden[at]
+        higher = jnp.maximum(top, scores.max(1, keepdims=True))
+        weights, fade = jnp.exp(scores - higher), jnp.exp(top - higher)
+        mixed = mixed * fade + product("ml,lk->mk", weights.astype(v.dtype), v[at])
+        return mixed, higher, total * fade + weights.sum(1, keepdims=True)
+
+    column = jnp.zeros(logsumexp.shape, jnp.float32)
+    start = (jnp.zeros(out.shape, jnp.float32), column + LOWEST / 2, column)
+    mixed, top, total = lax.fori_loop(0, count[n], step, start)
+    total = jnp.maximum(total, TINY)
+    out[...] = (mixed / total).astype(out.dtype)
+    logsumexp[...] = top + jnp.log(total)
+
+
+def _keep(
+    q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern
+) -> tuple[tuple[Array, Array], Any]:
+    out, logsumexp = _attend(q, k, v, mask, i, j, pattern)
+    return (out, logsumexp), (q, k, v, mask, i, j, out, logsumexp)
+
+
+def _backward(pattern: Pattern, kept: Any, g: tuple[Array, Array]) -> tuple[Array | None, ...]:
+    q, k, v, mask, i, j, out, logsumexp = kept
+    (M, K), (L, V), size = q.shape[2:], v.shape[2:], pattern.size
+    mean = (g[0].astype(jnp.float32) * out).sum(-1) - g[1]
+    met, static = _met(pattern, M, L), {"pattern": pattern, "scale": K**-0.5}
+    queries, keys = [_cut(q, size), _cut(g[0], size)], [_cut(k, size), _cut(v, size)]
+    asked = [(i[:, None], 0), (logsumexp, -LOWEST), (mean, 0)]  # beside it: what is there where there is no token
+    there = [(j[:, None], 0), (_hidden(mask), LOWEST)]
+    (dq,) = _call(
+        partial(_query_gradient, **static),
+        met,
+        [*queries, *(_column(x, size, fill) for x, fill in asked)],
+        [*keys, *(_row(x, size, fill) for x, fill in there)],
+        queries[:1],
+        sum(x.shape[4] for x in (*keys, queries[0])),
+    )
+    dk, dv = _call(
+        partial(_key_gradient, **static),
+        met.T,
+        [*keys, *(_column(x, size, fill) for x, fill in there)],
+        [*queries, *(_row(x, size, fill) for x, fill in asked)],
+        keys,
+        2 * sum(x.shape[4] for x in keys),
+    )
+    return _joined(dq, size, M)[..., :K], _joined(dk, size, L)[..., :K], _joined(dv, size, L)[..., :V], None, None, None
+
+
+_attend.defvjp(_keep, _backward)
+
+
+def _query_gradient(
+    table: Any, count: Any, q: Any, g: Any, i: Any, logsumexp: Any, mean: Any, k: Any, v: Any, j: Any, hidden: Any,
+    dq: Any, *, pattern: Pattern, scale: float,
+) -> None:  # fmt: skip
+    """Of one block of queries. Scores are [queries, keys]."""
+    n = pl.program_id(2)
+
+    def step(r: Array, total: Array) -> Array:
+        at = table[n, r]
+        scores = product("mk,lk->ml", q[...], k[at]) * scale + pattern.bias(i[...], j[at]) + hidden[at]
+        weights = jnp.exp(scores - logsumexp[...])
+        ds = weights * (product("mk,lk->ml", g[...], v[at]) - mean[...])
+        return total + product("ml,lk->mk", ds.astype(k.dtype), k[at])
+
+    total = lax.fori_loop(0, count[n], step, jnp.zeros(dq.shape, jnp.float32))
+    dq[...] = (total * scale).astype(dq.dtype)
+
+
+def _key_gradient(
+    table: Any, count: Any, k: Any, v: Any, j: Any, hidden: Any, q: Any, g: Any, i: Any, logsumexp: Any, mean: Any,
+    dk: Any, dv: Any, *, pattern: Pattern, scale: float,
+) -> None:  # fmt: skip
+    """Of one block of keys and values. Scores are [keys, queries], so that no product needs a transpose."""
+    n = pl.program_id(2)
+
+    def step(r: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
+        at = table[n, r]
+        scores = product("lk,mk->lm", k[...], q[at]) * scale + pattern.bias(i[at], j[...]) + hidden[...]
+        weights = jnp.exp(scores - logsumexp[at])
+        ds = weights * (product("lk,mk->lm", v[...], g[at]) - mean[at])
+        more = product("lm,mk->lk", ds.astype(q.dtype), q[at])
+        return totals[0] + more, totals[1] + product("lm,mk->lk", weights.astype(g.dtype), g[at])
+
+    start = (jnp.zeros(dk.shape, jnp.float32), jnp.zeros(dv.shape, jnp.float32))
+    totals = lax.fori_loop(0, count[n], step, start)
+    dk[...] = (totals[0] * scale).astype(dk.dtype)
+    dv[...] = totals[1].astype(dv.dtype)
+
+
+def _call(
+    kernel: Callable[..., None],
+    met: Bool[np.ndarray, "N M"],
+    own: Sequence[Shaped[Array, "#B #H N T _"]],
+    others: Sequence[Shaped[Array, "#B #H M T _"]],
+    made: Sequence[Any],
+    widths: int,
+) -> Sequence[Shaped[Array, "B H N T _"]]:
+    """Run the kernel for each text, head and n of N: on tile n of `own`, and on those tiles of `others` that it has
+    `met`. Returns arrays of the shapes and dtypes of `made`. The kernel's products of a T x T array with others, or
+    into one, have `widths` columns together."""
+    platform = jax.default_backend()
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in made]
+    B, H, N, T, _ = shapes[0].shape
+    pairs = B * H * int(met.sum()) * T * T
+    arrays: list[Any] = [*own, *others, *shapes]
+    moved = sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays)
+    lists = pl.BlockSpec(memory_space=pltpu.SMEM) if platform == "tpu" else pl.BlockSpec()
+    params: dict[str, Any] = {
+        "gpu": plgpu.CompilerParams(num_warps=4, num_stages=2),
+        "tpu": pltpu.CompilerParams(dimension_semantics=("parallel",) * 3, vmem_limit_bytes=VMEM),
+    }
+    return pl.pallas_call(
+        kernel,
+        shapes,
+        grid=(B, H, N),
+        in_specs=[lists, lists, *map(_one, own), *map(_all, others)],
+        out_specs=[_one(x) for x in shapes],
+        compiler_params=params.get(platform),
+        cost_estimate=pl.CostEstimate((2 * widths + ELEMENTWISE) * pairs, transcendentals=pairs, bytes_accessed=moved),
+        interpret=platform == "cpu",
+    )(*_listed(met), *own, *others)
+
+
+def _one(x: Any) -> pl.BlockSpec:
+    """Tile n of a program's text and head."""
+    B, H, _, *block = x.shape
+    return pl.BlockSpec((None, None, None, *block), lambda b, h, n: (b if B > 1 else 0, h if H > 1 else 0, n, 0, 0))
+
+
+def _all(x: Any) -> pl.BlockSpec:
+    """All tiles of a program's text and head."""
+    B, H, *blocks = x.shape
+    return pl.BlockSpec((None, None, *blocks), lambda b, h, n: (b if B > 1 else 0, h if H > 1 else 0, 0, 0, 0))
+
+
+def _met(pattern: Pattern, queries: int, keys: int) -> Bool[np.ndarray, "N M"]:
+    """Whether a tile of queries meets a tile of keys."""
+    N, M = (-(-length // pattern.size) for length in (queries, keys))
+    table = pattern.table(N, M)
+    met = np.zeros((N, M), bool)
+    row, at = np.nonzero(table >= 0)
+    met[row, table[row, at]] = True
+    parts = -(-pattern.size // _rows(pattern.size))
+    return met.repeat(parts, 0).repeat(parts, 1)
+
+
+def _listed(met: Bool[np.ndarray, "N M"]) -> tuple[Int[Array, "N R"], Int[Array, "N"]]:
+    """The tiles that each tile has met, and how many; what stands beyond those is not read."""
+    count = met.sum(1)
+    table = np.argsort(~met, axis=1, kind="stable")[:, : max(1, count.max())]
+    return jnp.asarray(table, jnp.int32), jnp.asarray(count, jnp.int32)
+
+
+def _hidden(mask: Bool[Array, "B L"]) -> Float32[Array, "B 1 L"]:
+    """What is added to a key's logits."""
+    return jnp.where(mask, 0, LOWEST).astype(jnp.float32)[:, None]
+
+
+def _cut(x: Shaped[Array, "B H L K"], size: int) -> Shaped[Array, "B H N T width"]:
+    """The length in tiles, each filled up with zeros, as wide as accelerators take it."""
+    x = _tiles(x, size, 0)
+    return jnp.pad(x, ((0, 0),) * 4 + ((0, _filled(x.shape[4]) - x.shape[4]),))
+
+
+def _column(x: Shaped[Array, "B H L"], size: int, fill: float = 0) -> Shaped[Array, "B H N T 1"]:
+    return _tiles(x[..., None], size, fill)
+
+
+def _row(x: Shaped[Array, "B H L"], size: int, fill: float = 0) -> Shaped[Array, "B H N 1 T"]:
+    return _tiles(x[..., None], size, fill).swapaxes(3, 4)
+
+
+def _tiles(x: Shaped[Array, "B H L K"], size: int, fill: float) -> Shaped[Array, "B H N T K"]:
+    """The length in blocks of `size`, and each in tiles."""
+    B, H, L, K = x.shape
+    T = _rows(size)
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, -L % size), (0, 0)), constant_values=fill).reshape(B, H, -1, size, K)
+    x = jnp.pad(x, ((0, 0),) * 3 + ((0, -size % T), (0, 0)), constant_values=fill)
+    return x.reshape(B, H, -1, T, K)
+
+
+def _joined(x: Shaped[Array, "B H N T K"], size: int, length: int) -> Shaped[Array, "B H L K"]:
+    """What `_tiles` was given."""
+    B, H, N, T, K = x.shape
+    blocks = x.reshape(B, H, -1, size + -size % T, K)[:, :, :, :size]
+    return blocks.reshape(B, H, -1, K)[:, :, :length]
+
+
+def _rows(size: int) -> int:
+    """Tokens of a tile."""
+    return min(LARGEST, _filled(size))
+
+
+def _filled(size: int) -> int:
+    return max(SMALLEST, pl.next_power_of_2(size))

@@ -1,0 +1,121 @@
+"""Blocks of tokens sorted by a doubly stochastic matrix, a soft permutation, and attention to what was sorted (arXiv
+2002.11296, section 3).
+
+A sorted token is the mean of the tokens that are there; the permutation's share of them is a factor of its weight.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32
+
+from lra_bench.kernels.block_attention import block_attention, joined
+from lra_bench.kernels.patterns import Blocks
+from lra_bench.kernels.product import product
+from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention
+
+LEAST = 1e-6  # of a sorted token; what has less is not there
+
+
+def sinkhorn_reference(
+    logits: Float[Array, "B H N N"], there: Bool[Array, "B N"], iterations: int
+) -> Float32[Array, "B H N N"]:
+    """Rows, then columns, are divided by their sums, again and again; rows and columns that are not there are zero."""
+    pair = there[:, None, :, None] & there[:, None, None, :]
+    matrix = jnp.where(pair, jnp.exp(logits.astype(jnp.float32)), 0)
+    for _ in range(iterations):
+        for axis in (-1, -2):
+            total = matrix.sum(axis, keepdims=True)
+            matrix = matrix / jnp.where(total > 0, total, 1)
+    return matrix
+
+
+def sinkhorn(logits: Float[Array, "B H N N"], there: Bool[Array, "B N"], iterations: int) -> Float32[Array, "B H N N"]:
+    """The same, in logarithms."""
+    pair = there[:, None, :, None] & there[:, None, None, :]
+    log = jnp.where(pair, logits.astype(jnp.float32), LOWEST)
+    for _ in range(iterations):
+        for axis in (-1, -2):
+            log = jnp.where(pair, log - jax.nn.logsumexp(log, axis=axis, keepdims=True), LOWEST)
+    return jnp.exp(log)
+
+
+def sorted_attention_reference(
+    q: Float[Array, "B H L K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    mask: Bool[Array, "B N b"],
+    permutation: Float32[Array, "B H M N"],
+    cut: bool,
+) -> Float[Array, "B H L V"]:
+    """All logits of a block, or of all tokens where the sort is cut, in one softmax."""
+    q, k, v = (x.reshape(*x.shape[:2], *mask.shape[1:], x.shape[-1]).astype(jnp.float32) for x in (q, k, v))
+    weights = permutation[..., None] * mask[:, None, None]
+    share = weights.sum(3)
+    mean = weights / jnp.where(share > LEAST, share, 1)[:, :, :, None]
+    keys, values = ((mean[..., None] * x[:, :, None]).sum(3) for x in (k, v))
+    logits = jnp.where(share > LEAST, jnp.log(jnp.maximum(share, LEAST)), LOWEST)
+    if cut:
+        B, H, N = q.shape[:3]
+        keys, values = (x.reshape(B, H, 1, -1, x.shape[-1]).repeat(N, 2) for x in (keys, values))
+        logits = logits.reshape(B, H, 1, -1).repeat(N, 2)
+    else:
+        keys, values = jnp.concatenate([k, keys], axis=3), jnp.concatenate([v, values], axis=3)
+        own = jnp.broadcast_to(jnp.where(mask, 0, LOWEST)[:, None], logits.shape)
+        logits = jnp.concatenate([own, logits], axis=3)
+    scores = jnp.einsum("bhntk,bhnsk->bhnts", q, keys) * q.shape[-1] ** -0.5 + logits[:, :, :, None]
+    weights = jnp.where(logits[:, :, :, None] > LOWEST / 2, jax.nn.softmax(scores, axis=-1), 0)
+    y = jnp.einsum("bhnts,bhnsv->bhntv", weights, values)
+    return y.reshape(*y.shape[:2], -1, y.shape[-1])
+
+
+@partial(jax.checkpoint, static_argnums=5)
+def sorted_attention(
+    q: Float[Array, "B H L K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    mask: Bool[Array, "B N b"],
+    permutation: Float32[Array, "B H M N"],
+    cut: bool,
+) -> Float[Array, "B H L V"]:
+    """Attention of each block to itself and to the block that was sorted to its place; L = N b.
+
+    Args:
+        permutation: of N blocks; where `cut` is true, its first M rows only.
+        cut: attention of all tokens to all sorted blocks instead, and to nothing else.
+    """
+    size = mask.shape[2]
+    keys, share = _sorted(permutation, k, mask)
+    part = _weighted(q, keys, _sorted(permutation, v, mask)[0], share)
+    if cut:
+        return softmax_attention(*part).reshape(q.shape)
+    y, total = block_attention(*part, Blocks(size))
+    own = block_attention(q, k, v, mask.reshape(len(mask), -1), Blocks(size))
+    return joined([own, (y.reshape(own[0].shape), total.reshape(own[1].shape))])
+
+
+def _sorted(
+    permutation: Float32[Array, "B H M N"], x: Float[Array, "B H L K"], mask: Bool[Array, "B N b"]
+) -> tuple[Float[Array, "B H S K"], Float32[Array, "B H S"]]:
+    """Mixtures of N blocks, token by token: the mean over the tokens that are there, and their share."""
+    B, H, _, K = x.shape
+    x = x.reshape(B, H, *mask.shape[1:], K) * mask[:, None, :, :, None].astype(x.dtype)
+    share = product("bhmn,bnt->bhmt", permutation, mask.astype(jnp.float32))
+    mean = product("bhmn,bhntk->bhmtk", permutation, x) / jnp.where(share > LEAST, share, 1)[..., None]
+    return mean.reshape(B, H, -1, K).astype(x.dtype), share.reshape(B, H, -1)
+
+
+def _weighted(
+    q: Float[Array, "B H L K"], k: Float[Array, "B H S K"], v: Float[Array, "B H S V"], share: Float32[Array, "B H S"]
+) -> tuple[Float[Array, "BH 1 L K+1"], Float[Array, "BH 1 S K+1"], Float[Array, "BH 1 S V"], Bool[Array, "BH S"]]:
+    """Attention in which each key counts as much as its share, put as plain attention: one entry more of every query
+    is 1, and of every key the share's logarithm."""
+    N, K = q.shape[0] * q.shape[1], q.shape[-1]
+    one = (K + 1) ** 0.5  # undoes the factor 1 / sqrt(K + 1)
+    q = jnp.pad(q * (one * K**-0.5), ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=one)
+    k = jnp.concatenate([k, jnp.log(jnp.maximum(share, LEAST))[..., None].astype(k.dtype)], axis=-1)
+    q, k, v = (x.reshape(N, 1, *x.shape[2:]) for x in (q, k, v))
+    return q, k, v, (share > LEAST).reshape(N, -1)

@@ -1,0 +1,105 @@
+"""Attention of one head inside chunks, with a learned bias for each distance (Mega, arXiv 2209.10655, section 3.5).
+
+    y_i = sum_j f(q_i . k_j / tau + b_{i-j}) v_j                   j in i's chunk                       (equation 10)
+
+f is the softmax over j, with tau = sqrt Z, or the Laplace function element by element, with tau the number of keys in
+the chunk: f(x) = (1 + erf((x - mu) / (sigma sqrt 2))) / 2, mu = sqrt(1/2), sigma = sqrt(1/(4 pi))     (equation 14).
+One chunk over everything is attention in full: queries are walked through in blocks, and of the forward pass nothing
+but its arguments is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from lra_bench.kernels.product import product
+from lra_bench.kernels.softmax_attention import LOWEST
+
+QUERIES = 128  # of a block
+MU, SIGMA = math.sqrt(1 / 2), math.sqrt(1 / (4 * math.pi))
+
+
+def chunk_attention_reference(
+    q: Float[Array, "B L Z"],
+    k: Float[Array, "B L Z"],
+    v: Float[Array, "B L V"],
+    mask: Bool[Array, "B L"],
+    bias: Float[Array, " W"],
+    laplace: bool = False,
+) -> Float[Array, "B L V"]:
+    """The equation, with all L x L weights in memory."""
+    L, c = q.shape[1], (len(bias) + 1) // 2
+    i, j = jnp.arange(L)[:, None], jnp.arange(L)[None, :]
+    there = mask[:, None, :] & (i // c == j // c)
+    tau = jnp.maximum(there.sum(-1, keepdims=True), 1) if laplace else math.sqrt(q.shape[2])
+    scores = product("biz,bjz->bij", q, k) / tau + bias[jnp.clip(i - j + c - 1, 0, 2 * c - 2)]
+    weights = jnp.where(there, _laplace(scores) if laplace else jax.nn.softmax(jnp.where(there, scores, LOWEST)), 0)
+    return product("bij,bjv->biv", weights, v).astype(v.dtype)
+
+
+def chunk_attention(
+    q: Float[Array, "B L Z"],
+    k: Float[Array, "B L Z"],
+    v: Float[Array, "B L V"],
+    mask: Bool[Array, "B L"],
+    bias: Float[Array, " W"],
+    laplace: bool = False,
+) -> Float[Array, "B L V"]:
+    """The same. The bias has W = 2c - 1 distances i - j in ascending order; c is the size of a chunk."""
+    return jax.checkpoint(partial(_attend, laplace=laplace))(q, k, v, mask, bias)
+
+
+def _attend(q: Array, k: Array, v: Array, mask: Array, bias: Array, laplace: bool) -> Float[Array, "B L V"]:
+    B, L, Z = q.shape
+    c = (len(bias) + 1) // 2
+    rows = min(QUERIES, c)
+    size = c + -c % rows  # of a chunk with what completes its last block of queries
+    bias = jnp.pad(bias, (size - c, size - c))
+    q, k, v = (_chunks(x, c, size) for x in (q, k, v))
+    there = _chunks(mask[..., None], c, size)[..., 0]
+    count = jnp.maximum(there.sum(-1), 1)[..., None, None]
+    q = q.astype(jnp.float32) / count if laplace else q * Z**-0.5
+
+    @jax.checkpoint
+    def block(q: Array, bias: Array) -> Array:
+        scores = product("bniz,bnjz->bnij", q, k) + _toeplitz(bias, rows, size)
+        weights = jnp.where(there[:, :, None], _laplace(scores), 0) if laplace else _softmax(scores, there[:, :, None])
+        return product("bnij,bnjv->bniv", weights.astype(v.dtype), v).astype(v.dtype)
+
+    starts = range(0, size, rows)
+    biases = jnp.stack([bias[s : s + rows + size - 1] for s in starts])
+    queries = jnp.moveaxis(q.reshape(*q.shape[:2], -1, rows, Z), 2, 0)
+    y = lax.map(lambda pair: block(*pair), (queries, biases))
+    return jnp.moveaxis(y, 0, 2).reshape(*v.shape)[:, :, :c].reshape(B, -1, v.shape[-1])[:, :L]
+
+
+def _chunks(x: Array, c: int, size: int) -> Array:
+    """[B, L, Z] in chunks of c, [B, N, size, Z], each filled up with zeros."""
+    B, L, Z = x.shape
+    x = jnp.pad(x, ((0, 0), (0, -L % c), (0, 0))).reshape(B, -1, c, Z)
+    return jnp.pad(x, ((0, 0), (0, 0), (0, size - c), (0, 0)))
+
+
+def _toeplitz(bias: Float[Array, " W"], rows: int, columns: int) -> Float[Array, "rows columns"]:
+    """t_ij = bias_(i - j + columns - 1), by a reshape: a gather's gradient would be a slow scatter."""
+    width = rows + columns
+    line = jnp.tile(jnp.pad(bias[::-1], (0, 1)), rows)[: rows * (width - 1)]
+    return line.reshape(rows, width - 1)[:, rows - 1 :]
+
+
+def _laplace(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return (1 + lax.erf((x - MU) / (SIGMA * math.sqrt(2)))) / 2
+
+
+def _softmax(scores: Float[Array, "... J"], there: Bool[Array, "... J"]) -> Float[Array, "... J"]:
+    """0 everywhere in a row without a key."""
+    scores = jnp.where(there, scores, LOWEST)
+    top = lax.stop_gradient(jnp.maximum(scores.max(-1, keepdims=True), LOWEST / 2))
+    weights = jnp.exp(scores - top)
+    return weights / jnp.maximum(weights.sum(-1, keepdims=True), jnp.finfo(jnp.float32).tiny)

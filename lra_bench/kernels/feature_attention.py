@@ -1,0 +1,80 @@
+"""phi(Q) (phi(K)^T V) / (phi(Q) sum phi(K)) for any features phi (arXiv 2006.16236, equation 5): linear in L.
+
+phi is applied to a block of tokens at a time, in float32, and again in the backward pass: the features of all tokens,
+[B, H, L, m], never exist. Keys that are not there add nothing. The denominator is at least `floor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Float32, Int
+
+from lra_bench.kernels.product import product
+
+BLOCK = 512  # tokens: their features stay in cache
+
+# Of some tokens' queries or keys, and the tokens' places.
+Features = Callable[[Float32[Array, "B H N K"], Int[Array, "N"]], Float32[Array, "B H N m"]]
+
+
+def feature_attention_reference(
+    q: Float[Array, "B H M K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    mask: Bool[Array, "B L"],
+    phi: Features,
+    floor: float,
+) -> Float[Array, "B H M V"]:
+    """Attention whose weights are phi(q) . phi(k), all M x L of them."""
+    q, k = (phi(x.astype(jnp.float32), jnp.arange(x.shape[2])) for x in (q, k))
+    weights = jnp.where(mask[:, None, None, :], product("bhmf,bhlf->bhml", q, k), 0)
+    total = jnp.maximum(weights.sum(-1, keepdims=True), floor)
+    return (product("bhml,bhlv->bhmv", weights, v) / total).astype(v.dtype)
+
+
+def feature_attention(
+    q: Float[Array, "B H M K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    mask: Bool[Array, "B L"],
+    phi: Features,
+    floor: float,
+) -> Float[Array, "B H M V"]:
+    """The same, the keys summed first."""
+    M, V = q.shape[2], v.shape[3]
+    there = mask[:, None, :, None]
+    values = jnp.concatenate([jnp.where(there, v, 0), jnp.broadcast_to(there, (*v.shape[:3], 1))], axis=-1)
+
+    @jax.checkpoint
+    def sums(k: Array, values: Array, i: Array) -> Float32[Array, "B H m V+1"]:
+        return product("bhlf,bhlv->bhfv", phi(k.astype(jnp.float32), i), values)
+
+    @jax.checkpoint
+    def read(q: Array, i: Array, memory: Array) -> Float[Array, "B H N V"]:
+        mixed = product("bhmf,bhfv->bhmv", phi(q.astype(jnp.float32), i), memory)
+        return (mixed[..., :V] / jnp.maximum(mixed[..., V:], floor)).astype(v.dtype)
+
+    keys = (_blocks(k), _blocks(values), _places(k))
+    shape = jax.eval_shape(sums, *(x[0] for x in keys))
+    start = jnp.zeros(shape.shape, shape.dtype)
+    memory, _ = lax.scan(lambda total, block: (total + sums(*block), None), start, keys)
+    mixed = lax.map(lambda block: read(*block, memory), (_blocks(q), _places(q)))
+    return jnp.moveaxis(mixed, 0, 2).reshape(*v.shape[:2], -1, V)[:, :, :M]
+
+
+def _blocks(x: Float[Array, "B H L K"]) -> Float[Array, "N B H size K"]:
+    """The length in blocks to be walked over, the last one filled up with zeros."""
+    B, H, L, K = x.shape
+    size = min(BLOCK, L)
+    return jnp.moveaxis(jnp.pad(x, ((0, 0), (0, 0), (0, -L % size), (0, 0))).reshape(B, H, -1, size, K), 2, 0)
+
+
+def _places(x: Float[Array, "B H L K"]) -> Int[Array, "N size"]:
+    """Where the tokens of each block stand."""
+    L = x.shape[2]
+    size = min(BLOCK, L)
+    return jnp.arange(L + -L % size).reshape(-1, size)

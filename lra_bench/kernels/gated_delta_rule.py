@@ -1,0 +1,130 @@
+"""The gated delta rule (arXiv 2412.06464, equation 10), in chunks.
+
+    S_t = exp(g_t) (1 - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T,   y_t = S_t^T q_t       S: [K, V]; |k| = 1; g <= 0
+
+In a chunk that starts with S_0, and with b the sum of g up to a token, S_t = exp(b_t) S_0 + sum_{s<=t} exp(b_t - b_s)
+k_s w_s^T, where the w solve a triangular system (the WY representation, section 3.3 there and 2406.06484):
+
+    w_t + beta_t sum_{s<t} exp(b_t - b_s) (k_t . k_s) w_s = beta_t (v_t - exp(b_t) S_0^T k_t)
+
+They are solved for all chunks at once, with S_0 left open; then the states are walked through. No exponent is above 0.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from lra_bench.kernels.product import product
+from lra_bench.kernels.softmax_attention import LOWEST
+
+CHUNK = 32
+
+
+def gated_delta_rule_reference(
+    q: Float[Array, "B H L K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    g: Float[Array, "B H L"],
+    beta: Float[Array, "B H L"],
+) -> Float[Array, "B H L V"]:
+    """Token by token."""
+
+    def step(S: Array, token: tuple[Array, ...]) -> tuple[Array, Array]:
+        q, k, v, g, beta = token
+        S = jnp.exp(g)[..., None, None] * S
+        error = v - jnp.einsum("bhk,bhkv->bhv", k, S)
+        S = S + (beta[..., None] * k)[..., None] * error[:, :, None]
+        return S, jnp.einsum("bhk,bhkv->bhv", q, S)
+
+    tokens = tuple(jnp.moveaxis(x.astype(jnp.float32), 2, 0) for x in (q, k, v, g, beta))
+    return jnp.moveaxis(lax.scan(step, jnp.zeros((*k.shape[:2], k.shape[3], v.shape[3])), tokens)[1], 0, 2).astype(
+        v.dtype
+    )
+
+
+def gated_delta_rule(
+    q: Float[Array, "B H L K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    g: Float[Array, "B H L"],
+    beta: Float[Array, "B H L"],
+    chunk: int = CHUNK,
+) -> Float[Array, "B H L V"]:
+    """The same, `chunk` tokens at a time. For the backward pass only the arguments are kept."""
+    return jax.checkpoint(partial(_rule, chunk=chunk))(q, k, v, g, beta)
+
+
+def _rule(q: Array, k: Array, v: Array, g: Array, beta: Array, chunk: int) -> Float[Array, "B H L V"]:
+    (B, H, L, V), dtype = v.shape, v.dtype
+    b = _chunks(g[..., None], chunk).cumsum(3)
+    q, k, v, beta = (_chunks(x, chunk) for x in (q, k, v, beta[..., None]))
+    w, open_, ratios = _solved(k, v, beta, b)
+    left = k * jnp.exp(b[:, :, :, -1:] - b)
+    added, lost = product("bhntk,bhntv->bhnkv", left, w), product("bhntk,bhntj->bhnkj", left, open_)
+
+    def step(S: Array, piece: tuple[Array, ...]) -> tuple[Array, Array]:
+        kept, added, lost = piece
+        return kept * S + added - product("bhkj,bhjv->bhkv", lost, S), S
+
+    pieces = tuple(jnp.moveaxis(x, 2, 0) for x in (jnp.exp(b[:, :, :, -1:]), added, lost))
+    S = jnp.moveaxis(lax.scan(step, jnp.zeros_like(added[:, :, 0]), pieces)[1], 0, 2)
+    w = w - product("bhntk,bhnkv->bhntv", open_, S)
+    scores = product("bhntk,bhnsk->bhnts", q, k) * ratios
+    y = product("bhnts,bhnsv->bhntv", scores, w) + product("bhntk,bhnkv->bhntv", q * jnp.exp(b), S)
+    return y.reshape(B, H, -1, V)[:, :, :L].astype(dtype)
+
+
+def _solved(k: Array, v: Array, beta: Array, b: Array) -> tuple[Array, Array, Array]:
+    """w = (first) - (second) S_0, and exp(b_t - b_s) for s <= t, else 0."""
+    i = jnp.arange(k.shape[3])
+    ratios = jnp.exp(jnp.where(i[:, None] >= i, b - b.swapaxes(3, 4), LOWEST))
+    matrix = jnp.where(i[:, None] > i, beta * ratios * product("bhntk,bhnsk->bhnts", k, k), 0)
+    right = jnp.concatenate([beta * v, beta * jnp.exp(b) * k], axis=-1)
+    both = product("bhnts,bhnsv->bhntv", inverse(matrix), right)
+    return both[..., : v.shape[-1]], both[..., v.shape[-1] :], ratios
+
+
+@jax.custom_vjp
+def inverse(a: Float[Array, "*B c c"]) -> Float[Array, "*B c c"]:
+    """(1 + a)^-1 of a strictly lower triangular `a`, by products of matrices alone.
+
+    Blocks on the diagonal are inverted, of one row first, then of two, four and so on: the inverse of [[p, 0], [r, s]]
+    has -s^-1 r p^-1 below. That is as stable as substitution, which a sum of powers of `a` is not.
+    """
+    c = a.shape[-1]
+    i, found, size = jnp.arange(c), jnp.eye(c) - 0 * a, 1
+    while size < c:
+        pair, half = i // (2 * size), i // size % 2
+        below = (pair[:, None] == pair) & (half[:, None] > half)
+        found = found - _product(found, _product(jnp.where(below, a, 0), found))
+        size *= 2
+    return found
+
+
+def _keep_inverse(a: Array) -> tuple[Array, Array]:
+    found = inverse(a)
+    return found, found
+
+
+def _pull_inverse(found: Array, g: Array) -> tuple[Array]:
+    turned = found.swapaxes(-1, -2)
+    return (-_product(turned, _product(g, turned)),)
+
+
+inverse.defvjp(_keep_inverse, _pull_inverse)
+
+
+def _product(a: Array, b: Array) -> Array:
+    return product("...ij,...jk->...ik", a, b)
+
+
+def _chunks(x: Float[Array, "B H L K"], size: int) -> Float[Array, "B H N size K"]:
+    """The length in chunks, in float32, the last one filled up with zeros."""
+    B, H, L, K = x.shape
+    x = jnp.pad(x.astype(jnp.float32), ((0, 0), (0, 0), (0, -L % size), (0, 0)))
+    return x.reshape(B, H, -1, size, K)

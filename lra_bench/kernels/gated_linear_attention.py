@@ -1,0 +1,77 @@
+"""Linear attention with a gate that forgets (GLA, arXiv 2312.06635, equations 3 and 4), in chunks.
+
+    S_t = diag(exp g_t) S_{t-1} + k_t v_t^T,   y_t = S_t^T q_t        S: [K, V]; g <= 0: the gate's logarithm
+
+Between chunks the states are walked through; inside one, y_t adds (q_t exp(b_t - r)) . (k_s exp(r - b_s)) v_s over the
+s <= t, b being the sum of g up to a token. r is b in the middle of the chunk, and g counts as at least -2.5, which
+leaves 8% of what was there: no exponent is then larger than 40, whose exponential float32 holds.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from lra_bench.kernels.product import product
+
+CHUNK, LEAST = 32, -2.5  # their product is twice the largest exponent
+
+
+def gated_linear_attention_reference(
+    q: Float[Array, "B H L K"], k: Float[Array, "B H L K"], v: Float[Array, "B H L V"], g: Float[Array, "B H L K"]
+) -> Float[Array, "B H L V"]:
+    """Token by token."""
+
+    def step(S: Array, token: tuple[Array, ...]) -> tuple[Array, Array]:
+        q, k, v, g = token
+        S = jnp.exp(g)[..., None] * S + k[..., None] * v[:, :, None]
+        return S, jnp.einsum("bhk,bhkv->bhv", q, S)
+
+    tokens = tuple(jnp.moveaxis(x.astype(jnp.float32), 2, 0) for x in (q, k, v, jnp.maximum(g, LEAST)))
+    return jnp.moveaxis(lax.scan(step, jnp.zeros((*k.shape[:2], k.shape[3], v.shape[3])), tokens)[1], 0, 2).astype(
+        v.dtype
+    )
+
+
+def gated_linear_attention(
+    q: Float[Array, "B H L K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    g: Float[Array, "B H L K"],
+    chunk: int = CHUNK,
+) -> Float[Array, "B H L V"]:
+    """The same, `chunk` tokens at a time, at most 32. For the backward pass only the arguments are kept."""
+    assert chunk <= CHUNK
+    return jax.checkpoint(partial(_attend, chunk=chunk))(q, k, v, g)
+
+
+def _attend(q: Array, k: Array, v: Array, g: Array, chunk: int) -> Float[Array, "B H L V"]:
+    (B, H, L, K), V = q.shape, v.shape[-1]
+    g = jnp.maximum(g.astype(jnp.float32), LEAST)
+    q, k, v_, g = (_chunks(x, chunk) for x in (q, k, v, g))
+    b = g.cumsum(3)
+    middle, end = b[:, :, :, chunk // 2, None], b[:, :, :, -1:]
+
+    scores = product("bhntk,bhnsk->bhnts", q * jnp.exp(b - middle), k * jnp.exp(middle - b))
+    i = jnp.arange(chunk)
+    inside = product("bhnts,bhnsv->bhntv", jnp.where(i[:, None] >= i, scores, 0), v_)
+    added = product("bhntk,bhntv->bhnkv", k * jnp.exp(end - b), v_)
+
+    def step(S: Array, piece: tuple[Array, Array]) -> tuple[Array, Array]:
+        kept, added = piece
+        return kept[..., None] * S + added, S
+
+    pieces = (jnp.moveaxis(jnp.exp(end[:, :, :, 0]), 2, 0), jnp.moveaxis(added, 2, 0))
+    S = jnp.moveaxis(lax.scan(step, jnp.zeros((B, H, K, V)), pieces)[1], 0, 2)
+    y = inside + product("bhntk,bhnkv->bhntv", q * jnp.exp(b), S)
+    return y.reshape(B, H, -1, V)[:, :, :L].astype(v.dtype)
+
+
+def _chunks(x: Float[Array, "B H L K"], size: int) -> Float[Array, "B H N size K"]:
+    """The length in chunks, the last one filled up with zeros."""
+    B, H, L, K = x.shape
+    return jnp.pad(x, ((0, 0), (0, 0), (0, -L % size), (0, 0))).reshape(B, H, -1, size, K)

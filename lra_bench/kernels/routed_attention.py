@@ -1,0 +1,69 @@
+"""Attention inside clusters that each take as many queries and as many keys (arXiv 2003.05997, algorithm 1).
+
+A query in several clusters gets the mean of what they give it, a query in none gets 0.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from lra_bench.kernels.block_attention import block_attention
+from lra_bench.kernels.patterns import Blocks
+from lra_bench.kernels.product import product
+from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention_reference
+
+
+def routed_attention_reference(
+    q: Float[Array, "B H L K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    queries: Int[Array, "B H C w"],
+    keys: Int[Array, "B H C w"],
+) -> Float[Array, "B H L V"]:
+    """One cluster after another, in full attention under its keys' mask."""
+    B, H, L, _ = q.shape
+    q, k, v = (x.reshape(B * H, 1, L, -1) for x in (q, k, v))
+    total, times = jnp.zeros((B * H, L, v.shape[-1])), jnp.zeros((B * H, L, 1))
+    for c in range(queries.shape[2]):
+        taken, mask = ((x[:, :, c, :, None] == jnp.arange(L)).any(2).reshape(B * H, L) for x in (queries, keys))
+        y = softmax_attention_reference(q, k, v, mask)[:, 0]
+        total, times = total + jnp.where(taken[..., None], y, 0), times + taken[..., None]
+    return (total / jnp.maximum(times, 1)).reshape(B, H, L, -1).astype(v.dtype)
+
+
+@jax.checkpoint
+def routed_attention(
+    q: Float[Array, "B H L K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    queries: Int[Array, "B H C w"],
+    keys: Int[Array, "B H C w"],
+) -> Float[Array, "B H L V"]:
+    """The same, of the tokens that each cluster takes only. For the backward pass only the arguments are kept.
+
+    Args:
+        queries: the places of the queries that each of C clusters takes; -1: none.
+        keys: likewise of the keys.
+    """
+    B, H, L, _ = q.shape
+    size, i, j = queries.shape[-1], queries.reshape(B * H, -1), keys.reshape(B * H, -1)
+    rows = jnp.arange(B * H)[:, None]
+    q, k, v = (x.reshape(B * H, L, -1)[rows, jnp.maximum(at, 0)][:, None] for x, at in ((q, i), (k, j), (v, j)))
+    y, _ = block_attention(q, k, v, j >= 0, Blocks(size))
+    at = jnp.where(i >= 0, i, L)  # one row behind the last, for what is no query
+    total = jnp.zeros((B * H, L + 1, v.shape[-1])).at[rows, at].add(y[:, 0].astype(jnp.float32))
+    times = jnp.zeros((B * H, L + 1)).at[rows, at].add(1.0)
+    mean = total / jnp.maximum(times, 1)[..., None]
+    return mean[:, :L].reshape(B, H, L, -1).astype(v.dtype)
+
+
+def nearest(
+    x: Float[Array, "B H L K"], mask: Bool[Array, "B L"], centroids: Float[Array, "H C K"], count: int
+) -> Int[Array, "B H C w"]:
+    """The places of the w = `count` tokens whose inner product with each centroid is largest; -1: there are fewer."""
+    scores = product("hck,bhlk->bhcl", centroids, x)
+    value, place = lax.top_k(jnp.where(mask[:, None, None], scores, LOWEST), count)
+    return jnp.where(value > LOWEST / 2, place, -1)

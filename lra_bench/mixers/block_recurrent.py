@@ -1,0 +1,128 @@
+"""Block-Recurrent Transformer (Hutchins et al., arXiv 2203.07852): a state of S vectors is carried from block to block.
+
+    tokens:  y = [attn(q, own and previous block); attn(q', C_t)] W_o                           (vertical, section 3.1)
+    state:   h = [attn(c, C_t); attn(c', tokens of the block)] W,   C_{t+1} = gate(C_t, h)    (horizontal, section 3.1)
+    fixed:   C_{t+1} = C_t g + (h + b) (1 - g),   g = sigmoid(b_g)                               (section 3.2)
+    lstm:    C_{t+1} = C_t sigmoid(h W_f + b_f + 1) + tanh(h + b) sigmoid(h W_i + b_i - 1)       (section 3.2)
+
+The state is the gate's skip form, without an MLP, which the paper finds best. Keys and values of tokens and of state
+are shared by both directions, queries are not. Padding is no key; a block of padding leaves the state as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Bool, Float, Shaped
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.block_attention import block_attention
+from lra_bench.kernels.dense import dense
+from lra_bench.kernels.patterns import Blocks
+from lra_bench.kernels.segment_attention import segments
+from lra_bench.kernels.softmax_attention import softmax_attention
+from lra_bench.mixers.base import Dims
+from lra_bench.mixers.card import Card
+from lra_bench.mixers.heads import HeadsMixer, cut, join
+from lra_bench.mixers.layers import XAVIER, Dense, LayerNorm
+
+CARD = Card(
+    title="Block-recurrent",
+    family="recurrence",
+    paper="2203.07852",
+    equation="sections 3.1 and 3.2",
+    year=2022,
+    time=1.0,
+    memory=1.0,
+    exact_when="",
+    differs="tokens of a block see each other both ways, of other blocks only the past, so a cls token sees its own "
+    "block alone; the state reads its own block (the authors' code: the previous one too); the whole text is "
+    "differentiated through; every layer is recurrent (the paper: one of twelve); no relative position bias, no "
+    "unit-length keys",
+    short={"block": 8, "states": 3},
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """How long a block is, and what is carried on."""
+
+    block: int = 128
+    """W: tokens of a block. The paper has 512, of texts of 4,096 tokens."""
+
+    states: int = 128
+    """S: vectors of the state; as many as a block has tokens, as in the paper."""
+
+    gate: str = "fixed"
+    """fixed: a learned share of the state is kept, the paper's best; lstm: shares that depend on what was read."""
+
+    def __post_init__(self) -> None:
+        if self.block < 1:
+            raise ConfigError(f"block: {self.block}; at least 1")
+        if self.states < 1:
+            raise ConfigError(f"states: {self.states}; at least 1")
+        if self.gate not in ("fixed", "lstm"):
+            raise ConfigError(f"gate: '{self.gate}'; it can be: fixed, lstm")
+
+
+class Mixer(HeadsMixer):
+    """Every token looks at its block, at the one before it, and at a state of all that came earlier."""
+
+    def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        super().__init__(config, dims, rngs=rngs)
+        self.block = min(config.block, dims.length)
+        D, joint, shape = dims.width, dims.heads * dims.head_width, (config.states, dims.width)
+        self.out = nnx.Param(XAVIER(rngs.params(), (2 * joint, D)))
+        self.query = nnx.Param(XAVIER(rngs.params(), (D, joint)))
+        self.state = nnx.Param(jnp.concatenate([XAVIER(rngs.params(), (D, joint)) for _ in range(4)], axis=1))
+        self.start = nnx.Param(0.1 * jax.random.normal(rngs.params(), shape))
+        self.ids = nnx.Param(jax.random.normal(rngs.params(), shape))
+        self.norm = LayerNorm(D)
+        self.update = Dense(2 * joint, D, rngs=rngs)
+        if config.gate == "fixed":
+            self.share = nnx.Param(0.1 * jax.random.normal(rngs.params(), (D,)))
+        else:
+            self.forget, self.admit = Dense(2 * joint, D, rngs=rngs), Dense(2 * joint, D, rngs=rngs)
+        self.gate = config.gate
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+    ) -> Float[Array, "B L D"]:
+        B, L, W = *x.shape[:2], min(self.block, x.shape[1])
+        q, k, v = self.project(x)
+        near, _ = block_attention(q, k, v, mask, Blocks(W, before=1))
+        asked = cut(dense(x, self.query[...]), self.heads)
+        each = [blocks(part, W) for part in (asked, k, v, mask[:, None, :, None])]
+        start = jnp.broadcast_to(self.start[...], (B, *self.start.shape)).astype(jnp.float32)
+        _, read = lax.scan(jax.checkpoint(self.step), start, each)
+        read = jnp.moveaxis(read, 0, 2).reshape(*q.shape[:2], -1, q.shape[3])[:, :, :L]
+        return self.output(jnp.concatenate([near, read], axis=1))
+
+    def step(self, state: Float[Array, "B S D"], block: list[Array]) -> tuple[Array, Float[Array, "B H W K"]]:
+        """What a block's tokens read in the state, and the state after the block."""
+        asked, k, v, there = block
+        c = self.norm(state.astype(k.dtype)) + self.ids.astype(k.dtype)
+        own, across, keys, values = (cut(part, self.heads) for part in jnp.split(dense(c, self.state[...]), 4, axis=-1))
+        all_of_it = jnp.ones(state.shape[:2], bool)
+        read = softmax_attention(asked, keys, values, all_of_it)
+        kept = softmax_attention(own, keys, values, all_of_it)
+        seen = softmax_attention(across, k, v, there[:, 0, :, 0])
+        after = self.gated(state, join(jnp.concatenate([kept, seen], axis=1)).astype(jnp.float32))
+        return jnp.where(there.any((1, 2))[:, None], after, state), read
+
+    def gated(self, state: Float[Array, "B S D"], h: Float[Array, "B S J"]) -> Float[Array, "B S D"]:
+        """The next state, in float32."""
+        if self.gate == "fixed":
+            share = jax.nn.sigmoid(self.share[...])
+            return state * share + self.update(h) * (1 - share)
+        admit, forget = jax.nn.sigmoid(self.admit(h) - 1), jax.nn.sigmoid(self.forget(h) + 1)
+        return state * forget + jnp.tanh(self.update(h)) * admit
+
+
+def blocks(x: Shaped[Array, "B H L K"], size: int) -> Shaped[Array, "N B H size K"]:
+    """The length in blocks to be walked over, the last one filled up with zeros."""
+    return jnp.moveaxis(segments(x, size), 2, 0)

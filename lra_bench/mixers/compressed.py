@@ -1,0 +1,94 @@
+"""Memory-compressed attention (Liu et al., arXiv 1801.10198, section 4.2.3): a strided convolution over the projected
+keys and values leaves every query a third of them to look at.
+
+    y_i = softmax(q_i . k'_n / sqrt K) v'_n,   k'_n = sum_t k_{n stride + t} C_t,   t < kernel; v' likewise
+
+Padded keys and values are zero before the convolution; a cell n is a key if it saw a true token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.dense import dense
+from lra_bench.kernels.softmax_attention import softmax_attention
+from lra_bench.mixers.base import Dims
+from lra_bench.mixers.card import Card
+from lra_bench.mixers.heads import HeadsMixer, cut, join
+from lra_bench.mixers.layers import XAVIER
+
+CARD = Card(
+    title="Memory-compressed",
+    family="fixed-pattern",
+    paper="1801.10198",
+    equation="section 4.2.3",
+    year=2018,
+    time=2.0,
+    memory=1.0,
+    exact_when="kernel = stride = 1 and C = the identity",
+    differs="every layer compresses (the paper alternates with layers of local attention); both ways",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """How far keys and values are compressed."""
+
+    kernel: int = 3
+    """Tokens that a cell is made of."""
+
+    stride: int = 3
+    """Tokens from one cell to the next."""
+
+    def __post_init__(self) -> None:
+        if self.stride < 1:
+            raise ConfigError(f"stride: {self.stride}; at least 1")
+        if self.kernel < self.stride:
+            raise ConfigError(f"kernel: {self.kernel}; at least the stride, {self.stride}, or tokens are left out")
+
+
+class Mixer(HeadsMixer):
+    """Every token looks at cells of neighbours."""
+
+    def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        super().__init__(config, dims, rngs=rngs)
+        self.kernel, self.stride = config.kernel, config.stride
+        joint = dims.heads * dims.head_width
+        shape = (config.kernel * joint, joint)
+        self.compress_k, self.compress_v = (nnx.Param(XAVIER(rngs.params(), shape)) for _ in range(2))
+
+    def attend(
+        self,
+        q: Float[Array, "B H L K"],
+        k: Float[Array, "B H L K"],
+        v: Float[Array, "B H L K"],
+        mask: Bool[Array, "B L"],
+    ) -> Float[Array, "B H L K"]:
+        there = mask[:, None, :, None].astype(k.dtype)
+        k, v = (
+            cut(dense(self.windows(join(x * there)), C[...]), self.heads)
+            for x, C in ((k, self.compress_k), (v, self.compress_v))
+        )
+        return softmax_attention(q, k, v, self.windows(mask[..., None]).any(-1))
+
+    def windows(self, x: Array) -> Array:
+        """[B, L, J]: the tokens of each cell side by side, [B, N, kernel J]; zeros after the last one."""
+        cells = -(-x.shape[1] // self.stride)
+        x = jnp.pad(x, ((0, 0), (0, (cells - 1) * self.stride + self.kernel - x.shape[1]), (0, 0)))
+        if self.kernel == self.stride:
+            return x.reshape(len(x), cells, -1)
+        last = (cells - 1) * self.stride + 1
+        return jnp.concatenate([x[:, t : t + last : self.stride] for t in range(self.kernel)], axis=-1)
+
+
+def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:
+    """A cell for each token."""
+    mixer = Mixer(Config(kernel=1, stride=1), dims, rngs=rngs)
+    for C in (mixer.compress_k, mixer.compress_v):
+        C[...] = jnp.eye(len(C))
+    return [mixer]

@@ -1,0 +1,62 @@
+"""A gated depthwise convolution, and nothing beyond its reach: a control for what is called long-range.
+
+    y = conv(GLU(x W_i + b_i)) W_o + b_o         conv: every channel with its own filter of k taps
+
+The block of lightweight convolutions (Wu et al., arXiv 1901.10430, section 3) with its depthwise convolution (equation
+1). Padding is zero before the convolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.depthwise_convolution import depthwise_convolution
+from lra_bench.kernels.glu import glu
+from lra_bench.mixers.base import Dims, MixerBase
+from lra_bench.mixers.card import Card
+from lra_bench.mixers.layers import Dense
+
+CARD = Card(
+    title="Local convolution",
+    family="fixed-pattern",
+    paper="1901.10430",
+    equation="section 3 and equation 1",
+    year=2019,
+    time=1.0,
+    memory=1.0,
+    exact_when="",
+    differs="the paper's plain depthwise convolution: every channel has a filter of its own, and none is normalised",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """How far a token sees."""
+
+    kernel: int = 31
+    """k: taps of a filter, half of them to each side of a token; odd."""
+
+    def __post_init__(self) -> None:
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ConfigError(f"kernel: {self.kernel}; odd, and at least 1")
+
+
+class Mixer(MixerBase):
+    """Every token sees its nearest neighbours."""
+
+    def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        D, k = dims.width, config.kernel
+        self.into = Dense(D, 2 * D, rngs=rngs)
+        self.filters = nnx.Param(jax.random.normal(rngs.params(), (D, k)) * k**-0.5)
+        self.out = Dense(D, D, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+    ) -> Float[Array, "B L D"]:
+        u = glu(self.into(x)) * mask[..., None].astype(x.dtype)
+        return self.out(depthwise_convolution(u.swapaxes(1, 2)[..., None], self.filters[...])[..., 0].swapaxes(1, 2))

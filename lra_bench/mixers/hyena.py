@@ -1,0 +1,113 @@
+"""Hyena (Poli et al., arXiv 2302.10866): long convolutions and gates by turns, the filters made by a small network.
+
+    z^1 = v,   z^{n+1} = x^n (h^n * z^n),   y = z^{N+1} W_o        v, x^1 .. x^N: projections of x      (definition 3.1)
+    h_t = exp(-|t| delta) FFN(t)                                   t: the lag; FFN: with sines             (equation 7)
+
+Projections go through a short convolution first. Filters are two-sided: as many lags to come as past ones. Padding is
+zero before each convolution.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.long_convolution import long_convolution
+from lra_bench.kernels.short_convolution import short_convolution
+from lra_bench.mixers.base import Dims, Dynamics, MixerBase
+from lra_bench.mixers.card import Card
+from lra_bench.mixers.layers import Dense
+
+CARD = Card(
+    title="Hyena",
+    family="fourier",
+    paper="2302.10866",
+    equation="definition 3.1 and equation 7",
+    year=2023,
+    time=1.0,
+    memory=1.0,
+    exact_when="",
+    differs="not causal: filters, the short ones too, are two-sided, the network taking lags of both signs; each is "
+    "divided by the root of its window's sum of squares, or its gain would grow with the root of the length. "
+    "The filters' network is trained as a state space's dynamics are: without decay, at a rate of its own",
+)
+
+BANDS = 16  # waves among the features of a lag, as in the released models
+TAPS = 3  # of the short convolution
+FAST, SLOW = 0.3, 1.5  # of the length: the lags at which the fastest and the slowest window have fallen to a hundredth
+
+
+@dataclass(frozen=True)
+class Config:
+    """How many gates, and the network that makes the filters."""
+
+    order: int = 2
+    """N: gates, each with a long filter before it."""
+
+    hidden: int = 64
+    """Width of the filters' network, of three hidden layers."""
+
+    sine: float = 10.0
+    """The factor inside the network's sines at the start."""
+
+    def __post_init__(self) -> None:
+        if self.order < 1:
+            raise ConfigError(f"order: {self.order}; at least 1")
+        if self.hidden < 1:
+            raise ConfigError(f"hidden: {self.hidden}; at least 1")
+        if self.sine <= 0:
+            raise ConfigError(f"sine: {self.sine:g}; above 0")
+
+
+class Mixer(MixerBase):
+    """Every token sees every other through filters as long as the text."""
+
+    def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        D, N, hidden = dims.width, config.order, config.hidden
+        self.order, self.length = N, dims.length
+        self.projections = Dense(D, (N + 1) * D, rngs=rngs)
+        self.taps = nnx.Param(uniform(rngs, (TAPS, (N + 1) * D), TAPS))
+        widths = [1 + 2 * BANDS, hidden, hidden, hidden]
+        shapes = list(pairwise(widths))
+        self.layers = nnx.List([Dynamics(uniform(rngs, shape, shape[0])) for shape in shapes])
+        self.biases = Dynamics(uniform(rngs, (len(shapes), hidden), hidden))
+        self.sines = Dynamics(jnp.full(hidden, config.sine, jnp.float32))
+        self.last = Dynamics(uniform(rngs, (N, D, hidden), hidden))
+        self.now = nnx.Param(jax.random.normal(rngs.params(), (N, D)))
+        self.out = Dense(D, D, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+    ) -> Float[Array, "B L D"]:
+        there = mask[..., None].astype(x.dtype)
+        parts = short_convolution(self.projections(x) * there, self.taps[...])
+        *gates, y = jnp.split(parts, self.order + 1, axis=-1)
+        for gate, h in zip(gates, self.filters(x.shape[1]), strict=True):
+            y = gate * long_convolution(y * there, h)
+        return self.out(y)
+
+    def filters(self, length: int) -> Float[Array, "N D W"]:
+        """h for the lags from -(L - 1) to L - 1; lag 0 has a weight of its own besides."""
+        lag = jnp.arange(1 - length, length)
+        t = lag / self.length
+        angle = 2 * jnp.pi * t[:, None] * jnp.linspace(1e-4, BANDS - 1, BANDS)
+        f = jnp.concatenate([t[:, None], jnp.cos(angle), jnp.sin(angle)], axis=1)
+        for weight, bias in zip(self.layers, self.biases[...], strict=True):
+            f = jnp.sin(self.sines[...] * (f @ weight[...] + bias))
+        rate = jnp.linspace(1 / SLOW, 1 / FAST, self.last.shape[1]) * math.log(100)
+        window = jnp.exp(-abs(t) * rate[:, None])
+        window = window * jax.lax.rsqrt((window**2).sum(1, keepdims=True))
+        h = window * jnp.einsum("ndh,wh->ndw", self.last[...], f)
+        return h + self.now[..., None] * (lag == 0)
+
+
+def uniform(rngs: nnx.Rngs, shape: tuple[int, ...], inputs: int) -> Float[Array, "..."]:
+    """Between -1 and 1, over the root of the number of inputs."""
+    return jax.random.uniform(rngs.params(), shape, minval=-1, maxval=1) * inputs**-0.5

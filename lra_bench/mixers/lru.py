@@ -1,0 +1,100 @@
+"""Linear recurrent unit (Orvieto et al., arXiv 2303.06349): a complex diagonal recurrence, stable by its parameters.
+
+    h_t = lambda h_{t-1} + gamma (B u_t),  y_t = Re(C h_t) + d u_t,   lambda = exp(-exp(nu) + i exp(theta))
+                                                                                            (equations 5, 6 and 7)
+    y = GLU(W gelu(Re(C_1 h + C_2 h') + d u))        h' is h of the reversed text
+
+lambda starts uniformly on a ring of the unit disk, and gamma at sqrt(1 - |lambda|^2), so that h is as large as its
+input. Padding is zero input: the state, that of the reversed text too, stays 0 until the first token.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.dense import dense
+from lra_bench.kernels.glu import glu
+from lra_bench.kernels.recurrence import recurrence
+from lra_bench.mixers.base import Dims, Dynamics, MixerBase
+from lra_bench.mixers.card import Card
+from lra_bench.mixers.layers import Dense
+
+CARD = Card(
+    title="Linear recurrent unit",
+    family="state-space",
+    paper="2303.06349",
+    equation="equations 5 to 7",
+    year=2023,
+    time=1.0,
+    memory=1.0,
+    exact_when="",
+    differs="both directions share the recurrence and have a C each; the GELU and the gated linear layer that follow a "
+    "recurrence in the paper's block belong to the mixer; no batch normalisation: our trunk has layer norms",
+)
+
+
+gelu = jax.checkpoint(jax.nn.gelu)  # only its argument is kept for the backward pass
+
+
+@dataclass(frozen=True)
+class Config:
+    """The state, and the ring on which its eigenvalues start."""
+
+    states: int = 64
+    """N: complex numbers of state. The paper's run from 192 to 384, with widths of 128 to 512."""
+
+    radius_min: float = 0.9
+    """The least |lambda| at the start."""
+
+    radius_max: float = 0.999
+    """The largest |lambda| at the start: it forgets within some 1 / (1 - |lambda|) tokens. The paper tunes
+    both by task."""
+
+    phase: float = 0.6283185
+    """The largest angle of lambda at the start. A whole turn fills the ring; less, as the paper has it for its longest
+    texts (section 3.4), leaves out what is fast, and is learnt from much sooner here."""
+
+    def __post_init__(self) -> None:
+        if self.states < 1:
+            raise ConfigError(f"states: {self.states}; at least 1")
+        if not 0 <= self.radius_min < self.radius_max < 1:
+            raise ConfigError(f"radius_min: {self.radius_min}; from 0 to below radius_max, {self.radius_max}, below 1")
+        if not 0 < self.phase <= 2 * math.pi:
+            raise ConfigError(f"phase: {self.phase}; above 0 and at most 2 pi")
+
+
+class Mixer(MixerBase):
+    """A recurrence over the tokens from both ends."""
+
+    def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        D, N = dims.width, config.states
+        tiny = jnp.finfo(jnp.float32).eps
+        inner, outer = config.radius_min**2, config.radius_max**2
+        square, angle = jax.random.uniform(rngs.params(), (2, N), minval=tiny)
+        square = inner + (outer - inner) * square  # of |lambda|: uniform on the ring by area
+        self.nu = Dynamics(jnp.log(-jnp.log(square) / 2))
+        self.theta = Dynamics(jnp.log(config.phase * angle))
+        self.gamma = Dynamics(jnp.log1p(-square) / 2)
+        self.b = Dynamics(jax.random.normal(rngs.params(), (2, N, D)) * (2 * D) ** -0.5)
+        self.c = nnx.Param(jax.random.normal(rngs.params(), (2, 2, N, D)) * N**-0.5)
+        self.d = nnx.Param(jax.random.normal(rngs.params(), (D,)))
+        self.out = Dense(D, 2 * D, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+    ) -> Float[Array, "B L D"]:
+        x = x * mask[..., None].astype(x.dtype)
+        a = jnp.exp(-jnp.exp(self.nu[...]) + 1j * jnp.exp(self.theta[...]))
+        B = (self.b[...] * jnp.exp(self.gamma[...])[:, None]).reshape(-1, x.shape[-1])
+        u = jax.lax.complex(*jnp.split(dense(x.astype(jnp.float32), B.T), 2, axis=-1))
+        states = [part for h in (recurrence(a, u), recurrence(a, u, True)) for part in (h.real, h.imag)]
+        C = (self.c[...] * jnp.array([1.0, -1.0])[:, None, None]).reshape(-1, x.shape[-1])
+        y = dense(jnp.concatenate(states, axis=-1), C)
+        return glu(self.out(gelu((y + self.d[...] * x).astype(x.dtype))))

@@ -1,0 +1,87 @@
+"""Luna (Ma et al., arXiv 2106.01540): attention packs the tokens into l rows, and unpacks them again.
+
+    Y_P = Attn(P, X),   Y = Attn(X, Y_P),   P: [l, D] learned                               (equations 4 to 6)
+    Attn(X, C) = softmax(X W_Q (C W_K)^T / sqrt K) C W_V, in each of them W_K = W_V where they are tied
+
+Padding is no key when it is packed; the packed rows are all there. A text without any token packs to zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.dense import dense
+from lra_bench.kernels.softmax_attention import softmax_attention
+from lra_bench.mixers.base import Dims, MixerBase
+from lra_bench.mixers.card import Card
+from lra_bench.mixers.heads import cut, join
+from lra_bench.mixers.layers import XAVIER
+
+CARD = Card(
+    title="Luna",
+    family="memory",
+    paper="2106.01540",
+    equation="equations 4 to 6",
+    year=2021,
+    time=1.0,
+    memory=1.0,
+    exact_when="",
+    differs="P is each layer's own: the packed rows do not go on to the next layer, whose P in the paper is "
+    "LN(Y_P + P); the trunk's layers hand on tokens only",
+    short={"packed": 5},
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Into how many rows the tokens are packed."""
+
+    packed: int = 256
+    """l: rows of P. In the paper's LRA runs 16, 128 and 256 are tried, and 256 is best."""
+
+    tied: bool = True
+    """Keys and values of an attention are one projection, the paper's way to save parameters."""
+
+    def __post_init__(self) -> None:
+        if self.packed < 1:
+            raise ConfigError(f"packed: {self.packed}; at least 1")
+
+
+class Attention(nnx.Module):
+    """Attn(X, C) by heads, with an output projection; no biases."""
+
+    def __init__(self, dims: Dims, tied: bool, *, rngs: nnx.Rngs) -> None:
+        D, joint = dims.width, dims.heads * dims.head_width
+        self.heads, matrices = dims.heads, 1 if tied else 2
+        self.q = nnx.Param(XAVIER(rngs.params(), (D, joint)))
+        self.kv = nnx.Param(jnp.stack([XAVIER(rngs.params(), (D, joint)) for _ in range(matrices)]))
+        self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
+
+    def __call__(
+        self, x: Float[Array, "B M D"], context: Float[Array, "B N D"], mask: Bool[Array, "B N"]
+    ) -> Float[Array, "B M D"]:
+        q = cut(dense(x, self.q[...]), self.heads)
+        seen = [cut(dense(context, w), self.heads) for w in self.kv[...]]
+        return dense(join(softmax_attention(q, seen[0], seen[-1], mask)), self.out[...])
+
+
+class Mixer(MixerBase):
+    """P looks at the tokens; the tokens look at what it saw."""
+
+    def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        shape = (config.packed, dims.width)
+        self.rows = nnx.Param(jax.random.normal(rngs.params(), shape) * dims.width**-0.5)
+        self.pack, self.unpack = (Attention(dims, config.tied, rngs=rngs) for _ in range(2))
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+    ) -> Float[Array, "B L D"]:
+        rows = jnp.broadcast_to(self.rows[...].astype(x.dtype), (len(x), *self.rows.shape))
+        packed = self.pack(rows, x, mask)
+        return self.unpack(x, packed, jnp.ones(packed.shape[:2], bool))

@@ -1,0 +1,97 @@
+"""Performer (Choromanski et al., arXiv 2009.14794): the kernel of softmax attention, estimated by m random features.
+
+    Y = phi(Q) (phi(K)^T V) / (phi(Q) sum_j phi(k_j)),   x = q or k times K^(-1/4)
+    phi(x)_f = exp(w_f . x - |x|^2 / 2)       FAVOR+: positive, and unbiased for exp(q . k / sqrt K)    (lemma 1)
+    phi(x)_f = relu(w_f . x) + 0.001          generalised attention                                     (section 4)
+
+The w are orthogonal in blocks of K, their norms those of Gaussian vectors (section 2.4); they are drawn once a layer,
+for all heads, and belong to the model. phi(k) of padding is zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32, Int
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.favor import favor, orthogonal_features
+from lra_bench.kernels.feature_attention import feature_attention
+from lra_bench.kernels.product import product
+from lra_bench.mixers.base import Constant, Dims
+from lra_bench.mixers.card import Card
+from lra_bench.mixers.heads import HeadsMixer
+
+CARD = Card(
+    title="Performer",
+    family="kernel",
+    paper="2009.14794",
+    equation="lemma 1 and sections 2.2 to 2.4",
+    year=2020,
+    time=1.0,
+    memory=1.0,
+    exact_when="features -> infinity",
+    differs="features drawn once, or anew at every training step where the paper draws every 1,000 steps; nothing is "
+    "added to the exponential features, whose denominator cannot vanish as it is computed here",
+    short={"features": 12},
+)
+
+FLOOR = 1e-6  # of the rectified features' denominator, which 0.001 keeps far above it
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which features, and how many."""
+
+    features: int = 256
+    """m. The paper takes 256 for heads of 64 entries, about K log K, and so do the LRA runs of others."""
+
+    kernel: str = "exp"
+    """exp: FAVOR+, an estimate of softmax attention; relu: generalised attention, one of its own."""
+
+    redraw: bool = False
+    """Draw new features at each training step; evaluation always takes the ones of the model."""
+
+    def __post_init__(self) -> None:
+        if self.features < 1:
+            raise ConfigError(f"features: {self.features}; at least 1")
+        if self.kernel not in ("exp", "relu"):
+            raise ConfigError(f"kernel: '{self.kernel}'; it can be: exp, relu")
+
+
+class Mixer(HeadsMixer):
+    """The keys are summed, feature by feature, before the queries look at them."""
+
+    def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        super().__init__(config, dims, rngs=rngs)
+        self.kernel, self.redraw = config.kernel, config.redraw
+        self.features = Constant(orthogonal_features(rngs.params(), config.features, dims.head_width))
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+    ) -> Float[Array, "B L D"]:
+        w = self.features[...]
+        if self.redraw and key is not None:
+            w = orthogonal_features(key, *w.shape)
+        q, k, v = self.project(x)
+        if self.kernel == "exp":
+            return self.output(favor(q, k, v, mask, w))
+
+        def phi(x: Float32[Array, "B H N K"], i: Int[Array, "N"]) -> Float32[Array, "B H N m"]:
+            return jax.nn.relu(product("bhlk,fk->bhlf", x * x.shape[-1] ** -0.25, w)) + 1e-3
+
+        return self.output(feature_attention(q, k, v, mask, phi, FLOOR))
+
+
+def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:
+    """More and more features, the error falling like one over their number's root. The logits are made small: the
+    estimate's variance grows like exp |q + k|^2, and a handful of features would say nothing."""
+    mixers, key = [], rngs.params()
+    for m in (4, 256, 16384):
+        mixer = Mixer(Config(features=m), dims, rngs=nnx.Rngs(key))
+        q_and_k = 2 * dims.heads * dims.head_width
+        mixer.qkv[...] = mixer.qkv[...].at[:, :q_and_k].multiply(0.25)
+        mixers.append(mixer)
+    return mixers

@@ -1,0 +1,117 @@
+"""LSH attention (Reformer, Kitaev et al., arXiv 2001.04451, section 2): tokens attend to those whose query, which is
+their key too, falls into the same bucket of a random hash.
+
+    o_i = sum_{j in P_i} exp(q_i . k_j - z_i) v_j,   k_j = q_j / |q_j|,   P_i: those of i's bucket     (equations 2, 3)
+    h(x) = argmax [x R; -x R],   R random; sorted by bucket, and cut into chunks that see their neighbours (equation 5)
+
+A token sees itself only where it sees nobody else. Rounds of hashing are joined by the logsumexp of each (equation 7).
+As in the authors' code the logits have no 1 / sqrt K: the keys have unit length. Padding is hashed to a bucket of its
+own behind the others, so that chunks are full of tokens, and is masked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.dense import dense
+from lra_bench.kernels.lsh_attention import Chunks, buckets, lsh_attention
+from lra_bench.kernels.rotary import rotary
+from lra_bench.mixers.base import Constant, Dims
+from lra_bench.mixers.card import Card
+from lra_bench.mixers.heads import HeadsMixer, cut
+from lra_bench.mixers.layers import XAVIER
+
+CARD = Card(
+    title="Reformer",
+    family="learnable-pattern",
+    paper="2001.04451",
+    equation="equations 2 to 8",
+    year=2020,
+    time=1.0,
+    memory=1.0,
+    exact_when="",
+    differs="no reversible layers, which are the trunk's; sees the chunk after too, as nothing is causal here; a key "
+    "met in two rounds counts in both (the paper's appendix divides by their number)",
+    short={"chunk": 8},
+)
+
+MANY = 64  # buckets; more of them are pairs of two hashes
+
+
+@dataclass(frozen=True)
+class Config:
+    """How tokens are hashed, and how many of a bucket meet."""
+
+    chunk: int = 64
+    """m: tokens of a chunk."""
+
+    rounds: int = 2
+    """Hashes whose results are joined. The paper trains with 1 to 8; each costs as much as the first."""
+
+    buckets: int = 0
+    """Buckets of a hash, even; 0: two for each chunk of the longest text, as in the paper."""
+
+    before: int = 1
+    """Chunks before its own that a token sees."""
+
+    after: int = 1
+    """Chunks after its own that a token sees; 0 in the paper, which is causal."""
+
+    across: bool = False
+    """See all tokens of the chunks, whatever their bucket, as in the authors' later code."""
+
+    redraw: bool = True
+    """Draw the rotations anew at every training step; evaluation keeps those that were drawn first."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("chunk", 1), ("rounds", 1), ("buckets", 0), ("before", 0), ("after", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: {getattr(self, name)}; at least {least}")
+        if self.buckets % 2:
+            raise ConfigError(f"buckets: {self.buckets}; an even number")
+
+
+class Mixer(HeadsMixer):
+    """Every token looks at those that are hashed as it is."""
+
+    def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        D, joint = dims.width, dims.heads * dims.head_width
+        self.heads, self.rotary, self.redraw = dims.heads, dims.rotary, config.redraw
+        self.qv = nnx.Param(jnp.concatenate([XAVIER(rngs.params(), (D, joint)) for _ in range(2)], axis=1))
+        self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
+        self.chunks = Chunks(min(config.chunk, dims.length), config.before, config.after, across=config.across)
+        self.factors = factors(config.buckets or 2 * -(-dims.length // config.chunk))
+        shape = (dims.heads, dims.head_width, config.rounds, sum(self.factors) // 2)
+        self.rotations = Constant(jax.random.normal(rngs.params(), shape))
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+    ) -> Float[Array, "B L D"]:
+        q, _, v = self.project(x)
+        rotations = self.rotations[...]
+        if self.redraw and key is not None:
+            rotations = jax.random.normal(key, rotations.shape)
+        chunks = replace(self.chunks, length=x.shape[1])
+        return self.output(lsh_attention(q, v, mask, buckets(q, mask, rotations, self.factors), chunks))
+
+    def project(
+        self, x: Float[Array, "B L D"]
+    ) -> tuple[Float[Array, "B H L K"], Float[Array, "B H L K"], Float[Array, "B H L K"]]:
+        """Queries, which are the keys, and values."""
+        q, v = (cut(part, self.heads) for part in jnp.split(dense(x, self.qv[...]), 2, axis=-1))
+        q = rotary(q) if self.rotary else q
+        return q, q, v
+
+
+def factors(buckets: int) -> tuple[int, ...]:
+    """The buckets of one hash, or of two whose pairs are as many, or a few more."""
+    if buckets <= MANY:
+        return (buckets,)
+    first = 2 * round(buckets**0.5 / 2)
+    return first, 2 * -(-buckets // (2 * first))

@@ -1,0 +1,131 @@
+"""Routing attention (Roy et al., arXiv 2003.05997, section 4 and algorithm 1): queries and keys are routed to centroids
+that follow them by online k-means, and meet inside a cluster.
+
+    Q, K <- LayerNorm(Q), LayerNorm(K)                                          without scale and bias
+    each centroid takes the w = L / k queries, and the w keys, with the largest inner product
+    y_i = mean over the clusters that took i of  sum_j softmax_j(q_i . k_j / sqrt K) v_j,   j among the cluster's keys
+    mu <- 0.999 mu + 0.001 mean of the queries and keys whose largest inner product is with mu       in training only
+
+A token that no centroid takes gets 0. Padding is taken by none, and is in no mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.block_attention import block_attention
+from lra_bench.kernels.dense import dense
+from lra_bench.kernels.layer_norm import layer_norm
+from lra_bench.kernels.patterns import Window
+from lra_bench.kernels.product import product
+from lra_bench.kernels.rotary import rotary
+from lra_bench.kernels.routed_attention import nearest, routed_attention
+from lra_bench.mixers.base import Auxiliary, Dims, Memory
+from lra_bench.mixers.card import Card
+from lra_bench.mixers.heads import HeadsMixer, cut
+
+CARD = Card(
+    title="Routing Transformer",
+    family="learnable-pattern",
+    paper="2003.05997",
+    equation="section 4, algorithm 1",
+    year=2020,
+    time=1.5,
+    memory=1.0,
+    exact_when="",
+    differs="no local heads unless `near_heads` asks for them (the paper gives them half); a centroid moves to the "
+    "mean of its members (algorithm 1 adds their sum, whose size grows with the batch)",
+    short={"clusters": 5},
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """How many clusters there are, and how they follow their members."""
+
+    clusters: int = 0
+    """k: centroids of each head, drawn at random; 0: the square root of the longest text's length."""
+
+    decay: float = 0.999
+    """lambda: how much of a centroid a training step keeps."""
+
+    commitment: float = 1e-4
+    """Weight of the mean square distance of queries and keys to their centroids, a loss of its own; from the authors'
+    code, not in algorithm 1. 0: none."""
+
+    near_heads: int = 0
+    """So many heads see their neighbours instead, in a sliding window."""
+
+    window: int = 128
+    """Neighbours on each side that those heads see."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("clusters", 0), ("commitment", 0), ("near_heads", 0), ("window", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: {getattr(self, name)}; at least {least}")
+        if not 0 <= self.decay <= 1:
+            raise ConfigError(f"decay: {self.decay}; from 0 to 1")
+
+
+class Mixer(HeadsMixer):
+    """Every token looks at those that are near the same centroid."""
+
+    def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        super().__init__(config, dims, rngs=rngs)
+        if config.near_heads >= dims.heads:
+            raise ConfigError(f"near_heads: {config.near_heads}; fewer than the {dims.heads} heads")
+        self.config, self.pattern = config, Window(min(config.window, dims.length))
+        clusters = min(config.clusters or round(dims.length**0.5), dims.length)
+        shape = (dims.heads - config.near_heads, clusters, dims.head_width)
+        self.centroids = Memory(normalised(jax.random.normal(rngs.params(), shape)))
+        self.loss = Auxiliary(jnp.float32(0))
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+    ) -> Float[Array, "B L D"]:
+        q, k, v = self.project(x)
+        near = self.config.near_heads
+        parts = [block_attention(q[:, :near], k[:, :near], v[:, :near], mask, self.pattern)[0]] if near else []
+        q, k, v = (h[:, near:] for h in (q, k, v))
+        count = -(-x.shape[1] // self.centroids.shape[1])
+        taken = (nearest(jax.lax.stop_gradient(h), mask, self.centroids[...], count) for h in (q, k))
+        parts.append(routed_attention(q, k, v, *taken))
+        if key is not None:
+            self.follow(jnp.concatenate([q, k], axis=2), jnp.concatenate([mask, mask], axis=1))
+        return self.output(jnp.concatenate(parts, axis=1))
+
+    def project(
+        self, x: Float[Array, "B L D"]
+    ) -> tuple[Float[Array, "B H L K"], Float[Array, "B H L K"], Float[Array, "B H L K"]]:
+        """Queries and keys, of zero mean and unit variance in the heads that route, and values."""
+        q, k, v = (cut(part, self.heads) for part in jnp.split(dense(x, self.qkv[...]), 3, axis=-1))
+        near = self.config.near_heads
+        q, k = (jnp.concatenate([h[:, :near], normalised(h[:, near:])], axis=1) for h in (q, k))
+        return (rotary(q), rotary(k), v) if self.rotary else (q, k, v)
+
+    def follow(self, x: Float[Array, "B H L K"], mask: Bool[Array, "B L"]) -> None:
+        """Move each centroid towards its members, and state their distance from where it was."""
+        old, fixed = self.centroids[...], jax.lax.stop_gradient(x)
+        members = jnp.argmax(product("hck,bhlk->bhcl", old, fixed), axis=2)
+        heads = jnp.arange(old.shape[0])[:, None]
+        there = mask[:, None].astype(jnp.float32)
+        count = jnp.zeros((*old.shape[:2], 1)).at[heads, members].add(there[..., None])
+        total = jnp.zeros_like(old).at[heads, members].add(fixed.astype(jnp.float32) * there[..., None])
+        mean = total / jnp.maximum(count, 1)
+        self.centroids[...] = jnp.where(count > 0, old + (1 - self.config.decay) * (mean - old), old)
+        apart = x - old[heads, members].astype(x.dtype)
+        square = jnp.square(apart.astype(jnp.float32)).mean((1, 3))
+        mean_square = jnp.where(mask, square, 0).sum() / jnp.maximum(mask.sum(), 1)
+        self.loss[...] = self.config.commitment * mean_square
+
+
+def normalised(x: Float[Array, "... K"]) -> Float[Array, "... K"]:
+    """Zero mean and unit variance over the width: a LayerNorm without scale and bias."""
+    K = x.shape[-1]
+    return layer_norm(x, jnp.ones(K), jnp.zeros(K))

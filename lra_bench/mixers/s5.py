@@ -1,0 +1,116 @@
+"""S5 (Smith et al., arXiv 2208.04933): one state space with a diagonal state for all channels, both ways.
+
+    h_t = Abar h_{t-1} + Bbar u_t,   y_t = Re(C h_t) + d u_t                                        (equations 2 and 6)
+    Abar = e^{A dt},  Bbar = A^{-1} (Abar - 1) B           zero-order hold                                 (equation 6)
+    y = g sigmoid(W g),  g = gelu(Re(C_1 h + C_2 h') + d u)        h' is h of the reversed text       (appendix A and G)
+
+A starts as the eigenvalues of HiPPO-N, in blocks; of each conjugate pair one is kept. Padding is zero input: the state,
+that of the reversed text too, stays 0 until the first token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.dense import dense
+from lra_bench.kernels.recurrence import recurrence
+from lra_bench.mixers.base import Dims, Dynamics, MixerBase
+from lra_bench.mixers.card import Card
+
+CARD = Card(
+    title="S5",
+    family="state-space",
+    paper="2208.04933",
+    equation="equations 2 and 6",
+    year=2022,
+    time=1.0,
+    memory=1.0,
+    exact_when="",
+    differs="the real part of A is -exp of a parameter, so that the state cannot grow; the gated activation that "
+    "follows a state space in the paper's layer belongs to the mixer; no batch norm: our trunk has layer norms",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The state, and where it starts."""
+
+    states: int = 64
+    """P: the state of all channels together, in conjugate pairs. The paper's run from 16 to 384 with widths of 128 to
+    512, about as many as there are channels; ours have 64."""
+
+    blocks: int = 4
+    """J: at the start A is J times the same HiPPO-N matrix of size P / J."""
+
+    dt_min: float = 1e-3
+    """The least step at the start; each state's is drawn log-uniformly."""
+
+    dt_max: float = 1e-1
+    """The largest step at the start."""
+
+    def __post_init__(self) -> None:
+        if self.blocks < 1:
+            raise ConfigError(f"blocks: {self.blocks}; at least 1")
+        if self.states < 2 or self.states % (2 * self.blocks):
+            raise ConfigError(f"states: {self.states}; a multiple of twice the {self.blocks} blocks")
+        if not 0 < self.dt_min <= self.dt_max:
+            raise ConfigError(f"dt_min: {self.dt_min}; above 0 and at most dt_max, {self.dt_max}")
+
+
+class Mixer(MixerBase):
+    """A recurrence over the tokens from both ends."""
+
+    def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        D, P = dims.width, config.states
+        A, V = hippo_normal(P // config.blocks)
+        A, V = np.tile(A, config.blocks), np.kron(np.eye(config.blocks), V)
+        ends = jnp.log(jnp.array([config.dt_min, config.dt_max]))
+        self.log_dt = Dynamics(jax.random.uniform(rngs.params(), (P // 2,), minval=ends[0], maxval=ends[1]))
+        self.log_decay = Dynamics(jnp.log(-A.real).astype(jnp.float32))
+        self.frequency = Dynamics(jnp.asarray(A.imag, jnp.float32))
+        B = V.conj().T @ (jax.random.normal(rngs.params(), (P, D)) * D**-0.5)
+        self.b = Dynamics(jnp.stack([B.real, B.imag]))
+        self.c = nnx.Param(jax.random.normal(rngs.params(), (2, 2, D, P // 2)) * 0.5**0.5)  # [direction, part, D, P/2]
+        self.d = nnx.Param(jax.random.normal(rngs.params(), (D,)))
+        self.gate = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (D, D)))
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+    ) -> Float[Array, "B L D"]:
+        x = x * mask[..., None].astype(x.dtype)
+        A = -jnp.exp(self.log_decay[...]) + 1j * self.frequency[...]
+        Abar = jnp.exp(A * jnp.exp(self.log_dt[...]))
+        Bbar = ((Abar - 1) / A)[:, None] * (self.b[0] + 1j * self.b[1])
+        u = dense(x.astype(jnp.float32), jnp.concatenate([Bbar.real, Bbar.imag]).T)
+        u = jax.lax.complex(*jnp.split(u, 2, axis=-1))
+        states = [part for h in (recurrence(Abar, u), recurrence(Abar, u, True)) for part in (h.real, h.imag)]
+        signs = jnp.array([2.0, -2.0])[:, None, None]  # 2 Re(C h): of both of the pair
+        C = (self.c[...] * signs).transpose(0, 1, 3, 2).reshape(-1, x.shape[-1])
+        y = dense(jnp.concatenate(states, axis=-1), C)
+        return gated((y + self.d[...] * x).astype(x.dtype), self.gate[...])
+
+
+@jax.checkpoint
+def gated(y: Float[Array, "B L D"], W: Float[Array, "D D"]) -> Float[Array, "B L D"]:
+    """g sigmoid(W g), g = gelu(y); for the backward pass only y is kept."""
+    g = jax.nn.gelu(y)
+    return g * jax.nn.sigmoid(dense(g, W))
+
+
+def hippo_normal(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of HiPPO-N [size, size], one eigenvalue of each conjugate pair, and its unit eigenvectors as columns.
+
+    HiPPO-N is the normal part of HiPPO-LegS: -1/2 on the diagonal, and -sqrt((n + 1/2) (k + 1/2)) below it, the
+    opposite above (appendix B.1.1; 2206.11893, equation 9).
+    """
+    root = np.sqrt(np.arange(size) + 0.5)
+    skew = np.triu(np.outer(root, root), 1)
+    frequency, vectors = np.linalg.eigh(-1j * (skew - skew.T))
+    return -0.5 + 1j * frequency[size // 2 :], vectors[:, size // 2 :]

@@ -1,0 +1,92 @@
+"""Induced set attention (Set Transformer, Lee et al., arXiv 1810.00825): tokens meet through m learned points, which
+look at all of them and are then looked at by all of them.
+
+    ISAB(X) = MAB(X, H),   H = MAB(I, X),   I: [m, D] learned                                (equations 9 and 10)
+    MAB(X, Y) = LN(A + rFF(A)),   A = LN(X + Multihead(X, Y, Y)),   rFF(A) = relu(A W + b)   (equations 6 and 7)
+
+H is made by a whole MAB. Of the second MAB only Multihead is here: what stands around it, the residual, the LNs and the
+rFF over the tokens, is the trunk's block. Padding is no key of the first Multihead; the second has no padded keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.dense import dense
+from lra_bench.kernels.softmax_attention import softmax_attention
+from lra_bench.mixers.base import Dims, MixerBase
+from lra_bench.mixers.card import Card
+from lra_bench.mixers.heads import cut, join
+from lra_bench.mixers.layers import XAVIER, Dense, LayerNorm
+
+CARD = Card(
+    title="Set Transformer",
+    family="memory",
+    paper="1810.00825",
+    equation="equations 6, 7, 9 and 10",
+    year=2019,
+    time=1.0,
+    memory=1.0,
+    exact_when="",
+    differs="residual, LN and rFF of the second MAB are the trunk's, whose LN comes before and whose MLP has a GELU; "
+    "logits are scaled by the head's width, not by the model's",
+    short={"points": 5},
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Through how many points the tokens meet."""
+
+    points: int = 32
+    """m: inducing points of a layer. The paper takes 16 to 32."""
+
+    def __post_init__(self) -> None:
+        if self.points < 1:
+            raise ConfigError(f"points: {self.points}; at least 1")
+
+
+class Multihead(nnx.Module):
+    """Queries of one set look at the keys and values of another (equation 4), projections without bias."""
+
+    def __init__(self, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        D, joint = dims.width, dims.heads * dims.head_width
+        self.heads = dims.heads
+        self.q = nnx.Param(XAVIER(rngs.params(), (D, joint)))
+        self.kv = nnx.Param(jnp.concatenate([XAVIER(rngs.params(), (D, joint)) for _ in range(2)], axis=1))
+        self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
+
+    def __call__(
+        self, x: Float[Array, "B M D"], y: Float[Array, "B N D"], mask: Bool[Array, "B N"]
+    ) -> Float[Array, "B M D"]:
+        k, v = (cut(part, self.heads) for part in jnp.split(dense(y, self.kv[...]), 2, axis=-1))
+        q = cut(dense(x, self.q[...]), self.heads)
+        return dense(join(softmax_attention(q, k, v, mask)), self.out[...])
+
+
+class Mixer(MixerBase):
+    """The points look at the tokens, the tokens at the points."""
+
+    def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        self.points = nnx.Param(XAVIER(rngs.params(), (config.points, dims.width)))
+        self.gather, self.give = (Multihead(dims, rngs=rngs) for _ in range(2))
+        self.rff = Dense(dims.width, dims.width, rngs=rngs)
+        self.before_rff, self.after_rff = LayerNorm(dims.width), LayerNorm(dims.width)
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+    ) -> Float[Array, "B L D"]:
+        h = self.induced(x, mask)
+        return self.give(x, h, jnp.ones(h.shape[:2], bool))
+
+    def induced(self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"]) -> Float[Array, "B m D"]:
+        """H = MAB(I, X)."""
+        points = jnp.broadcast_to(self.points[...].astype(x.dtype), (len(x), *self.points.shape))
+        a = self.before_rff(points + self.gather(points, x, mask))
+        return self.after_rff(a + jax.nn.relu(self.rff(a)))

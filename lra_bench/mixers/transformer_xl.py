@@ -1,0 +1,98 @@
+"""Transformer-XL (Dai et al., arXiv 1901.02860) over the segments of one long text: a segment's tokens attend to their
+own segment and to the cached ones before it, through which no gradient flows.
+
+    A_ij = ((q_i + u) . k_j + (q_i + v) . W_r R_{i-j}) / sqrt K,   k_j = W_k SG(x_j) in the past        (section 3.3)
+
+R are sinusoids of the distance. A layer caches its own inputs, so all segments of a layer are computed side by side.
+Padding is no key, in the cache either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.dense import dense
+from lra_bench.kernels.segment_attention import earlier, segment_attention, segments, sinusoids
+from lra_bench.mixers.base import Dims
+from lra_bench.mixers.card import Card
+from lra_bench.mixers.heads import HeadsMixer, cut
+from lra_bench.mixers.layers import XAVIER
+
+CARD = Card(
+    title="Transformer-XL",
+    family="recurrence",
+    paper="1901.02860",
+    equation="section 3.3",
+    year=2019,
+    time=1.0,
+    memory=1.0,
+    exact_when="segment >= length, W_r = 0 and u = 0",
+    differs="tokens of a segment see each other both ways (`causal`: as in the paper); of other segments only the "
+    "cached past is seen, so a cls token sees its own segment alone; the trunk's absolute positions stand beside the "
+    "relative ones; u and v belong to a layer",
+    short={"segment": 8, "memory": 2},
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """How long a segment is, and how much past it sees."""
+
+    segment: int = 128
+    """s: tokens of a segment. The paper trains with 150 (WikiText-103, base) to 512 (enwik8)."""
+
+    memory: int = 1
+    """Cached segments before it; one, as long as the segment, in the paper's training."""
+
+    causal: bool = False
+    """A token sees none that come after it, as in the paper."""
+
+    def __post_init__(self) -> None:
+        if self.segment < 1:
+            raise ConfigError(f"segment: {self.segment}; at least 1")
+        if self.memory < 0:
+            raise ConfigError(f"memory: {self.memory}; at least 0")
+
+
+class Mixer(HeadsMixer):
+    """Every token looks at its segment and at the cached past."""
+
+    turns: ClassVar[bool] = False  # its positions are relative already
+
+    def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        super().__init__(config, dims, rngs=rngs)
+        self.segment, self.memory, self.causal = min(config.segment, dims.length), config.memory, config.causal
+        shape = (dims.heads, dims.head_width)
+        self.relative = nnx.Param(XAVIER(rngs.params(), (dims.width, dims.heads * dims.head_width)))
+        self.u, self.v = (nnx.Param(0.02 * jax.random.normal(rngs.params(), shape)) for _ in range(2))
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+    ) -> Float[Array, "B L D"]:
+        (B, L, D), s = x.shape, min(self.segment, x.shape[1])
+        q, k, v = (segments(part, s) for part in self.project(x))
+        W = jnp.split(self.qkv[...], 3, axis=1)[1:]
+        past = (segments(cut(dense(lax.stop_gradient(x), w), self.heads), s) for w in W)
+        there = segments(mask[:, None, :, None], s)
+        n = min(self.memory, q.shape[2] - 1)
+        k, v = (jnp.concatenate([earlier(old, n), own], axis=3) for old, own in zip(past, (k, v), strict=True))
+        seen = jnp.concatenate([earlier(there, n), there], axis=3)[:, 0, :, :, 0]
+        r = cut(dense(sinusoids(k.shape[3], s, D), self.relative[...])[None], self.heads)[0]
+        y = segment_attention(q, k, v, seen, r, self.u[...], self.v[...], causal=self.causal)
+        return self.output(y.reshape(B, self.heads, -1, y.shape[-1])[:, :, :L])
+
+
+def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:
+    """One segment, and no positions."""
+    mixer = Mixer(Config(segment=dims.length), dims, rngs=rngs)
+    mixer.relative[...] = jnp.zeros(mixer.relative.shape)
+    mixer.u[...] = jnp.zeros(mixer.u.shape)
+    return [mixer]

@@ -1,0 +1,173 @@
+"""Attention over blocks against the same with all weights in memory: output, logsumexp, and the gradients of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lra_bench.kernels.block_attention import block_attention, block_attention_reference, joined
+from lra_bench.kernels.patterns import Blocks, Full, Pattern, RandomBlocks, Window
+from lra_bench.kernels.softmax_attention import softmax_attention_part, softmax_attention_reference
+
+Parts = tuple[jax.Array, jax.Array]
+Attend = Callable[..., Parts]
+PATTERNS: tuple[Pattern, ...] = (
+    Full(8),
+    Blocks(7, before=2, after=1),
+    Window(11, size=8),
+    Window(400, size=16),
+    Window(5, first=10, size=8),
+)
+patterns = pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+some = pytest.mark.parametrize("pattern", PATTERNS[::2], ids=str)
+QUICK = {"xla_backend_optimization_level": "1"}  # half the time to compile
+
+
+def arrays(mask: jax.Array, queries: int, dtype: type = jnp.float32, width: int = 6) -> tuple[jax.Array, ...]:
+    """q, k, v, mask, and the cotangents of the output and of the logsumexp; values as wide as told."""
+    B, L = mask.shape
+    keys = jax.random.split(jax.random.key(L), 5)
+    q = jax.random.normal(keys[0], (B, 2, queries, 4)).astype(dtype)
+    k = jax.random.normal(keys[1], (B, 2, L, 4)).astype(dtype)
+    v = jax.random.normal(keys[2], (B, 2, L, width)).astype(dtype)
+    g = jax.random.normal(keys[3], (B, 2, queries, width)).astype(dtype)
+    return q, k, v, mask, g, jax.random.normal(keys[4], (B, 2, queries))
+
+
+def ragged(length: int, *lengths: int) -> jax.Array:
+    return jnp.arange(length) < jnp.array(lengths)[:, None]
+
+
+@partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+def values_and_gradients(
+    attend: Attend, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, g: jax.Array, g_sum: jax.Array
+) -> tuple[jax.Array, ...]:
+    parts, pull = jax.vjp(lambda q, k, v: attend(q, k, v, mask), q, k, v)
+    return *parts, *pull((g, g_sum))
+
+
+def compare(fast: Attend, plain: Attend, arguments: tuple[jax.Array, ...]) -> None:
+    for a, b in zip(*(values_and_gradients(attend, *arguments) for attend in (fast, plain)), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-4)
+
+
+def pair(pattern: Pattern, **places: jax.Array) -> tuple[Attend, Attend]:
+    return tuple(partial(f, pattern=pattern, **places) for f in (block_attention, block_attention_reference))  # type: ignore[return-value]
+
+
+@patterns
+@pytest.mark.parametrize("length", [1, 67])
+def test_values_and_gradients(pattern: Pattern, length: int) -> None:
+    compare(*pair(pattern), arrays(ragged(length, length, (length + 1) // 2, 0), length))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "queries", "length"),
+    [
+        (Full(8), 41, 7),
+        (Full(8), 7, 41),
+        (Window(3, first=2, size=8), 41, 7),
+        (Window(9, nearest=2, size=8), 7, 41),
+        (RandomBlocks(8, near=0, random=2, blocks=5, last=2), 33, 7 * 8),
+    ],
+    ids=str,
+)
+def test_as_many_queries_as_one_likes(pattern: Pattern, queries: int, length: int) -> None:
+    compare(*pair(pattern), arrays(ragged(length, length, 1), queries))
+
+
+@some
+@settings(max_examples=20, deadline=None)
+@given(mask=st.lists(st.booleans(), min_size=19, max_size=19))
+def test_any_mask(pattern: Pattern, mask: list[bool]) -> None:
+    compare(*ANY[pattern], arrays(jnp.array([mask]), 19))
+
+
+ANY = {pattern: pair(pattern) for pattern in PATTERNS}  # made once: what is jitted is told apart by identity
+
+
+@pytest.mark.parametrize("pattern", [Window(6, size=8), Window(3, first=4, size=8)], ids=str)
+def test_places_after_a_sort(pattern: Pattern) -> None:
+    """The table goes by where tokens stand, the bias by the places that they came from, other ones in each row."""
+    i, j = (jnp.stack([jax.random.permutation(jax.random.key(s + row), 37) for row in (0, 1)]) for s in (0, 7))
+    compare(*pair(pattern, i=i, j=j), arrays(ragged(37, 37, 20), 37))
+
+
+@some
+def test_large_scores_stay_finite(pattern: Pattern) -> None:
+    q, k, v, mask, *g = arrays(ragged(33, 33, 9, 0), 33)
+    for values in values_and_gradients(pair(pattern)[0], 100 * q, k, v, mask, *g):
+        assert jnp.isfinite(values).all()
+
+
+@some
+def test_a_row_without_a_key_is_zero(pattern: Pattern) -> None:
+    q, k, v, mask, *_ = arrays(ragged(20, 20, 0), 20)
+    out, logsumexp = block_attention(q, k, v, mask, pattern)
+    assert not out[1].any()
+    assert (logsumexp[1] < -1e29).all()
+
+
+@some
+def test_bfloat16(pattern: Pattern) -> None:
+    half = arrays(ragged(40, 40, 15), 40, jnp.bfloat16)
+    full = tuple(x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x for x in half)
+    fast, plain = pair(pattern)
+    values = zip(values_and_gradients(fast, *half), values_and_gradients(plain, *full), strict=True)
+    for n, (a, b) in enumerate(values):
+        assert a.dtype == (jnp.float32 if n == 1 else jnp.bfloat16)  # the logsumexp is a statistic
+        np.testing.assert_allclose(np.float32(a), b, atol=0.05 * float(abs(b).max()))
+
+
+def test_a_part_of_softmax_attention() -> None:
+    """The online softmax and its logsumexp; lengths beside its blocks of 256 queries and 512 keys."""
+    arguments = arrays(ragged(530, 530, 300, 0), 270)
+    compare(softmax_attention_part, pair(Full())[1], arguments)
+
+
+def test_parts_are_joined_into_one_softmax() -> None:
+    """Each key in one of two sets, one of them empty for some queries: values and gradients as of one softmax."""
+    mask = ragged(50, 50, 30)
+    near = jax.random.bernoulli(jax.random.key(9), 0.4, mask.shape).at[1].set(False)
+
+    def both(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> Parts:
+        parts = block_attention(q, k, v, mask & near, Full(8)), softmax_attention_part(q, k, v, mask & ~near)
+        return joined(parts), jnp.zeros(q.shape[:3])
+
+    def one(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> Parts:
+        return softmax_attention_reference(q, k, v, mask), jnp.zeros(q.shape[:3])
+
+    compare(both, one, arrays(mask, 50))
+
+
+def test_joined_without_any_key_is_zero() -> None:
+    q, k, v, mask, *_ = arrays(ragged(9, 0), 9)
+    assert not joined([softmax_attention_part(q, k, v, mask), block_attention(q, k, v, mask, Window(2))]).any()
+
+
+def test_what_the_table_leaves_out_is_not_seen() -> None:
+    """`table` and `bias` both hide; the reference asks both, so a table that is too short would go unnoticed."""
+    i, j = np.indices((100, 100))
+    ones = jnp.ones((1, 1, 100, 4))
+    for pattern in (Window(20, size=8), Window(3, first=9, size=8)):
+        value = jnp.eye(100)[None, None]
+        seen = block_attention(ones, ones, value, jnp.ones((1, 100), bool), pattern)[0][0, 0] > 0
+        np.testing.assert_array_equal(seen, (abs(i - j) <= pattern.width) | (j < pattern.first))
+
+
+@pytest.mark.parametrize("pattern", [Full(), Blocks(64, 1, 1), Window(128, first=1)], ids=str)
+def test_memory_is_linear(pattern: Pattern) -> None:
+    def temporary(length: int) -> int:
+        q = jax.ShapeDtypeStruct((1, 1, length, 64), jnp.float32)
+        mask = jax.ShapeDtypeStruct((1, length), jnp.bool_)
+        gradient = jax.grad(lambda q, k, v, m: block_attention(q, k, v, m, pattern)[0].sum(), argnums=(0, 1, 2))
+        return jax.jit(gradient).lower(q, q, q, mask).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(4096) < 2.2 * temporary(2048)

@@ -1,0 +1,120 @@
+"""The Pallas kernels against the reference: interpreted on a CPU, and as they are where there is a GPU or a TPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.block_attention import block_attention, block_attention_reference, chosen
+from lra_bench.kernels.block_attention_pallas import block_attention_pallas
+from lra_bench.kernels.patterns import Blocks, Full, Pattern, RandomBlocks, Window
+
+Arrays = tuple[jax.Array, ...]
+QUICK = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else {}
+PATTERNS: dict[str, Pattern] = {
+    "window and the first": Window(11, first=3, size=8),  # the first block of keys is met by all
+    "blocks of 5 before": Blocks(5, before=2),
+    "random blocks": RandomBlocks(16, near=1, random=2, blocks=9),
+    "a block of two tiles": Blocks(70),
+}
+
+
+def arrays(queries: int, length: int, dtype: type = jnp.float32, width: int = 8) -> Arrays:
+    """q, k, v, mask (a text that is full, one half full, one empty), and the cotangents of both results."""
+    draw = np.random.default_rng(length)
+    q, k, v, g, g_sum = (
+        jnp.asarray(draw.normal(size=(3, 2, *shape)), jnp.float32)
+        for shape in [(queries, width), (length, width), (length, width + 3), (queries, width + 3), (queries,)]
+    )
+    mask = jnp.arange(length) < jnp.array([length, (length + 1) // 2, 0])[:, None]
+    return *(x.astype(dtype) for x in (q, k, v)), mask, g.astype(dtype), g_sum
+
+
+def values_and_gradients(attend: Callable[..., Arrays], arguments: Arrays) -> Arrays:
+    @partial(jax.jit, compiler_options=QUICK)
+    def both(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *g: jax.Array) -> Arrays:
+        parts, pull = jax.vjp(lambda q, k, v: attend(q, k, v, mask), q, k, v)
+        return *parts, *pull(g)
+
+    with jax.default_matmul_precision("highest"):
+        return both(*arguments)
+
+
+def compare(pattern: Pattern, arguments: Arrays, near: float = 2e-5, **places: jax.Array) -> None:
+    fast, plain = (
+        values_and_gradients(partial(attend, pattern=pattern, **places), arguments)
+        for attend in (block_attention_pallas, block_attention_reference)
+    )
+    for a, b in zip(fast, plain, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(np.float32(a), np.float32(b), atol=near, rtol=max(near, 2e-4))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS)
+def test_values_and_gradients(pattern: Pattern) -> None:
+    compare(pattern, arrays(131, 131))
+
+
+def test_as_many_queries_as_one_likes() -> None:
+    compare(Full(16), arrays(queries=41, length=7))
+
+
+def test_places_after_a_sort() -> None:
+    """The table goes by where tokens stand, the bias by where they came from, otherwise in each text."""
+    draw = np.random.default_rng(0)
+    i, j = (jnp.array([draw.permutation(37) for _ in range(3)]) for _ in "ij")
+    compare(Window(6, first=2, size=8), arrays(37, 37), i=i, j=j)
+
+
+def test_bfloat16() -> None:
+    compare(Window(11, size=8), arrays(40, 40, jnp.bfloat16), near=0.05)
+
+
+def test_mapped_over_a_further_axis() -> None:
+    q, k, v, mask, *_ = arrays(20, 20)
+    attend = partial(block_attention_pallas, pattern=Window(5, size=8))
+    rows, texts = (jax.jit(f, compiler_options=QUICK) for f in (jax.vmap(attend), attend))
+    for a, b in zip(rows(*(x[:, None] for x in (q, k, v, mask))), texts(q, k, v, mask), strict=True):
+        np.testing.assert_allclose(a[:, 0], b, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(("backend", "call"), [("gpu", "triton"), ("tpu", "tpu_custom_call")])
+def test_lowers_for_what_is_not_here(backend: str, call: str, dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as a compiler's input, all three kernels: the shapes and the operations are those it takes."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays(300, 300, dtype, width=40)[:4]]
+
+    def loss(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+        return block_attention_pallas(q, k, v, mask, Window(100, first=1))[0].sum()
+
+    platforms = ("cuda" if backend == "gpu" else backend,)
+    lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(*shapes).lower(lowering_platforms=platforms)
+    assert lowered.as_text().count(call) >= 3
+
+
+def test_which_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for backend, pallas in (("cpu", "pallas-interpret"), ("gpu", "pallas"), ("tpu", "pallas")):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        assert [chosen(impl) for impl in ("auto", "xla", "pallas")] == ["xla", "xla", pallas]
+    with pytest.raises(ConfigError, match="impl: 'cuda'; it can be: auto, xla, pallas"):
+        chosen("cuda")
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays(20, 20)[:4]]
+    for impl, there in (("xla", False), ("pallas", True), ("pallas-interpret", True)):
+        attend = partial(block_attention, pattern=Window(5, size=8), impl=impl)
+        assert ("pallas_call" in str(jax.make_jaxpr(attend)(*shapes))) is there
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("gpu", "tpu")])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("pattern", [Window(128, first=1), Blocks(128, 1, 1), Full()], ids=str)
+def test_on_an_accelerator(name: str, pattern: Pattern, dtype: type) -> None:
+    if jax.default_backend() != name:
+        pytest.skip(f"there is no {name}")
+    compare(pattern, arrays(1000, 1000, dtype, width=64), near=2e-3 if dtype == jnp.float32 else 0.1)

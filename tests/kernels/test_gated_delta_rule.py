@@ -1,0 +1,66 @@
+"""The gated delta rule in chunks against one token after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lra_bench.kernels.gated_delta_rule import gated_delta_rule, gated_delta_rule_reference
+
+
+def arrays(length: int, dtype: type = jnp.float32) -> tuple[jax.Array, ...]:
+    keys = jax.random.split(jax.random.key(length), 6)
+    q, k = (jax.random.normal(key, (2, 2, length, 4)) for key in keys[:2])
+    v, pulled = (jax.random.normal(key, (2, 2, length, 6)) for key in keys[2:4])
+    g, beta = (jax.random.normal(key, (2, 2, length)) for key in keys[4:])
+    k = k / jnp.linalg.norm(k, axis=-1, keepdims=True)
+    return *(x.astype(dtype) for x in (q, k, v)), jax.nn.log_sigmoid(3 * g), jax.nn.sigmoid(beta), pulled.astype(dtype)
+
+
+@partial(jax.jit, static_argnums=0)
+def run(rule: Callable[..., jax.Array], *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    y, pull = jax.vjp(rule, *arrays[:-1])
+    return y, *pull(arrays[-1])
+
+
+@pytest.mark.parametrize("length", [1, 32, 37, 100])
+def test_values_and_gradients(length: int) -> None:
+    made = [run(f, *arrays(length)) for f in (gated_delta_rule, gated_delta_rule_reference)]
+    for a, b in zip(*made, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 64])
+def test_the_chunk_changes_nothing(chunk: int) -> None:
+    *inputs, _ = arrays(37)
+    np.testing.assert_allclose(gated_delta_rule(*inputs, chunk), gated_delta_rule(*inputs), atol=1e-5)
+
+
+def test_a_value_replaces_what_its_key_held() -> None:
+    """Linear attention would add the two."""
+    k = jnp.eye(4)[jnp.array([0, 1, 0])][None, None]
+    v = jax.random.normal(jax.random.key(0), (1, 1, 3, 6))
+    y = gated_delta_rule(k[:, :, ::-1].at[0, 0, 2].set(jnp.eye(4)[0]), k, v, jnp.zeros((1, 1, 3)), jnp.ones((1, 1, 3)))
+    np.testing.assert_allclose(y[0, 0, 2], v[0, 0, 2], atol=1e-6)
+
+
+def test_the_same_key_again_and_again() -> None:
+    """The system is then as far from the identity as it can be."""
+    q, k, v, g, _, pulled = arrays(100)
+    k = jnp.broadcast_to(k[:, :, :1], k.shape)
+    inputs = (q, k, v, 0 * g, jnp.ones_like(g), pulled)
+    for a, b in zip(*(run(f, *inputs) for f in (gated_delta_rule, gated_delta_rule_reference)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3, rtol=1e-3)
+
+
+def test_bfloat16() -> None:
+    half = arrays(37, jnp.bfloat16)
+    y = run(gated_delta_rule, *half)[0]
+    exact = run(gated_delta_rule_reference, *(x.astype(jnp.float32) for x in half))[0]
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.float32(y), exact, atol=0.03 * float(abs(exact).max()))

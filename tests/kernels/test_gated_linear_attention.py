@@ -1,0 +1,58 @@
+"""Gated linear attention in chunks against one token after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lra_bench.kernels.gated_linear_attention import gated_linear_attention, gated_linear_attention_reference
+
+
+def arrays(length: int, strength: float = 1.0, dtype: type = jnp.float32) -> tuple[jax.Array, ...]:
+    keys = jax.random.split(jax.random.key(length), 5)
+    q, k, g = (jax.random.normal(key, (2, 2, length, 4)) for key in keys[:3])
+    v, pulled = (jax.random.normal(key, (2, 2, length, 6)) for key in keys[3:])
+    return *(x.astype(dtype) for x in (q, k, v)), strength * jax.nn.log_sigmoid(g), pulled.astype(dtype)
+
+
+@partial(jax.jit, static_argnums=0)
+def run(attend: Callable[..., jax.Array], *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    y, pull = jax.vjp(attend, *arrays[:-1])
+    return y, *pull(arrays[-1])
+
+
+@pytest.mark.parametrize("strength", [0.06, 1.0, 5.0])
+@pytest.mark.parametrize("length", [1, 32, 37, 100])
+def test_values_and_gradients(length: int, strength: float) -> None:
+    made = [run(f, *arrays(length, strength)) for f in (gated_linear_attention, gated_linear_attention_reference)]
+    for a, b in zip(*made, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 16])
+def test_the_chunk_changes_nothing(chunk: int) -> None:
+    *inputs, _ = arrays(37)
+    np.testing.assert_allclose(gated_linear_attention(*inputs, chunk), gated_linear_attention(*inputs), atol=1e-5)
+
+
+def test_forgetting_everything_at_once_stays_finite() -> None:
+    q, k, v, g, pulled = arrays(100)
+    made = [
+        run(f, 100 * q, 100 * k, v, 0 * g - 1e4, pulled)
+        for f in (gated_linear_attention, gated_linear_attention_reference)
+    ]
+    for a, b in zip(*made, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4 * float(abs(b).max()))
+
+
+def test_bfloat16() -> None:
+    half = arrays(37, dtype=jnp.bfloat16)
+    y = run(gated_linear_attention, *half)[0]
+    exact = run(gated_linear_attention_reference, *(x.astype(jnp.float32) for x in half))[0]
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.float32(y), exact, atol=0.02 * float(abs(exact).max()))

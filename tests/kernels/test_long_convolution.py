@@ -1,0 +1,55 @@
+"""Convolution by Fourier transforms against the sum: values and gradients, both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lra_bench.kernels.long_convolution import long_convolution, long_convolution_reference, two_sided
+
+
+def arrays(length: int, dtype: type = jnp.float32) -> tuple[jax.Array, jax.Array, jax.Array]:
+    a, b, c = jax.random.split(jax.random.key(length), 3)
+    x, g = (jax.random.normal(key, (2, length, 3)).astype(dtype) for key in (a, b))
+    return x, jax.random.normal(c, (3, 2 * length - 1)), g
+
+
+def run(convolve: Callable[..., jax.Array], x: jax.Array, k: jax.Array, g: jax.Array) -> tuple[jax.Array, ...]:
+    y, pull = jax.vjp(convolve, x, k)
+    return y, *pull(g)
+
+
+@pytest.mark.parametrize("length", [1, 2, 37, 64])
+def test_values_and_gradients(length: int) -> None:
+    for a, b in zip(*(run(f, *arrays(length)) for f in (long_convolution, long_convolution_reference)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_nothing_comes_round_from_the_other_end() -> None:
+    x = jnp.zeros((1, 40, 3)).at[:, -1].set(1.0)
+    past = two_sided(jnp.ones((3, 40)), jnp.zeros((3, 40)))
+    np.testing.assert_allclose(long_convolution(x, past)[0, :-1], 0, atol=1e-6)
+
+
+def test_both_sides_are_two_readings() -> None:
+    x, k, _ = arrays(9)
+    forward, backward = k[:, :9], k[:, 8:]
+    y = np.zeros((2, 9, 3))
+    for t in range(9):
+        for s in range(t + 1):
+            y[:, t] += np.asarray(forward[:, t - s] * x[:, s])
+            y[:, 8 - t] += np.asarray(backward[:, t - s] * x[:, 8 - s])
+    np.testing.assert_allclose(long_convolution(x, two_sided(forward, backward)), y, atol=1e-5)
+
+
+def test_bfloat16() -> None:
+    x, k, g = arrays(37, jnp.bfloat16)
+    full = run(long_convolution_reference, x.astype(jnp.float32), k, g.astype(jnp.float32))
+    half = run(long_convolution, x, k, g)
+    assert [a.dtype for a in half] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
+    for a, b in zip(half, full, strict=True):
+        np.testing.assert_allclose(np.float32(a), b, atol=0.02 * float(abs(b).max()))

@@ -1,0 +1,55 @@
+"""Gated linear attention: both readings as one token after another, each with its own gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from flax import nnx
+from written_out import agree, sigmoid, silu, texts, unmoved_by_padding
+
+from lra_bench.errors import ConfigError
+from lra_bench.mixers.base import Dims
+from lra_bench.mixers.gla import Config, Mixer
+
+H, K, V = 2, 2, 4
+TAU = 3.0
+
+
+def plain(p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    q, k, v, r = np.split(x @ p["qkvr"], np.cumsum([H * K, H * K, H * V]), axis=1)
+    gates = sigmoid(x @ p["down"] @ p["up.kernel"] + p["up.bias"]) ** (1 / TAU)
+    rows = []
+    for h in range(H):
+        keys, values = slice(h * K, h * K + K), slice(h * V, h * V + V)
+        o = np.zeros((len(x), V))
+        for direction, order in enumerate((range(len(x)), reversed(range(len(x))))):
+            a = gates[:, direction * H * K :][:, keys]
+            S = np.zeros((K, V))
+            for t in order:
+                if mask[t]:
+                    S = a[t][:, None] * S + np.outer(k[t, keys], v[t, values])
+                o[t] += S.T @ q[t, keys] * K**-0.5
+        spread = np.sqrt(o.var(1, keepdims=True) + 1e-6)
+        rows.append((o - o.mean(1, keepdims=True)) / spread * p["norm.scale"] + p["norm.bias"])
+    return (silu(r + p["bias"]) * np.concatenate(rows, axis=1)) @ p["out"]
+
+
+def test_the_equations() -> None:
+    agree(Mixer(Config(rank=3, temper=TAU), Dims(6, H, V, 13), rngs=nnx.Rngs(0)), plain, *texts(13, 6))
+
+
+def test_padding_is_read_by_neither_reading_and_does_not_fade_the_memory() -> None:
+    mixer = Mixer(Config(), Dims(6, H, V, 40), rngs=nnx.Rngs(0))
+    x = texts(13, 6)[0]
+    unmoved_by_padding(mixer, x, before=5)
+    holes = np.arange(13) % 3 != 1
+    short = mixer(x[:, holes], np.ones((2, holes.sum()), bool), key=None)
+    np.testing.assert_allclose(mixer(x, np.tile(holes, (2, 1)), key=None)[:, holes], short, atol=1e-5)
+
+
+@pytest.mark.parametrize(("knobs", "named"), [({"rank": 0}, "rank"), ({"temper": 0.0}, "temper")])
+def test_wrong_knobs(knobs: dict, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        Config(**knobs)

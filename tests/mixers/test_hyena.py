@@ -1,0 +1,79 @@
+"""Hyena: gates and two-sided convolutions by turns, with filters written out lag by lag."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from written_out import agree, texts
+
+from lra_bench.errors import ConfigError
+from lra_bench.mixers.base import Dims
+from lra_bench.mixers.hyena import Config, Mixer
+
+D, MOST = 4, 20
+
+
+def filters(p: Mapping[str, np.ndarray], lags: list[int]) -> dict[int, np.ndarray]:
+    """By lag: [N, D]."""
+    rate = np.linspace(1 / 1.5, 1 / 0.3, D) * np.log(100)
+    found = {}
+    for lag in lags:
+        t = lag / MOST
+        angle = 2 * np.pi * t * np.linspace(1e-4, 15, 16)
+        f = np.concatenate([[t], np.cos(angle), np.sin(angle)])
+        for i in range(3):
+            f = np.sin(p["sines"] * (f @ p[f"layers.{i}"] + p["biases"][i]))
+        found[lag] = (
+            np.exp(-abs(t) * rate) * (p["last"] @ f) / np.sqrt(sum(np.exp(-2 * abs(s) / MOST * rate) for s in lags))
+        )
+    found[0] = found[0] + p["now"]
+    return found
+
+
+def plain(p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    L, N = len(x), len(p["last"])
+    z = (x @ p["projections.kernel"] + p["projections.bias"]) * mask[:, None]
+    near = lambda t: z[t] if 0 <= t < L else 0 * z[0]  # noqa: E731
+    parts = [sum(p["taps"][s] * near(t + s - 1) for s in range(3)) for t in range(L)]
+    *gates, y = np.split(np.array(parts), N + 1, axis=1)
+    h = filters(p, list(range(1 - L, L)))
+    for n, gate in enumerate(gates):
+        y = gate * np.array([sum(h[t - s][n] * y[s] * mask[s] for s in range(L)) for t in range(L)])
+    return y @ p["out.kernel"] + p["out.bias"]
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("length", [11, MOST])
+def test_the_equations(order: int, length: int) -> None:
+    agree(
+        Mixer(Config(order=order, hidden=5, sine=2.0), Dims(D, 2, 2, MOST), rngs=nnx.Rngs(0)), plain, *texts(length, D)
+    )
+
+
+def test_padding_before_and_after_is_not_read() -> None:
+    """The short convolution reaches into it, and the long one must not see what it made there."""
+    mixer = Mixer(Config(), Dims(D, 2, 2, 40), rngs=nnx.Rngs(0))
+    wide, mask = jnp.zeros((1, 30, D)), (jnp.arange(30) >= 5)[None] & (jnp.arange(30) < 20)[None]
+    x = wide.at[:, 5:20].set(texts(15, D)[0][:1])
+    y = mixer(x, mask, key=None)
+    np.testing.assert_allclose(mixer(x + 7 * ~mask[..., None], mask, key=None)[:, 5:20], y[:, 5:20], atol=1e-6)
+
+
+def test_a_filter_is_as_strong_at_every_length() -> None:
+    for length in (50, 2000):
+        mixer = Mixer(Config(), Dims(64, 2, 2, length), rngs=nnx.Rngs(0))
+        mixer.now[...] = jnp.zeros(mixer.now.shape)
+        strength = np.square(mixer.filters(length)).sum(-1) ** 0.5
+        assert 0.2 < strength.mean() < 0.8
+
+
+@pytest.mark.parametrize(
+    ("knobs", "named"), [({"order": 0}, "order"), ({"hidden": 0}, "hidden"), ({"sine": 0.0}, "sine")]
+)
+def test_wrong_knobs(knobs: dict, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        Config(**knobs)

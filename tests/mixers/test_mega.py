@@ -1,0 +1,85 @@
+"""Mega: the moving average from both ends, and gated attention in chunks or over everything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from written_out import agree, sigmoid, silu, texts, unmoved_by_padding
+
+from lra_bench.errors import ConfigError
+from lra_bench.mixers.base import Dims, Dynamics
+from lra_bench.mixers.mega import Config, Mixer
+
+D, Z = 4, 3
+DIMS = Dims(D, 2, 2, 13)
+
+
+def averages(p: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Equations 5 and 6 from either end."""
+    alpha, delta = sigmoid(p["alpha"]), sigmoid(p["delta"])
+    y = np.zeros(x.shape)
+    for i, order in enumerate((range(len(x)), reversed(range(len(x))))):
+        u = np.zeros(alpha[i].shape)
+        for t in order:
+            u = alpha[i] * p["beta"][i] * x[t][:, None] + (1 - alpha[i] * delta[i]) * u
+            y[t] += (p["eta"][i] * u).sum(1)
+    return y
+
+
+def plain(c: int, laplace: bool, p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    average = averages(p, x * mask[:, None])
+    z, r, g, h = np.split(average @ p["averaged.kernel"] + p["averaged.bias"], [Z, Z + 2 * D, Z + 3 * D], axis=1)
+    q, k = (p["kappa"][i] * silu(z) + p["mu"][i] for i in range(2))
+    v = silu(x @ p["values.kernel"] + p["values.bias"])
+    o = np.zeros(v.shape)
+    for i in range(len(x)):
+        keys = [j for j in range(i // c * c, min(len(x), i // c * c + c)) if mask[j]]
+        bias = np.array([p["distances"][i - j + c - 1] for j in keys])
+        if laplace:
+            logits = np.array([q[i] @ k[j] for j in keys]) / max(len(keys), 1) + bias
+            spread = math.sqrt(1 / (4 * math.pi))
+            weights = np.array([(1 + math.erf((s - math.sqrt(0.5)) / spread / math.sqrt(2))) / 2 for s in logits])
+        else:
+            weights = np.exp(np.array([q[i] @ k[j] for j in keys]) / math.sqrt(Z) + bias)
+            weights = weights / weights.sum() if keys else weights
+        o[i] = sum((w * v[j] for w, j in zip(weights, keys, strict=True)), np.zeros(2 * D))
+    return sigmoid(g) * silu(h + (silu(r) * o) @ p["attended"])
+
+
+@pytest.mark.parametrize("laplace", [False, True])
+@pytest.mark.parametrize("chunk", [5, 0])
+def test_the_equations(chunk: int, laplace: bool) -> None:
+    mixer = Mixer(Config(chunk=chunk, ema=3, shared=Z, laplace=laplace), DIMS, rngs=nnx.Rngs(0))
+    agree(mixer, partial(plain, chunk or 13, laplace), *texts(13, D))
+
+
+@pytest.mark.parametrize("laplace", [False, True])
+def test_appending_padding_changes_nothing(laplace: bool) -> None:
+    """The Laplace function's divisor is the number of tokens that are there."""
+    mixer = Mixer(Config(chunk=5, ema=3, shared=Z, laplace=laplace), Dims(D, 2, 2, 40), rngs=nnx.Rngs(0))
+    unmoved_by_padding(mixer, texts(13, D)[0])
+
+
+def test_a_moving_average_that_keeps_nothing() -> None:
+    """alpha = delta = 1: its logarithm would be infinite."""
+    mixer = Mixer(Config(ema=3, shared=Z), DIMS, rngs=nnx.Rngs(0))
+    mixer.alpha[...] = mixer.delta[...] = jnp.full(mixer.alpha.shape, 50.0)
+    kept = mixer.filters(13)
+    np.testing.assert_allclose(kept[..., 0], (mixer.beta[...] * mixer.eta[...]).sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(kept[..., 1:], 0, atol=1e-5)
+    assert all(isinstance(part, Dynamics) for part in (mixer.alpha, mixer.delta, mixer.beta))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "named"),
+    [({"chunk": -1}, "chunk"), ({"ema": 0}, "ema"), ({"shared": 0}, "shared"), ({"expand": 0}, "expand")],
+)
+def test_wrong_knobs(knobs: dict, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        Config(**knobs)

@@ -1,0 +1,37 @@
+"""One training step of ours, the one that `lra bench` measures, run whenever a line is read.
+
+    python tests/peers/ours.py 'reformer[after=0]' 1024
+
+Prints a line of JSON when it is compiled and one for each step: its milliseconds and its loss.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import jax
+
+from lra_bench import matrix
+from lra_bench.cell import compiled
+from lra_bench.speed import random_batch
+
+
+def main() -> None:
+    request = matrix.Request(sys.argv[1], "listops", "speed", length=int(sys.argv[2]))
+    (cell,) = matrix.cells(request)
+    program, facts = compiled(cell)
+    drawn = random_batch(cell)
+    state, batch = program.init, program.feed(drawn)
+    ready = {"ready": json.loads(facts["versions"]), "impl": facts["impl"], "device": facts["device"]}
+    print(json.dumps(ready | {"batch": [int(drawn.tokens.sum()), int(drawn.label.sum())]}), flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        state, loss = program.step(state, *batch)
+        jax.block_until_ready((state, loss))
+        print(json.dumps({"ms": 1e3 * (time.perf_counter() - start), "loss": float(loss)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
