@@ -21,9 +21,7 @@ Config = Annotated[
     str, typer.Option("-c", "--config", help="The recipe: how we train.", metavar="NAME|file.yaml")
 ]  # fmt: skip
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the parameters, the order of examples and the dropout.")]
-Seeds = Annotated[
-    str | None, typer.Option("--seeds", help="Several, in place of --seed: 0-4 or 0,3,7.", metavar="0-4")
-]
+Seeds = Annotated[str | None, typer.Option("--seeds", help="Several, in place of --seed: 0-4 or 0,3,7.", metavar="0-4")]
 Length = Annotated[int | None, typer.Option("--length", min=1, help="L, in place of the task's own.")]
 Settings = Annotated[
     list[str] | None,

@@ -59,7 +59,7 @@ def softmax_attention_part(
 
 def _forward(q: Array, k: Array, v: Array, mask: Array) -> tuple[Float[Array, "B H M V"], Float[Array, "N B H 1 m"]]:
     B, H, M, K = q.shape
-    m, n = min(QUERIES, M), min(KEYS, k.shape[2])
+    m, n = even(M, QUERIES), even(k.shape[2], KEYS)
     keys = (blocks(k, n), turn(blocks(v, n)), bias(mask, n))
 
     def queries(qT: Array) -> tuple[Array, Array]:
@@ -91,7 +91,7 @@ def _backward(kept: Any, pulled: tuple[Array, Array]) -> tuple[Array, Array, Arr
     q, k, v, mask, out, logsumexp = kept
     g, g_logsumexp = pulled
     (M, K), L = q.shape[2:], k.shape[2]
-    m, n = min(QUERIES, M), min(KEYS, L)
+    m, n = even(M, QUERIES), even(L, KEYS)
     keys = (blocks(k, n), turn(blocks(k, n)), blocks(v, n), bias(mask, n))
     mean = (g.astype(jnp.float32) * out).sum(-1, keepdims=True) - g_logsumexp[..., None]
 
@@ -117,6 +117,11 @@ def _backward(kept: Any, pulled: tuple[Array, Array]) -> tuple[Array, Array, Arr
 
 
 softmax_attention_part.defvjp(_keep, _backward)
+
+
+def even(length: int, most: int) -> int:
+    """The size of blocks of at most `most` that fill the length with the least left over."""
+    return -(-length // -(-length // most))
 
 
 def blocks(x: Float[Array, "B H L K"], size: int) -> Float[Array, "N B H size K"]:

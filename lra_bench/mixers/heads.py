@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.rotary import rotary
+from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims, MixerBase
 from lra_bench.mixers.layers import XAVIER
 
@@ -55,6 +56,25 @@ class HeadsMixer(MixerBase):
     def output(self, y: Float[Array, "B H L K"]) -> Float[Array, "B L D"]:
         """The heads side by side, through W_o."""
         return dense(join(y), self.out[...])
+
+
+class Multihead(nnx.Module):
+    """Attention of one array to another: queries of x, keys and values of y. Tied: the values are the keys."""
+
+    def __init__(self, dims: Dims, *, tied: bool = False, rngs: nnx.Rngs) -> None:
+        D, joint = dims.width, dims.heads * dims.head_width
+        self.heads = dims.heads
+        self.q = nnx.Param(XAVIER(rngs.params(), (D, joint)))
+        self.kv = nnx.Param(jnp.stack([XAVIER(rngs.params(), (D, joint)) for _ in range(1 if tied else 2)]))
+        self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
+
+    def __call__(
+        self, x: Float[Array, "B M D"], y: Float[Array, "B N D"], mask: Bool[Array, "B N"]
+    ) -> Float[Array, "B M D"]:
+        """`mask` is True where y has a key."""
+        q = cut(dense(x, self.q[...]), self.heads)
+        seen = [cut(dense(y, W), self.heads) for W in self.kv[...]]
+        return dense(join(softmax_attention(q, seen[0], seen[-1], mask)), self.out[...])
 
 
 def cut(x: Float[Array, "B L J"], heads: int) -> Float[Array, "B H L K"]:

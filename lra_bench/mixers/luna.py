@@ -16,12 +16,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.dense import dense
-from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims, MixerBase
 from lra_bench.mixers.card import Card
-from lra_bench.mixers.heads import cut, join
-from lra_bench.mixers.layers import XAVIER
+from lra_bench.mixers.heads import Multihead
 
 CARD = Card(
     title="Luna",
@@ -53,31 +50,13 @@ class Config:
             raise ConfigError(f"packed: {self.packed}; at least 1")
 
 
-class Attention(nnx.Module):
-    """Attn(X, C) by heads, with an output projection; no biases."""
-
-    def __init__(self, dims: Dims, tied: bool, *, rngs: nnx.Rngs) -> None:
-        D, joint = dims.width, dims.heads * dims.head_width
-        self.heads, matrices = dims.heads, 1 if tied else 2
-        self.q = nnx.Param(XAVIER(rngs.params(), (D, joint)))
-        self.kv = nnx.Param(jnp.stack([XAVIER(rngs.params(), (D, joint)) for _ in range(matrices)]))
-        self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
-
-    def __call__(
-        self, x: Float[Array, "B M D"], context: Float[Array, "B N D"], mask: Bool[Array, "B N"]
-    ) -> Float[Array, "B M D"]:
-        q = cut(dense(x, self.q[...]), self.heads)
-        seen = [cut(dense(context, w), self.heads) for w in self.kv[...]]
-        return dense(join(softmax_attention(q, seen[0], seen[-1], mask)), self.out[...])
-
-
 class Mixer(MixerBase):
     """P looks at the tokens; the tokens look at what it saw."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         shape = (config.packed, dims.width)
         self.rows = nnx.Param(jax.random.normal(rngs.params(), shape) * dims.width**-0.5)
-        self.pack, self.unpack = (Attention(dims, config.tied, rngs=rngs) for _ in range(2))
+        self.pack, self.unpack = (Multihead(dims, tied=config.tied, rngs=rngs) for _ in range(2))
 
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None

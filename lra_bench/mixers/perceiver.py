@@ -18,12 +18,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.dense import dense
-from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims, MixerBase
 from lra_bench.mixers.card import Card
-from lra_bench.mixers.heads import cut, join
-from lra_bench.mixers.layers import XAVIER, Dense, LayerNorm
+from lra_bench.mixers.heads import Multihead
+from lra_bench.mixers.layers import Dense, LayerNorm
 
 CARD = Card(
     title="Perceiver",
@@ -58,30 +56,12 @@ class Config:
             raise ConfigError(f"blocks: {self.blocks}; at least 0")
 
 
-class Attention(nnx.Module):
-    """Queries of one array look at the keys and values of another, projections without bias."""
-
-    def __init__(self, dims: Dims, *, rngs: nnx.Rngs) -> None:
-        D, joint = dims.width, dims.heads * dims.head_width
-        self.heads = dims.heads
-        self.q = nnx.Param(XAVIER(rngs.params(), (D, joint)))
-        self.kv = nnx.Param(jnp.concatenate([XAVIER(rngs.params(), (D, joint)) for _ in range(2)], axis=1))
-        self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
-
-    def __call__(
-        self, x: Float[Array, "B M D"], y: Float[Array, "B N D"], mask: Bool[Array, "B N"]
-    ) -> Float[Array, "B M D"]:
-        k, v = (cut(part, self.heads) for part in jnp.split(dense(y, self.kv[...]), 2, axis=-1))
-        q = cut(dense(x, self.q[...]), self.heads)
-        return dense(join(softmax_attention(q, k, v, mask)), self.out[...])
-
-
 class Block(nnx.Module):
     """Z + Attention(LN Z, .), then Z + MLP(LN Z); the MLP is as wide as the latents, with a GELU."""
 
     def __init__(self, dims: Dims, *, rngs: nnx.Rngs) -> None:
         self.before_attention, self.before_mlp = LayerNorm(dims.width), LayerNorm(dims.width)
-        self.attention = Attention(dims, rngs=rngs)
+        self.attention = Multihead(dims, rngs=rngs)
         self.up, self.down = (Dense(dims.width, dims.width, rngs=rngs) for _ in range(2))
 
     def __call__(
@@ -100,7 +80,7 @@ class Mixer(MixerBase):
         self.latents = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.latents, dims.width)))
         self.read = Block(dims, rngs=rngs)
         self.blocks = nnx.List([Block(dims, rngs=rngs) for _ in range(config.blocks)])
-        self.norm, self.answer = LayerNorm(dims.width), Attention(dims, rngs=rngs)
+        self.norm, self.answer = LayerNorm(dims.width), Multihead(dims, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None

@@ -18,11 +18,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.dense import dense
-from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims, MixerBase
 from lra_bench.mixers.card import Card
-from lra_bench.mixers.heads import cut, join
+from lra_bench.mixers.heads import Multihead
 from lra_bench.mixers.layers import XAVIER, Dense, LayerNorm
 
 CARD = Card(
@@ -50,24 +48,6 @@ class Config:
     def __post_init__(self) -> None:
         if self.points < 1:
             raise ConfigError(f"points: {self.points}; at least 1")
-
-
-class Multihead(nnx.Module):
-    """Queries of one set look at the keys and values of another (equation 4), projections without bias."""
-
-    def __init__(self, dims: Dims, *, rngs: nnx.Rngs) -> None:
-        D, joint = dims.width, dims.heads * dims.head_width
-        self.heads = dims.heads
-        self.q = nnx.Param(XAVIER(rngs.params(), (D, joint)))
-        self.kv = nnx.Param(jnp.concatenate([XAVIER(rngs.params(), (D, joint)) for _ in range(2)], axis=1))
-        self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
-
-    def __call__(
-        self, x: Float[Array, "B M D"], y: Float[Array, "B N D"], mask: Bool[Array, "B N"]
-    ) -> Float[Array, "B M D"]:
-        k, v = (cut(part, self.heads) for part in jnp.split(dense(y, self.kv[...]), 2, axis=-1))
-        q = cut(dense(x, self.q[...]), self.heads)
-        return dense(join(softmax_attention(q, k, v, mask)), self.out[...])
 
 
 class Mixer(MixerBase):

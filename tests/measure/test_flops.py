@@ -68,4 +68,4 @@ def test_a_pallas_kernel_says_what_it_does() -> None:
     """Two products of 32 queries with the 8 keys of their block, and the softmax between them."""
     q, mask = jnp.ones((1, 1, 32, 16)), jnp.ones((1, 32), bool)
     work = count(lambda q: block_attention(q, q, q, mask, Blocks(8), impl="pallas")[0], q)
-    assert 2 * 2 * 32 * 8 * 16 < work < 1.5 * 2 * 2 * 32 * 8 * 16
+    assert 2 * 2 * 32 * 8 * 16 < work < 2.5 * 2 * 2 * 32 * 8 * 16

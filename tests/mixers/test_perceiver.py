@@ -19,7 +19,7 @@ MASK = jnp.array([[1] * 11, [1, 0, 1, 1, 0, 1, 1, 0, 0, 0, 0], [0] * 11], bool)
 
 
 def attention(p: Values, name: str, x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    k, v = (cut(part, H) for part in np.split(y @ p[f"{name}.kv"], 2, axis=1))
+    k, v = (cut(y @ W, H) for W in p[f"{name}.kv"])
     q = cut(x @ p[f"{name}.q"], H)
     heads = [softmax(q[h] @ k[h].T / np.sqrt(q.shape[-1]), mask) @ v[h] for h in range(H)]
     return join(heads) @ p[f"{name}.out"]
