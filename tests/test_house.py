@@ -135,3 +135,8 @@ def test_a_clock_is_read_only_where_time_is_measured() -> None:
     for path in files():
         if room(path) not in {"measure", "launch"}:
             assert "time.perf_counter" not in path.read_text(), f"{path}: reads a clock"
+
+
+def test_readme_names_every_model() -> None:
+    readme = (PACKAGE.parent / "README.md").read_text()
+    assert not [name for name in mixers.names() if f"`{name}`" not in readme]
