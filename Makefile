@@ -2,19 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check lint bench bench-peers gpu-check table report clean
+.PHONY: run test test-all check lint bench bench-peers gpu-check table report clean
 
 run: .venv/ready        ## train linformer on short ListOps: accuracy, speed and memory in minutes
 	$(BIN)/lra run --model linformer --task listops --config quick
 
-test: .venv/ready       ## every test, the slow ones too
+test: .venv/ready       ## the tests, the slow ones too
+	$(BIN)/pytest -n auto -m "not gpu and not tpu and not sweep"
+
+test-all: .venv/ready   ## and the sweeps: every mixer trained, half an hour
 	$(BIN)/pytest -n auto -m "not gpu and not tpu"
 
 check: .venv/ready      ## lint, types and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto -m "not slow and not gpu and not tpu"
+	$(BIN)/pytest -n auto -m "not slow and not sweep and not gpu and not tpu"
 
 lint: .venv/ready       ## mend what can be mended
 	$(BIN)/ruff check --fix .

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from samples import SHORT, TINY, Lra
 
+# Before anything opens jax: what a test compiles runs once or twice.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:

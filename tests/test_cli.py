@@ -197,14 +197,14 @@ def test_plan_starts_nothing(lra: Lra, here: Path) -> None:
 
 @pytest.mark.slow
 def test_check_and_doctor(lra: Lra, here: Path) -> None:
+    (here / "configs/broken.yaml").write_text("trunk: {layrs: 3}\n")
     done = lra("check", "--json")
     found = json.loads(done.stdout)
-    assert done.returncode == 0, [f for f in found if not f["ok"]]
-    assert {f["kind"] for f in found} == {"recipe", "task", "model"}
-    (here / "configs/broken.yaml").write_text("trunk: {layrs: 3}\n")
-    done = lra("check")
     assert done.returncode == 2
-    assert "trunk.layrs" in done.stdout
+    assert {f["kind"] for f in found} == {"recipe", "task", "model"}
+    (wrong,) = [f for f in found if not f["ok"]]
+    assert wrong["name"] == "broken"
+    assert "trunk.layrs" in wrong["detail"]
     facts = json.loads(lra("doctor", "--json").stdout)
     assert facts["versions"]["jax"]
     assert facts["devices"]

@@ -38,7 +38,7 @@ LIVES_IN = {
         "doctor",
         "contract",
     },
-    "flax": {"mixers", "model", "compress", "checkpoint", "train", "contract"},
+    "flax": {"mixers", "model", "compress", "checkpoint", "train", "contract", "check"},
     "optax": {"train"},
     "orbax": {"checkpoint"},
     "tensorflow_datasets": {"data"},

@@ -90,7 +90,7 @@ class Pupil:
         return float((abs(slope).max(-1) > 0).mean())
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", mixers.names())
 def test_it_learns(name: str) -> None:
     pupil, chance = Pupil(name), 1 / LOUD

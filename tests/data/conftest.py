@@ -17,6 +17,7 @@ SMALL = TaskSpec(
     args={"min_length": 5, "max_length": 60, "max_depth": 5, "max_args": 4},
     folder=None,
     length=64,
+    grid=None,
     classes=10,
     streams=1,
     splits={"train": 300, "val": 40, "test": 60},

@@ -16,6 +16,8 @@ from lra_bench.kernels.block_attention import block_attention, block_attention_r
 from lra_bench.kernels.patterns import Blocks, Full, Pattern, RandomBlocks, Window
 from lra_bench.kernels.softmax_attention import softmax_attention_part, softmax_attention_reference
 
+pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
+
 Parts = tuple[jax.Array, jax.Array]
 Attend = Callable[..., Parts]
 PATTERNS: tuple[Pattern, ...] = (

@@ -12,6 +12,8 @@ import pytest
 from lra_bench.kernels.block_sort import sinkhorn, sinkhorn_reference, sorted_attention, sorted_attention_reference
 from lra_bench.kernels.softmax_attention import softmax_attention_reference
 
+pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
+
 THERE = jnp.array([[True] * 5, [True, False, True, True, False], [False] * 5])
 
 

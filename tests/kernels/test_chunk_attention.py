@@ -12,6 +12,8 @@ import pytest
 
 from lra_bench.kernels.chunk_attention import chunk_attention, chunk_attention_reference
 
+pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
+
 
 def arrays(length: int, c: int, dtype: type = jnp.float32) -> tuple[jax.Array, ...]:
     keys = jax.random.split(jax.random.key(length), 5)

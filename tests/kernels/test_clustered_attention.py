@@ -13,6 +13,8 @@ import pytest
 from lra_bench.kernels.clustered_attention import SIZE, clustered_attention, clustered_attention_reference, laid
 from lra_bench.kernels.hamming_clusters import hamming_clusters, hamming_clusters_reference
 
+pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
+
 C = 4
 
 

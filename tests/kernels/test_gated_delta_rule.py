@@ -12,6 +12,8 @@ import pytest
 
 from lra_bench.kernels.gated_delta_rule import gated_delta_rule, gated_delta_rule_reference
 
+pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
+
 
 def arrays(length: int, dtype: type = jnp.float32) -> tuple[jax.Array, ...]:
     keys = jax.random.split(jax.random.key(length), 6)

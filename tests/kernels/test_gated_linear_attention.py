@@ -12,6 +12,8 @@ import pytest
 
 from lra_bench.kernels.gated_linear_attention import gated_linear_attention, gated_linear_attention_reference
 
+pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
+
 
 def arrays(length: int, strength: float = 1.0, dtype: type = jnp.float32) -> tuple[jax.Array, ...]:
     keys = jax.random.split(jax.random.key(length), 5)

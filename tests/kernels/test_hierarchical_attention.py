@@ -12,6 +12,8 @@ import pytest
 
 from lra_bench.kernels.hierarchical_attention import hierarchical_attention, hierarchical_attention_reference
 
+pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
+
 Attend = Callable[..., jax.Array]
 
 

@@ -12,6 +12,8 @@ import pytest
 from lra_bench.kernels.lsh_attention import Chunks, buckets, lsh_attention, lsh_attention_reference
 from lra_bench.kernels.reordered import reordered, reordered_reference
 
+pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
+
 
 def arrays(length: int, dtype: jnp.dtype | type = jnp.float32) -> tuple[jax.Array, ...]:
     """q, v, mask, buckets of two rounds, and dL/dy; the last text is empty, the second has gaps."""

@@ -9,6 +9,8 @@ import pytest
 
 from lra_bench.kernels.recurrence import recurrence, recurrence_reference
 
+pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
+
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("turning", [True, False])

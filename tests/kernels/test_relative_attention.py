@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from lra_bench.kernels.relative_attention import relative_attention, relative_attention_reference
 
+pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
+
 QUICK = {"xla_backend_optimization_level": "1"}  # half the time to compile
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from lra_bench.kernels.segment_attention import earlier, segment_attention, segment_attention_reference, sinusoids
 
+pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
+
 
 @partial(jax.jit, static_argnums=(0, 1), compiler_options={"xla_backend_optimization_level": "1"})
 def pulled(attend: Callable[..., jax.Array], causal: bool, mask: jax.Array, g: jax.Array, *given: jax.Array) -> tuple:
