@@ -190,10 +190,10 @@ def _step(trial: Trial, dims: Dims) -> tuple[Callable[..., Any], tuple[Any, ...]
     x = jax.ShapeDtypeStruct((1, dims.length, dims.width), jnp.float32)
     mask = jax.ShapeDtypeStruct((1, dims.length), jnp.bool_)
 
-    def loss(params: Any, x: Array, rest: Any, mask: Array) -> Array:
-        return nnx.merge(graph, params, rest)(x, mask, key=None).sum()
+    def loss(params: Any, x: Array, rest: Any, mask: Array, g: Array) -> Array:
+        return (nnx.merge(graph, params, rest)(x, mask, key=None) * g).sum()
 
-    return jax.grad(loss, argnums=(0, 1)), (params, x, rest, mask)
+    return jax.grad(loss, argnums=(0, 1)), (params, x, rest, mask, x)
 
 
 def limit(trial: Trial) -> tuple[bool, str]:
