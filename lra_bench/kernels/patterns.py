@@ -33,19 +33,6 @@ class Pattern(Protocol):
 
 
 @dataclass(frozen=True)
-class Full:
-    """Every query meets every key."""
-
-    size: int = SIZE
-
-    def table(self, queries: int, keys: int) -> np.ndarray:
-        return np.tile(np.arange(keys, dtype=np.int32), (queries, 1))
-
-    def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
-        return jnp.zeros(jnp.broadcast_shapes(i.shape, j.shape))
-
-
-@dataclass(frozen=True)
 class Blocks:
     """A query meets its own block, and so many blocks before and after it (arXiv 1911.02972; 2001.04451)."""
 

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from full import Full
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lra_bench.kernels.block_attention import block_attention, block_attention_reference, joined
-from lra_bench.kernels.patterns import Blocks, Full, Pattern, RandomBlocks, Window
+from lra_bench.kernels.patterns import Blocks, Pattern, RandomBlocks, Window
 from lra_bench.kernels.softmax_attention import softmax_attention_part, softmax_attention_reference
 
 pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from full import Full
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.block_attention import block_attention, block_attention_reference, chosen
 from lra_bench.kernels.block_attention_pallas import block_attention_pallas
-from lra_bench.kernels.patterns import Blocks, Full, Pattern, RandomBlocks, Window
+from lra_bench.kernels.patterns import Blocks, Pattern, RandomBlocks, Window
 
 Arrays = tuple[jax.Array, ...]
 QUICK = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else {}

@@ -43,6 +43,24 @@ def compare(mixer: MixerBase, equation: Callable[[Any, jax.Array, jax.Array], ja
         np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4)
 
 
+def match(by_hand: Callable[[Any, jax.Array, np.ndarray], jax.Array], mixer: MixerBase, mask: jax.Array) -> None:
+    """Output and gradients, of x and of every parameter, against the form written by hand."""
+    x, g = jax.random.normal(jax.random.key(1), (2, *mask.shape, 8))
+    graph, params = nnx.split(mixer)
+
+    def pulled(form: Callable[[Any, jax.Array], jax.Array]) -> tuple:
+        def loss(params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            y = form(nnx.merge(graph, params, copy=True), x) * mask[..., None]
+            return (y * g).sum(), y
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True), compiler_options=QUICK)(params, x)
+
+    fast = pulled(lambda m, x: m(x, mask, key=None))
+    plain = pulled(lambda m, x: jnp.stack([by_hand(m, *row) for row in zip(x, np.asarray(mask), strict=True)]))
+    for a, b in zip(jax.tree.leaves(fast), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
 def attention(q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array, bias: Any = 0.0) -> jax.Array:
     """softmax(q k^T / sqrt K + bias) v for one head, over the keys that are seen; 0 where none is."""
     weights = jnp.where(seen, jnp.exp(q @ k.T * q.shape[-1] ** -0.5 + bias), 0)

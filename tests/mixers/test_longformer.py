@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from equations import match
 from flax import nnx
 
 from lra_bench.errors import ConfigError
@@ -42,24 +41,6 @@ def by_hand(mixer: Mixer, x: jax.Array, mask: np.ndarray) -> jax.Array:
     return jnp.concatenate(heads, axis=1) @ mixer.out[...]
 
 
-def compare(mixer: Mixer, mask: jax.Array) -> None:
-    """Output and gradients, of x and of every parameter, against the form written by hand."""
-    x, g = jax.random.normal(jax.random.key(1), (2, *mask.shape, 8))
-    graph, params = nnx.split(mixer)
-
-    def pulled(form: Callable[[Mixer, jax.Array], jax.Array]) -> tuple:
-        def loss(params: nnx.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-            y = form(nnx.merge(graph, params, copy=True), x) * mask[..., None]
-            return (y * g).sum(), y
-
-        return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True), compiler_options=QUICK)(params, x)
-
-    fast = pulled(lambda m, x: m(x, mask, key=None))
-    plain = pulled(lambda m, x: jnp.stack([by_hand(m, *row) for row in zip(x, np.asarray(mask), strict=True)]))
-    for a, b in zip(jax.tree.leaves(fast), jax.tree.leaves(plain), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-5)
-
-
 def attention(q: jax.Array, k: jax.Array, v: jax.Array, seen: np.ndarray) -> jax.Array:
     """Of each query of one head over the keys that it sees."""
     weights = jnp.where(seen, jnp.exp(q @ k.T / q.shape[1] ** 0.5), 0)
@@ -68,7 +49,7 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, seen: np.ndarray) -> jax
 
 @pytest.mark.parametrize(("window", "global_tokens"), [(2, 1), (3, 4), (1, 0)])
 def test_the_equation(window: int, global_tokens: int) -> None:
-    compare(make(window, global_tokens), jnp.arange(L) < jnp.array([[L], [9]]))
+    match(by_hand, make(window, global_tokens), jnp.arange(L) < jnp.array([[L], [9]]))
 
 
 def test_positions_are_turned_in_both_attentions() -> None:
