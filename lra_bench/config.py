@@ -144,7 +144,7 @@ class Cell(Strict):
     model: str
     family: str
     mixer: str  # the mixer's file
-    mixer_hash: str  # of its content
+    mixer_hash: str  # of its code, without comments, docstrings and card
     knobs: dict[str, Scalar]
     task: TaskSpec
     recipe_name: str

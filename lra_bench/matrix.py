@@ -219,7 +219,7 @@ def _cell(request: Request, choice: Choice, task: str, recipe: RecipeFile, setti
         model=sheet.name,
         family=sheet.card.family,
         mixer=str(sheet.path),
-        mixer_hash=config.digest(sheet.path.read_text()),
+        mixer_hash=config.digest(mixers.code(sheet.path)),
         knobs=mixers.turned(sheet, {**turned.get(sheet.name, {}), **settings.of(sheet), **choice.knobs}),
         task=tasks.load(task, request.include, resolved.variant, settings.task),
         recipe_name=recipe.name,

@@ -136,12 +136,16 @@ def test_the_id_is_of_what_decides_the_numbers(here: Path) -> None:
     assert cell().id != base.id
 
 
-def test_a_mixers_file_that_changes_changes_the_id(here: Path) -> None:
-    source = (PACKAGE / "mixers/softmax.py").read_text()
-    (here / "mine.py").write_text(source)
+def test_a_mixers_code_that_changes_changes_the_id_and_a_remark_does_not(here: Path) -> None:
+    source, mine = (PACKAGE / "mixers/softmax.py").read_text(), here / "mine.py"
+    mine.write_text(source)
     before = cell(models="mine.py")
-    (here / "mine.py").write_text(source + "\n# changed\n")
     assert before.model == "mine"
+    mine.write_text(
+        source.replace("year=2017", "year=2018").replace('    """', '    """ Said otherwise. ') + "\n# a remark\n"
+    )
+    assert before.id == cell(models="mine.py").id
+    mine.write_text(source + "\nSCALE = 2\n")
     assert before.id != cell(models="mine.py").id
 
 

@@ -7,14 +7,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from lra_bench.rows import Row
+if TYPE_CHECKING:
+    from lra_bench.rows import Row
 
 WIDE = 120  # columns, where no terminal says otherwise
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.mixers.card import Card, Knob, Sheet, aliases, read, turned
+from lra_bench.mixers.card import Card, Knob, Sheet, aliases, code, read, turned
 
-__all__ = ["Card", "Knob", "Sheet", "files", "load", "names", "read", "reference", "sheet", "turned"]
+__all__ = ["Card", "Knob", "Sheet", "code", "files", "load", "names", "read", "reference", "sheet", "turned"]
 
 FOLDER = Path(__file__).parent
 
@@ -26,9 +26,13 @@ def files() -> list[Path]:
     return sorted(path for path in FOLDER.glob("*.py") if "\nCARD = " in path.read_text())
 
 
+def _named(own: Sheet) -> list[Sheet]:
+    return [own, *aliases(own)]
+
+
 @cache
 def _shipped() -> dict[str, Sheet]:
-    every = [named for path in files() for named in (read(path), *aliases(read(path)))]
+    every = [named for path in files() for named in _named(read(path))]
     return {named.name: named for named in sorted(every, key=lambda named: named.name)}
 
 

@@ -11,7 +11,7 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 from lra_bench.errors import ConfigError, nearest
 
@@ -89,7 +89,7 @@ def read(path: Path) -> Sheet:
         raise ConfigError(f"{path}: not a mixer's file: {error}") from None
     card = knobs = None
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "CARD" for t in node.targets):
+        if _is_card(node):
             card = _card(node.value, path)
         elif isinstance(node, ast.ClassDef) and node.name == "Config":
             knobs = tuple(_knobs(node, path))
@@ -97,6 +97,16 @@ def read(path: Path) -> Sheet:
         missing = "CARD" if card is None else "Config"
         raise ConfigError(f"{path}: a mixer's file exports CARD, Config and Mixer; {missing} is missing")
     return Sheet(title(path), path, card, knobs)
+
+
+def code(path: Path) -> str:
+    """The mixer's source without what cannot move a number: comments, docstrings, the layout and the card."""
+    tree = ast.parse(path.read_text())
+    tree.body = [node for node in tree.body if not _is_card(node)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [item for item in node.body if not _is_said(item)] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def aliases(sheet: Sheet) -> list[Sheet]:
@@ -113,6 +123,20 @@ def aliases(sheet: Sheet) -> list[Sheet]:
         card = replace(sheet.card, title=f"{sheet.card.title}, {turns}")
         named.append(replace(sheet, name=name, card=card, knobs=knobs))
     return named
+
+
+def _is_card(node: ast.stmt) -> TypeGuard[ast.Assign]:
+    return isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "CARD" for t in node.targets)
+
+
+class _Said(ast.Expr):
+    """A statement that is a constant alone: a docstring."""
+
+    value: ast.Constant
+
+
+def _is_said(node: ast.stmt | None) -> TypeGuard[_Said]:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _card(node: ast.expr, path: Path) -> Card:
@@ -133,8 +157,7 @@ def _knobs(node: ast.ClassDef, path: Path) -> list[Knob]:
         if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
             continue
         name = item.target.id
-        said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-        meaning = str(after.value.value) if said else ""  # type: ignore[union-attr]
+        meaning = str(after.value.value) if _is_said(after) else ""
         if item.value is None or not meaning:
             raise ConfigError(f"{path}: Config.{name}: a knob has a default and a docstring beneath it")
         try:
