@@ -72,7 +72,7 @@ def sorted_attention_reference(
     return y.reshape(*y.shape[:2], -1, y.shape[-1])
 
 
-@partial(jax.checkpoint, static_argnums=5)
+@partial(jax.checkpoint, static_argnums=(5, 6))
 def sorted_attention(
     q: Float[Array, "B H L K"],
     k: Float[Array, "B H L K"],
@@ -80,20 +80,22 @@ def sorted_attention(
     mask: Bool[Array, "B N b"],
     permutation: Float32[Array, "B H M N"],
     cut: bool,
+    impl: str = "xla",
 ) -> Float[Array, "B H L V"]:
     """Attention of each block to itself and to the block that was sorted to its place; L = N b.
 
     Args:
         permutation: of N blocks; where `cut` is true, its first M rows only.
         cut: attention of all tokens to all sorted blocks instead, and to nothing else.
+        impl: of `block_attention`, which is not asked where the sort is cut.
     """
     size = mask.shape[2]
     keys, share = _sorted(permutation, k, mask)
     part = _weighted(q, keys, _sorted(permutation, v, mask)[0], share)
     if cut:
         return softmax_attention(*part).reshape(q.shape)
-    y, total = block_attention(*part, Blocks(size))
-    own = block_attention(q, k, v, mask.reshape(len(mask), -1), Blocks(size))
+    y, total = block_attention(*part, Blocks(size), impl=impl)
+    own = block_attention(q, k, v, mask.reshape(len(mask), -1), Blocks(size), impl=impl)
     return joined([own, (y.reshape(own[0].shape), total.reshape(own[1].shape))])
 
 

@@ -95,6 +95,7 @@ def lsh_attention(
     mask: Bool[Array, "B L"],
     bucket: Int[Array, "B H R L"],
     chunks: Chunks,
+    impl: str = "xla",
 ) -> Float[Array, "B H L K"]:
     """The same, of the chunks that meet only. The keys are the queries at unit length, and nothing scales the logits.
 
@@ -103,6 +104,7 @@ def lsh_attention(
     Args:
         bucket: each token's bucket in every round; the last is for those that are not there.
         chunks: `length` is the L of the arrays.
+        impl: of `block_attention`.
     """
     (B, H, L, K), R = q.shape, bucket.shape[2]
     q, v, there = q.reshape(B * H, L, K), v.reshape(B * H, L, -1), jnp.repeat(mask, H, axis=0)
@@ -114,7 +116,7 @@ def lsh_attention(
         query, value = (reordered(x, order, back)[:, None] for x in (q, v))
         real = jnp.take_along_axis(there, order, axis=1)
         key = unit(query).astype(query.dtype)
-        out, logsumexp = block_attention(query * K**0.5, key, value, real, chunks, place, place)
+        out, logsumexp = block_attention(query * K**0.5, key, value, real, chunks, place, place, impl)
         return reordered(out[:, 0], back, order), reordered(logsumexp[:, 0, :, None], back, order)
 
     place = jnp.sort(jnp.moveaxis(bucket * L + jnp.arange(L), 2, 0).reshape(R, B * H, L))

@@ -19,7 +19,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.block_attention import block_attention, joined
+from lra_bench.kernels.block_attention import block_attention, chosen, joined
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.patterns import RandomBlocks
 from lra_bench.kernels.softmax_attention import softmax_attention, softmax_attention_part
@@ -63,6 +63,10 @@ class Config:
     seed: int = 0
     """The random blocks are drawn from it once, over the whole length, whatever seed a run has."""
 
+    impl: str = "auto"
+    """Of the block-sparse attention: auto (xla), xla, or pallas (kernels for GPU and TPU, not timed on one yet; on a
+    CPU interpreted, and slow)."""
+
     def __post_init__(self) -> None:
         if self.block < 1:
             raise ConfigError(f"block: {self.block}; at least 1")
@@ -74,6 +78,7 @@ class Config:
             raise ConfigError(f"tokens: {self.tokens}; at least 0")
         if self.seed < 0:
             raise ConfigError(f"seed: {self.seed}; at least 0")
+        chosen(self.impl)
 
 
 class Mixer(HeadsMixer):
@@ -81,6 +86,7 @@ class Mixer(HeadsMixer):
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
+        self.impl = chosen(config.impl)
         self.extended, self.size = config.tokens > 0, config.block
         blocks = -(-dims.length // config.block)
         self.pattern = RandomBlocks(
@@ -108,11 +114,11 @@ class Mixer(HeadsMixer):
             keys, values = (filled(x, self.size) for x in self.read(k, v, mask))
             there = jnp.broadcast_to(jnp.arange(keys.shape[2]) < len(self.tokens[...]), (len(k), keys.shape[2]))
             k, v, mask = self.with_globals(k, v, mask, keys, values, there)
-            return block_attention(q, k, v, mask, self.pattern)[0]
+            return block_attention(q, k, v, mask, self.pattern, impl=self.impl)[0]
         places, there, everywhere = ends(mask, self.size)
         rows, keys, values = (jnp.take_along_axis(x, places[:, None, :, None], 2, mode="clip") for x in (q, k, v))
         k, v, near = self.with_globals(k, v, mask & ~everywhere, keys, values, there)
-        y, _ = block_attention(q, k, v, near, self.pattern)
+        y, _ = block_attention(q, k, v, near, self.pattern, impl=self.impl)
         rows = softmax_attention(rows, k, v, jnp.pad(mask, ((0, 0), (0, k.shape[2] - mask.shape[1]))))
         return y.at[jnp.arange(len(y))[:, None], :, places].set(rows.swapaxes(1, 2), mode="drop")
 

@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.block_attention import block_attention
+from lra_bench.kernels.block_attention import block_attention, chosen
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.patterns import Window
 from lra_bench.kernels.rotary import rotary
@@ -52,11 +52,16 @@ class Config:
     global_tokens: int = 1
     """g: the first so many tokens are global: with 1 the `cls` token of a trunk that has one, as in the paper."""
 
+    impl: str = "auto"
+    """Of the block-sparse attention: auto (xla), xla, or pallas (kernels for GPU and TPU, not timed on one yet; on a
+    CPU interpreted, and slow)."""
+
     def __post_init__(self) -> None:
         if self.window < 1:
             raise ConfigError(f"window: {self.window}; at least 1")
         if self.global_tokens < 0:
             raise ConfigError(f"global_tokens: {self.global_tokens}; at least 0")
+        chosen(self.impl)
 
 
 class Mixer(HeadsMixer):
@@ -64,6 +69,7 @@ class Mixer(HeadsMixer):
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
+        self.impl = chosen(config.impl)
         self.first = min(config.global_tokens, dims.length)
         self.pattern = Window(min(config.window, dims.length), first=self.first)
         if self.first:
@@ -72,7 +78,7 @@ class Mixer(HeadsMixer):
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
-        y, _ = block_attention(*self.project(x), mask, self.pattern)
+        y, _ = block_attention(*self.project(x), mask, self.pattern, impl=self.impl)
         if self.first:
             y = jnp.concatenate([self.seeing_all(x, mask), y[:, :, self.first :]], axis=2)
         return self.output(y)

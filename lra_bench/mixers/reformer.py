@@ -19,6 +19,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
+from lra_bench.kernels.block_attention import chosen
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.lsh_attention import Chunks, buckets, lsh_attention
 from lra_bench.kernels.rotary import rotary
@@ -69,12 +70,17 @@ class Config:
     redraw: bool = True
     """Draw the rotations anew at every training step; evaluation keeps those that were drawn first."""
 
+    impl: str = "auto"
+    """Of the block-sparse attention: auto (xla), xla, or pallas (kernels for GPU and TPU, not timed on one yet; on a
+    CPU interpreted, and slow)."""
+
     def __post_init__(self) -> None:
         for name, least in (("chunk", 1), ("rounds", 1), ("buckets", 0), ("before", 0), ("after", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: {getattr(self, name)}; at least {least}")
         if self.buckets % 2:
             raise ConfigError(f"buckets: {self.buckets}; an even number")
+        chosen(self.impl)
 
 
 class Mixer(HeadsMixer):
@@ -83,6 +89,7 @@ class Mixer(HeadsMixer):
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         D, joint = dims.width, dims.heads * dims.head_width
         self.heads, self.rotary, self.redraw = dims.heads, dims.rotary, config.redraw
+        self.impl = chosen(config.impl)
         self.qv = nnx.Param(jnp.concatenate([XAVIER(rngs.params(), (D, joint)) for _ in range(2)], axis=1))
         self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
         self.chunks = Chunks(min(config.chunk, dims.length), config.before, config.after, across=config.across)
@@ -98,7 +105,7 @@ class Mixer(HeadsMixer):
         if self.redraw and key is not None:
             rotations = jax.random.normal(key, rotations.shape)
         chunks = replace(self.chunks, length=x.shape[1])
-        return self.output(lsh_attention(q, v, mask, buckets(q, mask, rotations, self.factors), chunks))
+        return self.output(lsh_attention(q, v, mask, buckets(q, mask, rotations, self.factors), chunks, self.impl))
 
     def project(
         self, x: Float[Array, "B L D"]

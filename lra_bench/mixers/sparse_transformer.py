@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Shaped
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.block_attention import block_attention, joined
+from lra_bench.kernels.block_attention import block_attention, chosen, joined
 from lra_bench.kernels.patterns import SIZE, Blocks, Window
 from lra_bench.kernels.softmax_attention import softmax_attention_part
 from lra_bench.mixers.base import Dims
@@ -61,6 +61,10 @@ class Config:
     """union: every head has one softmax over both patterns, as the paper's text model has; heads: the first half of
     the heads has the first pattern, the others the second."""
 
+    impl: str = "auto"
+    """Of the block-sparse attention: auto (xla), xla, or pallas (kernels for GPU and TPU, not timed on one yet; on a
+    CPU interpreted, and slow)."""
+
     def __post_init__(self) -> None:
         if self.pattern not in ("stride", "fixed"):
             raise ConfigError(f"pattern: '{self.pattern}'; it can be: stride, fixed")
@@ -70,6 +74,7 @@ class Config:
             raise ConfigError(f"summary: {self.summary}; at least 1 and at most the stride")
         if self.merge not in ("union", "heads"):
             raise ConfigError(f"merge: '{self.merge}'; it can be: union, heads")
+        chosen(self.impl)
 
 
 class Mixer(HeadsMixer):
@@ -79,6 +84,7 @@ class Mixer(HeadsMixer):
         super().__init__(config, dims, rngs=rngs)
         if config.merge == "heads" and dims.heads < 2:
             raise ConfigError("merge: the two patterns on different heads need two heads")
+        self.impl = chosen(config.impl)
         self.near_heads = None if config.merge == "union" else dims.heads // 2
         self.stride = min(config.stride or max(round(dims.length**0.5), 1), dims.length)
         self.summary = min(config.summary, self.stride) if config.pattern == "fixed" else None
@@ -102,9 +108,9 @@ class Mixer(HeadsMixer):
         stride, size = self.stride, min(self.stride, 2 * SIZE)
         if self.summary is None:
             window = Window(stride, size=size) if all_of_it else Window(stride - 1, size=size, nearest=1)
-            return block_attention(q, k, v, mask, window)
+            return block_attention(q, k, v, mask, window, impl=self.impl)
         alone = jnp.arange(mask.shape[1]) % stride < stride - self.summary
-        return block_attention(q, k, v, mask & (all_of_it | alone), Blocks(stride))
+        return block_attention(q, k, v, mask & (all_of_it | alone), Blocks(stride), impl=self.impl)
 
     def far(self, q: Array, k: Array, v: Array, mask: Array) -> Part:
         """A2."""

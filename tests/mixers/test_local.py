@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,16 +41,6 @@ def test_a_block_sees_itself(length: int, window: int) -> None:
 def test_padding_is_seen_by_nobody(form: str) -> None:
     """LRA filled a boolean mask with -1e9, which is True."""
     assert not seen(Config(window=4, form=form), 21, 10)[:10, 10:].any()
-
-
-@pytest.mark.parametrize("knobs", [{"form": "block"}, {"dilation": 2, "near_heads": 1}], ids=["block", "dilated"])
-def test_one_function_by_either_implementation(knobs: dict[str, Any]) -> None:
-    xla, pallas = (Mixer(Config(window=5, **knobs, impl=i), Dims(8, 2, 4, 31), rngs=nnx.Rngs(0)) for i in IMPLS)
-    assert (xla.impl, pallas.impl) == ("xla", "pallas-interpret" if jax.default_backend() == "cpu" else "pallas")
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 31, 8)), jnp.float32)
-    mask = jnp.arange(31) < jnp.array([31, 12])[:, None]
-    values = [jax.jit(partial(m, key=None), compiler_options=QUICK)(x, mask) for m in (xla, pallas)]
-    np.testing.assert_allclose(*values, atol=1e-5)
 
 
 WRONG = [({"window": 0}, "window"), ({"form": "strided"}, "form"), ({"impl": "triton"}, "impl.*auto, xla, pallas")]
