@@ -33,6 +33,14 @@ def test_a_further_name_is_a_file_with_other_defaults(here: Path, monkeypatch: p
     assert turned.knobs == {**cell.knobs, "window": 7}
 
 
+def test_a_whole_number_is_the_same_setting_of_a_float(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    both = matrix.cells(Request("sinkhorn[temperature=2],sinkhorn[temperature=2.0]", "short", "tiny"))
+    assert [cell.knobs["temperature"] for cell in both] == [2.0], "one cell"
+    with pytest.raises(ConfigError, match=r"sinkhorn\.block: must be int, not 8\.0"):
+        matrix.cells(Request("sinkhorn[block=8.0]", "short", "tiny"))
+
+
 def test_seeds() -> None:
     assert matrix.parse_seeds("0-2,7,1") == (0, 1, 2, 7)
     for wrong in ("2-0", "a", "1-", "-1"):

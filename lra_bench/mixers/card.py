@@ -171,16 +171,19 @@ def _knobs(node: ast.ClassDef, path: Path) -> list[Knob]:
 
 
 def turned(sheet: Sheet, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Every knob of the mixer: at its default, or as `values` turns it.
+    """Every knob of the mixer: at its default, or as `values` turns it. A whole number turns a float's knob too.
 
     Raises:
         ConfigError: there is no such knob, or the value is of another type.
     """
     knobs = {knob.name: knob for knob in sheet.knobs}
+    result = {name: knob.default for name, knob in knobs.items()}
     for name, value in values.items():
         if name not in knobs:
             raise ConfigError(f"{sheet.name}.{name}: no such knob; {nearest(name, knobs)}")
         types = [KNOB_TYPES[part] for part in knobs[name].type.split(" | ")]
-        if type(value) not in types and not (type(value) is int and float in types):
+        whole = type(value) is int and int not in types and float in types
+        if not whole and type(value) not in types:
             raise ConfigError(f"{sheet.name}.{name}: must be {knobs[name].type}, not {value!r}")
-    return {name: values.get(name, knob.default) for name, knob in knobs.items()}
+        result[name] = float(value) if whole else value
+    return result
