@@ -33,7 +33,8 @@ from lra_bench.measure.memory import available_bytes, peak_bytes
 from lra_bench.model import Model
 from lra_bench.rows import Row
 from lra_bench.shapes import Split
-from lra_bench.train import Fit, Interrupted, Make, Program, Progress, Tell, abstract, evaluate, parameters
+from lra_bench.train.fit import Fit, Interrupted, Progress, Tell, evaluate
+from lra_bench.train.program import Make, Program, abstract, parameters
 
 INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
 

@@ -15,7 +15,7 @@ from lra_bench import config, data, mixers, tasks
 from lra_bench.cell import maker
 from lra_bench.config import Cell
 from lra_bench.errors import LraError
-from lra_bench.train import RUNS_ONCE
+from lra_bench.train.program import RUNS_ONCE
 
 LENGTH = 40  # of the texts that models are tried on: short, and no multiple of a block
 ONE_LAYER = config.Overlay("check", {"trunk": {"layers": 1}})

@@ -20,7 +20,7 @@ from lra_bench.cell import check_memory, compiled, failures, tell
 from lra_bench.config import Cell
 from lra_bench.measure.clocks import Laps, Stopwatch
 from lra_bench.shapes import Batch
-from lra_bench.train import Program, State
+from lra_bench.train.program import Program, State
 
 
 class Bench:

@@ -15,7 +15,7 @@ from lra_bench import mixers
 from lra_bench.config import Trunk
 from lra_bench.mixers.base import Auxiliary
 from lra_bench.model import Model
-from lra_bench.train import dynamics
+from lra_bench.train.optimiser import dynamics
 
 B, L, SYMBOLS, LOUD = 32, 64, 8, 4
 LR, BY_HEART, FINDING = 3e-3, 120, 250  # steps

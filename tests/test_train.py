@@ -9,14 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from lra_bench import cell as cells
-from lra_bench import checkpoint, matrix, train
+from lra_bench import checkpoint, matrix
 from lra_bench.config import Cell, Optimizer, Schedule
 from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.matrix import Request
 from lra_bench.mixers.base import Dynamics
 from lra_bench.shapes import Batch, Split
+from lra_bench.train.fit import Fit, evaluate
+from lra_bench.train.optimiser import learning_rate, optimiser
+from lra_bench.train.program import Devices, Program, draw
 
 OWN_LOSS = '''
 from dataclasses import dataclass
@@ -48,9 +52,9 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
 
 
-def made(*settings: str) -> tuple[Cell, train.Program]:
+def made(*settings: str) -> tuple[Cell, Program]:
     cell = matrix.cells(Request("softmax", "short", "tiny", settings=("trunk.dropout=0.0", *settings)))[0]
-    return cell, train.Program.build(cells.maker(cell), cell.recipe, (1, cell.task.length), cell.seed)
+    return cell, Program.build(cells.maker(cell), cell.recipe, (1, cell.task.length), cell.seed)
 
 
 def split(n: int, length: int = 20) -> Split:
@@ -68,7 +72,7 @@ def batch(n: int) -> Batch:
 
 def lr(name: str, warmup: int, steps: int, lr: float = 2.0) -> list[float]:
     optimizer = Optimizer(lr=lr, b1=0.9, b2=0.98, eps=1e-9, weight_decay=0.0, clip=None)
-    rate = train.learning_rate(optimizer, Schedule(name=name, warmup=warmup), steps)  # type: ignore[arg-type]
+    rate = learning_rate(optimizer, Schedule(name=name, warmup=warmup), steps)  # type: ignore[arg-type]
     return [float(rate(step)) for step in range(steps + 1)]
 
 
@@ -103,11 +107,11 @@ def test_a_step_is_adamw_on_the_clipped_gradient() -> None:
         "optimizer.clip=0.1", "optimizer.weight_decay=0.1", "schedule.name=constant", "schedule.warmup=0"
     )
     fed = batch(8)
-    model = train.draw(cells.maker(cell), cell.seed)
-    graph, params, rest = train.nnx.split(model, train.nnx.Param, ...)
+    model = draw(cells.maker(cell), cell.seed)
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
 
     def loss(params: object) -> jax.Array:
-        logits = train.nnx.merge(graph, params, rest)(jnp.asarray(fed.tokens), jnp.asarray(fed.mask), key=None)
+        logits = nnx.merge(graph, params, rest)(jnp.asarray(fed.tokens), jnp.asarray(fed.mask), key=None)
         return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(fed.label)).mean()
 
     value, grads = jax.value_and_grad(loss)(params)
@@ -131,7 +135,7 @@ def test_evaluation_counts_every_example_once_whatever_the_batch() -> None:
     hits = []
     for size in (8, 21, 32):
         _, program = made(f"training.batch={size}")
-        hits.append(train.evaluate(program, program.init.params, program.init.rest, shown, lambda *_, **__: None))
+        hits.append(evaluate(program, program.init.params, program.init.rest, shown, lambda *_, **__: None))
     assert [len(h) for h in hits] == [21, 21, 21]
     assert (hits[0] == hits[1]).all()
     assert (hits[0] == hits[2]).all()
@@ -140,7 +144,7 @@ def test_evaluation_counts_every_example_once_whatever_the_batch() -> None:
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
     cell, program = made("optimizer.lr=1e30", "schedule.warmup=0", "schedule.name=constant")
     with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
-        fit = train.Fit(
+        fit = Fit(
             program, split(64), split(8), cell.recipe.training, 0, checkpoints, lambda *_, **__: None, lambda: False
         )
         with pytest.raises(CellFailed, match=r"not finite at step \d+") as failed:
@@ -151,15 +155,15 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
 def test_a_batch_that_devices_cannot_share_names_one_that_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "local_device_count", lambda: 3)
     with pytest.raises(ConfigError, match=r"8 examples cannot be shared by 3 devices; --set training\.batch=9"):
-        train.Devices.local(8)
+        Devices.local(8)
 
 
 def test_dynamics_decay_not_and_move_at_most_at_1e_3() -> None:
     recipe = made("optimizer.lr=0.1", "optimizer.weight_decay=0.5", "schedule.name=constant", "schedule.warmup=0")[
         0
     ].recipe
-    params = train.nnx.State({"A": Dynamics(jnp.ones(2)), "W": train.nnx.Param(jnp.ones(2))})
-    rule = train.optimiser(recipe)
+    params = nnx.State({"A": Dynamics(jnp.ones(2)), "W": nnx.Param(jnp.ones(2))})
+    rule = optimiser(recipe)
     update, _ = rule.update(jax.tree.map(jnp.ones_like, params), rule.init(params), params)
     np.testing.assert_allclose(update["A"][...], -1e-3, rtol=1e-4)
     np.testing.assert_allclose(update["W"][...], -0.1 * (1 + 0.5), rtol=1e-4)
@@ -170,7 +174,7 @@ def test_a_mixers_own_loss_is_trained_too(tmp_path: Path) -> None:
     path.write_text(OWN_LOSS)
     steady = ("trunk.dropout=0.0", "schedule.name=constant", "schedule.warmup=0")
     cell = matrix.cells(Request(str(path), "short", "tiny", settings=steady))[0]
-    program = train.Program.build(cells.maker(cell), cell.recipe, (1, 20), 0)
+    program = Program.build(cells.maker(cell), cell.recipe, (1, 20), 0)
     state, loss = program.step(program.init, *program.feed(batch(8)))
     plain = made()[1]
     _, without = plain.step(plain.init, *plain.feed(batch(8)))

@@ -1,0 +1,165 @@
+"""Train from the latest checkpoint to the last step, look at val on the way, keep the parameters that were chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lra_bench import config
+from lra_bench.checkpoint import Checkpoints
+from lra_bench.data.batches import Prefetch, batch_at, in_order
+from lra_bench.errors import CellFailed
+from lra_bench.measure.clocks import Laps, Stopwatch, lapped
+from lra_bench.shapes import Split
+from lra_bench.train.optimiser import Params
+from lra_bench.train.program import Program, State
+
+Tell = Callable[..., None]  # tell(event, **facts): what a watcher may want to know
+
+AHEAD = 2  # batches made and put on the devices before they are asked for
+
+
+class Interrupted(Exception):
+    """The user asked to stop; the state is saved."""
+
+
+def evaluate(program: Program, params: Params, rest: Params, split: Split, tell: Tell) -> np.ndarray:
+    """One bit an example: is the most likely label the true one? bool [N], every example exactly once."""
+    hits: list[np.ndarray] = []
+    for batch in in_order(split, program.size):
+        tell("evaluate", done=len(hits) * program.size, total=len(split))
+        predicted = np.asarray(program.forward(params, rest, *program.show(batch)))
+        hits.append((predicted == batch.label)[batch.weight > 0])
+    return np.concatenate(hits)
+
+
+@dataclass
+class Progress:
+    """How far a run is; saved beside its state, as JSON."""
+
+    step: int = 0
+    best_step: int | None = None
+    val_accuracy: float | None = None  # at best_step
+    train_loss: float | None = None  # mean over the last whole interval
+    loss_sum: float = 0.0  # over the running interval
+    loss_n: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    step_ms: list[float] = field(default_factory=list)
+    input_ms: list[float] = field(default_factory=list)
+    eval_s: float | None = None
+    wall_s: float = 0.0
+    sessions: int = 0
+
+
+@dataclass
+class Fit:
+    """One run of training: from the latest checkpoint to the last step."""
+
+    program: Program
+    train: Split
+    val: Split
+    training: config.Training
+    seed: int
+    checkpoints: Checkpoints
+    tell: Tell
+    stopping: Callable[[], bool]
+
+    def __call__(self) -> tuple[Params, Params, Progress]:
+        """Train; the chosen parameters, what goes with them, and how it went.
+
+        Raises:
+            Interrupted: `stopping` said so; the state is saved.
+            CellFailed: the loss or a gradient is not finite.
+        """
+        self._resume()
+        with Prefetch(self._batch, self.progress.step, self.training.steps, AHEAD) as batches:
+            self.laps.start()
+            for _ in self._settled(batches):
+                step = self.progress.step
+                last = step == self.training.steps
+                with self.laps.paused():
+                    if last or step % self.training.eval_every == 0:
+                        self._look()
+                    if last or step % self.training.checkpoint_every == 0 or self.stopping():
+                        self._save()
+                if self.stopping() and not last:
+                    raise Interrupted
+        return *self.best, self.progress
+
+    def _resume(self) -> None:
+        self.state, self.progress = self.program.init, Progress()
+        self.best = _copy(self.state)
+        kept = self.checkpoints.restore((self.state, self.best))
+        if kept is not None:
+            (state, best), progress = kept
+            self.state, self.best, self.progress = State(*state), tuple(best), Progress(**progress)
+        self.progress.sessions += 1
+        self.laps = Laps(self.progress.step_ms)
+        self.input_ms = deque(self.progress.input_ms, 2000)
+        self.watch = Stopwatch(self.progress.wall_s)
+        self.tell("start", step=self.progress.step, steps=self.training.steps)
+
+    def _batch(self, step: int) -> tuple[jax.Array, ...]:
+        with lapped(self.input_ms):
+            return self.program.feed(batch_at(self.train, self.training.batch, self.seed, step))
+
+    def _settled(self, batches: Iterator[tuple[jax.Array, ...]]) -> Iterator[None]:
+        """Run the steps, one in flight beyond the one waited for; yield, with none in flight, where we stop to look."""
+        waiting: deque[jax.Array] = deque()
+        started = self.progress.step
+        for batch in batches:
+            self.state, loss = self.program.step(self.state, *batch)
+            started += 1
+            waiting.append(loss)
+            pause = self._pauses_at(started)
+            while len(waiting) > (0 if pause else 1):
+                self._settle(waiting.popleft())
+            if pause:
+                yield
+
+    def _pauses_at(self, step: int) -> bool:
+        t = self.training
+        return step == t.steps or step % t.eval_every == 0 or step % t.checkpoint_every == 0 or self.stopping()
+
+    def _settle(self, loss: jax.Array) -> None:
+        value = float(loss)
+        self.laps.lap()
+        p = self.progress
+        p.step += 1
+        if not math.isfinite(value):
+            raise CellFailed(f"the loss or a gradient is not finite at step {p.step}", "nan")
+        p.loss_sum, p.loss_n = p.loss_sum + value, p.loss_n + 1
+        self.tell("step", step=p.step, steps=self.training.steps, loss=value)
+
+    def _look(self) -> None:
+        p, _ = self.progress, self.program.forward  # compiled before the clock starts
+        watch = Stopwatch()
+        hits = evaluate(self.program, self.state.params, self.state.rest, self.val, self.tell)
+        p.eval_s = watch.seconds
+        accuracy = float(hits.mean())
+        p.train_loss, p.loss_sum, p.loss_n = p.loss_sum / p.loss_n, 0.0, 0
+        p.history.append({"step": p.step, "train_loss": p.train_loss, "val_accuracy": accuracy})
+        if self.training.select == "last" or p.val_accuracy is None or accuracy > p.val_accuracy:
+            p.best_step, p.val_accuracy, self.best = p.step, accuracy, _copy(self.state)
+        self.tell("val", step=p.step, train_loss=p.train_loss, val_accuracy=accuracy, left_s=self._seconds_left())
+
+    def _seconds_left(self) -> float:
+        """An estimate from the pace of this run so far."""
+        return (self.training.steps - self.progress.step) * self.watch.seconds / self.progress.step
+
+    def _save(self) -> None:
+        p = self.progress
+        p.step_ms, p.input_ms, p.wall_s = list(self.laps.ms), list(self.input_ms), self.watch.seconds
+        self.checkpoints.save(p.step, (self.state, self.best), dataclasses.asdict(p))
+
+
+def _copy(state: State) -> tuple[Params, Params]:
+    """The parameters and what goes with them, in memory of their own: a step donates its state."""
+    return jax.tree.map(jnp.copy, (state.params, state.rest))

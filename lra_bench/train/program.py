@@ -1,0 +1,206 @@
+"""What is compiled for a cell: the training step, and the forward pass where it is evaluated.
+
+A step is one jitted function over all local devices: the parameters are replicated, the batch is cut along B, and
+the same code runs on one device. Dropout's key is `fold_in(key(seed), step)`, so a resumed run draws what an
+uninterrupted one does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from lra_bench import config
+from lra_bench.errors import ConfigError
+from lra_bench.measure.clocks import Stopwatch
+from lra_bench.measure.flops import flops
+from lra_bench.measure.memory import planned_bytes
+from lra_bench.mixers.base import Auxiliary
+from lra_bench.shapes import Batch
+from lra_bench.train.optimiser import Params, optimiser
+
+Options = dict[str, str | bool]  # of XLA's compiler
+
+# Half the time to compile, for what is not run again.
+RUNS_ONCE: Options = {"xla_backend_optimization_level": "1"}
+# By platform: the same time, 3 to 9 % less memory.
+LEAST_MEMORY: dict[str, Options] = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}}
+
+
+class Make(Protocol):
+    """Draws a model's parameters."""
+
+    def __call__(self, *, rngs: nnx.Rngs) -> nnx.Module: ...
+
+
+class State(NamedTuple):
+    """All that a step changes."""
+
+    params: Params
+    rest: Params  # what a mixer keeps beside its parameters
+    opt: optax.OptState
+    step: jax.Array  # int32: steps done
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The local devices, as one axis of data parallelism."""
+
+    mesh: jax.sharding.Mesh
+
+    @classmethod
+    def local(cls, slice_size: int) -> Devices:
+        """All local devices.
+
+        Raises:
+            ConfigError: they cannot share `slice_size` examples evenly.
+        """
+        count = jax.local_device_count()
+        if slice_size % count:
+            raise ConfigError(
+                f"training.batch: slices of {slice_size} examples cannot be shared by {count} devices; "
+                f"--set training.batch={math.ceil(slice_size / count) * count}"
+            )
+        return cls(jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.local_devices()))
+
+    @property
+    def everywhere(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def cut(self, axis: int) -> NamedSharding:
+        """Cut along `axis`."""
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, "data"))
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is compiled for one cell: the training step, and the forward pass where it is evaluated."""
+
+    init: State
+    step: Callable[..., tuple[State, jax.Array]]  # (state, tokens, mask, label) -> state, loss; the state is donated
+    graph: nnx.GraphDef[Any]
+    shape: tuple[int, int]  # S, L
+    devices: Devices
+    slices: int
+    size: int  # examples a slice
+    flops: float
+    planned_bytes: int
+    compile_s: float
+
+    @classmethod
+    def build(cls, make: Make, recipe: config.Recipe, shape: tuple[int, int], seed: int) -> Program:
+        """Compile for examples of `shape` [S, L], and draw the parameters from `seed`.
+
+        Raises:
+            ConfigError: the devices cannot share a batch.
+        """
+        slices, size = recipe.training.accumulate, recipe.training.batch // recipe.training.accumulate
+        devices = Devices.local(size)
+        rule = optimiser(recipe)
+
+        def initial() -> State:
+            _, params, rest = nnx.split(make(rngs=nnx.Rngs(seed)), nnx.Param, ...)  # type: ignore[misc]
+            return State(params, rest, rule.init(params), jnp.int32(0))
+
+        graph = nnx.graphdef(abstract(make))
+        state = jax.jit(initial, out_shardings=devices.everywhere).lower().compile(RUNS_ONCE)()
+        batch = [
+            jax.ShapeDtypeStruct((slices, size, *rest_of), dtype, sharding=devices.cut(1))
+            for rest_of, dtype in ((shape, jnp.int32), (shape, jnp.bool_), ((), jnp.int32))
+        ]
+        watch = Stopwatch()
+        traced = jax.jit(training_step(graph, rule, seed), donate_argnums=0).trace(state, *batch)
+        step = traced.lower().compile(LEAST_MEMORY.get(jax.default_backend()))
+        compile_s = watch.seconds
+        work, memory = flops(traced.jaxpr), planned_bytes(step)
+        return cls(state, step, graph, shape, devices, slices, size, work, memory, compile_s)
+
+    @cached_property
+    def forward(self) -> Callable[..., jax.Array]:
+        """(params, rest, tokens, mask) -> predicted label [B]; compiled when it is first asked for."""
+        dtypes, cut = (jnp.int32, jnp.bool_), self.devices.cut(0)
+        seen = [jax.ShapeDtypeStruct((self.size, *self.shape), dtype, sharding=cut) for dtype in dtypes]
+        state = [
+            jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.devices.everywhere), part)
+            for part in (self.init.params, self.init.rest)
+        ]
+        return jax.jit(prediction(self.graph)).lower(*state, *seen).compile()
+
+    def feed(self, batch: Batch) -> tuple[jax.Array, ...]:
+        """A training batch on the devices, as slices: [A, B/A, ...]."""
+        arrays = (batch.tokens, batch.mask, batch.label)
+        cut = [a.reshape(self.slices, self.size, *a.shape[1:]) for a in arrays]
+        return tuple(jax.device_put(a, self.devices.cut(1)) for a in cut)
+
+    def show(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """A batch to predict on the devices."""
+        return jax.device_put((batch.tokens, batch.mask), self.devices.cut(0))
+
+
+def abstract(make: Make) -> Any:
+    """The model with shapes for arrays: nothing is drawn."""
+    return nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
+
+
+def parameters(make: Make) -> int:
+    """How many numbers are trained."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(abstract(make), nnx.Param)))
+
+
+def draw(make: Make, seed: int) -> Any:
+    """The model with its parameters drawn from `seed`."""
+    return nnx.merge(nnx.graphdef(abstract(make)), jax.jit(lambda: nnx.state(make(rngs=nnx.Rngs(seed))))())
+
+
+def training_step(graph: nnx.GraphDef[Any], rule: optax.GradientTransformation, seed: int) -> Callable[..., Any]:
+    """The step: gradients averaged over the slices one after another, one update."""
+
+    def loss(params: Params, rest: Params, tokens: Any, mask: Any, label: Any, key: Any) -> tuple[Any, Any]:
+        model = nnx.merge(graph, params, rest, copy=True)
+        logits = model(tokens, mask, key=key)
+        value = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+        own = sum(leaf.sum() for leaf in jax.tree.leaves(nnx.state(model, Auxiliary)))
+        return value + own, nnx.state(model, nnx.Not(nnx.Param))
+
+    value_and_grad = jax.value_and_grad(loss, has_aux=True)
+
+    def one_slice(carry: Any, slice_: Any) -> tuple[Any, None]:
+        params, rest, total, grads = carry
+        (value, rest), new = value_and_grad(params, rest, *slice_)
+        return (params, rest, total + value, jax.tree.map(jnp.add, grads, new)), None
+
+    def step(state: State, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> tuple[State, jax.Array]:
+        slices = tokens.shape[0]
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        if slices == 1:
+            (value, rest), grads = value_and_grad(state.params, state.rest, tokens[0], mask[0], label[0], key)
+        else:
+            zeros = jax.tree.map(jnp.zeros_like, state.params)
+            carry = (state.params, state.rest, jnp.float32(0), zeros)
+            (_, rest, value, grads), _ = jax.lax.scan(
+                one_slice, carry, (tokens, mask, label, jax.random.split(key, slices))
+            )
+            value, grads = value / slices, jax.tree.map(lambda g: g / slices, grads)
+        update, opt = rule.update(grads, state.opt, state.params)
+        whole = jnp.where(jnp.isfinite(optax.tree.norm(grads)), value, jnp.nan)
+        return State(optax.apply_updates(state.params, update), rest, opt, state.step + 1), whole
+
+    return step
+
+
+def prediction(graph: nnx.GraphDef[Any]) -> Callable[..., jax.Array]:
+    """The forward pass without dropout, to the most likely label [B]."""
+
+    def predict(params: Params, rest: Params, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+        return jnp.argmax(nnx.merge(graph, params, rest)(tokens, mask, key=None), axis=-1)
+
+    return predict
