@@ -288,8 +288,13 @@ def bench(
     facts = []
     for length in lengths:
         every = cells(replace(request, length=length))
-        facts += local.measure(every, rounds, partial(tell, every[0]))
+        facts += local.measure(every, rounds, partial(_tell_of, every, tell))
     return facts
+
+
+def _tell_of(every: Sequence[Cell], tell: Callable[[Cell, dict[str, Any]], None], event: dict[str, Any]) -> None:
+    """Pass on an event of the cell that it names; of the last one, if it names none."""
+    tell(next((cell for cell in every if cell.id == event.get("cell")), every[-1]), event)
 
 
 def _run(cell: Cell, results: Path, tell: Any, fresh: bool, minutes: float | None, *, alone: bool) -> Row:

@@ -18,7 +18,7 @@ import numpy as np
 from lra_bench import data, store
 from lra_bench.cell import check_memory, compiled, failures, tell
 from lra_bench.config import Cell
-from lra_bench.measure.clocks import Laps, Stopwatch
+from lra_bench.measure.clocks import Laps
 from lra_bench.shapes import Batch
 from lra_bench.train.program import Program, State
 
@@ -57,7 +57,7 @@ def measure(cells: Sequence[Cell], rounds: int) -> list[dict[str, Any]]:
     facts: list[dict[str, Any]] = []
     benches: list[Bench | None] = []
     for cell in cells:
-        tell("compile", model=cell.model, length=cell.task.length)
+        tell("compile", cell=cell.id, length=cell.task.length)
         bench = None
         known: dict[str, Any] = {}
         with failures(cell) as failed:
@@ -70,12 +70,11 @@ def measure(cells: Sequence[Cell], rounds: int) -> list[dict[str, Any]]:
             {"cell": cell.id, "model": cell.model, "knobs": cell.knobs, "length": cell.task.length} | known | problem
         )
         benches.append(bench)
-    watch = Stopwatch()
     for done in range(rounds):
         for bench in benches:
             if bench is not None:
                 bench.once()
-        tell("round", done=done + 1, total=rounds, seconds=watch.seconds)
+        tell("round", done=done + 1, total=rounds)
     for fact, bench in zip(facts, benches, strict=True):
         laps = bench.laps if bench else Laps()
         fact |= {f"step_ms_p{q}": laps.percentile(q) for q in (10, 50, 90)}

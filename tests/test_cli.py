@@ -215,6 +215,9 @@ def test_bench_measures_and_keeps(lra: Lra, here: Path) -> None:
     models = "softmax,softmax[impl=plain],linear"
     done = lra("bench", "-m", models, "--lengths", "64,128", "--rounds", "2", "--out", "b/bench.json")
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("softmax on listops: compiling") == 4
+    assert done.stderr.count("linear on listops: compiling") == 2
+    assert "L = 128: timed round 2/2" in done.stderr
     assert "times faster than softmax[impl=auto]" in done.stdout
     assert done.stdout.count("\n softmax[impl=plain] ") == 4
     assert "exponent of L" in done.stdout

@@ -83,6 +83,11 @@ class Watch:
             self._progress.update(self._bar, said=self._words())
             self._said.pop("looking")
 
+    def _on_round(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._advance(f"timed rounds, L = {cell.task.length:,}", event["done"], event["total"])
+        if self._progress is None:
+            err.print(f"L = {cell.task.length}: timed round {event['done']}/{event['total']}", highlight=False)
+
     def _on_stopping(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._line(cell, "saving; Ctrl-C again ends it at once")
 
