@@ -12,7 +12,7 @@ from lra_bench import config, matrix, tasks
 from lra_bench.config import Overlay, Strict
 from lra_bench.errors import ConfigError, TaskError
 
-PACKAGE = Path(config.__file__).parent
+PACKAGE = Path(config.__file__).parent.parent
 
 
 def cell(**changes: object) -> config.Cell:

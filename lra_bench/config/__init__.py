@@ -1,0 +1,50 @@
+"""YAML -> frozen, typed, strict. The only room that reads YAML.
+
+A recipe (`configs/*.yaml`) says how we train, a task (`tasks/*.yaml`) what is asked. `configs/base.yaml` lists every
+knob with its default; a recipe overrides it, its section for the task overrides that, `--set a.b=c` overrides all.
+A `Cell` is one model on one task with one seed, fully resolved; its id is a hash of everything that decides the
+numbers, so a changed default cannot hide behind an old row.
+"""
+
+from lra_bench.config.files import file_of, first_comment, folders, found
+from lra_bench.config.overlays import Overlay, fold, nested, read, setting, validated
+from lra_bench.config.recipes import RecipeFile, recipe
+from lra_bench.config.schema import (
+    Cell,
+    Count,
+    Optimizer,
+    Recipe,
+    Scalar,
+    Schedule,
+    Strict,
+    TaskSpec,
+    Training,
+    Trunk,
+    digest,
+)
+
+__all__ = [
+    "Cell",
+    "Count",
+    "Optimizer",
+    "Overlay",
+    "Recipe",
+    "RecipeFile",
+    "Scalar",
+    "Schedule",
+    "Strict",
+    "TaskSpec",
+    "Training",
+    "Trunk",
+    "digest",
+    "file_of",
+    "first_comment",
+    "fold",
+    "folders",
+    "found",
+    "nested",
+    "read",
+    "recipe",
+    "setting",
+    "validated",
+]

@@ -1,0 +1,140 @@
+"""YAML read, and laid one over another; a wrong value is traced to the file or flag that it came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+import yaml
+
+from lra_bench.config.schema import Strict
+from lra_bench.errors import ConfigError, LraError, nearest
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Values, and the file or flag that they came from."""
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+Schema = TypeVar("Schema", bound=Strict)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as its users mean it: `1e-3` is a number, and a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {str(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.YAMLError(f"the key '{min(twice)}' stands twice, near line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def read(path: Path) -> Overlay:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read, is no YAML, or is no mapping.
+    """
+    try:
+        values = yaml.load(path.read_text(), _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values")
+    return Overlay(str(path), values)
+
+
+def setting(text: str, flag: str = "--set") -> tuple[list[str], Any]:
+    """`a.b=c` as its path and its value, read as YAML would; `flag` is where it was given.
+
+    Raises:
+        ConfigError: there is no `=`, or the value is no YAML.
+    """
+    dotted, equals, value = text.partition("=")
+    if not equals or not dotted:
+        raise ConfigError(f"{flag} {text}: must be key=value")
+    try:
+        return dotted.strip().split("."), yaml.load(value, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{flag} {text}: {' '.join(str(error).split())}") from None
+
+
+def nested(path: Sequence[str], value: Any) -> dict[str, Any]:
+    """`value` under the keys of `path`."""
+    for key in reversed(path):
+        value = {key: value}
+    return value
+
+
+def fold(overlays: Sequence[Overlay]) -> dict[str, Any]:
+    """Lay each overlay over those before it. Only what the first one names can be overridden.
+
+    Raises:
+        ConfigError: an overlay has a key that the first does not know.
+    """
+    first, *rest = overlays
+    result = dict(first.values)
+    for overlay in rest:
+        result = _laid_over(result, overlay.values, overlay.origin, ())
+    return result
+
+
+def _laid_over(below: Mapping[str, Any], above: Any, origin: str, path: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(above, Mapping):
+        raise ConfigError(f"{origin}: {'.'.join(path)}: must be a mapping of {', '.join(below)}")
+    result = dict(below)
+    for key, value in above.items():
+        if key not in below:
+            raise ConfigError(f"{origin}: {'.'.join((*path, str(key)))}: unknown key; {nearest(str(key), below)}")
+        branch = isinstance(below[key], Mapping)
+        result[key] = _laid_over(below[key], value, origin, (*path, key)) if branch else value
+    return result
+
+
+def validated(
+    schema: type[Schema],
+    values: Mapping[str, Any],
+    overlays: Sequence[Overlay],
+    error: type[LraError] = ConfigError,
+    under: tuple[str, ...] = (),
+) -> Schema:
+    """`values`, found under the path `under` of the overlays, as a frozen `schema`.
+
+    Raises:
+        ConfigError, or `error`: names the file or flag that the wrong value came from, its key, and what is wrong.
+    """
+    try:
+        return schema.model_validate(values)
+    except pydantic.ValidationError as found:
+        fault = found.errors(include_url=False)[0]
+    path = (*under, *(str(part) for part in fault["loc"]))
+    origin = next((o.origin for o in reversed(overlays) if _has(o.values, path)), overlays[0].origin)
+    what = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        what = f"unknown key; {nearest(path[-1], schema.model_fields)}"
+    elif fault["type"] == "missing":
+        what = "missing"
+    raise error(f"{origin}: {'.'.join(path)}: {what}")
+
+
+def _has(values: Any, path: Sequence[str]) -> bool:
+    for key in path:
+        if not isinstance(values, Mapping) or key not in values:
+            return False
+        values = values[key]
+    return True

@@ -1,0 +1,59 @@
+"""A recipe's file over `base`, resolved for a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lra_bench.config.files import file_of
+from lra_bench.config.overlays import Overlay, fold, read, validated
+from lra_bench.config.schema import Recipe, Scalar
+from lra_bench.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe as it stands in the files: the overlays to fold, before a task or a model is known."""
+
+    name: str
+    path: Path
+    overlays: tuple[Overlay, ...]
+
+    def resolve(self, task: str, settings: Sequence[Overlay] = ()) -> tuple[Recipe, dict[str, dict[str, Scalar]]]:
+        """The recipe for the task called `task`, and the mechanisms' knobs that it sets, by model.
+
+        Raises:
+            ConfigError: an unknown key or a wrong value.
+        """
+        overlays: list[Overlay] = []
+        knobs: dict[str, dict[str, Scalar]] = {}
+        for overlay in self.overlays:
+            values = {key: value for key, value in overlay.values.items() if key not in ("tasks", "knobs")}
+            own = self._section(overlay, "tasks").get(task) or {}
+            overlays.append(Overlay(overlay.origin, values))
+            overlays.append(Overlay(f"{overlay.origin}: tasks.{task}", {k: v for k, v in own.items() if k != "knobs"}))
+            for section in (self._section(overlay, "knobs"), own.get("knobs") or {}):
+                for model, turned in section.items():
+                    knobs[model] = {**knobs.get(model, {}), **turned}
+        overlays.extend(settings)
+        return validated(Recipe, fold(overlays), overlays), knobs
+
+    @staticmethod
+    def _section(overlay: Overlay, key: str) -> Mapping[str, Any]:
+        section = overlay.values.get(key) or {}
+        if not isinstance(section, Mapping) or not all(isinstance(v, Mapping) for v in section.values()):
+            raise ConfigError(f"{overlay.origin}: {key}: must map names to mappings")
+        return section
+
+
+def recipe(name: str, include: Sequence[Path] = ()) -> RecipeFile:
+    """The recipe called `name`, or in the file `name`, over `base`.
+
+    Raises:
+        ConfigError: it is not found or not readable.
+    """
+    path = file_of("configs", name, include)
+    base = read(file_of("configs", "base", include))
+    overlays = (base,) if path.stem == "base" else (base, read(path))
+    return RecipeFile(path.stem, path, overlays)
