@@ -32,7 +32,7 @@ CARD = Card(
     exact_when="window >= length",
     differs="no global tokens; the same window and dilation in every layer (the paper widens them with depth)",
     short={"window": 5},
-    aliases={"block-local": {"form": "block"}, "dilated": {"dilation": 2}},
+    aliases={"block-local": {"form": "block"}, "dilated": {"dilation": 2, "near_heads": 1}},
 )
 
 
@@ -77,6 +77,8 @@ class Mixer(HeadsMixer):
         super().__init__(config, dims, rngs=rngs)
         self.impl = chosen(config.impl)
         self.dilation, self.near = config.dilation, config.near_heads
+        if self.near >= dims.heads:
+            raise ConfigError(f"near_heads: {self.near}; fewer than the {dims.heads} heads")
         window = min(config.window, dims.length)
         self.pattern: Pattern = Blocks(window) if config.form == "block" else Window(window)
 

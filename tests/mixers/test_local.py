@@ -43,6 +43,11 @@ def test_padding_is_seen_by_nobody(form: str) -> None:
     assert not seen(Config(window=4, form=form), 21, 10)[:10, 10:].any()
 
 
+def test_a_head_is_left_to_the_dilation() -> None:
+    with pytest.raises(ConfigError, match="near_heads: 2; fewer than the 2 heads"):
+        Mixer(Config(dilation=2, near_heads=2), Dims(8, 2, 4, 31), rngs=nnx.Rngs(0))
+
+
 WRONG = [({"window": 0}, "window"), ({"form": "strided"}, "form"), ({"impl": "triton"}, "impl.*auto, xla, pallas")]
 
 
