@@ -2,8 +2,8 @@
 
     tokens:  y = [attn(q, own and previous block); attn(q', C_t)] W_o                           (vertical, section 3.1)
     state:   h = [attn(c, C_t); attn(c', tokens of the block)] W,   C_{t+1} = gate(C_t, h)    (horizontal, section 3.1)
-    fixed:   C_{t+1} = C_t g + (h + b) (1 - g),   g = sigmoid(b_g)                               (section 3.2)
-    lstm:    C_{t+1} = C_t sigmoid(h W_f + b_f + 1) + tanh(h + b) sigmoid(h W_i + b_i - 1)       (section 3.2)
+    fixed:   C_{t+1} = C_t g + (h + b) (1 - g),   g = sigmoid(b_g)                               (section 3.3)
+    lstm:    C_{t+1} = C_t sigmoid(h W_f + b_f + 1) + tanh(h + b) sigmoid(h W_i + b_i - 1)       (section 3.3)
 
 The state is the gate's skip form, without an MLP, which the paper finds best. Keys and values of tokens and of state
 are shared by both directions, queries are not. Padding is no key; a block of padding leaves the state as it is.
@@ -34,15 +34,15 @@ CARD = Card(
     title="Block-recurrent",
     family="recurrence",
     paper="2203.07852",
-    equation="sections 3.1 and 3.2",
+    equation="sections 3.1 and 3.3",
     year=2022,
     time=1.0,
     memory=1.0,
     exact_when="",
     differs="tokens of a block see each other both ways, of other blocks only the past, so a cls token sees its own "
     "block alone; the state reads its own block (the authors' code: the previous one too); the whole text is "
-    "differentiated through; every layer is recurrent (the paper: one of twelve); no relative position bias, no "
-    "unit-length keys",
+    "differentiated through; every layer is recurrent (the paper: one of twelve); blocks and states of 128 (the paper: "
+    "512); no relative position bias, no unit-length keys",
     short={"block": 8, "states": 3},
 )
 

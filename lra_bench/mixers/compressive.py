@@ -39,7 +39,8 @@ CARD = Card(
     exact_when="segment >= length, W_r = 0 and u = 0",
     differs="tokens of a segment see each other both ways; of other segments only the past is seen, so a cls token "
     "sees its own segment alone; the trunk's absolute positions stand beside the relative ones; the reconstruction "
-    "loss is a mean of squares over tokens and entries; no dilated convolution and no most-used cells",
+    "loss is a mean of squares over tokens and entries; no dilated convolution and no most-used cells; segments of 128 "
+    "(the paper, on PG-19: 512)",
     short={"segment": 8, "compressed": 2},
 )
 
@@ -49,7 +50,7 @@ class Config:
     """How long a segment is, how much past it sees, and how the older past is compressed."""
 
     segment: int = 128
-    """s: tokens of a segment. The paper has 512 and 768."""
+    """s: tokens of a segment. The paper has 512 on PG-19."""
 
     memory: int = 1
     """Segments before it that are kept as they are."""
@@ -58,7 +59,7 @@ class Config:
     """Segments before those that are kept in cells; at rate 4 as many cells as a segment has tokens."""
 
     rate: int = 4
-    """c: tokens of a cell. The paper has 2 to 4."""
+    """c: tokens of a cell. The paper has 2 on PG-19."""
 
     compression: str = "conv"
     """f_c. conv: a convolution with kernel and stride c, trained by its reconstruction loss; mean; max."""

@@ -2,8 +2,8 @@
 
     y = conv(GLU(x W_i + b_i)) W_o + b_o         conv: every channel with its own filter of k taps
 
-The block of lightweight convolutions (Wu et al., arXiv 1901.10430, section 3) with its depthwise convolution (equation
-1). Padding is zero before the convolution.
+The block of lightweight convolutions (Wu et al., arXiv 1901.10430, figure 2) with the depthwise convolution of its
+section 2. Padding is zero before the convolution.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ CARD = Card(
     title="Local convolution",
     family="fixed-pattern",
     paper="1901.10430",
-    equation="section 3 and equation 1",
+    equation="section 2, depthwise convolutions; figure 2, the block",
     year=2019,
     time=1.0,
     memory=1.0,
     exact_when="",
-    differs="the paper's plain depthwise convolution: every channel has a filter of its own, and none is normalised",
+    differs="the paper's plain depthwise convolution: every channel has a filter of its own, and none is normalised; "
+    "one width in all layers (the paper's grow from 3 to 31)",
 )
 
 

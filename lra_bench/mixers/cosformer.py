@@ -1,6 +1,6 @@
 """cosFormer (Qin et al., arXiv 2202.08791): rectified queries and keys, near ones weighing more.
 
-    y_i = sum_j s_ij v_j / sum_j s_ij,   s_ij = relu(q_i) . relu(k_j) cos(pi/2 (i - j) / M)      (equations 9 and 10)
+    y_i = sum_j s_ij v_j / sum_j s_ij,   s_ij = relu(q_i) . relu(k_j) cos(pi/2 (i - j) / M)  (cos-based re-weighting)
 
 The cosine of a difference is a sum of two products, so that s_ij = phi(q_i) . phi(k_j) with
 phi(x)_i = [relu(x) cos(pi i / 2M), relu(x) sin(pi i / 2M)], and the keys are summed first. M is the model's padded
@@ -25,7 +25,7 @@ CARD = Card(
     title="cosFormer",
     family="kernel",
     paper="2202.08791",
-    equation="equations 9 to 12",
+    equation="cos-based re-weighting",
     year=2022,
     time=1.0,
     memory=1.0,

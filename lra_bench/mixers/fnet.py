@@ -1,6 +1,6 @@
 """FNet (Lee-Thorp et al., arXiv 2105.03824): the tokens are mixed by a Fourier transform, without any parameter.
 
-    y = Re(F_L(F_D(x)))    F_L, F_D: discrete Fourier transforms over the tokens and over the width      (equation 3)
+    y = Re(F_L(F_D(x)))    F_L, F_D: discrete Fourier transforms over the tokens and over the width
 
 Padding is zero before. It still counts: the frequencies are those of the padded length.
 """
@@ -21,7 +21,7 @@ CARD = Card(
     title="FNet",
     family="fourier",
     paper="2105.03824",
-    equation="equation 3",
+    equation="the Fourier sublayer, y = Re(F_seq(F_h(x)))",
     year=2021,
     time=1.0,
     memory=1.0,

@@ -1,7 +1,7 @@
 """Funnel-Transformer's pooled queries (Dai et al., arXiv 2006.03236, section 2.2), inside one mixer: queries are the
 means of p neighbours, keys and values are not pooled, and what a pooled query finds is given to each of its p tokens.
 
-    y_i = softmax(q'_g . k_j / sqrt K) v_j,   g = floor(i / p),   q'_g = mean of q_i over the group        (equation 1)
+    y_i = softmax(q'_g . k_j / sqrt K) v_j,   g = floor(i / p),   q'_g = mean of q_i over the group   (pool-query-only)
 
 A mean is over true tokens; padding is no key.
 """
@@ -24,7 +24,7 @@ CARD = Card(
     title="Funnel",
     family="downsampling",
     paper="2006.03236",
-    equation="equations 1 to 5",
+    equation="section 2.2, pool-query-only attention",
     year=2020,
     time=2.0,
     memory=1.0,

@@ -3,7 +3,7 @@ what its key finds in it.
 
     S_t = a_t (1 - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T,   o_t = S_t^T q_t                         (equation 10)
     a_t = exp(-exp(A) softplus(x_t W_a + b)),  beta_t = sigmoid(x_t W_beta),   y = (RMSNorm(o) silu(x W_r)) W_o
-    q, k, v = silu(conv(x W)), q and k then of unit length                                                 (section 3.4)
+    q, k, v = silu(conv(x W)), q and k then of unit length                                                    (figure 1)
 
 The text is read from both ends, each reading with an `a` and a beta of its own; o is the sum of both, a token being in
 either. Padding has q = k = v = 0, zero before the short convolution too, and a = 1: the state stays as it is.
@@ -31,13 +31,14 @@ CARD = Card(
     title="Gated DeltaNet",
     family="recurrence",
     paper="2412.06464",
-    equation="equation 10 and section 3.4",
+    equation="equation 10 (section 3.1) and figure 1",
     year=2024,
     time=1.0,
     memory=1.0,
     exact_when="",
     differs="not causal: the text is read from both ends, with the same queries, keys and values but gates of each "
-    "reading's own, and the two are added; short convolutions of 3 taps, one to each side, not of 4 that look back",
+    "reading's own, and the two are added; short convolutions of 3 taps, one to each side, not of 4 that look back; "
+    "values as wide as keys (the authors' code: twice as wide)",
 )
 
 

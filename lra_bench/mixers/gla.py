@@ -1,7 +1,7 @@
 """Gated linear attention (Yang et al., arXiv 2312.06635): linear attention whose memory forgets, each entry of a key at
 a pace that the token itself sets.
 
-    S_t = diag(a_t) S_{t-1} + k_t v_t^T,   o_t = S_t^T q_t                                                  (equation 4)
+    S_t = diag(a_t) S_{t-1} + k_t v_t^T,   o_t = S_t^T q_t                                                  (equation 3)
     a_t = sigmoid(x_t W_1 W_2 + b)^(1/16),   y = (silu(x W_r + b_r) LN(o)) W_o                             (section 4.4)
 
 The text is read from both ends, each reading with gates of its own; o is the sum of both, a token being in either.
@@ -29,7 +29,7 @@ CARD = Card(
     title="Gated linear attention",
     family="recurrence",
     paper="2312.06635",
-    equation="equation 4 and section 4.4",
+    equation="equation 3 and section 4.4",
     year=2023,
     time=1.0,
     memory=1.0,

@@ -1,7 +1,7 @@
 """Hierarchical attention (H-Transformer-1D, Zhu and Soricut, arXiv 2107.11906): near tokens one by one, far ones as
 means over cells that double in size with their distance, like a hierarchical matrix.
 
-    y_i = sum_l sum_{j at level l} exp(q^l_i . k^l_j / sqrt K) v_j / the same sum without v_j            (section 6)
+    y_i = sum_l sum_{j at level l} exp(q^l_i . k^l_j / sqrt K) v_j / the same sum without v_j
 
 q^l and k^l are means over the cells of 2^l tokens that hold i and j; j is at the lowest level at which its block and
 i's are neighbours. Means are over true tokens, padding has no weight.
@@ -24,7 +24,7 @@ CARD = Card(
     title="H-Transformer-1D",
     family="downsampling",
     paper="2107.11906",
-    equation="section 6",
+    equation="hierarchical attention: coarsened queries, keys and values",
     year=2021,
     time=1.0,
     memory=1.0,

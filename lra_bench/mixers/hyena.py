@@ -36,7 +36,8 @@ CARD = Card(
     exact_when="",
     differs="not causal: filters, the short ones too, are two-sided, the network taking lags of both signs; each is "
     "divided by the root of its window's sum of squares, or its gain would grow with the root of the length. "
-    "The filters' network is trained as a state space's dynamics are: without decay, at a rate of its own",
+    "The filters' network is trained as a state space's dynamics are: without decay, at a rate of its own; its sines "
+    "start at 10 (the paper's language models: 14)",
 )
 
 BANDS = 16  # waves among the features of a lag, as in the released models
@@ -52,7 +53,7 @@ class Config:
     """N: gates, each with a long filter before it."""
 
     hidden: int = 64
-    """Width of the filters' network, of three hidden layers."""
+    """Width of the filters' network, of three hidden layers; as in the paper's language models (table A.4)."""
 
     sine: float = 10.0
     """The factor inside the network's sines at the start."""

@@ -1,8 +1,8 @@
 """Long-short attention (Transformer-LS, Zhu et al., arXiv 2107.02192): a window, and r mixtures of all tokens whose
 weights depend on the tokens, under one softmax.
 
-    P = softmax(X W_P) over the tokens,   K' = P^T K,   V' = P^T V,   r rows for each head            (equation 3)
-    y = softmax(Q [LN_L(K~); LN_G(K')]^T / sqrt K) [LN_L(V~); LN_G(V')]                               (equation 6)
+    P = softmax(X W_P) over the tokens,   K' = P^T K,   V' = P^T V,   r rows for each head    (dynamic projection)
+    y = softmax(Q [LN_L(K~); LN_G(K')]^T / sqrt K) [LN_L(V~); LN_G(V')]                                   (DualLN)
 
 K~, V~: the tokens of one's segment of w, and w/2 on either side of it. The norms are over the heads' joint width.
 Padding has no weight in P and is no key in the window.
@@ -32,7 +32,7 @@ CARD = Card(
     title="Long-short",
     family="combined-patterns",
     paper="2107.02192",
-    equation="equations 3 and 6",
+    equation="dynamic projections, segment-wise sliding window, DualLN",
     year=2021,
     time=1.0,
     memory=1.0,

@@ -1,6 +1,6 @@
 """Luna (Ma et al., arXiv 2106.01540): attention packs the tokens into l rows, and unpacks them again.
 
-    Y_P = Attn(P, X),   Y = Attn(X, Y_P),   P: [l, D] learned                               (equations 4 to 6)
+    Y_P = Attn(P, X),   Y = Attn(X, Y_P),   P: [l, D] learned                      (pack and unpack attention)
     Attn(X, C) = softmax(X W_Q (C W_K)^T / sqrt K) C W_V, in each of them W_K = W_V where they are tied
 
 Padding is no key when it is packed; the packed rows are all there. A text without any token packs to zeros.
@@ -24,7 +24,7 @@ CARD = Card(
     title="Luna",
     family="memory",
     paper="2106.01540",
-    equation="equations 4 to 6",
+    equation="pack and unpack attention",
     year=2021,
     time=1.0,
     memory=1.0,

@@ -1,10 +1,10 @@
 """Mega (Ma et al., arXiv 2209.10655): a damped moving average, then gated attention of a single head.
 
-    u_t = alpha beta x_t + (1 - alpha delta) u_{t-1},   x'_t = eta . u_t    n numbers u a channel    (equations 5 and 6)
-    z = silu(x' W_z + b_z),  q = kappa_q z + mu_q,  k = kappa_k z + mu_k,  v = silu(x W_v + b_v)      (equations 7 to 9)
-    o = f(q k^T / tau + b_rel) v                                            in chunks                      (equation 10)
-    r = silu(x' W_r + b_r),  g = sigmoid(x' W_g + b_g),  h = silu(x' W_h + (r o) U + b_h)          (equations 11 and 12)
-    y = g h                                                                                                (equation 13)
+    u_t = alpha beta x_t + (1 - alpha delta) u_{t-1},   x'_t = eta . u_t    n numbers u a channel     (equations 4 to 6)
+    z = silu(x' W_z + b_z),  q = kappa_q z + mu_q,  k = kappa_k z + mu_k,  v = silu(x W_v + b_v)     (equations 7 to 10)
+    o = f(q k^T / tau + b_rel) v                                            in chunks                      (equation 11)
+    r = silu(x' W_r + b_r),  g = sigmoid(x' W_g + b_g),  h = silu(x' W_h + (r o) U + b_h)           (equations 12 to 14)
+    y = g h                                                                                                (equation 15)
 
 Padding is zero input to the moving average, and no key.
 """
@@ -31,7 +31,7 @@ CARD = Card(
     title="Mega",
     family="state-space",
     paper="2209.10655",
-    equation="equations 5 to 13",
+    equation="equations 4 to 15; section 3.4, Mega-chunk",
     year=2022,
     time=1.0,
     memory=1.0,
@@ -48,7 +48,7 @@ class Config:
     """The moving average, and the attention."""
 
     chunk: int = 128
-    """c: tokens that attend to each other; 0: all."""
+    """c: tokens that attend to each other; 0: all. 128 in the paper's LRA, 4,096 on Path-X."""
 
     ema: int = 16
     """n: numbers that a channel's moving average keeps, in each direction."""
@@ -57,7 +57,7 @@ class Config:
     """Width of z, of which queries and keys are made."""
 
     expand: int = 2
-    """Width of the values, as a multiple of D."""
+    """Width of the values, as a multiple of D; 2 in the paper."""
 
     laplace: bool = False
     """The Laplace function in place of the softmax, as the paper has it for images."""

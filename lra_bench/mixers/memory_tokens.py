@@ -1,6 +1,6 @@
 """Memory tokens (Memory Transformer, Burtsev et al., arXiv 2006.11527): m learned tokens stand in front of the text.
 
-    Y = softmax(Q [M W_K; K]^T / sqrt K) [M W_V; V],   M: [m, D] learned                       (section 3.1)
+    Y = softmax(Q [M W_K; K]^T / sqrt K) [M W_V; V],   M: [m, D] learned                    (MemTransformer)
 
 Every token sees the memory, and all tokens (the paper's way) or those at most w away. Padding is no key; the memory
 always is, so that a text without any token reads the memory alone.
@@ -28,7 +28,7 @@ CARD = Card(
     title="Memory tokens",
     family="memory",
     paper="2006.11527",
-    equation="section 3.1",
+    equation="MemTransformer",
     year=2020,
     time=2.0,
     memory=1.0,

@@ -33,7 +33,8 @@ CARD = Card(
     memory=1.0,
     exact_when="",
     differs="every layer has latents of its own, and its tokens read them: the trunk's layers hand on tokens only; all "
-    "attentions have the trunk's heads; positions are the trunk's",
+    "attentions have the trunk's heads; positions are the trunk's; one self-attention block after a read, not "
+    "6",
     short={"latents": 5, "blocks": 2},
 )
 

@@ -2,7 +2,7 @@
 
     Y = phi(Q) (phi(K)^T V) / (phi(Q) sum_j phi(k_j)),   x = q or k times K^(-1/4)
     phi(x)_f = exp(w_f . x - |x|^2 / 2)       FAVOR+: positive, and unbiased for exp(q . k / sqrt K)    (lemma 1)
-    phi(x)_f = relu(w_f . x) + 0.001          generalised attention                                     (section 4)
+    phi(x)_f = relu(w_f . x) + 0.001          generalised attention                                  (appendix A.4)
 
 The w are orthogonal in blocks of K, their norms those of Gaussian vectors (section 2.4); they are drawn once a layer,
 for all heads, and belong to the model. phi(k) of padding is zero.
@@ -28,12 +28,12 @@ CARD = Card(
     title="Performer",
     family="kernel",
     paper="2009.14794",
-    equation="lemma 1 and sections 2.2 to 2.4",
+    equation="lemma 1 and sections 2.2 to 2.4; appendix A.4 for relu",
     year=2020,
     time=1.0,
     memory=1.0,
     exact_when="features -> infinity",
-    differs="features drawn once, or anew at every training step where the paper draws every 1,000 steps; nothing is "
+    differs="features drawn once, or anew at every training step where the paper draws periodically; nothing is "
     "added to the exponential features, whose denominator cannot vanish as it is computed here",
     short={"features": 12},
 )
@@ -46,10 +46,11 @@ class Config:
     """Which features, and how many."""
 
     features: int = 256
-    """m. The paper takes 256 for heads of 64 entries, about K log K, and so do the LRA runs of others."""
+    """m. 256 in the paper (appendix A), and in the LRA runs of others."""
 
     kernel: str = "exp"
-    """exp: FAVOR+, an estimate of softmax attention; relu: generalised attention, one of its own."""
+    """exp: FAVOR+, an estimate of softmax attention; relu: generalised attention, one of its own,
+    which the paper's experiments have unless they say softmax."""
 
     redraw: bool = False
     """Draw new features at each training step; evaluation always takes the ones of the model."""

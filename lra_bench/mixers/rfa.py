@@ -1,7 +1,7 @@
 """Random feature attention (Peng et al., arXiv 2103.02143): a Gaussian kernel of unit queries and keys, by features.
 
-    y_i = phi(q_i)^T S / phi(q_i)^T z,   S = sum_j phi(k_j) v_j^T,   z = sum_j phi(k_j)             (equation 5)
-    phi(x) = [sin(w_1 . x), ..., sin(w_m . x), cos(w_1 . x), ..., cos(w_m . x)] / sqrt m             (equation 3)
+    y_i = phi(q_i)^T S / phi(q_i)^T z,   S = sum_j phi(k_j) v_j^T,   z = sum_j phi(k_j)
+    phi(x) = [sin(w_1 . x), ..., sin(w_m . x), cos(w_1 . x), ..., cos(w_m . x)] / sqrt m              (theorem 1)
 
 q and k are divided by their norms; w_f = sigma * u_f, u_f ~ N(0, I), sigma learned, one for each entry of each head: at
 sigma = 1, phi(q) . phi(k) is an unbiased estimate of exp(q . k) up to a constant. phi(k) of padding is zero. An
@@ -29,13 +29,13 @@ CARD = Card(
     title="RFA",
     family="kernel",
     paper="2103.02143",
-    equation="equations 3 and 5",
+    equation="theorem 1, and RFA without its gate",
     year=2021,
     time=1.0,
     memory=1.0,
     exact_when="",
     differs="without the gate, which is for causal models; features drawn once, or anew at every training step, where "
-    "the paper picks one of 200 drawn before",
+    "the authors draw hundreds before training and pick one",
     short={"features": 12},
 )
 
@@ -47,7 +47,7 @@ class Config:
     """How many features."""
 
     features: int = 64
-    """m: frequencies, each of which makes a sine and a cosine. The paper takes 64 to 128."""
+    """m: frequencies, each of which makes a sine and a cosine. The paper takes about as many as a head is wide."""
 
     redraw: bool = False
     """Draw new features at each training step; evaluation always takes the ones of the model."""

@@ -1,7 +1,7 @@
 """S4D (Gu et al., arXiv 2206.11893): each channel is filtered by a diagonal state space of its own, both ways.
 
-    h'(t) = A h(t) + u(t),  y(t) = Re(C h(t)) + d u(t)        A diagonal, [N]                        (equation 1)
-    K_t = Re sum_n C_n (e^{dt A_n} - 1) / A_n e^{dt A_n t}    zero-order hold                  (equations 3 and 6)
+    h'(t) = A h(t) + u(t),  y(t) = Re(C h(t)) + d u(t)        A diagonal, [N]
+    K_t = Re sum_n C_n (e^{dt A_n} - 1) / A_n e^{dt A_n t}    zero-order hold                     (the S4D kernel)
     y = GLU(W gelu(K_forward * u + K_backward * reversed u + d u))
 
 Of complex eigenvalues half is kept, for the other half is conjugate to it. Padding is zero input; the convolution is
@@ -29,7 +29,7 @@ CARD = Card(
     title="S4D",
     family="state-space",
     paper="2206.11893",
-    equation="equations 1, 3 and 6",
+    equation="the S4D kernel with zero-order hold; equations 8 and 9",
     year=2022,
     time=1.0,
     memory=1.0,
@@ -51,7 +51,8 @@ class Config:
     """N: the state of a channel; 32 conjugate pairs, or 64 real numbers with `start` real."""
 
     start: str = "lin"
-    """A at the start (section 4): lin: -1/2 + i pi n; inv: -1/2 + i N/pi (N/(2n+1) - 1); real: -(n + 1)."""
+    """A at the start (section 4): lin: -1/2 + i pi n (equation 9); inv: -1/2 + i N/pi (N/(2n+1) - 1) (equation 8);
+    real: -(n + 1)."""
 
     dt_min: float = 1e-3
     """The least step at the start; each channel's is drawn log-uniformly."""

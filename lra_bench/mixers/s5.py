@@ -1,8 +1,8 @@
 """S5 (Smith et al., arXiv 2208.04933): one state space with a diagonal state for all channels, both ways.
 
-    h_t = Abar h_{t-1} + Bbar u_t,   y_t = Re(C h_t) + d u_t                                        (equations 2 and 6)
-    Abar = e^{A dt},  Bbar = A^{-1} (Abar - 1) B           zero-order hold                                 (equation 6)
-    y = g sigmoid(W g),  g = gelu(Re(C_1 h + C_2 h') + d u)        h' is h of the reversed text       (appendix A and G)
+    h_t = Abar h_{t-1} + Bbar u_t,   y_t = Re(C h_t) + d u_t                             (the diagonalised state space)
+    Abar = e^{A dt},  Bbar = A^{-1} (Abar - 1) B           zero-order hold
+    y = g sigmoid(W g),  g = gelu(Re(C_1 h + C_2 h') + d u)        h' is h of the reversed text      (the authors' code)
 
 A starts as the eigenvalues of HiPPO-N, in blocks; of each conjugate pair one is kept. Padding is zero input: the state,
 that of the reversed text too, stays 0 until the first token.
@@ -28,7 +28,7 @@ CARD = Card(
     title="S5",
     family="state-space",
     paper="2208.04933",
-    equation="equations 2 and 6",
+    equation="the diagonalised MIMO state space with zero-order hold",
     year=2022,
     time=1.0,
     memory=1.0,
@@ -47,7 +47,7 @@ class Config:
     512, about as many as there are channels; ours have 64."""
 
     blocks: int = 4
-    """J: at the start A is J times the same HiPPO-N matrix of size P / J."""
+    """J: at the start A is J times the same HiPPO-N matrix of size P / J. The authors' LRA runs have 3 to 16."""
 
     dt_min: float = 1e-3
     """The least step at the start; each state's is drawn log-uniformly."""

@@ -43,7 +43,7 @@ class Config:
     """Through how many points the tokens meet."""
 
     points: int = 32
-    """m: inducing points of a layer. The paper takes 16 to 32."""
+    """m: inducing points of a layer. The paper's tables have 16, the authors' code has 32."""
 
     def __post_init__(self) -> None:
         if self.points < 1:

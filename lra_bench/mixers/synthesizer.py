@@ -1,6 +1,6 @@
 """Synthesizer (Tay et al., arXiv 2005.00743): attention whose logits need no pair of tokens.
 
-    Y = softmax(S(X)) V,   S = sum_n a_n S_n,   sum_n a_n = 1, learned                      (equations 3, 5 and 8)
+    Y = softmax(S(X)) V,   S = sum_n a_n S_n,   sum_n a_n = 1, learned                                   (mixture)
 
     dense        S_ij = w_j . relu(W x_i + b) + c_j           a token says how much it wants of each place
     random       S = R: [L, L], learned                       the same for every text
@@ -34,7 +34,7 @@ CARD = Card(
     title="Synthesizer",
     family="synthetic",
     paper="2005.00743",
-    equation="equations 3, 5, 7 and 8",
+    equation="Dense, Random, Factorized Random and Mixture of Synthesizers",
     year=2020,
     time=2.0,
     memory=1.0,

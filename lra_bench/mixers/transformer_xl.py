@@ -37,7 +37,7 @@ CARD = Card(
     exact_when="segment >= length, W_r = 0 and u = 0",
     differs="tokens of a segment see each other both ways (`causal`: as in the paper); of other segments only the "
     "cached past is seen, so a cls token sees its own segment alone; the trunk's absolute positions stand beside the "
-    "relative ones; u and v belong to a layer",
+    "relative ones; u and v belong to a layer; segments of 128 (the authors' base models: 150 and 512)",
     short={"segment": 8, "memory": 2},
 )
 
@@ -47,7 +47,7 @@ class Config:
     """How long a segment is, and how much past it sees."""
 
     segment: int = 128
-    """s: tokens of a segment. The paper trains with 150 (WikiText-103, base) to 512 (enwik8)."""
+    """s: tokens of a segment. The authors' base models have 150 (WikiText-103) and 512 (enwik8)."""
 
     memory: int = 1
     """Cached segments before it; one, as long as the segment, in the paper's training."""
