@@ -1,12 +1,13 @@
 """BigBird (Zaheer et al., arXiv 2007.14062, section 2 and appendix D): a window of blocks, a few random blocks, and
 global tokens that see and are seen by all.
 
-    y_i = sum_j softmax_j(q_i . k_j / sqrt K) v_j       over the j in N(i)                                (equation 1)
+    y_i = sum_j softmax_j(q_i . k_j / sqrt K) v_j       over the j in N(i)                     (equation AT, section 2)
 
 N(i): the 3 blocks around i's own, r random blocks fixed for its block, and the global tokens; of a global token i: all.
-They are a text's own first and last block (internal transformer construction, ITC), or learned tokens in front of it
-(extended, ETC). Padding is no key; the last block is the one of the last token that is there, so padding behind a text
-changes nothing but which of its random blocks hold a token.
+They are a text's own first and last block (internal transformer construction, ITC; as in the authors' code, where the
+paper takes the first ones), or learned tokens in front of it (extended, ETC). Padding is no key; the last block is the
+one of the last token that is there, so padding behind a text changes nothing but which of its random blocks hold a
+token.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ CARD = Card(
     title="BigBird",
     family="combined-patterns",
     paper="2007.14062",
-    equation="equation 1, appendix D",
+    equation="equation AT (section 2), appendix D",
     year=2020,
     time=1.0,
     memory=1.0,
     exact_when="the window is over everything",
     differs="the same random blocks in every head and layer (the authors' code draws them anew for each: the trunk's "
     "layers do not know their index); with tokens of its own a layer's global half comes before the tokens' half, "
-    "not beside it, as nothing is carried between layers",
+    "not beside it, as nothing is carried between layers; with them the paper has no random blocks",
     short={"block": 4, "random": 1},
 )
 

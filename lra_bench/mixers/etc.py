@@ -1,7 +1,7 @@
 """ETC, extended transformer construction (Ainslie et al., arXiv 2004.08483, section 3): a global memory of g tokens
 beside the text, and relative positions.
 
-    e_ij = q_i . (k_j + a_c) / sqrt K,   c: the label of the pair i, j                          (equations 1 and 2)
+    e_ij = q_i . (k_j + a_c) / sqrt K,   c: the label of the pair i, j
     z' = LN(z + W_o softmax(e) v)        over the memory z (g2g) and the text (g2l), in one softmax
     y  = W_o softmax(e) v                over z' (l2g) and the tokens at most r away (l2l), in one softmax
 
@@ -32,13 +32,14 @@ CARD = Card(
     title="ETC",
     family="combined-patterns",
     paper="2004.08483",
-    equation="equations 1 and 2",
+    equation="section 3, global-local attention and relative position labels",
     year=2020,
     time=1.0,
     memory=1.0,
     exact_when="radius >= length, no memory, and vectors of distance that are zero",
     differs="the memory is each layer's own, learned, and does not go on to the next: its half of a layer comes before "
-    "the text's half, which reads what it has found. Without a feed-forward layer on the memory, without the paper's "
+    "the text's half, which reads what it has found. Memory and text share their projections (the paper's default does "
+    "not). Without a feed-forward layer on the memory, without the paper's "
     "structure of sentences (masks and labels) and its CPC loss",
     short={"radius": 5, "distance": 2, "tokens": 3},
 )

@@ -1,10 +1,11 @@
 """LSH attention (Reformer, Kitaev et al., arXiv 2001.04451, section 2): tokens attend to those whose query, which is
 their key too, falls into the same bucket of a random hash.
 
-    o_i = sum_{j in P_i} exp(q_i . k_j - z_i) v_j,   k_j = q_j / |q_j|,   P_i: those of i's bucket     (equations 2, 3)
+    o_i = sum_{j in P_i} exp(q_i . k_j - z_i) v_j,   k_j = q_j / |q_j|,   P_i: those of i's bucket     (equations 2, 4)
     h(x) = argmax [x R; -x R],   R random; sorted by bucket, and cut into chunks that see their neighbours (equation 5)
 
-A token sees itself only where it sees nobody else. Rounds of hashing are joined by the logsumexp of each (equation 7).
+A token sees itself only where it sees nobody else. Rounds of hashing (equation 6) are joined by the logsumexp of each
+(appendix A).
 As in the authors' code the logits have no 1 / sqrt K: the keys have unit length. Padding is hashed to a bucket of its
 own behind the others, so that chunks are full of tokens, and is masked.
 """
@@ -32,13 +33,13 @@ CARD = Card(
     title="Reformer",
     family="learnable-pattern",
     paper="2001.04451",
-    equation="equations 2 to 8",
+    equation="equations 2 to 6, appendix A",
     year=2020,
     time=1.0,
     memory=1.0,
     exact_when="",
     differs="no reversible layers, which are the trunk's; sees the chunk after too, as nothing is causal here; a key "
-    "met in two rounds counts in both (the paper's appendix divides by their number)",
+    "met in two rounds counts in both (the paper's appendix divides by their number); chunks of 64 (the paper: 128)",
     short={"chunk": 8},
 )
 
@@ -53,7 +54,7 @@ class Config:
     """m: tokens of a chunk."""
 
     rounds: int = 2
-    """Hashes whose results are joined. The paper trains with 1 to 8; each costs as much as the first."""
+    """Hashes whose results are joined. The paper trains with 1, 2 and 4; each costs as much as the first."""
 
     buckets: int = 0
     """Buckets of a hash, even; 0: two for each chunk of the longest text, as in the paper."""
