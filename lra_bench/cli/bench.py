@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,9 @@ def bench(
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed steps of each, interleaved.")] = 7,
     config: options.Config = "speed",
     settings: options.Settings = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Keep the numbers there as JSON.", metavar="FILE")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Keep the numbers there as JSON, after each length.", metavar="FILE")
+    ] = None,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
@@ -39,10 +41,12 @@ def bench(
     request = matrix.Request(
         model, task, config, settings=tuple(settings or ()), include=tuple(include_path or ())
     )  # fmt: skip
+    facts: list[dict[str, Any]] = []
     with progress.watching() as watch:
-        facts = matrix.bench(request, [int(length) for length in lengths.split(",")], rounds, watch)
-    if out is not None:
-        store.write_json(out, facts)
+        for measured in matrix.bench(request, [int(length) for length in lengths.split(",")], rounds, watch):
+            facts += measured
+            if out is not None:
+                store.write_json(out, facts)
     if json:
         screen.print_json(facts)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -71,13 +71,14 @@ def _hours(cell: Cell, step_ms: float | None, compile_s: float | None) -> float 
 
 def bench(
     request: Request, lengths: Sequence[int], rounds: int, tell: Callable[[Cell, dict[str, Any]], None]
-) -> list[dict[str, Any]]:
-    """Time the training steps of a request's cells at each length, those of one length in turn in one process."""
-    facts = []
+) -> Iterator[list[dict[str, Any]]]:
+    """Time the training steps of a request's cells at each length, those of one length in turn in one process.
+
+    Yields what is known of the cells of a length, as soon as it is.
+    """
     for length in lengths:
         every = cells(replace(request, length=length))
-        facts += local.measure(every, rounds, partial(_tell_of, every, tell))
-    return facts
+        yield local.measure(every, rounds, partial(_tell_of, every, tell))
 
 
 def _tell_of(every: Sequence[Cell], tell: Callable[[Cell, dict[str, Any]], None], event: dict[str, Any]) -> None:
