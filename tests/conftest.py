@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 from samples import SHORT, TINY, Lra
 
-# Before anything opens jax: what a test compiles runs once or twice.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# Before anything opens jax: what a test compiles runs once or twice, and with these it compiles five times as fast.
+QUICK = (
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
+os.environ.setdefault("XLA_FLAGS", " ".join(QUICK))
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import attention, compare, heads
-from flax import nnx
-
+from equations import Values, attention, compare, cut, draw, join, seen, texts
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.axial import Config, Mixer
 from lra_bench.mixers.base import Dims
@@ -27,22 +23,20 @@ def test_the_equation(case: str) -> None:
     grid, config, places = PLACES[case]
     row, column = np.array(places).T
 
-    def axis(part: object, x: jax.Array, mask: jax.Array, line: np.ndarray) -> jax.Array:
-        q, k, v = (heads(x, w) for w in jnp.split(part.qkv[...], 3, axis=1))  # type: ignore[attr-defined]
-        seen = (line[:, None] == line) & mask
-        return jnp.concatenate([attention(*qkv, seen) for qkv in zip(q, k, v, strict=True)], 1) @ part.out[...]  # type: ignore[attr-defined]
+    def axis(p: Values, part: str, x: np.ndarray, mask: np.ndarray, line: np.ndarray) -> np.ndarray:
+        q, k, v = map(cut, np.split(x @ p[f"{part}qkv"], 3, axis=1))
+        return join(attention(q, k, v, (line[:, None] == line) & mask)) @ p[f"{part}out"]
 
-    def equation(mixer: Mixer, x: jax.Array, mask: jax.Array) -> jax.Array:
-        along = axis(mixer, x, mask, row)
-        return along + axis(mixer.columns, x + along if config.form == "sequence" else x, mask, column)
+    def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        along = axis(p, "", x, mask, row)
+        return along + axis(p, "columns.", x + along if config.form == "sequence" else x, mask, column)
 
-    compare(Mixer(config, Dims(8, 2, 4, 11, grid), rngs=nnx.Rngs(0)), equation, 11)
+    compare(draw(Mixer, config, Dims(8, 2, 4, 11, grid)), equation, *texts(11, 8))
 
 
 def test_a_cls_token_sees_every_pixel() -> None:
-    mixer = Mixer(Config(), Dims(8, 2, 4, 13, (3, 4)), rngs=nnx.Rngs(0))
-    run = jax.jit(jax.grad(lambda x: mixer(x, jnp.ones((1, 13), bool), key=None)[0, 0].sum()))
-    assert abs(run(jax.random.normal(jax.random.key(0), (1, 13, 8)))).max(-1).all()
+    mixer = draw(Mixer, Config(), Dims(8, 2, 4, 13, (3, 4)))
+    assert seen(mixer, np.ones(13, bool))[0].all()
 
 
 @pytest.mark.parametrize(("knobs", "named"), [({"rows": 0}, "rows"), ({"form": "both"}, "form")])

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
-from equations import attention, compare, heads
-from flax import nnx
-
+from equations import Equation, Values, attention, compare, cut, draw, join, texts
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.compressed import Config, Mixer
 
 
-def equation(mixer: Mixer, x: jax.Array, mask: jax.Array) -> jax.Array:
-    """One text."""
-    Q, K, V = jnp.split(x @ mixer.qkv[...], 3, axis=1)
-    joint, kernel, starts = K.shape[1], mixer.kernel, range(0, len(x), mixer.stride)
+def written_out(kernel: int, stride: int) -> Equation:
+    def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        Q, K, V = np.split(x @ p["qkv"], 3, axis=1)
+        starts = range(0, len(x), stride)
 
-    def compressed(X: jax.Array, C: jax.Array) -> jax.Array:
-        taps = C.reshape(kernel, joint, joint)
-        return jnp.stack(
-            [sum(X[n + t] * mask[n + t] @ taps[t] for t in range(kernel) if n + t < len(x)) for n in starts]
-        )
+        def compressed(X: np.ndarray, C: np.ndarray) -> np.ndarray:
+            taps = np.split(C, kernel)
+            cells = [[X[n + t] * mask[n + t] @ taps[t] for t in range(kernel) if n + t < len(x)] for n in starts]
+            return np.stack([sum(cell) for cell in cells])
 
-    K, V = compressed(K, mixer.compress_k[...]), compressed(V, mixer.compress_v[...])
-    seen = jnp.array([mask[n : n + kernel].any() for n in starts])
-    return (
-        jnp.concatenate(list(map(attention, *(heads(X, jnp.eye(joint)) for X in (Q, K, V)), [seen] * 2)), 1)
-        @ mixer.out[...]
-    )
+        seen = np.array([mask[n : n + kernel].any() for n in starts])
+        K, V = compressed(K, p["compress_k"]), compressed(V, p["compress_v"])
+        return join(attention(cut(Q), cut(K), cut(V), seen)) @ p["out"]
+
+    return equation
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 3), (4, 2)])
 def test_the_equation(kernel: int, stride: int) -> None:
-    compare(Mixer(Config(kernel, stride), Dims(8, 2, 4, 14), rngs=nnx.Rngs(0)), equation, 13)
+    compare(draw(Mixer, Config(kernel, stride), Dims(8, 2, 4, 14)), written_out(kernel, stride), *texts(13, 8))
 
 
 @pytest.mark.parametrize(("knobs", "named"), [({"stride": 0}, "stride"), ({"kernel": 2}, "kernel")])

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import QUICK, attention, compare, heads, ragged
+from equations import Values, attention, compare, cut, draw, join, texts, values
 from flax import nnx
-from jax import lax
-
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.compressive import Config, Mixer
@@ -17,26 +14,29 @@ from lra_bench.mixers.compressive import Config, Mixer
 S, C = 4, 2
 
 
-def sinusoids(distance: np.ndarray, width: int) -> np.ndarray:
-    angle = distance[..., None] / 10000 ** (np.arange(0, width, 2) / width)
-    return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1)
+def relative(p: Values, distance: np.ndarray) -> np.ndarray:
+    """Sinusoids of [i, j], projected: [H, i, j, K]."""
+    D, both = p["relative"].shape
+    angle = distance[..., None] / 10000 ** (np.arange(0, D, 2) / D)
+    r = np.concatenate([np.sin(angle), np.cos(angle)], axis=-1) @ p["relative"]
+    return np.moveaxis(r.reshape(*distance.shape, 2, both // 2), 2, 0)
 
 
-def compress(mixer: Mixer, x: jax.Array, mask: jax.Array) -> jax.Array:
+def compress(p: Values, form: str, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """f_c of whole cells."""
-    cells, form = [], mixer.config.compression
+    cells = []
     for n in range(0, len(x), C):
-        some, there = x[n : n + C], mask[n : n + C, None]
+        some, there = x[n : n + C], mask[n : n + C]
         if form == "conv":
-            cells.append(sum(some[t] * there[t] @ W for t, W in enumerate(jnp.split(mixer.compressor[...], C))))
-        elif form == "mean":
-            cells.append((some * there).sum(0) / jnp.maximum(there.sum(), 1))
+            cells.append(sum(some[t] * there[t] @ W for t, W in enumerate(np.split(p["compressor"], C))))
+        elif not there.any():
+            cells.append(np.zeros_like(x[0]))
         else:
-            cells.append(jnp.where(there.any(), jnp.where(there, some, -jnp.inf).max(0), 0))
-    return jnp.stack(cells) if cells else x[:0]
+            cells.append(some[there].mean(0) if form == "mean" else some[there].max(0))
+    return np.stack(cells) if cells else x[:0]
 
 
-def full(mask: jax.Array) -> jax.Array:
+def full(mask: np.ndarray) -> np.ndarray:
     return mask.reshape(-1, C).any(1)
 
 
@@ -44,35 +44,32 @@ def full(mask: jax.Array) -> jax.Array:
 def test_the_equation(form: str) -> None:
     """Of six segments the last one sees one of tokens, two of cells, and not the first two."""
 
-    def equation(mixer: Mixer, x: jax.Array, mask: jax.Array) -> jax.Array:
-        W_q, W_k, W_v = jnp.split(mixer.qkv[...], 3, axis=1)
-        rows = []
+    def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        W_q, W_k, W_v = np.split(p["qkv"], 3, axis=1)
+        rows, past = [], p["fixed"]
         for begin in range(0, len(x), S):
             end, memory = min(len(x), begin + S), max(0, begin - S)
             oldest = max(0, memory - 2 * S)
-            cells = compress(mixer, x[oldest:memory], mask[oldest:memory])
-            h = jnp.concatenate([lax.stop_gradient(cells), lax.stop_gradient(x[memory:begin]), x[begin:end]])
-            seen = jnp.concatenate([full(mask[oldest:memory]), mask[memory:end]])
+            cells = compress(p, form, past[oldest:memory], mask[oldest:memory])
+            h = np.concatenate([cells, past[memory:begin], x[begin:end]])
+            seen = np.concatenate([full(mask[oldest:memory]), mask[memory:end]])
             i, j = np.arange(len(h) - (end - begin), len(h))[:, None], np.arange(len(h))
-            R = jnp.einsum("ijd,dk->ijk", sinusoids(i - j, x.shape[1]), mixer.relative[...])
-            parts = []
-            for n, (q, k, v) in enumerate(zip(heads(x[begin:end], W_q), heads(h, W_k), heads(h, W_v), strict=True)):
-                r = jnp.split(R, 2, axis=-1)[n]
-                bias = jnp.einsum("ik,ijk->ij", q + mixer.v[n], r) / 2 + mixer.u[n] @ k.T / 2
-                parts.append(attention(q, k, v, jnp.broadcast_to(seen, bias.shape), bias))
-            rows.append(jnp.concatenate(parts, axis=1))
-        return jnp.concatenate(rows) @ mixer.out[...]
+            q, k, v, r = cut(x[begin:end] @ W_q), cut(h @ W_k), cut(h @ W_v), relative(p, i - j)
+            bias = np.einsum("hik,hijk->hij", q + p["v"][:, None], r) + np.einsum("hk,hjk->hj", p["u"], k)[:, None]
+            rows.append(join(attention(q, k, v, seen, bias / 2)))
+        return np.concatenate(rows) @ p["out"]
 
-    compare(made(form), equation, 22)
+    compare(made(form), equation, *texts(22, 8), untrained={"compressor"})
 
 
 def made(form: str = "conv") -> Mixer:
     config = Config(segment=S, memory=1, compressed=2, rate=C, compression=form)
-    return Mixer(config, Dims(8, 2, 4, 24), rngs=nnx.Rngs(0))
+    return draw(Mixer, config, Dims(8, 2, 4, 24))
 
 
 def test_the_reconstruction_loss_trains_the_compressor_alone() -> None:
-    x, mask = ragged(22)
+    """Which the task does not: see above."""
+    x, mask = texts(22, 8)
     graph, params, rest = nnx.split(made(), nnx.Param, ...)
 
     def own(params: nnx.State, x: jax.Array) -> jax.Array:
@@ -80,33 +77,26 @@ def test_the_reconstruction_loss_trains_the_compressor_alone() -> None:
         mixer(x, mask, key=jax.random.key(0))
         return mixer.reconstruction[...]
 
-    def task(params: nnx.State) -> jax.Array:
-        return jnp.square(nnx.merge(graph, params, rest, copy=True)(x, mask, key=None)).sum()
-
-    value, (slopes, of_x) = jax.jit(jax.value_and_grad(own, (0, 1)), compiler_options=QUICK)(params, x)
-    np.testing.assert_allclose(value, by_hand(nnx.merge(graph, params, rest, copy=True), x, mask), rtol=1e-5)
+    value, (slopes, of_x) = jax.jit(jax.value_and_grad(own, (0, 1)))(params, x)
+    np.testing.assert_allclose(value, by_hand(values(made()), np.float64(x), np.asarray(mask)), rtol=1e-5)
     assert slopes["compressor"][...].any()
     assert not any(slopes[name][...].any() for name in slopes if name != "compressor")
     assert not of_x.any()
-    assert not jax.jit(jax.grad(task), compiler_options=QUICK)(params)["compressor"][...].any()
 
 
-def by_hand(mixer: Mixer, x: jax.Array, mask: jax.Array) -> float:
+def by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> float:
     """The mean over tokens with an evicted past, of all texts, of how far attention to its cells is off, squared."""
-    W_q, W_k, W_v = jnp.split(mixer.qkv[...], 3, axis=1)
+    W_q, W_k, W_v = np.split(p["qkv"], 3, axis=1)
     errors = []
     for text, there in zip(x, mask, strict=True):
         for begin in range(S, len(text), S):
-            past, real, end = text[begin - S : begin], there[begin - S : begin], begin + S
-            cells = compress(mixer, past, real)
-            for q, W, V in zip(
-                heads(text[begin:end], W_q), jnp.split(W_k, 2, axis=1), jnp.split(W_v, 2, axis=1), strict=True
-            ):
-                old = attention(q, past @ W, past @ V, real)
-                new = attention(q, cells @ W, cells @ V, full(real))
-                if real.any():
-                    errors.extend(np.square(old - new)[np.asarray(there[begin:end])].ravel().tolist())
-    return float(np.mean(errors))
+            past, real = text[begin - S : begin], there[begin - S : begin]
+            q, cells = cut(text[begin : begin + S] @ W_q), compress(p, "conv", past, real)
+            old = attention(q, cut(past @ W_k), cut(past @ W_v), real)
+            new = attention(q, cut(cells @ W_k), cut(cells @ W_v), full(real))
+            if real.any():
+                errors.append(np.square(old - new)[:, there[begin : begin + S]].ravel())
+    return float(np.concatenate(errors).mean())
 
 
 @pytest.mark.parametrize(

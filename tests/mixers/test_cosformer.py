@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from compared import Values, apply, compare, cut, join
-from flax import nnx
-
+from equations import Values, compare, cut, draw, join, texts, unmoved_by_padding
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.cosformer import Config, Mixer
 
 H, M = 2, 12
-X = jax.random.normal(jax.random.key(1), (3, 11, 6))
-MASK = jnp.array([[1] * 11, [1, 0, 1, 1, 0, 1, 1, 0, 0, 0, 0], [0] * 11], bool)
+X, MASK = texts(11, 6)
 
 
 def by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -27,13 +22,8 @@ def by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def test_equations_9_and_10() -> None:
-    compare(Mixer(Config(), Dims(6, H, 4, M), rngs=nnx.Rngs(0)), by_hand, X, MASK)
+    compare(draw(Mixer, Config(), Dims(6, H, 4, M)), by_hand, X, MASK)
 
 
 def test_padding_changes_no_weight() -> None:
-    mixer = Mixer(Config(), Dims(6, H, 4, M), rngs=nnx.Rngs(0))
-    long, short = (
-        apply(mixer, X, jnp.arange(11)[None] < jnp.full((3, 1), 7)),
-        apply(mixer, X[:, :7], jnp.ones((3, 7), bool)),
-    )
-    np.testing.assert_allclose(long[:, :7], short, atol=1e-5)
+    unmoved_by_padding(draw(Mixer, Config(), Dims(6, H, 4, 20)), X)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
-from equations import attention, compare, heads
-from flax import nnx
-
+from equations import Values, apply, attention, compare, cut, draw, join, normal, texts
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.funnel import Config, Mixer
@@ -15,20 +12,18 @@ from lra_bench.mixers.funnel import Config, Mixer
 
 @pytest.mark.parametrize("pool", [2, 3])
 def test_the_equation(pool: int) -> None:
-    def equation(mixer: Mixer, x: jax.Array, mask: jax.Array) -> jax.Array:
-        Q, K, V = (heads(x, w) for w in jnp.split(mixer.qkv[...], 3, axis=1))
-        group = jnp.arange(len(x)) // pool
+    def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        q, k, v = map(cut, np.split(x @ p["qkv"], 3, axis=1))
+        group = np.arange(len(x)) // pool
         share = (group[:, None] == group) & mask
-        share = share / jnp.maximum(share.sum(1, keepdims=True), 1)
-        mixed = [attention(share @ q, k, v, mask) for q, k, v in zip(Q, K, V, strict=True)]
-        return jnp.concatenate(mixed, axis=1) @ mixer.out[...]
+        share = share / np.maximum(share.sum(1, keepdims=True), 1)
+        return join(attention(share @ q, k, v, mask)) @ p["out"]
 
-    compare(Mixer(Config(pool), Dims(8, 2, 4, 14), rngs=nnx.Rngs(0)), equation, 13)
+    compare(draw(Mixer, Config(pool), Dims(8, 2, 4, 14)), equation, *texts(13, 8))
 
 
 def test_a_group_shares_what_it_finds() -> None:
-    mixer = Mixer(Config(), Dims(8, 2, 4, 8), rngs=nnx.Rngs(0))
-    y = mixer(jax.random.normal(jax.random.key(0), (1, 8, 8)), jnp.ones((1, 8), bool), key=None)[0]
+    y = np.asarray(apply(draw(Mixer, Config(), Dims(8, 2, 4, 8)), normal(1, 8, 8), np.ones((1, 8), bool)))[0]
     assert (y[0::2] == y[1::2]).all()
     assert (y[0] != y[2]).all()
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
+from equations import Values, compare, draw, sigmoid, silu, texts, unmoved_by_padding
 from flax import nnx
-from written_out import agree, sigmoid, silu, texts, unmoved_by_padding
-
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims, Dynamics
 from lra_bench.mixers.gated_deltanet import Config, Mixer
@@ -16,7 +13,7 @@ from lra_bench.mixers.gated_deltanet import Config, Mixer
 H, K = 2, 3
 
 
-def plain(p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     L, J = len(x), H * K
     z = x @ p["qkvr"]
     near = lambda t: z[t, : 3 * J] * mask[t] if 0 <= t < L else np.zeros(3 * J)  # noqa: E731
@@ -40,11 +37,11 @@ def plain(p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.nd
 
 
 def test_the_equations() -> None:
-    agree(Mixer(Config(), Dims(6, H, K, 13), rngs=nnx.Rngs(0)), plain, *texts(13, 6))
+    compare(draw(Mixer, Config(), Dims(6, H, K, 13)), plain, *texts(13, 6))
 
 
 def test_padding_is_read_by_neither_reading() -> None:
-    unmoved_by_padding(Mixer(Config(), Dims(6, H, K, 40), rngs=nnx.Rngs(0)), texts(13, 6)[0], before=5)
+    unmoved_by_padding(draw(Mixer, Config(), Dims(6, H, K, 40)), texts(13, 6)[0], before=5)
 
 
 def test_where_it_starts() -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
-from flax import nnx
-from written_out import agree, sigmoid, silu, texts, unmoved_by_padding
-
+from equations import Values, apply, compare, draw, sigmoid, silu, texts, unmoved_by_padding
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.gla import Config, Mixer
@@ -17,7 +13,7 @@ H, K, V = 2, 2, 4
 TAU = 3.0
 
 
-def plain(p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     q, k, v, r = np.split(x @ p["qkvr"], np.cumsum([H * K, H * K, H * V]), axis=1)
     gates = sigmoid(x @ p["down"] @ p["up.kernel"] + p["up.bias"]) ** (1 / TAU)
     rows = []
@@ -37,16 +33,16 @@ def plain(p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.nd
 
 
 def test_the_equations() -> None:
-    agree(Mixer(Config(rank=3, temper=TAU), Dims(6, H, V, 13), rngs=nnx.Rngs(0)), plain, *texts(13, 6))
+    compare(draw(Mixer, Config(rank=3, temper=TAU), Dims(6, H, V, 13)), plain, *texts(13, 6))
 
 
 def test_padding_is_read_by_neither_reading_and_does_not_fade_the_memory() -> None:
-    mixer = Mixer(Config(), Dims(6, H, V, 40), rngs=nnx.Rngs(0))
+    mixer = draw(Mixer, Config(), Dims(6, H, V, 40))
     x = texts(13, 6)[0]
     unmoved_by_padding(mixer, x, before=5)
     holes = np.arange(13) % 3 != 1
-    short = mixer(x[:, holes], np.ones((2, holes.sum()), bool), key=None)
-    np.testing.assert_allclose(mixer(x, np.tile(holes, (2, 1)), key=None)[:, holes], short, atol=1e-5)
+    short = apply(mixer, x[:, holes], np.ones((len(x), holes.sum()), bool))
+    np.testing.assert_allclose(apply(mixer, x, np.tile(holes, (len(x), 1)))[:, holes], short, atol=1e-5)
 
 
 @pytest.mark.parametrize(("knobs", "named"), [({"rank": 0}, "rank"), ({"temper": 0.0}, "temper")])

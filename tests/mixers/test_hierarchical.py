@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import compare, heads
-from flax import nnx
-
+from equations import Values, compare, cut, draw, join, softmax, texts
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.hierarchical import Config, Mixer
@@ -21,23 +17,22 @@ def level(i: int, j: int, block: int) -> int:
 
 @pytest.mark.parametrize("block", [2, 4])
 def test_the_equation(block: int) -> None:
-    def equation(mixer: Mixer, x: jax.Array, mask: jax.Array) -> jax.Array:
+    at = np.array([[level(i, j, block) for j in range(21)] for i in range(21)])
+
+    def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         L = len(x)
 
-        def means(X: jax.Array, n: int) -> jax.Array:
-            cells = jnp.arange(L) >> n
+        def means(X: np.ndarray, n: int) -> np.ndarray:
+            cells = np.arange(L) >> n
             same = (cells[:, None] == cells) & mask
-            return same @ X / jnp.maximum(same.sum(1, keepdims=True), 1)
+            return same @ X / np.maximum(same.sum(1, keepdims=True), 1)
 
-        at = np.array([[level(i, j, block) for j in range(L)] for i in range(L)])
-        parts = []
-        for q, k, v in zip(*(heads(x, w) for w in jnp.split(mixer.qkv[...], 3, axis=1)), strict=True):
-            logits = sum(jnp.where(at == n, means(q, n) @ means(k, n).T / 2, 0) for n in range(at.max() + 1))
-            weights = jnp.where(mask, jnp.exp(logits), 0)
-            parts.append(weights / jnp.maximum(weights.sum(1, keepdims=True), 1e-30) @ v)
-        return jnp.concatenate(parts, axis=1) @ mixer.out[...]
+        q, k, v = map(cut, np.split(x @ p["qkv"], 3, axis=1))
+        levels = range(at.max() + 1)
+        logits = sum(np.where(at == n, means(q, n) @ means(k, n).swapaxes(1, 2) / 2, 0) for n in levels)
+        return join(softmax(np.asarray(logits), mask) @ v) @ p["out"]
 
-    compare(Mixer(Config(block), Dims(8, 2, 4, 22), rngs=nnx.Rngs(0)), equation, 21)
+    compare(draw(Mixer, Config(block), Dims(8, 2, 4, 22)), equation, *texts(21, 8))
 
 
 @pytest.mark.parametrize("block", [0, 3])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from equations import Values, apply, compare, draw, normal, texts
 from flax import nnx
-from written_out import agree, texts
-
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.hyena import Config, Mixer
@@ -17,9 +14,10 @@ from lra_bench.mixers.hyena import Config, Mixer
 D, MOST = 4, 20
 
 
-def filters(p: Mapping[str, np.ndarray], lags: list[int]) -> dict[int, np.ndarray]:
+def filters(p: Values, lags: list[int]) -> dict[int, np.ndarray]:
     """By lag: [N, D]."""
     rate = np.linspace(1 / 1.5, 1 / 0.3, D) * np.log(100)
+    size = np.sqrt(sum(np.exp(-2 * abs(lag) / MOST * rate) for lag in lags))
     found = {}
     for lag in lags:
         t = lag / MOST
@@ -27,14 +25,12 @@ def filters(p: Mapping[str, np.ndarray], lags: list[int]) -> dict[int, np.ndarra
         f = np.concatenate([[t], np.cos(angle), np.sin(angle)])
         for i in range(3):
             f = np.sin(p["sines"] * (f @ p[f"layers.{i}"] + p["biases"][i]))
-        found[lag] = (
-            np.exp(-abs(t) * rate) * (p["last"] @ f) / np.sqrt(sum(np.exp(-2 * abs(s) / MOST * rate) for s in lags))
-        )
+        found[lag] = np.exp(-abs(t) * rate) * (p["last"] @ f) / size
     found[0] = found[0] + p["now"]
     return found
 
 
-def plain(p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     L, N = len(x), len(p["last"])
     z = (x @ p["projections.kernel"] + p["projections.bias"]) * mask[:, None]
     near = lambda t: z[t] if 0 <= t < L else 0 * z[0]  # noqa: E731
@@ -49,18 +45,15 @@ def plain(p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.nd
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("length", [11, MOST])
 def test_the_equations(order: int, length: int) -> None:
-    agree(
-        Mixer(Config(order=order, hidden=5, sine=2.0), Dims(D, 2, 2, MOST), rngs=nnx.Rngs(0)), plain, *texts(length, D)
-    )
+    compare(draw(Mixer, Config(order=order, hidden=5, sine=2.0), Dims(D, 2, 2, MOST)), plain, *texts(length, D))
 
 
 def test_padding_before_and_after_is_not_read() -> None:
     """The short convolution reaches into it, and the long one must not see what it made there."""
-    mixer = Mixer(Config(), Dims(D, 2, 2, 40), rngs=nnx.Rngs(0))
-    wide, mask = jnp.zeros((1, 30, D)), (jnp.arange(30) >= 5)[None] & (jnp.arange(30) < 20)[None]
-    x = wide.at[:, 5:20].set(texts(15, D)[0][:1])
-    y = mixer(x, mask, key=None)
-    np.testing.assert_allclose(mixer(x + 7 * ~mask[..., None], mask, key=None)[:, 5:20], y[:, 5:20], atol=1e-6)
+    mask = (np.arange(30) >= 5) & (np.arange(30) < 20)
+    x = normal(1, 30, D) + jnp.asarray([[0.0], [7.0]])[..., None] * ~mask[:, None]
+    y = apply(draw(Mixer, Config(), Dims(D, 2, 2, 40)), x, mask[None].repeat(2, axis=0))
+    np.testing.assert_allclose(y[1, mask], y[0, mask], atol=1e-6)
 
 
 def test_a_filter_is_as_strong_at_every_length() -> None:

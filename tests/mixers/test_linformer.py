@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
-
+from equations import apply, draw, normal
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.linformer import Config, Mixer
@@ -16,7 +14,7 @@ DIMS = Dims(8, 2, 4, 12)
 
 
 def make(sharing: str) -> Mixer:
-    return Mixer(Config(rank=5, sharing=sharing), DIMS, rngs=nnx.Rngs(0))
+    return draw(Mixer, Config(rank=5, sharing=sharing), DIMS)
 
 
 def by_hand(mixer: Mixer, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -37,8 +35,8 @@ def by_hand(mixer: Mixer, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("length", [12, 9])
 def test_the_equation(sharing: str, length: int) -> None:
     mixer = make(sharing)
-    x, mask = jax.random.normal(jax.random.key(1), (2, length, 8)), jnp.arange(length) < jnp.array([[length], [6]])
-    y = mixer(x, mask, key=None)
+    x, mask = normal(2, length, 8, seed=1), jnp.arange(length) < jnp.array([[length], [6]])
+    y = apply(mixer, x, mask)
     for row in range(2):
         np.testing.assert_allclose(y[row], by_hand(mixer, np.asarray(x[row]), np.asarray(mask[row])), atol=1e-5)
 
@@ -51,9 +49,9 @@ def test_who_shares(sharing: str, shape: tuple[int, ...]) -> None:
 
 
 def test_appending_padding_changes_nothing() -> None:
-    mixer, x = make("key-value"), jax.random.normal(jax.random.key(1), (1, 12, 8))
-    short = mixer(x[:, :7], jnp.ones((1, 7), bool), key=None)
-    np.testing.assert_allclose(mixer(x, (jnp.arange(12) < 7)[None], key=None)[:, :7], short, atol=1e-6)
+    mixer, x = make("key-value"), normal(1, 12, 8, seed=1)
+    short = apply(mixer, x[:, :7], np.ones((1, 7), bool))
+    np.testing.assert_allclose(apply(mixer, x, (np.arange(12) < 7)[None])[:, :7], short, atol=1e-6)
 
 
 @pytest.mark.parametrize(("knobs", "named"), [({"rank": 0}, "rank"), ({"sharing": "layerwise"}, "sharing")])

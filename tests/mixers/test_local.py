@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from equations import draw, seen
 from flax import nnx
-
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.local import Config, Mixer
 
 IMPLS = ("xla", "pallas")
-QUICK = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else {}
 
 
-def seen(config: Config, length: int, tokens: int) -> np.ndarray:
+def sight(config: Config, length: int, tokens: int) -> np.ndarray:
     """[i, j]: whether y_i depends on x_j; only the first `tokens` are there."""
-    mixer = Mixer(config, Dims(8, 2, 4, length), rngs=nnx.Rngs(0))
-    mask = (jnp.arange(length) < tokens)[None]
-    x = jax.random.normal(jax.random.key(0), (length, 8))
-    depends = jax.jit(jax.jacrev(lambda x: mixer(x[None], mask, key=None)[0].sum(-1)))(x)
-    return np.asarray(abs(depends).max(-1) > 0)
+    return seen(draw(Mixer, config, Dims(8, 2, 4, length)), np.arange(length) < tokens)
 
 
 @pytest.mark.parametrize(("length", "window"), [(150, 1), (150, 7), (20, 7), (64, 70), (128, 64)])
 def test_a_token_sees_exactly_its_neighbours(length: int, window: int) -> None:
     i, j = np.indices((length, length))
-    np.testing.assert_array_equal(seen(Config(window=window), length, length), abs(i - j) <= window)
+    np.testing.assert_array_equal(sight(Config(window=window), length, length), abs(i - j) <= window)
 
 
 @pytest.mark.parametrize(("length", "window"), [(24, 8), (21, 8), (5, 8)])
 def test_a_block_sees_itself(length: int, window: int) -> None:
     i, j = np.indices((length, length))
-    np.testing.assert_array_equal(seen(Config(window=window, form="block"), length, length), i // window == j // window)
+    np.testing.assert_array_equal(
+        sight(Config(window=window, form="block"), length, length), i // window == j // window
+    )
 
 
 @pytest.mark.parametrize("form", ["sliding", "block"])
 def test_padding_is_seen_by_nobody(form: str) -> None:
     """LRA filled a boolean mask with -1e9, which is True."""
-    assert not seen(Config(window=4, form=form), 21, 10)[:10, 10:].any()
+    assert not sight(Config(window=4, form=form), 21, 10)[:10, 10:].any()
 
 
 def test_a_head_is_left_to_the_dilation() -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import attention, compare, heads, norm
-from flax import nnx
-
+from equations import Values, attention, compare, cut, draw, join, layer_norm, softmax, texts
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.long_short import Config, Mixer, Segments
@@ -23,27 +20,24 @@ def near(length: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("window", "rank"), [(4, 3), (5, 0)])
 def test_the_equation(window: int, rank: int) -> None:
-    def equation(mixer: Mixer, x: jax.Array, mask: jax.Array) -> jax.Array:
-        Q, K, V = jnp.split(x @ mixer.qkv[...], 3, axis=1)
+    def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        Q, K, V = np.split(x @ p["qkv"], 3, axis=1)
         seen = near(len(x), window) & mask
         if rank:
-            P = jnp.where(mask[:, None], jnp.exp(x @ mixer.gather[...]), 0)
-            P = heads(P / jnp.maximum(P.sum(0), 1e-30), jnp.eye(P.shape[1]))
-            far = [
-                jnp.concatenate([p.T @ part for p, part in zip(P, jnp.split(X, 2, axis=1), strict=True)], 1)
-                for X in (K, V)
-            ]
+            P = softmax((x @ p["gather"]).T, mask)
+            far = (join([part @ X for part, X in zip(np.split(P, 2), cut(X), strict=True)]) for X in (K, V))
             K, V = (
-                jnp.concatenate([norm(X, mixer.near), norm(F, mixer.far)]) for X, F in zip((K, V), far, strict=True)
+                np.concatenate([layer_norm(X, *norm(p, "near")), layer_norm(F, *norm(p, "far"))])
+                for X, F in zip((K, V), far, strict=True)
             )
-            seen = jnp.concatenate([seen, jnp.broadcast_to(mask.any(), (len(x), rank))], axis=1)
-        parts = zip(*(jnp.split(X, 2, axis=1) for X in (Q, K, V)), strict=True)
-        return jnp.concatenate([attention(*qkv, seen) for qkv in parts], axis=1) @ mixer.out[...]
+            seen = np.concatenate([seen, np.full((len(x), rank), mask.any())], axis=1)
+        return join(attention(cut(Q), cut(K), cut(V), seen)) @ p["out"]
 
-    mixer = Mixer(Config(window, rank), Dims(8, 2, 4, 14), rngs=nnx.Rngs(0))
-    if rank:
-        mixer.near.scale[...], mixer.far.bias[...] = 1.5 * mixer.near.scale[...], mixer.far.bias[...] + 0.5
-    compare(mixer, equation, 13)
+    compare(draw(Mixer, Config(window, rank), Dims(8, 2, 4, 14)), equation, *texts(13, 8))
+
+
+def norm(p: Values, name: str) -> tuple[np.ndarray, np.ndarray]:
+    return p[f"{name}.scale"], p[f"{name}.bias"]
 
 
 @pytest.mark.parametrize("width", [1, 8, 50, 64, 100, 128, 300])

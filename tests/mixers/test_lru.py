@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
+from equations import Values, compare, draw, gelu, sigmoid, texts, unmoved_by_padding
 from flax import nnx
-from written_out import agree, gelu, sigmoid, texts, unmoved_by_padding
-
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims, Dynamics
 from lra_bench.mixers.lru import Config, Mixer
 
 
-def plain(p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Token by token, from either end."""
     u = x * mask[:, None]
     a, B = np.exp(-np.exp(p["nu"]) + 1j * np.exp(p["theta"])), p["b"][0] + 1j * p["b"][1]
@@ -30,11 +27,11 @@ def plain(p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.nd
 
 
 def test_the_equations() -> None:
-    agree(Mixer(Config(states=5), Dims(6, 2, 3, 13), rngs=nnx.Rngs(0)), plain, *texts(13, 6))
+    compare(draw(Mixer, Config(states=5), Dims(6, 2, 3, 13)), plain, *texts(13, 6))
 
 
 def test_padding_is_read_by_neither_reading() -> None:
-    unmoved_by_padding(Mixer(Config(states=5), Dims(6, 2, 3, 40), rngs=nnx.Rngs(0)), texts(13, 6)[0], before=5)
+    unmoved_by_padding(draw(Mixer, Config(states=5), Dims(6, 2, 3, 40)), texts(13, 6)[0], before=5)
 
 
 def test_where_it_starts() -> None:

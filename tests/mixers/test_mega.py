@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
-from written_out import agree, sigmoid, silu, texts, unmoved_by_padding
-
+from equations import Values, compare, draw, sigmoid, silu, texts, unmoved_by_padding
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims, Dynamics
 from lra_bench.mixers.mega import Config, Mixer
@@ -20,7 +17,7 @@ D, Z = 4, 3
 DIMS = Dims(D, 2, 2, 13)
 
 
-def averages(p: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+def averages(p: Values, x: np.ndarray) -> np.ndarray:
     """Equations 5 and 6 from either end."""
     alpha, delta = sigmoid(p["alpha"]), sigmoid(p["delta"])
     y = np.zeros(x.shape)
@@ -32,7 +29,7 @@ def averages(p: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     return y
 
 
-def plain(c: int, laplace: bool, p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def plain(c: int, laplace: bool, p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     average = averages(p, x * mask[:, None])
     z, r, g, h = np.split(average @ p["averaged.kernel"] + p["averaged.bias"], [Z, Z + 2 * D, Z + 3 * D], axis=1)
     q, k = (p["kappa"][i] * silu(z) + p["mu"][i] for i in range(2))
@@ -55,20 +52,20 @@ def plain(c: int, laplace: bool, p: Mapping[str, np.ndarray], x: np.ndarray, mas
 @pytest.mark.parametrize("laplace", [False, True])
 @pytest.mark.parametrize("chunk", [5, 0])
 def test_the_equations(chunk: int, laplace: bool) -> None:
-    mixer = Mixer(Config(chunk=chunk, ema=3, shared=Z, laplace=laplace), DIMS, rngs=nnx.Rngs(0))
-    agree(mixer, partial(plain, chunk or 13, laplace), *texts(13, D))
+    mixer = draw(Mixer, Config(chunk=chunk, ema=3, shared=Z, laplace=laplace), DIMS)
+    compare(mixer, partial(plain, chunk or 13, laplace), *texts(13, D))
 
 
 @pytest.mark.parametrize("laplace", [False, True])
 def test_appending_padding_changes_nothing(laplace: bool) -> None:
     """The Laplace function's divisor is the number of tokens that are there."""
-    mixer = Mixer(Config(chunk=5, ema=3, shared=Z, laplace=laplace), Dims(D, 2, 2, 40), rngs=nnx.Rngs(0))
+    mixer = draw(Mixer, Config(chunk=5, ema=3, shared=Z, laplace=laplace), Dims(D, 2, 2, 40))
     unmoved_by_padding(mixer, texts(13, D)[0])
 
 
 def test_a_moving_average_that_keeps_nothing() -> None:
     """alpha = delta = 1: its logarithm would be infinite."""
-    mixer = Mixer(Config(ema=3, shared=Z), DIMS, rngs=nnx.Rngs(0))
+    mixer = draw(Mixer, Config(ema=3, shared=Z), DIMS)
     mixer.alpha[...] = mixer.delta[...] = jnp.full(mixer.alpha.shape, 50.0)
     kept = mixer.filters(13)
     np.testing.assert_allclose(kept[..., 0], (mixer.beta[...] * mixer.eta[...]).sum(-1), rtol=1e-5)

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from compared import ByHand, Values, apply, compare, cut, join
-from flax import nnx
-
+from equations import Equation, Values, compare, cut, draw, join, texts
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.favor import orthogonal_features
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.performer import Config, Mixer
 
 H = 2
-X = jax.random.normal(jax.random.key(1), (3, 11, 6))
-MASK = jnp.array([[1] * 11, [1, 0, 1, 1, 0, 1, 1, 0, 0, 0, 0], [0] * 11], bool)
+X, MASK = texts(11, 6)
 
 
-def written_out(kernel: str) -> ByHand:
+def written_out(kernel: str) -> Equation:
     def phi(x: np.ndarray, w: np.ndarray) -> np.ndarray:
         x = x / len(x) ** 0.25
         return np.maximum(w @ x, 0) + 1e-3 if kernel == "relu" else np.exp(w @ x - x @ x / 2) / np.sqrt(len(w))
 
     def by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         q, k, v = (cut(part, H) for part in np.split(x @ p["qkv"], 3, axis=1))
-        if not mask.any():
-            return np.zeros_like(x)
         heads = []
         for h in range(H):
             weights = np.array([[phi(a, p["features"]) @ phi(b, p["features"]) for b in k[h][mask]] for a in q[h]])
@@ -39,9 +33,7 @@ def written_out(kernel: str) -> ByHand:
 
 @pytest.mark.parametrize("kernel", ["exp", "relu"])
 def test_lemma_1(kernel: str) -> None:
-    compare(
-        Mixer(Config(features=10, kernel=kernel), Dims(6, H, 4, 12), rngs=nnx.Rngs(0)), written_out(kernel), X, MASK
-    )
+    compare(draw(Mixer, Config(features=10, kernel=kernel), Dims(6, H, 4, 12)), written_out(kernel), X, MASK)
 
 
 def test_the_features_are_orthogonal_in_blocks_and_gaussian() -> None:
@@ -58,11 +50,11 @@ def test_the_features_are_orthogonal_in_blocks_and_gaussian() -> None:
 def test_what_is_drawn_when() -> None:
     """Anew in training where asked for, never at evaluation; and never left in the model."""
     for redraw in (False, True):
-        mixer = Mixer(Config(features=10, redraw=redraw), Dims(6, H, 4, 12), rngs=nnx.Rngs(0))
-        trained = jax.jit(lambda key, mixer=mixer: mixer(X, MASK, key=key)[0])
-        kept, a, b = apply(mixer, X, MASK)[0], trained(jax.random.key(1)), trained(jax.random.key(2))
+        mixer = draw(Mixer, Config(features=10, redraw=redraw), Dims(6, H, 4, 12))
+        run = jax.jit(lambda key, mixer=mixer: mixer(X, MASK, key=key)[0])
+        kept, a, b = (run(key) for key in (None, jax.random.key(1), jax.random.key(2)))
         assert [float(abs(y - z).max()) > 1e-3 for y, z in ((a, kept), (b, kept), (a, b))] == [redraw] * 3
-        np.testing.assert_array_equal(apply(mixer, X, MASK)[0], kept)
+        np.testing.assert_array_equal(run(None), kept)
 
 
 @pytest.mark.parametrize(("knobs", "named"), [({"features": 0}, "features"), ({"kernel": "tanh"}, "kernel")])

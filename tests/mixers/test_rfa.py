@@ -6,16 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compared import Values, apply, compare, cut, join
-from flax import nnx
-
+from equations import Values, apply, compare, cut, draw, join, texts, values
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.rfa import Config, Mixer
 
 H = 2
-X = jax.random.normal(jax.random.key(1), (3, 11, 6))
-MASK = jnp.array([[1] * 11, [1, 0, 1, 1, 0, 1, 1, 0, 0, 0, 0], [0] * 11], bool)
+X, MASK = texts(11, 6)
 
 
 def phi(x: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -26,8 +23,6 @@ def phi(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 def by_hand(p: Values, x: np.ndarray, mask: np.ndarray, exact: bool = False) -> np.ndarray:
     """With the features, or with the kernel that they estimate: a Gaussian of the distance, stretched by sigma."""
     q, k, v = (cut(part, H) for part in np.split(x @ p["qkv"], 3, axis=1))
-    if not mask.any():
-        return np.zeros_like(x)
     heads = []
     for h in range(H):
         w, sigma = p["features"][h] * p["sigma"][h], p["sigma"][h]
@@ -40,8 +35,8 @@ def by_hand(p: Values, x: np.ndarray, mask: np.ndarray, exact: bool = False) -> 
 
 
 def make(features: int, redraw: bool = False) -> Mixer:
-    mixer = Mixer(Config(features, redraw), Dims(6, H, 4, 12), rngs=nnx.Rngs(0))
-    mixer.sigma[...] = jnp.linspace(0.5, 1, 8).reshape(H, 4)
+    mixer = draw(Mixer, Config(features, redraw), Dims(6, H, 4, 12))
+    mixer.sigma[...] = jnp.asarray(np.linspace(0.5, 1, 8).reshape(H, 4), jnp.float32)
     return mixer
 
 
@@ -54,7 +49,7 @@ def test_more_features_come_nearer_to_the_kernel() -> None:
     errors = []
     for m in (16, 512, 16384):
         mixer = make(m)
-        arrays = {name: np.float64(getattr(mixer, name)[...]) for name in ("qkv", "sigma", "features", "out")}
+        arrays = values(mixer)
         arrays["features"] = arrays["features"][:, :1]
         exact = by_hand(arrays, np.float64(X[0]), np.ones(11, bool), exact=True)
         errors.append(abs(apply(mixer, X[:1], MASK[:1])[0] - exact).max() / abs(exact).max())
@@ -65,8 +60,8 @@ def test_more_features_come_nearer_to_the_kernel() -> None:
 def test_what_is_drawn_when() -> None:
     for redraw in (False, True):
         mixer = make(8, redraw)
-        trained = jax.jit(lambda key, mixer=mixer: mixer(X, MASK, key=key)[0])
-        kept, a, b = apply(mixer, X, MASK)[0], trained(jax.random.key(1)), trained(jax.random.key(2))
+        run = jax.jit(lambda key, mixer=mixer: mixer(X, MASK, key=key)[0])
+        kept, a, b = (run(key) for key in (None, jax.random.key(1), jax.random.key(2)))
         assert [float(abs(y - z).max()) > 1e-3 for y, z in ((a, kept), (b, kept), (a, b))] == [redraw] * 3
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from equations import Values, compare, draw, gelu, sigmoid, texts, unmoved_by_padding
 from flax import nnx
-from written_out import agree, gelu, sigmoid, texts, unmoved_by_padding
-
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims, Dynamics
 from lra_bench.mixers.s4d import Config, Mixer
@@ -17,7 +14,7 @@ from lra_bench.mixers.s4d import Config, Mixer
 DIMS = Dims(6, 2, 3, 13)
 
 
-def plain(p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Token by token, channel by channel, from either end."""
     u = x * mask[:, None]
     A = -np.exp(p["log_decay"]) + 1j * p.get("frequency", 0)
@@ -36,11 +33,11 @@ def plain(p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.nd
 
 @pytest.mark.parametrize("start", ["lin", "inv", "real"])
 def test_the_equations(start: str) -> None:
-    agree(Mixer(Config(states=4, start=start, dt_min=0.05, dt_max=0.2), DIMS, rngs=nnx.Rngs(0)), plain, *texts(13, 6))
+    compare(draw(Mixer, Config(states=4, start=start), DIMS), plain, *texts(13, 6))
 
 
 def test_appending_padding_changes_nothing() -> None:
-    unmoved_by_padding(Mixer(Config(states=8), Dims(6, 2, 3, 40), rngs=nnx.Rngs(0)), texts(13, 6)[0], before=5)
+    unmoved_by_padding(draw(Mixer, Config(states=8), Dims(6, 2, 3, 40)), texts(13, 6)[0], before=5)
 
 
 def test_where_it_starts() -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
+from equations import Values, compare, draw, gelu, sigmoid, texts, unmoved_by_padding
 from flax import nnx
-from written_out import agree, gelu, sigmoid, texts, unmoved_by_padding
-
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims, Dynamics
 from lra_bench.mixers.s5 import Config, Mixer, hippo_normal
 
 
-def plain(p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Token by token, from either end, with both of each conjugate pair."""
     u = x * mask[:, None]
     A = -np.exp(p["log_decay"]) + 1j * p["frequency"]
@@ -32,12 +29,12 @@ def plain(p: Mapping[str, np.ndarray], x: np.ndarray, mask: np.ndarray) -> np.nd
 
 
 def test_the_equations() -> None:
-    mixer = Mixer(Config(states=8, blocks=2, dt_min=0.05, dt_max=0.2), Dims(6, 2, 3, 13), rngs=nnx.Rngs(0))
-    agree(mixer, plain, *texts(13, 6))
+    mixer = draw(Mixer, Config(states=8, blocks=2), Dims(6, 2, 3, 13))
+    compare(mixer, plain, *texts(13, 6))
 
 
 def test_padding_is_read_by_neither_reading() -> None:
-    mixer = Mixer(Config(states=8, blocks=2), Dims(6, 2, 3, 40), rngs=nnx.Rngs(0))
+    mixer = draw(Mixer, Config(states=8, blocks=2), Dims(6, 2, 3, 40))
     unmoved_by_padding(mixer, texts(13, 6)[0], before=5)
 
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compared import Values, apply, compare, cut, join, layer_norm, softmax
-from flax import nnx
-
+from equations import Values, apply, attention, compare, cut, draw, join, layer_norm, texts
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.set_transformer import Config, Mixer
 
 H = 2
-X = jax.random.normal(jax.random.key(1), (3, 11, 6))
-MASK = jnp.array([[1] * 11, [1, 0, 1, 1, 0, 1, 1, 0, 0, 0, 0], [0] * 11], bool)
+X, MASK = texts(11, 6)
 
 
 def multihead(p: Values, name: str, x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> np.ndarray:
     k, v = (cut(y @ W, H) for W in p[f"{name}.kv"])
-    q = cut(x @ p[f"{name}.q"], H)
-    heads = [softmax(q[h] @ k[h].T / np.sqrt(q.shape[-1]), mask) @ v[h] for h in range(H)]
-    return join(heads) @ p[f"{name}.out"]
+    return join(attention(cut(x @ p[f"{name}.q"], H), k, v, mask)) @ p[f"{name}.out"]
 
 
 def by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -35,14 +29,15 @@ def by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def test_equations_9_and_10() -> None:
-    compare(Mixer(Config(points=4), Dims(6, H, 4, 12), rngs=nnx.Rngs(0)), by_hand, X, MASK)
+    compare(draw(Mixer, Config(points=4), Dims(6, H, 4, 12)), by_hand, X, MASK)
 
 
 def test_the_order_of_the_tokens_does_not_matter() -> None:
     """A set: whoever is permuted, gets the same answer at the new place."""
-    mixer = Mixer(Config(points=4), Dims(6, H, 4, 11), rngs=nnx.Rngs(0))
-    order = jax.random.permutation(jax.random.key(2), 11)
-    y, z = (apply(mixer, x, mask) for x, mask in ((X, MASK), (X[:, order], MASK[:, order])))
+    mixer = draw(Mixer, Config(points=4), Dims(6, H, 4, 11))
+    order = np.random.default_rng(2).permutation(11)
+    x, mask = np.asarray(X), np.asarray(MASK)
+    y, z = jnp.split(apply(mixer, *(jnp.asarray(np.concatenate([a, a[:, order]])) for a in (x, mask))), 2)
     np.testing.assert_allclose(z, y[:, order], atol=1e-5)
 
 

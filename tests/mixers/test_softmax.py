@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from equations import apply, draw, normal
 from flax import nnx
-
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.softmax import Config, Mixer, fused
@@ -17,16 +17,15 @@ DIMS = Dims(16, 2, 4, 300)
 
 @pytest.mark.parametrize("impl", ["auto", "blockwise", "sdpa"])
 def test_one_function(impl: str) -> None:
-    x = jax.random.normal(jax.random.key(0), (3, 300, 16))
-    mask = jnp.arange(300) < jnp.array([300, 77, 0])[:, None]
-    mixer, plain = (Mixer(Config(impl=i), DIMS, rngs=nnx.Rngs(0)) for i in (impl, "plain"))
-    values = [jax.jit(lambda x, m=m: m(x, mask, key=None))(x) for m in (mixer, plain)]
+    x = normal(3, 300, 16)
+    mask = np.arange(300) < np.array([300, 77, 0])[:, None]
+    values = [apply(draw(Mixer, Config(impl=i), DIMS), x, mask) for i in (impl, "plain")]
     np.testing.assert_allclose(*values, atol=1e-5)
     assert not values[0][2].any()
 
 
 def test_which_one_runs() -> None:
-    made = {i: Mixer(Config(impl=i), DIMS, rngs=nnx.Rngs(0)).impl for i in ("auto", "blockwise", "sdpa", "plain")}
+    made = {i: draw(Mixer, Config(impl=i), DIMS).impl for i in ("auto", "blockwise", "sdpa", "plain")}
     assert made == {"auto": "blockwise", "blockwise": "blockwise", "sdpa": "sdpa", "plain": "plain"}
 
 
@@ -48,7 +47,7 @@ def test_cudnn_is_asked_for_the_same_function(monkeypatch: pytest.MonkeyPatch) -
 def test_cudnn() -> None:
     x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 300, 64)), jnp.bfloat16)
     mask = jnp.arange(300) < jnp.array([300, 77, 0])[:, None]
-    mixer, plain = (Mixer(Config(impl=i), Dims(64, 2, 32, 300), rngs=nnx.Rngs(0)) for i in ("cudnn", "plain"))
+    mixer, plain = (draw(Mixer, Config(impl=i), Dims(64, 2, 32, 300)) for i in ("cudnn", "plain"))
     ours, exact = (jax.jit(lambda x, m=m: m(x, mask, key=None))(x) for m in (mixer, plain))
     np.testing.assert_allclose(jnp.float32(ours), jnp.float32(exact), atol=0.05)
     assert not ours[2].any()

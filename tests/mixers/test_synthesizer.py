@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compared import Values, apply, compare, cut, join, softmax
+from equations import Values, apply, compare, cut, draw, join, softmax, texts
 from flax import nnx
-
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.synthesizer import Config, Mixer
 
 H = 2
-X = jax.random.normal(jax.random.key(1), (3, 11, 6))
-MASK = jnp.array([[1] * 11, [1, 0, 1, 1, 0, 1, 1, 0, 0, 0, 0], [0] * 11], bool)
+X, MASK = texts(11, 6)
 FORMS = ("dense", "random", "factorised", "random+dot", "dense+factorised+dot", "dot")
 
 
@@ -43,20 +40,16 @@ def by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_equations_3_5_7_and_8(form: str) -> None:
-    mixer = Mixer(Config(form=form, rank=3), Dims(6, H, 4, 12), rngs=nnx.Rngs(0))
-    if "+" in form:
-        mixer.weights[...] = jnp.linspace(-0.5, 0.5, len(mixer.parts))
-    if "dense" in form:
-        mixer.offsets[...] = jnp.linspace(-1, 1, H * 12).reshape(H, 12, 1)
+    mixer = draw(Mixer, Config(form=form, rank=3), Dims(6, H, 4, 12))
     compare(mixer, by_hand, X, MASK)
 
 
 def test_random_weights_are_every_texts() -> None:
     """Where x is: nowhere in the weights."""
-    mixer = Mixer(Config(form="random"), Dims(6, H, 4, 11), rngs=nnx.Rngs(0))
+    mixer = draw(Mixer, Config(form="random"), Dims(6, H, 4, 11))
     a, b = X[:1], X[1:2]
-    together, apart = apply(mixer, a + b, MASK[:1]), apply(mixer, a, MASK[:1]) + apply(mixer, b, MASK[:1])
-    np.testing.assert_allclose(together, apart, atol=1e-5)
+    y = apply(mixer, jnp.concatenate([a, b, a + b]), MASK[:1].repeat(3, axis=0))
+    np.testing.assert_allclose(y[2], y[0] + y[1], atol=1e-5)
 
 
 def test_wrong_knobs() -> None:

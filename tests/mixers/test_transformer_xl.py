@@ -2,57 +2,54 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import attention, compare, heads
-from flax import nnx
-from jax import lax
-
+from equations import Values, attention, compare, cut, draw, join, normal, pulled, texts
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.transformer_xl import Config, Mixer
 
 
-def sinusoids(distance: np.ndarray, width: int) -> np.ndarray:
-    angle = distance[..., None] / 10000 ** (np.arange(0, width, 2) / width)
-    return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1)
+def relative(p: Values, distance: np.ndarray) -> np.ndarray:
+    """Sinusoids of [i, j], projected: [H, i, j, K]."""
+    D, both = p["relative"].shape
+    angle = distance[..., None] / 10000 ** (np.arange(0, D, 2) / D)
+    r = np.concatenate([np.sin(angle), np.cos(angle)], axis=-1) @ p["relative"]
+    return np.moveaxis(r.reshape(*distance.shape, 2, both // 2), 2, 0)
 
 
 @pytest.mark.parametrize(("memory", "causal"), [(1, False), (2, True), (0, False)])
 def test_the_equation(memory: int, causal: bool) -> None:
     s = 4
 
-    def equation(mixer: Mixer, x: jax.Array, mask: jax.Array) -> jax.Array:
-        W_q, W_k, W_v = jnp.split(mixer.qkv[...], 3, axis=1)
+    def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        W_q, W_k, W_v = np.split(p["qkv"], 3, axis=1)
         rows = []
         for begin in range(0, len(x), s):
             first, end = max(0, begin - memory * s), min(len(x), begin + s)
-            h = jnp.concatenate([lax.stop_gradient(x[first:begin]), x[begin:end]])
+            h = np.concatenate([p["fixed"][first:begin], x[begin:end]])
             i, j = np.arange(begin, end)[:, None], np.arange(first, end)
-            seen = mask[first:end] & ((j <= i) if causal else True)
-            R = jnp.einsum("ijd,dk->ijk", sinusoids(i - j, x.shape[1]), mixer.relative[...])
-            parts = []
-            for n, (q, k, v) in enumerate(zip(heads(x[begin:end], W_q), heads(h, W_k), heads(h, W_v), strict=True)):
-                r = jnp.split(R, 2, axis=-1)[n]
-                bias = jnp.einsum("ik,ijk->ij", q + mixer.v[n], r) / 2 + mixer.u[n] @ k.T / 2
-                parts.append(attention(q, k, v, jnp.broadcast_to(seen, bias.shape), bias))
-            rows.append(jnp.concatenate(parts, axis=1))
-        return jnp.concatenate(rows) @ mixer.out[...]
+            q, k, v, r = cut(x[begin:end] @ W_q), cut(h @ W_k), cut(h @ W_v), relative(p, i - j)
+            bias = np.einsum("hik,hijk->hij", q + p["v"][:, None], r) + np.einsum("hk,hjk->hj", p["u"], k)[:, None]
+            rows.append(join(attention(q, k, v, mask[first:end] & ((j <= i) | (not causal)), bias / 2)))
+        return np.concatenate(rows) @ p["out"]
 
-    compare(Mixer(Config(s, memory, causal), Dims(8, 2, 4, 14), rngs=nnx.Rngs(0)), equation, 14)
+    compare(draw(Mixer, Config(s, memory, causal), Dims(8, 2, 4, 14)), equation, *texts(14, 8))
 
 
 def test_the_cache_is_read_and_passes_no_gradient() -> None:
-    mixer = Mixer(Config(segment=4), Dims(8, 2, 4, 16), rngs=nnx.Rngs(0))
-    x, mask = jax.random.normal(jax.random.key(0), (1, 12, 8)), jnp.ones((1, 12), bool)
-    run = jax.jit(lambda x: mixer(x, mask, key=None)[0, 8:])
-    slope = jax.grad(lambda x: run(x).sum())(x)[0]
-    assert slope[8:].any()
-    assert not slope[:8].any()
-    assert (run(x.at[0, 4].add(1.0)) != run(x)).any()
-    assert (run(x.at[0, 3].add(1.0)) == run(x)).all()  # beyond the cache
+    mixer = draw(Mixer, Config(segment=4), Dims(8, 2, 4, 16))
+    x, mask = np.asarray(normal(1, 12, 8)).repeat(3, axis=0), np.ones((3, 12), bool)
+    x[1, 4] += 1
+    x[2, 3] += 1  # beyond the cache
+    g = np.zeros(x.shape)
+    g[0, 8:] = 1
+    y, slopes = pulled(mixer, jnp.asarray(x), jnp.asarray(mask), g)
+    assert slopes["x"][0, 8:].any()
+    assert not slopes["x"][0, :8].any()
+    assert (y[1, 8:] != y[0, 8:]).any()
+    assert (y[2, 8:] == y[0, 8:]).all()
 
 
 @pytest.mark.parametrize(("knobs", "named"), [({"segment": 0}, "segment"), ({"memory": -1}, "memory")])
