@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+
 from lra_bench.mixers.base import Auxiliary, Dims, MixerBase
 
 Values = Mapping[str, np.ndarray]  # a mixer's arrays by the names of their attributes

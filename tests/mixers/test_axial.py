@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from equations import Values, attention, compare, cut, draw, join, seen, texts
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.axial import Config, Mixer
 from lra_bench.mixers.base import Dims

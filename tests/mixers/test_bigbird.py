@@ -18,6 +18,7 @@ from equations import (
     seen,
     unmoved_by_padding,
 )
+
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.patterns import RandomBlocks
 from lra_bench.mixers.base import Dims

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from equations import Equation, Values, attention, compare, cut, draw, join, texts
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.compressed import Config, Mixer

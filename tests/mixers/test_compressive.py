@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from equations import Values, attention, compare, cut, draw, join, texts, values
 from flax import nnx
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.compressive import Config, Mixer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from equations import Values, compare, draw, seen, sigmoid, texts, unmoved_by_padding
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.conv_local import Config, Mixer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from equations import Values, compare, cut, draw, join, texts, unmoved_by_padding
+
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.cosformer import Config, Mixer
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from equations import Values, apply, compare, draw, normal, texts
+
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.fnet import Config, Mixer
 

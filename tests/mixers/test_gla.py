@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from equations import Values, apply, compare, draw, sigmoid, silu, texts, unmoved_by_padding
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.gla import Config, Mixer

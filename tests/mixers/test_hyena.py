@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from equations import Values, apply, compare, draw, normal, texts
 from flax import nnx
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.hyena import Config, Mixer

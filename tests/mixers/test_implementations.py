@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from equations import draw, normal, pulled
+
 from lra_bench import mixers
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims

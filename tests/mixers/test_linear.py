@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from equations import apply, draw, normal
+
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.linear import Config, Mixer
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from equations import draw, seen
 from flax import nnx
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.local import Config, Mixer

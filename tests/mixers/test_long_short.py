@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from equations import Values, attention, compare, cut, draw, join, layer_norm, softmax, texts
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.long_short import Config, Mixer, Segments

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from equations import Equation, Values, apply, attention, compare, cut, draw, join, normal, seen
 from flax import nnx
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.longformer import Config, Mixer

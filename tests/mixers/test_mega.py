@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from equations import Values, compare, draw, sigmoid, silu, texts, unmoved_by_padding
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims, Dynamics
 from lra_bench.mixers.mega import Config, Mixer

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from equations import Equation, Values, compare, cut, draw, join, texts
+
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.favor import orthogonal_features
 from lra_bench.mixers.base import Dims

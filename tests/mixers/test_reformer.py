@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from equations import Equation, Values, apply, attention, compare, cut, draw, join, normal, unmoved_by_padding, values
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.reformer import Config, Mixer, factors

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from equations import Values, apply, compare, cut, draw, join, texts, values
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.rfa import Config, Mixer

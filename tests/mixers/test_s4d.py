@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from equations import Values, compare, draw, gelu, sigmoid, texts, unmoved_by_padding
 from flax import nnx
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims, Dynamics
 from lra_bench.mixers.s4d import Config, Mixer

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from equations import Values, compare, draw, gelu, sigmoid, texts, unmoved_by_padding
 from flax import nnx
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims, Dynamics
 from lra_bench.mixers.s5 import Config, Mixer, hippo_normal

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from equations import Equation, Values, apply, compare, cut, draw, join, normal, pulled, seen, unmoved_by_padding
 from flax import nnx
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.sinkhorn import Config, Mixer

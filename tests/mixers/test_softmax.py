@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from equations import apply, draw, normal
 from flax import nnx
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.softmax import Config, Mixer, fused

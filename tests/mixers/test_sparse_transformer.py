@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from equations import Equation, Values, apply, attention, compare, cut, draw, join, normal, seen
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.sparse_transformer import Config, Mixer

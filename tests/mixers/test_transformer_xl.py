@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from equations import Values, attention, compare, cut, draw, join, normal, pulled, texts
+
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.transformer_xl import Config, Mixer
