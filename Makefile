@@ -10,7 +10,7 @@ run: .venv/ready        ## train linformer on short ListOps: accuracy, speed and
 test: .venv/ready       ## the tests, the slow ones too
 	$(BIN)/pytest -n auto -m "not gpu and not tpu and not sweep"
 
-test-all: .venv/ready   ## and the sweeps: every mixer trained, half an hour
+test-all: .venv/ready   ## and the sweep: every mixer trained, besides
 	$(BIN)/pytest -n auto -m "not gpu and not tpu"
 
 check: .venv/ready      ## lint, types and the fast tests

@@ -72,7 +72,6 @@ def sorted_attention_reference(
     return y.reshape(*y.shape[:2], -1, y.shape[-1])
 
 
-@partial(jax.checkpoint, static_argnums=(5, 6))
 def sorted_attention(
     q: Float[Array, "B H L K"],
     k: Float[Array, "B H L K"],
@@ -82,21 +81,35 @@ def sorted_attention(
     cut: bool,
     impl: str = "xla",
 ) -> Float[Array, "B H L V"]:
-    """Attention of each block to itself and to the block that was sorted to its place; L = N b.
+    """Attention of each block to itself and to the block that was sorted to its place; L = N b. Nothing that is sorted
+    is kept for the backward pass.
 
     Args:
         permutation: of N blocks; where `cut` is true, its first M rows only.
         cut: attention of all tokens to all sorted blocks instead, and to nothing else.
         impl: of `block_attention`, which is not asked where the sort is cut.
     """
-    size = mask.shape[2]
-    keys, share = _sorted(permutation, k, mask)
-    part = _weighted(q, keys, _sorted(permutation, v, mask)[0], share)
-    if cut:
-        return softmax_attention(*part).reshape(q.shape)
-    y, total = block_attention(*part, Blocks(size), impl=impl)
-    own = block_attention(q, k, v, mask.reshape(len(mask), -1), Blocks(size), impl=impl)
+    attend = _to_all_sorted if cut else partial(_to_own_and_sorted, impl=impl)
+    return jax.checkpoint(attend)(q, k, v, mask, permutation)
+
+
+def _to_all_sorted(q: Array, k: Array, v: Array, mask: Array, permutation: Array) -> Float[Array, "B H L V"]:
+    return softmax_attention(*_part(q, k, v, mask, permutation)).reshape(*q.shape[:3], -1)
+
+
+def _to_own_and_sorted(
+    q: Array, k: Array, v: Array, mask: Array, permutation: Array, *, impl: str
+) -> Float[Array, "B H L V"]:
+    blocks = Blocks(mask.shape[2])
+    y, total = block_attention(*_part(q, k, v, mask, permutation), blocks, impl=impl)
+    own = block_attention(q, k, v, mask.reshape(len(mask), -1), blocks, impl=impl)
     return joined([own, (y.reshape(own[0].shape), total.reshape(own[1].shape))])
+
+
+def _part(q: Array, k: Array, v: Array, mask: Array, permutation: Array) -> tuple[Array, Array, Array, Array]:
+    """Queries, sorted keys and values, and which of these are there, for plain attention."""
+    keys, share = _sorted(permutation, k, mask)
+    return _weighted(q, keys, _sorted(permutation, v, mask)[0], share)
 
 
 def _sorted(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import widened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -78,7 +79,7 @@ def test_a_row_without_a_key_is_zero(fast: Attend, plain: Attend) -> None:
 @pairs
 def test_bfloat16(fast: Attend, plain: Attend) -> None:
     half = arrays(300, [300, 150], jnp.bfloat16)
-    full = [x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x for x in half]
+    full = widened(half)
     for a, b in zip(values_and_gradients(fast, *half), values_and_gradients(plain, *full), strict=True):
         assert a.dtype == jnp.bfloat16
         np.testing.assert_allclose(np.float32(a), b, atol=0.05 * float(abs(b).max()))

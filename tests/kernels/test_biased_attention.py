@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import widened
 
 from lra_bench.kernels.biased_attention import biased_attention, biased_attention_reference
-
-QUICK = {"xla_backend_optimization_level": "1"}  # half the time to compile
 
 
 def arrays(length: int, dtype: jnp.dtype | type = jnp.float32) -> tuple:
@@ -23,7 +22,7 @@ def arrays(length: int, dtype: jnp.dtype | type = jnp.float32) -> tuple:
     return q, k, v, jnp.concatenate([mask, holes]), s, g
 
 
-@partial(jax.jit, static_argnums=(0, 1), compiler_options=QUICK)
+@partial(jax.jit, static_argnums=(0, 1))
 def values_and_gradients(f: Callable, pairs: bool, *arguments: jax.Array) -> tuple:
     *rest, mask, s, g = arguments
 
@@ -50,7 +49,7 @@ def test_a_row_without_a_key_is_zero() -> None:
 
 def test_bfloat16() -> None:
     half = arrays(100, jnp.bfloat16)
-    full = [x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x for x in half]
+    full = widened(half)
     both = (
         values_and_gradients(biased_attention, True, *half),
         values_and_gradients(biased_attention_reference, True, *full),

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import coins, normal, ragged, widened
 from full import Full
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +17,6 @@ from hypothesis import strategies as st
 from lra_bench.kernels.block_attention import block_attention, block_attention_reference, joined
 from lra_bench.kernels.patterns import Blocks, Pattern, RandomBlocks, Window
 from lra_bench.kernels.softmax_attention import softmax_attention_part, softmax_attention_reference
-
-pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
 
 Parts = tuple[jax.Array, jax.Array]
 Attend = Callable[..., Parts]
@@ -30,25 +29,17 @@ PATTERNS: tuple[Pattern, ...] = (
 )
 patterns = pytest.mark.parametrize("pattern", PATTERNS, ids=str)
 some = pytest.mark.parametrize("pattern", PATTERNS[::2], ids=str)
-QUICK = {"xla_backend_optimization_level": "1"}  # half the time to compile
 
 
 def arrays(mask: jax.Array, queries: int, dtype: type = jnp.float32, width: int = 6) -> tuple[jax.Array, ...]:
     """q, k, v, mask, and the cotangents of the output and of the logsumexp; values as wide as told."""
-    B, L = mask.shape
-    keys = jax.random.split(jax.random.key(L), 5)
-    q = jax.random.normal(keys[0], (B, 2, queries, 4)).astype(dtype)
-    k = jax.random.normal(keys[1], (B, 2, L, 4)).astype(dtype)
-    v = jax.random.normal(keys[2], (B, 2, L, width)).astype(dtype)
-    g = jax.random.normal(keys[3], (B, 2, queries, width)).astype(dtype)
-    return q, k, v, mask, g, jax.random.normal(keys[4], (B, 2, queries))
+    (B, L), rng = mask.shape, np.random.default_rng(mask.shape[1])
+    shapes = (queries, 4), (L, 4), (L, width), (queries, width)
+    q, k, v, g = (normal(B, 2, *shape, seed=rng, dtype=dtype) for shape in shapes)
+    return q, k, v, mask, g, normal(B, 2, queries, seed=rng)
 
 
-def ragged(length: int, *lengths: int) -> jax.Array:
-    return jnp.arange(length) < jnp.array(lengths)[:, None]
-
-
-@partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@partial(jax.jit, static_argnums=0)
 def values_and_gradients(
     attend: Attend, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, g: jax.Array, g_sum: jax.Array
 ) -> tuple[jax.Array, ...]:
@@ -99,7 +90,8 @@ ANY = {pattern: pair(pattern) for pattern in PATTERNS}  # made once: what is jit
 @pytest.mark.parametrize("pattern", [Window(6, size=8), Window(3, first=4, size=8)], ids=str)
 def test_places_after_a_sort(pattern: Pattern) -> None:
     """The table goes by where tokens stand, the bias by the places that they came from, other ones in each row."""
-    i, j = (jnp.stack([jax.random.permutation(jax.random.key(s + row), 37) for row in (0, 1)]) for s in (0, 7))
+    rng = np.random.default_rng(0)
+    i, j = (jnp.asarray(np.stack([rng.permutation(37) for _ in range(2)])) for _ in "ij")
     compare(*pair(pattern, i=i, j=j), arrays(ragged(37, 37, 20), 37))
 
 
@@ -113,7 +105,7 @@ def test_large_scores_stay_finite(pattern: Pattern) -> None:
 @some
 def test_a_row_without_a_key_is_zero(pattern: Pattern) -> None:
     q, k, v, mask, *_ = arrays(ragged(20, 20, 0), 20)
-    out, logsumexp = block_attention(q, k, v, mask, pattern)
+    out, logsumexp = jax.jit(block_attention, static_argnums=4)(q, k, v, mask, pattern)
     assert not out[1].any()
     assert (logsumexp[1] < -1e29).all()
 
@@ -121,7 +113,7 @@ def test_a_row_without_a_key_is_zero(pattern: Pattern) -> None:
 @some
 def test_bfloat16(pattern: Pattern) -> None:
     half = arrays(ragged(40, 40, 15), 40, jnp.bfloat16)
-    full = tuple(x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x for x in half)
+    full = widened(half)
     fast, plain = pair(pattern)
     values = zip(values_and_gradients(fast, *half), values_and_gradients(plain, *full), strict=True)
     for n, (a, b) in enumerate(values):
@@ -138,7 +130,7 @@ def test_a_part_of_softmax_attention() -> None:
 def test_parts_are_joined_into_one_softmax() -> None:
     """Each key in one of two sets, one of them empty for some queries: values and gradients as of one softmax."""
     mask = ragged(50, 50, 30)
-    near = jax.random.bernoulli(jax.random.key(9), 0.4, mask.shape).at[1].set(False)
+    near = jnp.asarray(np.stack([coins(50, chance=0.4), np.zeros(50, bool)]))
 
     def both(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> Parts:
         parts = block_attention(q, k, v, mask & near, Full(8)), softmax_attention_part(q, k, v, mask & ~near)
@@ -152,7 +144,8 @@ def test_parts_are_joined_into_one_softmax() -> None:
 
 def test_joined_without_any_key_is_zero() -> None:
     q, k, v, mask, *_ = arrays(ragged(9, 0), 9)
-    assert not joined([softmax_attention_part(q, k, v, mask), block_attention(q, k, v, mask, Window(2))]).any()
+    parts = lambda *qkvm: [softmax_attention_part(*qkvm), block_attention(*qkvm, Window(2))]  # noqa: E731
+    assert not jax.jit(lambda *qkvm: joined(parts(*qkvm)))(q, k, v, mask).any()
 
 
 def test_what_the_table_leaves_out_is_not_seen() -> None:
@@ -161,7 +154,8 @@ def test_what_the_table_leaves_out_is_not_seen() -> None:
     ones = jnp.ones((1, 1, 100, 4))
     for pattern in (Window(20, size=8), Window(3, first=9, size=8)):
         value = jnp.eye(100)[None, None]
-        seen = block_attention(ones, ones, value, jnp.ones((1, 100), bool), pattern)[0][0, 0] > 0
+        run = jax.jit(block_attention, static_argnums=4)
+        seen = np.asarray(run(ones, ones, value, jnp.ones((1, 100), bool), pattern)[0])[0, 0] > 0
         np.testing.assert_array_equal(seen, (abs(i - j) <= pattern.width) | (j < pattern.first))
 
 

@@ -17,7 +17,6 @@ from lra_bench.kernels.block_attention_pallas import block_attention_pallas
 from lra_bench.kernels.patterns import Blocks, Pattern, RandomBlocks, Window
 
 Arrays = tuple[jax.Array, ...]
-QUICK = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else {}
 PATTERNS: dict[str, Pattern] = {
     "window and the first": Window(11, first=3, size=8),  # the first block of keys is met by all
     "blocks of 5 before": Blocks(5, before=2),
@@ -38,7 +37,7 @@ def arrays(queries: int, length: int, dtype: type = jnp.float32, width: int = 8)
 
 
 def values_and_gradients(attend: Callable[..., Arrays], arguments: Arrays) -> Arrays:
-    @partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def both(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, *g: jax.Array) -> Arrays:
         parts, pull = jax.vjp(lambda q, k, v: attend(q, k, v, mask), q, k, v)
         return *parts, *pull(g)
@@ -80,7 +79,7 @@ def test_bfloat16() -> None:
 def test_mapped_over_a_further_axis() -> None:
     q, k, v, mask, *_ = arrays(20, 20)
     attend = partial(block_attention_pallas, pattern=Window(5, size=8))
-    rows, texts = (jax.jit(f, compiler_options=QUICK) for f in (jax.vmap(attend), attend))
+    rows, texts = (jax.jit(f) for f in (jax.vmap(attend), attend))
     for a, b in zip(rows(*(x[:, None] for x in (q, k, v, mask))), texts(q, k, v, mask), strict=True):
         np.testing.assert_allclose(a[:, 0], b, atol=1e-6)
 

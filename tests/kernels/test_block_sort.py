@@ -2,71 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import normal, widened
 
 from lra_bench.kernels.block_sort import sinkhorn, sinkhorn_reference, sorted_attention, sorted_attention_reference
-from lra_bench.kernels.softmax_attention import softmax_attention_reference
 
-pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
-
-THERE = jnp.array([[True] * 5, [True, False, True, True, False], [False] * 5])
+THERE = jnp.asarray(np.array([[True] * 5, [True, False, True, True, False], [False] * 5]))
 
 
 def test_the_definition() -> None:
-    logits, g = jax.random.normal(jax.random.key(0), (2, 3, 2, 5, 5))
-    values = []
-    for f in (sinkhorn, sinkhorn_reference):
-        y, back = jax.jit(lambda r, f=f: jax.vjp(lambda r: f(r, THERE, 4), r))(logits)
-        values.append((y, jax.jit(back)(g)[0]))
-    for a, b in zip(*values, strict=True):
+    logits, g = (normal(3, 2, 5, 5, seed=seed) for seed in (0, 1))
+
+    @partial(jax.jit, static_argnums=0)
+    def run(f: Callable[..., jax.Array], logits: jax.Array) -> tuple[jax.Array, ...]:
+        y, back = jax.vjp(lambda r: f(r, THERE, 4), logits)
+        return y, *back(g)
+
+    for a, b in zip(*(run(f, logits) for f in (sinkhorn, sinkhorn_reference)), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_rows_and_columns_sum_to_one_and_what_is_not_there_has_no_mass() -> None:
-    P = sinkhorn(30 * jax.random.normal(jax.random.key(0), (3, 2, 5, 5)), THERE, 400)
+    P = np.asarray(sinkhorn(30 * normal(3, 2, 5, 5), THERE, 400))
+    there = np.asarray(THERE)
     for axis in (-1, -2):
-        np.testing.assert_allclose(P.sum(axis), jnp.broadcast_to(THERE[:, None], (3, 2, 5)), atol=0.05)
-    pair = THERE[:, None, :, None] & THERE[:, None, None, :]
-    assert not jnp.where(pair, 0, P).any()
+        np.testing.assert_allclose(P.sum(axis), np.broadcast_to(there[:, None], (3, 2, 5)), atol=0.05)
+    assert not P[~np.broadcast_to(there[:, None, :, None] & there[:, None, None], P.shape)].any()
 
 
 def test_far_logits_stay_finite() -> None:
-    logits = 1e5 * jax.random.normal(jax.random.key(0), (3, 2, 5, 5))
-    assert jnp.isfinite(jax.grad(lambda r: (sinkhorn(r, THERE, 5) ** 2).sum())(logits)).all()
+    slope = jax.jit(jax.grad(lambda r: (sinkhorn(1e5 * r, THERE, 5) ** 2).sum()))
+    assert np.isfinite(slope(normal(3, 2, 5, 5))).all()
+
+
+def by_xla(*given: object) -> jax.Array:
+    return sorted_attention(*given, "xla")  # type: ignore[arg-type]
 
 
 def pulled(attend: object, cut: bool, *arguments: jax.Array) -> tuple[jax.Array, ...]:
-    q, k, v, mask, P, g = arguments
-    if cut:
-        P = P[:, :, :2]
+    q, k, v, mask, logits, g = arguments
+    P = sinkhorn(logits, mask.any(2), 3)[:, :, : 2 if cut else None]
     y, back = jax.vjp(lambda q, k, v, P: attend(q, k, v, mask, P, cut), q, k, v, P)  # type: ignore[operator]
     return y, *back(g)
 
 
 def arrays(dtype: jnp.dtype | type = jnp.float32) -> tuple[jax.Array, ...]:
-    """q, k, v, mask, P and dL/dy of 5 blocks of 3; a place of the second text is padding in each of its blocks."""
-    keys = jax.random.split(jax.random.key(0), 5)
-    q, k, v, g = (jax.random.normal(key, (3, 2, 15, 4)).astype(dtype) for key in keys[:4])
-    mask = jnp.ones((3, 5, 3), bool).at[1, :, 2].set(False).at[1, 0].set(False).at[1, 3, 1].set(False).at[2].set(False)
-    return q, k, v, mask, sinkhorn(jax.random.normal(keys[4], (3, 2, 5, 5)), mask.any(2), 3), g
+    """q, k, v, mask, P's logits and dL/dy of 5 blocks of 3; a place of the second text is padding in each block."""
+    rng = np.random.default_rng(0)
+    q, k, v, g = (normal(3, 2, 15, 4, seed=rng, dtype=dtype) for _ in "qkvg")
+    mask = np.ones((3, 5, 3), bool)
+    mask[1, :, 2] = mask[1, 0] = mask[1, 3, 1] = mask[2] = False
+    return q, k, v, jnp.asarray(mask), normal(3, 2, 5, 5, seed=rng), g
 
 
 @pytest.mark.parametrize("cut", [False, True])
 def test_values_and_gradients(cut: bool) -> None:
-    values = (jax.jit(partial(pulled, f, cut))(*arrays()) for f in (sorted_attention, sorted_attention_reference))
+    values = (jax.jit(partial(pulled, f, cut))(*arrays()) for f in (by_xla, sorted_attention_reference))
     for a, b in zip(*values, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_bfloat16() -> None:
     half = arrays(jnp.bfloat16)
-    full = [x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x for x in half]
-    run = jax.jit(partial(pulled, sorted_attention, False))
+    full = widened(half)
+    run = jax.jit(partial(pulled, by_xla, False))
     for a, b in zip(run(*half), run(*full), strict=True):
         np.testing.assert_allclose(np.float32(a), b, atol=0.05 * float(abs(b).max()))
     assert run(*half)[0].dtype == jnp.bfloat16
@@ -76,12 +81,11 @@ def test_keys_and_values_are_permuted() -> None:
     """LRA's einsum summed over blocks and over the permutation apart, so that nothing was permuted; others took the
     sorted values from the keys."""
     q, k, v, *_ = arrays()
-    mask, order = jnp.ones((3, 5, 3), bool), jnp.array([2, 0, 3, 1, 4])
-    P = jnp.broadcast_to(jnp.eye(5)[order], (3, 2, 5, 5))
-    y = sorted_attention(q, k, v, mask, P, False).reshape(3, 2, 5, 3, 4)
-    blocks = [x.reshape(3, 2, 5, 3, 4) for x in (q, k, v)]
-    for place, block in enumerate(order):
-        query, *pairs = (x[:, :, place] for x in blocks)
-        key, value = (jnp.concatenate([x, y[:, :, block]], axis=2) for x, y in zip(pairs, blocks[1:], strict=True))
-        exact = softmax_attention_reference(query, key, value, jnp.ones((3, 6), bool))
-        np.testing.assert_allclose(y[:, :, place], exact, atol=1e-5)
+    mask, order = jnp.ones((3, 5, 3), bool), np.array([2, 0, 3, 1, 4])
+    P = jnp.asarray(np.broadcast_to(np.eye(5, dtype=np.float32)[order], (3, 2, 5, 5)))
+    y = np.asarray(jax.jit(by_xla, static_argnums=5)(q, k, v, mask, P, False))
+    query, key, value = (np.asarray(x).reshape(3, 2, 5, 3, 4) for x in (q, k, v))
+    key, value = (np.concatenate([x, x[:, :, order]], axis=3) for x in (key, value))
+    weights = np.exp(query @ key.swapaxes(3, 4) / 2)
+    exact = weights @ value / weights.sum(-1, keepdims=True)
+    np.testing.assert_allclose(y.reshape(exact.shape), exact, atol=1e-5)

@@ -9,19 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import normal, ragged, widened
 
 from lra_bench.kernels.chunk_attention import chunk_attention, chunk_attention_reference
 
-pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
-
 
 def arrays(length: int, c: int, dtype: type = jnp.float32) -> tuple[jax.Array, ...]:
-    keys = jax.random.split(jax.random.key(length), 5)
-    q, k, v, g = (
-        jax.random.normal(key, (3, length, width)).astype(dtype) for key, width in zip(keys, (4, 4, 6, 6), strict=False)
-    )
-    mask = jnp.arange(length) < jnp.array([length, (length + 1) // 2, 0])[:, None]
-    return q, k, v, jax.random.normal(keys[4], (2 * c - 1,)), mask.at[0, 0].set(length == 1), g
+    """q, k, v, the bias, the mask and dL/dy; the first token of a longer text is padding."""
+    rng = np.random.default_rng(length)
+    q, k, v, g = (normal(3, length, width, seed=rng, dtype=dtype) for width in (4, 4, 6, 6))
+    mask = np.array(ragged(length, length, (length + 1) // 2, 0))
+    mask[0, 0] = length == 1
+    return q, k, v, normal(2 * c - 1, seed=rng), jnp.asarray(mask), g
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -41,7 +40,7 @@ def test_values_and_gradients(length: int, c: int, laplace: bool) -> None:
 
 def test_bfloat16() -> None:
     half = arrays(37, 8, jnp.bfloat16)
-    full = [x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x for x in half]
+    full = widened(half)
     y, exact = run(chunk_attention, False, *half)[0], run(chunk_attention_reference, False, *full)[0]
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.float32(y), exact, atol=0.03 * float(abs(exact).max()))

@@ -9,22 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import normal, widened
 
 from lra_bench.kernels.clustered_attention import SIZE, clustered_attention, clustered_attention_reference, laid
 from lra_bench.kernels.hamming_clusters import hamming_clusters, hamming_clusters_reference
-
-pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
 
 C = 4
 
 
 def arrays(length: int, dtype: jnp.dtype | type = jnp.float32) -> tuple[jax.Array, ...]:
     """q, k, v, mask, clusters and dL/dy; the second text has gaps, the last is empty."""
-    keys = jax.random.split(jax.random.key(length), 5)
-    q, k, v, g = (jax.random.normal(key, (3, 2, length, 8)).astype(dtype) for key in keys[:4])
-    mask = (jnp.arange(length) % jnp.array([1, 3, length])[:, None] == 0) & jnp.array([True, True, False])[:, None]
-    cluster = jnp.where(mask[:, None], jax.random.randint(keys[4], (3, 2, length), 0, C) % (C - 1), C)  # one is empty
-    return q, k, v, mask, cluster, g
+    rng = np.random.default_rng(length)
+    q, k, v, g = (normal(3, 2, length, 8, seed=rng, dtype=dtype) for _ in "qkvg")
+    mask = np.stack([np.ones(length, bool), np.arange(length) % 3 == 0, np.zeros(length, bool)])
+    cluster = np.where(mask[:, None], rng.integers(0, C - 1, (3, 2, length)), C)  # one is empty
+    return q, k, v, jnp.asarray(mask), jnp.asarray(cluster, jnp.int32), g
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -43,7 +42,7 @@ def test_values_and_gradients(length: int, top: int) -> None:
 
 def test_bfloat16() -> None:
     half = arrays(81, jnp.bfloat16)
-    full = [x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x for x in half]
+    full = widened(half)
     for a, b in zip(pulled(clustered_attention, 5, *half), pulled(clustered_attention, 5, *full), strict=True):
         assert a.dtype == jnp.bfloat16
         np.testing.assert_allclose(np.float32(a), b, atol=0.05 * float(abs(b).max()))
@@ -52,7 +51,7 @@ def test_bfloat16() -> None:
 @pytest.mark.parametrize("members", [[[0] * 70], [[i % C for i in range(70)]], [[C] * 35 + [1] * 35]])
 def test_a_block_has_one_cluster(members: list[list[int]]) -> None:
     cluster = np.array(members)
-    there, back, owner, count = (np.asarray(x) for x in laid(jnp.array(cluster), C))
+    there, back, owner, count = map(np.asarray, jax.jit(laid, static_argnums=1)(jnp.asarray(cluster), C))
     stand = np.flatnonzero(there[0] >= 0)
     np.testing.assert_array_equal(owner[0][stand // SIZE], cluster[0][there[0][stand]])
     np.testing.assert_array_equal(back[0][there[0][stand]], stand)
@@ -63,7 +62,7 @@ def test_a_block_has_one_cluster(members: list[list[int]]) -> None:
 @pytest.mark.parametrize("iterations", [1, 4])
 def test_clusters(iterations: int) -> None:
     x, _, _, mask, *_ = arrays(81)
-    planes = jax.random.normal(jax.random.key(0), (9, 16))
+    planes = normal(9, 16)
     values = [
         jax.jit(lambda x, f=f: f(x, mask, planes, C, iterations))(x)
         for f in (hamming_clusters, hamming_clusters_reference)

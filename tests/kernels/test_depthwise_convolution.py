@@ -12,10 +12,8 @@ import pytest
 
 from lra_bench.kernels.depthwise_convolution import depthwise_convolution, depthwise_convolution_reference
 
-QUICK = {"xla_backend_optimization_level": "1"}  # half the time to compile
 
-
-@partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@partial(jax.jit, static_argnums=0)
 def values_and_gradients(f: Callable, x: jax.Array, w: jax.Array, g: jax.Array) -> tuple:
     y, pull = jax.vjp(f, x, w)
     return y, *pull(g)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import widened
 
 from lra_bench.kernels.favor import favor, favor_reference, orthogonal_features
 
-QUICK = {"xla_backend_optimization_level": "1"}  # half the time to compile
 W = orthogonal_features(jax.random.key(9), 20, 8)
 
 
@@ -23,7 +23,7 @@ def arrays(length: int, dtype: jnp.dtype | type = jnp.float32) -> tuple:
     return q, k, v, jnp.concatenate([mask, holes]), g
 
 
-@partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@partial(jax.jit, static_argnums=0)
 def values_and_gradients(f: Callable, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, g: jax.Array) -> tuple:
     y, pull = jax.vjp(lambda q, k, v: f(q, k, v, mask, W), q, k, v)
     return y, *pull(g)
@@ -39,7 +39,7 @@ def test_values_and_gradients(length: int) -> None:
 def test_bfloat16() -> None:
     """Logits are float32 there too: at 30 a bfloat16 is off by 0.1."""
     half = arrays(100, jnp.bfloat16)
-    full = [x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x for x in half]
+    full = widened(half)
     for a, b in zip(values_and_gradients(favor, *half), values_and_gradients(favor_reference, *full), strict=True):
         assert a.dtype == jnp.bfloat16
         np.testing.assert_allclose(np.float32(a), b, atol=0.05 * float(abs(b).max()))

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import widened
 
 from lra_bench.kernels.feature_attention import feature_attention, feature_attention_reference
 
-QUICK = {"xla_backend_optimization_level": "1"}  # half the time to compile
 W = jax.random.normal(jax.random.key(9), (20, 8))
 
 
@@ -23,7 +23,7 @@ def arrays(length: int, dtype: jnp.dtype | type = jnp.float32) -> tuple:
     return q, k, v, jnp.concatenate([mask, holes]), g
 
 
-@partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@partial(jax.jit, static_argnums=0)
 def values_and_gradients(f: Callable, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, g: jax.Array) -> tuple:
     def attend(q: jax.Array, k: jax.Array, v: jax.Array, w: jax.Array) -> jax.Array:
         return f(q, k, v, mask, lambda x, i: jax.nn.softplus(x @ w.T + jnp.sin(i)[:, None]), 1e-6)
@@ -45,7 +45,7 @@ def test_a_row_without_a_key_is_zero() -> None:
 
 def test_bfloat16() -> None:
     half = arrays(100, jnp.bfloat16)
-    full = [x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x for x in half]
+    full = widened(half)
     both = values_and_gradients(feature_attention, *half), values_and_gradients(feature_attention_reference, *full)
     for a, b in list(zip(*both, strict=True))[:4]:
         assert a.dtype == jnp.bfloat16

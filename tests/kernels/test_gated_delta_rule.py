@@ -9,19 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import normal, widened
 
 from lra_bench.kernels.gated_delta_rule import gated_delta_rule, gated_delta_rule_reference
 
-pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
-
 
 def arrays(length: int, dtype: type = jnp.float32) -> tuple[jax.Array, ...]:
-    keys = jax.random.split(jax.random.key(length), 6)
-    q, k = (jax.random.normal(key, (2, 2, length, 4)) for key in keys[:2])
-    v, pulled = (jax.random.normal(key, (2, 2, length, 6)) for key in keys[2:4])
-    g, beta = (jax.random.normal(key, (2, 2, length)) for key in keys[4:])
-    k = k / jnp.linalg.norm(k, axis=-1, keepdims=True)
-    return *(x.astype(dtype) for x in (q, k, v)), jax.nn.log_sigmoid(3 * g), jax.nn.sigmoid(beta), pulled.astype(dtype)
+    """q, k of length 1, v, the gates' logarithms, beta and dL/dy."""
+    rng = np.random.default_rng(length)
+    q, v, pulled = (normal(2, 2, length, width, seed=rng, dtype=dtype) for width in (4, 6, 6))
+    k, (g, beta) = rng.normal(size=q.shape), rng.normal(size=(2, 2, 2, length))
+    k = jnp.asarray(k / np.linalg.norm(k, axis=-1, keepdims=True), dtype)
+    log_gates, beta = -np.log1p(np.exp(3 * g)), 1 / (1 + np.exp(beta))
+    return q, k, v, jnp.asarray(log_gates, jnp.float32), jnp.asarray(beta, jnp.float32), pulled
 
 
 @partial(jax.jit, static_argnums=0)
@@ -40,14 +40,14 @@ def test_values_and_gradients(length: int) -> None:
 @pytest.mark.parametrize("chunk", [1, 5, 64])
 def test_the_chunk_changes_nothing(chunk: int) -> None:
     *inputs, _ = arrays(37)
-    np.testing.assert_allclose(gated_delta_rule(*inputs, chunk), gated_delta_rule(*inputs), atol=1e-5)
+    run = jax.jit(gated_delta_rule, static_argnums=5)
+    np.testing.assert_allclose(run(*inputs, chunk), run(*inputs), atol=1e-5)
 
 
 def test_a_value_replaces_what_its_key_held() -> None:
     """Linear attention would add the two."""
-    k = jnp.eye(4)[jnp.array([0, 1, 0])][None, None]
-    v = jax.random.normal(jax.random.key(0), (1, 1, 3, 6))
-    y = gated_delta_rule(k[:, :, ::-1].at[0, 0, 2].set(jnp.eye(4)[0]), k, v, jnp.zeros((1, 1, 3)), jnp.ones((1, 1, 3)))
+    k, v = jnp.asarray(np.eye(4, dtype=np.float32)[[0, 1, 0]][None, None]), normal(1, 1, 3, 6)
+    y = jax.jit(gated_delta_rule)(k, k, v, jnp.zeros((1, 1, 3)), jnp.ones((1, 1, 3)))
     np.testing.assert_allclose(y[0, 0, 2], v[0, 0, 2], atol=1e-6)
 
 
@@ -63,6 +63,6 @@ def test_the_same_key_again_and_again() -> None:
 def test_bfloat16() -> None:
     half = arrays(37, jnp.bfloat16)
     y = run(gated_delta_rule, *half)[0]
-    exact = run(gated_delta_rule_reference, *(x.astype(jnp.float32) for x in half))[0]
+    exact = run(gated_delta_rule_reference, *widened(half))[0]
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.float32(y), exact, atol=0.03 * float(abs(exact).max()))

@@ -9,17 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import normal, widened
 
 from lra_bench.kernels.gated_linear_attention import gated_linear_attention, gated_linear_attention_reference
 
-pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
-
 
 def arrays(length: int, strength: float = 1.0, dtype: type = jnp.float32) -> tuple[jax.Array, ...]:
-    keys = jax.random.split(jax.random.key(length), 5)
-    q, k, g = (jax.random.normal(key, (2, 2, length, 4)) for key in keys[:3])
-    v, pulled = (jax.random.normal(key, (2, 2, length, 6)) for key in keys[3:])
-    return *(x.astype(dtype) for x in (q, k, v)), strength * jax.nn.log_sigmoid(g), pulled.astype(dtype)
+    """q, k, v, the gates' logarithms and dL/dy."""
+    rng = np.random.default_rng(length)
+    q, k = (normal(2, 2, length, 4, seed=rng, dtype=dtype) for _ in "qk")
+    v, pulled = (normal(2, 2, length, 6, seed=rng, dtype=dtype) for _ in "vg")
+    gates = -strength * np.log1p(np.exp(rng.normal(size=k.shape)))
+    return q, k, v, jnp.asarray(gates, jnp.float32), pulled
 
 
 @partial(jax.jit, static_argnums=0)
@@ -39,7 +40,8 @@ def test_values_and_gradients(length: int, strength: float) -> None:
 @pytest.mark.parametrize("chunk", [1, 5, 16])
 def test_the_chunk_changes_nothing(chunk: int) -> None:
     *inputs, _ = arrays(37)
-    np.testing.assert_allclose(gated_linear_attention(*inputs, chunk), gated_linear_attention(*inputs), atol=1e-5)
+    run = jax.jit(gated_linear_attention, static_argnums=4)
+    np.testing.assert_allclose(run(*inputs, chunk), run(*inputs), atol=1e-5)
 
 
 def test_forgetting_everything_at_once_stays_finite() -> None:
@@ -55,6 +57,6 @@ def test_forgetting_everything_at_once_stays_finite() -> None:
 def test_bfloat16() -> None:
     half = arrays(37, dtype=jnp.bfloat16)
     y = run(gated_linear_attention, *half)[0]
-    exact = run(gated_linear_attention_reference, *(x.astype(jnp.float32) for x in half))[0]
+    exact = run(gated_linear_attention_reference, *widened(half))[0]
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.float32(y), exact, atol=0.02 * float(abs(exact).max()))

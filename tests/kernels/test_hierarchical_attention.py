@@ -9,15 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import coins, normal, ragged, widened
 
 from lra_bench.kernels.hierarchical_attention import hierarchical_attention, hierarchical_attention_reference
-
-pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
 
 Attend = Callable[..., jax.Array]
 
 
-@partial(jax.jit, static_argnums=(0, 6), compiler_options={"xla_backend_optimization_level": "1"})
+@partial(jax.jit, static_argnums=(0, 6))
 def pulled(
     attend: Attend, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, g: jax.Array, size: int
 ) -> tuple[jax.Array, ...]:
@@ -27,14 +26,14 @@ def pulled(
 
 
 def arrays(length: int, mask: jax.Array, dtype: type = jnp.float32) -> tuple[jax.Array, ...]:
-    q, k, v, g = jax.random.normal(jax.random.key(length), (4, len(mask), 2, length, 4), jnp.float32).astype(dtype)
-    return q, k, v, mask, g * mask[:, None, :, None]
+    rng = np.random.default_rng(length)
+    q, k, v, g = (normal(len(mask), 2, length, 4, seed=rng, dtype=dtype) for _ in "qkvg")
+    return q, k, v, mask, g
 
 
 @pytest.mark.parametrize(("length", "size"), [(1, 2), (37, 4), (83, 2), (200, 66)])
 def test_values_and_gradients(length: int, size: int) -> None:
-    some = jax.random.bernoulli(jax.random.key(0), 0.5, (length,))
-    mask = jnp.stack([jnp.ones(length, bool), jnp.arange(length) < length // 2, some, jnp.zeros(length, bool)])
+    mask = jnp.concatenate([ragged(length, length, length // 2, 0), coins(1, length)])
     data = arrays(length, mask)
     fast, plain = (pulled(f, *data, size) for f in (hierarchical_attention, hierarchical_attention_reference))
     for a, b in zip(fast, plain, strict=True):
@@ -42,9 +41,8 @@ def test_values_and_gradients(length: int, size: int) -> None:
 
 
 def test_bfloat16() -> None:
-    mask = jnp.arange(83) < jnp.array([83, 40])[:, None]
-    half = arrays(83, mask, jnp.bfloat16)
-    full = [x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x for x in half]
+    half = arrays(83, ragged(83, 83, 40), jnp.bfloat16)
+    full = widened(half)
     fast, plain = pulled(hierarchical_attention, *half, 4), pulled(hierarchical_attention_reference, *full, 4)
     for a, b in zip(fast, plain, strict=True):
         assert a.dtype == jnp.bfloat16

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,22 +12,23 @@ import pytest
 
 from lra_bench.kernels.recurrence import recurrence, recurrence_reference
 
-pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
+
+@partial(jax.jit, static_argnums=(0, 1))
+def run(f: Callable[..., jax.Array], reverse: bool, a: jax.Array, x: jax.Array, g: jax.Array) -> tuple[jax.Array, ...]:
+    h, pull = jax.vjp(lambda a, x: f(a, x, reverse), a, x)
+    return h, *pull(g)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("turning", [True, False])
 @pytest.mark.parametrize("length", [1, 2, 37, 100])
 def test_values_and_gradients(turning: bool, reverse: bool, length: int) -> None:
-    parts = [jax.random.normal(key, (2, length, 3)) for key in jax.random.split(jax.random.key(0), 4)]
-    a, x, g = jnp.array([0.0, 0.5, 0.99]), parts[0], parts[1]
+    parts = np.random.default_rng(0).normal(size=(4, 2, length, 3))
+    a, x, g = np.array([0.0, 0.5, 0.99]), parts[0], parts[1]
     if turning:
-        a, x, g = a * jnp.exp(1j * jnp.arange(3)), x + 1j * parts[2], g + 1j * parts[3]
-    made = []
-    for f in (recurrence, recurrence_reference):
-        h, pull = jax.vjp(lambda a, x, f=f: f(a, x, reverse), a, x)
-        made.append((h, *pull(g)))
-    for b, c in zip(*made, strict=True):
+        a, x, g = a * np.exp(1j * np.arange(3)), x + 1j * parts[2], g + 1j * parts[3]
+    given = [jnp.asarray(part, jnp.complex64 if turning else jnp.float32) for part in (a, x, g)]
+    for b, c in zip(*(run(f, reverse, *given) for f in (recurrence, recurrence_reference)), strict=True):
         assert b.dtype == c.dtype
         np.testing.assert_allclose(b, c, atol=1e-3, rtol=1e-4)
 

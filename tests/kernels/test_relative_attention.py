@@ -8,27 +8,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import normal, ragged, widened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lra_bench.kernels.relative_attention import relative_attention, relative_attention_reference
 
-pytestmark = pytest.mark.sweep  # its mixers are held to their equations, with gradients, by a faster test
-
-QUICK = {"xla_backend_optimization_level": "1"}  # half the time to compile
-
 
 def arrays(mask: jax.Array, far: int, more: int = 0, dtype: type = jnp.float32) -> tuple[jax.Array, ...]:
     """q, k, v, mask, the vectors, further keys and values, and the cotangents of the output and of the logsumexp."""
-    shape = (len(mask), 2, mask.shape[1], 4)
-    keys = jax.random.split(jax.random.key(far), 8)
-    q, k, v, g = (jax.random.normal(key, shape).astype(dtype) for key in keys[:4])
-    a = jax.random.normal(keys[4], (2, 2 * far + 1, 4))
-    further = (jax.random.normal(key, (*shape[:2], more, 4)).astype(dtype) for key in keys[6:])
-    return q, k, v, mask, a, *further, g, jax.random.normal(keys[5], shape[:3])
+    (B, L), rng = mask.shape, np.random.default_rng(far)
+    q, k, v, g = (normal(B, 2, L, 4, seed=rng, dtype=dtype) for _ in "qkvg")
+    further = (normal(B, 2, more, 4, seed=rng, dtype=dtype) for _ in "kv")
+    return q, k, v, mask, normal(2, 2 * far + 1, 4, seed=rng), *further, g, normal(B, 2, L, seed=rng)
 
 
-@partial(jax.jit, static_argnums=(0, 1), compiler_options=QUICK)
+@partial(jax.jit, static_argnums=(0, 1))
 def values_and_gradients(attend, radius, q, k, v, mask, a, k_all, v_all, g, g_sum):  # type: ignore[no-untyped-def]
     parts, pull = jax.vjp(lambda q, k, v, a, *more: attend(q, k, v, mask, a, more, radius), q, k, v, a, k_all, v_all)
     return *parts, *pull((g, g_sum))
@@ -44,8 +39,7 @@ def compare(radius: int, arguments: tuple[jax.Array, ...]) -> None:
     ("length", "radius", "far", "more"), [(1, 3, 2, 0), (70, 1, 0, 3), (131, 70, 12, 0), (67, 200, 3, 5)]
 )
 def test_values_and_gradients(length: int, radius: int, far: int, more: int) -> None:
-    mask = jnp.arange(length) < jnp.array([length, (length + 1) // 2, 0])[:, None]
-    compare(radius, arrays(mask, far, more))
+    compare(radius, arrays(ragged(length, length, (length + 1) // 2, 0), far, more))
 
 
 @settings(max_examples=20, deadline=None)
@@ -55,11 +49,10 @@ def test_any_mask(mask: list[bool]) -> None:
 
 
 def test_bfloat16() -> None:
-    half = arrays(jnp.arange(70) < jnp.array([[70], [30]]), 4, 3, jnp.bfloat16)
-    full = tuple(x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x for x in half)
-    got, expected = values_and_gradients(relative_attention, 9, *half), values_and_gradients(
-        relative_attention_reference, 9, *full
-    )  # fmt: skip
+    half = arrays(ragged(70, 70, 30), 4, 3, jnp.bfloat16)
+    full = widened(half)
+    got = values_and_gradients(relative_attention, 9, *half)
+    expected = values_and_gradients(relative_attention_reference, 9, *full)
     assert [x.dtype for x in got] == [jnp.bfloat16, jnp.float32, *[jnp.bfloat16] * 3, jnp.float32, *[jnp.bfloat16] * 2]
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(np.float32(a), b, atol=0.05 * float(abs(b).max()))
@@ -67,7 +60,7 @@ def test_bfloat16() -> None:
 
 def test_a_row_without_a_key_is_zero() -> None:
     q, k, v, mask, a, *more, _, _ = arrays(jnp.zeros((1, 9), bool), 2)
-    out, logsumexp = relative_attention(q, k, v, mask, a, tuple(more), 3)
+    out, logsumexp = jax.jit(relative_attention, static_argnums=6)(q, k, v, mask, a, tuple(more), 3)
     assert not out.any()
     assert (logsumexp < -1e29).all()
 

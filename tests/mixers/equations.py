@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from draws import coins, normal
 from flax import nnx
 
 from lra_bench.mixers.base import Auxiliary, Dims, MixerBase
@@ -19,11 +20,6 @@ M = TypeVar("M", bound=MixerBase)
 
 STEP = 1e-5
 DIRECTIONS = 2
-
-
-def normal(*shape: int, seed: int = 0) -> jax.Array:
-    """Drawn by numpy: jax.random is compiled anew for each shape."""
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 def draw(make: Callable[..., M], config: Any, dims: Dims) -> M:
@@ -39,8 +35,7 @@ def draw(make: Callable[..., M], config: Any, dims: Dims) -> M:
 def texts(length: int, width: int) -> tuple[jax.Array, jax.Array]:
     """Four, and their masks: full, ending early, with holes, and without any token."""
     full = np.ones(length, bool)
-    holes = np.random.default_rng(length).random(length) < 0.6
-    masks = [full, np.arange(length) < length // 2, holes, ~full]
+    masks = [full, np.arange(length) < length // 2, coins(length, seed=length, chance=0.6), ~full]
     return normal(len(masks), length, width, seed=1), jnp.asarray(np.stack(masks))
 
 

@@ -5,19 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import (
-    Equation,
-    Values,
-    attention,
-    compare,
-    cut,
-    draw,
-    join,
-    layer_norm,
-    normal,
-    seen,
-    unmoved_by_padding,
-)
+from draws import normal
+from equations import Equation, Values, attention, compare, cut, draw, join, layer_norm, seen, unmoved_by_padding
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.patterns import RandomBlocks

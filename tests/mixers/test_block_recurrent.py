@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from equations import Values, apply, attention, compare, cut, draw, join, layer_norm, normal, sigmoid, texts
+from draws import normal
+from equations import Values, apply, attention, compare, cut, draw, join, layer_norm, sigmoid, texts
 
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims

@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import Values, apply, compare, draw, normal, texts
+from draws import normal
+from equations import Values, apply, compare, draw, texts
 from flax import nnx
 
 from lra_bench.errors import ConfigError

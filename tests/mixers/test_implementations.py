@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import draw, normal, pulled
+from draws import normal
+from equations import draw, pulled
 
 from lra_bench import mixers
 from lra_bench.errors import ConfigError

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from equations import apply, draw, normal
+from draws import normal
+from equations import apply, draw
 
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.linear import Config, Mixer

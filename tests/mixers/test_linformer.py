@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import apply, draw, normal
+from draws import normal
+from equations import apply, draw
 
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims

@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import Equation, Values, apply, attention, compare, cut, draw, join, normal, seen
+from draws import normal
+from equations import Equation, Values, apply, attention, compare, cut, draw, join, seen
 from flax import nnx
 
 from lra_bench.errors import ConfigError

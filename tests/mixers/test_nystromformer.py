@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import Equation, Values, apply, compare, cut, draw, join, normal, softmax
+from draws import normal
+from equations import Equation, Values, apply, compare, cut, draw, join, softmax
 
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import Equation, Values, apply, attention, compare, cut, draw, join, normal, unmoved_by_padding, values
+from draws import normal
+from equations import Equation, Values, apply, attention, compare, cut, draw, join, unmoved_by_padding, values
 
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import Equation, Values, apply, attention, compare, cut, draw, join, normal
+from draws import normal
+from equations import Equation, Values, apply, attention, compare, cut, draw, join
 from flax import nnx
 
 from lra_bench.errors import ConfigError

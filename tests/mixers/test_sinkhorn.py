@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import Equation, Values, apply, compare, cut, draw, join, normal, pulled, seen, unmoved_by_padding
+from draws import normal
+from equations import Equation, Values, apply, compare, cut, draw, join, pulled, seen, unmoved_by_padding
 from flax import nnx
 
 from lra_bench.errors import ConfigError

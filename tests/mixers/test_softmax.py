@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import apply, draw, normal
+from draws import normal
+from equations import apply, draw
 from flax import nnx
 
 from lra_bench.errors import ConfigError

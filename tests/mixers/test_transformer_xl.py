@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import Values, attention, compare, cut, draw, join, normal, pulled, texts
+from draws import normal
+from equations import Values, attention, compare, cut, draw, join, pulled, texts
 
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
