@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from draws import normal
-from equations import apply, draw
+from equations import Values, apply, compare, cut, draw, join, texts
 
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
@@ -19,28 +18,21 @@ def make(sharing: str) -> Mixer:
     return draw(Mixer, Config(rank=5, sharing=sharing), DIMS)
 
 
-def by_hand(mixer: Mixer, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """One text, head by head, as in equation 7."""
-    heads = []
-    Q, K, V = np.split(np.float64(x) @ np.float64(mixer.qkv[...]), 3, axis=-1)
-    rows = np.float64(mixer.rows[...])
-    for h in range(2):
-        q, k, v = (part[:, 4 * h : 4 * h + 4] for part in (Q, K, V))
+def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Head by head, as in equation 7."""
+    heads, rows = [], p["rows"]
+    for h, (q, k, v) in enumerate(zip(*map(cut, np.split(x @ p["qkv"], 3, axis=-1)), strict=True)):
         E, F = (m if m.ndim == 2 else m[h] for m in (rows[0], rows[-1]))
         k, v = E[:, : len(x)] @ (k * mask[:, None]), F[:, : len(x)] @ (v * mask[:, None])
         weights = np.exp(q @ k.T / 2)
         heads.append(weights / weights.sum(1, keepdims=True) @ v)
-    return np.concatenate(heads, axis=1) @ np.float64(mixer.out[...])
+    return join(heads) @ p["out"]
 
 
 @pytest.mark.parametrize("sharing", ["none", "headwise", "key-value"])
 @pytest.mark.parametrize("length", [12, 9])
 def test_the_equation(sharing: str, length: int) -> None:
-    mixer = make(sharing)
-    x, mask = normal(2, length, 8, seed=1), jnp.arange(length) < jnp.array([[length], [6]])
-    y = apply(mixer, x, mask)
-    for row in range(2):
-        np.testing.assert_allclose(y[row], by_hand(mixer, np.asarray(x[row]), np.asarray(mask[row])), atol=1e-5)
+    compare(make(sharing), equation, *texts(length, 8))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def test_the_equations() -> None:
     mixer = draw(Mixer, Config(states=8, blocks=2), Dims(6, 2, 3, 13))
+    mixer.log_dt[...] -= 2  # it remembers for all of the text
     compare(mixer, plain, *texts(13, 6))
 
 
