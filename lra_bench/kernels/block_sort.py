@@ -79,7 +79,7 @@ def sorted_attention(
     mask: Bool[Array, "B N b"],
     permutation: Float32[Array, "B H M N"],
     cut: bool,
-    impl: str = "xla",
+    impl: str,
 ) -> Float[Array, "B H L V"]:
     """Attention of each block to itself and to the block that was sorted to its place; L = N b. Nothing that is sorted
     is kept for the backward pass.

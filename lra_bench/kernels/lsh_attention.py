@@ -95,7 +95,7 @@ def lsh_attention(
     mask: Bool[Array, "B L"],
     bucket: Int[Array, "B H R L"],
     chunks: Chunks,
-    impl: str = "xla",
+    impl: str,
 ) -> Float[Array, "B H L K"]:
     """The same, of the chunks that meet only. The keys are the queries at unit length, and nothing scales the logits.
 

@@ -41,8 +41,7 @@ def test_far_logits_stay_finite() -> None:
     assert np.isfinite(slope(normal(3, 2, 5, 5))).all()
 
 
-def by_xla(*given: object) -> jax.Array:
-    return sorted_attention(*given, "xla")  # type: ignore[arg-type]
+by_xla = partial(sorted_attention, impl="xla")
 
 
 def pulled(attend: object, cut: bool, *arguments: jax.Array) -> tuple[jax.Array, ...]:

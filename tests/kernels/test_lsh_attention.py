@@ -15,6 +15,7 @@ from lra_bench.kernels.lsh_attention import Chunks, buckets, lsh_attention, lsh_
 from lra_bench.kernels.reordered import reordered, reordered_reference
 
 bucketed = jax.jit(buckets, static_argnums=3)
+by_xla = partial(lsh_attention, impl="xla")
 
 
 def arrays(length: int, dtype: jnp.dtype | type = jnp.float32) -> tuple[jax.Array, ...]:
@@ -36,7 +37,7 @@ def pulled(attend: object, chunks: Chunks, *arguments: jax.Array) -> tuple[jax.A
 def test_values_and_gradients(chunks: Chunks) -> None:
     length = chunks.length
     q, v, mask, *rest = arrays(length)
-    values = (pulled(f, chunks, q, v, mask, *rest) for f in (lsh_attention, lsh_attention_reference))
+    values = (pulled(f, chunks, q, v, mask, *rest) for f in (by_xla, lsh_attention_reference))
     for a, b in zip(*values, strict=True):
         there = mask[:, None, :, None]
         np.testing.assert_allclose(a * there, b * there, atol=1e-5)
@@ -45,7 +46,7 @@ def test_values_and_gradients(chunks: Chunks) -> None:
 def test_bfloat16() -> None:
     half, chunks = arrays(37, jnp.bfloat16), Chunks(8, 1, 1, 37)
     full = widened(half)
-    for a, b in zip(pulled(lsh_attention, chunks, *half), pulled(lsh_attention, chunks, *full), strict=True):
+    for a, b in zip(pulled(by_xla, chunks, *half), pulled(by_xla, chunks, *full), strict=True):
         assert a.dtype == jnp.bfloat16
         np.testing.assert_allclose(np.float32(a), b, atol=0.05 * float(abs(b).max()))
 
