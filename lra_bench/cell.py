@@ -73,9 +73,9 @@ def compiled(cell: Cell) -> tuple[Program, dict[str, Any]]:
         "impl": abstract(make).blocks.mixer.impl,
         "params": params,
         "params_ratio": params / parameters(maker(cell, reference=True)),
-        "compile_s": program.compile_s,
-        "planned_bytes": program.planned_bytes,
-        "flops_per_step": program.flops,
+        "compile_s": program.training.compile_s,
+        "planned_bytes": program.training.planned_bytes,
+        "flops_per_step": program.training.flops,
         **where(),
     }
     return program, facts
@@ -88,8 +88,9 @@ def check_memory(program: Program) -> None:
         CellFailed: the compiler planned more than the device has.
     """
     there = available_bytes(jax.local_devices()[0])
-    if there is not None and program.planned_bytes > there:
-        needs, has = program.planned_bytes / 2**30, there / 2**30
+    planned = program.training.planned_bytes
+    if there is not None and planned > there:
+        needs, has = planned / 2**30, there / 2**30
         raise CellFailed(f"the step needs {needs:.1f} GiB as planned, of {has:.1f} GiB there", "oom")
 
 

@@ -27,7 +27,7 @@ class Bench:
     """One cell's step, ready to be run again and again."""
 
     def __init__(self, cell: Cell, program: Program) -> None:
-        self._step: Callable[..., tuple[State, jax.Array]] = program.step
+        self._step: Callable[..., tuple[State, jax.Array]] = program.training.step
         self._batch = program.feed(random_batch(cell))
         self._state = program.init
         self.laps = Laps()

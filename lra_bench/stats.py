@@ -37,3 +37,11 @@ def mean(values: Sequence[float]) -> Interval:
 def at_floor(share: float, n: int, floor: float) -> bool:
     """Is the share no better than the majority class's, as far as `n` examples can tell?"""
     return proportion(share, n).low <= floor
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """p of McNemar's exact test: could two models that err on different examples be equally good?
+
+    `lost` are the examples that only the first gets right, `gained` those that only the second does.
+    """
+    return float(stats.binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0

@@ -52,6 +52,7 @@ def test_listing_opens_nothing_heavy() -> None:
         ((*RUN, "-m", "linear", "--length", "2"), "length"),
         (("show", "linformr"), "'linformr': no model, task or config; did you mean 'linformer'?"),
         (("compare", "nowhere"), "nowhere: no results here"),
+        (("bench", "--lengths", "64,x"), "--lengths 64,x: 'x' must be a whole number"),
         (("data", "show", "short", "--split", "tset"), "split 'tset'"),
     ],
 )

@@ -19,7 +19,7 @@ FLOORS = {
     "model": 4, "measure": 4, "checkpoint": 4, "stats": 4,
     "train": 5, "compress": 5, "contract": 5,
     "cell": 6, "launch": 6,
-    "matrix": 7, "report": 7, "speed": 7, "check": 7, "doctor": 7, "new": 7,
+    "matrix": 7, "trained": 7, "report": 7, "speed": 7, "check": 7, "doctor": 7, "new": 7,
     "cli": 8,
 }  # fmt: skip
 

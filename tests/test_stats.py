@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from lra_bench import stats
@@ -21,3 +23,11 @@ def test_students_interval_of_three_seeds() -> None:
 
 def test_equal_seeds_have_an_interval_of_no_width() -> None:
     assert stats.mean([0.4, 0.4]) == stats.Interval(0.4, 0.4, 0.4)
+
+
+def test_mcnemar_is_the_two_sided_sign_test_on_what_differs() -> None:
+    assert stats.mcnemar(0, 0) == 1.0
+    assert stats.mcnemar(3, 3) == 1.0
+    tail = sum(math.comb(10, k) for k in (0, 1)) / 2**10
+    assert stats.mcnemar(1, 9) == pytest.approx(2 * tail)
+    assert stats.mcnemar(9, 1) == stats.mcnemar(1, 9)

@@ -94,7 +94,7 @@ def test_slices_add_up_to_the_whole_batch() -> None:
     results = []
     for settings in ((), ("training.accumulate=4",)):
         _, program = made(*settings)
-        state, loss = program.step(program.init, *program.feed(fed))
+        state, loss = program.training.step(program.init, *program.feed(fed))
         results.append((float(loss), state.params))
     (whole, a), (sliced, b) = results
     assert sliced == pytest.approx(whole, rel=1e-5)
@@ -122,7 +122,7 @@ def test_a_step_is_adamw_on_the_clipped_gradient() -> None:
         g = g * jnp.minimum(1, 0.1 / norm)
         return p - o.lr * (g / (jnp.abs(g) + o.eps) + o.weight_decay * p)  # Adam's first step: m/sqrt(v) = g/|g|
 
-    state, compiled = program.step(program.init, *program.feed(fed))
+    state, compiled = program.training.step(program.init, *program.feed(fed))
     assert float(compiled) == pytest.approx(float(value), rel=1e-5)
     close = jax.tree.map(
         lambda a, b: bool(jnp.allclose(a, b, atol=2e-5)), state.params, jax.tree.map(updated, params, grads)
@@ -175,8 +175,8 @@ def test_a_mixers_own_loss_is_trained_too(tmp_path: Path) -> None:
     steady = ("trunk.dropout=0.0", "schedule.name=constant", "schedule.warmup=0")
     cell = matrix.cells(Request(str(path), "short", "tiny", settings=steady))[0]
     program = Program.build(cells.maker(cell), cell.recipe, (1, 20), 0)
-    state, loss = program.step(program.init, *program.feed(batch(8)))
+    state, loss = program.training.step(program.init, *program.feed(batch(8)))
     plain = made()[1]
-    _, without = plain.step(plain.init, *plain.feed(batch(8)))
+    _, without = plain.training.step(plain.init, *plain.feed(batch(8)))
     assert float(loss) > 50 > float(without)
     assert float(state.params["blocks"]["mixer"]["extra"][...][0]) < 1

@@ -43,7 +43,7 @@ def bench(
     )  # fmt: skip
     facts: list[dict[str, Any]] = []
     with progress.watching() as watch:
-        for measured in matrix.bench(request, [int(length) for length in lengths.split(",")], rounds, watch):
+        for measured in matrix.bench(request, options.counts(lengths, "--lengths"), rounds, watch):
             facts += measured
             if out is not None:
                 store.write_json(out, facts)

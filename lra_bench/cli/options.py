@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from lra_bench.errors import ConfigError
+
 Model = Annotated[
     str,
     typer.Option(
@@ -41,3 +43,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 RESULTS = Path("results")
 RECIPE = "small"
+
+
+def counts(text: str, flag: str) -> list[int]:
+    """The whole numbers from 1 up in a comma list.
+
+    Raises:
+        ConfigError: a part is none.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    wrong = next((part for part in parts if not part.isdecimal() or int(part) < 1), None)
+    if wrong is not None:
+        raise ConfigError(f"{flag} {text}: '{wrong}' must be a whole number from 1 up")
+    return [int(part) for part in parts]

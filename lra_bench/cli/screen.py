@@ -16,6 +16,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from lra_bench.rows import Row
+    from lra_bench.trained import Reading
 
 WIDE = 120  # columns, where no terminal says otherwise
 
@@ -100,6 +101,26 @@ def _summary(row: Row) -> dict[str, Any]:
         "planned MiB": mebibytes(row.planned_bytes),
         "peak MiB": mebibytes(row.peak_bytes),
     }
+
+
+def quantised(name: str, readings: Sequence[Reading]) -> Group:
+    """A line a width of the weights."""
+    lines = [
+        {
+            "bits": r.bits,
+            "kept KiB": f"{r.stored_bytes / 2**10:,.0f}",
+            "val %": percent(r.val_accuracy),
+            "test %": percent(r.test_accuracy),
+            "lost": r.lost,
+            "gained": r.gained,
+            "p": f"{r.p:.2g}",
+        }
+        for r in readings
+    ]
+    notes = [
+        "lost, gained: examples of test that only the model as trained, or only this one, gets right; p: McNemar's"
+    ]
+    return titled(f"{name}, weights quantised", lines, notes)
 
 
 def plan_table(plans: Sequence[Mapping[str, Any]]) -> Group:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -18,6 +19,11 @@ def planned_bytes(compiled: Any) -> int:
     plan = compiled.memory_analysis()
     parts = plan.argument_size_in_bytes + plan.temp_size_in_bytes + plan.output_size_in_bytes
     return int(parts - plan.alias_size_in_bytes)
+
+
+def stored_bytes(arrays: Iterable[jax.Array]) -> int:
+    """What the arrays take to keep, packed: two numbers of 4 bits a byte."""
+    return sum(-(-array.size * jax.dtypes.itemsize_bits(array.dtype) // 8) for array in arrays)
 
 
 def peak_bytes(device: jax.Device) -> int:

@@ -115,7 +115,7 @@ class Fit:
         waiting: deque[jax.Array] = deque()
         started = self.progress.step
         for batch in batches:
-            self.state, loss = self.program.step(self.state, *batch)
+            self.state, loss = self.program.training.step(self.state, *batch)
             started += 1
             waiting.append(loss)
             pause = self._pauses_at(started)

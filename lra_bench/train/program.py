@@ -81,24 +81,31 @@ class Devices:
         return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, "data"))
 
 
-@dataclass(frozen=True)
-class Program:
-    """What is compiled for one cell: the training step, and the forward pass where it is evaluated."""
+class Compiled(NamedTuple):
+    """The training step, and what compiling it showed."""
 
-    init: State
     step: Callable[..., tuple[State, jax.Array]]  # (state, tokens, mask, label) -> state, loss; the state is donated
-    graph: nnx.GraphDef[Any]
-    shape: tuple[int, int]  # S, L
-    devices: Devices
-    slices: int
-    size: int  # examples a slice
     flops: float
     planned_bytes: int
     compile_s: float
 
+
+@dataclass(frozen=True)
+class Program:
+    """What is compiled for one cell, when it is first asked for: the training step and the forward pass."""
+
+    init: State
+    graph: nnx.GraphDef[Any]
+    rule: optax.GradientTransformation
+    seed: int
+    shape: tuple[int, int]  # S, L
+    devices: Devices
+    slices: int
+    size: int  # examples a slice
+
     @classmethod
     def build(cls, make: Make, recipe: config.Recipe, shape: tuple[int, int], seed: int) -> Program:
-        """Compile for examples of `shape` [S, L], and draw the parameters from `seed`.
+        """For examples of `shape` [S, L], with the parameters drawn from `seed`.
 
         Raises:
             ConfigError: the devices cannot share a batch.
@@ -113,20 +120,25 @@ class Program:
 
         graph = nnx.graphdef(abstract(make))
         state = jax.jit(initial, out_shardings=devices.everywhere).lower().compile(RUNS_ONCE)()
+        return cls(state, graph, rule, seed, shape, devices, slices, size)
+
+    @cached_property
+    def training(self) -> Compiled:
+        """The training step."""
         batch = [
-            jax.ShapeDtypeStruct((slices, size, *rest_of), dtype, sharding=devices.cut(1))
-            for rest_of, dtype in ((shape, jnp.int32), (shape, jnp.bool_), ((), jnp.int32))
+            jax.ShapeDtypeStruct((self.slices, self.size, *rest_of), dtype, sharding=self.devices.cut(1))
+            for rest_of, dtype in ((self.shape, jnp.int32), (self.shape, jnp.bool_), ((), jnp.int32))
         ]
         watch = Stopwatch()
-        traced = jax.jit(training_step(graph, rule, seed), donate_argnums=0).trace(state, *batch)
-        step = traced.lower().compile(LEAST_MEMORY.get(jax.default_backend()))
+        step = training_step(self.graph, self.rule, self.seed)
+        traced = jax.jit(step, donate_argnums=0).trace(self.init, *batch)
+        compiled = traced.lower().compile(LEAST_MEMORY.get(jax.default_backend()))
         compile_s = watch.seconds
-        work, memory = flops(traced.jaxpr), planned_bytes(step)
-        return cls(state, step, graph, shape, devices, slices, size, work, memory, compile_s)
+        return Compiled(compiled, flops(traced.jaxpr), planned_bytes(compiled), compile_s)
 
     @cached_property
     def forward(self) -> Callable[..., jax.Array]:
-        """(params, rest, tokens, mask) -> predicted label [B]; compiled when it is first asked for."""
+        """(params, rest, tokens, mask) -> predicted label [B]."""
         dtypes, cut = (jnp.int32, jnp.bool_), self.devices.cut(0)
         seen = [jax.ShapeDtypeStruct((self.size, *self.shape), dtype, sharding=cut) for dtype in dtypes]
         state = [

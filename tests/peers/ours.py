@@ -28,7 +28,7 @@ def main() -> None:
     print(json.dumps(ready | {"batch": [int(drawn.tokens.sum()), int(drawn.label.sum())]}), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
-        state, loss = program.step(state, *batch)
+        state, loss = program.training.step(state, *batch)
         jax.block_until_ready((state, loss))
         print(json.dumps({"ms": 1e3 * (time.perf_counter() - start), "loss": float(loss)}), flush=True)
 

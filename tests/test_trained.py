@@ -1,0 +1,126 @@
+"""A finished run opened again is the model that was tested; its weights in few bits cost what is measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samples import SHORT, TINY, Lra
+
+from lra_bench.errors import ConfigError
+from lra_bench.trained import finished
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The folder of a finished run of a mixer of the user's own."""
+    here = tmp_path_factory.mktemp("ran")
+    for kind, name, text in (("configs", "tiny", TINY), ("tasks", "short", SHORT)):
+        (here / kind).mkdir()
+        (here / kind / f"{name}.yaml").write_text(text)
+    new, train = "new model mine --family kernel", "run -m mine.py -t short -c tiny"
+    for arguments in (new, train):
+        command = [Path(sys.executable).parent / "lra", *arguments.split()]
+        subprocess.run(command, cwd=here, env={**os.environ, "LRA_CACHE": str(cache)}, check=True)
+    (folder,) = (here / "results/runs").iterdir()
+    return folder
+
+
+@pytest.fixture
+def run(ran: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(ran, tmp_path / ran.name)
+
+
+def test_the_model_as_it_was_tested_and_in_fewer_bits(lra: Lra, run: Path) -> None:
+    row = json.loads((run / "row.json").read_text())
+    done = lra("quantise", run, "--json")
+    assert done.returncode == 0, done.stderr
+    whole, eight, four = json.loads(done.stdout)
+    assert (whole["val_accuracy"], whole["test_accuracy"]) == (row["val_accuracy"], row["test_accuracy"])
+    assert (whole["lost"], whole["gained"], whole["p"]) == (0, 0, 1.0)
+    assert whole["stored_bytes"] == 4 * row["params"] > eight["stored_bytes"] > four["stored_bytes"]
+    for reading in (eight, four):
+        change = (reading["gained"] - reading["lost"]) / row["test_n"]
+        assert reading["test_accuracy"] == pytest.approx(row["test_accuracy"] + change)
+    shown = lra("quantise", run, "--bits", "8")
+    assert f"{eight['stored_bytes'] / 1024:,.0f}" in shown.stdout
+
+
+def no_cell(run: Path) -> None:
+    (run / "cell.json").unlink()
+
+
+def broken_cell(run: Path) -> None:
+    (run / "cell.json").write_text("{")
+
+
+def strange_cell(run: Path) -> None:
+    (run / "cell.json").write_text(json.dumps({**json.loads((run / "cell.json").read_text()), "modle": 1}))
+
+
+def no_row(run: Path) -> None:
+    (run / "row.json").unlink()
+
+
+def failed(run: Path) -> None:
+    (run / "row.json").write_text(json.dumps({**json.loads((run / "row.json").read_text()), "status": "nan"}))
+
+
+def no_checkpoints(run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (no_cell, "not a run's folder"),
+        (broken_cell, r"cell\.json: cannot be read"),
+        (strange_cell, r"cell\.json: modle: unknown key; did you mean 'model'"),
+        (no_row, "has no row yet"),
+        (failed, "nan; only a run that finished"),
+        (no_checkpoints, "has no checkpoints/"),
+    ],
+)
+def test_a_run_that_cannot_be_opened(run: Path, spoil: Callable[[Path], Any], message: str) -> None:
+    spoil(run)
+    with pytest.raises(ConfigError, match=message):
+        finished(run)
+
+
+def test_a_mixer_that_has_changed_since(ran: Path, run: Path) -> None:
+    mixer = ran.parents[2] / "mine.py"
+    before = mixer.read_text()
+    try:
+        mixer.write_text(f"{before}\n# a comment changes nothing\n")
+        assert finished(run).model == "mine"
+        mixer.write_text(f"{before}\nMORE = 1\n")
+        with pytest.raises(ConfigError, match=r"mine\.py has changed since"):
+            finished(run)
+    finally:
+        mixer.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("bits", "message"), [("7", "bits: 7: must be one of 32, 8, 4"), ("8,x", "--bits 8,x: 'x' must be a whole number")]
+)
+def test_wrong_widths_are_one_line_and_exit_code_2(lra: Lra, run: Path, bits: str, message: str) -> None:
+    done = lra("quantise", run, "--bits", bits)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_checkpoints_that_hold_nothing_are_one_line(lra: Lra, run: Path) -> None:
+    for step in (run / "checkpoints").iterdir():
+        shutil.rmtree(step)
+    done = lra("quantise", run)
+    assert done.returncode == 2
+    assert "holds no whole checkpoint" in done.stderr
