@@ -227,3 +227,9 @@ def test_bench_measures_and_keeps(lra: Lra, here: Path) -> None:
         (model, length) for length in (64, 128) for model in ("softmax", "softmax", "linear")
     ]
     assert all(f["step_ms_p50"] > 0 and f["planned_bytes"] > 0 for f in facts)
+    assert lra("bench", "--read", "b/bench.json").stdout == done.stdout
+    assert json.loads(lra("bench", "--read", "b/bench.json", "--json").stdout) == facts
+    (here / "other.json").write_text(json.dumps([{**facts[0], "length": None}, {"model": "linear"}]))
+    wrong = lra("bench", "--read", "other.json")
+    assert wrong.returncode == 2
+    assert wrong.stderr == "lra: other.json: not the numbers of a bench: they lack 'knobs'\n"

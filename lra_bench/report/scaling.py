@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from lra_bench import store
+from lra_bench.errors import ConfigError
+
+NEEDED = ("model", "knobs", "length", "status", "step_ms_p50", "planned_bytes")
 
 
 @dataclass(frozen=True)
@@ -17,6 +23,20 @@ class Scaling:
 
     title: str
     rows: list[dict[str, Any]]
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """What `speed` measured, as it was kept.
+
+    Raises:
+        ConfigError: the file holds something else.
+    """
+    facts = store.read_json(path)
+    known = isinstance(facts, list) and facts and all(isinstance(fact, dict) for fact in facts)
+    lacks = next((key for fact in facts for key in NEEDED if key not in fact), None) if known else NEEDED[0]
+    if lacks:
+        raise ConfigError(f"{path}: not the numbers of a bench: they lack '{lacks}'")
+    return facts
 
 
 def tables(facts: Sequence[Mapping[str, Any]]) -> list[Scaling]:

@@ -81,3 +81,9 @@ def test_only_matrices_change_and_are_small_to_keep(bits: int) -> None:
 def test_other_widths_are_refused() -> None:
     with pytest.raises(ConfigError, match="bits: 3: must be one of 32, 8, 4"):
         quantised(params(), 3)
+
+
+def test_a_column_of_zeros_stays_zeros() -> None:
+    q, s = codes(jnp.zeros((3, 2)), 8)
+    np.testing.assert_array_equal(q, jnp.zeros((3, 2), jnp.int8))
+    np.testing.assert_array_equal(s, jnp.ones((1, 2)))
