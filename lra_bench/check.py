@@ -64,18 +64,21 @@ def _recipe(name: str, include: Sequence[Path]) -> str:
 def _task(name: str, variant: str | None, include: Sequence[Path]) -> str:
     spec = tasks.load(name, include, variant)
     source, args = data.load(spec.source), data.arguments(spec)
+    said = f"{spec.title}; {len(source.vocabulary(args))} symbols, L = {spec.length}"
+    if spec.folder is None and source.PUBLISHED:
+        return f"{said}; `lra data prepare {name}` fetches its examples"
     folder = Path(spec.folder) if spec.folder else None
     splits = source.build(args, spec.length, FEW, spec.seed, folder, data.silent)
     for split in splits.values():
         for tokens, label in zip(split.tokens, split.label, strict=True):
             source.check(args, tokens, int(label))
-    return f"{spec.title}; {len(source.vocabulary(args))} symbols, L = {spec.length}; examples made and checked"
+    return f"{said}; examples made and checked"
 
 
 def _model(name: str, include: Sequence[Path]) -> str:
     sheet = mixers.sheet(name)
     task = next(iter(tasks.names(include)))
-    spec = tasks.load(task, include).model_copy(update={"length": LENGTH})
+    spec = tasks.load(task, include).model_copy(update={"length": LENGTH, "grid": None})
     recipe, _ = config.recipe("base", include).resolve(task, [ONE_LAYER])
     cell = Cell(
         model=name,

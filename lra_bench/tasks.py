@@ -8,12 +8,30 @@ from typing import Any
 
 from lra_bench import config
 from lra_bench.config import Overlay, TaskSpec
-from lra_bench.errors import TaskError
+from lra_bench.errors import TaskError, nearest
 
 
 def names(include: Sequence[Path] = ()) -> tuple[str, ...]:
     """Every task that is found, sorted."""
     return tuple(config.found("tasks", include))
+
+
+def parted(text: str) -> tuple[str, str | None]:
+    """What stands for a task on the command line, `NAME` or `NAME@VARIANT`, as its name, or path, and variant."""
+    name, at, variant = text.rpartition("@")
+    return (name, variant) if at and not variant.endswith((".yaml", ".yml")) else (text, None)
+
+
+def demanded(name: str, variant: str, include: Sequence[Path] = ()) -> str:
+    """The variant, which the task has.
+
+    Raises:
+        TaskError: it has none of that name.
+    """
+    known = variants(name, include)
+    if variant not in known:
+        raise TaskError(f"task '{name}': no variant '{variant}'; {nearest(variant, known)}")
+    return variant
 
 
 def load(

@@ -47,6 +47,7 @@ def test_listing_opens_nothing_heavy() -> None:
     [
         (("run", "-m", "linfomer", "-t", "short"), "model 'linfomer': not found; did you mean 'linformer'?"),
         (("run", "-m", "linear", "-t", "lstops"), "task 'lstops': not found; did you mean 'listops'?"),
+        (("run", "-m", "linear", "-t", "listops@quik"), "task 'listops': no variant 'quik'; did you mean 'quick'?"),
         (("run", "-m", "linear", "-t", "short", "-c", "smal"), "config 'smal': not found; did you mean 'small'?"),
         ((*RUN, "-m", "linear", "--set", "trunk.layer=3"), "trunk.layer: unknown key; did you mean 'layers'?"),
         ((*RUN, "-m", "linear", "--length", "2"), "length"),

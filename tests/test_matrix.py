@@ -91,3 +91,15 @@ def test_the_parent_of_a_matrix_never_opens_jax() -> None:
 
     code = "import sys, lra_bench.matrix; sys.exit('jax' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_variant_by_its_name_behind_the_tasks(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    cells = matrix.cells(Request("linear", "listops@lra,listops,listo*@quick", "small"))
+    assert [(cell.task.name, cell.task.variant, cell.task.length) for cell in cells] == [
+        ("listops", "lra", 2000), ("listops", None, 2048), ("listops", "quick", 128),
+    ]  # fmt: skip
+    with pytest.raises(TaskError, match="task 'listops': no variant 'lar'; did you mean 'lra'"):
+        matrix.cells(Request("linear", "listops@lar", "small"))
+    (own,) = matrix.cells(Request("linear", "tasks/short.yaml", "small"))
+    assert own.task.name == "short"

@@ -57,6 +57,23 @@ def test_a_row_within_noise_of_the_floor_says_so(row: Row) -> None:
     assert not stats.at_floor(0.21, 2000, 0.175)
 
 
+def test_a_variant_is_in_the_columns_name(row: Row) -> None:
+    published = dataclasses.replace(row, variant="as-published")
+    quick = dataclasses.replace(row, variant="tiny")
+    assert set(cells(published)["softmax"]) == {"short@as-published tiny"}
+    assert set(cells(quick)["softmax"]) == {"short tiny"}
+
+
+def test_rows_of_other_data_in_one_column_are_said_to_be(row: Row) -> None:
+    one = dataclasses.replace(row, data_hash="a" * 64)
+    other = dataclasses.replace(one, model="linear", data_hash="b" * 64)
+    compared = tables.compare(tables.summary(frame(one, other)), "accuracy")
+    assert "short tiny: NOT OF THE SAME DATA, its rows have 2 hashes: aaaaaaaaaa, bbbbbbbbbb" in compared.notes
+    same = dataclasses.replace(other, data_hash=one.data_hash)
+    for table in (frame(one, same), frame(one, dataclasses.replace(same, data_hash=None, status="oom"))):
+        assert not [n for n in tables.compare(tables.summary(table), "accuracy").notes if "NOT" in n]
+
+
 def test_a_cell_from_two_places_counts_once(row: Row) -> None:
     twice = pd.concat([frame(row, origin="a"), frame(row, origin="b")])
     assert list(tables.summary(twice)["runs"]) == [1]

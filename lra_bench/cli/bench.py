@@ -20,6 +20,9 @@ LENGTHS = "1024,2048,4096,8192,16384"
 @app.command()
 def bench(
     model: options.Model = MODELS,
+    task: Annotated[
+        str | None, typer.Option("-t", "--task", help="Its symbols and classes; the recipe's if none.", metavar="NAME")
+    ] = None,
     lengths: Annotated[str, typer.Option("--lengths", help="L, comma-separated.")] = LENGTHS,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed steps of each, interleaved.")] = 5,
     config: options.Config = "speed",
@@ -41,13 +44,14 @@ def bench(
     """
     from lra_bench import matrix
     from lra_bench.cli import screen
+    from lra_bench.config import recipe
     from lra_bench.report import scaling
 
     if read is not None:
         facts = scaling.read(read)
     else:
         include = tuple(include_path or ())
-        task = next(iter(matrix.task_names("all", include)))
+        task = task or next(iter(recipe(config, include).tasks or matrix.task_names("all", include)))
         request = matrix.Request(model, task, config, settings=tuple(settings or ()), include=include)
         facts = _measured(request, options.counts(lengths, "--lengths"), rounds, out)
     if json:

@@ -20,6 +20,11 @@ class RecipeFile:
     path: Path
     overlays: tuple[Overlay, ...]
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that its own file names, in order."""
+        return tuple(self._section(self.overlays[-1], "tasks"))
+
     def resolve(self, task: str, settings: Sequence[Overlay] = ()) -> tuple[Recipe, dict[str, dict[str, Scalar]]]:
         """The recipe for the task called `task`, and the mechanisms' knobs that it sets, by model.
 

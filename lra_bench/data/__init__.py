@@ -60,6 +60,9 @@ class Source(Protocol):
     HEADER: str
     """The first line of the tab-separated file that `row` writes the other lines of; "" if the field has none."""
 
+    PUBLISHED: bool
+    """Are the examples other people's, who may have some twice? No two that are generated are equal."""
+
     Args: type[Strict]
     """The task's `args`: what the source lets one choose, typed, without defaults."""
 

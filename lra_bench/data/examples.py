@@ -26,7 +26,7 @@ def shown(task: TaskSpec, split: str, n: int, progress: Progress) -> list[Exampl
     """
     examples, source = _split(task, split, progress), load(task.source)
     return [
-        Example(int(label), [int(length) for length in lengths], [source.decode(stream) for stream in tokens])
+        Example(int(label), lengths.tolist(), [_printable(source.decode(stream)) for stream in tokens])
         for tokens, lengths, label in zip(
             examples.tokens[:n], examples.lengths[:n], examples.label[:n], strict=True
         )
@@ -44,7 +44,7 @@ def export(task: TaskSpec, split: str, out: Path, limit: int | None, progress: P
     total = min(len(examples), limit or len(examples))
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.unfinished")
-    with unfinished.open("w") as file:
+    with unfinished.open("w", encoding="utf-8", errors="surrogateescape") as file:
         if source.HEADER:
             file.write(source.HEADER + "\n")
         for index in range(total):
@@ -53,6 +53,11 @@ def export(task: TaskSpec, split: str, out: Path, limit: int | None, progress: P
                 progress("writing", index, total)
     unfinished.replace(out)
     return total
+
+
+def _printable(text: str) -> str:
+    """With a mark for the bytes of a character that was cut."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _split(task: TaskSpec, split: str, progress: Progress) -> Split:

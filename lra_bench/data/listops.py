@@ -33,6 +33,7 @@ from lra_bench.shapes import SPLITS, Split
 
 VERSION = 1
 HEADER = "Source\tTarget"
+PUBLISHED = False  # where no folder is given
 
 IDS = {symbol: token for token, symbol in enumerate(SYMBOLS) if symbol != PADDING} | {"X": CLOSE}
 BARREN = 64  # chunks without a new expression after which no more are expected

@@ -11,7 +11,7 @@ from typing import Any
 
 from lra_bench import config, mixers, tasks
 from lra_bench.config import Cell, Overlay, RecipeFile, TaskSpec
-from lra_bench.errors import ConfigError, TaskError, nearest
+from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers import Sheet
 
 FAMILY = "family:"
@@ -112,9 +112,10 @@ def task(name: str, variant: str | None, settings: Sequence[str], include: Seque
     Raises:
         ConfigError, TaskError: something is not found, unknown or wrong.
     """
-    known = tasks.variants(name, include)
-    if variant is not None and variant not in known:
-        raise TaskError(f"task '{name}': no variant '{variant}'; {nearest(variant, known)}")
+    name, own = tasks.parted(name)
+    variant = variant or own
+    if variant is not None:
+        tasks.demanded(name, variant, include)
     parsed = Settings.parse(settings, None, [])
     if parsed.recipe:
         raise ConfigError(f"{parsed.recipe[0].origin}: only task.* can be set here")
@@ -122,17 +123,17 @@ def task(name: str, variant: str | None, settings: Sequence[str], include: Seque
 
 
 def task_names(patterns: str, include: Sequence[Path]) -> list[str]:
-    """The tasks that a comma list names, by name or as paths.
+    """The tasks that a comma list names, by name or as paths, with `@VARIANT` where one is named.
 
     Raises:
         TaskError: a name or glob matches nothing.
     """
     names: dict[str, None] = {}
     for pattern in _parts(patterns, "--task"):
-        if not pattern.endswith((".yaml", ".yml")):
-            names.update(dict.fromkeys(_matching(pattern, tasks.names(include))))
-        else:
-            names[pattern] = None
+        name, variant = tasks.parted(pattern)
+        is_file = name.endswith((".yaml", ".yml"))
+        for found in [name] if is_file else _matching(name, tasks.names(include)):
+            names[f"{found}@{variant}" if variant else found] = None
     return list(names)
 
 
@@ -207,6 +208,9 @@ def _placed(path: Sequence[str], value: Any) -> Any:
 
 def _cell(request: Request, choice: Choice, task: str, recipe: RecipeFile, settings: Settings, seed: int) -> Cell:
     sheet = choice.sheet
+    task, variant = tasks.parted(task)
+    if variant:
+        tasks.demanded(task, variant, request.include)
     resolved, turned = recipe.resolve(Path(task).stem if task.endswith((".yaml", ".yml")) else task, settings.recipe)
     strange = next((name for name in turned if name not in {*mixers.names(), sheet.name}), None)
     if strange:
@@ -217,7 +221,7 @@ def _cell(request: Request, choice: Choice, task: str, recipe: RecipeFile, setti
         mixer=str(sheet.path),
         mixer_hash=config.digest(mixers.code(sheet.path)),
         knobs=mixers.turned(sheet, {**turned.get(sheet.name, {}), **settings.of(sheet), **choice.knobs}),
-        task=tasks.load(task, request.include, resolved.variant, settings.task),
+        task=tasks.load(task, request.include, variant or resolved.variant, settings.task),
         recipe_name=recipe.name,
         recipe=resolved,
         seed=seed,

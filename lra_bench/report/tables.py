@@ -8,7 +8,7 @@ that every row of the table has, and says how many.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,7 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     """The rows of one model on one column as one row: means over what finished, statuses of what did not."""
     done = rows[rows["status"] == "ok"]
     joined: dict[str, Any] = {**keys, "model": ", ".join(sorted(set(rows["model"]))), "runs": len(rows)}
-    joined |= {"cell": " ".join(sorted(set(rows["cell"].dropna().astype(str))))}
+    joined |= {column: " ".join(sorted(set(rows[column].dropna().astype(str)))) for column in ("cell", "data_hash")}
     joined |= {"family": ", ".join(sorted(set(rows["family"].dropna()))), "finished": len(done)}
     joined["status"] = "ok" if len(done) == len(rows) else ", ".join(sorted(set(rows["status"]) - {"ok"}))
     if done.empty:
@@ -96,9 +96,9 @@ def _accuracy(rows: pd.DataFrame) -> dict[str, Any]:
 def compare(summed: pd.DataFrame, metric: str, by: str = "model") -> Comparison:
     """The table of one metric."""
     names, notes = column_names(summed)
-    text = summed.apply(lambda row: _text(row, metric), axis=1)
-    long = pd.DataFrame({by: summed[by], "column": names, "text": text})
-    cells = long.pivot(index=by, columns="column", values="text").fillna("")
+    said = summed.apply(lambda row: _text(row, metric), axis=1)
+    long = pd.DataFrame({by: summed[by], "column": names, "said": said})
+    cells = long.pivot(index=by, columns="column", values="said").fillna("")
     cells = cells.reindex(index=list(dict.fromkeys(long[by])), columns=list(dict.fromkeys(names)))
     if metric == "accuracy":
         cells, notes = _with_mean(cells, summed, names, by, notes)
@@ -121,12 +121,23 @@ def column_names(summed: pd.DataFrame) -> tuple[list[str], list[str]]:
             names[key] = f"{short} #{taken + 1}" if taken else short
             said = f", with {column['changed']}" if column["changed"] else ""
             notes.append(f"{names[key]}: L = {column['length']:.0f}, batch {column['batch']:.0f}{said}")
-    return [names[json.dumps(column, default=float)] for column in columns], notes
+    named = [names[json.dumps(column, default=float)] for column in columns]
+    return named, [*notes, *_of_several_data(summed, named)]
+
+
+def _of_several_data(summed: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
+    """A note for each column whose rows were not all trained on the same examples."""
+    for name, hashes in summed["data_hash"].fillna("").groupby(list(names), sort=False):
+        found = sorted({digest for joined in hashes for digest in str(joined).split()})
+        if len(found) > 1:
+            short = ", ".join(digest[:10] for digest in found)
+            yield f"{name}: NOT OF THE SAME DATA, its rows have {len(found)} hashes: {short}"
 
 
 def _short(column: Mapping[Any, Any]) -> str:
-    recipe, mark = column["recipe"], column["mark"]
-    return f"{column['task']} {recipe}" + (f" [{mark}]" if mark and mark != recipe else "")
+    recipe, mark, variant = column["recipe"], column["mark"], column["variant"]
+    at = f"@{variant}" if variant and variant not in (recipe, mark) else ""
+    return f"{column['task']}{at} {recipe}" + (f" [{mark}]" if mark and mark != recipe else "")
 
 
 def _with_mean(

@@ -1,0 +1,73 @@
+"""Released files from where their authors keep them, by TFDS's download manager, held against a recorded checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from lra_bench.data import cache_root
+from lra_bench.errors import DataError
+
+PATIENCE = 10  # seconds until a host that does not answer is not there; TFDS alone tries for minutes
+
+
+class Remote(NamedTuple):
+    """A file that can be had from its authors."""
+
+    url: str
+    name: str
+    bytes: int
+    sha256: str
+
+
+def fetched(remote: Remote) -> Path:
+    """The file, in the cache's `downloads`, fetched if it is not there yet.
+
+    Raises:
+        DataError: it cannot be had, or is not what it was; the message says where to put it by hand.
+    """
+    path = cache_root() / "downloads" / remote.name
+    if not (path.is_file() and _sha256(path) == remote.sha256):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            _download(remote, folder).replace(path)
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(remote: Remote, folder: str) -> Path:
+    from tensorflow_datasets.core.download import DownloadManager
+    from tensorflow_datasets.core.download.checksums import UrlInfo
+    from tensorflow_datasets.core.utils import Size
+
+    info = UrlInfo(size=Size(remote.bytes), checksum=remote.sha256, filename=remote.name)
+    manager = DownloadManager(
+        download_dir=folder, url_infos={remote.url: info}, force_checksums_validation=True, max_simultaneous_downloads=1
+    )
+    try:
+        _knock(remote.url)
+        return Path(manager.download(remote.url))
+    except Exception as error:
+        raise DataError(
+            f"{remote.url}: cannot be fetched ({_first_line(error)}); put {remote.name} into a folder of yours, "
+            "and name it: --set task.folder=FOLDER"
+        ) from None
+
+
+def _knock(url: str) -> None:
+    """Raises OSError: the host does not answer."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    socket.create_connection((parts.hostname or "", port), PATIENCE).close()
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
