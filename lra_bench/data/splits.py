@@ -33,3 +33,8 @@ def joined(parts: Sequence[Split]) -> Split:
 def cut(split: Split, start: int, stop: int) -> Split:
     """The examples from `start` up to, not including, `stop`; nothing is copied."""
     return Split(split.tokens[start:stop], split.lengths[start:stop], split.label[start:stop])
+
+
+def taken(split: Split, index: np.ndarray) -> Split:
+    """The examples at `index`, in its order."""
+    return Split(split.tokens[index], split.lengths[index], split.label[index])

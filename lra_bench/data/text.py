@@ -10,24 +10,18 @@ long-range-arena, lra_benchmarks/text_classification/input_pipeline.py):
 
 from __future__ import annotations
 
-import gzip
 import re
-import tarfile
-import zlib
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from lra_bench.config import Strict
-from lra_bench.data import Progress, octets
-from lra_bench.data.batches import permutation
+from lra_bench.data import Progress, archives, octets, published
 from lra_bench.data.fetch import Remote, fetched
 from lra_bench.data.octets import decode, encode
+from lra_bench.data.published import Args
 from lra_bench.data.splits import stacked
-from lra_bench.errors import DataError, TaskError
+from lra_bench.errors import DataError
 from lra_bench.shapes import Split
 
 __all__ = ["HEADER", "PUBLISHED", "VERSION", "Args", "build", "check", "decode", "encode", "files", "row", "vocabulary"]
@@ -36,7 +30,6 @@ VERSION = 1
 HEADER = "Source\tTarget"
 PUBLISHED = True
 
-ARCHIVE = "aclImdb*.tar.gz"
 REMOTE = Remote(
     url="http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
     name="aclImdb_v1.tar.gz",
@@ -44,17 +37,8 @@ REMOTE = Remote(
     sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
 )
 LABELS = {"neg": 0, "pos": 1}
-
-PLACE = re.compile(r"(?:\./)?aclImdb/(?P<part>train|test)/(?P<label>neg|pos)/\d+_\d+\.txt")
+REVIEW = re.compile(r"aclImdb/(?P<part>train|test)/(?P<label>neg|pos)/\d+_\d+\.txt")
 REVIEWS = 50_000  # with a label
-
-Review = tuple[np.ndarray, int]  # tokens [n], label
-
-
-class Args(Strict):
-    """How the published parts become splits."""
-
-    val_from: Literal["train", "test"]  # what val is cut from; "test": val is the first of test, as LRA has it
 
 
 def vocabulary(args: Args) -> tuple[str, ...]:
@@ -68,11 +52,7 @@ def files(folder: Path) -> dict[str, Path]:
     Raises:
         DataError: there is none, or there are several.
     """
-    found = sorted(folder.glob(ARCHIVE))
-    if len(found) != 1:
-        named = ", ".join(path.name for path in found) or "nothing of that name"
-        raise DataError(f"{folder}: looked for one {ARCHIVE}, as {REMOTE.url}; there is {named}")
-    return {"archive": found[0]}
+    return {"archive": archives.one(folder, "aclImdb*.tar.gz", REMOTE.url)}
 
 
 def build(
@@ -85,56 +65,26 @@ def build(
         DataError: the archive is missing or damaged, or a review in it is empty or no UTF-8.
     """
     path = fetched(REMOTE) if folder is None else files(folder)["archive"]
-    reviews = _reviews(path, length, progress)
-    train, test = (_in_order(reviews[part], seed) for part in ("train", "test"))
-    val, train = (test, train) if args.val_from == "test" else _apart(train, splits["val"])
-    parts = {"train": train, "val": val, "test": test}
-    for split, n in splits.items():
-        if n > len(parts[split]):
-            raise TaskError(f"splits.{split}: asks for {n} reviews; {path} leaves {len(parts[split])}")
-    return {
-        split: stacked([([text], label) for text, label in parts[split][:n]], length) for split, n in splits.items()
-    }
+    train, test = _parts(path, length, progress)
+    return published.splits(train, test, splits, seed, args, path)
 
 
-def _reviews(path: Path, length: int, progress: Progress) -> dict[str, list[Review]]:
-    """The labelled reviews of train and test, in the order of their names; nothing is unpacked to disk."""
-    found: dict[str, dict[str, Review]] = {"train": {}, "test": {}}
-    try:
-        with gzip.open(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as archive:
-            for member in archive:
-                place = PLACE.fullmatch(member.name)
-                file = archive.extractfile(member) if place else None
-                if place is None or file is None:
-                    continue
-                part, label = found[place["part"]], LABELS[place["label"]]
-                part[member.name] = _tokens(path, member.name, file.read(), length), label
-                if len(part) % 1000 == 0:
-                    progress(f"reading {path.name}", sum(map(len, found.values())), REVIEWS)
-            while unpacked.read(1 << 20):  # to its checksum, which tells a file that was cut off
-                pass
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise DataError(f"{path}: damaged, or no tar.gz: {error}") from None
-    return {part: [reviews[name] for name in sorted(reviews)] for part, reviews in found.items()}
-
-
-def _tokens(path: Path, name: str, text: bytes, length: int) -> np.ndarray:
-    try:
-        return octets.tokens_of(text, length)
-    except DataError as error:
-        raise DataError(f"{path}: {name}: {error}") from None
-
-
-def _in_order(reviews: list[Review], seed: int) -> list[Review]:
-    return [reviews[i] for i in permutation(len(reviews), seed, 0)]
-
-
-def _apart(train: list[Review], n: int) -> tuple[list[Review], list[Review]]:
-    """The first `n` reviews that stand in train once, and the others."""
-    times = Counter(text.tobytes() for text, _ in train)
-    val = [i for i, (text, _) in enumerate(train) if times[text.tobytes()] == 1][:n]
-    chosen = set(val)
-    return [train[i] for i in val], [review for i, review in enumerate(train) if i not in chosen]
+def _parts(path: Path, length: int, progress: Progress) -> tuple[Split, Split]:
+    """The labelled reviews of train and of test, in the order of their names."""
+    found: dict[str, dict[str, tuple[list[np.ndarray], int]]] = {"train": {}, "test": {}}
+    for done, (place, content) in enumerate(archives.members(path, REVIEW), 1):
+        try:
+            review = [octets.tokens_of(content, length)], LABELS[place["label"]]
+        except DataError as error:
+            raise DataError(f"{path}: {place[0]}: {error}") from None
+        found[place["part"]][place[0]] = review
+        if done % 1000 == 0:
+            progress(f"reading {path.name}", done, REVIEWS)
+    for part, reviews in found.items():
+        if not reviews:
+            raise DataError(f"{path}: holds no labelled review of {part}")
+    train, test = (stacked([reviews[name] for name in sorted(reviews)], length) for reviews in found.values())
+    return train, test
 
 
 def check(args: Args, tokens: np.ndarray, label: int) -> None:

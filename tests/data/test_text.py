@@ -86,7 +86,7 @@ def test_what_stands_twice_in_train_is_not_in_val(tmp_path: Path) -> None:
     for seed in range(8):
         built = text.build(TRAIN, 64, {"train": 4, "val": 2, "test": 2}, seed, folder, silent)
         assert "the same" not in texts(built["val"])
-    with pytest.raises(TaskError, match=r"splits\.val: asks for 3 reviews; .* leaves 2"):
+    with pytest.raises(TaskError, match=r"splits\.val: asks for 3 examples; .* leaves 2"):
         text.build(TRAIN, 64, {"train": 1, "val": 3, "test": 2}, 0, folder, silent)
 
 
@@ -120,7 +120,7 @@ def test_a_damaged_archive_is_one_line(released: Path, keep: float) -> None:
     path = released / "aclImdb_v1.tar.gz"
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(DataError, match=r"aclImdb_v1\.tar\.gz: damaged, or no tar\.gz"):
+    with pytest.raises(DataError, match=r"aclImdb_v1\.tar\.gz: damaged, or no \.tar\.gz"):
         text.build(TRAIN, 64, COUNTS, 0, released, silent)
 
 

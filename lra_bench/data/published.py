@@ -1,0 +1,47 @@
+"""Published parts, train and test, made into splits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lra_bench.config import Strict
+from lra_bench.data.batches import permutation
+from lra_bench.data.splits import cut, taken
+from lra_bench.errors import TaskError
+from lra_bench.shapes import Split
+
+
+class Args(Strict):
+    """How the published parts become splits."""
+
+    val_from: Literal["train", "test"]  # what val is cut from; "test": val is the first of test
+
+
+def splits(train: Split, test: Split, counts: Mapping[str, int], seed: int, args: Args, path: Path) -> dict[str, Split]:
+    """So many examples of each split, in an order that `seed` gives.
+
+    A val that is cut from train shares no example with it: those that stand in train twice stay there.
+
+    Raises:
+        TaskError: there are not so many; `path` is where they were looked for.
+    """
+    train, test = (taken(part, permutation(len(part), seed, 0)) for part in (train, test))
+    val, train = (test, train) if args.val_from == "test" else _apart(train, counts["val"])
+    parts = {"train": train, "val": val, "test": test}
+    for split, n in counts.items():
+        if n > len(parts[split]):
+            raise TaskError(f"splits.{split}: asks for {n} examples; {path} leaves {len(parts[split])}")
+    return {split: cut(parts[split], 0, n) for split, n in counts.items()}
+
+
+def _apart(train: Split, n: int) -> tuple[Split, Split]:
+    """The first `n` examples that stand in train once, and the others."""
+    whole = [tokens.tobytes() for tokens in train.tokens]
+    times = Counter(whole)
+    val = np.array([i for i, tokens in enumerate(whole) if times[tokens] == 1][:n], np.int64)
+    return taken(train, val), taken(train, np.delete(np.arange(len(train)), val))
