@@ -1,7 +1,8 @@
 """The data: one source a file, built once, kept in a cache, cut into batches.
 
-A source is found by looking into this folder for files that define `build`; there is no registry to edit. What such a
-file exports is written down in `Source`. Nothing here opens numpy until data are asked for.
+A source is found by looking into this folder for files that define `build`, or `draw` where its examples are only ever
+drawn from a seed; there is no registry to edit. What such a file exports is written down in `Source` and in
+`generated.Drawn`. Nothing here opens numpy until data are asked for.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,18 +124,23 @@ class Check(NamedTuple):
 @functools.cache
 def names() -> tuple[str, ...]:
     """The sources that ship with the package, sorted."""
-    return tuple(sorted(p.stem for p in FOLDER.glob("*.py") if "\ndef build(" in p.read_text()))
+    return tuple(sorted(p.stem for p in FOLDER.glob("*.py") if re.search(r"^def (build|draw)\(", p.read_text(), re.M)))
 
 
 def load(name: str) -> Source:
-    """The source called `name`: a module.
+    """The source called `name`.
 
     Raises:
         TaskError: there is none.
     """
     if name not in names():
         raise TaskError(f"source '{name}': not found; {nearest(name, names())}")
-    return cast(Source, importlib.import_module(f"{__name__}.{name}"))
+    module = importlib.import_module(f"{__name__}.{name}")
+    if hasattr(module, "build"):
+        return cast(Source, module)
+    from lra_bench.data.generated import Drawn
+
+    return cast(Source, Drawn(module))
 
 
 def arguments(task: TaskSpec) -> Strict:

@@ -14,9 +14,8 @@ What differs from LRA (google-research/long-range-arena, lra_benchmarks/listops/
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import accumulate, count
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -25,9 +24,8 @@ import pydantic
 from pydantic import Field
 
 from lra_bench.config import Count, Strict
-from lra_bench.data import Progress, lines, workers
+from lra_bench.data import Progress, generated, lines
 from lra_bench.data.expressions import CLOSE, MAX, MED, MIN, PADDING, SM, SYMBOLS, ZERO, sample
-from lra_bench.data.splits import cut, joined
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import SPLITS, Split
 
@@ -36,7 +34,6 @@ HEADER = "Source\tTarget"
 PUBLISHED = False  # where no folder is given
 
 IDS = {symbol: token for token, symbol in enumerate(SYMBOLS) if symbol != PADDING} | {"X": CLOSE}
-BARREN = 64  # chunks without a new expression after which no more are expected
 
 T = TypeVar("T")
 
@@ -93,37 +90,11 @@ def build(
 
 
 def _generated(args: Args, length: int, splits: Mapping[str, int], seed: int, progress: Progress) -> dict[str, Split]:
-    total, done, parts = sum(splits.values()), 0, []
-    for chunk in _new(args, length, seed):
-        parts.append(cut(chunk, 0, total - done))
-        done += len(parts[-1])
-        progress("generating expressions", done, total)
-        if done == total:
-            break
-    else:
-        raise TaskError(f"splits: {total} expressions are asked for, {done} were found of length {length}, {args!r}")
-    whole = joined(parts)
-    order = [split for split in reversed(SPLITS) if split in splits]
-    stops = accumulate(splits[split] for split in order)
-    return {split: cut(whole, stop - splits[split], stop) for split, stop in zip(order, stops, strict=True)}
-
-
-def _new(args: Args, length: int, seed: int) -> Iterator[Split]:
-    """The stream, a chunk at a time, without the expressions that came before; it ends when no new ones come."""
     draw = partial(
         sample, seed=seed, least=args.min_length + 1, most=min(args.max_length - 1, length),
         max_depth=args.max_depth, max_args=args.max_args, length=length,
     )  # fmt: skip
-    seen: set[bytes] = set()
-    barren = 0
-    for chunk, digests in workers.results(draw, count()):
-        first = {digest: i for i, digest in reversed([*enumerate(digests)])}
-        new = sorted(i for digest, i in first.items() if digest not in seen)
-        seen.update(digests)
-        barren = 0 if new else barren + 1
-        if barren == BARREN:
-            return
-        yield Split(chunk.tokens[new], chunk.lengths[new], chunk.label[new])
+    return generated.splits(draw, splits, f"length {length}, {args!r}", progress)
 
 
 def _released(path: Path, name: str, n: int, args: Args, length: int, progress: Progress) -> Split:

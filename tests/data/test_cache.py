@@ -71,7 +71,7 @@ def test_data_are_built_once(small: TaskSpec, root: Path, monkeypatch: pytest.Mo
     seen: list[tuple[str, int, int]] = []
     first = data.prepare(small, lambda *now: seen.append(now))
     assert first.fresh
-    assert ("generating expressions", 400, 400) in seen
+    assert ("generating examples", 400, 400) in seen
     monkeypatch.setattr(listops, "build", None)
     second = data.prepare(small)
     assert not second.fresh

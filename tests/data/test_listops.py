@@ -216,7 +216,7 @@ def test_seeds_differ() -> None:
 def test_what_cannot_be_generated() -> None:
     with pytest.raises(TaskError, match=r"length 5: .* args.min_length 5"):
         generated(ARGS, 5)
-    with pytest.raises(TaskError, match="11 expressions are asked for, 10 were found"):
+    with pytest.raises(TaskError, match="11 examples are asked for, 10 were found"):
         generated(listops.Args(min_length=0, max_length=2, max_depth=1, max_args=2), 8, train=11)
 
 

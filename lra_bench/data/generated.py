@@ -1,0 +1,130 @@
+"""Examples drawn chunk by chunk from a seed, none twice, made into splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import accumulate, count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lra_bench.config import Strict
+from lra_bench.data import Progress, workers
+from lra_bench.data.splits import cut, joined, taken
+from lra_bench.errors import DataError, TaskError
+from lra_bench.shapes import SPLITS, Split
+
+Draw = Callable[[int], tuple[Split, list[bytes]]]
+"""The chunk of a number: its examples, and 128 bits of each, by which it is told from others. Picklable."""
+
+BARREN = 64  # chunks without a new example after which no more are expected
+MOST, TOKENS = 1 << 12, 1 << 21  # examples and tokens of a chunk
+UNIT_BITS = np.uint64(30)
+UNIT = np.uint64((1 << 30) - 1)
+
+
+def splits(draw: Draw, counts: Mapping[str, int], what: str, progress: Progress) -> dict[str, Split]:
+    """So many examples of each split, test's first and train's last, so that a longer train leaves the others alone.
+
+    Raises:
+        TaskError: there are not so many; `what` says of which.
+    """
+    total, done, parts = sum(counts.values()), 0, []
+    for chunk in _new(draw):
+        parts.append(cut(chunk, 0, total - done))
+        done += len(parts[-1])
+        progress("generating examples", done, total)
+        if done == total:
+            break
+    else:
+        raise TaskError(f"splits: {total} examples are asked for, {done} were found of {what}")
+    whole = joined(parts)
+    order = [split for split in reversed(SPLITS) if split in counts]
+    stops = accumulate(counts[split] for split in order)
+    return {split: cut(whole, stop - counts[split], stop) for split, stop in zip(order, stops, strict=True)}
+
+
+def _new(draw: Draw) -> Iterator[Split]:
+    """The stream, a chunk at a time, without the examples that came before; it ends when no new ones come."""
+    seen: set[bytes] = set()
+    barren = 0
+    for chunk, digests in workers.results(draw, count()):
+        first = {digest: i for i, digest in reversed([*enumerate(digests)])}
+        new = sorted(i for digest, i in first.items() if digest not in seen)
+        seen.update(digests)
+        barren = 0 if new else barren + 1
+        if barren == BARREN:
+            return
+        yield taken(chunk, np.array(new, np.int64))
+
+
+class Drawn:
+    """A source whose examples are only ever drawn, as `Source` wants one, from a module that exports
+
+    - VERSION, Args and check, as every source;
+    - WORDS, its vocabulary;
+    - fits(args, length), which raises TaskError where such texts cannot be;
+    - draw(args, length, seed, chunk), a `Draw` of those arguments.
+    """
+
+    HEADER = "Source\tTarget"
+    PUBLISHED = False
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self.VERSION, self.Args, self.check = module.VERSION, module.Args, module.check
+        self.encode, self.decode, self.row = module.WORDS.encode, module.WORDS.decode, module.WORDS.row
+
+    def vocabulary(self, args: Strict) -> tuple[str, ...]:
+        """The symbol of each id. It is the same for all `args`."""
+        return self._module.WORDS.symbols
+
+    def files(self, folder: Path) -> dict[str, Path]:
+        """Raises DataError: there are none."""
+        raise DataError(f"folder: {folder}: these examples are generated, nobody has released files of them")
+
+    def build(
+        self, args: Strict, length: int, counts: Mapping[str, int], seed: int, folder: Path | None, progress: Progress
+    ) -> dict[str, Split]:
+        """All splits, with no example in two of them.
+
+        Raises:
+            TaskError: no such text fits `length`, or there are too few.
+            DataError: a folder is named.
+        """
+        if folder is not None:
+            self.files(folder)
+        self._module.fits(args, length)
+        draw = partial(self._module.draw, args, length, seed)
+        return splits(draw, counts, f"length {length}, {args!r}", progress)
+
+
+class Dice:
+    """The random numbers of one chunk: Philox's, which NumPy keeps the same in every version."""
+
+    def __init__(self, seed: int, chunk: int) -> None:
+        self._stream = np.random.Philox(key=np.array([seed, chunk], np.uint64))
+
+    def throw(self, below: int | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Whole numbers from 0 to `below` - 1, int64, uniform to within 1 in 10^8 or better."""
+        word = self._stream.random_raw(shape) & UNIT
+        return (word * np.asarray(below, np.uint64) >> UNIT_BITS).astype(np.int64)
+
+    def order(self, shape: tuple[int, ...]) -> np.ndarray:
+        """An order of each row, int64."""
+        return np.argsort(self._stream.random_raw(shape), axis=-1, kind="stable")
+
+
+def chunk_of(length: int) -> int:
+    """Examples of a chunk."""
+    return max(1, min(MOST, TOKENS // length))
+
+
+def whole(tokens: np.ndarray, lengths: np.ndarray, label: np.ndarray) -> tuple[Split, list[bytes]]:
+    """A chunk of examples of one stream: tokens [N, L], lengths [N], labels [N]."""
+    tokens = tokens.astype(np.uint8)
+    digests = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in tokens]
+    return Split(tokens[:, None], lengths[:, None].astype(np.int32), label.astype(np.int32)), digests

@@ -1,0 +1,132 @@
+"""The diagnostics: drawn from a seed for ever the same, none twice, their labels what their texts say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lra_bench import data, tasks
+from lra_bench.config import Overlay
+from lra_bench.data import cache, generated, silent
+from lra_bench.errors import DataError, TaskError
+
+COUNTS = {"train": 30, "val": 10, "test": 20}
+# A task for each source and each of its forms, its args made small, and the first digits of what they give.
+KNOWN = {
+    "parity": ({"min_length": 5}, 24, "2b48fe2f191a"),
+    "needle": ({"distance": None}, 24, "2c8c738c25ca"),
+    "induction-heads": ({"letters": 6}, 24, "9b29f573da48"),
+    "mqar": ({"pairs": 6, "values": 4}, 24, "7f6e61c8f1d9"),
+    "copy": ({"digits": 5}, 24, "2f480401e6d9"),
+    "selective-copy": ({"digits": 5}, 24, "766a1b5a5349"),
+}
+
+
+@pytest.fixture(params=KNOWN)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _alone(alone: None) -> None:
+    """No other process does the work."""
+
+
+def made(name: str, seed: int = 0, counts: dict[str, int] = COUNTS) -> tuple[Any, Any, dict[str, data.Split]]:
+    args, length, _ = KNOWN[name]
+    task = tasks.load(name, settings=[Overlay("test", {"args": args, "length": length})])
+    source, typed = data.load(task.source), data.arguments(task)
+    return source, typed, source.build(typed, length, counts, seed, None, silent)
+
+
+def test_every_drawn_source_is_here() -> None:
+    drawn = {source for source in data.names() if isinstance(data.load(source), generated.Drawn)}
+    assert drawn == {tasks.load(name).source for name in KNOWN}
+
+
+def test_the_bytes_are_the_same_for_ever(name: str) -> None:
+    """If this fails, rows that stand compare with nothing: raise the source's VERSION, or undo it."""
+    assert cache.content_of(made(name)[2])[:12] == KNOWN[name][2]
+
+
+def test_labels_are_what_the_texts_say(name: str) -> None:
+    source, args, built = made(name)
+    for split in built.values():
+        for tokens, label in zip(split.tokens, split.label, strict=True):
+            source.check(args, tokens, int(label))
+            with pytest.raises(DataError, match=f"its label is given as {label + 1} and is {label}"):
+                source.check(args, tokens, int(label) + 1)
+
+
+def test_a_text_that_is_none_is_refused(name: str) -> None:
+    source, args, built = made(name)
+    turned = built["test"].tokens[0, :, ::-1]
+    for broken in (turned[:, :4], np.ones_like(turned[:, :3])):
+        with pytest.raises(DataError):
+            source.check(args, broken, -1)
+
+
+def test_no_text_stands_twice_and_splits_are_apart(name: str) -> None:
+    _, _, built = made(name)
+    rows = [tokens.tobytes() for split in built.values() for tokens in split.tokens]
+    assert len(set(rows)) == len(rows) == sum(COUNTS.values())
+
+
+def test_a_longer_train_leaves_the_others_alone(name: str) -> None:
+    _, _, built = made(name)
+    _, _, longer = made(name, counts={**COUNTS, "train": 50})
+    for split in ("val", "test"):
+        assert np.array_equal(built[split].tokens, longer[split].tokens)
+    assert np.array_equal(built["train"].tokens, longer["train"].tokens[:30])
+    _, _, other = made(name, seed=1)
+    assert not np.array_equal(built["test"].tokens, other["test"].tokens)
+
+
+def test_labels_are_balanced(name: str) -> None:
+    _, _, built = made(name, counts={"train": 4000})
+    classes = tasks.load(name, settings=[Overlay("test", {"args": KNOWN[name][0]})]).classes
+    shares = np.bincount(built["train"].label) / 4000
+    assert len(shares) <= classes
+    assert abs(shares - 1 / len(shares)).max() < 5 * np.sqrt(1 / len(shares) / 4000)
+
+
+def test_they_are_what_verify_wants_as_they_ship(name: str) -> None:
+    small = [Overlay("test", {"splits": COUNTS})]
+    for variant in (None, "quick"):
+        checks = data.verify(tasks.load(name, variant=variant, settings=small))
+        assert [check for check in checks if not check.ok] == []
+
+
+def test_files_are_refused(name: str, tmp_path: Any) -> None:
+    task = tasks.load(name, settings=[Overlay("test", {"folder": str(tmp_path)})])
+    with pytest.raises(DataError, match="these examples are generated, nobody has released files of them"):
+        data.prepare(task)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("parity", {"length": 99}, "args.min_length: 100, more than length 99"),
+        ("needle", {"args": {"distance": 99}, "length": 100}, "args.distance: 99; .* length 100 it can be 1 to 98"),
+        ("induction-heads", {"length": 2}, "length: 2; at least 3"),
+        ("mqar", {"length": 128}, "args.pairs: 64; with the question they do not fit length 128"),
+        ("copy", {"length": 16}, "args.digits: 16; with the question they do not fit length 16"),
+        ("parity", {"args": {"min_length": 1}, "length": 2}, "60 examples are asked for, 6 were found"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_said(name: str, changed: dict[str, Any], message: str) -> None:
+    task = tasks.load(name, settings=[Overlay("test", {"splits": COUNTS, **changed})])
+    with pytest.raises(TaskError, match=message):
+        data.prepare(task)
+
+
+def test_the_needle_lies_where_it_is_asked_to() -> None:
+    task = tasks.load("needle", settings=[Overlay("test", {"args": {"distance": 7}, "length": 24, "splits": COUNTS})])
+    built = data.prepare(task).splits["test"]
+    source, args = data.load("needle"), data.arguments(task)
+    text = source.decode(built.tokens[0, 0]).split()
+    assert text[-1 - 7 - 1] == "#"
+    with pytest.raises(DataError, match="its needle lies 7 from the question, not 8"):
+        source.check(args.model_copy(update={"distance": 8}), built.tokens[0], int(built.label[0]))
