@@ -30,8 +30,11 @@ def splits(train: Split, test: Split, counts: Mapping[str, int], seed: int, args
     Raises:
         TaskError: there are not so many; `path` is where they were looked for.
     """
-    train, test = (taken(part, permutation(len(part), seed, 0)) for part in (train, test))
-    val, train = (test, train) if args.val_from == "test" else _apart(train, counts["val"])
+    test = taken(test, permutation(len(test), seed, 0))
+    if args.val_from == "test":
+        val, train = test, taken(train, permutation(len(train), seed, 0))
+    else:
+        val, train = apart(train, counts["val"], seed)
     parts = {"train": train, "val": val, "test": test}
     for split, n in counts.items():
         if n > len(parts[split]):
@@ -39,8 +42,9 @@ def splits(train: Split, test: Split, counts: Mapping[str, int], seed: int, args
     return {split: cut(parts[split], 0, n) for split, n in counts.items()}
 
 
-def _apart(train: Split, n: int) -> tuple[Split, Split]:
-    """The first `n` examples that stand in train once, and the others."""
+def apart(train: Split, n: int, seed: int) -> tuple[Split, Split]:
+    """`n` examples that stand in train once, and the others, both in an order that `seed` gives."""
+    train = taken(train, permutation(len(train), seed, 0))
     whole = [tokens.tobytes() for tokens in train.tokens]
     times = Counter(whole)
     val = np.array([i for i, tokens in enumerate(whole) if times[tokens] == 1][:n], np.int64)

@@ -1,0 +1,142 @@
+"""A user's own tables become splits; what is wrong in them is named."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lra_bench import data, tasks
+from lra_bench.data import silent, table
+from lra_bench.errors import DataError, TaskError
+from lra_bench.shapes import Split
+
+ARGS = table.Args(text="review", text_b=None, label="mood", classes="bad,good")
+MOODS = ("bad", "good")
+
+
+def rows(n: int, start: int = 0) -> list[dict[str, Any]]:
+    """Texts with all that needs a quote, each of its own."""
+    return [
+        {"id": i, "review": f'row {i}, "quoted"\nand é', "reply": f"reply {i}", "mood": MOODS[i % 2]}
+        for i in range(start, start + n)
+    ]
+
+
+def write(folder: Path, name: str, records: list[dict[str, Any]]) -> Path:
+    path = folder / name
+    with path.open("w", newline="") as file:
+        if path.suffix == ".jsonl":
+            file.writelines(json.dumps(record) + "\n" for record in records)
+        else:
+            writer = csv.DictWriter(file, list(records[0]), delimiter="," if path.suffix == ".csv" else "\t")
+            writer.writeheader()
+            writer.writerows(records)
+    return folder
+
+
+def built(folder: Path, counts: dict[str, int], args: table.Args = ARGS, seed: int = 0) -> dict[str, Split]:
+    return table.build(args, 64, counts, seed, folder, silent)
+
+
+def texts(split: Split) -> list[tuple[str, int]]:
+    return [(table.decode(t[0]), int(label)) for t, label in zip(split.tokens, split.label, strict=True)]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_three_files_are_three_splits(tmp_path: Path, suffix: str) -> None:
+    for split, n, start in (("train", 6, 0), ("val", 2, 10), ("test", 3, 20)):
+        write(tmp_path, split + suffix, rows(n, start))
+    made = built(tmp_path, {"train": 5, "val": 2, "test": 3})
+    assert texts(made["train"]) == [(r["review"], i % 2) for i, r in enumerate(rows(5))]
+    assert texts(made["test"]) == [(r["review"], i % 2) for i, r in enumerate(rows(3, 20))]
+
+
+def test_what_has_no_file_is_cut_from_train(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", [*rows(12), *rows(2)])
+    counts = {"train": 8, "val": 3, "test": 3}
+    for seed in range(5):
+        made = built(tmp_path, counts, seed=seed)
+        found = {split: set(texts(made[split])) for split in counts}
+        assert len(found["val"] | found["test"]) == 6
+        assert not found["train"] & (found["val"] | found["test"])
+    assert texts(built(tmp_path, counts, seed=1)["val"]) != texts(built(tmp_path, counts, seed=2)["val"])
+
+
+def test_classes_are_those_of_train_in_order(tmp_path: Path) -> None:
+    ten = [{**row, "mood": i} for i, row in enumerate(rows(11))]
+    write(tmp_path, "train.csv", ten)
+    write(tmp_path, "val.csv", ten[:1])
+    write(tmp_path, "test.csv", ten[:1])
+    args = ARGS.model_copy(update={"classes": None})
+    made = built(tmp_path, {"train": 11, "val": 1, "test": 1}, args)
+    assert made["train"].label.tolist() == list(range(11)), "10 comes behind 9"
+
+
+def test_two_columns_are_two_streams(tmp_path: Path) -> None:
+    write(tmp_path, "train.tsv", rows(6))
+    args = ARGS.model_copy(update={"text_b": "reply"})
+    made = built(tmp_path, {"train": 2, "val": 2, "test": 2}, args)
+    assert made["train"].tokens.shape == (2, 2, 64)
+    for split in made.values():
+        for tokens, label in zip(split.tokens, split.label, strict=True):
+            assert table.decode(tokens[1]).startswith("reply ")
+            table.check(args, tokens, int(label))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("review,mod\na,bad\n", r"train\.csv:2: has no column 'mood'; did you mean 'mod'"),
+        ("review,mood\na,bad\nb,goood\n", r"train\.csv:3: mood: 'goood' is no class; did you mean 'good'"),
+        ("review,mood\na,bad\n,good\n", r"train\.csv:3: the text is empty"),
+        ("review,mood\na,bad\nb\n", r"train\.csv:3: its column 'mood' is missing"),
+        ('review,mood\na,bad\n"b,good\n', r"train\.csv: no \.csv: unexpected end of data"),
+        ("review,mood\n", r"train\.csv: holds no row"),
+        (b"review,mood\ncaf\xe9,bad\n", r"train\.csv: no UTF-8"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, content: str | bytes, message: str) -> None:
+    (tmp_path / "train.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=message):
+        built(tmp_path, {"train": 1, "val": 1, "test": 1})
+
+
+def test_lines_that_are_no_json_are_named(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"review": "a", "mood": "bad"}\n[1]\n')
+    with pytest.raises(DataError, match=r"train\.jsonl:2: no JSON object"):
+        built(tmp_path, {"train": 1, "val": 1, "test": 1})
+    (tmp_path / "train.jsonl").write_text('{"review": \n')
+    with pytest.raises(DataError, match=r"train\.jsonl: no \.jsonl"):
+        built(tmp_path, {"train": 1, "val": 1, "test": 1})
+
+
+def test_the_folder_is_held_to_what_it_must_hold(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"looked for train\.csv or train\.tsv or train\.jsonl; none is there"):
+        table.files(tmp_path)
+    write(tmp_path, "train.csv", rows(3))
+    with pytest.raises(TaskError, match=r"splits\.train: asks for 2 rows; .*train\.csv leaves 1"):
+        built(tmp_path, {"train": 2, "val": 1, "test": 1})
+    write(tmp_path, "train.tsv", rows(3))
+    with pytest.raises(DataError, match=r"train\.csv and train\.tsv; a split is one file"):
+        table.files(tmp_path)
+    with pytest.raises(DataError, match=r"folder: null; name one that holds train\.csv"):
+        table.build(ARGS, 64, {"train": 1}, 0, None, silent)
+
+
+def test_a_task_of_ones_own_from_one_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tasks").mkdir()
+    write(tmp_path, "train.csv", rows(30))
+    yaml = """\
+        {version: 1, title: Moods, paper: none, source: table,
+         args: {text: review, text_b: null, label: mood, classes: 'bad,good'},
+         folder: .., length: 64, grid: null, classes: 2, streams: 1, seed: 0, metric: accuracy,
+         splits: {train: 20, val: 5, test: 5}}
+        """
+    (tmp_path / "tasks/moods.yaml").write_text(yaml)
+    checks = data.verify(tasks.load("moods"))
+    assert [check for check in checks if not check.ok] == []
