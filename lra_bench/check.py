@@ -36,11 +36,33 @@ def everything(include: Sequence[Path] = ()) -> Iterator[Finding]:
     for name in config.found("configs", include):
         yield _tried("recipe", name, partial(_recipe, name, include))
     for name in tasks.names(include):
-        for variant in (None, *tasks.variants(name, include)):
-            said = f"{name}: {variant}" if variant else name
-            yield _tried("task", said, partial(_task, name, variant, include))
+        yield from _with_variants(name, include)
     for name in mixers.names():
         yield _tried("model", name, partial(_model, name, include))
+
+
+def those(files: Sequence[Path], include: Sequence[Path] = ()) -> Iterator[Finding]:
+    """Single YAML files: what names a source is a task, all else a recipe."""
+    for path in files:
+        try:
+            is_task = "source" in config.read(config.file_of("tasks", str(path))).values
+        except LraError as error:
+            yield Finding("file", str(path), False, str(error))
+            continue
+        if is_task:
+            yield from _with_variants(str(path), include)
+        else:
+            yield _tried("recipe", str(path), partial(_recipe, str(path), include))
+
+
+def _with_variants(task: str, include: Sequence[Path]) -> Iterator[Finding]:
+    try:
+        variants = tasks.variants(task, include)
+    except LraError as error:
+        yield Finding("task", task, False, str(error))
+        return
+    for variant in (None, *variants):
+        yield _tried("task", f"{task}@{variant}" if variant else task, partial(_task, task, variant, include))
 
 
 def _tried(kind: str, name: str, attempt: Callable[[], str]) -> Finding:
@@ -63,10 +85,10 @@ def _recipe(name: str, include: Sequence[Path]) -> str:
 
 def _task(name: str, variant: str | None, include: Sequence[Path]) -> str:
     spec = tasks.load(name, include, variant)
-    source, args = data.load(spec.source), data.arguments(spec)
+    source, args = data.load(spec.source), data.arguments(spec, tasks.written(name, include, variant))
     said = f"{spec.title}; {len(source.vocabulary(args))} symbols, L = {spec.length}"
     if spec.folder is None and source.PUBLISHED:
-        return f"{said}; `lra data prepare {name}` fetches its examples"
+        return f"{said}; its examples are fetched, or read from a folder that is named"
     folder = Path(spec.folder) if spec.folder else None
     splits = source.build(args, spec.length, FEW, spec.seed, folder, data.silent)
     for split in splits.values():

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from lra_bench import mixers
+from lra_bench import config, data, mixers
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers.card import Family
 
@@ -37,3 +37,31 @@ def model(name: str, family: str, folder: Path) -> list[Path]:
     for path, template in files.items():
         path.write_text((TEMPLATES / template).read_text().format(**values))
     return list(files)
+
+
+def task(name: str, source: str, folder: Path) -> Path:
+    """Write a task's YAML into `folder`, after the first that ships with the same source; the path.
+
+    Raises:
+        ConfigError: the name is no name or is taken, or the source is none.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+        raise ConfigError(f"'{name}': a task's name is made of a-z, 0-9 and -, and begins with a letter")
+    if name in config.found("tasks"):
+        raise ConfigError(f"'{name}': there is a task of that name, {config.found('tasks')[name]}")
+    if source not in data.names():
+        raise ConfigError(f"--from {source}: {nearest(source, data.names())}")
+    path = folder / f"{name}.yaml"
+    if path.exists():
+        raise ConfigError(f"{path}: is there already")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = _pattern(source).read_text().partition("\nvariants:")[0].rstrip() + "\n"
+    path.write_text(re.sub("^title: .*", f"title: {name}", text, flags=re.MULTILINE))
+    return path
+
+
+def _pattern(source: str) -> Path:
+    """A YAML of that source: a template, or a task that ships."""
+    shipped = sorted(config.shipped("tasks").glob("*.yaml"))
+    every = [*TEMPLATES.glob("*.yaml"), *shipped]
+    return next(path for path in every if config.read(path).values["source"] == source)

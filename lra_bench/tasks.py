@@ -46,16 +46,25 @@ def load(
         ConfigError: its file is no YAML, or a setting names an unknown key.
     """
     path = config.file_of("tasks", name, include, TaskError)
-    values = dict(config.read(path).values)
-    variants = values.pop("variants", None) or {}
-    if not isinstance(variants, Mapping):
-        raise TaskError(f"{path}: variants: must map names to mappings")
-    overlays = [Overlay(str(path), values)]
-    if variant in variants:
-        overlays.append(Overlay(f"{path}: variants.{variant}", variants[variant]))
-    folded = _placed(config.fold([*overlays, *settings]), path)
-    used = variant if variant in variants else None
-    return config.validated(TaskSpec, {"name": path.stem, "variant": used, **folded}, [*overlays, *settings], TaskError)
+    overlays = [*written(name, include, variant), *settings]
+    used = variant if variant in variants(name, include) else None
+    folded = _placed(config.fold(overlays), path)
+    return config.validated(TaskSpec, {"name": path.stem, "variant": used, **folded}, overlays, TaskError)
+
+
+def written(name: str, include: Sequence[Path] = (), variant: str | None = None) -> list[Overlay]:
+    """What the task's file says, and its variant's section, where there is one.
+
+    Raises:
+        TaskError: it is not found, or its variants are no sections.
+        ConfigError: its file is no YAML.
+    """
+    whole = config.read(config.file_of("tasks", name, include, TaskError))
+    sections = whole.values.get("variants") or {}
+    if not isinstance(sections, Mapping):
+        raise TaskError(f"{whole.at(('variants',))}: must map names to mappings")
+    task = whole.part((), {key: value for key, value in whole.values.items() if key != "variants"})
+    return [task, whole.part(("variants", str(variant)), sections[variant])] if variant in sections else [task]
 
 
 def variants(name: str, include: Sequence[Path] = ()) -> tuple[str, ...]:

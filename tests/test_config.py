@@ -41,14 +41,14 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("trunk: {layrs: 3}", r"bad\.yaml: trunk\.layrs: unknown key; did you mean 'layers'\?"),
-        ("trnk: {layers: 3}", r"bad\.yaml: trnk: unknown key; did you mean 'trunk'\?"),
-        ("trunk: 3", r"bad\.yaml: trunk: must be a mapping"),
-        ("training: {steps: many}", r"bad\.yaml: training\.steps: .*integer"),
-        ("training: {steps: true}", r"bad\.yaml: training\.steps: .*integer"),
-        ("training: {batch: 8, accumulate: 3}", r"bad\.yaml: training: batch 8 cannot be cut into 3 slices"),
-        ("trunk: {width: 30, heads: 4}", r"bad\.yaml: trunk: 30 wide cannot be cut into 4 heads"),
-        ("schedule: {name: warmup_cosine}", r"bad\.yaml: schedule\.name: .*warmup-cosine"),
+        ("trunk: {layrs: 3}", r"bad\.yaml:1: trunk\.layrs: unknown key; did you mean 'layers'\?"),
+        ("trnk: {layers: 3}", r"bad\.yaml:1: trnk: unknown key; did you mean 'trunk'\?"),
+        ("trunk: 3", r"bad\.yaml:1: trunk: must be a mapping"),
+        ("training: {steps: many}", r"bad\.yaml:1: training\.steps: .*integer"),
+        ("training: {steps: true}", r"bad\.yaml:1: training\.steps: .*integer"),
+        ("training: {batch: 8, accumulate: 3}", r"bad\.yaml:1: training: batch 8 cannot be cut into 3 slices"),
+        ("trunk: {width: 30, heads: 4}", r"bad\.yaml:1: trunk: 30 wide cannot be cut into 4 heads"),
+        ("schedule: {name: warmup_cosine}", r"bad\.yaml:1: schedule\.name: .*warmup-cosine"),
         ("knobs: {linformr: {rank: 4}}", r"bad\.yaml: knobs\.linformr: no such model; did you mean 'linformer'\?"),
         ("knobs: [linformer]", r"bad\.yaml: knobs: must map names to mappings"),
         ("trunk: {layers: 3", r"bad\.yaml: not YAML"),
@@ -114,7 +114,7 @@ def test_a_task_without_a_key_or_with_a_strange_one_is_refused(here: Path) -> No
     with pytest.raises(TaskError, match=r"bad\.yaml: classes: missing"):
         tasks.load("bad")
     (here / "tasks/bad.yaml").write_text(SHORT + "clases: 3\n")
-    with pytest.raises(TaskError, match=r"bad\.yaml: clases: unknown key; did you mean 'classes'\?"):
+    with pytest.raises(TaskError, match=r"bad\.yaml:14: clases: unknown key; did you mean 'classes'\?"):
         tasks.load("bad")
     with pytest.raises(TaskError, match=r"task 'shrt': not found; did you mean 'short'\?"):
         tasks.load("shrt")

@@ -1,4 +1,4 @@
-"""`lra new model` and `lra verify`: what is written passes as it stands, and a certificate says what held."""
+"""`lra new` and `lra verify`: what is written passes as it stands, and a certificate says what held."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from samples import Lra
 
-from lra_bench import mixers
+from lra_bench import check, data, mixers, new, tasks
 
 
 @pytest.mark.slow
@@ -57,3 +57,74 @@ def test_what_cannot_be_new(lra: Lra, tmp_path: Path, arguments: tuple[str, ...]
     assert named in said.stderr
     assert (tmp_path / "taken.py").read_text() == "mine"
     assert not list(tmp_path.glob("test_*.py"))
+
+
+TABLE = "text,label\n" + "".join(f"number {i},{'odd' if i % 2 else 'even'}\n" for i in range(1000))
+
+
+def test_a_new_task_over_a_table_is_checked_and_shown(lra: Lra, tmp_path: Path) -> None:
+    made = lra("new", "task", "parities", "--from", "table")
+    assert made.returncode == 0, made.stderr
+    assert lra("check", "tasks/parities.yaml").returncode == 2, "there is no table yet"
+    (tmp_path / "tasks/train.csv").write_text(TABLE)
+    checked = lra("check", "tasks/parities.yaml")
+    assert checked.returncode == 0, checked.stdout
+    shown = lra("data", "show", "parities", "--n", "1", "--json")
+    assert json.loads(shown.stdout)[0]["streams"][0].startswith("number ")
+
+
+@pytest.mark.parametrize("source", data.names())
+def test_a_new_task_over_any_source_says_what_the_source_wants(source: str, tmp_path: Path) -> None:
+    path = new.task("mine", source, tmp_path)
+    spec = tasks.load(str(path))
+    assert (spec.name, spec.title, spec.source) == ("mine", "mine", source)
+    data.arguments(spec)
+    assert tasks.variants(str(path)) == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("mine", "--from", "tabel"), "did you mean 'table'?"),
+        (("listops", "--from", "table"), "there is a task of that name"),
+        (("2fast", "--from", "table"), "begins with a letter"),
+        (("taken", "--from", "table"), "taken.yaml: is there already"),
+    ],
+)
+def test_what_cannot_be_a_new_task(lra: Lra, tmp_path: Path, arguments: tuple[str, ...], named: str) -> None:
+    (tmp_path / "taken.yaml").write_text("mine")
+    said = lra("new", "task", *arguments, "--folder", ".")
+    assert said.returncode == 2
+    assert named in said.stderr
+    assert (tmp_path / "taken.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "said"),
+    [
+        ("sed: 0", "seed: 0", ":12: sed: unknown key; did you mean 'seed'?"),
+        ("seed: zero", "seed: 0", ":12: seed: Input should be a valid integer"),
+        (
+            "args: {distence: null}",
+            "args: {distance: null}",
+            ":5: args.distence: unknown key; did you mean 'distance'?",
+        ),
+        ("args: {distance: 3.5}", "args: {distance: null}", ":5: args.distance: "),
+    ],
+)
+def test_check_names_file_line_and_key(here: Path, wrong: str, right: str, said: str) -> None:
+    path = new.task("mine", "needle", here / "tasks")
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    text = "\n".join(lines)
+    assert right in text
+    path.write_text(text.replace(right, wrong))
+    (finding,) = check.those([path])
+    assert not finding.ok
+    assert f"{path}{said}" in finding.detail
+
+
+def test_check_of_files_tells_tasks_from_recipes(here: Path) -> None:
+    kinds = [
+        (f.kind, f.ok) for f in check.those([here / "tasks/short.yaml", here / "configs/tiny.yaml", here / "no.yaml"])
+    ]
+    assert kinds == [("task", True), ("recipe", True), ("file", False)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -10,13 +12,23 @@ from lra_bench.cli import app, options
 
 
 @app.command()
-def check(include_path: options.Include = None, json: options.Json = False) -> None:
-    """Load every recipe, task, source and model that can be found, and really instantiate each."""
+def check(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Tasks' and recipes' YAML files; everything if none.", metavar="FILE")
+    ] = None,
+    include_path: options.Include = None,
+    json: options.Json = False,
+) -> None:
+    """Load every recipe, task, source and model that can be found, and really instantiate each.
+
+    Example: lra check tasks/mine.yaml
+    """
     from lra_bench import check as room
     from lra_bench.cli import screen
 
     found = []
-    for finding in room.everything(tuple(include_path or ())):
+    include = tuple(include_path or ())
+    for finding in room.those(files, include) if files else room.everything(include):
         found.append(finding)
         if not json:
             mark = "[green]ok   [/]" if finding.ok else "[red]WRONG[/]"

@@ -31,6 +31,22 @@ def new_model(
     typer.echo(f"{test}: its test; run it with `pytest {test}`")
 
 
+@create.command("task")
+def new_task(
+    name: Annotated[str, typer.Argument(help="Of the task: a-z, 0-9 and -.")],
+    source: Annotated[str, typer.Option("--from", help="The source of its examples: table, listops, ...")],
+    folder: Annotated[Path, typer.Option("--folder", help="Where the file goes.", metavar="DIR")] = Path("tasks"),
+) -> None:
+    """Write a task's YAML, with a comment a key, to be changed from there.
+
+    Example: lra new task moods --from table
+    """
+    from lra_bench import new
+
+    path = new.task(name, source, folder)
+    typer.echo(f"{path}: the task; `lra check {path}` says what is wrong, `lra run -t {path} -m MODEL` runs it")
+
+
 @app.command()
 def verify(model: options.Model, json: options.Json = False) -> None:
     """Hold mixers to the contract: promise by promise what held, with the figures.

@@ -6,7 +6,7 @@ A `Cell` is one model on one task with one seed, fully resolved; its id is a has
 numbers, so a changed default cannot hide behind an old row.
 """
 
-from lra_bench.config.files import file_of, first_comment, folders, found
+from lra_bench.config.files import file_of, first_comment, folders, found, shipped
 from lra_bench.config.overlays import Overlay, fold, nested, read, setting, validated
 from lra_bench.config.recipes import RecipeFile, recipe
 from lra_bench.config.schema import (
@@ -46,5 +46,6 @@ __all__ = [
     "read",
     "recipe",
     "setting",
+    "shipped",
     "validated",
 ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,8 @@ import yaml
 from lra_bench.config.schema import Strict
 from lra_bench.errors import ConfigError, LraError, nearest
 
+Keys = tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class Overlay:
@@ -21,6 +23,18 @@ class Overlay:
 
     origin: str
     values: Mapping[str, Any]
+    lines: Mapping[Keys, int] = field(default_factory=dict)  # of each key in its file
+    under: Keys = ()  # the keys in the file that the values stand under
+
+    def part(self, under: Keys, values: Mapping[str, Any]) -> Overlay:
+        """Values that stand deeper in the same file."""
+        return Overlay(self.origin, values, self.lines, (*self.under, *under))
+
+    def at(self, path: Keys) -> str:
+        """Where a key is found: the file with the line, or the flag, and the whole key."""
+        whole = (*self.under, *path)
+        line = f":{self.lines[whole]}" if whole in self.lines else ""
+        return f"{self.origin}{line}: {'.'.join(whole)}"
 
 
 Schema = TypeVar("Schema", bound=Strict)
@@ -49,14 +63,25 @@ def read(path: Path) -> Overlay:
         ConfigError: the file cannot be read, is no YAML, or is no mapping.
     """
     try:
-        values = yaml.load(path.read_text(), _Loader)
+        loader = _Loader(path.read_text())
+        node = loader.get_single_node()
+        values = loader.construct_document(node) if node else None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
+    if node is None or not isinstance(values, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values")
-    return Overlay(str(path), values)
+    return Overlay(str(path), values, dict(_lines(node, ())))
+
+
+def _lines(node: yaml.Node, path: Keys) -> Iterator[tuple[Keys, int]]:
+    """The line of each key, counted from 1."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            yield here, key.start_mark.line + 1
+            yield from _lines(value, here)
 
 
 def setting(text: str, flag: str = "--set") -> tuple[list[str], Any]:
@@ -90,17 +115,17 @@ def fold(overlays: Sequence[Overlay]) -> dict[str, Any]:
     first, *rest = overlays
     result = dict(first.values)
     for overlay in rest:
-        result = _laid_over(result, overlay.values, overlay.origin, ())
+        result = _laid_over(result, overlay.values, overlay, ())
     return result
 
 
-def _laid_over(below: Mapping[str, Any], above: Any, origin: str, path: tuple[str, ...]) -> dict[str, Any]:
+def _laid_over(below: Mapping[str, Any], above: Any, origin: Overlay, path: Keys) -> dict[str, Any]:
     if not isinstance(above, Mapping):
-        raise ConfigError(f"{origin}: {'.'.join(path)}: must be a mapping of {', '.join(below)}")
+        raise ConfigError(f"{origin.at(path)}: must be a mapping of {', '.join(below)}")
     result = dict(below)
     for key, value in above.items():
         if key not in below:
-            raise ConfigError(f"{origin}: {'.'.join((*path, str(key)))}: unknown key; {nearest(str(key), below)}")
+            raise ConfigError(f"{origin.at((*path, str(key)))}: unknown key; {nearest(str(key), below)}")
         branch = isinstance(below[key], Mapping)
         result[key] = _laid_over(below[key], value, origin, (*path, key)) if branch else value
     return result
@@ -111,7 +136,7 @@ def validated(
     values: Mapping[str, Any],
     overlays: Sequence[Overlay],
     error: type[LraError] = ConfigError,
-    under: tuple[str, ...] = (),
+    under: Keys = (),
 ) -> Schema:
     """`values`, found under the path `under` of the overlays, as a frozen `schema`.
 
@@ -121,15 +146,16 @@ def validated(
     try:
         return schema.model_validate(values)
     except pydantic.ValidationError as found:
-        fault = found.errors(include_url=False)[0]
+        faults = found.errors(include_url=False)
+        fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     path = (*under, *(str(part) for part in fault["loc"]))
-    origin = next((o.origin for o in reversed(overlays) if _has(o.values, path)), overlays[0].origin)
+    origin = next((o for o in reversed(overlays) if _has(o.values, path)), overlays[0])
     what = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         what = f"unknown key; {nearest(path[-1], schema.model_fields)}"
     elif fault["type"] == "missing":
         what = "missing"
-    raise error(f"{origin}: {'.'.join(path)}: {what}")
+    raise error(f"{origin.at(path)}: {what}")
 
 
 def _has(values: Any, path: Sequence[str]) -> bool:

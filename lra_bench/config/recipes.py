@@ -36,8 +36,8 @@ class RecipeFile:
         for overlay in self.overlays:
             values = {key: value for key, value in overlay.values.items() if key not in ("tasks", "knobs")}
             own = self._section(overlay, "tasks").get(task) or {}
-            overlays.append(Overlay(overlay.origin, values))
-            overlays.append(Overlay(f"{overlay.origin}: tasks.{task}", {k: v for k, v in own.items() if k != "knobs"}))
+            overlays.append(overlay.part((), values))
+            overlays.append(overlay.part(("tasks", task), {k: v for k, v in own.items() if k != "knobs"}))
             for section in (self._section(overlay, "knobs"), own.get("knobs") or {}):
                 for model, turned in section.items():
                     knobs[model] = {**knobs.get(model, {}), **turned}

@@ -11,7 +11,7 @@ import functools
 import importlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
@@ -143,14 +143,14 @@ def load(name: str) -> Source:
     return cast(Source, Drawn(module))
 
 
-def arguments(task: TaskSpec) -> Strict:
-    """The task's `args`, as its source types them.
+def arguments(task: TaskSpec, written: Sequence[Overlay] = ()) -> Strict:
+    """The task's `args`, as its source types them; `written` is where they stand, for the message.
 
     Raises:
         TaskError: an unknown key, a missing one, or a wrong value.
     """
-    origin = Overlay(f"task '{task.name}'", {"args": task.args})
-    return validated(load(task.source).Args, task.args, [origin], TaskError, ("args",))
+    origins = written or [Overlay(f"task '{task.name}'", {"args": task.args})]
+    return validated(load(task.source).Args, task.args, origins, TaskError, ("args",))
 
 
 def vocabulary(task: TaskSpec) -> tuple[str, ...]:
