@@ -42,6 +42,7 @@ LIVES_IN = {
     "optax": {"train"},
     "orbax": {"checkpoint"},
     "tensorflow_datasets": {"data"},
+    "pyarrow": {"data"},
     "yaml": {"config"},
     "pandas": {"store", "stats", "report"},
     "scipy": {"stats"},
