@@ -44,7 +44,7 @@ def splits(train: Split, test: Split, counts: Mapping[str, int], seed: int, args
 
 
 def completed(
-    parts: Mapping[str, Split], counts: Mapping[str, int], seed: int, places: Mapping[str, Path]
+    parts: Mapping[str, Split], counts: Mapping[str, int], seed: int, places: Mapping[str, Path | str]
 ) -> dict[str, Split]:
     """The first so many examples of each split. What `parts` lacks is cut from train, in an order that `seed` gives.
 
