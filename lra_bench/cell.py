@@ -24,16 +24,18 @@ import jax
 import numpy as np
 
 from lra_bench import checkpoint, data, mixers, store
-from lra_bench.config import Cell
+from lra_bench.config import Cell, TaskSpec
 from lra_bench.data.batches import take
 from lra_bench.errors import CellFailed, LraError
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.measure.machine import where
 from lra_bench.measure.memory import available_bytes, peak_bytes
-from lra_bench.model import Model
+from lra_bench.metrics import METRICS, Metric
+from lra_bench.model import Asked, Model
 from lra_bench.rows import Row
 from lra_bench.shapes import Split
 from lra_bench.train.fit import Fit, Interrupted, Progress, Tell, evaluate
+from lra_bench.train.objective import objective
 from lra_bench.train.program import Make, Program, abstract, parameters
 
 INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
@@ -47,27 +49,43 @@ def maker(cell: Cell, *, reference: bool = False) -> Make:
     """
     module = mixers.load(mixers.reference() if reference else Path(cell.mixer))
     knobs = module.Config() if reference else module.Config(**cell.knobs)
-    return partial(
-        Model,
-        module.Mixer,
-        knobs,
-        cell.recipe.trunk,
-        vocab=len(data.vocabulary(cell.task)),
-        length=cell.task.length,
-        classes=cell.task.classes,
-        streams=cell.task.streams,
-        grid=(cell.task.grid[0], cell.task.grid[1]) if cell.task.grid else None,
+    return partial(Model, module.Mixer, knobs, cell.recipe.trunk, asked(cell.task))
+
+
+def asked(task: TaskSpec) -> Asked:
+    """What the task asks of a model."""
+    return Asked(
+        vocab=len(data.vocabulary(task)),
+        length=task.length,
+        classes=task.classes,
+        streams=task.streams,
+        interaction=task.interaction,
+        grid=(task.grid[0], task.grid[1]) if task.grid else None,
+        everywhere=METRICS[task.metric].everywhere,
+        values=data.values(task),
     )
 
 
-def compiled(cell: Cell) -> tuple[Program, dict[str, Any]]:
+def built(cell: Cell, train: Split | None = None) -> Program:
+    """The cell's program; where answers are numbers, they are standardised by those in `train`.
+
+    Raises:
+        ConfigError: the devices cannot share a batch, or the trunk cannot do what the task asks.
+    """
+    task = cell.task
+    labels = None if train is None else train.label
+    goal = objective(METRICS[task.metric], task.classes, task.length, labels)
+    return Program.build(maker(cell), cell.recipe, (task.streams, task.length), goal, cell.seed)
+
+
+def compiled(cell: Cell, train: Split | None = None) -> tuple[Program, dict[str, Any]]:
     """The cell's program, and what is known before it runs: the row's columns on size, cost and place.
 
     Raises:
         ConfigError: a knob or the batch does not fit.
     """
     make = maker(cell)
-    program = Program.build(make, cell.recipe, (cell.task.streams, cell.task.length), cell.seed)
+    program = built(cell, train)
     params = parameters(make)
     facts = {
         "impl": abstract(make).blocks.mixer.impl,
@@ -105,7 +123,7 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[], bool], *, f
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     splits, data_hash = examples(cell, tell)
     tell("compile", model=cell.model, length=cell.task.length)
-    program, facts = compiled(cell)
+    program, facts = compiled(cell, splits["train"])
     check_memory(program)
     with checkpoint.opened(folder / "checkpoints", fresh=fresh) as checkpoints:
         fit = Fit(
@@ -113,10 +131,11 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[], bool], *, f
         )  # fmt: skip
         params, rest, progress = fit()
     tell("test", n=len(splits["test"]))
-    hits = evaluate(program, params, rest, splits["test"], tell)
-    store.write_json(folder / "hits.json", {"n": len(hits), "hits": np.packbits(hits).tobytes().hex()})
+    scores = evaluate(program, params, rest, splits["test"], tell)
+    store.put_scores(folder, scores, METRICS[cell.task.metric])
     store.write_json(folder / "curve.json", progress.history)
-    facts |= accuracy(splits, hits, progress) | speed(fit, cell) | {"data_hash": data_hash, "started": started}
+    facts |= scored(splits, scores, progress, METRICS[cell.task.metric]) | speed(fit, cell)
+    facts |= {"data_hash": data_hash, "started": started}
     return store.blank(cell, "ok", peak_bytes=peak_bytes(jax.local_devices()[0]), **facts)
 
 
@@ -127,20 +146,16 @@ def examples(cell: Cell, tell: Tell) -> tuple[dict[str, Split], str]:
     return splits, dataset.hash
 
 
-def majority(split: Split) -> float:
-    """The share of the most frequent label: what a model gets that learnt nothing."""
-    return float(np.bincount(split.label).max() / len(split))
-
-
-def accuracy(splits: dict[str, Split], hits: np.ndarray, progress: Progress) -> dict[str, Any]:
+def scored(splits: dict[str, Split], scores: np.ndarray, progress: Progress, metric: Metric) -> dict[str, Any]:
     """The row's columns on how good."""
     return {
-        "val_accuracy": progress.val_accuracy,
-        "test_accuracy": float(hits.mean()),
+        "val_score": progress.val_score,
+        "test_score": float(scores.mean(dtype=np.float64)),
+        "test_spread": None if metric.share else float(scores.std(dtype=np.float64)),
         "val_n": len(splits["val"]),
         "test_n": len(splits["test"]),
-        "floor": majority(splits["test"]),
-        "val_floor": majority(splits["val"]),
+        "floor": metric.floor(splits["test"].label),
+        "val_floor": metric.floor(splits["val"].label),
         "best_step": progress.best_step,
         "train_loss": progress.train_loss,
     }

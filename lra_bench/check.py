@@ -93,7 +93,7 @@ def _task(name: str, variant: str | None, include: Sequence[Path]) -> str:
     splits = source.build(args, spec.length, FEW, spec.seed, folder, data.silent)
     for split in splits.values():
         for tokens, label in zip(split.tokens, split.label, strict=True):
-            source.check(args, tokens, int(label))
+            source.check(args, tokens, label)
     return f"{said}; examples made and checked"
 
 

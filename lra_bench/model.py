@@ -6,6 +6,7 @@ The N layers' parameters are stacked; a deep trunk scans over them, so that its 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -45,65 +46,134 @@ class Block(nnx.Module):
         return x + thin(self.down(h), keys[2], self.rate)
 
 
-class Embedding(nnx.Module):
-    """Symbols to vectors, N(0, 1) as in LRA: beside sinusoids, whose entries are as large.
+@dataclass(frozen=True)
+class Patches:
+    """What a vector stands for: `size` neighbours in a text, or size x size pixels of an image (ViT, arXiv
+    2010.11929, equation 1)."""
 
-    With `patch` p > 1 a vector stands for p neighbours in a text, or p x p pixels of an image (ViT, arXiv 2010.11929,
-    equation 1): the linear projection of the patch's symbols, one-hot, side by side, which is a table for each place
-    in the patch. A place that is padding adds nothing; a patch is there if any of its places is.
-    """
+    size: int
+    grid: tuple[int, int] | None
 
-    def __init__(self, vocab: int, width: int, patch: int, grid: tuple[int, int] | None, *, rngs: nnx.Rngs) -> None:
-        self.patch, self.grid, self.vocab = patch, grid, vocab
-        places = patch**2 if grid else patch
-        self.table = nnx.Param(jax.random.normal(rngs.params(), (places * vocab, width)) * places**-0.5)
+    @property
+    def places(self) -> int:
+        """Symbols of a patch."""
+        return self.size**2 if self.grid else self.size
 
-    def __call__(
-        self, tokens: Int32[Array, "B L"], mask: Bool[Array, "B L"]
-    ) -> tuple[Float[Array, "B N D"], Bool[Array, "B N"]]:
-        if self.patch == 1:
-            return self.table[tokens], mask
-        tokens, mask = self._cut(tokens), self._cut(mask)
-        parts = self.table[tokens + self.vocab * jnp.arange(tokens.shape[-1])] * mask[..., None]
-        return parts.sum(2), mask.any(-1)
-
-    def _cut(self, x: Array) -> Array:
+    def cut(self, x: Array) -> Array:
         """[B, L] as patches, [B, N, places]."""
-        p = self.patch
+        p = self.size
         if self.grid is None:
             return jnp.pad(x, ((0, 0), (0, -x.shape[1] % p))).reshape(len(x), -1, p)
         rows, cols = self.grid
         return x.reshape(-1, rows // p, p, cols // p, p).swapaxes(2, 3).reshape(len(x), -1, p * p)
 
 
+class Embedding(nnx.Module):
+    """Symbols to vectors, N(0, 1) as in LRA: beside sinusoids, whose entries are as large.
+
+    A patch of several symbols is the linear projection of them, one-hot, side by side, which is a table for each place
+    in the patch. A place that is padding adds nothing; a patch is there if any of its places is.
+    """
+
+    def __init__(self, vocab: int, width: int, patches: Patches, *, rngs: nnx.Rngs) -> None:
+        self.patches, self.vocab = patches, vocab
+        places = patches.places
+        self.table = nnx.Param(jax.random.normal(rngs.params(), (places * vocab, width)) * places**-0.5)
+
+    def __call__(
+        self, tokens: Int32[Array, "B L"], mask: Bool[Array, "B L"]
+    ) -> tuple[Float[Array, "B N D"], Bool[Array, "B N"]]:
+        if self.patches.places == 1:
+            return self.table[tokens], mask
+        tokens, mask = self.patches.cut(tokens), self.patches.cut(mask)
+        parts = self.table[tokens + self.vocab * jnp.arange(tokens.shape[-1])] * mask[..., None]
+        return parts.sum(2), mask.any(-1)
+
+
+class Projection(nnx.Module):
+    """The numbers that symbols stand for, `values` [V, F], to vectors: those of a patch side by side, projected.
+
+    Padding's numbers are 0; a patch is there if any of its places is.
+    """
+
+    def __init__(self, values: np.ndarray, width: int, patches: Patches, *, rngs: nnx.Rngs) -> None:
+        self.patches = patches
+        self.values = Constant(jnp.asarray(values))
+        self.project = Dense(patches.places * values.shape[1], width, rngs=rngs)
+
+    def __call__(
+        self, tokens: Int32[Array, "B L"], mask: Bool[Array, "B L"]
+    ) -> tuple[Float[Array, "B N D"], Bool[Array, "B N"]]:
+        tokens, mask = self.patches.cut(tokens), self.patches.cut(mask)
+        numbers = self.values[tokens] * mask[..., None]
+        return self.project(numbers.reshape(*tokens.shape[:2], -1)), mask.any(-1)
+
+
+class Head(nnx.Module):
+    """Vectors to logits, through one hidden layer; through two, the second half as wide, where two streams are
+    only put side by side, as in LRA's code (lra_benchmarks/models/layers/common_layers.py, classifier_head_dual).
+    """
+
+    def __init__(self, width: int, hidden: int, out: int, streams: int, interaction: str, *, rngs: nnx.Rngs) -> None:
+        self.nli = interaction == "nli"
+        wide = width * (1 if streams == 1 else 4 if self.nli else 2)
+        self.hidden = Dense(wide, hidden, rngs=rngs)
+        narrow = streams == 2 and not self.nli
+        self.second = Dense(hidden, hidden // 2, rngs=rngs) if narrow else None
+        self.logits = Dense(hidden // 2 if narrow else hidden, out, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "... S D"]) -> Float[Array, "... C"]:
+        h = jax.nn.relu(self.hidden(self._joined(x)))
+        return self.logits(h if self.second is None else jax.nn.relu(self.second(h)))
+
+    def _joined(self, x: Float[Array, "... S D"]) -> Float[Array, "... E"]:
+        if x.shape[-2] == 1:
+            return x[..., 0, :]
+        a, b = x[..., 0, :], x[..., 1, :]
+        return jnp.concatenate([a, b, a * b, a - b] if self.nli else [a, b], axis=-1)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a task asks of a model."""
+
+    vocab: int  # symbols, padding among them
+    length: int  # L
+    classes: int  # C: logits of an answer
+    streams: int = 1  # S
+    interaction: str = "nli"  # of two streams
+    grid: tuple[int, int] | None = None  # rows and columns of an image
+    everywhere: bool = False  # an answer at each symbol
+    values: np.ndarray | None = None  # the numbers that each symbol stands for, float32 [V, F]
+
+
 class Model(nnx.Module):
     """Tokens to logits.
 
     Raises:
-        ConfigError: the patches do not fill the image, or rotary positions are asked of a mixer that cannot turn.
+        ConfigError: the patches do not fill the image, rotary positions are asked of a mixer that cannot turn, numbers
+            of symbols that stand for none, or an answer at each symbol of a model whose vectors stand for several.
     """
 
-    def __init__(
-        self,
-        mixer: type[MixerBase],
-        knobs: Any,
-        trunk: Trunk,
-        *,
-        vocab: int,
-        length: int,
-        classes: int,
-        streams: int,
-        grid: tuple[int, int] | None = None,
-        rngs: nnx.Rngs,
-    ) -> None:
-        D = trunk.width
-        dims = sizes(trunk, length, grid)
+    def __init__(self, mixer: type[MixerBase], knobs: Any, trunk: Trunk, asked: Asked, *, rngs: nnx.Rngs) -> None:
+        D, patches = trunk.width, Patches(trunk.patch, asked.grid)
+        dims = sizes(trunk, asked.length, asked.grid)
         if dims.rotary and not mixer.turns:
             raise ConfigError(
                 "trunk.positions: rotary turns queries and keys of tokens, and this mixer has none to turn"
             )
-        self.trunk = trunk
-        self.embed = Embedding(vocab, D, trunk.patch, grid, rngs=rngs)
+        if asked.everywhere and (patches.places > 1 or asked.streams > 1):
+            raise ConfigError(
+                "trunk.patch: an answer is asked for at each symbol, and a vector would stand for several"
+            )
+        self.trunk, self.everywhere = trunk, asked.everywhere
+        self.embed: Embedding | Projection
+        if trunk.input == "symbols":
+            self.embed = Embedding(asked.vocab, D, patches, rngs=rngs)
+        elif asked.values is None:
+            raise ConfigError("trunk.input: values: the symbols of this task stand for no numbers")
+        else:
+            self.embed = Projection(asked.values, D, patches, rngs=rngs)
         if trunk.pool == "cls":
             self.cls = nnx.Param(jnp.zeros(D))
         self.positions: nnx.Variable[jax.Array]
@@ -114,24 +184,33 @@ class Model(nnx.Module):
         make = nnx.vmap(lambda rngs: Block(mixer, knobs, trunk, dims, rngs=rngs))
         self.blocks = nnx.split_rngs(splits=trunk.layers)(make)(rngs)
         self.norm = LayerNorm(D)
-        self.hidden = Dense(D if streams == 1 else 4 * D, trunk.mlp, rngs=rngs)
-        self.logits = Dense(trunk.mlp, classes, rngs=rngs)
+        self.head = Head(D, trunk.mlp, asked.classes, asked.streams, asked.interaction, rngs=rngs)
 
     def __call__(
         self, tokens: Int32[Array, "B S L"], mask: Bool[Array, "B S L"], *, key: jax.Array | None
-    ) -> Float[Array, "B C"]:
-        """`key` draws the dropout; None at evaluation."""
+    ) -> Float[Array, "B *L C"]:
+        """`key` draws the dropout; None at evaluation. [B, C], or [B, L, C] where an answer is asked for everywhere."""
         B, S, L = tokens.shape
-        pooled = self.encode(tokens.reshape(B * S, L), mask.reshape(B * S, L), key=key).reshape(B, S, -1)
-        if S == 2:
-            a, b = pooled[:, 0], pooled[:, 1]
-            pooled = jnp.concatenate([a, b, a * b, a - b], axis=-1)[:, None]
-        return self.logits(jax.nn.relu(self.hidden(pooled[:, 0])))
+        tokens, mask = tokens.reshape(B * S, L), mask.reshape(B * S, L)
+        if self.everywhere:
+            x, _ = self.vectors(tokens, mask, key=key)
+            return self.head(self.norm(x[:, -L:]).astype(jnp.float32)[..., None, :])
+        return self.head(self.encode(tokens, mask, key=key).reshape(B, S, -1))
 
     def encode(
         self, tokens: Int32[Array, "B L"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B D"]:
-        """One vector a text, float32."""
+        """One vector a text, float32: the learned one's place, or the mean over true tokens."""
+        x, mask = self.vectors(tokens, mask, key=key)
+        if self.trunk.pool == "cls":
+            return self.norm(x[:, 0].astype(jnp.float32))
+        there = mask[..., None].astype(jnp.float32)
+        return (self.norm(x).astype(jnp.float32) * there).sum(1) / jnp.maximum(there.sum(1), 1)
+
+    def vectors(
+        self, tokens: Int32[Array, "B L"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+    ) -> tuple[Float[Array, "B N D"], Bool[Array, "B N"]]:
+        """The last layer's vectors, before the last norm, and which of them are there."""
         x, mask = self.embed(tokens, mask)
         if self.trunk.pool == "cls":
             x = jnp.concatenate([jnp.broadcast_to(self.cls[...], (len(x), 1, x.shape[-1])), x], axis=1)
@@ -140,11 +219,7 @@ class Model(nnx.Module):
         if self.trunk.positions in ("learned", "sinusoidal"):
             x = x + self.positions[: x.shape[1]]
         x = thin(x, first, self.trunk.dropout).astype(self.trunk.dtype)
-        x = self.layers(x, mask, key=rest)
-        if self.trunk.pool == "cls":
-            return self.norm(x[:, 0].astype(jnp.float32))
-        there = mask[..., None].astype(jnp.float32)
-        return (self.norm(x).astype(jnp.float32) * there).sum(1) / jnp.maximum(there.sum(1), 1)
+        return self.layers(x, mask, key=rest), mask
 
     def layers(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from lra_bench import config, data, mixers
+from lra_bench import config, data, mixers, tasks
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers.card import Family
 
@@ -56,12 +56,20 @@ def task(name: str, source: str, folder: Path) -> Path:
         raise ConfigError(f"{path}: is there already")
     folder.mkdir(parents=True, exist_ok=True)
     text = _pattern(source).read_text().partition("\nvariants:")[0].rstrip() + "\n"
-    path.write_text(re.sub("^title: .*", f"title: {name}", text, flags=re.MULTILINE))
+    text = re.sub("^title: .*", f"title: {name}", text, flags=re.MULTILINE)
+    path.write_text(f"{text}{_unsaid(text)}")
     return path
+
+
+def _unsaid(text: str) -> str:
+    """The keys that a task's YAML leaves out, as a comment with their defaults."""
+    lines = (config.shipped("tasks") / f"{tasks.BASE}.yaml").read_text().splitlines()[1:]
+    said = set(re.findall(r"^(\w+):", text, re.MULTILINE))
+    return "".join(f"# {line}\n" for line in lines if line.partition(":")[0] not in said)
 
 
 def _pattern(source: str) -> Path:
     """A YAML of that source: a template, or a task that ships."""
     shipped = sorted(config.shipped("tasks").glob("*.yaml"))
     every = [*TEMPLATES.glob("*.yaml"), *shipped]
-    return next(path for path in every if config.read(path).values["source"] == source)
+    return next(path for path in every if config.read(path).values.get("source") == source)

@@ -43,12 +43,13 @@ class Row:
     params: int | None = None
     params_ratio: float | None = None  # to the same trunk with full attention
     # how good
-    val_accuracy: float | None = None  # at the chosen step, every example counted
-    test_accuracy: float | None = None  # read once, after the choice
+    val_score: float | None = None  # by the metric, at the chosen step, every example counted
+    test_score: float | None = None  # read once, after the choice
+    test_spread: float | None = None  # standard deviation over test's examples, where a score is no share of them
     val_n: int | None = None
     test_n: int | None = None
-    floor: float | None = None  # share of the majority class of test
-    val_floor: float | None = None  # share of the majority class of val
+    floor: float | None = None  # the best score on test without a look at it: the majority class's, the mean's
+    val_floor: float | None = None  # likewise on val
     best_step: int | None = None  # the step whose parameters were chosen
     train_loss: float | None = None  # mean over the last evaluation interval
     # how fast: synchronised; compilation, evaluation and checkpoints apart

@@ -21,7 +21,7 @@ class Split:
 
     tokens: np.ndarray  # unsigned integers   [N, S, L]
     lengths: np.ndarray  # int32: real tokens  [N, S]
-    label: np.ndarray  # int32               [N]
+    label: np.ndarray  # int32 [N], or as the task's metric says
 
     def __len__(self) -> int:
         return len(self.label)
@@ -33,5 +33,5 @@ class Batch:
 
     tokens: np.ndarray  # int32    [B, S, L]
     mask: np.ndarray  # bool     [B, S, L]   True where there is a real token
-    label: np.ndarray  # int32    [B]
+    label: np.ndarray  # int32    [B], or int32 or float32 as the task's metric says
     weight: np.ndarray  # float32  [B]

@@ -19,6 +19,7 @@ from lra_bench import data, store
 from lra_bench.cell import check_memory, compiled, failures, tell
 from lra_bench.config import Cell
 from lra_bench.measure.clocks import Laps
+from lra_bench.metrics import METRICS
 from lra_bench.shapes import Batch
 from lra_bench.train.program import Program, State
 
@@ -43,11 +44,12 @@ class Bench:
 def random_batch(cell: Cell) -> Batch:
     """Full-length examples of random symbols, from the cell's seed."""
     shape = (cell.recipe.training.batch, cell.task.streams, cell.task.length)
-    draw = np.random.default_rng(cell.seed)
+    metric, draw = METRICS[cell.task.metric], np.random.default_rng(cell.seed)
+    label, kind = metric.shape(cell.task.classes, cell.task.length), np.float32 if metric.real else np.int32
     return Batch(
         tokens=draw.integers(1, len(data.vocabulary(cell.task)), shape, dtype=np.int32),
         mask=np.ones(shape, bool),
-        label=draw.integers(0, cell.task.classes, shape[:1], dtype=np.int32),
+        label=draw.integers(0, 2 if label else cell.task.classes, (shape[0], *label), dtype=np.int32).astype(kind),
         weight=np.ones(shape[:1], np.float32),
     )
 

@@ -34,9 +34,12 @@ def mean(values: Sequence[float]) -> Interval:
     return Interval(centre, float(low), float(high))
 
 
-def at_floor(share: float, n: int, floor: float) -> bool:
-    """Is the share no better than the majority class's, as far as `n` examples can tell?"""
-    return proportion(share, n).low <= floor
+def mean_of(value: float, spread: float, n: int) -> Interval:
+    """The mean of `n` examples whose standard deviation is `spread`, with Student's t interval."""
+    if spread == 0 or n < 2:
+        return Interval(value, value, value)
+    low, high = stats.t.interval(LEVEL, n - 1, value, spread / np.sqrt(n - 1))
+    return Interval(value, float(low), float(high))
 
 
 def mcnemar(lost: int, gained: int) -> float:

@@ -3,7 +3,7 @@
 results/runs/<model>-<task>-<recipe>-s<seed>-<cell id>/
     cell.json      what was asked, fully resolved; written before anything runs
     row.json       what came out; written last, atomically
-    hits.json      one bit an example of test, in order, hexadecimal
+    hits.json      one bit an example of test, in order, hexadecimal; scores.json: a number each, of other metrics
     curve.json     training loss and validation accuracy over steps
     checkpoints/   the latest state
     log.txt        what the cell's process wrote to stderr
@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from lra_bench.config import Cell
 from lra_bench.errors import ConfigError
+from lra_bench.metrics import Metric
 from lra_bench.rows import COLUMNS, FINAL, Row, Status
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 RUNS = "runs"
@@ -45,6 +47,17 @@ def write_json(path: Path, value: Any) -> None:
         os.fsync(file.fileno())
     Path(file.name).chmod(0o644)
     Path(file.name).replace(path)
+
+
+def put_scores(folder: Path, scores: np.ndarray, metric: Metric) -> None:
+    """Keep the score of every example of test, [N], in order."""
+    import numpy as np
+
+    if metric.share:
+        bits = np.packbits(scores > 0).tobytes().hex()
+        write_json(folder / "hits.json", {"n": len(scores), "hits": bits})
+    else:
+        write_json(folder / "scores.json", {"n": len(scores), "scores": [float(f"{x:.7g}") for x in scores]})
 
 
 def read_json(path: Path) -> Any:

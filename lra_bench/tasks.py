@@ -10,10 +10,12 @@ from lra_bench import config
 from lra_bench.config import Overlay, TaskSpec
 from lra_bench.errors import TaskError, nearest
 
+BASE = "base"  # the YAML that says what a task's own need not
+
 
 def names(include: Sequence[Path] = ()) -> tuple[str, ...]:
     """Every task that is found, sorted."""
-    return tuple(config.found("tasks", include))
+    return tuple(name for name in config.found("tasks", include) if name != BASE)
 
 
 def parted(text: str) -> tuple[str, str | None]:
@@ -59,17 +61,22 @@ def written(name: str, include: Sequence[Path] = (), variant: str | None = None)
         TaskError: it is not found, or its variants are no sections.
         ConfigError: its file is no YAML.
     """
-    whole = config.read(config.file_of("tasks", name, include, TaskError))
+    base, whole = config.read(config.shipped("tasks") / f"{BASE}.yaml"), _file(name, include)
     sections = whole.values.get("variants") or {}
     if not isinstance(sections, Mapping):
         raise TaskError(f"{whole.at(('variants',))}: must map names to mappings")
-    task = whole.part((), {key: value for key, value in whole.values.items() if key != "variants"})
+    own = {key: value for key, value in whole.values.items() if key != "variants"}
+    task = whole.part((), {**base.values, **own})
     return [task, whole.part(("variants", str(variant)), sections[variant])] if variant in sections else [task]
 
 
 def variants(name: str, include: Sequence[Path] = ()) -> tuple[str, ...]:
     """The names of the task's variants."""
-    return tuple(config.read(config.file_of("tasks", name, include, TaskError)).values.get("variants") or {})
+    return tuple(_file(name, include).values.get("variants") or {})
+
+
+def _file(name: str, include: Sequence[Path]) -> Overlay:
+    return config.read(config.file_of("tasks", name, include, TaskError))
 
 
 def _placed(values: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lra_bench import checkpoint, config, data, mixers, stats, store
-from lra_bench.cell import examples, maker
+from lra_bench.cell import built, examples
 from lra_bench.compress.quantise import quantised
 from lra_bench.config import Cell
 from lra_bench.errors import ConfigError
@@ -40,7 +40,7 @@ class Trained:
         """
         cell = finished(folder)
         splits, _ = examples(cell, lambda _, what, done, total: count(what, done, total))
-        program = Program.build(maker(cell), cell.recipe, (cell.task.streams, cell.task.length), cell.seed)
+        program = built(cell, splits["train"])
         with checkpoint.opened(folder / "checkpoints", fresh=False) as checkpoints:
             kept = checkpoints.restore((program.init, (program.init.params, program.init.rest)))
         if kept is None:
@@ -49,10 +49,15 @@ class Trained:
         return cls(cell, program, params, rest, splits)
 
     def hits(self, params: Params, split: str, what: str, count: data.Progress) -> np.ndarray:
-        """One bit an example of a split, with `params` in place of its own: bool [N]."""
-        return evaluate(
-            self.program, params, self.rest, self.splits[split], lambda _, done, total: count(what, done, total)
-        )
+        """One bit an example of a split, with `params` in place of its own: bool [N].
+
+        Raises:
+            ConfigError: by the task's metric an example is no hit or miss.
+        """
+        if not self.program.objective.metric.share:
+            raise ConfigError(f"{self.cell.task.name}: {self.cell.task.metric} counts no hits, which are compared here")
+        told = lambda _, done, total: count(what, done, total)  # noqa: E731
+        return evaluate(self.program, params, self.rest, self.splits[split], told) > 0
 
 
 def finished(folder: Path) -> Cell:
@@ -86,8 +91,8 @@ class Reading(NamedTuple):
 
     bits: int
     stored_bytes: int
-    val_accuracy: float
-    test_accuracy: float
+    val_score: float
+    test_score: float
     lost: int  # examples of test that only float32 gets right
     gained: int  # examples of test that float32 gets wrong
     p: float  # McNemar's exact test of the two

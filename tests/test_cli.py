@@ -127,7 +127,7 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
     assert "linear" in again.stdout
 
     fresh = lra(*RUN, "-m", "linear", "--fresh", "--json")
-    assert json.loads(fresh.stdout)[0]["test_accuracy"] == row["test_accuracy"], "the same seed gives the same"
+    assert json.loads(fresh.stdout)[0]["test_score"] == row["test_score"], "the same seed gives the same"
     assert json.loads(fresh.stdout)[0]["started"] != row["started"]
 
     assert json.loads(lra("ls", "results", "--json").stdout)[0]["cell"] == row["cell"]

@@ -25,4 +25,4 @@ def test_eight_devices_have_the_losses_of_one(lra: Lra, here: Path, model: str) 
     assert len(curves[1]) == 3
     for one, eight in zip(curves[1], curves[8], strict=True):
         assert eight["train_loss"] == pytest.approx(one["train_loss"], rel=1e-5)
-        assert eight["val_accuracy"] == one["val_accuracy"]
+        assert eight["val_score"] == one["val_score"]

@@ -14,14 +14,14 @@ from flax import nnx
 from lra_bench import mixers
 from lra_bench.config import Trunk
 from lra_bench.mixers.base import Auxiliary
-from lra_bench.model import Model
+from lra_bench.model import Asked, Model
 from lra_bench.train.optimiser import dynamics
 
 B, L, SYMBOLS, LOUD = 32, 64, 8, 4
 LR, MOST, LOOK = 3e-3, 480, 40  # steps a pupil may take, and after how many it is looked at
 TRUNK = Trunk(
-    layers=2, width=32, heads=2, qkv=None, mlp=64, dropout=0.0, positions="learned", patch=1, pool="cls",
-    dtype="float32", remat=False,
+    layers=2, width=32, heads=2, qkv=None, mlp=64, dropout=0.0, positions="learned", patch=1, input="symbols",
+    pool="cls", dtype="float32", remat=False,
 )  # fmt: skip
 
 Texts = tuple[jax.Array, jax.Array, jax.Array]
@@ -52,8 +52,8 @@ class Pupil:
         module = mixers.load(sheet.path)
         knobs = {knob.name: knob.default for knob in sheet.knobs} | sheet.card.short
         self.model = Model(
-            module.Mixer, module.Config(**knobs), TRUNK, vocab=SYMBOLS + LOUD + 1, length=L, classes=SYMBOLS,
-            streams=1, rngs=nnx.Rngs(0),
+            module.Mixer, module.Config(**knobs), TRUNK, Asked(vocab=SYMBOLS + LOUD + 1, length=L, classes=SYMBOLS),
+            rngs=nnx.Rngs(0),
         )  # fmt: skip
         self.graph, *self.start = nnx.split(self.model, nnx.Param, ...)
         self.rule = optax.partition({False: optax.adam(LR), True: optax.adam(1e-3)}, dynamics)

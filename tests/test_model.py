@@ -15,12 +15,12 @@ from lra_bench.config import Trunk
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Auxiliary, Memory, MixerBase
 from lra_bench.mixers.softmax import Config, Mixer
-from lra_bench.model import Embedding, Model, sinusoids, sizes
+from lra_bench.model import Asked, Embedding, Model, Patches, sinusoids, sizes
 
 L, VOCAB, CLASSES = 21, 17, 5
 TRUNK: dict[str, Any] = {
     "layers": 2, "width": 16, "heads": 2, "qkv": None, "mlp": 24, "dropout": 0.0,
-    "positions": "sinusoidal", "patch": 1, "pool": "mean", "dtype": "float32", "remat": False,
+    "positions": "sinusoidal", "patch": 1, "input": "symbols", "pool": "mean", "dtype": "float32", "remat": False,
 }  # fmt: skip
 MASK = jnp.arange(L) < jnp.array([L, 9, 0])[:, None, None]
 TOKENS = jnp.where(MASK, jax.random.randint(jax.random.key(9), (3, 1, L), 1, VOCAB), 0)
@@ -28,9 +28,8 @@ TOKENS = jnp.where(MASK, jax.random.randint(jax.random.key(9), (3, 1, L), 1, VOC
 
 def make(streams: int = 1, **knobs: Any) -> Model:
     trunk = Trunk(**(TRUNK | knobs))
-    model = Model(
-        Mixer, Config(impl="plain"), trunk, vocab=VOCAB, length=L, classes=CLASSES, streams=streams, rngs=nnx.Rngs(0)
-    )
+    asked = Asked(vocab=VOCAB, length=L, classes=CLASSES, streams=streams)
+    model = Model(Mixer, Config(impl="plain"), trunk, asked, rngs=nnx.Rngs(0))
     if trunk.pool == "cls":
         model.cls[...] = jnp.linspace(-1, 1, trunk.width)
     return model
@@ -88,7 +87,7 @@ def test_two_streams_share_the_trunk() -> None:
     tokens, mask = jnp.stack([one, other], 1), jnp.stack([MASK[:, 0], MASK[::-1, 0]], 1)
     a, b = (model.encode(tokens[:, s], mask[:, s], key=None) for s in (0, 1))
     np.testing.assert_allclose(model.encode(one, MASK[:, 0], key=None), a, atol=1e-6)
-    head = model.logits(jax.nn.relu(model.hidden(jnp.concatenate([a, b, a * b, a - b], -1))))
+    head = model.head.logits(jax.nn.relu(model.head.hidden(jnp.concatenate([a, b, a * b, a - b], -1))))
     np.testing.assert_allclose(logits(model, tokens, mask), head, atol=1e-5)
 
 
@@ -152,8 +151,8 @@ def test_as_many_parameters_as_lra(
 ) -> None:
     """The counts that users of the original report; traced, nothing is made."""
     trunk = Trunk(**(TRUNK | knobs))
-    sizes = {"vocab": vocab, "length": length, "classes": classes, "streams": streams}
-    model = nnx.eval_shape(lambda: Model(Mixer, Config(), trunk, rngs=nnx.Rngs(0), **sizes))
+    asked = Asked(vocab=vocab, length=length, classes=classes, streams=streams)
+    model = nnx.eval_shape(lambda: Model(Mixer, Config(), trunk, asked, rngs=nnx.Rngs(0)))
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) == count
 
 
@@ -178,23 +177,14 @@ def test_rotary_is_refused_where_there_is_nothing_to_turn() -> None:
         pass
 
     with pytest.raises(ConfigError, match="rotary"):
-        Model(
-            Fixed,
-            None,
-            Trunk(**TRUNK | {"positions": "rotary"}),
-            vocab=5,
-            length=L,
-            classes=2,
-            streams=1,
-            rngs=nnx.Rngs(0),
-        )
+        Model(Fixed, None, Trunk(**TRUNK | {"positions": "rotary"}), Asked(5, L, 2), rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("grid", [None, (4, 6)])
 def test_a_patch_is_a_projection_of_its_symbols(grid: tuple[int, int] | None) -> None:
     """ViT's E x_p, x_p the symbols of the patch, one-hot, side by side."""
     length, places = (24, 4) if grid else (21, 2)
-    embed = Embedding(VOCAB, 8, 2, grid, rngs=nnx.Rngs(0))
+    embed = Embedding(VOCAB, 8, Patches(2, grid), rngs=nnx.Rngs(0))
     tokens = jax.random.randint(jax.random.key(1), (3, length), 1, VOCAB)
     mask = jnp.arange(length) < jnp.array([length, 7, 0])[:, None]
     y, there = embed(tokens, mask)
@@ -236,7 +226,7 @@ def test_what_a_mixer_keeps_comes_out_of_a_training_call(
 ) -> None:
     monkeypatch.setattr(lra_bench.model, "UNROLLED", unrolled)
     trunk = Trunk(**TRUNK | {"remat": remat})
-    model = Model(Counts, None, trunk, vocab=VOCAB, length=L, classes=CLASSES, streams=1, rngs=nnx.Rngs(0))
+    model = Model(Counts, None, trunk, Asked(VOCAB, L, CLASSES), rngs=nnx.Rngs(0))
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
     @jax.jit

@@ -80,6 +80,8 @@ def test_a_new_task_over_any_source_says_what_the_source_wants(source: str, tmp_
     assert (spec.name, spec.title, spec.source) == ("mine", "mine", source)
     data.arguments(spec)
     assert tasks.variants(str(path)) == ()
+    unsaid = [line for line in path.read_text().splitlines() if line.startswith("# ")][1:]
+    assert any(line.startswith("# seed: 0 ") for line in unsaid)
 
 
 @pytest.mark.parametrize(
@@ -102,14 +104,14 @@ def test_what_cannot_be_a_new_task(lra: Lra, tmp_path: Path, arguments: tuple[st
 @pytest.mark.parametrize(
     ("wrong", "right", "said"),
     [
-        ("sed: 0", "seed: 0", ":12: sed: unknown key; did you mean 'seed'?"),
-        ("seed: zero", "seed: 0", ":12: seed: Input should be a valid integer"),
+        ("clases: 10", "classes: 10", ":6: clases: unknown key; did you mean 'classes'?"),
+        ("classes: ten", "classes: 10", ":6: classes: Input should be a valid integer"),
         (
             "args: {distence: null}",
             "args: {distance: null}",
-            ":5: args.distence: unknown key; did you mean 'distance'?",
+            ":4: args.distence: unknown key; did you mean 'distance'?",
         ),
-        ("args: {distance: 3.5}", "args: {distance: null}", ":5: args.distance: "),
+        ("args: {distance: 3.5}", "args: {distance: null}", ":4: args.distance: "),
     ],
 )
 def test_check_names_file_line_and_key(here: Path, wrong: str, right: str, said: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lra_bench import matrix, stats, store
+from lra_bench import matrix, store
 from lra_bench.matrix import Request
 from lra_bench.report import scaling, tables
 from lra_bench.rows import Row
@@ -20,7 +20,7 @@ from lra_bench.rows import Row
 def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Row:
     monkeypatch.chdir(here)
     cell = matrix.cells(Request("softmax", "short", "tiny"))[0]
-    facts = {"test_accuracy": 0.4, "val_accuracy": 0.5, "test_n": 2000, "floor": 0.175, "step_ms_p50": 20.0}
+    facts = {"test_score": 0.4, "val_score": 0.5, "test_n": 2000, "floor": 0.175, "step_ms_p50": 20.0}
     return store.blank(cell, "ok", examples_per_s=400.0, planned_bytes=2**20, peak_bytes=2**21, **facts)
 
 
@@ -42,7 +42,7 @@ def test_each_metric(row: Row) -> None:
 
 
 def test_a_failure_stands_as_its_status_and_a_gap_stays_a_gap(row: Row) -> None:
-    failed = dataclasses.replace(row, model="linear", status="oom", test_accuracy=None)
+    failed = dataclasses.replace(row, model="linear", status="oom", test_score=None)
     elsewhere = dataclasses.replace(row, model="local", task="other")
     table = cells(row, failed, elsewhere)
     assert table["linear"]["short tiny"] == "oom"
@@ -51,10 +51,19 @@ def test_a_failure_stands_as_its_status_and_a_gap_stays_a_gap(row: Row) -> None:
 
 
 def test_a_row_within_noise_of_the_floor_says_so(row: Row) -> None:
-    low = dataclasses.replace(row, test_accuracy=0.18)
+    low = dataclasses.replace(row, test_score=0.18)
     assert cells(low)["softmax"]["short tiny"].endswith("floor")
-    assert stats.at_floor(0.18, 2000, 0.175)
-    assert not stats.at_floor(0.21, 2000, 0.175)
+    high = dataclasses.replace(row, test_score=0.21)
+    assert not cells(high)["softmax"]["short tiny"].endswith("floor")
+
+
+def test_an_error_is_shown_as_it_is_and_the_lower_the_better(row: Row) -> None:
+    error = {"metric": "mean-squared-error", "test_spread": 0.2, "floor": 0.175}
+    low, same = (dataclasses.replace(row, **error, test_score=s) for s in (0.04, 0.17))
+    assert cells(low)["softmax"]["short tiny"] == "0.04 (0.03123-0.04877)"
+    assert cells(same)["softmax"]["short tiny"].endswith("floor")
+    notes = tables.compare(tables.summary(frame(low)), "accuracy").notes
+    assert any("mean squared error, the lower the better" in note for note in notes)
 
 
 def test_a_variant_is_in_the_columns_name(row: Row) -> None:
@@ -81,10 +90,10 @@ def test_a_cell_from_two_places_counts_once(row: Row) -> None:
 
 
 def test_seeds_are_joined_with_students_interval(row: Row) -> None:
-    others = [dataclasses.replace(row, seed=s, test_accuracy=a) for s, a in ((1, 0.42), (2, 0.44))]
+    others = [dataclasses.replace(row, seed=s, test_score=a) for s, a in ((1, 0.42), (2, 0.44))]
     text = cells(row, *others)["softmax"]["short tiny"]
     assert text == "42.0 (37.0-47.0, 3 runs)"
-    failed = dataclasses.replace(row, seed=3, status="nan", test_accuracy=None)
+    failed = dataclasses.replace(row, seed=3, status="nan", test_score=None)
     assert cells(row, *others, failed)["softmax"]["short tiny"] == "42.0 (37.0-47.0, 3 runs) (1 of 4: nan)"
 
 
@@ -109,12 +118,12 @@ def test_a_mean_is_over_what_every_model_finished(row: Row) -> None:
 
 
 def test_by_family(row: Row) -> None:
-    other = dataclasses.replace(row, model="mine", test_accuracy=0.44)
+    other = dataclasses.replace(row, model="mine", test_score=0.44)
     assert cells(row, other, by="family") == {"full": {"short tiny": "42.0 (16.6-67.4, 2 runs)"}}
 
 
 def test_two_folders_side_by_side(row: Row) -> None:
-    better = dataclasses.replace(row, test_accuracy=0.45, step_ms_p50=10.0)
+    better = dataclasses.replace(row, test_score=0.45, step_ms_p50=10.0)
     both = tables.summary(pd.concat([frame(row, origin="a"), frame(better, origin="b")]), apart=True)
     accuracy = tables.differences(both, "accuracy").cells.iloc[0]
     assert (accuracy["a"], accuracy["b"], accuracy["difference"]) == ("40.0", "45.0", "+5.0")

@@ -19,7 +19,7 @@ from lra_bench.rows import Row
 COMMAND = [str(Path(sys.executable).parent / "lra"), "run", "-m", "linear", "-t", "short", "-c", "tiny"]
 LONG = ["--set", "training.steps=400", "--set", "training.eval_every=7", "--set", "training.checkpoint_every=5"]
 LATE = 200  # a step of a kill
-SAME = ("status", "val_accuracy", "test_accuracy", "best_step", "train_loss", "steps", "data_hash", "cell")
+SAME = ("status", "val_score", "test_score", "best_step", "train_loss", "steps", "data_hash", "cell")
 
 Outcome = tuple[dict[str, Any], Any]  # of the row, what must not change; and the hits and the curve
 

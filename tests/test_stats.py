@@ -31,3 +31,9 @@ def test_mcnemar_is_the_two_sided_sign_test_on_what_differs() -> None:
     tail = sum(math.comb(10, k) for k in (0, 1)) / 2**10
     assert stats.mcnemar(1, 9) == pytest.approx(2 * tail)
     assert stats.mcnemar(9, 1) == stats.mcnemar(1, 9)
+
+
+def test_a_mean_over_examples_is_as_sure_as_they_are_many() -> None:
+    """The examples 1, 2, 3 have a standard deviation of sqrt(2/3); the interval is that of three values."""
+    assert stats.mean_of(2.0, (2 / 3) ** 0.5, 3) == pytest.approx(stats.mean([1.0, 2.0, 3.0]))
+    assert stats.mean_of(2.0, 0.0, 3) == stats.Interval(2.0, 2.0, 2.0)

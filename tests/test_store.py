@@ -21,7 +21,7 @@ def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
 
 
 def test_a_row_comes_back_as_it_was_put(cell: Cell, tmp_path: Path) -> None:
-    row = store.blank(cell, "ok", test_accuracy=0.5, params=7)
+    row = store.blank(cell, "ok", test_score=0.5, params=7)
     store.put(tmp_path, cell, row)
     assert store.get(tmp_path, cell) == row
     assert store.rows(tmp_path) == [row]
@@ -41,7 +41,7 @@ def test_a_row_says_what_was_asked(cell: Cell) -> None:
     row = store.blank(cell, "oom", "too large")
     assert (row.model, row.task, row.recipe, row.mark, row.variant) == ("softmax", "short", "tiny", "tiny", None)
     assert (row.batch, row.steps, row.length, row.dtype) == (8, 12, 20, "float32")
-    assert row.test_accuracy is None, "missing is missing"
+    assert row.test_score is None, "missing is missing"
     assert tuple(row.as_dict()) == COLUMNS
 
 
@@ -56,11 +56,11 @@ def test_what_is_not_a_row_is_refused_by_name(cell: Cell, tmp_path: Path) -> Non
 
 
 def test_a_row_of_another_version_is_read_as_far_as_it_goes(cell: Cell, tmp_path: Path) -> None:
-    row = store.blank(cell, "ok", test_accuracy=0.5).as_dict()
+    row = store.blank(cell, "ok", test_score=0.5).as_dict()
     del row["metric"]
     store.write_json(store.folder(tmp_path, cell) / "row.json", row | {"a column of the future": 1})
     (read,) = store.rows(tmp_path)
-    assert (read.metric, read.test_accuracy) == (None, 0.5)
+    assert (read.metric, read.test_score) == (None, 0.5)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -74,9 +74,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_frame_joins_folders_runs_and_tables(cell: Cell, tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
-    row = store.blank(cell, "ok", test_accuracy=0.5)
+    row = store.blank(cell, "ok", test_score=0.5)
     store.put(a, cell, row)
-    store.put(b, cell, dataclasses.replace(row, status="oom", test_accuracy=None))
+    store.put(b, cell, dataclasses.replace(row, status="oom", test_score=None))
     store.frame([a]).drop(columns="origin").to_csv(tmp_path / "t.csv", index=False)
     frame = store.frame([a, store.folder(b, cell), tmp_path / "t.csv"])
     assert list(frame["status"]) == ["ok", "oom", "ok"]

@@ -54,7 +54,7 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made(*settings: str) -> tuple[Cell, Program]:
     cell = matrix.cells(Request("softmax", "short", "tiny", settings=("trunk.dropout=0.0", *settings)))[0]
-    return cell, Program.build(cells.maker(cell), cell.recipe, (1, cell.task.length), cell.seed)
+    return cell, cells.built(cell)
 
 
 def split(n: int, length: int = 20) -> Split:
@@ -174,7 +174,7 @@ def test_a_mixers_own_loss_is_trained_too(tmp_path: Path) -> None:
     path.write_text(OWN_LOSS)
     steady = ("trunk.dropout=0.0", "schedule.name=constant", "schedule.warmup=0")
     cell = matrix.cells(Request(str(path), "short", "tiny", settings=steady))[0]
-    program = Program.build(cells.maker(cell), cell.recipe, (1, 20), 0)
+    program = cells.built(cell)
     state, loss = program.training.step(program.init, *program.feed(batch(8)))
     plain = made()[1]
     _, without = plain.training.step(plain.init, *plain.feed(batch(8)))

@@ -44,12 +44,12 @@ def test_the_model_as_it_was_tested_and_in_fewer_bits(lra: Lra, run: Path) -> No
     done = lra("quantise", run, "--json")
     assert done.returncode == 0, done.stderr
     whole, eight, four = json.loads(done.stdout)
-    assert (whole["val_accuracy"], whole["test_accuracy"]) == (row["val_accuracy"], row["test_accuracy"])
+    assert (whole["val_score"], whole["test_score"]) == (row["val_score"], row["test_score"])
     assert (whole["lost"], whole["gained"], whole["p"]) == (0, 0, 1.0)
     assert whole["stored_bytes"] == 4 * row["params"] > eight["stored_bytes"] > four["stored_bytes"]
     for reading in (eight, four):
         change = (reading["gained"] - reading["lost"]) / row["test_n"]
-        assert reading["test_accuracy"] == pytest.approx(row["test_accuracy"] + change)
+        assert reading["test_score"] == pytest.approx(row["test_score"] + change)
     shown = lra("quantise", run, "--bits", "8")
     assert f"{eight['stored_bytes'] / 1024:,.0f}" in shown.stdout
 

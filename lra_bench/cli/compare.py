@@ -61,7 +61,7 @@ def compare(
         text = tables.exported(summed, format.value)
         _write(text, out)
         return
-    metrics = tables.METRICS if metric is Metric.all else (metric.value,)
+    metrics = tables.TABLES if metric is Metric.all else (metric.value,)
     make = tables.differences if two else tables.compare
     compared = [make(summed, one, by.value) for one in metrics]
     if format is not Format.table:

@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from lra_bench.cli.screen import err
+from lra_bench.cli.screen import err, score
 from lra_bench.config import Cell
+from lra_bench.metrics import named
 
 
 class Watch:
@@ -71,7 +72,8 @@ class Watch:
         self._advance(f"{cell.model} on {cell.task.name}", event["step"], event["steps"])
 
     def _on_val(self, cell: Cell, event: Mapping[str, Any]) -> None:
-        self._said["val"] = f"{100 * event['val_accuracy']:.1f}%"
+        unit = "%" if named(cell.task.metric).share else ""
+        self._said["val"] = f"{score(event['val_score'], cell.task.metric)}{unit}"
         if self._progress is None:
             steps = f"step {event['step']}/{cell.recipe.training.steps}"
             left = f"{event['left_s'] / 60:.1f} min left"

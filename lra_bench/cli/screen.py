@@ -14,6 +14,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from lra_bench.metrics import ACCURACY, named
+
 if TYPE_CHECKING:
     from lra_bench.rows import Row
     from lra_bench.trained import Reading
@@ -56,6 +58,11 @@ def percent(share: float | None) -> str | None:
     return None if share is None else f"{100 * share:.1f}"
 
 
+def score(value: float | None, metric: str) -> str | None:
+    """A share as a percentage, any other score with four digits."""
+    return percent(value) if value is None or named(metric).share else f"{value:.4g}"
+
+
 def mebibytes(count: int | None) -> str | None:
     """Bytes as MiB."""
     return None if count is None else f"{count / 2**20:,.0f}"
@@ -82,10 +89,13 @@ def results(rows: Sequence[Row]) -> Group:
 def _title(row: Row) -> str:
     mark = f" [{row.mark}]" if row.mark and row.mark != row.recipe else ""
     changed = f" with {row.changed}" if row.changed else ""
-    return f"{row.task}, {row.recipe}{mark}, L = {row.length:,}, batch {row.batch}, seed {row.seed}{changed}"
+    metric = named(row.metric)
+    scored = "" if metric is ACCURACY else f", {metric.title}"
+    return f"{row.task}, {row.recipe}{mark}, L = {row.length:,}, batch {row.batch}, seed {row.seed}{scored}{changed}"
 
 
 def _summary(row: Row) -> dict[str, Any]:
+    unit = " %" if named(row.metric).share else ""
     spread = None
     if row.step_ms_p50 is not None:
         low, mid, high = (milliseconds(ms) for ms in (row.step_ms_p10, row.step_ms_p50, row.step_ms_p90))
@@ -93,9 +103,9 @@ def _summary(row: Row) -> dict[str, Any]:
     return {
         "model": row.model,
         "steps": f"{row.steps:,}" if row.status == "ok" else row.status,
-        "val %": percent(row.val_accuracy),
-        "test %": percent(row.test_accuracy),
-        "floor %": percent(row.floor),
+        f"val{unit}": score(row.val_score, row.metric),
+        f"test{unit}": score(row.test_score, row.metric),
+        f"floor{unit}": score(row.floor, row.metric),
         "ms/step (p10-p90)": spread,
         "ex/s": milliseconds(row.examples_per_s),
         "planned MiB": mebibytes(row.planned_bytes),
@@ -109,8 +119,8 @@ def quantised(name: str, readings: Sequence[Reading]) -> Group:
         {
             "bits": r.bits,
             "kept KiB": f"{r.stored_bytes / 2**10:,.0f}",
-            "val %": percent(r.val_accuracy),
-            "test %": percent(r.test_accuracy),
+            "val %": percent(r.val_score),
+            "test %": percent(r.test_score),
             "lost": r.lost,
             "gained": r.gained,
             "p": f"{r.p:.2g}",

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
+from lra_bench.metrics import ACCURACY
 from lra_bench.shapes import SPLITS
 
 Count = Annotated[int, Field(ge=1)]
@@ -33,6 +34,7 @@ class Trunk(Strict):
     dropout: Share
     positions: Literal["sinusoidal", "learned", "rotary", "none"]
     patch: Count  # symbols a vector stands for, along each axis of an image
+    input: Literal["symbols", "values"]  # an embedding a symbol, or the numbers that symbols stand for, projected
     pool: Literal["cls", "mean"]
     dtype: Literal["float32", "bfloat16"]
     remat: bool  # recompute each layer in the backward pass
@@ -105,11 +107,12 @@ class TaskSpec(Strict):
     folder: str | None  # a user's folder with the released files; null: the source makes or fetches them
     length: Count  # L
     grid: list[Count] | None  # rows and columns, where the sequence is an image; null: it is a text
-    classes: Annotated[int, Field(ge=2)]
+    classes: Count  # C: classes, labels or numbers that are asked for
     streams: Literal[1, 2]
+    interaction: Literal["nli", "concat"]  # of two streams' vectors a, b: [a, b, a*b, a-b], or as published [a, b]
     splits: dict[str, Count]  # examples of train, val and test
     seed: Annotated[int, Field(ge=0)]  # of the data, not of the run
-    metric: Literal["accuracy"]
+    metric: Literal["accuracy", "exact-match", "mean-squared-error", "bits"]
     variant: str | None  # the variant that was used
 
     @pydantic.field_validator("splits")
@@ -120,7 +123,9 @@ class TaskSpec(Strict):
         return splits
 
     @pydantic.model_validator(mode="after")
-    def _whole_image(self) -> TaskSpec:
+    def _whole(self) -> TaskSpec:
+        if self.metric == ACCURACY.name and self.classes < 2:
+            raise ValueError("classes: 1, and accuracy is of at least 2")
         if self.grid is not None and (len(self.grid) != 2 or self.grid[0] * self.grid[1] != self.length):
             raise ValueError(f"grid: must be [rows, columns] of {self.length} cells")
         return self

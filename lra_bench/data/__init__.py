@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from lra_bench.config import Overlay, Strict, TaskSpec, validated
 from lra_bench.errors import TaskError, nearest
@@ -35,6 +35,7 @@ __all__ = [
     "names",
     "prepare",
     "silent",
+    "values",
     "verify",
     "vocabulary",
 ]
@@ -87,7 +88,7 @@ class Source(Protocol):
         """
 
     @staticmethod
-    def check(args: Strict, tokens: np.ndarray, label: int) -> None:
+    def check(args: Strict, tokens: np.ndarray, label: Any) -> None:
         """DataError says how an example, tokens [S, L], breaks the source's own rules, its label's among them."""
 
     @staticmethod
@@ -99,8 +100,11 @@ class Source(Protocol):
         """One stream [n] as text, its padding left out."""
 
     @staticmethod
-    def row(tokens: np.ndarray, label: int) -> str:
+    def row(tokens: np.ndarray, label: Any) -> str:
         """An example, tokens [S, L], as a line of the field's own tab-separated form."""
+
+    # A source whose symbols stand for numbers, as a picture's or a sound's do, exports besides
+    # values(args) -> float32 [V, F], padding's 0.
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,12 @@ def arguments(task: TaskSpec, written: Sequence[Overlay] = ()) -> Strict:
 def vocabulary(task: TaskSpec) -> tuple[str, ...]:
     """The symbol of each id of the task's tokens, padding first."""
     return load(task.source).vocabulary(arguments(task))
+
+
+def values(task: TaskSpec) -> np.ndarray | None:
+    """The numbers that each symbol of the task stands for, float32 [V, F]; None if they stand for none."""
+    stand_for = getattr(load(task.source), "values", None)
+    return None if stand_for is None else stand_for(arguments(task))
 
 
 def cache_root() -> Path:

@@ -54,9 +54,8 @@ def take(split: Split, n: int) -> Split:
 
 
 def _gathered(split: Split, index: np.ndarray, weight: np.ndarray) -> Batch:
-    tokens = split.tokens[index].astype(np.int32)
-    mask = np.arange(tokens.shape[-1], dtype=np.int32) < split.lengths[index][..., None]
-    return Batch(tokens, mask, split.label[index].astype(np.int32), weight)
+    tokens, label = split.tokens[index].astype(np.int32), split.label[index]
+    return Batch(tokens, tokens > 0, label if label.dtype == np.float32 else label.astype(np.int32), weight)
 
 
 class Prefetch(Generic[T]):

@@ -25,6 +25,7 @@ from lra_bench import __version__
 from lra_bench.config import TaskSpec, digest
 from lra_bench.data import Dataset, Progress, arguments, cache_root, load
 from lra_bench.errors import DataError, TaskError
+from lra_bench.metrics import METRICS
 from lra_bench.shapes import Split
 
 ARRAYS = tuple(field.name for field in fields(Split))
@@ -125,9 +126,22 @@ def _built(task: TaskSpec, progress: Progress) -> dict[str, Split]:
     for split in splits.values():
         if split.tokens.shape[1] != task.streams:
             raise TaskError(f"task '{task.name}': streams: {task.streams}, but the source has {split.tokens.shape[1]}")
-        if split.label.max() >= task.classes:
-            raise TaskError(f"task '{task.name}': classes: {task.classes}, but a label is {split.label.max()}")
+        _hold_labels(task, split.label)
     return splits
+
+
+def _hold_labels(task: TaskSpec, label: np.ndarray) -> None:
+    """Raises TaskError: the labels [N, ...] are not what the task's metric is of."""
+    metric = METRICS[task.metric]
+    shape = (len(label), *metric.shape(task.classes, task.length))
+    if label.shape != shape or (label.dtype == np.float32) != metric.real:
+        found = f"{label.dtype} [{', '.join(map(str, label.shape))}]"
+        raise TaskError(
+            f"task '{task.name}': metric: {metric.name} is of {metric.answer}, C {task.classes}, not {found}"
+        )
+    highest = {(): task.classes - 1, (task.classes,): 1}.get(shape[1:], task.classes)
+    if not metric.real and label.max() > highest:
+        raise TaskError(f"task '{task.name}': classes: {task.classes}, but a label is {label.max()}")
 
 
 def _arrays(splits: Mapping[str, Split]) -> Iterator[tuple[str, str, np.ndarray]]:

@@ -12,6 +12,7 @@ from lra_bench.config import Strict, TaskSpec
 from lra_bench.data import Check, Dataset, Progress, arguments, cache, load, vocabulary, workers
 from lra_bench.data.splits import cut
 from lra_bench.errors import DataError
+from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, METRICS, SQUARED_ERROR
 from lra_bench.shapes import Split
 
 AT_ONCE = 256  # examples that a process looks at in one go
@@ -35,7 +36,7 @@ def verify(task: TaskSpec, progress: Progress) -> list[Check]:
         _content(data),
         _counts(task, data),
         *(_examples(task, name, split, progress) for name, split in data.splits.items()),
-        *(_padding(name, split) for name, split in data.splits.items()),
+        *(_padding(task, name, split) for name, split in data.splits.items()),
         _duplicates(task, data),
         _vocabulary(task, data),
         *(_labels(task, name, split) for name, split in data.splits.items()),
@@ -77,7 +78,7 @@ def _pieces(task: TaskSpec, split: Split) -> Iterator[Piece]:
 def _faults(piece: Piece) -> list[str]:
     name, args, start, split = piece
     check, faults = load(name).check, []
-    for i, (tokens, label) in enumerate(zip(split.tokens, split.label.tolist(), strict=True), start):
+    for i, (tokens, label) in enumerate(zip(split.tokens, split.label, strict=True), start):
         try:
             check(args, tokens, label)
         except DataError as error:
@@ -85,14 +86,16 @@ def _faults(piece: Piece) -> list[str]:
     return faults
 
 
-def _padding(name: str, split: Split) -> Check:
-    """Real tokens first, as many as `lengths` says, then nothing but padding."""
-    places = np.arange(split.tokens.shape[-1])
-    wrong = 0
+def _padding(task: TaskSpec, name: str, split: Split) -> Check:
+    """As many real tokens as `lengths` says; in a text first, then nothing but padding."""
+    places, wrong = np.arange(split.tokens.shape[-1]), 0
     for start in range(0, len(split), AT_ONCE):
         part = cut(split, start, start + AT_ONCE)
-        as_stated = (part.tokens > 0) == (places < part.lengths[..., None])
-        wrong += int((~as_stated.all(axis=(1, 2))).sum())
+        there = part.tokens > 0
+        as_stated = (there.sum(-1) == part.lengths).all(1)
+        if task.grid is None:
+            as_stated &= (there == (places < part.lengths[..., None])).all((1, 2))
+        wrong += int((~as_stated).sum())
     return Check(f"padding of {name}", not wrong, f"{wrong} of {len(split)} are not as long as stated")
 
 
@@ -115,15 +118,39 @@ def _vocabulary(task: TaskSpec, data: Dataset) -> Check:
     """Every id has a symbol, and the first stream of each split is the same when written as text and read again."""
     source, symbols = load(task.source), len(vocabulary(task))
     highest = max(int(split.tokens.max()) for split in data.splits.values())
-    streams = (split.tokens[0, 0, : split.lengths[0, 0]] for split in data.splits.values())
+    firsts = (split.tokens[0, 0] for split in data.splits.values())
+    streams = (first[first > 0] for first in firsts)
     ok = highest < symbols and all(np.array_equal(source.encode(source.decode(s)), s) for s in streams)
     return Check("vocabulary", ok, f"{symbols} symbols with padding, highest id {highest}")
 
 
 def _labels(task: TaskSpec, name: str, split: Split) -> Check:
-    shares = np.bincount(split.label, minlength=task.classes) / len(split)
-    percent = ", ".join(f"{label}: {share:.1%}" for label, share in enumerate(shares))
-    return Check(f"labels of {name}", len(shares) == task.classes, f"{percent}; most frequent {shares.max():.2%}")
+    label, metric = split.label, METRICS[task.metric]
+    floor = f"{metric.floor(label):.2%}" if metric.share else f"{metric.floor(label):.4g}"
+    said = {ACCURACY: _classes, EXACT_MATCH: _several, SQUARED_ERROR: _numbers, BITS: _symbols}[metric](task, label)
+    return Check(f"labels of {name}", bool(np.isfinite(label).all()), f"{said}; without a look {floor}")
+
+
+def _classes(task: TaskSpec, label: np.ndarray) -> str:
+    return _percent(np.bincount(label, minlength=task.classes) / len(label))
+
+
+def _several(task: TaskSpec, label: np.ndarray) -> str:
+    return f"{_percent(label.mean(0))}; {label.sum(1).mean():.2f} an example"
+
+
+def _percent(shares: np.ndarray) -> str:
+    return ", ".join(f"{label}: {share:.1%}" for label, share in enumerate(shares))
+
+
+def _numbers(task: TaskSpec, label: np.ndarray) -> str:
+    spread = f"mean {label.mean():.4g}, standard deviation {label.std():.4g}"
+    return f"{spread}, {label.min():.4g} to {label.max():.4g}"
+
+
+def _symbols(task: TaskSpec, label: np.ndarray) -> str:
+    asked = (label > 0).sum(1)
+    return f"{asked.min()} to {asked.max()} symbols asked for in an example"
 
 
 def _lengths(task: TaskSpec, name: str, split: Split) -> Check:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from lra_bench.config import TaskSpec
-from lra_bench.data import Progress, load, prepare
+from lra_bench.data import Progress, Source, load, prepare
 from lra_bench.errors import DataError, nearest
+from lra_bench.metrics import METRICS
 from lra_bench.shapes import Split
 
 
 class Example(NamedTuple):
     """One example as text."""
 
-    label: int
+    label: Any  # a number; several of them; of symbols, those that are asked for
     lengths: list[int]  # tokens of each stream
     streams: list[str]
 
@@ -25,12 +28,15 @@ def shown(task: TaskSpec, split: str, n: int, progress: Progress) -> list[Exampl
     Raises: as `prepare`; DataError: there is no such split.
     """
     examples, source = _split(task, split, progress), load(task.source)
+    everywhere = METRICS[task.metric].everywhere
     return [
-        Example(int(label), lengths.tolist(), [_printable(source.decode(stream)) for stream in tokens])
-        for tokens, lengths, label in zip(
-            examples.tokens[:n], examples.lengths[:n], examples.label[:n], strict=True
+        Example(
+            _said(source, examples.label[i], everywhere),
+            examples.lengths[i].tolist(),
+            [_printable(source.decode(stream)) for stream in examples.tokens[i]],
         )
-    ]  # fmt: skip
+        for i in range(min(n, len(examples)))
+    ]
 
 
 def export(task: TaskSpec, split: str, out: Path, limit: int | None, progress: Progress) -> int:
@@ -48,16 +54,23 @@ def export(task: TaskSpec, split: str, out: Path, limit: int | None, progress: P
         if source.HEADER:
             file.write(source.HEADER + "\n")
         for index in range(total):
-            file.write(source.row(examples.tokens[index], int(examples.label[index])) + "\n")
+            file.write(source.row(examples.tokens[index], examples.label[index]) + "\n")
             if index % 1000 == 0:
                 progress("writing", index, total)
     unfinished.replace(out)
     return total
 
 
+def _said(source: Source, label: np.ndarray, everywhere: bool) -> Any:
+    """A label as one reads it: symbols that are asked for as text."""
+    if everywhere:
+        return _printable(source.decode(label[label > 0]))
+    return [float(f"{x:.7g}") for x in label] if label.dtype == np.float32 else label.tolist()
+
+
 def _printable(text: str) -> str:
-    """With a mark for the bytes of a character that was cut."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """With a mark for the bytes of a character that was cut, and one for byte 0."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\0", "\u2400")
 
 
 def _split(task: TaskSpec, split: str, progress: Progress) -> Split:

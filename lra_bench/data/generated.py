@@ -76,6 +76,7 @@ class Drawn:
     def __init__(self, module: Any) -> None:
         self._module = module
         self.VERSION, self.Args, self.check = module.VERSION, module.Args, module.check
+        self.values = getattr(module, "values", None)
         self.encode, self.decode, self.row = module.WORDS.encode, module.WORDS.decode, module.WORDS.row
 
     def vocabulary(self, args: Strict) -> tuple[str, ...]:
@@ -124,7 +125,11 @@ def chunk_of(length: int) -> int:
 
 
 def whole(tokens: np.ndarray, lengths: np.ndarray, label: np.ndarray) -> tuple[Split, list[bytes]]:
-    """A chunk of examples of one stream: tokens [N, L], lengths [N], labels [N]."""
+    """A chunk of examples of one stream: tokens [N, L], lengths [N], labels [N, ...]."""
     tokens = tokens.astype(np.uint8)
     digests = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in tokens]
-    return Split(tokens[:, None], lengths[:, None].astype(np.int32), label.astype(np.int32)), digests
+    return Split(
+        tokens[:, None],
+        lengths[:, None].astype(np.int32),
+        label if label.dtype == np.float32 else label.astype(np.int32),
+    ), digests

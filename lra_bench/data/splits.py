@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from lra_bench.shapes import Split
 
 
-def stacked(examples: Sequence[tuple[Sequence[np.ndarray], int]], length: int) -> Split:
+def stacked(examples: Sequence[tuple[Sequence[np.ndarray], Any]], length: int) -> Split:
     """A split of examples: the streams [S][n] of each, padded to `length`, and its label."""
     streams = len(examples[0][0])
     tokens = np.zeros((len(examples), streams, length), examples[0][0][0].dtype)
@@ -18,7 +19,12 @@ def stacked(examples: Sequence[tuple[Sequence[np.ndarray], int]], length: int) -
         for s, stream in enumerate(example):
             tokens[i, s, : len(stream)] = stream
             lengths[i, s] = len(stream)
-    return Split(tokens, lengths, np.array([label for _, label in examples], np.int32))
+    return Split(tokens, lengths, _labels([label for _, label in examples]))
+
+
+def _labels(each: Sequence[Any]) -> np.ndarray:
+    """[N] of whole numbers, int32; [N, C] of arrays, as they are."""
+    return np.array(each, np.int32) if np.ndim(each[0]) == 0 else np.stack(each)
 
 
 def joined(parts: Sequence[Split]) -> Split:

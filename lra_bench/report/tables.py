@@ -15,10 +15,11 @@ from typing import Any
 import pandas as pd
 
 from lra_bench import stats
+from lra_bench.metrics import ACCURACY, Metric, named
 
-METRICS = ("accuracy", "speed", "memory")
-COLUMN = ["task", "variant", "recipe", "changed", "mark", "length", "batch"]
-VALUE = {"accuracy": "test_accuracy", "speed": "step_ms_p50", "memory": "planned_bytes"}
+TABLES = ("accuracy", "speed", "memory")
+COLUMN = ["task", "variant", "recipe", "changed", "mark", "length", "batch", "metric"]
+VALUE = {"accuracy": "test_score", "speed": "step_ms_p50", "memory": "planned_bytes"}
 UNITS = {
     "accuracy": "test accuracy, %, with a 95% interval (over seeds where there are several, else over examples)",
     "speed": "training step, ms, median (examples a second)",
@@ -28,9 +29,9 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric over models and columns."""
+    """One thing that is measured, over models and columns."""
 
-    metric: str
+    what: str
     title: str
     cells: pd.DataFrame  # text, indexed by model or family; a column a task
     notes: tuple[str, ...]  # what the columns' short names stand for, and what the marks mean
@@ -70,42 +71,58 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     joined["status"] = "ok" if len(done) == len(rows) else ", ".join(sorted(set(rows["status"]) - {"ok"}))
     if done.empty:
         return joined
-    scored = done.dropna(subset="test_accuracy")
+    scored = done.dropna(subset="test_score")
     if len(scored):
-        joined |= _accuracy(scored)
+        joined |= _scored(scored)
     for column in ("step_ms_p50", "examples_per_s", "planned_bytes", "peak_bytes", "params", "params_ratio"):
         joined[column] = done[column].astype(float).mean() if done[column].notna().any() else None
     return joined
 
 
-def _accuracy(rows: pd.DataFrame) -> dict[str, Any]:
-    values, n = [float(v) for v in rows["test_accuracy"]], int(rows["test_n"].iloc[0])
-    over = stats.mean(values) if len(values) > 1 else stats.proportion(values[0], n)
-    floor = float(rows["floor"].iloc[0])
+def _scored(rows: pd.DataFrame) -> dict[str, Any]:
+    values, first = [float(v) for v in rows["test_score"]], dict(rows.iloc[0])
+    metric, n, floor = named(first["metric"]), int(first["test_n"]), float(first["floor"])
+    over = stats.mean(values) if len(values) > 1 else _over_examples(metric, first)
+    centre = _over_examples(metric, first | {"test_score": over.value})
     return {
-        "test_accuracy": over.value,
+        "test_score": over.value,
         "test_low": over.low,
         "test_high": over.high,
         "test_n": n,
         "floor": floor,
-        "at_floor": stats.at_floor(over.value, n, floor),
-        "val_accuracy": rows["val_accuracy"].astype(float).mean(),
+        "at_floor": not metric.better(centre.low if metric.higher else centre.high, floor),
+        "val_score": rows["val_score"].astype(float).mean(),
     }
 
 
-def compare(summed: pd.DataFrame, metric: str, by: str = "model") -> Comparison:
-    """The table of one metric."""
+def _over_examples(metric: Metric, row: Mapping[Any, Any]) -> stats.Interval:
+    """A row's score on test, with what another test set of that size might say."""
+    n, value = int(row["test_n"]), float(row["test_score"])
+    return stats.proportion(value, n) if metric.share else stats.mean_of(value, float(row["test_spread"]), n)
+
+
+def compare(summed: pd.DataFrame, what: str, by: str = "model") -> Comparison:
+    """The table of one thing that is measured."""
     names, notes = column_names(summed)
-    said = summed.apply(lambda row: _text(row, metric), axis=1)
+    said = summed.apply(lambda row: _text(row, what), axis=1)
     long = pd.DataFrame({by: summed[by], "column": names, "said": said})
     cells = long.pivot(index=by, columns="column", values="said").fillna("")
     cells = cells.reindex(index=list(dict.fromkeys(long[by])), columns=list(dict.fromkeys(names)))
-    if metric == "accuracy":
+    if what == "accuracy":
         cells, notes = _with_mean(cells, summed, names, by, notes)
         if "at_floor" in summed and summed["at_floor"].fillna(False).any():
-            notes = [*notes, "floor: no better than always saying the majority class, as far as the examples can tell"]
+            notes = [
+                *notes,
+                "floor: no better than an answer without a look (the majority class), as far as the examples can tell",
+            ]
     cells.index.name, cells.columns.name = by, None
-    return Comparison(metric, UNITS[metric], cells, tuple(notes))
+    return Comparison(what, title(summed, what), cells, tuple(notes))
+
+
+def title(summed: pd.DataFrame, what: str) -> str:
+    """What the numbers of a table are."""
+    other = what == "accuracy" and any(named(name) is not ACCURACY for name in summed["metric"])
+    return UNITS[what].replace("accuracy, %", "score, accuracy in %") if other else UNITS[what]
 
 
 def column_names(summed: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -120,9 +137,11 @@ def column_names(summed: pd.DataFrame) -> tuple[list[str], list[str]]:
             taken = sum(name.split(" #")[0] == short for name in names.values())
             names[key] = f"{short} #{taken + 1}" if taken else short
             said = f", with {column['changed']}" if column["changed"] else ""
-            notes.append(f"{names[key]}: L = {column['length']:.0f}, batch {column['batch']:.0f}{said}")
-    named = [names[json.dumps(column, default=float)] for column in columns]
-    return named, [*notes, *_of_several_data(summed, named)]
+            by = named(column["metric"])
+            scored = "" if by is ACCURACY else f", {by.title}, the {'higher' if by.higher else 'lower'} the better"
+            notes.append(f"{names[key]}: L = {column['length']:.0f}, batch {column['batch']:.0f}{scored}{said}")
+    short_names = [names[json.dumps(column, default=float)] for column in columns]
+    return short_names, [*notes, *_of_several_data(summed, short_names)]
 
 
 def _of_several_data(summed: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
@@ -144,10 +163,12 @@ def _with_mean(
     cells: pd.DataFrame, summed: pd.DataFrame, names: list[str], by: str, notes: list[str]
 ) -> tuple[pd.DataFrame, list[str]]:
     """A last column with the mean over the tasks that every row has, where all are under one recipe."""
+    if not all(named(name).share for name in summed["metric"]):
+        return cells, notes
     under = summed[["task", "recipe", "changed", "mark"]].drop_duplicates()
     if under["task"].duplicated().any() or len(under.drop(columns="task").drop_duplicates()) > 1:
         return cells, notes
-    values = pd.DataFrame({by: summed[by], "column": names, "v": summed.get("test_accuracy")})
+    values = pd.DataFrame({by: summed[by], "column": names, "v": summed.get("test_score")})
     wide = values.pivot(index=by, columns="column", values="v").astype(float).dropna(axis="columns")
     if wide.shape[1] < 2 or len(wide) < len(cells):
         return cells, notes
@@ -155,17 +176,18 @@ def _with_mean(
     return cells.assign(**{f"mean of {wide.shape[1]}": means}), notes
 
 
-def _text(row: pd.Series, metric: str) -> str:
-    if pd.isna(row.get(VALUE[metric])):
+def _text(row: pd.Series, what: str) -> str:
+    if pd.isna(row.get(VALUE[what])):
         return str(row["status"]) if row["status"] != "ok" else ""
     failed = f" ({row['runs'] - row['finished']} of {row['runs']}: {row['status']})" if row["status"] != "ok" else ""
-    return {"accuracy": _accuracy_text, "speed": _speed_text, "memory": _memory_text}[metric](row) + failed
+    return {"accuracy": _accuracy_text, "speed": _speed_text, "memory": _memory_text}[what](row) + failed
 
 
 def _accuracy_text(row: pd.Series) -> str:
     seeds = f", {row['finished']} runs" if row["finished"] > 1 else ""
-    spread = f"{100 * row['test_low']:.1f}-{100 * row['test_high']:.1f}{seeds}"
-    return f"{100 * row['test_accuracy']:.1f} ({spread})" + (" floor" if row["at_floor"] else "")
+    score = "{:.4g}".format if not named(row["metric"]).share else lambda share: f"{100 * share:.1f}"
+    spread = f"{score(row['test_low'])}-{score(row['test_high'])}{seeds}"
+    return f"{score(row['test_score'])} ({spread})" + (" floor" if row["at_floor"] else "")
 
 
 def _speed_text(row: pd.Series) -> str:
@@ -178,24 +200,29 @@ def _memory_text(row: pd.Series) -> str:
     return f"{row['planned_bytes'] / 2**20:,.0f}" + peak
 
 
-def differences(summed: pd.DataFrame, metric: str, by: str = "model") -> Comparison:
+def differences(summed: pd.DataFrame, what: str, by: str = "model") -> Comparison:
     """Two origins side by side: each one's value, and the second's difference from the first.
 
-    The difference is in points for accuracy, a ratio for time and memory.
+    The difference is in points for accuracy, as it is for other scores, a ratio for time and memory.
     """
     names, notes = column_names(summed)
     origins = list(dict.fromkeys(summed["origin"]))
-    long = pd.DataFrame({by: summed[by], "column": names, "origin": summed["origin"], "v": summed[VALUE[metric]]})
+    value = summed[VALUE[what]].astype(float) * summed["metric"].map(lambda name: _scale(what, name))
+    long = pd.DataFrame({by: summed[by], "column": names, "origin": summed["origin"], "v": value})
     wide = long.pivot(index=[by, "column"], columns="origin", values="v").astype(float).reindex(columns=origins)
     first, second = wide[origins[0]], wide[origins[1]]
-    scale = {"accuracy": 100.0, "speed": 1.0, "memory": 2.0**-20}[metric]
-    table = (wide * scale).map(lambda v: "" if pd.isna(v) else f"{v:,.1f}")
-    change = (second - first) * 100 if metric == "accuracy" else second / first
-    sign = "{:+.1f}" if metric == "accuracy" else "{:.2f}x"
-    table["difference" if metric == "accuracy" else "ratio"] = change.map(
-        lambda v: "" if pd.isna(v) else sign.format(v)
-    )
-    return Comparison(metric, UNITS[metric].split(",")[0], table.reset_index("column"), tuple(notes))
+    in_percent = what != "accuracy" or all(named(name).share for name in summed["metric"])
+    shown = "{:,.1f}" if in_percent else "{:,.4g}"
+    table = wide.map(lambda v: "" if pd.isna(v) else shown.format(v))
+    change = second - first if what == "accuracy" else second / first
+    sign = shown.replace(":", ":+") if what == "accuracy" else "{:.2f}x"
+    table["difference" if what == "accuracy" else "ratio"] = change.map(lambda v: "" if pd.isna(v) else sign.format(v))
+    return Comparison(what, title(summed, what).split(",")[0], table.reset_index("column"), tuple(notes))
+
+
+def _scale(what: str, metric: Any) -> float:
+    """What a number is multiplied by where it is shown."""
+    return {"accuracy": 100.0 if named(metric).share else 1.0, "speed": 1.0, "memory": 2.0**-20}[what]
 
 
 def exported(summed: pd.DataFrame, format: str) -> str:

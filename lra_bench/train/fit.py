@@ -31,13 +31,12 @@ class Interrupted(Exception):
 
 
 def evaluate(program: Program, params: Params, rest: Params, split: Split, tell: Tell) -> np.ndarray:
-    """One bit an example: is the most likely label the true one? bool [N], every example exactly once."""
-    hits: list[np.ndarray] = []
+    """The score of every example, exactly once: float32 [N]."""
+    scores: list[np.ndarray] = []
     for batch in in_order(split, program.size):
-        tell("evaluate", done=len(hits) * program.size, total=len(split))
-        predicted = np.asarray(program.forward(params, rest, *program.show(batch)))
-        hits.append((predicted == batch.label)[batch.weight > 0])
-    return np.concatenate(hits)
+        tell("evaluate", done=len(scores) * program.size, total=len(split))
+        scores.append(np.asarray(program.forward(params, rest, *program.show(batch)))[batch.weight > 0])
+    return np.concatenate(scores)
 
 
 @dataclass
@@ -46,7 +45,7 @@ class Progress:
 
     step: int = 0
     best_step: int | None = None
-    val_accuracy: float | None = None  # at best_step
+    val_score: float | None = None  # at best_step
     train_loss: float | None = None  # mean over the last whole interval
     loss_sum: float = 0.0  # over the running interval
     loss_n: int = 0
@@ -141,14 +140,15 @@ class Fit:
     def _look(self) -> None:
         p, _ = self.progress, self.program.forward  # compiled before the clock starts
         watch = Stopwatch()
-        hits = evaluate(self.program, self.state.params, self.state.rest, self.val, self.tell)
+        scores = evaluate(self.program, self.state.params, self.state.rest, self.val, self.tell)
         p.eval_s = watch.seconds
-        accuracy = float(hits.mean())
+        score = float(scores.mean(dtype=np.float64))
         p.train_loss, p.loss_sum, p.loss_n = p.loss_sum / p.loss_n, 0.0, 0
-        p.history.append({"step": p.step, "train_loss": p.train_loss, "val_accuracy": accuracy})
-        if self.training.select == "last" or p.val_accuracy is None or accuracy > p.val_accuracy:
-            p.best_step, p.val_accuracy, self.best = p.step, accuracy, _copy(self.state)
-        self.tell("val", step=p.step, train_loss=p.train_loss, val_accuracy=accuracy, left_s=self._seconds_left())
+        p.history.append({"step": p.step, "train_loss": p.train_loss, "val_score": score})
+        better = self.program.objective.metric.better
+        if self.training.select == "last" or p.val_score is None or better(score, p.val_score):
+            p.best_step, p.val_score, self.best = p.step, score, _copy(self.state)
+        self.tell("val", step=p.step, train_loss=p.train_loss, val_score=score, left_s=self._seconds_left())
 
     def _seconds_left(self) -> float:
         """An estimate from the pace of this run so far."""

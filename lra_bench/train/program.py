@@ -26,6 +26,7 @@ from lra_bench.measure.flops import flops
 from lra_bench.measure.memory import planned_bytes
 from lra_bench.mixers.base import Auxiliary
 from lra_bench.shapes import Batch
+from lra_bench.train.objective import Objective
 from lra_bench.train.optimiser import Params, optimiser
 
 Options = dict[str, str | bool]  # of XLA's compiler
@@ -99,12 +100,15 @@ class Program:
     rule: optax.GradientTransformation
     seed: int
     shape: tuple[int, int]  # S, L
+    objective: Objective
     devices: Devices
     slices: int
     size: int  # examples a slice
 
     @classmethod
-    def build(cls, make: Make, recipe: config.Recipe, shape: tuple[int, int], seed: int) -> Program:
+    def build(
+        cls, make: Make, recipe: config.Recipe, shape: tuple[int, int], objective: Objective, seed: int
+    ) -> Program:
         """For examples of `shape` [S, L], with the parameters drawn from `seed`.
 
         Raises:
@@ -120,17 +124,17 @@ class Program:
 
         graph = nnx.graphdef(abstract(make))
         state = jax.jit(initial, out_shardings=devices.everywhere).lower().compile(RUNS_ONCE)()
-        return cls(state, graph, rule, seed, shape, devices, slices, size)
+        return cls(state, graph, rule, seed, shape, objective, devices, slices, size)
 
     @cached_property
     def training(self) -> Compiled:
         """The training step."""
         batch = [
             jax.ShapeDtypeStruct((self.slices, self.size, *rest_of), dtype, sharding=self.devices.cut(1))
-            for rest_of, dtype in ((self.shape, jnp.int32), (self.shape, jnp.bool_), ((), jnp.int32))
+            for rest_of, dtype in (*self._seen, (self.objective.label.shape, self.objective.label.dtype))
         ]
         watch = Stopwatch()
-        step = training_step(self.graph, self.rule, self.seed)
+        step = training_step(self.graph, self.rule, self.objective, self.seed)
         traced = jax.jit(step, donate_argnums=0).trace(self.init, *batch)
         compiled = traced.lower().compile(LEAST_MEMORY.get(jax.default_backend()))
         compile_s = watch.seconds
@@ -138,14 +142,21 @@ class Program:
 
     @cached_property
     def forward(self) -> Callable[..., jax.Array]:
-        """(params, rest, tokens, mask) -> predicted label [B]."""
-        dtypes, cut = (jnp.int32, jnp.bool_), self.devices.cut(0)
-        seen = [jax.ShapeDtypeStruct((self.size, *self.shape), dtype, sharding=cut) for dtype in dtypes]
+        """(params, rest, tokens, mask, label) -> the score of each example [B]."""
+        batch = [
+            jax.ShapeDtypeStruct((self.size, *rest_of), dtype, sharding=self.devices.cut(0))
+            for rest_of, dtype in (*self._seen, (self.objective.label.shape, self.objective.label.dtype))
+        ]
         state = [
             jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.devices.everywhere), part)
             for part in (self.init.params, self.init.rest)
         ]
-        return jax.jit(prediction(self.graph)).lower(*state, *seen).compile()
+        return jax.jit(scoring(self.graph, self.objective)).lower(*state, *batch).compile()
+
+    @property
+    def _seen(self) -> tuple[tuple[tuple[int, ...], Any], ...]:
+        """Shape and type of an example's tokens and mask."""
+        return (self.shape, jnp.int32), (self.shape, jnp.bool_)
 
     def feed(self, batch: Batch) -> tuple[jax.Array, ...]:
         """A training batch on the devices, as slices: [A, B/A, ...]."""
@@ -153,9 +164,9 @@ class Program:
         cut = [a.reshape(self.slices, self.size, *a.shape[1:]) for a in arrays]
         return tuple(jax.device_put(a, self.devices.cut(1)) for a in cut)
 
-    def show(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """A batch to predict on the devices."""
-        return jax.device_put((batch.tokens, batch.mask), self.devices.cut(0))
+    def show(self, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """A batch to score on the devices."""
+        return jax.device_put((batch.tokens, batch.mask, batch.label), self.devices.cut(0))
 
 
 def abstract(make: Make) -> Any:
@@ -173,13 +184,15 @@ def draw(make: Make, seed: int) -> Any:
     return nnx.merge(nnx.graphdef(abstract(make)), jax.jit(lambda: nnx.state(make(rngs=nnx.Rngs(seed))))())
 
 
-def training_step(graph: nnx.GraphDef[Any], rule: optax.GradientTransformation, seed: int) -> Callable[..., Any]:
+def training_step(
+    graph: nnx.GraphDef[Any], rule: optax.GradientTransformation, objective: Objective, seed: int
+) -> Callable[..., Any]:
     """The step: gradients averaged over the slices one after another, one update."""
 
     def loss(params: Params, rest: Params, tokens: Any, mask: Any, label: Any, key: Any) -> tuple[Any, Any]:
         model = nnx.merge(graph, params, rest, copy=True)
         logits = model(tokens, mask, key=key)
-        value = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+        value = objective.loss(logits, label).mean()
         own = sum(leaf.sum() for leaf in jax.tree.leaves(nnx.state(model, Auxiliary)))
         return value + own, nnx.state(model, nnx.Not(nnx.Param))
 
@@ -209,10 +222,10 @@ def training_step(graph: nnx.GraphDef[Any], rule: optax.GradientTransformation, 
     return step
 
 
-def prediction(graph: nnx.GraphDef[Any]) -> Callable[..., jax.Array]:
-    """The forward pass without dropout, to the most likely label [B]."""
+def scoring(graph: nnx.GraphDef[Any], objective: Objective) -> Callable[..., jax.Array]:
+    """The forward pass without dropout, to the score of each example [B]."""
 
-    def predict(params: Params, rest: Params, tokens: jax.Array, mask: jax.Array) -> jax.Array:
-        return jnp.argmax(nnx.merge(graph, params, rest)(tokens, mask, key=None), axis=-1)
+    def scored(params: Params, rest: Params, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> jax.Array:
+        return objective.score(nnx.merge(graph, params, rest)(tokens, mask, key=None), label)
 
-    return predict
+    return scored

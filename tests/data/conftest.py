@@ -20,6 +20,7 @@ SMALL = TaskSpec(
     grid=None,
     classes=10,
     streams=1,
+    interaction="nli",
     splits={"train": 300, "val": 40, "test": 60},
     seed=0,
     metric="accuracy",

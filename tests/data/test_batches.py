@@ -62,9 +62,16 @@ def test_shapes_and_types() -> None:
     assert np.array_equal(batch.mask, batch.tokens > 0)
 
 
-def test_the_mask_is_of_the_lengths_not_of_the_tokens() -> None:
-    split = Split(np.zeros((1, 1, 4), np.uint8), np.array([[3]], np.int32), np.array([0], np.int32))
-    assert batches.batch_at(split, 1, 0, 0).mask.tolist() == [[[True, True, True, False]]]
+def test_the_mask_is_where_there_is_a_symbol_in_between_too() -> None:
+    split = Split(np.array([[[3, 0, 1, 0]]], np.uint8), np.array([[2]], np.int32), np.array([0], np.int32))
+    assert batches.batch_at(split, 1, 0, 0).mask.tolist() == [[[True, False, True, False]]]
+
+
+@pytest.mark.parametrize(("given", "made"), [(np.int32, np.int32), (np.uint8, np.int32), (np.float32, np.float32)])
+def test_labels_are_whole_or_real_numbers(given: type, made: type) -> None:
+    split = Split(np.ones((2, 1, 4), np.uint8), np.full((2, 1), 4, np.int32), np.ones((2, 3), given))
+    label = batches.batch_at(split, 2, 0, 0).label
+    assert (label.dtype, label.shape) == (made, (2, 3))
 
 
 @pytest.mark.parametrize(("n", "size", "last"), [(10, 4, [1, 1, 0, 0]), (8, 4, [1, 1, 1, 1]), (3, 5, [1, 1, 1, 0, 0])])

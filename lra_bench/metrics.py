@@ -1,0 +1,107 @@
+"""What is asked for and how an answer is scored: a task's metric decides the shape of its labels and of its numbers.
+
+`N` examples, `C` classes, labels or numbers that the task states, `L` length. Losses are in `train/objective.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A test score, the mean of one number an example."""
+
+    name: str
+    title: str  # what a table is headed with
+    answer: str  # what a label is, in words
+    share: bool  # an example's number is a bit, and the mean is shown in percent
+    higher: bool  # the higher the better
+    everywhere: bool  # an answer for each token, not for the whole text
+    shape: Callable[[int, int], tuple[int, ...]]  # of an example's label, from C and L
+    real: bool  # labels are numbers, float32, not kinds
+    floor: Callable[[np.ndarray], float]  # the score of the best answer that does not look, from all labels [N, ...]
+
+    def better(self, one: float, other: float) -> bool:
+        """Is the one score better than the other?"""
+        return one > other if self.higher else one < other
+
+
+def _majority(labels: np.ndarray) -> float:
+    """The share of the most frequent label, or set of labels."""
+    import numpy as np
+
+    _, counts = np.unique(labels, axis=0, return_counts=True)
+    return float(counts.max() / len(labels))
+
+
+def _variance(labels: np.ndarray) -> float:
+    """The squared error of always saying the mean."""
+    return float(labels.astype(float).var(axis=0).mean())
+
+
+def _entropy(labels: np.ndarray) -> float:
+    """The bits a symbol takes whose frequency alone is known, over those that are asked for."""
+    import numpy as np
+
+    counts = np.bincount(labels[labels > 0].ravel())
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log2(shares)).sum())
+
+
+ACCURACY = Metric(
+    name="accuracy",
+    title="accuracy",
+    answer="a class, int32 [N]",
+    share=True,
+    higher=True,
+    everywhere=False,
+    shape=lambda classes, length: (),
+    real=False,
+    floor=_majority,
+)
+EXACT_MATCH = Metric(
+    name="exact-match",
+    title="exact match",
+    answer="a bit a label, uint8 [N, C]",
+    share=True,
+    higher=True,
+    everywhere=False,
+    shape=lambda classes, length: (classes,),
+    real=False,
+    floor=_majority,
+)
+SQUARED_ERROR = Metric(
+    name="mean-squared-error",
+    title="mean squared error",
+    answer="numbers, float32 [N, C]",
+    share=False,
+    higher=False,
+    everywhere=False,
+    shape=lambda classes, length: (classes,),
+    real=True,
+    floor=_variance,
+)
+BITS = Metric(
+    name="bits",
+    title="bits a symbol",
+    answer="the symbol at each place that is asked for, else 0, [N, L]",
+    share=False,
+    higher=False,
+    everywhere=True,
+    shape=lambda classes, length: (length,),
+    real=False,
+    floor=_entropy,
+)
+
+METRICS = {metric.name: metric for metric in (ACCURACY, EXACT_MATCH, SQUARED_ERROR, BITS)}
+
+
+def named(name: object) -> Metric:
+    """The metric of that name; accuracy where there is none: rows that are older than the column."""
+    return METRICS.get(str(name), ACCURACY)

@@ -1,0 +1,83 @@
+"""What training makes small, and what an example is scored: a loss and a score for each metric.
+
+`logits` [B, C], or [B, L, C] where a metric wants an answer everywhere; `label` as `metrics.Metric.shape` says. Each
+function gives one number an example, [B].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR, Metric
+
+Each = Callable[[Array, Array], Float[Array, "B"]]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric, made for the labels of one task."""
+
+    metric: Metric
+    label: jax.ShapeDtypeStruct  # of an example
+    loss: Each
+    score: Each
+
+
+def objective(metric: Metric, classes: int, length: int, train: np.ndarray | None = None) -> Objective:
+    """The loss and the score of a task of `classes` and `length`; numbers are standardised by those in `train` [N, C].
+
+    Without `train`, as where a step is only timed, numbers are taken as they are.
+    """
+    label = jax.ShapeDtypeStruct(metric.shape(classes, length), jnp.float32 if metric.real else jnp.int32)
+    made = {
+        ACCURACY: (optax.softmax_cross_entropy_with_integer_labels, _hit),
+        EXACT_MATCH: (_binary_cross_entropy, _all_right),
+        SQUARED_ERROR: _squared_errors(train),
+        BITS: (_cross_entropy_where_asked, _bits),
+    }
+    loss, score = made[metric]
+    return Objective(metric, label, loss, score)
+
+
+def _hit(logits: Array, label: Array) -> Float[Array, "B"]:
+    return (jnp.argmax(logits, axis=-1) == label).astype(jnp.float32)
+
+
+def _binary_cross_entropy(logits: Array, label: Array) -> Float[Array, "B"]:
+    return optax.sigmoid_binary_cross_entropy(logits, label).mean(-1)
+
+
+def _all_right(logits: Array, label: Array) -> Float[Array, "B"]:
+    return ((logits > 0) == (label > 0)).all(-1).astype(jnp.float32)
+
+
+def _squared_errors(train: np.ndarray | None) -> tuple[Each, Each]:
+    """Of a model that answers in standard deviations of train from its mean: the loss in those, the score in units."""
+    centre = 0.0 if train is None else train.mean(0, dtype=np.float64).astype(np.float32)
+    spread = 1.0 if train is None else np.where((sd := train.std(0, dtype=np.float64)) > 0, sd, 1).astype(np.float32)
+
+    def loss(logits: Array, label: Array) -> Float[Array, "B"]:
+        return jnp.square(logits - (label - centre) / spread).mean(-1)
+
+    def score(logits: Array, label: Array) -> Float[Array, "B"]:
+        return jnp.square(logits * spread + centre - label).mean(-1)
+
+    return loss, score
+
+
+def _cross_entropy_where_asked(logits: Array, label: Array) -> Float[Array, "B"]:
+    """In nats a symbol, over the places where `label` is one, not 0."""
+    asked = (label > 0).astype(jnp.float32)
+    each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(label - 1, 0))
+    return (each * asked).sum(-1) / jnp.maximum(asked.sum(-1), 1)
+
+
+def _bits(logits: Array, label: Array) -> Float[Array, "B"]:
+    return _cross_entropy_where_asked(logits, label) / jnp.log(2.0)
