@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lra_bench import config
+from lra_bench import code, config
 from lra_bench.config import Overlay, TaskSpec
 from lra_bench.errors import TaskError, nearest
 
@@ -80,8 +80,19 @@ def _file(name: str, include: Sequence[Path]) -> Overlay:
 
 
 def _placed(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """With `folder` absolute: what a YAML file names is relative to that file."""
-    folder = values.get("folder")
+    """With `folder`, and a source in a file of the user's own, absolute: a YAML file names what is relative to it.
+
+    Raises:
+        TaskError: there is no such source's file, or it is no Python.
+    """
+    folder, source = values.get("folder"), values.get("source")
     if isinstance(folder, str):
-        values["folder"] = str((path.parent / Path(folder).expanduser()).resolve())
+        values["folder"] = str(_relative_to(path, folder))
+    if isinstance(source, str) and source.endswith(".py"):
+        own = _relative_to(path, source)
+        values["source"] = f"{own}#{code.hash_of(own, TaskError)}"
     return values
+
+
+def _relative_to(path: Path, named: str) -> Path:
+    return (path.parent / Path(named).expanduser()).resolve()

@@ -169,7 +169,7 @@ def test_a_mixer_that_cannot_be_imported_is_one_line(lra: Lra, here: Path) -> No
     (here / "mine.py").write_text(mixers.sheet("linear").path.read_text() + "\nimport nowhere\n")
     done = lra(*RUN, "-m", "mine.py")
     assert done.returncode == 2
-    assert "mine.py: cannot be imported: ModuleNotFoundError" in done.stderr
+    assert "mine.py:1: cannot be imported: ModuleNotFoundError" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "lra_bench"
 
 FLOORS = {
     "errors": 1, "shapes": 1, "metrics": 1,
-    "config": 2, "rows": 2, "kernels": 2,
+    "config": 2, "rows": 2, "kernels": 2, "code": 2,
     "tasks": 3, "data": 3, "mixers": 3, "store": 3,
     "model": 4, "measure": 4, "checkpoint": 4, "stats": 4,
     "train": 5, "compress": 5, "contract": 5,
@@ -43,6 +43,7 @@ LIVES_IN = {
     "orbax": {"checkpoint"},
     "PIL": {"data"},
     "tensorflow_datasets": {"data"},
+    "pyarrow": {"data"},
     "yaml": {"config"},
     "pandas": {"store", "stats", "report"},
     "scipy": {"stats"},

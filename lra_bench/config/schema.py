@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -102,7 +103,7 @@ class TaskSpec(Strict):
     version: Count
     title: str
     paper: str
-    source: str  # a file of lra_bench/data/
+    source: str  # a file of lra_bench/data/, or a user's own: its path, `#` and a hash of its code
     args: dict[str, Scalar]  # the source's own
     folder: str | None  # a user's folder with the released files; null: the source makes or fetches them
     length: Count  # L
@@ -149,7 +150,9 @@ class Cell(Strict):
     @property
     def id(self) -> str:
         """Ten hexadecimal digits over all that decides the numbers, however it was said."""
-        return digest(self.model_dump(exclude={"mixer", "family", "changed"}))[:10]
+        facts = self.model_dump(exclude={"mixer", "family", "changed"})
+        facts["task"]["source"] = Path(self.task.source).name  # a user's own is named with its hash, wherever it lies
+        return digest(facts)[:10]
 
     @property
     def folder(self) -> str:

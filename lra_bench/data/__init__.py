@@ -2,7 +2,8 @@
 
 A source is found by looking into this folder for files that define `build`, or `draw` where its examples are only ever
 drawn from a seed; there is no registry to edit. What such a file exports is written down in `Source` and in
-`generated.Drawn`. Nothing here opens numpy until data are asked for.
+`generated.Drawn`. A task may also name a file of the user's own, of which `own.Own` says what it must export. Nothing
+here opens numpy until data are asked for.
 """
 
 from __future__ import annotations
@@ -132,11 +133,16 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Source:
-    """The source called `name`.
+    """The source called `name`, or that in a user's own file, if `name` is a path to one, `#` and the hash of its code.
 
     Raises:
-        TaskError: there is none.
+        TaskError: there is none, or it has changed meanwhile.
     """
+    path, in_a_file, digest = name.rpartition(".py#")
+    if in_a_file:
+        from lra_bench.data import own
+
+        return cast(Source, own.load(Path(f"{path}.py"), digest))
     if name not in names():
         raise TaskError(f"source '{name}': not found; {nearest(name, names())}")
     module = importlib.import_module(f"{__name__}.{name}")

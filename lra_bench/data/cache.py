@@ -62,7 +62,7 @@ def key_of(task: TaskSpec) -> dict[str, Any]:
     source = load(task.source)
     files = source.files(Path(task.folder)) if task.folder is not None else {}
     return {
-        "source": task.source,
+        "source": Path(task.source).name,
         "version": source.VERSION,
         "args": arguments(task).model_dump(),
         "length": task.length,
@@ -74,7 +74,7 @@ def key_of(task: TaskSpec) -> dict[str, Any]:
 
 def folder_of(task: TaskSpec, key: Mapping[str, Any]) -> Path:
     """Where the examples of that key are kept."""
-    return cache_root() / "data" / f"{task.source}-{digest(key)[:16]}"
+    return cache_root() / "data" / f"{Path(task.source.partition('#')[0]).stem}-{digest(key)[:16]}"
 
 
 def hash_of(path: Path) -> str:

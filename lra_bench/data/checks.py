@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 import numpy as np
 
-from lra_bench.config import Strict, TaskSpec
-from lra_bench.data import Check, Dataset, Progress, arguments, cache, load, vocabulary, workers
+from lra_bench.config import Scalar, TaskSpec
+from lra_bench.data import Check, Dataset, Progress, cache, load, vocabulary, workers
 from lra_bench.data.splits import cut
 from lra_bench.errors import DataError
 from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, METRICS, SQUARED_ERROR
@@ -65,22 +65,22 @@ def _examples(task: TaskSpec, name: str, split: Split, progress: Progress) -> Ch
     return Check(f"examples of {name}", not faults, detail)
 
 
-Piece = tuple[str, Strict, int, Split]
+Piece = tuple[str, Mapping[str, Scalar], int, Split]
 
 
 def _pieces(task: TaskSpec, split: Split) -> Iterator[Piece]:
-    args = arguments(task)
     for start in range(0, len(split), AT_ONCE):
         part = cut(split, start, start + AT_ONCE)
-        yield task.source, args, start, Split(np.array(part.tokens), np.array(part.lengths), np.array(part.label))
+        yield task.source, task.args, start, Split(np.array(part.tokens), np.array(part.lengths), np.array(part.label))
 
 
 def _faults(piece: Piece) -> list[str]:
-    name, args, start, split = piece
-    check, faults = load(name).check, []
+    name, values, start, split = piece
+    source, faults = load(name), []
+    args = source.Args.model_validate(values)
     for i, (tokens, label) in enumerate(zip(split.tokens, split.label, strict=True), start):
         try:
-            check(args, tokens, label)
+            source.check(args, tokens, label)
         except DataError as error:
             faults.append(f"example {i}: {error}")
     return faults

@@ -18,11 +18,14 @@ from pydantic import Field
 from lra_bench.data import Progress, levels, published
 from lra_bench.data.batches import permutation
 from lra_bench.data.fetch import Remote, fetched
-from lra_bench.data.levels import decode, encode, row
+from lra_bench.data.levels import decode, encode, row, values
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
-__all__ = ["HEADER", "PUBLISHED", "VERSION", "Args", "build", "check", "decode", "encode", "files", "row", "vocabulary"]
+__all__ = [
+    "HEADER", "PUBLISHED", "VERSION", "Args",
+    "build", "check", "decode", "encode", "files", "row", "values", "vocabulary",
+]  # fmt: skip
 
 VERSION = 1
 HEADER = "Source\tTarget"

@@ -53,7 +53,7 @@ def _download(remote: Remote, folder: str) -> Path:
         download_dir=folder, url_infos={remote.url: info}, force_checksums_validation=True, max_simultaneous_downloads=1
     )
     try:
-        _knock(remote.url)
+        knock(remote.url)
         return Path(manager.download(remote.url))
     except Exception as error:
         raise DataError(
@@ -62,7 +62,7 @@ def _download(remote: Remote, folder: str) -> Path:
         ) from None
 
 
-def _knock(url: str) -> None:
+def knock(url: str) -> None:
     """Raises OSError: the host does not answer."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]

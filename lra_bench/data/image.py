@@ -20,11 +20,14 @@ import numpy as np
 
 from lra_bench.data import Progress, archives, levels, published
 from lra_bench.data.fetch import Remote, fetched
-from lra_bench.data.levels import decode, encode, row
+from lra_bench.data.levels import decode, encode, row, values
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
-__all__ = ["HEADER", "PUBLISHED", "VERSION", "Args", "build", "check", "decode", "encode", "files", "row", "vocabulary"]
+__all__ = [
+    "HEADER", "PUBLISHED", "VERSION", "Args",
+    "build", "check", "decode", "encode", "files", "row", "values", "vocabulary",
+]  # fmt: skip
 
 VERSION = 1
 HEADER = "Source\tTarget"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lra_bench.config import Strict
 from lra_bench.errors import DataError
 from lra_bench.shapes import Split
 
@@ -15,6 +16,11 @@ def split(values: np.ndarray, label: np.ndarray) -> Split:
     """Examples of full length, from their levels, uint8 [N, L], and labels [N]."""
     tokens = values.astype(np.uint16)[:, None] + np.uint16(1)
     return Split(tokens, np.full((len(tokens), 1), tokens.shape[-1], np.int32), label.astype(np.int32))
+
+
+def values(args: Strict) -> np.ndarray:
+    """The number from 0 to 1 that each id stands for, float32 [257, 1]: level / 255; padding stands for 0."""
+    return np.concatenate(([0], np.arange(256) / 255)).astype(np.float32)[:, None]
 
 
 def check(tokens: np.ndarray, label: int, classes: int) -> None:

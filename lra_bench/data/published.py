@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,10 +43,29 @@ def splits(train: Split, test: Split, counts: Mapping[str, int], seed: int, args
     return {split: cut(parts[split], 0, n) for split, n in counts.items()}
 
 
+def completed(
+    parts: Mapping[str, Split], counts: Mapping[str, int], seed: int, places: Mapping[str, Path | str]
+) -> dict[str, Split]:
+    """The first so many examples of each split. What `parts` lacks is cut from train, in an order that `seed` gives.
+
+    Raises:
+        TaskError: there are not so many; `places` says where they were looked for, a split that it lacks in train's.
+    """
+    parts = dict(parts)
+    for split in ("test", "val"):
+        if split not in parts:
+            parts[split], parts["train"] = apart(parts["train"], counts[split], seed)
+    for split, n in counts.items():
+        if n > len(parts[split]):
+            place = places.get(split, places["train"])
+            raise TaskError(f"splits.{split}: asks for {n} examples; {place} leaves {len(parts[split])}")
+    return {split: cut(parts[split], 0, n) for split, n in counts.items()}
+
+
 def apart(train: Split, n: int, seed: int) -> tuple[Split, Split]:
     """`n` examples that stand in train once, and the others, both in an order that `seed` gives."""
-    train = taken(train, permutation(len(train), seed, 0))
-    whole = [tokens.tobytes() for tokens in train.tokens]
-    times = Counter(whole)
-    val = np.array([i for i, tokens in enumerate(whole) if times[tokens] == 1][:n], np.int64)
-    return taken(train, val), taken(train, np.delete(np.arange(len(train)), val))
+    order = permutation(len(train), seed, 0)
+    digests = [hashlib.blake2b(tokens.tobytes(), digest_size=16).digest() for tokens in train.tokens]
+    times = Counter(digests)
+    once = np.array([i for i in order if times[digests[i]] == 1][:n], np.int64)
+    return taken(train, once), taken(train, order[~np.isin(order, once)])

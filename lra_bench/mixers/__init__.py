@@ -7,12 +7,11 @@ names to settings of its own knobs (`aliases`). Nothing here opens jax until `lo
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from lra_bench.code import imported
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers.card import Card, Knob, Sheet, aliases, code, read, turned
 
@@ -61,16 +60,7 @@ def load(path: Path) -> ModuleType:
     """Import the mixer's file: a module with `CARD`, `Config` and `Mixer`."""
     if path.parent == FOLDER:
         return importlib.import_module(f"{__name__}.{path.stem}")
-    spec = importlib.util.spec_from_file_location(f"lra_user_mixer_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
-    return module
+    return imported(path, ConfigError)
 
 
 def reference() -> Path:

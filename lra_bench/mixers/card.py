@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args
 
+from lra_bench.code import text
 from lra_bench.errors import ConfigError, nearest
 
 Family = Literal[
@@ -101,12 +102,7 @@ def read(path: Path) -> Sheet:
 
 def code(path: Path) -> str:
     """The mixer's source without what cannot move a number: comments, docstrings, the layout and the card."""
-    tree = ast.parse(path.read_text())
-    tree.body = [node for node in tree.body if not _is_card(node)]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            node.body = [item for item in node.body if not _is_said(item)] or [ast.Pass()]
-    return ast.unparse(tree)
+    return text(path, _is_card)
 
 
 def aliases(sheet: Sheet) -> list[Sheet]:

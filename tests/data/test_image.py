@@ -125,3 +125,10 @@ def test_a_missing_level_or_another_label_is_noticed() -> None:
     tokens[0, 5] = 0
     with pytest.raises(DataError, match="1 of its 1024 levels are missing"):
         image.check(GREY, tokens, 9)
+
+
+def test_values_are_levels_from_0_to_1() -> None:
+    table = image.values(GREY)
+    assert table.shape == (len(image.vocabulary(GREY)), 1)
+    assert (table[0, 0], table[1, 0], table[256, 0]) == (0, 0, 1)
+    assert table[image.encode("51")[0], 0] == np.float32(0.2)

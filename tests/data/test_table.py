@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from lra_bench import data, tasks
-from lra_bench.data import silent, table
+from lra_bench.data import cache, silent, table
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
@@ -28,6 +30,9 @@ def rows(n: int, start: int = 0) -> list[dict[str, Any]]:
 
 def write(folder: Path, name: str, records: list[dict[str, Any]]) -> Path:
     path = folder / name
+    if path.suffix == ".parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(records), path, row_group_size=4)
+        return folder
     with path.open("w", newline="") as file:
         if path.suffix == ".jsonl":
             file.writelines(json.dumps(record) + "\n" for record in records)
@@ -46,7 +51,7 @@ def texts(split: Split) -> list[tuple[str, int]]:
     return [(table.decode(t[0]), int(label)) for t, label in zip(split.tokens, split.label, strict=True)]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_three_files_are_three_splits(tmp_path: Path, suffix: str) -> None:
     for split, n, start in (("train", 6, 0), ("val", 2, 10), ("test", 3, 20)):
         write(tmp_path, split + suffix, rows(n, start))
@@ -115,16 +120,86 @@ def test_lines_that_are_no_json_are_named(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_held_to_what_it_must_hold(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"looked for train\.csv or train\.tsv or train\.jsonl; none is there"):
+    with pytest.raises(
+        DataError, match=r"looked for train\.csv or train\.tsv or train\.jsonl or train\.parquet; none is there"
+    ):
         table.files(tmp_path)
     write(tmp_path, "train.csv", rows(3))
-    with pytest.raises(TaskError, match=r"splits\.train: asks for 2 rows; .*train\.csv leaves 1"):
+    with pytest.raises(TaskError, match=r"splits\.train: asks for 2 examples; .*train\.csv leaves 1"):
         built(tmp_path, {"train": 2, "val": 1, "test": 1})
     write(tmp_path, "train.tsv", rows(3))
-    with pytest.raises(DataError, match=r"train\.csv and train\.tsv; a split is one file"):
+    with pytest.raises(DataError, match=r"train\.csv and train\.tsv; a split is one file, or all its shards"):
+        table.files(tmp_path)
+    (tmp_path / "train.csv").unlink()
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data", "train.tsv", rows(3))
+    with pytest.raises(DataError, match=r"train\.tsv and train\.tsv; a split is one file, or all its shards"):
         table.files(tmp_path)
     with pytest.raises(DataError, match=r"folder: null; name one that holds train\.csv"):
         table.build(ARGS, 64, {"train": 1}, 0, None, silent)
+
+
+SHARDS = [f"train-0000{i}-of-00003.parquet" for i in range(3)]
+
+
+def sharded(folder: Path) -> Path:
+    """A folder as Hugging Face's `datasets` writes one."""
+    (folder / "data").mkdir()
+    for i, name in enumerate(SHARDS):
+        write(folder / "data", name, rows(4, 4 * i))
+    write(folder / "data", "validation-00000-of-00001.parquet", rows(3, 20))
+    return folder
+
+
+def test_shards_are_read_in_order_and_all_are_in_the_key(tmp_path: Path) -> None:
+    made = built(sharded(tmp_path), {"train": 10, "val": 3, "test": 2})
+    found = texts(made["train"]) + texts(made["test"])
+    assert sorted(found) == sorted((r["review"], i % 2) for i, r in enumerate(rows(12)))
+    assert texts(made["val"]) == [(r["review"], i % 2) for i, r in enumerate(rows(3, 20), 20)]
+    files = table.files(tmp_path)
+    assert list(files) == ["train-0", "train-1", "train-2", "val"]
+    before = cache.hash_of(files["train-2"])
+    write(tmp_path / "data", SHARDS[2], rows(4, 30))
+    assert cache.hash_of(files["train-2"]) != before
+
+
+def test_a_row_is_numbered_over_the_groups_of_a_file(tmp_path: Path) -> None:
+    write(tmp_path, "train.parquet", [*rows(6), {"review": "a", "mood": "goood"}])
+    with pytest.raises(DataError, match=r"train\.parquet:7: mood: 'goood' is no class; did you mean 'good'"):
+        built(tmp_path, {"train": 1, "val": 1, "test": 1})
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([{"review": "a", "mod": "bad"}], r"train\.parquet: has no column 'mood'; did you mean 'mod'"),
+        (
+            [{"review": "a", "mood": "bad"}, {"review": None, "mood": "bad"}],
+            r"train\.parquet:2: its column 'review' is missing",
+        ),
+        ([{"review": b"a", "mood": "bad"}], r"train\.parquet:1: its column 'review' holds bytes, no text"),
+        ([{"review": ["a"], "mood": "bad"}], r"train\.parquet:1: its column 'review' holds list, no text"),
+    ],
+)
+def test_what_is_wrong_in_a_parquet_is_named(tmp_path: Path, records: list[dict[str, Any]], message: str) -> None:
+    write(tmp_path, "train.parquet", records)
+    with pytest.raises(DataError, match=message):
+        built(tmp_path, {"train": 1, "val": 1, "test": 1})
+
+
+def test_a_damaged_parquet_and_a_missing_shard_are_named(tmp_path: Path) -> None:
+    folder = sharded(tmp_path) / "data"
+    path = folder / SHARDS[1]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match=rf"{SHARDS[1]}: damaged, or no \.parquet: "):
+        built(tmp_path, {"train": 1, "val": 1, "test": 1})
+    path.unlink()
+    with pytest.raises(DataError, match=rf"3 shards of train, and {SHARDS[1]} is missing"):
+        table.files(tmp_path)
+    write(folder, SHARDS[1], rows(4))
+    write(folder, "train.parquet", rows(4))
+    with pytest.raises(DataError, match=r"3 shards of train, and there is train\.parquet"):
+        table.files(tmp_path)
 
 
 def test_a_task_of_ones_own_from_one_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

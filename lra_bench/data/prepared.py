@@ -1,0 +1,159 @@
+"""Data sets as TensorFlow Datasets prepares them, read by its own builders, without TensorFlow.
+
+The user's `folder` is one prepared set, or holds one: a folder with `dataset_info.json`, in array_record or parquet. No
+folder: the set is prepared once in the cache, from what its authors have published.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lra_bench.config import Strict
+from lra_bench.data import Progress, cache_root
+from lra_bench.data.fetch import knock
+from lra_bench.data.splits import stacked
+from lra_bench.errors import DataError, TaskError, nearest
+from lra_bench.shapes import SPLITS, Split
+
+FORMAT = "array_record"
+INFO = "dataset_info.json"
+
+
+class Args(Strict):
+    """Which set, and what in it is what."""
+
+    name: str  # as TFDS names it, with the version: imdb_reviews/plain_text:1.0.0
+    feature: str  # what is read
+    label: str  # the class
+    train_split: str  # as TFDS names it; a slice too: train[:90%]
+    val_split: str | None  # null: cut from train
+    test_split: str | None  # null: cut from train
+
+
+class Kind(NamedTuple):
+    """What can be read."""
+
+    what: str
+    fits: Callable[[Any], bool]  # is a feature of TFDS such a thing?
+    tokens: Callable[[Any], np.ndarray]  # of one such thing [n]; DataError: it has none
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """All files of the prepared set, by their names.
+
+    Raises:
+        DataError: there is none in `folder`, or there are several.
+    """
+    return {path.name: path for path in sorted(_set_in(folder).iterdir()) if path.is_file()}
+
+
+def parts(args: Args, kind: Kind, length: int, folder: Path | None, progress: Progress) -> dict[str, Split]:
+    """The splits that `args` names, whole, in the set's own order.
+
+    Raises:
+        TaskError: the set has no such split or feature, or it is of another kind.
+        DataError: the set cannot be had or read, or an example is wrong; it is named.
+    """
+    builder = _fetched(args.name) if folder is None else _opened(_set_in(folder), args.name)
+    features = dict(builder.info.features)
+    _demand(
+        args.name, "feature", args.feature, [name for name, found in features.items() if kind.fits(found)], kind.what
+    )
+    _demand(args.name, "label", args.label, [name for name, found in features.items() if _is_class(found)], "a class")
+    wanted = dict(zip(SPLITS, (args.train_split, args.val_split, args.test_split), strict=True))
+    return {
+        split: stacked(list(_examples(builder, named, args, kind, progress)), length)
+        for split, named in wanted.items()
+        if named is not None
+    }
+
+
+def _set_in(folder: Path) -> Path:
+    found = sorted(path.parent for path in folder.rglob(INFO))
+    if len(found) != 1:
+        named = ", ".join(str(path.relative_to(folder)) for path in found[:5]) or f"no {INFO}"
+        raise DataError(f"{folder}: looked for one set that TFDS has prepared; there is {named}")
+    return found[0]
+
+
+def _opened(folder: Path, name: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder_from_directory(folder)
+    except Exception as error:
+        raise DataError(f"{folder}: cannot be read as a set of TFDS: {_line(error)}") from None
+    configured, _, version = builder.info.full_name.rpartition("/")
+    names = [f"{configured}:{version}", configured, f"{builder.name}:{version}", builder.name]
+    if name not in names:
+        raise TaskError(f"args.name: {name}; {folder} holds {names[0]}")
+    return builder
+
+
+def _fetched(name: str) -> Any:
+    """The set, prepared in the cache if it is not there yet."""
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    place = cache_root() / "tfds"
+    try:
+        builder = tfds.builder(name, data_dir=place, file_format=FORMAT)
+    except Exception as error:
+        bare = name.partition("/")[0].partition(":")[0]
+        known = tfds.list_builders(with_community_datasets=False)
+        what = _line(error) if bare in known else f"TFDS has no such set; {nearest(bare, known)}"
+        raise TaskError(f"args.name: {name}: {what}") from None
+    if not builder.is_prepared():
+        try:
+            for url in list(builder.url_infos or ())[:1]:
+                knock(url)
+            with contextlib.redirect_stdout(sys.stderr):  # it prints
+                builder.download_and_prepare(file_format=FORMAT)
+        except Exception as error:
+            raise DataError(
+                f"{name}: cannot be prepared here ({_line(error)}); prepare it elsewhere, `tfds build {name} "
+                f"--file_format={FORMAT}`, and name the folder: --set task.folder=FOLDER"
+            ) from None
+    return builder
+
+
+def _demand(name: str, key: str, value: str, known: list[str], what: str) -> None:
+    if value not in known:
+        raise TaskError(f"args.{key}: '{value}' is not {what} in {name}; {nearest(value, known)}")
+
+
+def _is_class(feature: Any) -> bool:
+    return feature.shape == () and np.issubdtype(np.dtype(feature.np_dtype), np.integer)
+
+
+def _examples(
+    builder: Any, split: str, args: Args, kind: Kind, progress: Progress
+) -> Iterator[tuple[list[np.ndarray], int]]:
+    """The stream of tokens and the class of each example of a split."""
+    _demand(args.name, "..._split", split.partition("[")[0], list(builder.info.splits), "a split")
+    where = f"{builder.data_dir}: {split}"
+    number = -1
+    try:
+        source = builder.as_data_source(split=split)
+        for number, example in enumerate(source):
+            label = int(example[args.label])
+            if label < 0:
+                raise DataError(f"{args.label}: {label} is no class")
+            yield [kind.tokens(example[args.feature])], label
+            if number % 1000 == 0:
+                progress(f"reading {split}", number, len(source))
+    except DataError as error:
+        raise DataError(f"{where}[{number}]: {error}") from None
+    except Exception as error:
+        raise DataError(f"{where}: cannot be read: {_line(error)}") from None
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" *")]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

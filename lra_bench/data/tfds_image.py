@@ -1,0 +1,79 @@
+"""Pictures with a class each, from any set of TensorFlow Datasets (`prepared.py`), pixel after pixel, row by row.
+
+token = level + 1. A picture in colour becomes grey as in the source `image`, or three tokens a pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lra_bench.data import Progress, levels, prepared, published
+from lra_bench.data.image import grey
+from lra_bench.data.levels import decode, encode, row, values
+from lra_bench.data.prepared import files
+from lra_bench.errors import DataError
+from lra_bench.shapes import Split
+
+__all__ = [
+    "HEADER", "PUBLISHED", "VERSION", "Args",
+    "build", "check", "decode", "encode", "files", "row", "values", "vocabulary",
+]  # fmt: skip
+
+VERSION = 1
+HEADER = "Source\tTarget"
+PUBLISHED = True
+
+
+class Args(prepared.Args):
+    """Which set, what in it is what, and how pixels in colour become a sequence."""
+
+    colour: Literal["grey", "rgb"]  # a token a pixel, or three, side by side; no matter where there is one channel
+
+
+def vocabulary(args: Args) -> tuple[str, ...]:
+    """The symbol of each id: padding and 256 levels. It is the same for all `args`."""
+    return levels.SYMBOLS
+
+
+def build(
+    args: Args, length: int, splits: Mapping[str, int], seed: int, folder: Path | None, progress: Progress
+) -> dict[str, Split]:
+    """The first so many pictures of a split that `args` names; so many of train, in an order that `seed` gives, else.
+
+    Raises:
+        TaskError: there are not so many, or the set has no such split or feature.
+        DataError: the set cannot be had or read, or a picture has not `length` tokens.
+    """
+    kind = prepared.Kind("a picture", _is_picture, partial(_tokens, length, args.colour))
+    parts = prepared.parts(args, kind, length, folder, progress)
+    return published.completed(parts, splits, seed, {"train": args.name})
+
+
+def _is_picture(feature: Any) -> bool:
+    """Bytes of rows, columns and one or three channels, or of rows and columns."""
+    shape: tuple[int | None, ...] = feature.shape or ()
+    return feature.np_dtype == np.uint8 and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)))
+
+
+def _tokens(length: int, colour: str, picture: np.ndarray) -> np.ndarray:
+    """The tokens, uint16 [L], of a picture [rows, columns] or [rows, columns, channels]."""
+    pixels = picture.reshape(picture.shape[0] * picture.shape[1], -1)
+    flat = grey(pixels[None])[0] if pixels.shape[1] == 3 and colour == "grey" else pixels.reshape(-1)
+    if len(flat) != length:
+        size = " x ".join(map(str, picture.shape))
+        raise DataError(f"a picture of {size} has {len(flat)} tokens, not the task's length of {length}")
+    return flat.astype(np.uint16) + np.uint16(1)
+
+
+def check(args: Args, tokens: np.ndarray, label: int) -> None:
+    """Hold a picture, tokens [1, L], and its label against what there can be. Its label cannot be derived.
+
+    Raises:
+        DataError: a pixel is missing, or its label is below 0.
+    """
+    levels.check(tokens[0], label, label + 1)

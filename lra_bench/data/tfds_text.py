@@ -1,0 +1,61 @@
+"""Texts with a class each, from any set of TensorFlow Datasets (`prepared.py`), as the bytes of their UTF-8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lra_bench.data import Progress, octets, prepared, published
+from lra_bench.data.octets import decode, encode
+from lra_bench.data.prepared import Args, files
+from lra_bench.errors import DataError
+from lra_bench.shapes import Split
+
+__all__ = ["HEADER", "PUBLISHED", "VERSION", "Args", "build", "check", "decode", "encode", "files", "row", "vocabulary"]
+
+VERSION = 1
+HEADER = ""
+PUBLISHED = True
+
+
+def vocabulary(args: Args) -> tuple[str, ...]:
+    """The symbol of each id: padding and 256 bytes. It is the same for all `args`."""
+    return octets.SYMBOLS
+
+
+def build(
+    args: Args, length: int, splits: Mapping[str, int], seed: int, folder: Path | None, progress: Progress
+) -> dict[str, Split]:
+    """The first so many texts of a split that `args` names; so many of train, in an order that `seed` gives, else.
+
+    Raises:
+        TaskError: there are not so many, or the set has no such split or feature.
+        DataError: the set cannot be had or read, or a text is empty or no UTF-8.
+    """
+    kind = prepared.Kind("a text", _is_text, partial(octets.tokens_of, length=length))
+    parts = prepared.parts(args, kind, length, folder, progress)
+    return published.completed(parts, splits, seed, {"train": args.name})
+
+
+def _is_text(feature: Any) -> bool:
+    return feature.shape == () and feature.np_dtype in (str, bytes, object, np.str_, np.bytes_, np.object_)
+
+
+def check(args: Args, tokens: np.ndarray, label: int) -> None:
+    """Hold a text, tokens [1, L], and its label against what there can be. Its label cannot be derived.
+
+    Raises:
+        DataError: it is empty or no UTF-8, or its label is below 0.
+    """
+    octets.check(tokens[0])
+    if label < 0:
+        raise DataError(f"its label is {label}")
+
+
+def row(tokens: np.ndarray, label: int) -> str:
+    """A text, tokens [1, L], as a line: the class's number and the text."""
+    return f"{label}\t{octets.escaped(decode(tokens[0]))}"
