@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from samples import SHORT, Lra
 
-from lra_bench import mixers
+from lra_bench import check, mixers
 from lra_bench.rows import COLUMNS
 
 RUN = ("run", "-t", "short", "-c", "tiny")
@@ -197,16 +197,23 @@ def test_plan_starts_nothing(lra: Lra, here: Path) -> None:
     assert "hours to go" in lra("plan", "-m", "linear", "-t", "short", "-c", "tiny").stdout
 
 
-@pytest.mark.slow
+def test_check_of_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two models: the contract's tests instantiate each."""
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(mixers, "names", lambda: ("linear", "softmax"))
+    (here / "configs/broken.yaml").write_text("trunk: {layrs: 3}\n")
+    found = list(check.everything())
+    assert {f.kind for f in found} == {"recipe", "task", "model"}
+    (wrong,) = [f for f in found if not f.ok]
+    assert wrong.name == "broken"
+    assert "trunk.layrs" in wrong.detail
+
+
 def test_check_and_doctor(lra: Lra, here: Path) -> None:
     (here / "configs/broken.yaml").write_text("trunk: {layrs: 3}\n")
-    done = lra("check", "--json")
-    found = json.loads(done.stdout)
+    done = lra("check", "tasks/short.yaml", "configs/broken.yaml", "--json")
     assert done.returncode == 2
-    assert {f["kind"] for f in found} == {"recipe", "task", "model"}
-    (wrong,) = [f for f in found if not f["ok"]]
-    assert wrong["name"] == "broken"
-    assert "trunk.layrs" in wrong["detail"]
+    assert [f["ok"] for f in json.loads(done.stdout)] == [True, False]
     facts = json.loads(lra("doctor", "--json").stdout)
     assert facts["versions"]["jax"]
     assert facts["devices"]

@@ -32,6 +32,7 @@ def _task(task: str, variant: str | None, settings: list[str] | None, include: l
 def prepare(
     task: Task,
     variant: Variant = None,
+    record: Annotated[bool, typer.Option("--record", help="Keep their hash in tasks/hashes.csv for verify.")] = False,
     settings: options.Settings = None,
     include_path: options.Include = None,
     json: options.Json = False,
@@ -42,10 +43,13 @@ def prepare(
     """
     from lra_bench import data as room
     from lra_bench.cli import progress, screen
+    from lra_bench.data import recorded
 
     spec = _task(task, variant, settings, include_path)
     with progress.counting(spec.name) as count:
         dataset = room.prepare(spec, count)
+    if record:
+        recorded.record(spec, dataset.hash, Path("tasks") / recorded.NAME)
     sizes = {name: len(split) for name, split in dataset.splits.items()}
     facts = {"task": spec.name, **sizes, "sha256": dataset.hash, "folder": str(dataset.folder), "new": dataset.fresh}
     if json:
@@ -62,7 +66,7 @@ def verify(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Check every example: files, counts, labels re-derived, duplicates, lengths, vocabulary.
+    """Check every example: files, the hash on record, counts, labels re-derived, duplicates, lengths, vocabulary.
 
     Example: lra data verify listops
     """
@@ -71,7 +75,7 @@ def verify(
 
     spec = _task(task, variant, settings, include_path)
     with progress.counting(spec.name) as count:
-        checks = room.verify(spec, count)
+        checks = room.verify(spec, count, tuple(include_path or ()))
     found = [{"check": c.name, "ok": "ok" if c.ok else "WRONG", "detail": c.detail} for c in checks]
     if json:
         screen.print_json([c._asdict() for c in checks])

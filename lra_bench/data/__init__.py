@@ -193,11 +193,13 @@ def prepare(task: TaskSpec, progress: Progress | None = None) -> Dataset:
     return cache.prepare(task, progress or silent)
 
 
-def verify(task: TaskSpec, progress: Progress | None = None) -> list[Check]:
+def verify(task: TaskSpec, progress: Progress | None = None, include: Sequence[Path] = ()) -> list[Check]:
     """Look at every example of the task, built first if need be, with the source's own rules.
+
+    Its hash is held against the recorded one of the tasks' folders, `include` among them.
 
     Raises: as `prepare`.
     """
     from lra_bench.data import checks
 
-    return checks.verify(task, progress or silent)
+    return checks.verify(task, progress or silent, include)

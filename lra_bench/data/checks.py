@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
 from lra_bench.config import Scalar, TaskSpec
-from lra_bench.data import Check, Dataset, Progress, cache, load, vocabulary, workers
+from lra_bench.data import Check, Dataset, Progress, cache, load, recorded, vocabulary, workers
 from lra_bench.data.splits import cut
 from lra_bench.errors import DataError
 from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, METRICS, SQUARED_ERROR
@@ -18,7 +19,7 @@ from lra_bench.shapes import Split
 AT_ONCE = 256  # examples that a process looks at in one go
 
 
-def verify(task: TaskSpec, progress: Progress) -> list[Check]:
+def verify(task: TaskSpec, progress: Progress, include: Sequence[Path] = ()) -> list[Check]:
     """Every check of the task's examples, built first if they are not in the cache.
 
     Files that are not what their manifest says end it at the first check.
@@ -34,6 +35,7 @@ def verify(task: TaskSpec, progress: Progress) -> list[Check]:
     return [
         Check("files", True, f"{folder}: all as their manifest says"),
         _content(data),
+        _recorded(task, data, include),
         _counts(task, data),
         *(_examples(task, name, split, progress) for name, split in data.splits.items()),
         *(_padding(task, name, split) for name, split in data.splits.items()),
@@ -46,6 +48,13 @@ def verify(task: TaskSpec, progress: Progress) -> list[Check]:
 
 def _content(data: Dataset) -> Check:
     return Check("content", cache.content_of(data.splits) == data.hash, f"hash {data.hash}")
+
+
+def _recorded(task: TaskSpec, data: Dataset, include: Sequence[Path]) -> Check:
+    """The hash that the same question had for an answer before."""
+    known = recorded.sha256(task, include)
+    said = "none for this question" if known is None else "the same" if known == data.hash else f"another: {known}"
+    return Check("recorded hash", known in (None, data.hash), said)
 
 
 def _counts(task: TaskSpec, data: Dataset) -> Check:
