@@ -7,6 +7,7 @@ folder: the set is prepared once in the cache, from what its authors have publis
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,6 +102,7 @@ def _fetched(name: str) -> Any:
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # it warns of what is not yet prepared
     place = cache_root() / "tfds"
     try:
         builder = tfds.builder(name, data_dir=place, file_format=FORMAT)
