@@ -41,6 +41,7 @@ LIVES_IN = {
     "flax": {"mixers", "model", "compress", "checkpoint", "train", "contract", "check"},
     "optax": {"train"},
     "orbax": {"checkpoint"},
+    "PIL": {"data"},
     "tensorflow_datasets": {"data"},
     "pyarrow": {"data"},
     "yaml": {"config"},

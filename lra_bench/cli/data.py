@@ -12,6 +12,7 @@ from lra_bench.cli import app, options
 
 if TYPE_CHECKING:
     from lra_bench.config import TaskSpec
+    from lra_bench.data.examples import Example
 
 data = typer.Typer(help="Make or fetch, check, look at and export the examples of a task.", no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -84,29 +85,52 @@ def show_examples(
     task: Task,
     split: Split = "train",
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many.")] = 3,
+    png: Annotated[Path | None, typer.Option("--png", help="Write pictures there, too.", metavar="DIR")] = None,
     variant: Variant = None,
     settings: options.Settings = None,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Look at decoded examples.
+    """Look at decoded examples; at pictures as such.
 
     Example: lra data show listops --n 3
     """
     from lra_bench.cli import progress, screen
     from lra_bench.data import examples as room
+    from lra_bench.data import pictures
 
     spec = _task(task, variant, settings, include_path)
     with progress.counting(spec.name) as count:
         examples = room.shown(spec, split, n, count)
+    if png is not None:
+        screen.err.print(f"{_drawn(spec, split, examples, png)} pictures in {png}", highlight=False)
     if json:
         screen.print_json([{"label": e.label, "lengths": e.lengths, "streams": e.streams} for e in examples])
         return
     for index, example in enumerate(examples):
         lengths = " + ".join(str(length) for length in example.lengths)
         screen.out.print(f"[bold]{spec.name} {split} {index}[/]  label {example.label}  {lengths} tokens")
-        for text in example.streams:
+        for text in [] if example.pictures else example.streams:
             screen.out.print(text, markup=False, highlight=False)
+        for picture in example.pictures:
+            screen.out.print(screen.picture(pictures.fitted(picture, screen.out.width)))
+
+
+def _drawn(spec: TaskSpec, split: str, examples: list[Example], folder: Path) -> int:
+    """Write the examples' pictures into a folder; how many.
+
+    Raises:
+        ConfigError: they are no pictures.
+    """
+    from lra_bench.data import pictures
+    from lra_bench.errors import ConfigError
+
+    drawn = [(index, picture) for index, example in enumerate(examples) for picture in example.pictures]
+    if not drawn:
+        raise ConfigError(f"--png {folder}: the examples of {spec.name} are no pictures")
+    for index, picture in drawn:
+        pictures.write(picture, folder / f"{spec.name}-{split}-{index}.png")
+    return len(drawn)
 
 
 @data.command()

@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.color import Color
 from rich.console import Console, Group
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from lra_bench.metrics import ACCURACY, named
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from lra_bench.rows import Row
     from lra_bench.trained import Reading
 
+SHADES = " .:-=+*#%@"
 WIDE = 120  # columns, where no terminal says otherwise
 
 out = Console(width=None if sys.stdout.isatty() else WIDE)
@@ -131,6 +136,23 @@ def quantised(name: str, readings: Sequence[Reading]) -> Group:
         "lost, gained: examples of test that only the model as trained, or only this one, gets right; p: McNemar's"
     ]
     return titled(f"{name}, weights quantised", lines, notes)
+
+
+def picture(levels: np.ndarray) -> Text:
+    """A picture, uint8 [rows, columns] or [rows, columns, 3], two rows a line: in colours, or in shades without."""
+    import numpy as np
+
+    rgb = levels if levels.ndim == 3 else np.repeat(levels[..., None], 3, axis=2)
+    pairs = np.pad(rgb, ((0, len(rgb) % 2), (0, 0), (0, 0))).reshape(-1, 2, *rgb.shape[1:])
+    if not out.color_system:
+        shades = pairs.mean((1, 3)).astype(int) * len(SHADES) // 256
+        return Text("\n".join("".join(SHADES[shade] for shade in line) for line in shades))
+    lines = Text()
+    for above, below in pairs.tolist():
+        for upper, lower in zip(above, below, strict=True):
+            lines.append("▀", Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower)))
+        lines.append("\n")
+    return lines
 
 
 def plan_table(plans: Sequence[Mapping[str, Any]]) -> Group:

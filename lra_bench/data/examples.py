@@ -9,17 +9,19 @@ import numpy as np
 
 from lra_bench.config import TaskSpec
 from lra_bench.data import Progress, Source, load, prepare
+from lra_bench.data.pictures import picture
 from lra_bench.errors import DataError, nearest
 from lra_bench.metrics import METRICS
 from lra_bench.shapes import Split
 
 
 class Example(NamedTuple):
-    """One example as text."""
+    """One example as text, and as a picture."""
 
     label: Any  # a number; several of them; of symbols, those that are asked for
     lengths: list[int]  # tokens of each stream
     streams: list[str]
+    pictures: list[np.ndarray]  # of each stream, where the task's examples are pictures; see `pictures.py`
 
 
 def shown(task: TaskSpec, split: str, n: int, progress: Progress) -> list[Example]:
@@ -34,6 +36,7 @@ def shown(task: TaskSpec, split: str, n: int, progress: Progress) -> list[Exampl
             _said(source, examples.label[i], everywhere),
             examples.lengths[i].tolist(),
             [_printable(source.decode(stream)) for stream in examples.tokens[i]],
+            [made for stream in examples.tokens[i] if (made := picture(task, stream)) is not None],
         )
         for i in range(min(n, len(examples)))
     ]

@@ -56,6 +56,11 @@ def vocabulary(args: Args) -> tuple[str, ...]:
     return levels.SYMBOLS
 
 
+def channels(args: Args) -> int:
+    """Numbers that stand side by side for one pixel."""
+    return 3 if args.colour == "rgb" else 1
+
+
 def files(folder: Path) -> dict[str, Path]:
     """The archive in `folder`, which holds all splits.
 
