@@ -7,6 +7,7 @@ folder: the set is prepared once in the cache, from what its authors have publis
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,16 +62,16 @@ def parts(args: Args, kind: Kind, length: int, folder: Path | None, progress: Pr
         DataError: the set cannot be had or read, or an example is wrong; it is named.
     """
     builder = _fetched(args.name) if folder is None else _opened(_set_in(folder), args.name)
-    features = dict(builder.info.features)
-    _demand(
-        args.name, "feature", args.feature, [name for name, found in features.items() if kind.fits(found)], kind.what
-    )
+    features = dict(getattr(builder.info.features, "items", tuple)())  # a set may have but one, without a name
+    readable = [name for name, found in features.items() if kind.fits(found)]
+    _demand(args.name, "feature", args.feature, readable, kind.what)
     _demand(args.name, "label", args.label, [name for name, found in features.items() if _is_class(found)], "a class")
-    wanted = dict(zip(SPLITS, (args.train_split, args.val_split, args.test_split), strict=True))
+    named = dict(zip(SPLITS, (args.train_split, args.val_split, args.test_split), strict=True))
+    wanted = {split: name for split, name in named.items() if name is not None}
+    for split, name in wanted.items():
+        _demand(args.name, f"{split}_split", name.partition("[")[0], list(builder.info.splits), "a split")
     return {
-        split: stacked(list(_examples(builder, named, args, kind, progress)), length)
-        for split, named in wanted.items()
-        if named is not None
+        split: stacked(list(_examples(builder, name, args, kind, progress)), length) for split, name in wanted.items()
     }
 
 
@@ -101,6 +102,7 @@ def _fetched(name: str) -> Any:
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # it warns of what is not yet prepared
     place = cache_root() / "tfds"
     try:
         builder = tfds.builder(name, data_dir=place, file_format=FORMAT)
@@ -136,7 +138,6 @@ def _examples(
     builder: Any, split: str, args: Args, kind: Kind, progress: Progress
 ) -> Iterator[tuple[list[np.ndarray], int]]:
     """The stream of tokens and the class of each example of a split."""
-    _demand(args.name, "..._split", split.partition("[")[0], list(builder.info.splits), "a split")
     where = f"{builder.data_dir}: {split}"
     number = -1
     try:

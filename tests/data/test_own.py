@@ -137,7 +137,7 @@ def test_an_id_is_of_the_code_not_of_its_place(tmp_path: Path) -> None:
     assert one.source != other.source
     assert cell(one).id == cell(other).id
     assert cache.key_of(one) == cache.key_of(other)
-    commented = task(tmp_path / "other", f"# A comment\n{PARITY}")
+    commented = task(tmp_path / "other", f'"""A docstring."""\n# A comment\n{PARITY}')
     assert cell(commented).id == cell(one).id
     changed = task(tmp_path / "other", PARITY.replace("(seed)", "(seed + 1)"))
     assert cell(changed).id != cell(one).id
