@@ -169,7 +169,7 @@ def test_a_mixer_that_cannot_be_imported_is_one_line(lra: Lra, here: Path) -> No
     (here / "mine.py").write_text(mixers.sheet("linear").path.read_text() + "\nimport nowhere\n")
     done = lra(*RUN, "-m", "mine.py")
     assert done.returncode == 2
-    assert "mine.py:1: cannot be imported: ModuleNotFoundError" in done.stderr
+    assert "mine.py:48: cannot be imported: ModuleNotFoundError" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -204,7 +204,7 @@ def test_check_of_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (here / "configs/broken.yaml").write_text("trunk: {layrs: 3}\n")
     found = list(check.everything())
     assert {f.kind for f in found} == {"recipe", "task", "model"}
-    (wrong,) = [f for f in found if not f.ok]
+    wrong = next(f for f in found if not f.ok)
     assert wrong.name == "broken"
     assert "trunk.layrs" in wrong.detail
 

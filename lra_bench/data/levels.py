@@ -29,10 +29,15 @@ def check(tokens: np.ndarray, label: int, classes: int) -> None:
     Raises:
         DataError: a level is missing, or there is no such label.
     """
-    if tokens.min() < 1 or tokens.max() >= len(SYMBOLS):
-        raise DataError(f"{(tokens < 1).sum()} of its {tokens.size} levels are missing")
+    hold(tokens)
     if not 0 <= label < classes:
         raise DataError(f"its label is {label}, not below {classes}")
+
+
+def hold(tokens: np.ndarray) -> None:
+    """Raises DataError: a level of an example [L] is missing."""
+    if tokens.min() < 1 or tokens.max() >= len(SYMBOLS):
+        raise DataError(f"{(tokens < 1).sum()} of its {tokens.size} levels are missing")
 
 
 def encode(text: str) -> np.ndarray:

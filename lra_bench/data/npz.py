@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pydantic
@@ -24,7 +24,7 @@ from numpy.lib.npyio import NpzFile
 from pydantic import Field
 
 from lra_bench.config import Strict
-from lra_bench.data import Progress, levels, published
+from lra_bench.data import Progress, answers, levels, published
 from lra_bench.data.levels import decode, encode
 from lra_bench.errors import DataError, TaskError, nearest
 from lra_bench.shapes import SPLITS, Split
@@ -45,7 +45,7 @@ class Args(Strict):
     """Which arrays are what, and what their numbers mean."""
 
     x: str  # the array of the sequences
-    y: str  # the array of the classes: whole numbers from 0, [N]
+    y: str  # the array of the answers: classes, whole numbers from 0, [N]; labels, 0 or 1, [N, C]; fractions, [N (, C)]
     symbols: Annotated[int, Field(ge=2, le=65_535)]  # how many: whole numbers from 0, or levels from low to high
     low: float | None  # null, and high too: x holds symbols; else the number of the first level
     high: float | None  # the number of the last level
@@ -190,13 +190,18 @@ def _lengths(path: Path, name: str, shape: tuple[int, ...], length: int) -> np.n
 
 
 def _labels(path: Path, name: str, count: int) -> np.ndarray:
-    """The classes, int32 [N]."""
+    """The classes, int32 [N], labels, uint8 [N, C], or numbers, float32 [N, C]."""
     label = _array(path, name)
-    if label.dtype.kind not in "biu" or label.size != count or len(label) != count:
-        raise DataError(f"{path}: {name} is {_kind(label)}, not a whole number for each of {count} examples")
+    if label.dtype.kind not in "biuf" or label.ndim not in (1, 2) or len(label) != count:
+        raise DataError(f"{path}: {name} is {_kind(label)}, not numbers for each of {count} examples")
+    if label.dtype.kind == "f":
+        if not np.isfinite(label).all():
+            raise DataError(f"{path}: {name}[{int(np.argwhere(~np.isfinite(label))[0, 0])}] holds no number")
+        return label.reshape(count, -1).astype(np.float32)
     if label.min() < 0:
-        raise DataError(f"{path}: {name}[{int(label.argmin())}]: {label.min()} is no class; they begin with 0")
-    return label.reshape(count).astype(np.int32)
+        raise DataError(f"{path}: {name}[{np.argwhere(label < 0)[0, 0]}]: {label.min()} is no class; they begin with 0")
+    several = label.ndim == 2 and label.shape[1] > 1
+    return label.astype(np.uint8) if several else label.reshape(count).astype(np.int32)
 
 
 def _kind(array: np.ndarray) -> str:
@@ -221,7 +226,7 @@ def _array(path: Path, name: str) -> np.ndarray:
         raise DataError(f"{path}: damaged, or no .npz of plain arrays: {error}") from None
 
 
-def check(args: Args, tokens: np.ndarray, label: int) -> None:
+def check(args: Args, tokens: np.ndarray, label: Any) -> None:
     """Hold an example, tokens [S, L], against what there can be. Its label cannot be derived.
 
     Raises:
@@ -232,10 +237,9 @@ def check(args: Args, tokens: np.ndarray, label: int) -> None:
             raise DataError("it is empty")
         if stream.max() > args.symbols:
             raise DataError(f"a symbol is {int(stream.max()) - 1}, and there are {args.symbols}")
-    if label < 0:
-        raise DataError(f"its label is {label}")
+    answers.check(label)
 
 
-def row(tokens: np.ndarray, label: int) -> str:
-    """An example, tokens [S, L], as a line: the class's number and the numbers of each stream."""
-    return "\t".join([str(label), *(decode(stream) for stream in tokens)])
+def row(tokens: np.ndarray, label: Any) -> str:
+    """An example, tokens [S, L], as a line: its answer and the numbers of each stream."""
+    return "\t".join([answers.written(label), *(decode(stream) for stream in tokens)])

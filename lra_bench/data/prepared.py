@@ -31,7 +31,7 @@ class Args(Strict):
 
     name: str  # as TFDS names it, with the version: imdb_reviews/plain_text:1.0.0
     feature: str  # what is read
-    label: str  # the class
+    label: str  # the class, or a number: then the metric is of numbers
     train_split: str  # as TFDS names it; a slice too: train[:90%]
     val_split: str | None  # null: cut from train
     test_split: str | None  # null: cut from train
@@ -65,7 +65,9 @@ def parts(args: Args, kind: Kind, length: int, folder: Path | None, progress: Pr
     features = dict(getattr(builder.info.features, "items", tuple)())  # a set may have but one, without a name
     readable = [name for name, found in features.items() if kind.fits(found)]
     _demand(args.name, "feature", args.feature, readable, kind.what)
-    _demand(args.name, "label", args.label, [name for name, found in features.items() if _is_class(found)], "a class")
+    _demand(
+        args.name, "label", args.label, [name for name, found in features.items() if _is_answer(found)], "an answer"
+    )
     named = dict(zip(SPLITS, (args.train_split, args.val_split, args.test_split), strict=True))
     wanted = {split: name for split, name in named.items() if name is not None}
     for split, name in wanted.items():
@@ -130,23 +132,39 @@ def _demand(name: str, key: str, value: str, known: list[str], what: str) -> Non
         raise TaskError(f"args.{key}: '{value}' is not {what} in {name}; {nearest(value, known)}")
 
 
-def _is_class(feature: Any) -> bool:
-    return feature.shape == () and np.issubdtype(np.dtype(feature.np_dtype), np.integer)
+def _is_answer(feature: Any) -> bool:
+    """One class or number, or several numbers."""
+    shape, kind = feature.shape, np.dtype(feature.np_dtype).kind
+    return (shape == () and kind in "iuf") or (shape is not None and len(shape) == 1 and kind == "f")
+
+
+def _answer(name: str, found: Any) -> int | np.ndarray:
+    """A class, or numbers, float32 [C].
+
+    Raises:
+        DataError: it is below 0, or no number.
+    """
+    value = np.asarray(found)
+    if value.dtype.kind == "f":
+        if not np.isfinite(value).all():
+            raise DataError(f"{name}: {value} is no number")
+        return np.atleast_1d(value).astype(np.float32)
+    if value < 0:
+        raise DataError(f"{name}: {value} is no class")
+    return int(value)
 
 
 def _examples(
     builder: Any, split: str, args: Args, kind: Kind, progress: Progress
-) -> Iterator[tuple[list[np.ndarray], int]]:
-    """The stream of tokens and the class of each example of a split."""
+) -> Iterator[tuple[list[np.ndarray], int | np.ndarray]]:
+    """The stream of tokens and the answer of each example of a split."""
     where = f"{builder.data_dir}: {split}"
     number = -1
     try:
         source = builder.as_data_source(split=split)
         for number, example in enumerate(source):
-            label = int(example[args.label])
-            if label < 0:
-                raise DataError(f"{args.label}: {label} is no class")
-            yield [kind.tokens(example[args.feature])], label
+            answer = _answer(args.label, example[args.label])
+            yield [kind.tokens(example[args.feature])], answer
             if number % 1000 == 0:
                 progress(f"reading {split}", number, len(source))
     except DataError as error:

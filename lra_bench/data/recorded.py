@@ -43,9 +43,7 @@ def record(task: TaskSpec, sha256: str, file: Path) -> None:
     """
     asked = question(task)
     if asked is None:
-        raise DataError(
-            f"task '{task.name}': its examples are read from {task.folder}; no hash can stand for them"
-        )
+        raise DataError(f"task '{task.name}': its examples are read from {task.folder}; no hash can stand for them")
     row = dict(zip(COLUMNS, (task.name, task.variant or "", asked, sha256), strict=True))
     rows = sorted(
         [row, *(other for other in _rows(file) if other["question"] != asked)],

@@ -66,28 +66,29 @@ def _all_shards(paths: list[Path], count: int) -> None:
         raise DataError(f"{paths[0].parent}: {count} shards of {split}, and {fault}")
 
 
-def rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """The rows of a table, with what stands in these columns, none of which is missing.
+def rows(path: Path, columns: Sequence[str], lists: Sequence[str] = ()) -> Iterator[Row]:
+    """The rows of a table, with what stands in these columns, none of which is missing; `lists` may hold lists.
 
     Raises:
         DataError: it cannot be read, or a line is no row, or lacks a column; it is named.
     """
     try:
         for number, fields in READ[path.suffix](path, columns):
-            yield number, {column: _field(f"{path}:{number}", fields, column) for column in columns}
+            where = f"{path}:{number}"
+            yield number, {column: _field(where, fields, column, column in lists) for column in columns}
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: no UTF-8: {error.reason} at byte {error.start}") from None
     except (csv.Error, json.JSONDecodeError) as error:
         raise DataError(f"{path}: no {path.suffix}: {error}") from None
 
 
-def _field(where: str, fields: dict[str, Any], column: str) -> Any:
+def _field(where: str, fields: dict[str, Any], column: str, listed: bool) -> Any:
     if column not in fields:
         raise DataError(f"{where}: has no column '{column}'; {nearest(column, [name for name in fields if name])}")
     value = fields[column]
     if value is None:
         raise DataError(f"{where}: its column '{column}' is missing")
-    if isinstance(value, bytes | list | dict):
+    if isinstance(value, bytes | dict) or (isinstance(value, list) and not listed):
         raise DataError(f"{where}: its column '{column}' holds {type(value).__name__}, no text and no number")
     return value
 

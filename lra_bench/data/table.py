@@ -1,4 +1,5 @@
-"""Texts, or pairs of texts, with a class each, from tables of the user's own: .csv, .tsv, .jsonl or .parquet.
+"""Texts, or pairs of texts, with a class, labels or numbers each, from tables of the user's own: .csv, .tsv, .jsonl or
+.parquet.
 
 The folder holds `train.csv`, or its like (`records.py`), and val's and test's; what it does not hold is cut from train,
 in an order of the task's seed, and shares no example with it. Texts become the bytes of their UTF-8 (`octets.py`).
@@ -8,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lra_bench.config import Strict
-from lra_bench.data import Progress, octets, published, records
+from lra_bench.data import Progress, answers, octets, published, records
 from lra_bench.data.octets import decode, encode
 from lra_bench.data.splits import stacked
-from lra_bench.errors import DataError, nearest
+from lra_bench.errors import DataError
 from lra_bench.shapes import Split
 
 __all__ = ["HEADER", "PUBLISHED", "VERSION", "Args", "build", "check", "decode", "encode", "files", "row", "vocabulary"]
@@ -30,8 +32,9 @@ class Args(Strict):
 
     text: str  # the column of the text
     text_b: str | None  # the column of a second text, for `streams: 2`
-    label: str  # the column of the class
-    classes: str | None  # their names, in order, with commas between them; null: those in train, sorted
+    label: str  # the column of the answer; of numbers several, with commas between them
+    answer: answers.Kind  # a class | labels, a list or with | between them | numbers
+    classes: str | None  # the classes' or labels' names, with commas between them; null: those in train, sorted
 
 
 def vocabulary(args: Args) -> tuple[str, ...]:
@@ -65,15 +68,17 @@ def build(
     if folder is None:
         raise DataError("folder: null; name one that holds train.csv, or its like: --set task.folder=FOLDER")
     paths = records.tables(folder)
-    names = args.classes.split(",") if args.classes else _classes(paths["train"], args.label)
+    names = args.classes.split(",") if args.classes else _names(paths["train"], args)
     parts = {split: _examples(tables, args, names, length, progress) for split, tables in paths.items()}
     return published.completed(parts, splits, seed, {split: tables[0] for split, tables in paths.items()})
 
 
-def _classes(tables: Sequence[Path], column: str) -> list[str]:
-    """The names of the classes in the tables of a split; numbers in their own order."""
-    found = {str(fields[column]).strip() for path in tables for _, fields in records.rows(path, [column])}
-    return sorted(found, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
+def _names(tables: Sequence[Path], args: Args) -> list[str]:
+    """The names of the classes or labels in the tables of a split."""
+    if args.answer == "numbers":
+        return []
+    rows = (fields[args.label] for path in tables for _, fields in records.rows(path, [args.label], [args.label]))
+    return answers.names(args.answer, rows)
 
 
 def _examples(tables: Sequence[Path], args: Args, names: list[str], length: int, progress: Progress) -> Split:
@@ -90,25 +95,20 @@ def _examples(tables: Sequence[Path], args: Args, names: list[str], length: int,
 
 def _parsed(
     tables: Sequence[Path], args: Args, ids: Mapping[str, int], length: int
-) -> Iterator[tuple[list[np.ndarray], int]]:
+) -> Iterator[tuple[list[np.ndarray], int | np.ndarray]]:
     """The streams of tokens and the label of each row."""
-    columns = [args.text, *([args.text_b] if args.text_b else [])]
+    columns, asked = [args.text, *([args.text_b] if args.text_b else [])], answers.columns(args.answer, args.label)
+    lists = asked if args.answer == "labels" else []
     for path in tables:
-        for number, fields in records.rows(path, [*columns, args.label]):
+        for number, fields in records.rows(path, [*columns, *asked], lists):
             try:
-                label = _label(args.label, str(fields[args.label]).strip(), ids)
+                label = answers.answer(args.answer, {column: fields[column] for column in asked}, ids)
                 yield [octets.tokens_of(str(fields[column]).encode(), length) for column in columns], label
             except DataError as error:
                 raise DataError(f"{path}:{number}: {error}") from None
 
 
-def _label(column: str, name: str, ids: Mapping[str, int]) -> int:
-    if name not in ids:
-        raise DataError(f"{column}: '{name[:40]}' is no class; {nearest(name, ids)}")
-    return ids[name]
-
-
-def check(args: Args, tokens: np.ndarray, label: int) -> None:
+def check(args: Args, tokens: np.ndarray, label: Any) -> None:
     """Hold an example, tokens [S, L], against what there can be. Its label cannot be derived.
 
     Raises:
@@ -118,10 +118,15 @@ def check(args: Args, tokens: np.ndarray, label: int) -> None:
         raise DataError(f"{len(tokens)} texts")
     for stream in tokens:
         octets.check(stream)
-    if args.classes and label >= len(args.classes.split(",")):
+    if args.answer == "class" and args.classes and label >= len(args.classes.split(",")):
         raise DataError(f"its label is {label}, and there are the classes {args.classes}")
 
 
-def row(tokens: np.ndarray, label: int) -> str:
-    """An example, tokens [S, L], as a line: the class's number and the texts."""
-    return "\t".join([str(label), *(octets.escaped(decode(stream)) for stream in tokens)])
+def row(tokens: np.ndarray, label: Any) -> str:
+    """An example, tokens [S, L], as a line: the class's number, the labels' bits or the numbers, and the texts."""
+    return "\t".join(
+        [
+            answers.written(label),
+            *(octets.escaped(decode(stream)) for stream in tokens),
+        ]
+    )

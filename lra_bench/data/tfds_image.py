@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lra_bench.data import Progress, levels, prepared, published
+from lra_bench.data import Progress, answers, levels, prepared, published
 from lra_bench.data.image import grey
 from lra_bench.data.levels import decode, encode, row, values
 from lra_bench.data.prepared import files
@@ -70,10 +70,11 @@ def _tokens(length: int, colour: str, picture: np.ndarray) -> np.ndarray:
     return flat.astype(np.uint16) + np.uint16(1)
 
 
-def check(args: Args, tokens: np.ndarray, label: int) -> None:
+def check(args: Args, tokens: np.ndarray, label: Any) -> None:
     """Hold a picture, tokens [1, L], and its label against what there can be. Its label cannot be derived.
 
     Raises:
         DataError: a pixel is missing, or its label is below 0.
     """
-    levels.check(tokens[0], label, label + 1)
+    answers.check(label)
+    levels.hold(tokens[0])

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from lra_bench.data import Progress, octets, prepared, published
+from lra_bench.data import Progress, answers, octets, prepared, published
 from lra_bench.data.octets import decode, encode
 from lra_bench.data.prepared import Args, files
-from lra_bench.errors import DataError
 from lra_bench.shapes import Split
 
 __all__ = ["HEADER", "PUBLISHED", "VERSION", "Args", "build", "check", "decode", "encode", "files", "row", "vocabulary"]
@@ -45,15 +44,14 @@ def _is_text(feature: Any) -> bool:
     return feature.shape == () and feature.np_dtype in (str, bytes, object, np.str_, np.bytes_, np.object_)
 
 
-def check(args: Args, tokens: np.ndarray, label: int) -> None:
+def check(args: Args, tokens: np.ndarray, label: Any) -> None:
     """Hold a text, tokens [1, L], and its label against what there can be. Its label cannot be derived.
 
     Raises:
         DataError: it is empty or no UTF-8, or its label is below 0.
     """
     octets.check(tokens[0])
-    if label < 0:
-        raise DataError(f"its label is {label}")
+    answers.check(label)
 
 
 def row(tokens: np.ndarray, label: int) -> str:

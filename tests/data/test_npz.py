@@ -136,8 +136,8 @@ MIXED[5, 2] = 0
         ({**GOOD, "x": np.ones((0, 12))}, PLAIN, r"x is float64\[0, 12\], not numbers of examples"),
         ({**GOOD, "x": np.array([None] * 10)}, PLAIN, "damaged, or no .npz of plain arrays: Object arrays"),
         ({"X": GOOD["x"], "y": GOOD["y"]}, turned(x="xs"), r"has no array 'xs'; it can be: X, y"),
-        ({**GOOD, "y": GOOD["y"][:9]}, PLAIN, r"y is int64\[9\], not a whole number for each of 10 examples"),
-        ({**GOOD, "y": GOOD["y"] / 1}, PLAIN, r"y is float64\[10\], not a whole number"),
+        ({**GOOD, "y": GOOD["y"][:9]}, PLAIN, r"y is int64\[9\], not numbers for each of 10 examples"),
+        ({**GOOD, "y": GOOD["y"] + np.nan}, PLAIN, r"y\[0\] holds no number"),
         ({**GOOD, "y": GOOD["y"] - 1}, PLAIN, r"y\[0\]: -1 is no class"),
         ({**GOOD, "n": np.arange(10)}, turned(lengths="n"), r"n is from 0 to 9, and must be from 1 to 12"),
         (
@@ -209,3 +209,22 @@ def test_a_new_task_is_checked_and_verified(tmp_path: Path) -> None:
     assert finding.ok, finding.detail
     checks = data.verify(tasks.load(str(path), settings=[Overlay("test", {"classes": 3})]))
     assert [check for check in checks if not check.ok] == []
+
+
+@pytest.mark.parametrize(
+    ("y", "kind", "shape"),
+    [
+        (np.arange(10), np.int32, ()),
+        (np.arange(10)[:, None], np.int32, ()),
+        (np.eye(10, 3, dtype=bool), np.uint8, (3,)),
+        (np.arange(10) / 4, np.float32, (1,)),
+        (np.ones((10, 2)), np.float32, (2,)),
+    ],
+)
+def test_answers_are_classes_labels_or_numbers(
+    tmp_path: Path, y: np.ndarray, kind: type, shape: tuple[int, ...]
+) -> None:
+    made = built(tmp_path, {**GOOD, "y": y})["train"]
+    assert (made.label.dtype, made.label.shape[1:]) == (kind, shape)
+    for tokens, label in zip(made.tokens, made.label, strict=True):
+        npz.check(PLAIN, tokens, label)

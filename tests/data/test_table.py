@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pytest
 from pyarrow import parquet
@@ -16,7 +17,7 @@ from lra_bench.data import cache, silent, table
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
-ARGS = table.Args(text="review", text_b=None, label="mood", classes="bad,good")
+ARGS = table.Args(text="review", text_b=None, label="mood", answer="class", classes="bad,good")
 MOODS = ("bad", "good")
 
 
@@ -207,11 +208,73 @@ def test_a_task_of_ones_own_from_one_yaml(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "tasks").mkdir()
     write(tmp_path, "train.csv", rows(30))
     yaml = """\
-        {version: 1, title: Moods, paper: none, source: table,
-         args: {text: review, text_b: null, label: mood, classes: 'bad,good'},
-         folder: .., length: 64, grid: null, classes: 2, streams: 1, seed: 0, metric: accuracy,
-         splits: {train: 20, val: 5, test: 5}}
+        {title: Moods, source: table,
+         args: {text: review, text_b: null, label: mood, answer: class, classes: 'bad,good'},
+         folder: .., length: 64, classes: 2, splits: {train: 20, val: 5, test: 5}}
         """
     (tmp_path / "tasks/moods.yaml").write_text(yaml)
     checks = data.verify(tasks.load("moods"))
     assert [check for check in checks if not check.ok] == []
+
+
+def test_labels_are_lists_or_names_with_a_bar_between(tmp_path: Path) -> None:
+    said = ["happy|long", "", "long", "sad| long"]
+    write(tmp_path, "train.csv", [{"review": f"row {i}", "mood": mood} for i, mood in enumerate(said)])
+    args = ARGS.model_copy(update={"answer": "labels", "classes": None})
+    counts = {"train": 2, "val": 1, "test": 1}
+    found = {text: bits.tolist() for split in built(tmp_path, counts, args).values() for text, bits in bits_of(split)}
+    assert found == {"row 0": [1, 1, 0], "row 1": [0, 0, 0], "row 2": [0, 1, 0], "row 3": [0, 1, 1]}
+    (tmp_path / "train.csv").unlink()
+    lists = [[part.strip() for part in mood.split("|") if part] for mood in said]
+    write(tmp_path, "train.jsonl", [{"review": f"row {i}", "mood": mood} for i, mood in enumerate(lists)])
+    again = {text: bits.tolist() for split in built(tmp_path, counts, args).values() for text, bits in bits_of(split)}
+    assert again == found
+
+
+def bits_of(split: Split) -> list[tuple[str, np.ndarray]]:
+    assert split.label.dtype in (np.uint8, np.float32)
+    return [(table.decode(tokens[0]), label) for tokens, label in zip(split.tokens, split.label, strict=True)]
+
+
+def test_numbers_are_of_one_column_or_several(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", [{"review": f"row {i}", "x": i / 4, "y": f"{i}e1"} for i in range(4)])
+    args = ARGS.model_copy(update={"answer": "numbers", "label": "x, y", "classes": None})
+    made = built(tmp_path, {"train": 2, "val": 1, "test": 1}, args)
+    found = {text: numbers.tolist() for split in made.values() for text, numbers in bits_of(split)}
+    assert found == {f"row {i}": [i / 4, 10.0 * i] for i in range(4)}
+    for split in made.values():
+        for tokens, label in zip(split.tokens, split.label, strict=True):
+            table.check(args, tokens, label)
+    assert table.row(made["train"].tokens[0], np.array([0.1, 2], np.float32)).startswith("0.1 2\t")
+
+
+@pytest.mark.parametrize("number", ["", "many", "nan", "inf"])
+def test_what_is_no_number_is_named(tmp_path: Path, number: str) -> None:
+    write(tmp_path, "train.csv", [{"review": "a", "mood": 1.5}, {"review": "b", "mood": number}])
+    args = ARGS.model_copy(update={"answer": "numbers", "classes": None})
+    with pytest.raises(DataError, match=rf"train\.csv:3: mood: '?{number}'? is no number"):
+        built(tmp_path, {"train": 1, "val": 1, "test": 1}, args)
+
+
+@pytest.mark.parametrize(
+    ("metric", "answer", "classes", "said"),
+    [
+        ("accuracy", "numbers", 2, r"metric: accuracy is of a class"),
+        ("exact-match", "class", 2, r"metric: exact-match is of a bit a label"),
+        ("exact-match", "labels", 3, r"C 3, not uint8 \[\d+, 2\]"),
+        ("mean-squared-error", "class", 1, r"metric: mean-squared-error is of numbers"),
+        ("bits", "class", 2, r"metric: bits is of the symbol at each place"),
+    ],
+)
+def test_a_metric_that_is_not_of_such_answers_is_refused(
+    tmp_path: Path, metric: str, answer: str, classes: int, said: str
+) -> None:
+    write(tmp_path, "train.csv", [row | {"mood": 1 + i % 2} for i, row in enumerate(rows(30))])
+    path = tmp_path / "moods.yaml"
+    path.write_text(
+        f"{{title: Moods, source: table, folder: ., length: 64, classes: {classes}, metric: {metric}, "
+        f"args: {{text: review, text_b: null, label: mood, answer: {answer}, classes: null}}, "
+        "splits: {train: 20, val: 5, test: 5}}"
+    )
+    with pytest.raises(TaskError, match=said):
+        data.prepare(tasks.load(str(path)))

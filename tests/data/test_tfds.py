@@ -106,7 +106,7 @@ def test_a_tensor_of_bytes_is_a_picture(folder: Path) -> None:
     [
         ({"feature": "sound"}, TaskError, "args.feature: 'sound' is not a text in tiny; it can be: review"),
         ({"feature": "reviw"}, TaskError, "did you mean 'review'"),
-        ({"label": "review"}, TaskError, "args.label: 'review' is not a class in tiny; it can be: mood"),
+        ({"label": "review"}, TaskError, "args.label: 'review' is not an answer in tiny; it can be: mood"),
         ({"train_split": "trian"}, TaskError, "args.train_split: 'trian' is not a split in tiny; did you mean 'train'"),
         ({"train_split": "train[x"}, DataError, r"1\.0\.0: train\[x: cannot be read: "),
         ({"train_split": "train[:0]"}, DataError, r"train\[:0\]: cannot be read: "),
