@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-all check lint bench bench-peers gpu-check table report clean
+.PHONY: run test test-all check lint bench bench-data bench-peers gpu-check table report clean
 
 run: .venv/ready        ## train linformer on short ListOps: accuracy, speed and memory in minutes
 	$(BIN)/lra run --model linformer --task listops --config quick
@@ -25,6 +25,12 @@ lint: .venv/ready       ## mend what can be mended
 
 bench: .venv/ready      ## a training step of every model at 1,024 to 16,384 tokens: time, memory, exponents, ratios
 	$(BIN)/lra bench --out results/speed/bench.json
+
+DATA ?= listops,parity,needle,induction-heads,mqar,copy,selective-copy,adding,pathfinder@quick,pathx@quick
+
+bench-data: .venv/ready ## does the input keep up? examples a second made anew, in batches, and eaten by the fastest model
+	@cache=$$(mktemp -d); trap 'rm -rf $$cache' EXIT; \
+	LRA_CACHE=$$cache $(BIN)/lra data bench -t $(DATA) -m fnet --out results/speed/data.json
 
 table: .venv/ready      ## every model on short ListOps, three seeds, hours: results/tables/quick.csv; goes on where it stopped
 	-$(BIN)/lra run -m all -t listops -c quick --seeds 0-2 -o results/quick

@@ -1,7 +1,8 @@
 """Time and memory of training steps, without data.   `python -m lra_bench.speed CELLS`, a JSON list of cells.
 
 The cells' steps are compiled by the code that trains, fed random tokens, and run in turn, round after round, so that
-what disturbs the machine disturbs them all. One event a line on stdout, as a cell's process does.
+what disturbs the machine disturbs them all. `--fed` measures the input besides: how fast the cells' examples are made,
+if they are not there yet, and how fast batches of them are. One event a line on stdout, as a cell's process does.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ import numpy as np
 from lra_bench import data, store
 from lra_bench.cell import check_memory, compiled, failures, tell
 from lra_bench.config import Cell
-from lra_bench.measure.clocks import Laps
+from lra_bench.data.batches import batch_at
+from lra_bench.errors import LraError
+from lra_bench.measure.clocks import Laps, Stopwatch
 from lra_bench.metrics import METRICS
 from lra_bench.shapes import Batch
 from lra_bench.train.program import Program, State
+
+BATCHES = 50  # that are timed
 
 
 class Bench:
@@ -54,7 +59,24 @@ def random_batch(cell: Cell) -> Batch:
     )
 
 
-def measure(cells: Sequence[Cell], rounds: int) -> list[dict[str, Any]]:
+def supplied(cell: Cell, program: Program) -> dict[str, Any]:
+    """How fast the cell's examples are made, if they are not there yet, and batches of them put on the devices.
+
+    Raises:
+        LraError: they cannot be had.
+    """
+    watch = Stopwatch()
+    dataset = data.prepare(cell.task, lambda what, done, total: tell("data", what=what, done=done, total=total))
+    made_s, laps, train = watch.seconds, Laps(), dataset.splits["train"]
+    laps.start()
+    for step in range(BATCHES):
+        jax.block_until_ready(program.feed(batch_at(train, cell.recipe.training.batch, cell.seed, step)))
+        laps.lap()
+    every = sum(len(split) for split in dataset.splits.values())
+    return {"input_ms_p50": laps.percentile(50), "made_per_s": every / made_s if dataset.fresh else None}
+
+
+def measure(cells: Sequence[Cell], rounds: int, fed: bool) -> list[dict[str, Any]]:
     """Compile all, run `rounds` interleaved rounds of those that fit; what is known of each cell, in order."""
     facts: list[dict[str, Any]] = []
     benches: list[Bench | None] = []
@@ -65,6 +87,7 @@ def measure(cells: Sequence[Cell], rounds: int) -> list[dict[str, Any]]:
         with failures(cell) as failed:
             program, known = compiled(cell)
             check_memory(program)
+            known |= supplied(cell, program) if fed else {}
             bench = Bench(cell, program)
             bench.once()
         problem = {"status": failed[0].status, "error": failed[0].error} if failed else {"status": "ok", "error": None}
@@ -88,9 +111,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lra_bench.speed", description=__doc__)
     parser.add_argument("cells", type=Path, help="a JSON list of cells")
     parser.add_argument("--rounds", type=int, required=True, help="timed steps of each cell")
+    parser.add_argument("--fed", action="store_true", help="the cells' examples are made and cut into batches, too")
     args = parser.parse_args(arguments)
     cells = [Cell.model_validate(values) for values in store.read_json(args.cells)]
-    tell("facts", facts=measure(cells, args.rounds))
+    try:
+        tell("facts", facts=measure(cells, args.rounds, args.fed))
+    except LraError as error:
+        tell("refused", message=str(error), exit_code=error.exit_code)
+        return error.exit_code
     return 0
 
 

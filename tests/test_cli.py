@@ -241,3 +241,14 @@ def test_bench_measures_and_keeps(lra: Lra, here: Path) -> None:
     wrong = lra("bench", "--read", "other.json")
     assert wrong.returncode == 2
     assert wrong.stderr == "lra: other.json: not the numbers of a bench: they lack 'knobs'\n"
+
+
+@pytest.mark.slow
+def test_does_the_input_keep_up(lra: Lra, here: Path) -> None:
+    done = lra("data", "bench", "-t", "short,retrieval", "-m", "linear", "-c", "tiny", "--rounds", "2", "--json")
+    short, retrieval = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert short["error"] is None
+    assert short["input_ms_p50"] > 0
+    assert short["step_ms_p50"] > 0
+    assert "--set task.folder=FOLDER" in retrieval["error"], "one that cannot be had spares the rest"

@@ -138,6 +138,41 @@ def _drawn(spec: TaskSpec, split: str, examples: list[Example], folder: Path) ->
 
 
 @data.command()
+def bench(
+    task: options.Task,
+    model: options.Model,
+    config: options.Config = options.RECIPE,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed steps of each.")] = 5,
+    settings: options.Settings = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Keep the numbers there as JSON.", metavar="FILE")] = None,
+    include_path: options.Include = None,
+    json: options.Json = False,
+) -> None:
+    """Does the input keep up with the step? Examples a second: made, cut into batches, and eaten by a model.
+
+    Example: lra data bench -t listops,needle -m fnet
+    """
+    from lra_bench import matrix, store
+    from lra_bench.cli import progress, screen
+
+    asked = matrix.Request(model, task, config, settings=tuple(settings or ()), include=tuple(include_path or ()))
+    facts = []
+    with progress.watching() as watch:
+        for measured in matrix.supply(matrix.cells(asked), rounds, watch):
+            facts.append(measured)
+            if out is not None:
+                store.write_json(out, facts)
+    if json:
+        screen.print_json(facts)
+    else:
+        screen.out.print(screen.supply(facts))
+    for fact in facts:
+        if fact["error"]:
+            screen.err.print(f"{fact['task']}: {fact['error']}", style="red", markup=False, soft_wrap=True)
+    sys.exit(any(fact["error"] for fact in facts))
+
+
+@data.command()
 def export(
     task: Task,
     out: Annotated[Path, typer.Option("--out", help="The file to write.", metavar="FILE.tsv")],

@@ -179,6 +179,34 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Group:
     return titled("what would run", lines, [f"{len(plans)} cells, about {total:.2f} hours to go on this machine"])
 
 
+def supply(facts: Sequence[Mapping[str, Any]]) -> Group:
+    """Examples a second that are made, cut into batches and eaten, a line a task and model."""
+    lines = [
+        {
+            "task": f["task"] + (f"@{f['variant']}" if f["variant"] else ""),
+            "L": f["length"],
+            "batch": f["batch"],
+            "made ex/s": rate(f.get("made_per_s")),
+            "input ex/s": rate(_per_second(f, "input_ms_p50")),
+            "model": f["model"],
+            "step ex/s": rate(_per_second(f, "step_ms_p50")),
+            "input to step": "failed" if f["error"] else f"{f['step_ms_p50'] / f['input_ms_p50']:.0f}x",
+        }
+        for f in facts
+    ]
+    notes = ["made: by all cores, once, then kept; input: batches from the cache on the devices, by one thread"]
+    return titled("does the input keep up?", lines, notes)
+
+
+def _per_second(fact: Mapping[str, Any], column: str) -> float | None:
+    return fact["batch"] / fact[column] * 1e3 if fact.get(column) else None
+
+
+def rate(per_second: float | None) -> str | None:
+    """Things a second, three digits."""
+    return None if per_second is None else f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
+
+
 def card(title: str, values: Mapping[str, Any]) -> Table:
     """One thing's values, a line a key; nested ones below their key."""
     built = Table(title, "", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -76,8 +76,12 @@ def run(
     return row
 
 
-def measure(cells: Sequence[Cell], rounds: int, tell: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+def measure(
+    cells: Sequence[Cell], rounds: int, tell: Callable[[dict[str, Any]], None], *, fed: bool = False
+) -> list[dict[str, Any]]:
     """Compile the cells' steps and time `rounds` of them in turn, in one process; what is known of each, in order.
+
+    `fed`: their examples are made, if need be, and batches of them are timed, too.
 
     Raises:
         ConfigError: a cell refused what the user asked for.
@@ -87,6 +91,7 @@ def measure(cells: Sequence[Cell], rounds: int, tell: Callable[[dict[str, Any]],
         asked, log = Path(folder) / "cells.json", Path(folder) / "log.txt"
         store.write_json(asked, [cell.model_dump() for cell in cells])
         command = [sys.executable, "-m", "lra_bench.speed", str(asked), "--rounds", str(rounds)]
+        command += ["--fed"] if fed else []
         with log.open("w") as stderr:
             child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment())
             last = _listen(child, tell)

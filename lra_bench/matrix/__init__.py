@@ -1,6 +1,18 @@
 """models x tasks x seeds -> cells; which are done; hand the rest to a launcher. Never opens jax."""
 
 from lra_bench.matrix.request import Choice, Request, cells, models, parse_seeds, task, task_names
-from lra_bench.matrix.run import bench, plan, run
+from lra_bench.matrix.run import bench, plan, run, supply
 
-__all__ = ["Choice", "Request", "bench", "cells", "models", "parse_seeds", "plan", "run", "task", "task_names"]
+__all__ = [
+    "Choice",
+    "Request",
+    "bench",
+    "cells",
+    "models",
+    "parse_seeds",
+    "plan",
+    "run",
+    "supply",
+    "task",
+    "task_names",
+]

@@ -81,6 +81,22 @@ def bench(
         yield local.measure(every, rounds, partial(_tell_of, every, tell))
 
 
+def supply(
+    every: Sequence[Cell], rounds: int, tell: Callable[[Cell, dict[str, Any]], None]
+) -> Iterator[dict[str, Any]]:
+    """How fast each cell's examples are made and cut into batches, and how fast its step eats them, one by one.
+
+    One whose examples cannot be had spares the rest: its `error` says why.
+    """
+    for cell in every:
+        asked: dict[str, Any] = {"task": cell.task.name, "variant": cell.task.variant, "model": cell.model}
+        asked |= {"length": cell.task.length, "batch": cell.recipe.training.batch}
+        try:
+            yield asked | local.measure([cell], rounds, partial(tell, cell), fed=True)[0]
+        except ConfigError as error:
+            yield asked | {"error": str(error)}
+
+
 def _tell_of(every: Sequence[Cell], tell: Callable[[Cell, dict[str, Any]], None], event: dict[str, Any]) -> None:
     """Pass on an event of the cell that it names; of the last one, if it names none."""
     tell(next((cell for cell in every if cell.id == event.get("cell")), every[-1]), event)
