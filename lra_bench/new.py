@@ -12,6 +12,7 @@ from lra_bench import config, data, mixers, tasks
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers.card import Family
 
+FORMATS = {"csv": "table", "tsv": "table", "jsonl": "table", "parquet": "table", "tfds": "tfds_text"}
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -40,7 +41,7 @@ def model(name: str, family: str, folder: Path) -> list[Path]:
 
 
 def task(name: str, source: str, folder: Path) -> Path:
-    """Write a task's YAML into `folder`, after the first that ships with the same source; the path.
+    """Write a task's YAML into `folder`, after one with the same source, or of a format that a source reads; the path.
 
     Raises:
         ConfigError: the name is no name or is taken, or the source is none.
@@ -49,13 +50,13 @@ def task(name: str, source: str, folder: Path) -> Path:
         raise ConfigError(f"'{name}': a task's name is made of a-z, 0-9 and -, and begins with a letter")
     if name in config.found("tasks"):
         raise ConfigError(f"'{name}': there is a task of that name, {config.found('tasks')[name]}")
-    if source not in data.names():
-        raise ConfigError(f"--from {source}: {nearest(source, data.names())}")
+    if source not in {*data.names(), *FORMATS}:
+        raise ConfigError(f"--from {source}: {nearest(source, {*data.names(), *FORMATS})}")
     path = folder / f"{name}.yaml"
     if path.exists():
         raise ConfigError(f"{path}: is there already")
     folder.mkdir(parents=True, exist_ok=True)
-    text = _pattern(source).read_text().partition("\nvariants:")[0].rstrip() + "\n"
+    text = _pattern(FORMATS.get(source, source)).read_text().partition("\nvariants:")[0].rstrip() + "\n"
     text = re.sub("^title: .*", f"title: {name}", text, flags=re.MULTILINE)
     path.write_text(f"{text}{_unsaid(text)}")
     return path

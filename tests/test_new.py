@@ -63,7 +63,7 @@ TABLE = "text,label\n" + "".join(f"number {i},{'odd' if i % 2 else 'even'}\n" fo
 
 
 def test_a_new_task_over_a_table_is_checked_and_shown(lra: Lra, tmp_path: Path) -> None:
-    made = lra("new", "task", "parities", "--from", "table")
+    made = lra("new", "task", "parities", "--from", "csv")
     assert made.returncode == 0, made.stderr
     assert lra("check", "tasks/parities.yaml").returncode == 2, "there is no table yet"
     (tmp_path / "tasks/train.csv").write_text(TABLE)
