@@ -42,9 +42,9 @@ CLASSES = 2
 
 CONTOUR = {"easy": 6, "intermediate": 9, "hard": 14}  # paddles of a target contour
 # Of a size in pixels, as LRA documents it: (padding, seed_distance, paddle_length, paddle_thickness in half pixels),
-# paddle_margin_list, continuity, the paddles that all distractors have at most; marker_radius in half pixels, contrasts
-# of targets and of distractors in twentieths. Only a target's is its snake's and its paddles', 0.75 x 2 at 32, as in the
-# generator, from which comes too what LRA leaves out.
+# paddle_margin_list, continuity, paddles of all distractors at most; marker_radius in half pixels, contrasts of targets
+# and of distractors in twentieths. A target's is its snake's times its paddles', 2 x 0.75 at 32, a distractor's is its
+# snake's alone: so in the generator, from which comes too what LRA leaves out.
 SIZES = {
     32: ((1, 7, 2, 1), (1,), 1.0, 20, Manner(3, 30, 40)),
     64: ((1, 12, 5, 2), (1,), 1.8, 22, Manner(5, 16, 16)),
@@ -161,7 +161,7 @@ def discs(args: Args, picture: np.ndarray) -> np.ndarray:
     template = disc(SIZES[args.size][-1].marker).astype(np.int64)
     reach = len(template) // 2
     fits = np.ones(picture.shape, bool)
-    padded = np.pad(picture, reach)
+    padded = np.pad(picture, reach, constant_values=255)
     for y, x in np.argwhere(template >= CLEAR):
         there = padded[y : y + args.size, x : x + args.size]
         fits &= there * 255 >= template[y, x] * DIM - NEAR * 255

@@ -12,8 +12,8 @@ from lra_bench.errors import DataError
 def solve(scene: Scene, at: np.ndarray, kind: np.ndarray, markers: np.ndarray) -> int:
     """The label of a picture, from where its paddles [n, 2], of kinds [n], in any order, and its markers [2, 2] are.
 
-    Which paddle belongs to which contour is not told: the next is one whose pivot lies where the last one points, within
-    the turn that there may be. Where several do, all are followed for as many steps as a target has.
+    Which paddle belongs to which contour is not told: the next is one whose pivot lies where the last one points, and
+    that turns no more than is allowed. If several do, all are followed, for as many steps as a target has.
 
     Raises:
         DataError: not exactly one marker lies where a contour begins, or the other lies on no paddle.
