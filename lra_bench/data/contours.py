@@ -7,7 +7,7 @@ room; the straighter, the likelier. Three heads are tried; then the contour has 
 - the second target grows when the first is whole, and is tried five times with it; there the two grow in turn, and
   both begin anew when one fails. At 64 pixels one attempt in some thousands would go well;
 - a paddle is held against all but the one before it; there two that are placed one after the other may meet;
-- two targets that cross in one pivot, a picture in a thousand, are drawn anew;
+- two targets that cross in one pivot at one step, a few pictures in a thousand, are drawn anew;
 - a contour's mask is complete before the next contour begins; there the first target's last paddle is left out;
 - there is no stop at a canvas that is nearly full: no room is found in it anyway.
 """
@@ -129,7 +129,7 @@ def targets(scene: Scene, n: int, dice: Dice) -> tuple[list[Grown], Canvas]:
         canvas.keep(whole)
         one = Grown(one.at[whole], one.kind[whole])
         two = placed(canvas, scene.contour, CONTOUR_TRIES, partial(_beside, scene, canvas, dice, one.at[:, 0]), dice)
-        whole = np.flatnonzero((two.kind[:, 0] >= 0) & ~_meeting(scene, one, two))
+        whole = np.flatnonzero((two.kind[:, 0] >= 0) & ~meeting(scene, one, two))
         found.append(tuple(part[whole] for part in (*one, *two, canvas.mask, canvas.near)))
     at, kind, other_at, other_kind, mask, near = (np.concatenate(part)[:n] for part in zip(*found, strict=True))
     canvas = Canvas(scene, 0)
@@ -137,10 +137,10 @@ def targets(scene: Scene, n: int, dice: Dice) -> tuple[list[Grown], Canvas]:
     return [Grown(at, kind), Grown(other_at, other_kind)], canvas
 
 
-def _meeting(scene: Scene, one: Grown, two: Grown) -> np.ndarray:
-    """Where both contours go through one pivot, bool [N]: which goes on how, nobody could tell."""
-    pivots = [grown.at + paddles(scene.stroke).onward[grown.kind] for grown in (one, two)]
-    return (pivots[0][:, :, None] == pivots[1][:, None]).all(3).any((1, 2))
+def meeting(scene: Scene, one: Grown, two: Grown) -> np.ndarray:
+    """Where both contours go through one pivot at one step, bool [N]: which goes on how, nobody could tell."""
+    pivot, other = (grown.at + paddles(scene.stroke).onward[grown.kind] for grown in (one, two))
+    return (pivot == other).all(2).any(1)
 
 
 def distractors(scene: Scene, canvas: Canvas, dice: Dice) -> list[Grown]:

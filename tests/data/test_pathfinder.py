@@ -137,6 +137,15 @@ def test_paddles_do_not_meet(hard: tuple[Scene, Pictures]) -> None:
                     assert (sheets[a] + sheets[b]).max() < OVERLAP, f"picture {i}: {c}.{p} and {d}.{q}"
 
 
+def test_targets_that_cross_in_a_pivot_are_drawn_anew(hard: tuple[Scene, Pictures]) -> None:
+    scene, made = hard
+    one, two = made.contours[:2]
+    assert not contours.meeting(scene, one, two).any()
+    pivot, other = ((grown.at + paddles(scene.stroke).onward[grown.kind])[:, 3] for grown in (one, two))
+    moved = two._replace(at=two.at + (pivot - other)[:, None])
+    assert contours.meeting(scene, one, moved).all()
+
+
 def test_markers_lie_on_a_first_and_a_last_paddle(hard: tuple[Scene, Pictures]) -> None:
     _, made = hard
     first, last = (np.stack([contour.at[:, end] for contour in made.contours[:2]], 1) for end in (0, -1))

@@ -184,10 +184,14 @@ def cut_short(folder: Path) -> None:
     png(folder).write_bytes(png(folder).read_bytes()[:-300])
 
 
-def one_bit_off(folder: Path) -> None:
+def one_bit_off(folder: Path, place: int = 500) -> None:
     content = bytearray(png(folder).read_bytes())
-    content[len(content) // 2] ^= 4
+    content[place] ^= 4
     png(folder).write_bytes(content)
+
+
+def checksum_off(folder: Path) -> None:
+    one_bit_off(folder, -13)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +199,7 @@ def one_bit_off(folder: Path) -> None:
     [
         (cut_short, "is damaged, or no PNG"),
         (one_bit_off, "is damaged, or no PNG"),
+        (checksum_off, "is damaged, or no PNG"),
         (lambda folder: png(folder).write_bytes(b"GIF89a"), "is damaged, or no PNG"),
         (lambda folder: Image.new("L", (64, 32)).save(png(folder)), "is 64 x 32 of mode L, not 32 x 32 of 8-bit grey"),
         (lambda folder: Image.new("RGB", (32, 32)).save(png(folder)), "is 32 x 32 of mode RGB"),
@@ -219,10 +224,21 @@ def test_a_wrong_list_is_named(folder: Path, content: bytes, message: str) -> No
         read(folder)
 
 
-def test_a_list_is_never_unpickled(folder: Path) -> None:
-    np.save(folder / "metadata/2.npy", np.array([row(2, 0)], object), allow_pickle=True)
+class Trap:
+    """What is unpickled of it opens a file."""
+
+    def __init__(self, sprung: Path) -> None:
+        self.sprung = sprung
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.sprung,)
+
+
+def test_a_list_is_never_unpickled(folder: Path, tmp_path: Path) -> None:
+    np.save(folder / "metadata/2.npy", np.array([[Trap(tmp_path / "sprung")]], object), allow_pickle=True)
     with pytest.raises(DataError, match=r"2\.npy: neither lines"):
         read(folder)
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_missing_folder_is_named(folder: Path, tmp_path: Path) -> None:
