@@ -2,6 +2,7 @@
 
 A folder holds one .npy for each array of each split, and `manifest.json`. It is written under another name and then
 renamed, so that a folder that bears its name is whole. On every load the manifest is held against the files.
+While examples are made they are in `unfinished`, where the next try finds them again if this one is killed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 
 from lra_bench import __version__
 from lra_bench.config import TaskSpec, digest
-from lra_bench.data import Dataset, Progress, arguments, cache_root, load
+from lra_bench.data import Dataset, Progress, arguments, cache_root, load, scratch
 from lra_bench.errors import DataError, TaskError
 from lra_bench.metrics import METRICS
 from lra_bench.shapes import Split
@@ -53,7 +54,8 @@ def prepare(task: TaskSpec, progress: Progress) -> Dataset:
         except Unusable as fault:
             warnings.warn(f"{folder}: {fault}; it is built anew", stacklevel=3)
             _discard(folder)
-        _write(folder, key, _built(task, progress), progress)
+        with scratch.place(cache_root() / "unfinished" / folder.name):
+            _write(folder, key, _built(task, progress), progress)
     raise DataError(f"{folder}: written, and could not be read {ATTEMPTS} times; is the disk full or failing?")
 
 

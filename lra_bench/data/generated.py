@@ -13,7 +13,8 @@ import numpy as np
 
 from lra_bench.config import Strict
 from lra_bench.data import Progress, workers
-from lra_bench.data.splits import cut, joined, taken
+from lra_bench.data.scratch import Journal
+from lra_bench.data.splits import cut
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import SPLITS, Split
 
@@ -29,36 +30,33 @@ UNIT = np.uint64((1 << 30) - 1)
 def splits(draw: Draw, counts: Mapping[str, int], what: str, progress: Progress) -> dict[str, Split]:
     """So many examples of each split, test's first and train's last, so that a longer train leaves the others alone.
 
+    What a process that was killed had made of them is taken up again, if the cache's `scratch.place` was open.
+
     Raises:
         TaskError: there are not so many; `what` says of which.
     """
-    total, done, parts = sum(counts.values()), 0, []
-    for chunk in _new(draw):
-        parts.append(cut(chunk, 0, total - done))
-        done += len(parts[-1])
-        progress("generating examples", done, total)
-        if done == total:
-            break
-    else:
-        raise TaskError(f"splits: {total} examples are asked for, {done} were found of {what}")
-    whole = joined(parts)
+    total = sum(counts.values())
+    journal = Journal(total)
+    for _ in _chunks(draw, journal):
+        progress("generating examples", journal.rows, total)
+    if journal.rows < total:
+        raise TaskError(f"splits: {total} examples are asked for, {journal.rows} were found of {what}")
+    whole = journal.whole()
     order = [split for split in reversed(SPLITS) if split in counts]
     stops = accumulate(counts[split] for split in order)
     return {split: cut(whole, stop - counts[split], stop) for split, stop in zip(order, stops, strict=True)}
 
 
-def _new(draw: Draw) -> Iterator[Split]:
-    """The stream, a chunk at a time, without the examples that came before; it ends when no new ones come."""
-    seen: set[bytes] = set()
+def _chunks(draw: Draw, journal: Journal) -> Iterator[None]:
+    """Take down chunk after chunk; it ends when there are enough examples, or no new ones come."""
     barren = 0
-    for chunk, digests in workers.results(draw, count()):
-        first = {digest: i for i, digest in reversed([*enumerate(digests)])}
-        new = sorted(i for digest, i in first.items() if digest not in seen)
-        seen.update(digests)
-        barren = 0 if new else barren + 1
-        if barren == BARREN:
+    if journal.rows == journal.total:
+        return
+    for chunk, digests in workers.results(draw, count(journal.chunks)):
+        barren = 0 if journal.add(chunk, digests) else barren + 1
+        yield
+        if journal.rows == journal.total or barren == BARREN:
             return
-        yield taken(chunk, np.array(new, np.int64))
 
 
 class Drawn:
