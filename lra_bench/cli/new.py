@@ -34,7 +34,7 @@ def new_model(
 @create.command("task")
 def new_task(
     name: Annotated[str, typer.Argument(help="Of the task: a-z, 0-9 and -.")],
-    source: Annotated[str, typer.Option("--from", help="The source of its examples, or their format: csv, npz, tfds, listops, ...")],
+    source: Annotated[str, typer.Option("--from", help="The source of its examples, or their format: csv, npz, ...")],
     folder: Annotated[Path, typer.Option("--folder", help="Where the file goes.", metavar="DIR")] = Path("tasks"),
 ) -> None:
     """Write a task's YAML, with a comment a key, to be changed from there.

@@ -85,7 +85,7 @@ def build(
         images, labels = paths[f"{part}-images-idx3-ubyte"], paths[f"{part}-labels-idx1-ubyte"]
         parts.append(_pictures(images, labels, args.order))
         progress("reading pictures", done, 2)
-    return published.splits(parts[0], parts[1], splits, seed, args, paths["train-images-idx3-ubyte"].parent)
+    return published.splits(parts[0], parts[1], splits, seed, args.val_from, paths["train-images-idx3-ubyte"].parent)
 
 
 def _pictures(images: Path, labels: Path, order: int | None) -> Split:

@@ -4,8 +4,10 @@ Arena (arXiv 2011.04006, section 2.2.4).
 Read from `cifar-10-binary.tar.gz` itself, in the user's folder or fetched. What differs from LRA (google-research/
 long-range-arena, lra_benchmarks/image/input_pipeline.py):
 
-- token = grey level + 1: there black is 0, which is padding, and is masked by those models that have a mask;
-- val is cut from train in an order of the task's seed; there it is the last tenth in TFDS' order;
+- token = grey level + 1: there black is 0, which is padding, and is masked by those models that have a mask, as with
+  `black: padding`;
+- val is cut from train in an order of the task's seed; there it is the last tenth in TFDS' order, as with
+  `val_from: tfds`;
 - every example is counted; there the last, short batch is left out.
 """
 
@@ -18,9 +20,11 @@ from typing import Literal
 
 import numpy as np
 
-from lra_bench.data import Progress, archives, levels, published
+from lra_bench.config import Strict
+from lra_bench.data import Progress, archives, levels, published, schemes
 from lra_bench.data.fetch import Remote, fetched
 from lra_bench.data.levels import decode, encode, row, values
+from lra_bench.data.splits import taken
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
@@ -45,10 +49,12 @@ PIXELS, CLASSES = 32 * 32, 10
 LUMA = np.array([0.2989, 0.5870, 0.1140], np.float32)  # of red, green and blue in TensorFlow's rgb_to_grayscale
 
 
-class Args(published.Args):
+class Args(Strict):
     """How the pixels become a sequence, and the published parts splits."""
 
+    val_from: Literal["train", "test", "tfds"]  # what val is cut from; "tfds": train's last tenth in TFDS' order
     colour: Literal["grey", "rgb"]  # a token a pixel, or three, side by side
+    black: levels.Black
 
 
 def vocabulary(args: Args) -> tuple[str, ...]:
@@ -87,11 +93,20 @@ def build(
     for done, (named, content) in enumerate(archives.members(path, BATCH), 1):
         batches[named["part"]][named[0]] = content
         progress(f"reading {path.name}", done, BATCHES)
-    train, test = (_pictures(path, part, args.colour) for part in batches.values())
-    return published.splits(train, test, splits, seed, args, path)
+    train, test = (_pictures(path, part, args) for part in batches.values())
+    if args.val_from == "tfds":
+        return published.completed({**_in_tfds_order(train), "test": test}, splits, seed, {"train": path})
+    return published.splits(train, test, splits, seed, args.val_from, path)
 
 
-def _pictures(path: Path, batches: Mapping[str, bytes], colour: str) -> Split:
+def _in_tfds_order(train: Split) -> dict[str, Split]:
+    """Train [:90%] and val [90%:] of the published train, whose pictures TFDS gives their numbers for keys."""
+    order = schemes.tfds_order([str(i) for i in range(len(train))], "train")
+    limit = round(0.9 * len(order))
+    return {"train": taken(train, order[:limit]), "val": taken(train, order[limit:])}
+
+
+def _pictures(path: Path, batches: Mapping[str, bytes], args: Args) -> Split:
     """The pictures of a part: a byte for the label and three planes of pixels each, as CIFAR-10's page has it."""
     size = 1 + 3 * PIXELS
     for name, content in batches.items():
@@ -103,7 +118,8 @@ def _pictures(path: Path, batches: Mapping[str, bytes], colour: str) -> Split:
     if records[:, 0].max() >= CLASSES:
         raise DataError(f"{path}: a label is {records[:, 0].max()}, not below {CLASSES}")
     rgb = records[:, 1:].reshape(-1, 3, PIXELS).swapaxes(1, 2)
-    return levels.split(grey(rgb) if colour == "grey" else rgb.reshape(len(rgb), -1), records[:, 0])
+    pixels = grey(rgb) if args.colour == "grey" else rgb.reshape(len(rgb), -1)
+    return levels.split(pixels, records[:, 0], args.black)
 
 
 def grey(rgb: np.ndarray) -> np.ndarray:
@@ -117,4 +133,4 @@ def check(args: Args, tokens: np.ndarray, label: int) -> None:
     Raises:
         DataError: a pixel is missing, or its label is none of 10.
     """
-    levels.check(tokens[0], label, CLASSES)
+    levels.check(tokens[0], label, CLASSES, args.black)

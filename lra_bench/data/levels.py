@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from lra_bench.config import Strict
@@ -12,10 +14,20 @@ PADDING = "<pad>"
 SYMBOLS = (PADDING, *map(str, range(256)))
 
 
-def split(values: np.ndarray, label: np.ndarray) -> Split:
+Black = Literal["level", "padding"]
+"""Is level 0 a level as others, or padding, which models with a mask do not see? Long Range Arena has the latter."""
+
+
+def split(values: np.ndarray, label: np.ndarray, black: Black = "level") -> Split:
     """Examples of full length, from their levels, uint8 [N, L], and labels [N]."""
-    tokens = values.astype(np.uint16)[:, None] + np.uint16(1)
-    return Split(tokens, np.full((len(tokens), 1), tokens.shape[-1], np.int32), label.astype(np.int32))
+    tokens = tokens_of(values, black)[:, None]
+    return Split(tokens, np.count_nonzero(tokens, axis=2).astype(np.int32), label.astype(np.int32))
+
+
+def tokens_of(levels: np.ndarray, black: Black) -> np.ndarray:
+    """The tokens, uint16, of levels, uint8, of any shape."""
+    tokens = levels.astype(np.uint16) + np.uint16(1)
+    return tokens if black == "level" else np.where(levels > 0, tokens, np.uint16(0))
 
 
 def values(args: Strict) -> np.ndarray:
@@ -23,20 +35,20 @@ def values(args: Strict) -> np.ndarray:
     return np.concatenate(([0], np.arange(256) / 255)).astype(np.float32)[:, None]
 
 
-def check(tokens: np.ndarray, label: int, classes: int) -> None:
+def check(tokens: np.ndarray, label: int, classes: int, black: Black = "level") -> None:
     """Hold one example [L] and its label against what there can be.
 
     Raises:
         DataError: a level is missing, or there is no such label.
     """
-    hold(tokens)
+    hold(tokens if black == "level" else tokens[tokens > 0])
     if not 0 <= label < classes:
         raise DataError(f"its label is {label}, not below {classes}")
 
 
 def hold(tokens: np.ndarray) -> None:
     """Raises DataError: a level of an example [L] is missing."""
-    if tokens.min() < 1 or tokens.max() >= len(SYMBOLS):
+    if not tokens.size or tokens.min() < 1 or tokens.max() >= len(SYMBOLS):
         raise DataError(f"{(tokens < 1).sum()} of its {tokens.size} levels are missing")
 
 
@@ -46,8 +58,9 @@ def encode(text: str) -> np.ndarray:
 
 
 def decode(tokens: np.ndarray) -> str:
-    """Levels [L] as numbers with spaces between them."""
-    return " ".join(map(str, (tokens[tokens > 0] - 1).tolist()))
+    """Levels [L] as numbers with spaces between them, padding at the end left out; in between it is black, 0."""
+    levels = np.trim_zeros(tokens, "b").astype(np.int64) - 1
+    return " ".join(map(str, np.maximum(levels, 0).tolist()))
 
 
 def row(tokens: np.ndarray, label: int) -> str:

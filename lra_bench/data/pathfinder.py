@@ -6,7 +6,8 @@ parameters are those that LRA documents (google-research/long-range-arena, lra_b
 
 What differs from LRA's pipeline and data:
 
-- token = grey level + 1: there black, most of a picture, is 0, which is padding and is masked by models with a mask;
+- token = grey level + 1: there black, most of a picture, is 0, which is padding and is masked by models with a mask, as
+  with `black: padding`;
 - the process is the documented one, not its code: what differs is said in `contours.py` and `paddles.py`;
 - how many distractors there are follows from the difficulty's own contour length; LRA documents the hard one alone;
 - generated splits share no picture; every example is counted, where there a last, short batch is left out.
@@ -61,6 +62,7 @@ class Args(Strict):
     size: Literal[32, 64, 128, 256]  # pixels along an edge
     difficulty: Literal["easy", "intermediate", "hard"]  # target contours of 6, 9 or 14 paddles
     split: Literal["shuffled", "torch-42", "tfds"]  # of released pictures: see `schemes.py`
+    black: levels.Black
 
 
 def vocabulary(args: Args) -> tuple[str, ...]:
@@ -93,7 +95,7 @@ def build(
         raise TaskError(f"length: {length}; a picture of {args.size} x {args.size} has {args.size * args.size} pixels")
     if folder is not None:
         album = released.album(folder, args.size, args.difficulty, CONTOUR[args.difficulty])
-        return released.splits(album, splits, args.split, seed, progress)
+        return released.splits(album, splits, args.split, seed, args.black, progress)
     if args.split != SHUFFLED:
         raise TaskError(f"args.split: {args.split} cuts released pictures; without a folder it can only be {SHUFFLED}")
     return generated.splits(partial(draw, args, length, seed), splits, f"{args!r}", progress)
@@ -130,7 +132,7 @@ def draw(args: Args, length: int, seed: int, chunk: int) -> tuple[Split, list[by
     flat = np.concatenate([part.levels for part in parts]).reshape(n, length)[order]
     label = np.concatenate([part.label for part in parts])[order]
     digests = [hashlib.blake2b(picture.tobytes(), digest_size=16).digest() for picture in flat]
-    return levels.split(flat, label), digests
+    return levels.split(flat, label, args.black), digests
 
 
 def check(args: Args, tokens: np.ndarray, label: int) -> None:
@@ -142,8 +144,8 @@ def check(args: Args, tokens: np.ndarray, label: int) -> None:
         DataError: a pixel is missing, its levels are not 0 to 255, too few are black, it has no two discs, or its label
             is none.
     """
-    levels.check(tokens[0], label, CLASSES)
-    picture = tokens[0].astype(np.int64).reshape(args.size, args.size) - 1
+    levels.check(tokens[0], label, CLASSES, args.black)
+    picture = np.maximum(tokens[0].astype(np.int64) - 1, 0).reshape(args.size, args.size)
     if (picture.min(), picture.max()) != (0, 255):
         raise DataError(f"its levels are {picture.min()} to {picture.max()}, not 0 to 255")
     if np.median(picture) > NEAR:

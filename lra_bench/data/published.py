@@ -23,8 +23,10 @@ class Args(Strict):
     val_from: Literal["train", "test"]  # what val is cut from; "test": val is the first of test
 
 
-def splits(train: Split, test: Split, counts: Mapping[str, int], seed: int, args: Args, path: Path) -> dict[str, Split]:
-    """So many examples of each split, in an order that `seed` gives.
+def splits(
+    train: Split, test: Split, counts: Mapping[str, int], seed: int, val_from: str, path: Path
+) -> dict[str, Split]:
+    """So many examples of each split, in an order that `seed` gives; `val_from` as in `Args`.
 
     A val that is cut from train shares no example with it: those that stand in train twice stay there.
 
@@ -32,7 +34,7 @@ def splits(train: Split, test: Split, counts: Mapping[str, int], seed: int, args
         TaskError: there are not so many; `path` is where they were looked for.
     """
     test = taken(test, permutation(len(test), seed, 0))
-    if args.val_from == "test":
+    if val_from == "test":
         val, train = test, taken(train, permutation(len(train), seed, 0))
     else:
         val, train = apart(train, counts["val"], seed)

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from lra_bench.data import Progress, schemes, scratch, workers
+from lra_bench.data.levels import Black, tokens_of
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
@@ -117,7 +118,9 @@ def _entry(base: Path, path: Path, number: int, columns: Sequence[str], contour:
     return Entry(base / below / name, int(columns[LABEL]), f"{below}_{name}_{number}", place)
 
 
-def splits(album: Album, counts: Mapping[str, int], scheme: str, seed: int, progress: Progress) -> dict[str, Split]:
+def splits(
+    album: Album, counts: Mapping[str, int], scheme: str, seed: int, black: Black, progress: Progress
+) -> dict[str, Split]:
     """So many pictures of each split. Files of no length, of which the release has one, are left out and counted.
 
     Raises:
@@ -132,7 +135,7 @@ def splits(album: Album, counts: Mapping[str, int], scheme: str, seed: int, prog
     for split, n in counts.items():
         if n > len(chosen[split]):
             raise TaskError(f"splits.{split}: asks for {n} examples; {album.folder} leaves {len(chosen[split])}")
-    return {split: _read(album, split, chosen[split][:n], progress) for split, n in counts.items()}
+    return {split: _read(album, split, chosen[split][:n], black, progress) for split, n in counts.items()}
 
 
 def _size(entry: Entry) -> int:
@@ -152,19 +155,19 @@ def _cut(album: Album, full: np.ndarray, counts: Mapping[str, int], scheme: str,
     return {split: there[part] for split, part in parts.items()}
 
 
-def _read(album: Album, split: str, places: np.ndarray, progress: Progress) -> Split:
+def _read(album: Album, split: str, places: np.ndarray, black: Black, progress: Progress) -> Split:
     """The pictures at some places of the album, and their labels."""
     n, pixels = len(places), album.size * album.size
     tokens = scratch.array(f"{split}.tokens", (n, 1, pixels), np.dtype(np.uint16))
     entries = [album.entries[place] for place in places]
     done = 0
     for part in workers.results(partial(_levels, album.size), _batches(entries)):
-        tokens[done : done + len(part), 0] = part
-        tokens[done : done + len(part)] += 1
+        tokens[done : done + len(part), 0] = tokens_of(part, black)
         done += len(part)
         progress(f"reading {split}", done, n)
     label = np.array([entry.label for entry in entries], np.int32)
-    return Split(tokens, np.full((n, 1), pixels, np.int32), label)
+    lengths = np.array([np.count_nonzero(picture, axis=1) for picture in tokens], np.int32).reshape(n, 1)
+    return Split(tokens, lengths, label)
 
 
 def _batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

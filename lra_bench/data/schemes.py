@@ -34,13 +34,20 @@ def torch_42(n: int) -> dict[str, np.ndarray]:
 def tfds(keys: Sequence[str], salt: str) -> dict[str, np.ndarray]:
     """Train [:80%], val [80%:90%] and test [90%:] of the examples in TensorFlow Datasets' order.
 
-    That is the order of MD5 over the name of the split there, the salt, and an example's key
-    (tensorflow_datasets.core.hashing); a limit between examples is rounded to the nearest.
+    A limit between examples is rounded to the nearest.
+    """
+    limits = [round(len(keys) * share / 100) for share in (80, 90)]
+    train, val, test = np.split(tfds_order(keys, salt), limits)
+    return {"train": train, "val": val, "test": test}
+
+
+def tfds_order(keys: Sequence[str], salt: str) -> np.ndarray:
+    """TensorFlow Datasets' order of the examples of a split, int64 [n].
+
+    That of MD5 over the name of the split, the salt, and an example's key (tensorflow_datasets.core.hashing).
     """
     hashes = [hashlib.md5((salt + key).encode(), usedforsecurity=False).digest() for key in keys]
-    order = np.array(sorted(range(len(keys)), key=hashes.__getitem__), np.int64)
-    train, val, test = np.split(order, [round(len(keys) * share / 100) for share in (80, 90)])
-    return {"train": train, "val": val, "test": test}
+    return np.array(sorted(range(len(keys)), key=hashes.__getitem__), np.int64)
 
 
 def torch_permutation(n: int, seed: int) -> np.ndarray:

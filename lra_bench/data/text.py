@@ -66,7 +66,7 @@ def build(
     """
     path = fetched(REMOTE) if folder is None else files(folder)["archive"]
     train, test = _parts(path, length, progress)
-    return published.splits(train, test, splits, seed, args, path)
+    return published.splits(train, test, splits, seed, args.val_from, path)
 
 
 def _parts(path: Path, length: int, progress: Progress) -> tuple[Split, Split]:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorflow_datasets.core import hashing
 
 from lra_bench import data, tasks
 from lra_bench.config import Overlay
 from lra_bench.data import image, silent
 from lra_bench.errors import DataError, TaskError
 
-GREY, RGB = (image.Args(val_from="train", colour=colour) for colour in ("grey", "rgb"))
+GREY, RGB = (image.Args(val_from="train", colour=colour, black="level") for colour in ("grey", "rgb"))
 COUNTS = {"train": 14, "val": 6, "test": 5}
 LABEL, PLANES = 1, 3 * 1024  # bytes of a record
 
@@ -132,3 +133,19 @@ def test_values_are_levels_from_0_to_1() -> None:
     assert table.shape == (len(image.vocabulary(GREY)), 1)
     assert (table[0, 0], table[1, 0], table[256, 0]) == (0, 0, 1)
     assert table[image.encode("51")[0], 0] == np.float32(0.2)
+
+
+def test_black_is_padding_and_val_the_last_in_tfds_order_as_published(released: Path) -> None:
+    published = image.Args(val_from="tfds", colour="grey", black="padding")
+    built = image.build(published, 1024, {"train": 18, "val": 2, "test": 5}, 0, released, silent)
+    grey = image.grey(TRAIN[:, LABEL:].reshape(-1, 3, 1024).swapaxes(1, 2))
+    hasher = hashing.Hasher("train")
+    order = sorted(range(len(TRAIN)), key=hasher.hash_key)
+    for split, places in (("train", order[:18]), ("val", order[18:])):
+        tokens = built[split].tokens[:, 0]
+        assert np.array_equal(tokens, np.where(grey[places] > 0, grey[places].astype(int) + 1, 0))
+        assert built[split].label.tolist() == TRAIN[places, 0].tolist()
+        assert built[split].lengths[:, 0].tolist() == (grey[places] > 0).sum(1).tolist()
+    for tokens, label in zip(built["val"].tokens, built["val"].label, strict=True):
+        image.check(published, tokens, label)
+        assert np.array_equal(image.encode(image.decode(tokens[0])), np.trim_zeros(np.maximum(tokens[0], 1), "b"))

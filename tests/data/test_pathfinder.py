@@ -26,7 +26,7 @@ KNOWN = {32: "5ee7642f2311", 64: "cfebaa70546c", 128: "afe9bff57e85", 256: "0133
 
 
 def args(size: int = 32, difficulty: str = "hard", split: str = "shuffled") -> pathfinder.Args:
-    return pathfinder.Args.model_validate({"size": size, "difficulty": difficulty, "split": split})
+    return pathfinder.Args.model_validate({"size": size, "difficulty": difficulty, "split": split, "black": "level"})
 
 
 def drawn(asked: pathfinder.Args, n: int, seed: int = 0) -> list[tuple[Scene, Pictures]]:

@@ -20,7 +20,7 @@ COUNTS = {"train": 24, "val": 3, "test": 3}
 
 
 def args(split: str = "shuffled", difficulty: str = "hard") -> pathfinder.Args:
-    return pathfinder.Args.model_validate({"size": 32, "difficulty": difficulty, "split": split})
+    return pathfinder.Args.model_validate({"size": 32, "difficulty": difficulty, "split": split, "black": "level"})
 
 
 def picture(k: int, i: int) -> np.ndarray:
