@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,3 +143,11 @@ def test_a_clock_is_read_only_where_time_is_measured() -> None:
 def test_readme_names_every_model() -> None:
     readme = (PACKAGE.parent / "README.md").read_text()
     assert not [name for name in mixers.names() if f"`{name}`" not in readme]
+
+
+def test_no_name_is_undefined() -> None:
+    """Ruff and mypy are told to be quiet about it, as the shapes of jaxtyping are strings of letters."""
+    ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "--output-format", "concise"]
+    said = subprocess.run([*ruff, str(PACKAGE)], capture_output=True, text=True).stdout
+    names = {name for name in re.findall(r"Undefined name `(\w+)`", said) if len(name) > 2}
+    assert not names, said

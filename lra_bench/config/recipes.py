@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lra_bench.config.files import file_of
 from lra_bench.config.overlays import Overlay, fold, read, validated

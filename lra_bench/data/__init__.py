@@ -105,7 +105,8 @@ class Source(Protocol):
         """An example, tokens [S, L], as a line of the field's own tab-separated form."""
 
     # A source whose symbols stand for numbers, as a picture's or a sound's do, exports besides
-    # values(args) -> float32 [V, F], padding's 0.
+    # values(args) -> float32 [V, F], padding's 0. One whose labels an example's tokens do not tell, but what it was
+    # made from does, exports derived(args, length, seed) -> label by tokens' bytes, of some examples.
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from lra_bench.config import Scalar, TaskSpec
-from lra_bench.data import Check, Dataset, Progress, cache, load, recorded, vocabulary, workers
+from lra_bench.data import Check, Dataset, Progress, arguments, cache, load, recorded, vocabulary, workers
 from lra_bench.data.splits import cut
 from lra_bench.errors import DataError
 from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, METRICS, SQUARED_ERROR
@@ -39,6 +39,7 @@ def verify(task: TaskSpec, progress: Progress, include: Sequence[Path] = ()) -> 
         _counts(task, data),
         *(_examples(task, name, split, progress) for name, split in data.splits.items()),
         *(_padding(task, name, split) for name, split in data.splits.items()),
+        *_derived(task, data),
         _duplicates(task, data),
         _vocabulary(task, data),
         *(_labels(task, name, split) for name, split in data.splits.items()),
@@ -106,6 +107,22 @@ def _padding(task: TaskSpec, name: str, split: Split) -> Check:
             as_stated &= (there == (places < part.lengths[..., None])).all((1, 2))
         wrong += int((~as_stated).sum())
     return Check(f"padding of {name}", not wrong, f"{wrong} of {len(split)} are not as long as stated")
+
+
+def _derived(task: TaskSpec, data: Dataset) -> Iterator[Check]:
+    """The labels of some examples against what they were made from, where the source can make that again."""
+    derive = getattr(load(task.source), "derived", None)
+    if derive is None or task.folder is not None:
+        return
+    known = derive(arguments(task), task.length, task.seed)
+    found = [
+        known[key] == label
+        for split in data.splits.values()
+        for tokens, label in zip(split.tokens, split.label, strict=True)
+        if (key := tokens.tobytes()) in known
+    ]
+    wrong = f"{found.count(False)} of {len(found)} labels are not what they were made from says"
+    yield Check("derived labels", bool(found) and all(found), wrong)
 
 
 def _duplicates(task: TaskSpec, data: Dataset) -> Check:

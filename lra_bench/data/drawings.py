@@ -32,6 +32,12 @@ class Pictures(NamedTuple):
     markers: np.ndarray  # int64 [N, 2, 2]: on a contour's first paddle, and on a last one
     contours: list[Grown]  # of N pictures each
 
+    def paddles_of(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where the paddles of a picture are, int64 [n, 2], and of which kind, [n]."""
+        at = np.concatenate([contour.at[i] for contour in self.contours])
+        kind = np.concatenate([contour.kind[i] for contour in self.contours])
+        return at[kind >= 0], kind[kind >= 0]
+
 
 def pictures(scene: Scene, manner: Manner, n: int, dice: Dice) -> Pictures:
     """`n` pictures of either label, as likely as the other."""

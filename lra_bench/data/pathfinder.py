@@ -28,13 +28,17 @@ from lra_bench.data import Progress, generated, levels, released
 from lra_bench.data.contours import Scene
 from lra_bench.data.drawings import Manner, Pictures, pictures
 from lra_bench.data.generated import Dice, chunk_of
-from lra_bench.data.levels import decode, encode, row
+from lra_bench.data.levels import decode, encode, row, values
 from lra_bench.data.paddles import Stroke, disc
 from lra_bench.data.schemes import SHUFFLED
+from lra_bench.data.walks import solve
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
-__all__ = ["HEADER", "PUBLISHED", "VERSION", "Args", "build", "check", "decode", "encode", "files", "row", "vocabulary"]
+__all__ = [
+    "HEADER", "PUBLISHED", "VERSION", "Args",
+    "build", "check", "decode", "derived", "encode", "files", "row", "values", "vocabulary",
+]  # fmt: skip
 
 VERSION = 1
 HEADER = "Source\tTarget"
@@ -112,22 +116,37 @@ def scenes(args: Args) -> list[Scene]:
     ]
 
 
-def drawn(args: Args, n: int, dice: Dice) -> list[Pictures]:
+def drawn(args: Args, n: int, dice: Dice) -> list[tuple[Scene, Pictures]]:
     """`n` pictures, those of each margin together; any margin is as likely as another."""
     choices = scenes(args)
     margin = dice.throw(len(choices), (n,))
     return [
-        pictures(scene, SIZES[args.size][-1], int((margin == index).sum()), dice)
+        (scene, pictures(scene, SIZES[args.size][-1], int((margin == index).sum()), dice))
         for index, scene in enumerate(choices)
         if (margin == index).any()
     ]
+
+
+def derived(args: Args, length: int, seed: int) -> dict[bytes, int]:
+    """The labels of the first chunk's pictures, tokens [1, L] as bytes, by a walk along the contours that were drawn.
+
+    Raises:
+        DataError: a marker lies where none may.
+    """
+    dice = Dice(seed, 0)
+    margins = drawn(args, chunk_of(length), dice)
+    return {
+        levels.tokens_of(made.levels[i], args.black).tobytes(): solve(scene, *made.paddles_of(i), made.markers[i])
+        for scene, made in margins
+        for i in range(len(made.label))
+    }
 
 
 def draw(args: Args, length: int, seed: int, chunk: int) -> tuple[Split, list[bytes]]:
     """The chunk of a number, as `generated.Draw` has it."""
     dice = Dice(seed, chunk)
     n = chunk_of(length)
-    parts = drawn(args, n, dice)
+    parts = [made for _, made in drawn(args, n, dice)]
     order = dice.order((n,))
     flat = np.concatenate([part.levels for part in parts]).reshape(n, length)[order]
     label = np.concatenate([part.label for part in parts])[order]
@@ -138,7 +157,7 @@ def draw(args: Args, length: int, seed: int, chunk: int) -> tuple[Split, list[by
 def check(args: Args, tokens: np.ndarray, label: int) -> None:
     """Hold a picture, tokens [1, L], against what there can be: black and white, mostly black, and two discs.
 
-    Its label is not derived: from pixels alone that is what models are for. The tests derive it from the contours.
+    Its label is not derived: from pixels alone that is what models are for. `derived` has it from the contours.
 
     Raises:
         DataError: a pixel is missing, its levels are not 0 to 255, too few are black, it has no two discs, or its label

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from lra_bench import data, tasks
 from lra_bench.config import Overlay
-from lra_bench.data import contours, pathfinder, silent
+from lra_bench.data import checks, contours, pathfinder, silent
 from lra_bench.data.contours import CONTOUR_TRIES, OVERLAP, Scene
 from lra_bench.data.drawings import Pictures, pictures
 from lra_bench.data.generated import Dice
@@ -37,9 +38,8 @@ def drawn(asked: pathfinder.Args, n: int, seed: int = 0) -> list[tuple[Scene, Pi
 
 def bag(made: Pictures, i: int) -> tuple[np.ndarray, np.ndarray]:
     """Where the paddles of a picture are, and their kinds, in no order."""
-    at = np.concatenate([contour.at[i] for contour in made.contours])
-    kind = np.concatenate([contour.kind[i] for contour in made.contours])
-    order = np.random.default_rng(i).permutation(np.flatnonzero(kind >= 0))
+    at, kind = made.paddles_of(i)
+    order = np.random.default_rng(i).permutation(len(kind))
     return at[order], kind[order]
 
 
@@ -254,3 +254,15 @@ def test_a_picture_that_is_none_is_refused(hard: tuple[Scene, Pictures]) -> None
     picture[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = 1
     picture[0, 0] = 256
     refused(picture.reshape(1, -1), "1 discs of a marker's size")
+
+
+def test_verify_derives_labels_from_the_contours(alone: None) -> None:
+    few = {"train": 60, "val": 20, "test": 20}
+    task = tasks.load("pathfinder", settings=[Overlay("test", {"splits": few})])
+    made = data.prepare(task)
+    (check,) = [check for check in data.verify(task) if check.name == "derived labels"]
+    assert check == ("derived labels", True, "0 of 100 labels are not what they were made from says")
+    wrong = dataclasses.replace(made.splits["val"], label=1 - made.splits["val"].label)
+    turned = dataclasses.replace(made, splits={**made.splits, "val": wrong})
+    (check,) = checks._derived(task, turned)
+    assert (check.ok, check.detail[:9]) == (False, "20 of 100")
