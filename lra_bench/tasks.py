@@ -15,7 +15,12 @@ BASE = "base"  # the YAML that says what a task's own need not
 
 def names(include: Sequence[Path] = ()) -> tuple[str, ...]:
     """Every task that is found, sorted."""
-    return tuple(name for name in config.found("tasks", include) if name != BASE)
+    return tuple(found(include))
+
+
+def found(include: Sequence[Path] = ()) -> dict[str, Path]:
+    """Every task's file by the task's name."""
+    return {name: path for name, path in config.found("tasks", include).items() if name != BASE}
 
 
 def parted(text: str) -> tuple[str, str | None]:

@@ -36,8 +36,8 @@ def ls(
     include = tuple(include_path or ())
     listed = {
         Kind.models: lambda: [_model(name) for name in _models()],
-        Kind.tasks: lambda: [_task(path) for path in _files("tasks", include)],
-        Kind.configs: lambda: [_config(path) for path in _files("configs", include)],
+        Kind.tasks: lambda: _tasks(include),
+        Kind.configs: lambda: _configs(include),
         Kind.results: lambda: _results(results),
     }[kind]()
     if json:
@@ -70,24 +70,25 @@ def _power(exponent: float) -> str:
     return "L" if exponent == 1 else f"L^{exponent:g}"
 
 
-def _files(kind: str, include: tuple[Path, ...]) -> list[Path]:
+def _tasks(include: tuple[Path, ...]) -> list[dict[str, Any]]:
+    from lra_bench import tasks
+
+    return [_task(name, path, include) for name, path in tasks.found(include).items()]
+
+
+def _task(name: str, path: Path, include: tuple[Path, ...]) -> dict[str, Any]:
+    from lra_bench import tasks
+
+    values = tasks.written(name, include)[0].values
+    facts = {key: values.get(key) for key in ("title", "length", "classes", "metric", "source")}
+    return {"task": name, **facts, "variants": ", ".join(tasks.variants(name, include)), "file": str(path)}
+
+
+def _configs(include: tuple[Path, ...]) -> list[dict[str, Any]]:
     from lra_bench import config
 
-    return list(config.found(kind, include).values())
-
-
-def _task(path: Path) -> dict[str, Any]:
-    from lra_bench import config
-
-    values = config.read(path).values
-    facts = {key: values.get(key) for key in ("title", "length", "classes", "source")}
-    return {"task": path.stem, **facts, "variants": ", ".join(values.get("variants") or {}), "file": str(path)}
-
-
-def _config(path: Path) -> dict[str, Any]:
-    from lra_bench import config
-
-    return {"config": path.stem, "says": config.first_comment(path), "file": str(path)}
+    found = config.found("configs", include).items()
+    return [{"config": name, "says": config.first_comment(path), "file": str(path)} for name, path in found]
 
 
 def _results(results: Path) -> list[dict[str, Any]]:
@@ -121,7 +122,7 @@ def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
     from lra_bench import config, mixers, tasks
     from lra_bench.errors import ConfigError, nearest
 
-    files = {kind: config.found(kind, include) for kind in ("tasks", "configs")}
+    files = {"tasks": tasks.found(include), "configs": config.found("configs", include)}
     path = Path(name)
     is_yaml = path.suffix in (".yaml", ".yml") and path.is_file()
     is_task = is_yaml and "source" in config.read(path).values
