@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from lra_bench.data.splits import cut, taken
-from lra_bench.errors import TaskError
+from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
 DIGEST = 16  # bytes by which an example is told from others
@@ -69,11 +69,23 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 
 def array(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array of zeros: a file of the open place, or memory."""
+    """An array of zeros: a file of the open place, or memory.
+
+    Raises:
+        DataError: the disk has no room for it. That is asked at once: a full disk would later kill the process.
+    """
     folder = _open.get()
     if folder is None or 0 in shape:
         return np.zeros(shape, dtype)
-    return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
+    path = folder / f"{name}.npy"
+    try:
+        mapped = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise DataError(f"{path}: no room for it; $LRA_CACHE may name another place: {error}") from error
+    return mapped
 
 
 class Journal:
@@ -87,8 +99,10 @@ class Journal:
         self._whole: Split | None = None
         self._folder = _open.get()
         if self._folder is not None and (self._folder / NOTES).exists():
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            try:
                 self._resume(self._folder)
+            except (OSError, ValueError, KeyError, TypeError):
+                (self._folder / NOTES).unlink()
 
     def add(self, chunk: Split, digests: list[bytes]) -> int:
         """Take down those of the next chunk that are new; how many of it were, wanted or not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,7 @@ from lra_bench import data, tasks
 from lra_bench.config import Overlay, TaskSpec
 from lra_bench.data import cache, contours, generated, pathfinder, scratch, silent, workers
 from lra_bench.data.scratch import Journal
-from lra_bench.errors import TaskError
+from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
 SPLITS = {"train": 300, "val": 50, "test": 70}
@@ -113,6 +114,25 @@ def test_a_journal_that_is_not_whole_is_begun_anew(tmp_path: Path, spoil: str) -
         again = Journal(9)
         assert (again.rows, again.chunks) == ((0, 0) if "total" not in spoil else (1, 1))
         (tmp_path / "place" / "digests").write_bytes(b"short")
+        assert Journal(9).rows == 0
+
+
+def test_a_disk_without_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with scratch.place(tmp_path / "place"), pytest.raises(DataError, match=r"tokens\.npy: no room for it"):
+        Journal(9).add(*chunk_of([1]))
+    assert not (tmp_path / "place").exists()
+
+
+def test_a_journal_without_its_arrays_is_not_believed_later(tmp_path: Path) -> None:
+    with scratch.place(tmp_path / "place"):
+        Journal(9).add(*chunk_of([1, 2, 3]))
+        (tmp_path / "place" / "label.npy").unlink()
+        Journal(9)
+        scratch.array("label", (9,), np.dtype(np.int32))
         assert Journal(9).rows == 0
 
 
