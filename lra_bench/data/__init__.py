@@ -106,7 +106,7 @@ class Source(Protocol):
 
     # A source whose symbols stand for numbers, as a picture's or a sound's do, exports besides
     # values(args) -> float32 [V, F], padding's 0. One whose labels an example's tokens do not tell, but what it was
-    # made from does, exports derived(args, length, seed) -> label by tokens' bytes, of some examples.
+    # made from does, exports derived(args, seed) -> label by tokens' bytes, of some examples.
 
 
 @dataclass(frozen=True)

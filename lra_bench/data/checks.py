@@ -114,7 +114,7 @@ def _derived(task: TaskSpec, data: Dataset) -> Iterator[Check]:
     derive = getattr(load(task.source), "derived", None)
     if derive is None or task.folder is not None:
         return
-    known = derive(arguments(task), task.length, task.seed)
+    known = derive(arguments(task), task.seed)
     found = [
         known[key] == label
         for split in data.splits.values()

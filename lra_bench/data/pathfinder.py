@@ -27,7 +27,7 @@ from lra_bench.config import Strict
 from lra_bench.data import Progress, generated, levels, released
 from lra_bench.data.contours import Scene
 from lra_bench.data.drawings import Manner, Pictures, pictures
-from lra_bench.data.generated import Dice, chunk_of
+from lra_bench.data.generated import Dice
 from lra_bench.data.levels import decode, encode, row, values
 from lra_bench.data.paddles import Stroke, disc
 from lra_bench.data.schemes import SHUFFLED
@@ -56,6 +56,7 @@ SIZES = {
     128: ((1, 20, 5, 3), (2, 3), 1.8, 35, Manner(6, 18, 18)),
     256: ((22, 27, 5, 4), (3,), 1.8, 30, Manner(10, 20, 20)),
 }
+CHUNK = {32: 2048, 64: 128, 128: 64, 256: 32}  # pictures that are drawn together: where more of them are no quicker
 DIM = 205  # the level of the dimmest marker there can be
 CLEAR, NEAR = 64, 6  # levels of a disc that are looked at, and by which one that another program drew may be darker
 
@@ -127,14 +128,14 @@ def drawn(args: Args, n: int, dice: Dice) -> list[tuple[Scene, Pictures]]:
     ]
 
 
-def derived(args: Args, length: int, seed: int) -> dict[bytes, int]:
+def derived(args: Args, seed: int) -> dict[bytes, int]:
     """The labels of the first chunk's pictures, tokens [1, L] as bytes, by a walk along the contours that were drawn.
 
     Raises:
         DataError: a marker lies where none may.
     """
     dice = Dice(seed, 0)
-    margins = drawn(args, chunk_of(length), dice)
+    margins = drawn(args, CHUNK[args.size], dice)
     return {
         levels.tokens_of(made.levels[i], args.black).tobytes(): solve(scene, *made.paddles_of(i), made.markers[i])
         for scene, made in margins
@@ -145,7 +146,7 @@ def derived(args: Args, length: int, seed: int) -> dict[bytes, int]:
 def draw(args: Args, length: int, seed: int, chunk: int) -> tuple[Split, list[bytes]]:
     """The chunk of a number, as `generated.Draw` has it."""
     dice = Dice(seed, chunk)
-    n = chunk_of(length)
+    n = CHUNK[args.size]
     parts = [made for _, made in drawn(args, n, dice)]
     order = dice.order((n,))
     flat = np.concatenate([part.levels for part in parts]).reshape(n, length)[order]

@@ -199,7 +199,7 @@ def test_the_tasks_as_they_ship(size: int) -> None:
 def fewer(monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
     """Chunks of 64 pictures, fewer tries at once, and no other process."""
     monkeypatch.setattr(contours, "AT_ONCE", 1 << 19)
-    monkeypatch.setattr(pathfinder, "chunk_of", lambda length: 64)
+    monkeypatch.setattr(pathfinder, "CHUNK", dict.fromkeys(pathfinder.CHUNK, 64))
 
 
 @pytest.mark.usefixtures("fewer")
@@ -256,13 +256,14 @@ def test_a_picture_that_is_none_is_refused(hard: tuple[Scene, Pictures]) -> None
     refused(picture.reshape(1, -1), "1 discs of a marker's size")
 
 
-def test_verify_derives_labels_from_the_contours(alone: None) -> None:
-    few = {"train": 60, "val": 20, "test": 20}
+@pytest.mark.usefixtures("fewer")
+def test_verify_derives_labels_from_the_contours() -> None:
+    few = {"train": 24, "val": 20, "test": 20}
     task = tasks.load("pathfinder", settings=[Overlay("test", {"splits": few})])
     made = data.prepare(task)
     (check,) = [check for check in data.verify(task) if check.name == "derived labels"]
-    assert check == ("derived labels", True, "0 of 100 labels are not what they were made from says")
+    assert check == ("derived labels", True, "0 of 64 labels are not what they were made from says")
     wrong = dataclasses.replace(made.splits["val"], label=1 - made.splits["val"].label)
     turned = dataclasses.replace(made, splits={**made.splits, "val": wrong})
     (check,) = checks._derived(task, turned)
-    assert (check.ok, check.detail[:9]) == (False, "20 of 100")
+    assert (check.ok, check.detail[:8]) == (False, "20 of 64")

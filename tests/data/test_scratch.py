@@ -32,7 +32,7 @@ def task() -> TaskSpec:
 def in_small_chunks() -> None:
     workers.processes = lambda: 1
     contours.AT_ONCE = 1 << 19
-    pathfinder.chunk_of = lambda length: 64
+    pathfinder.CHUNK = dict.fromkeys(pathfinder.CHUNK, 64)
 
 
 def preparing(told: Queue[int]) -> None:
@@ -43,7 +43,7 @@ def preparing(told: Queue[int]) -> None:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
     monkeypatch.setattr(contours, "AT_ONCE", 1 << 19)
-    monkeypatch.setattr(pathfinder, "chunk_of", lambda length: 64)
+    monkeypatch.setattr(pathfinder, "CHUNK", dict.fromkeys(pathfinder.CHUNK, 64))
 
 
 def left(root: Path) -> list[str]:
