@@ -102,7 +102,7 @@ def build(
         album = released.album(folder, args.size, args.difficulty, CONTOUR[args.difficulty])
         return released.splits(album, splits, args.split, seed, args.black, progress)
     if args.split != SHUFFLED:
-        raise TaskError(f"args.split: {args.split} cuts released pictures; without a folder it can only be {SHUFFLED}")
+        raise TaskError(f"args.split: {args.split} cuts released pictures; name their folder: --set task.folder=FOLDER")
     return generated.splits(partial(draw, args, length, seed), splits, f"{args!r}", progress)
 
 
