@@ -227,7 +227,7 @@ def test_they_are_what_verify_wants(size: int) -> None:
     ("asked", "length", "message"),
     [
         (args(64), 1024, "length: 1024; a picture of 64 x 64 has 4096 pixels"),
-        (args(split="tfds"), 1024, "args.split: tfds cuts released pictures; without a folder"),
+        (args(split="tfds"), 1024, "args.split: tfds cuts released pictures; name their folder"),
     ],
 )
 def test_what_cannot_be_is_said(asked: pathfinder.Args, length: int, message: str) -> None:
