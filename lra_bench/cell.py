@@ -227,6 +227,10 @@ class Stop:
             sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
 
 
+def _cores(text: str) -> set[int]:
+    return {int(core) for core in text.split(",")}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the cell in a folder. 0: its row is written; 2: the user's input is wrong; 130: stopped and saved."""
     parser = argparse.ArgumentParser(prog="python -m lra_bench.cell", description=__doc__)
@@ -234,7 +238,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="forget checkpoints and start anew")
     parser.add_argument("--commit", help="of the code that runs, for the row")
     parser.add_argument("--dirty", action="store_true", help="the code is not as committed, for the row")
+    parser.add_argument("--jobs", type=int, default=1, help="cells that run at once, for the row")
+    parser.add_argument("--cores", type=_cores, help="the cores that it may use")
     args = parser.parse_args(arguments)
+    if args.cores:
+        os.sched_setaffinity(0, args.cores)
     stop = Stop()
     cell = Cell.model_validate(store.read_json(args.folder / "cell.json"))
     results = args.folder.parent.parent
@@ -248,7 +256,8 @@ def main(arguments: list[str] | None = None) -> int:
                 with failures(cell) as failed:
                     row = run(cell, args.folder, stop.tell, stop, fresh=args.fresh)
                 row = failed[0] if row is None else row
-                row = dataclasses.replace(row, wall_s=row.wall_s or watch.seconds, commit=args.commit, dirty=args.dirty)
+                ran = {"commit": args.commit, "dirty": args.dirty, "jobs": args.jobs}
+                row = dataclasses.replace(row, wall_s=row.wall_s or watch.seconds, **ran)
                 store.put(results, cell, row)
     except Interrupted:
         return INTERRUPTED

@@ -42,15 +42,17 @@ def everything(include: Sequence[Path] = ()) -> Iterator[Finding]:
 
 
 def those(files: Sequence[Path], include: Sequence[Path] = ()) -> Iterator[Finding]:
-    """Single YAML files: what names a source is a task, all else a recipe."""
+    """Single YAML files: what names a source is a task, what names models a matrix, all else a recipe."""
     for path in files:
         try:
-            is_task = "source" in config.read(config.file_of("tasks", str(path))).values
+            said = config.read(config.file_of("tasks", str(path))).values
         except LraError as error:
             yield Finding("file", str(path), False, str(error))
             continue
-        if is_task:
+        if "source" in said:
             yield from _with_variants(str(path), include)
+        elif "models" in said:
+            yield _tried("matrix", str(path), partial(_matrix, path))
         else:
             yield _tried("recipe", str(path), partial(_recipe, str(path), include))
 
@@ -81,6 +83,11 @@ def _recipe(name: str, include: Sequence[Path]) -> str:
         for model, turned in knobs.items():
             mixers.turned(mixers.sheet(model), turned)
     return config.first_comment(recipe.path) or "has no first comment that says what to expect"
+
+
+def _matrix(path: Path) -> str:
+    asked = config.matrix(path)
+    return f"{asked.models} on {asked.tasks}, seeds {asked.seeds}; `lra matrix {path} --dry-run` lists its cells"
 
 
 def _task(name: str, variant: str | None, include: Sequence[Path]) -> str:

@@ -68,6 +68,7 @@ class Row:
     platform: str | None = None  # cpu, gpu or tpu
     device: str | None = None
     devices: int | None = None
+    jobs: int | None = None  # cells that ran at once on the machine, which times are to be read with
     versions: str | None = None  # of the libraries that matter, as JSON
     commit: str | None = None
     dirty: bool | None = None

@@ -21,7 +21,7 @@ def test_a_wheel_carries_tasks_and_configs_and_works_elsewhere(tmp_path: Path) -
     names = zipfile.ZipFile(wheel).namelist()
     for kind in ("tasks", "configs"):
         shipped = {Path(n).name for n in names if n.startswith(f"lra_bench/shipped/{kind}/")}
-        assert shipped == {p.name for p in (ROOT / kind).iterdir()}
+        assert shipped == {p.name for p in (ROOT / kind).rglob("*") if p.is_file()}
     assert {"lra_bench/templates/table.yaml", "lra_bench/templates/mixer.txt"} <= set(names)
     assert not [n for n in names if n.startswith(("tests/", "results/"))]
 

@@ -39,6 +39,18 @@ Include = Annotated[
     list[Path] | None,
     typer.Option("--include-path", help="A folder with more tasks/ and configs/.", metavar="DIR", exists=True),
 ]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Do again what is done, and forget checkpoints.")]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", help="Minutes a cell may take; it is saved.", metavar="MIN")
+]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", min=1, help="Cells at once, on a share of the cores each; the row says how many.")
+]
+FailFast = Annotated[
+    bool,
+    typer.Option("--fail-fast/--keep-going", help="Start no further cell once one failed; save those that run."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run and what is done; start nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 RESULTS = Path("results")

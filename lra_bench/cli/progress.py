@@ -14,40 +14,55 @@ from lra_bench.metrics import named
 
 
 class Watch:
-    """Live progress of cells on stderr: a bar with an ETA on a terminal, a line an evaluation elsewhere."""
+    """Live progress of cells on stderr: a bar with an ETA for each that runs; a line an evaluation elsewhere.
 
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._bar: TaskID | None = None
-        self._cell: Cell | None = None
-        self._said: dict[str, str] = {}
+    Cells that run at once each call it from a thread of their own.
+    """
+
+    def __init__(self, progress: Progress | None, cells: int = 1) -> None:
+        self._progress, self._cells, self._ended = progress, cells, 0
+        self._bars: dict[str, TaskID] = {}
+        self._said: dict[str, dict[str, str]] = {}
+        self._whole = progress.add_task("cells", total=cells, said="") if progress and cells > 1 else None
 
     def __call__(self, cell: Cell, event: Mapping[str, Any]) -> None:
         """Show one event of a cell."""
-        if cell is not self._cell:
-            self._cell, self._said = cell, {}
-            self._remove()
         handler = getattr(self, f"_on_{event['event']}", None)
         if handler is not None:
             handler(cell, event)
 
     def _line(self, cell: Cell, text: str) -> None:
-        err.print(f"{cell.model} on {cell.task.name}: {text}", highlight=False, markup=False, soft_wrap=True)
+        seed = f", seed {cell.seed}" if cell.seed else ""
+        line = f"{cell.model} on {cell.task.name}{seed}: {text}"
+        err.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def _remove(self) -> None:
-        if self._progress is not None and self._bar is not None:
-            self._progress.remove_task(self._bar)
-        self._bar = None
+    def _remove(self, cell: Cell) -> None:
+        bar = self._bars.pop(cell.id, None)
+        if self._progress is not None and bar is not None:
+            self._progress.remove_task(bar)
 
-    def _advance(self, what: str, done: int, total: int) -> None:
+    def _advance(self, cell: Cell, what: str, done: int, total: int) -> None:
         if self._progress is None:
             return
-        if self._bar is None:
-            self._bar = self._progress.add_task("", total=total, said="")
-        self._progress.update(self._bar, description=what, completed=done, total=total, said=self._words())
+        if cell.id not in self._bars:
+            self._bars[cell.id] = self._progress.add_task("", total=total, said="")
+        self._progress.update(
+            self._bars[cell.id], description=what, completed=done, total=total, said=self._words(cell)
+        )
 
-    def _words(self) -> str:
-        return "  ".join(f"{key} {value}" for key, value in self._said.items())
+    def _says(self, cell: Cell) -> dict[str, str]:
+        return self._said.setdefault(cell.id, {})
+
+    def _words(self, cell: Cell) -> str:
+        return "  ".join(f"{key} {value}" for key, value in self._says(cell).items())
+
+    def _on_ended(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._remove(cell)
+        self._ended += 1
+        if self._whole is not None and self._progress is not None:
+            self._progress.update(self._whole, completed=self._ended)
+        if self._cells > 1 and self._progress is None:
+            self._line(cell, f"{event['status']}, {self._ended} of {self._cells} cells")
 
     def _on_already(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._line(cell, "done before; --fresh does it again")
@@ -56,37 +71,36 @@ class Watch:
         self._line(cell, "another process runs this cell; waiting for it")
 
     def _on_data(self, cell: Cell, event: Mapping[str, Any]) -> None:
-        self._advance(f"{cell.task.name}: {event['what']}", event["done"], event["total"])
+        self._advance(cell, f"{cell.task.name}: {event['what']}", event["done"], event["total"])
 
     def _on_compile(self, cell: Cell, event: Mapping[str, Any]) -> None:
-        self._remove()
+        self._remove(cell)
         self._line(cell, f"compiling, L = {event['length']}")
 
     def _on_start(self, cell: Cell, event: Mapping[str, Any]) -> None:
         if event["step"]:
             self._line(cell, f"going on from step {event['step']}")
-        self._remove()
+        self._remove(cell)
 
     def _on_step(self, cell: Cell, event: Mapping[str, Any]) -> None:
-        self._said["loss"] = f"{event['loss']:.3f}"
-        self._advance(f"{cell.model} on {cell.task.name}", event["step"], event["steps"])
+        self._says(cell)["loss"] = f"{event['loss']:.3f}"
+        self._advance(cell, f"{cell.model} on {cell.task.name}", event["step"], event["steps"])
 
     def _on_val(self, cell: Cell, event: Mapping[str, Any]) -> None:
         unit = "%" if named(cell.task.metric).share else ""
-        self._said["val"] = f"{score(event['val_score'], cell.task.metric)}{unit}"
+        self._says(cell)["val"] = f"{score(event['val_score'], cell.task.metric)}{unit}"
         if self._progress is None:
             steps = f"step {event['step']}/{cell.recipe.training.steps}"
             left = f"{event['left_s'] / 60:.1f} min left"
-            self._line(cell, f"{steps}  loss {event['train_loss']:.3f}  val {self._said['val']}  {left}")
+            self._line(cell, f"{steps}  loss {event['train_loss']:.3f}  val {self._says(cell)['val']}  {left}")
 
     def _on_evaluate(self, cell: Cell, event: Mapping[str, Any]) -> None:
-        if self._progress is not None and self._bar is not None:
-            self._said["looking"] = f"{event['done']}/{event['total']}"
-            self._progress.update(self._bar, said=self._words())
-            self._said.pop("looking")
+        if self._progress is not None and cell.id in self._bars:
+            looking = f"looking {event['done']}/{event['total']}"
+            self._progress.update(self._bars[cell.id], said=f"{self._words(cell)}  {looking}")
 
     def _on_round(self, cell: Cell, event: Mapping[str, Any]) -> None:
-        self._advance(f"timed rounds, L = {cell.task.length:,}", event["done"], event["total"])
+        self._advance(cell, f"timed rounds, L = {cell.task.length:,}", event["done"], event["total"])
         if self._progress is None:
             err.print(f"L = {cell.task.length}: timed round {event['done']}/{event['total']}", highlight=False)
 
@@ -95,15 +109,15 @@ class Watch:
 
 
 @contextmanager
-def watching() -> Iterator[Watch]:
-    """A watch, with a live display where stderr is a terminal."""
+def watching(cells: int = 1) -> Iterator[Watch]:
+    """A watch of so many cells, with a live display where stderr is a terminal."""
     if not err.is_terminal:
-        yield Watch(None)
+        yield Watch(None, cells)
         return
     said = TextColumn("{task.fields[said]}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), said, TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as progress:
-        yield Watch(progress)
+        yield Watch(progress, cells)
 
 
 @contextmanager

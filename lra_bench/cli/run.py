@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from lra_bench.cli import app, options
+
+if TYPE_CHECKING:
+    from lra_bench.config import Cell
 
 
 @app.command()
@@ -21,8 +26,11 @@ def run(
     settings: options.Settings = None,
     results: options.Results = options.RESULTS,
     limit: options.Limit = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Do again what is done, and forget checkpoints.")] = False,
-    timeout: Annotated[float | None, typer.Option(help="Minutes a cell may take; it is saved.", metavar="MIN")] = None,
+    fresh: options.Fresh = False,
+    timeout: options.Timeout = None,
+    jobs: options.Jobs = 1,
+    fail_fast: options.FailFast = False,
+    dry_run: options.DryRun = False,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
@@ -33,13 +41,44 @@ def run(
     Example: lra run --model linformer --task listops
     """
     from lra_bench import matrix
+
+    every = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path))
+    if dry_run:
+        show_states(every, results, json=json)
+    else:
+        run_cells(every, results, fresh=fresh, minutes=timeout, jobs=jobs, fail_fast=fail_fast, json=json)
+
+
+def show_states(every: Sequence[Cell], results: Path, *, json: bool) -> None:
+    """What would run and what is done; nothing is compiled."""
+    from lra_bench import matrix
+    from lra_bench.cli import screen
+
+    states = matrix.states(every, results)
+    if json:
+        screen.print_json(states)
+    else:
+        screen.out.print(screen.states_table(states))
+
+
+def run_cells(
+    every: Sequence[Cell],
+    results: Path,
+    *,
+    fresh: bool,
+    minutes: float | None,
+    jobs: int,
+    fail_fast: bool,
+    json: bool,
+) -> NoReturn:
+    """Run the cells and show what came out; exit code 1 if one failed, 130 if the user stopped them."""
+    from lra_bench import matrix
     from lra_bench.cli import progress, screen
     from lra_bench.launch.local import Stopped
 
-    every = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path))
     try:
-        with progress.watching() as watch:
-            rows = matrix.run(every, results, watch, fresh=fresh, minutes=timeout)
+        with progress.watching(len(every)) as watch:
+            rows = matrix.run(every, results, watch, fresh=fresh, minutes=minutes, jobs=jobs, fail_fast=fail_fast)
     except Stopped:
         screen.err.print("stopped and saved; the same command goes on", style="yellow")
         raise typer.Exit(130) from None
@@ -47,14 +86,13 @@ def run(
         screen.print_json([row.as_dict() for row in rows])
     else:
         screen.out.print(screen.results(rows))
-        screen.err.print(
-            f"rows in {results}/runs; lra compare {results} puts them side by side", highlight=False, soft_wrap=True
-        )
+        said = f"rows in {results}/runs; lra compare {results} puts them side by side"
+        left = f"; {len(every) - len(rows)} cells are left" if len(rows) < len(every) else ""
+        screen.err.print(said + left, highlight=False, soft_wrap=True)
     for row in rows:
         if row.error:
-            screen.err.print(
-                f"{row.model} on {row.task}: {row.status}: {row.error}", style="red", markup=False, soft_wrap=True
-            )
+            said = f"{row.model} on {row.task}: {row.status}: {row.error}"
+            screen.err.print(said, style="red", markup=False, soft_wrap=True)
     sys.exit(any(row.status != "ok" for row in rows))
 
 

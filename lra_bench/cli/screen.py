@@ -138,6 +138,13 @@ def quantised(name: str, readings: Sequence[Reading]) -> Group:
     return titled(f"{name}, weights quantised", lines, notes)
 
 
+def states_table(states: Sequence[Mapping[str, Any]]) -> Group:
+    """A line a cell, and how many are done."""
+    lines = [{key: state[key] for key in ("model", "task", "recipe", "length", "seed", "state")} for state in states]
+    left = sum(state["state"] != "done" for state in states)
+    return titled("what would run", lines, [f"{len(states)} cells, {left} of them to be run"])
+
+
 def picture(levels: np.ndarray) -> Text:
     """A picture, uint8 [rows, columns] or [rows, columns, 3], two rows a line: in colours, or in shades without."""
     import numpy as np

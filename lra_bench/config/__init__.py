@@ -8,10 +8,11 @@ numbers, so a changed default cannot hide behind an old row.
 
 from lra_bench.config.files import file_of, first_comment, folders, found, shipped
 from lra_bench.config.overlays import Overlay, fold, nested, read, setting, validated
-from lra_bench.config.recipes import RecipeFile, recipe
+from lra_bench.config.recipes import RecipeFile, matrix, recipe
 from lra_bench.config.schema import (
     Cell,
     Count,
+    Matrix,
     Optimizer,
     Recipe,
     Scalar,
@@ -26,6 +27,7 @@ from lra_bench.config.schema import (
 __all__ = [
     "Cell",
     "Count",
+    "Matrix",
     "Optimizer",
     "Overlay",
     "Recipe",
@@ -42,6 +44,7 @@ __all__ = [
     "fold",
     "folders",
     "found",
+    "matrix",
     "nested",
     "read",
     "recipe",

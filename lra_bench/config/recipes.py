@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lra_bench.config.files import file_of
+from lra_bench.config.files import file_of, shipped
 from lra_bench.config.overlays import Overlay, fold, read, validated
-from lra_bench.config.schema import Recipe, Scalar
+from lra_bench.config.schema import Matrix, Recipe, Scalar
 from lra_bench.errors import ConfigError
 
 
@@ -51,6 +51,17 @@ class RecipeFile:
         if not isinstance(section, Mapping) or not all(isinstance(v, Mapping) for v in section.values()):
             raise ConfigError(f"{overlay.origin}: {key}: must map names to mappings")
         return section
+
+
+def matrix(path: Path) -> Matrix:
+    """The matrix in a YAML file, over `configs/matrix/base.yaml`.
+
+    Raises:
+        ConfigError: it cannot be read, lacks a key, or a value is wrong.
+    """
+    base, own = read(shipped("configs") / "matrix/base.yaml"), read(path)
+    whole = own.part((), {**base.values, **own.values})
+    return validated(Matrix, whole.values, [whole])
 
 
 def recipe(name: str, include: Sequence[Path] = ()) -> RecipeFile:

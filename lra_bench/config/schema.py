@@ -132,6 +132,22 @@ class TaskSpec(Strict):
         return self
 
 
+class Matrix(Strict):
+    """Which cells: models x tasks x seeds under one recipe, and how they are run; lists as on the command line."""
+
+    models: str
+    tasks: str
+    recipe: str
+    seeds: str
+    length: Count | None
+    settings: list[str]
+    limit: Count | None
+    results: str
+    jobs: Count
+    timeout: Annotated[float, Field(gt=0)] | None  # minutes
+    fail_fast: bool
+
+
 class Cell(Strict):
     """One model on one task with one seed, fully resolved: written as cell.json before anything runs."""
 

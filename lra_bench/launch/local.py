@@ -1,9 +1,10 @@
-"""Start cells on this machine, one after another, each in a process of its own."""
+"""Start cells on this machine, each in a process of its own, one after another or several at once."""
 
 from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -31,20 +32,72 @@ class Stopped(Exception):
     """The user stopped the cell; it is saved, and the same command goes on."""
 
 
-def environment() -> dict[str, str]:
+class Crew:
+    """The processes of cells that run at once, on a share of the machine each. Ctrl-C is for all of them."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self.ended = False  # no further cell is to start
+        self._children: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        self._shares: queue.Queue[list[int]] = queue.Queue()
+        for share in shares(jobs):
+            self._shares.put(share)
+
+    @contextmanager
+    def share(self) -> Iterator[list[int]]:
+        """The cores that one cell has for itself while it runs."""
+        cores = self._shares.get()
+        try:
+            yield cores
+        finally:
+            self._shares.put(cores)
+
+    @contextmanager
+    def member(self, child: subprocess.Popen[str]) -> Iterator[None]:
+        """A process that is told when the crew is to end."""
+        with self._lock:
+            self._children.add(child)
+        if self.ended:
+            child.send_signal(signal.SIGINT)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._children.discard(child)
+
+    def end(self) -> None:
+        """Ask all to save and stop; those that were asked before are ended at once."""
+        with self._lock:
+            for child in self._children:
+                child.send_signal(signal.SIGKILL if self.ended else signal.SIGINT)
+            self.ended = True
+
+
+def shares(jobs: int) -> list[list[int]]:
+    """The cores that we may use, dealt to so many jobs; no list where a job may use all."""
+    if jobs == 1 or not hasattr(os, "sched_getaffinity"):
+        return [[] for _ in range(jobs)]
+    cores = sorted(os.sched_getaffinity(0))
+    return [cores[job::jobs] or cores for job in range(jobs)]
+
+
+def environment(jobs: int = 1) -> dict[str, str]:
     """The environment of a cell's process: the user's own, which wins over ours."""
-    return {**KEEP_MEMORY, **os.environ}
+    fraction = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / jobs:.2f}"} if jobs > 1 else {}
+    return {**KEEP_MEMORY, **fraction, **os.environ}
 
 
 def run(
     results: Path,
     cell: Cell,
     tell: Callable[[dict[str, Any]], None],
+    crew: Crew,
     *,
     fresh: bool = False,
     minutes: float | None = None,
 ) -> Row:
-    """Run the cell and wait; its row, which stands in the results folder too.
+    """Run the cell on its share of the machine and wait; its row, which stands in the results folder too.
 
     `tell` is called with each event. After `minutes` the cell is asked to save and stop, and its row says timeout.
 
@@ -59,9 +112,10 @@ def run(
     head, dirty = commit()
     command = [sys.executable, "-m", "lra_bench.cell", str(folder)]
     command += [*(["--fresh"] if fresh else []), *(["--commit", head] if head else []), *(["--dirty"] if dirty else [])]
-    with (folder / "log.txt").open("a") as log:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment())
-        with _timer(child, minutes) as late:
+    with (folder / "log.txt").open("a") as log, crew.share() as cores:
+        command += ["--jobs", str(crew.jobs), *(["--cores", ",".join(map(str, cores))] if cores else [])]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(crew.jobs))
+        with crew.member(child), _timer(child, minutes) as late:
             last = _listen(child, tell)
     if child.returncode == 0:
         row = store.get(results, cell)
@@ -69,7 +123,7 @@ def run(
         return row
     if last.get("event") == "refused":
         raise ConfigError(last["message"])
-    if child.returncode == INTERRUPTED and not late.is_set():
+    if (child.returncode == INTERRUPTED and not late.is_set()) or (crew.ended and child.returncode < 0):
         raise Stopped
     row = _failed(cell, folder, child.returncode, minutes if late.is_set() else None)
     store.put(results, cell, row)

@@ -1,7 +1,7 @@
 """models x tasks x seeds -> cells; which are done; hand the rest to a launcher. Never opens jax."""
 
 from lra_bench.matrix.request import Choice, Request, cells, models, parse_seeds, task, task_names
-from lra_bench.matrix.run import bench, plan, run, supply
+from lra_bench.matrix.run import bench, plan, run, states, supply
 
 __all__ = [
     "Choice",
@@ -12,6 +12,7 @@ __all__ = [
     "parse_seeds",
     "plan",
     "run",
+    "states",
     "supply",
     "task",
     "task_names",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,22 +26,76 @@ def run(
     *,
     fresh: bool = False,
     minutes: float | None = None,
+    jobs: int = 1,
+    fail_fast: bool = False,
 ) -> list[Row]:
-    """Run the cells that are not done, one after another; their rows. One that fails spares the rest.
+    """Run the cells that are not done, `jobs` at once, on a share of the cores each; their rows, in order.
+
+    One that fails spares the rest; with `fail_fast` no further one starts, those that run are saved, and the rows are
+    those that there are.
 
     Raises:
         Stopped: Ctrl-C; what ran is saved.
         ConfigError: the only cell refused what the user asked for.
     """
-    rows = []
-    for cell in every:
+    crew = local.Crew(jobs)
+
+    def one(cell: Cell) -> Row | None:
+        if crew.ended:
+            return None
         row = None if fresh else store.done(results, cell)
         if row is not None:
             tell(cell, {"event": "already"})
         else:
-            row = _run(cell, results, tell, fresh, minutes, alone=len(every) == 1)
-        rows.append(row)
-    return rows
+            row = _run(cell, results, tell, crew, fresh, minutes, alone=len(every) == 1)
+        tell(cell, {"event": "ended", "status": row.status})
+        if fail_fast and row.status != "ok":
+            crew.end()
+        return row
+
+    with ThreadPoolExecutor(jobs, "cell") as pool:
+        futures = [pool.submit(one, cell) for cell in every]
+        asked = _waited(futures, crew, lambda: tell(every[-1], {"event": "stopping"}))
+    found = [_outcome(future) for future in futures]
+    if asked:
+        raise local.Stopped
+    return [row for row in found if row is not None]
+
+
+def _waited(futures: Sequence[Future[Row | None]], crew: local.Crew, stopping: Callable[[], None]) -> bool:
+    """Wait for all; did the user ask to stop? Ctrl-C asks the cells to save and stop, a second one ends them."""
+    asked = False
+    while True:
+        try:
+            wait(futures)
+            return asked
+        except KeyboardInterrupt:
+            crew.end()
+            asked = True
+            stopping()
+
+
+def _outcome(future: Future[Row | None]) -> Row | None:
+    try:
+        return future.result()
+    except local.Stopped:
+        return None
+
+
+def states(every: Sequence[Cell], results: Path) -> list[dict[str, Any]]:
+    """Which of the cells are done, begun or new, by what lies in the results folder."""
+    return [_asked(cell, _state(cell, results)) for cell in every]
+
+
+def _state(cell: Cell, results: Path) -> str:
+    if store.done(results, cell):
+        return "done"
+    return "begun" if (store.folder(results, cell) / "checkpoints").is_dir() else "new"
+
+
+def _asked(cell: Cell, state: str) -> dict[str, Any]:
+    asked: dict[str, Any] = {"cell": cell.id, "model": cell.model, "task": cell.task.name, "recipe": cell.recipe_name}
+    return asked | {"mark": cell.mark, "length": cell.task.length, "seed": cell.seed, "state": state}
 
 
 def plan(every: Sequence[Cell], results: Path, tell: Callable[[Cell, dict[str, Any]], None]) -> list[dict[str, Any]]:
@@ -50,13 +105,10 @@ def plan(every: Sequence[Cell], results: Path, tell: Callable[[Cell, dict[str, A
 
 def _plan(cell: Cell, results: Path, tell: Any) -> dict[str, Any]:
     row = store.done(results, cell)
-    state = "done" if row else "begun" if (store.folder(results, cell) / "checkpoints").is_dir() else "new"
     known = row.as_dict() if row else local.measure([cell], PLAN_ROUNDS, partial(tell, cell))[0]
     columns = ("params", "params_ratio", "planned_bytes", "flops_per_step", "compile_s", "step_ms_p50", "error")
-    asked: dict[str, Any] = {"cell": cell.id, "model": cell.model, "task": cell.task.name, "recipe": cell.recipe_name}
-    asked |= {"mark": cell.mark, "length": cell.task.length, "seed": cell.seed, "state": state}
     hours = 0.0 if row else _hours(cell, known.get("step_ms_p50"), known.get("compile_s"))
-    return asked | {column: known.get(column) for column in columns} | {"hours": hours}
+    return _asked(cell, _state(cell, results)) | {column: known.get(column) for column in columns} | {"hours": hours}
 
 
 def _hours(cell: Cell, step_ms: float | None, compile_s: float | None) -> float | None:
@@ -102,9 +154,11 @@ def _tell_of(every: Sequence[Cell], tell: Callable[[Cell, dict[str, Any]], None]
     tell(next((cell for cell in every if cell.id == event.get("cell")), every[-1]), event)
 
 
-def _run(cell: Cell, results: Path, tell: Any, fresh: bool, minutes: float | None, *, alone: bool) -> Row:
+def _run(
+    cell: Cell, results: Path, tell: Any, crew: local.Crew, fresh: bool, minutes: float | None, *, alone: bool
+) -> Row:
     try:
-        return local.run(results, cell, partial(tell, cell), fresh=fresh, minutes=minutes)
+        return local.run(results, cell, partial(tell, cell), crew, fresh=fresh, minutes=minutes)
     except ConfigError as error:
         if alone:
             raise

@@ -1,0 +1,57 @@
+"""`lra matrix`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lra_bench.cli import app, options
+
+
+@app.command()
+def matrix(
+    file: Annotated[Path, typer.Argument(help="What is to be run: models, tasks, seeds, a recipe.", metavar="FILE")],
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="In place of the file's own.")] = None,
+    results: Annotated[
+        Path | None, typer.Option("-o", "--results", help="In place of the file's own.", metavar="DIR")
+    ] = None,
+    fresh: options.Fresh = False,
+    dry_run: options.DryRun = False,
+    include_path: options.Include = None,
+    json: options.Json = False,
+) -> None:
+    """Run the matrix of models, tasks and seeds that a YAML file names. Finished cells are not run again.
+
+    Example: lra matrix configs/matrix/quick.yaml --dry-run
+    """
+    from lra_bench import config
+    from lra_bench import matrix as room
+    from lra_bench.cli.run import run_cells, show_states
+
+    asked = config.matrix(file)
+    folder = results or Path(asked.results)
+    request = room.Request(
+        asked.models,
+        asked.tasks,
+        asked.recipe,
+        room.parse_seeds(asked.seeds),
+        asked.length,
+        tuple(asked.settings),
+        asked.limit,
+        tuple(include_path or ()),
+    )
+    every = room.cells(request)
+    if dry_run:
+        show_states(every, folder, json=json)
+    else:
+        run_cells(
+            every,
+            folder,
+            fresh=fresh,
+            minutes=asked.timeout,
+            jobs=jobs or asked.jobs,
+            fail_fast=asked.fail_fast,
+            json=json,
+        )

@@ -1,0 +1,132 @@
+"""Several cells at once: the same results as one after another, none twice, none lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samples import Lra
+
+from lra_bench import config, mixers
+from lra_bench.errors import ConfigError
+from lra_bench.launch import local
+
+COMMAND = [str(Path(sys.executable).parent / "lra"), "matrix", "four.yaml"]
+FOUR = """\
+models: linear,linformer
+tasks: short
+recipe: tiny
+seeds: 0-1
+settings: [training.steps=200, training.eval_every=50, training.checkpoint_every=5]
+jobs: 2
+"""
+SAME = ("cell", "status", "val_score", "test_score", "best_step", "train_loss", "data_hash")
+
+
+@pytest.fixture
+def four(here: Path) -> Path:
+    (here / "four.yaml").write_text(FOUR)
+    return here
+
+
+def start(here: Path, cache: Path, *more: str) -> subprocess.Popen[str]:
+    env = {**os.environ, "LRA_CACHE": str(cache)}
+    return subprocess.Popen(
+        [*COMMAND, *more], cwd=here, env=env, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def same(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [tuple(row[key] for key in SAME) for row in rows]
+
+
+def test_the_cores_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 4, 7}, raising=False)
+    assert local.shares(1) == [[]], "one job has all of them"
+    assert local.shares(2) == [[0, 2, 7], [1, 4]]
+    assert local.shares(7)[5:] == [[0, 1, 2, 4, 7]] * 2, "more jobs than cores share them"
+
+
+def test_a_matrix_names_what_is_wrong_in_it(four: Path) -> None:
+    for wrong, right, said in (
+        ("job: 2", "jobs: 2", r"four\.yaml:6: job: unknown key; did you mean 'jobs'\?"),
+        ("jobs: two", "jobs: 2", r"four\.yaml:6: jobs: .*integer"),
+        ("", "models: linear,linformer\n", r"four\.yaml: models: missing"),
+    ):
+        (four / "four.yaml").write_text(FOUR.replace(right, wrong))
+        with pytest.raises(ConfigError, match=said):
+            config.matrix(four / "four.yaml")
+
+
+def test_a_dry_run_starts_nothing(lra: Lra, four: Path) -> None:
+    done = lra("matrix", "four.yaml", "--dry-run", "--json")
+    assert [state["state"] for state in json.loads(done.stdout)] == ["new"] * 4
+    assert not (four / "results").exists()
+    assert "4 cells, 4 of them to be run" in lra("matrix", "four.yaml", "--dry-run").stdout
+
+
+def test_fail_fast_starts_no_further_cell(lra: Lra, here: Path) -> None:
+    (here / "mine.py").write_text(mixers.sheet("linear").path.read_text() + "\nimport nowhere\n")
+    done = lra("run", "-t", "short", "-c", "tiny", "-m", "mine.py,linear,softmax", "--fail-fast", "--json")
+    assert done.returncode == 1
+    assert [row["status"] for row in json.loads(done.stdout)] == ["error"]
+
+
+@pytest.mark.slow
+def test_two_at_once_have_the_results_of_one_after_another(lra: Lra, four: Path) -> None:
+    alone = lra("matrix", "four.yaml", "--jobs", "1", "-o", "alone", "--json")
+    beside = lra("matrix", "four.yaml", "-o", "beside", "--json")
+    assert (alone.returncode, beside.returncode) == (0, 0), beside.stderr
+    rows = json.loads(alone.stdout), json.loads(beside.stdout)
+    assert same(rows[0]) == same(rows[1])
+    assert [{row["jobs"] for row in found} for found in rows] == [{1}, {2}]
+    assert "4 of 4 cells" in beside.stderr
+    again = lra("matrix", "four.yaml", "-o", "beside", "--dry-run", "--json")
+    assert {state["state"] for state in json.loads(again.stdout)} == {"done"}
+
+
+@pytest.mark.slow
+def test_two_commands_on_one_folder_run_no_cell_twice(four: Path, cache: Path) -> None:
+    both = [start(four, cache, "--json") for _ in range(2)]
+    rows = [json.loads(process.communicate()[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert rows[0] == rows[1], "the second shows the first one's rows, to the second that they were started"
+    assert [row["resumed"] for row in rows[0]] == [0] * 4
+
+
+@pytest.mark.slow
+def test_what_is_killed_in_the_middle_is_taken_up_again(four: Path, cache: Path) -> None:
+    process = start(four, cache)
+    deadline = time.monotonic() + 240
+    while len(list(four.glob("results/runs/*/checkpoints/*0"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    begun = len(list(four.glob("results/runs/*/checkpoints")))
+    assert begun >= 1
+    process = start(four, cache, "--json")
+    rows = json.loads(process.communicate()[0])
+    assert [row["status"] for row in rows] == ["ok"] * 4
+    assert sum(row["resumed"] for row in rows) >= 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_for_all_that_run(four: Path, cache: Path) -> None:
+    process = start(four, cache)
+    deadline = time.monotonic() + 240
+    while len(list(four.glob("results/runs/*/checkpoints/*0"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "stopped and saved; the same command goes on" in err
+    left = subprocess.run(["pgrep", "-f", f"lra_bench.cell {four}"], capture_output=True, text=True).stdout
+    assert not left
