@@ -168,12 +168,13 @@ def _of_the_mechanism(row: Mapping[str, Any], mechanism: Mechanism, protocol: Pr
         yield Reason("knobs", "not on record", False)
         return
     turned = json.loads(row["knobs"]) if mechanism.knobs else {}
-    for knob, value in mechanism.knobs.items():
-        if _written(turned.get(knob)) != value:
-            yield Reason("knobs", f"{knob} {_written(turned.get(knob))}, not {value}", False)
+    values = {knob: (written(turned.get(knob)), value) for knob, value in mechanism.knobs.items()}
+    unlike = [f"{knob} {ours} not {theirs}" for knob, (ours, theirs) in values.items() if ours != theirs]
+    if unlike:
+        yield Reason("knobs", ", ".join(unlike), False)
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """A knob's value as `models.csv` has it."""
     return value if isinstance(value, str) else json.dumps(value)
 
