@@ -145,12 +145,9 @@ def _of_the_task(row: Mapping[str, Any], protocol: Protocol | None) -> Iterator[
         return
     if protocol.length is not None and row["length"] != protocol.length:
         yield Reason("length", f"{row['length']:,.0f} tokens, not {protocol.length:,}", True)
-    if protocol.recipe and row["variant"] != protocol.variant:
-        yield Reason(
-            "split",
-            f"{_examples(protocol.task, row['variant'])}, not {_examples(protocol.task, protocol.variant)}",
-            True,
-        )
+    ours, theirs = _examples(protocol.task, row["variant"]), _examples(protocol.task, protocol.variant)
+    if protocol.recipe and ours != theirs:
+        yield Reason("split", f"{ours}, not {theirs}", True)
     if protocol.apart:
         yield Reason("split", protocol.apart, True)
 
