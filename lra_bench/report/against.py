@@ -1,0 +1,237 @@
+"""Ours against a set of published results: reproduced, above, below, or not comparable and why.
+
+A published number stands alone, so it is asked whether it lies in the interval of ours. It is asked only where ours
+was made as that number was: the same length and split, under a recipe that follows the set's protocol, the mechanism
+set as there. Every reason against it is said, in words.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from lra_bench.metrics import ACCURACY, named
+from lra_bench.report import tables
+from lra_bench.report.published import Mechanism, Protocol, Published, Result
+from lra_bench.report.tables import Comparison
+
+VERDICTS = REPRODUCED, ABOVE, BELOW, APART = ("reproduced", "above", "below", "not comparable")
+MOVES_NOTHING = ("task.folder", "training.accumulate", "training.checkpoint_every", "trunk.remat")
+OURS = ("model", "task", "variant", "recipe", "changed", "mark", "length", "column", "status", "runs", "finished")
+HEADS = ("model", "column", "ours", "published", "verdict", "why")
+SCORES = ("test_score", "test_low", "test_high")
+NOTES = (
+    "reproduced: the published number lies in the interval of ours; it has none itself, and a wide one reproduces much",
+    "what a source does not state of knobs and sizes is not compared; sizes are layers/width/qkv/mlp/heads",
+)
+
+
+class Reason(NamedTuple):
+    """Why two numbers may not be compared."""
+
+    kind: str  # in a word
+    said: str  # ours, and what was published
+    of_all: bool  # it holds for every model of the column
+
+    @property
+    def whole(self) -> str:
+        """The reason as it stands alone."""
+        return f"{self.kind}: {self.said}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of ours beside one published number."""
+
+    ours: Mapping[str, Any]  # a row of `tables.summary`, with its `column`, `knobs` and bare `name`
+    published: Result
+    verdict: str
+    reasons: tuple[Reason, ...]  # why it is not comparable; empty where it is
+
+
+def against(frame: pd.DataFrame, published: Published) -> list[Line]:
+    """A line for each row of ours, seeds joined, and each published number of its model and task."""
+    return [
+        _line(row, result, published)
+        for row in _rows(frame)
+        for result in published.results
+        if row["name"] in result.models and row["task"] == result.task
+    ]
+
+
+def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The summed rows, missing as None, with what a table's numbers alone do not say."""
+    summed = tables.summary(frame)
+    summed = summed.assign(column=tables.column_names(summed)[0]).astype(object)
+    knobs = dict(zip(frame["cell"], frame["knobs"].astype(object).where(frame["knobs"].notna(), None), strict=True))
+    for row in summed.where(summed.notna(), None).to_dict("records"):
+        first = str(row["cell"]).split(" ")[0]
+        yield {str(key): value for key, value in row.items()} | {
+            "name": str(row["model"]).partition("[")[0],
+            "knobs": knobs.get(first),
+        }
+
+
+def _line(row: Mapping[str, Any], result: Result, published: Published) -> Line:
+    why = tuple(reasons(row, result, published))
+    return Line(row, result, APART if why else verdict(row, result.score), why)
+
+
+def verdict(row: Mapping[str, Any], score: float | None) -> str:
+    """Where ours stands; None, a model that stayed at chance, is met by one that does not leave the floor."""
+    score = row["floor"] if score is None else score
+    if row["test_low"] <= score <= row["test_high"]:
+        return REPRODUCED
+    return ABOVE if row["test_score"] > score else BELOW
+
+
+def reasons(row: Mapping[str, Any], result: Result, published: Published) -> Iterator[Reason]:
+    """Why the row may not be held against the published number; nothing where it may."""
+    followed = [protocol for protocol in published.protocols if protocol.task == result.task]
+    protocol = next((p for p in followed if p.recipe == row["recipe"]), None)
+    about = [m for m in published.mechanisms if m.holds(result.name, result.task, row["recipe"])]
+    yield from _of_the_run(row, {knob for mechanism in about for knob in mechanism.knobs})
+    yield from _of_the_recipe(row, followed)
+    yield from _of_the_task(row, protocol or next(iter(followed), None))
+    for mechanism in about:
+        yield from _of_the_mechanism(row, mechanism, protocol)
+
+
+def _of_the_run(row: Mapping[str, Any], knobs: set[str]) -> Iterator[Reason]:
+    if row["status"] != "ok":
+        yield Reason("status", f"{row['runs'] - row['finished']} of {row['runs']}: {row['status']}", False)
+    elif row.get("test_score") is None:
+        yield Reason("status", "no score on test", False)
+    metric = named(row["metric"])
+    if metric is not ACCURACY:
+        yield Reason("metric", f"{metric.title}, not accuracy", True)
+    if row["mark"]:
+        yield Reason("mark", str(row["mark"]), True)
+    moved = [said for said in _settings(row["changed"]) if not _is_seen_elsewhere(said, row["name"], knobs)]
+    if moved:
+        yield Reason("settings", " ".join(moved), True)
+
+
+def _settings(changed: str | None) -> list[str]:
+    """What `--set` and `--length` changed, one by one; a path among them may hold spaces."""
+    return re.split(r" (?=[\w.-]+=)", changed) if changed else []
+
+
+def _is_seen_elsewhere(said: str, model: str, knobs: set[str]) -> bool:
+    """Is the setting one that moves no number, or a knob that is compared by its value?"""
+    key = said.partition("=")[0]
+    who, _, knob = key.partition(".")
+    return key in MOVES_NOTHING or (who in (model, "model") and knob in knobs)
+
+
+def _of_the_recipe(row: Mapping[str, Any], followed: Sequence[Protocol]) -> Iterator[Reason]:
+    recipes = {protocol.recipe: protocol.size for protocol in followed if protocol.recipe}
+    if not recipes:
+        sizes = "".join(f" ({protocol.size})" for protocol in followed if protocol.size)
+        yield Reason("protocol", f"no recipe here follows the published one{sizes}", True)
+    elif row["recipe"] not in recipes:
+        meant = " or ".join(f"{name} ({size})" for name, size in recipes.items())
+        yield Reason("recipe", f"{row['recipe']}, not {meant}", True)
+
+
+def _of_the_task(row: Mapping[str, Any], protocol: Protocol | None) -> Iterator[Reason]:
+    if protocol is None:
+        return
+    if protocol.length is not None and row["length"] != protocol.length:
+        yield Reason("length", f"{row['length']:,.0f} tokens, not {protocol.length:,}", True)
+    ours, theirs = _examples(protocol.task, row["variant"]), _examples(protocol.task, protocol.variant)
+    if protocol.recipe and ours != theirs:
+        yield Reason("split", f"{ours}, not {theirs}", True)
+    if protocol.apart:
+        yield Reason("split", protocol.apart, True)
+
+
+def _examples(task: str, variant: str | None) -> str:
+    return f"{task}@{variant}" if variant else f"{task} without a variant"
+
+
+def _of_the_mechanism(row: Mapping[str, Any], mechanism: Mechanism, protocol: Protocol | None) -> Iterator[Reason]:
+    if protocol and mechanism.size and mechanism.size != protocol.size:
+        yield Reason("size", f"{protocol.size}, not {mechanism.size}", False)
+    if mechanism.apart:
+        yield Reason("mechanism", mechanism.apart, False)
+    if mechanism.knobs and row["knobs"] is None:
+        yield Reason("knobs", "not on record", False)
+        return
+    turned = json.loads(row["knobs"]) if mechanism.knobs else {}
+    values = {knob: (written(turned.get(knob)), value) for knob, value in mechanism.knobs.items()}
+    unlike = [f"{knob} {ours} not {theirs}" for knob, (ours, theirs) in values.items() if ours != theirs]
+    if unlike:
+        yield Reason("knobs", ", ".join(unlike), False)
+
+
+def written(value: Any) -> str:
+    """A knob's value as `models.csv` has it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def numbers(lines: Sequence[Line]) -> pd.DataFrame:
+    """The lines with their numbers as shares and every reason in full: what csv and json export."""
+    records = [
+        {key: line.ours.get(key) for key in (*OURS, *SCORES)}
+        | {"source": line.published.source, "published_model": line.published.name, "published": line.published.said}
+        | {"published_score": line.published.score, "verdict": line.verdict}
+        | {"why": "; ".join(reason.whole for reason in line.reasons)}
+        for line in lines
+    ]
+    return pd.DataFrame(records)
+
+
+def table(lines: Sequence[Line], published: Published) -> Comparison:
+    """The lines as a table; what holds for a whole column is said in words below it."""
+    title = f"test accuracy, %, with a 95% interval, against the published results '{published.name}'"
+    records = [
+        {
+            "model": line.ours["model"],
+            "column": line.ours["column"],
+            "ours": _ours(line.ours),
+            "published": f"{line.published.said} {line.published.name}",
+            "verdict": line.verdict,
+            "why": "; ".join(dict.fromkeys(r.kind if r.of_all else r.whole for r in line.reasons)),
+        }
+        for line in lines
+    ]
+    notes = _notes(lines, published) if lines else ("nothing here has a counterpart among them",)
+    return Comparison("accuracy", title, pd.DataFrame(records, columns=list(HEADS)).set_index("model"), tuple(notes))
+
+
+def _ours(row: Mapping[str, Any]) -> str:
+    """Our score and its interval, %; what has none stands as its status."""
+    if row.get("test_score") is None:
+        return str(row["status"])
+    if not named(row["metric"]).share:
+        return f"{row['test_score']:.4g}"
+    score, low, high = (f"{100 * row[key]:.1f}" for key in SCORES)
+    return f"{score} ({low}-{high})"
+
+
+def _notes(lines: Sequence[Line], published: Published) -> Iterator[str]:
+    counts = Counter(line.verdict for line in lines)
+    yield ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    yield from _by_column(lines)
+    yield from NOTES
+    for protocol in published.protocols:
+        met = [line for line in lines if line.published.task == protocol.task]
+        if protocol.note and any(protocol.recipe in ("", line.ours["recipe"]) for line in met):
+            yield f"there, on {' under '.join(filter(None, (protocol.task, protocol.recipe)))}: {protocol.note}"
+    yield "published: " + "; ".join(dict.fromkeys(line.published.source for line in lines))
+
+
+def _by_column(lines: Sequence[Line]) -> Iterator[str]:
+    """A note for each column that is not comparable, whatever the model, with the reasons in full."""
+    columns: dict[str, dict[str, None]] = {}
+    for line in lines:
+        shared = {reason.whole: None for reason in line.reasons if reason.of_all}
+        columns.setdefault(line.ours["column"], {}).update(shared)
+    yield from (f"{column}: not comparable; {'; '.join(said)}" for column, said in columns.items() if said)
