@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lra_bench.cli import app, options
+
+if TYPE_CHECKING:
+    from lra_bench.report.tables import Report
 
 
 class Metric(StrEnum):
@@ -42,6 +45,8 @@ def compare(
     metric: Annotated[Metric, typer.Option("--metric", help="What to compare.")] = Metric.all,
     by: Annotated[By, typer.Option("--by", help="A line a model, or a family.")] = By.model,
     format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Every two models: the difference, and p after Holm.")] = False,
+    ledger: Annotated[bool, typer.Option("--ledger", help="What each was given: parameters, FLOPs, steps.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write it there, not on the screen.", metavar="FILE")
     ] = None,
@@ -51,26 +56,38 @@ def compare(
     Example: lra compare results --metric accuracy --format md
     """
     from lra_bench import store
+    from lra_bench.report import ledger as given
+    from lra_bench.report import ranks, tables
+
+    asked = paths or [options.RESULTS]
+    frame = store.frame(asked)
+    if pairs or ledger:
+        _tell(ranks.report(frame) if pairs else given.report(frame), format, out)
+        return
+    two = len(asked) == 2 and all(path.is_dir() for path in asked)
+    summed, notes = ranks.beside(frame, tables.summary(frame, by.value, apart=two), by.value)
+    metrics = tables.TABLES if metric is Metric.all else (metric.value,)
+    if two:
+        made = [tables.differences(summed, one, by.value) for one in metrics]
+    else:
+        made = [tables.compare(summed, one, by.value, notes) for one in metrics]
+    _tell(tables.Report(summed, tuple(made)), format, out)
+
+
+def _tell(report: Report, format: Format, out: Path | None) -> None:
+    """The numbers for programs, or the tables for people."""
     from lra_bench.cli import screen
     from lra_bench.report import tables
 
-    asked = paths or [options.RESULTS]
-    two = len(asked) == 2 and all(path.is_dir() for path in asked)
-    summed = tables.summary(store.frame(asked), by.value, apart=two)
     if format in (Format.csv, Format.json):
-        text = tables.exported(summed, format.value)
-        _write(text, out)
-        return
-    metrics = tables.TABLES if metric is Metric.all else (metric.value,)
-    make = tables.differences if two else tables.compare
-    compared = [make(summed, one, by.value) for one in metrics]
-    if format is not Format.table:
-        _write("\n".join(tables.written(one, format.value) for one in compared), out)
-        return
-    with screen.to(out) as console:
-        for one in compared:
-            rows = one.cells.reset_index().to_dict("records")
-            console.print(screen.titled(one.title, rows, one.notes))
+        _write(tables.exported(report.numbers, format.value), out)
+    elif format is not Format.table:
+        _write("\n".join(tables.written(one, format.value) for one in report.tables), out)
+    else:
+        with screen.to(out) as console:
+            for one in report.tables:
+                rows = one.cells.reset_index().to_dict("records")
+                console.print(screen.titled(one.title, rows, one.notes))
 
 
 def _write(text: str, out: Path | None) -> None:
