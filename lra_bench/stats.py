@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 LEVEL = 0.95
 ALPHA = 0.05  # the chance that any of a family of tests sees a difference where there is none
@@ -101,12 +101,11 @@ def paired(first: np.ndarray, second: np.ndarray, spread: Spread | None = None) 
     if len(first) != 1 or len(second) != 1:
         raise ValueError("several seeds are compared with their spread")
     apart = first[0].astype(float) - second[0].astype(float)
-    interval = mean(apart)
+    found = _student(float(apart.mean()), _squared_error(apart), len(apart) - 1, ONE_RUN)
     if first.dtype == bool:
         p = mcnemar(int((first & ~second).sum()), int((second & ~first).sum()))
-        return Paired(*interval, p, MCNEMAR)
-    p = float(stats.ttest_1samp(apart, 0).pvalue) if interval.low < interval.high else float(interval.value == 0)
-    return Paired(*interval, p, ONE_RUN)
+        return found._replace(p=p, test=MCNEMAR)
+    return found
 
 
 def _over_seeds(first: np.ndarray, second: np.ndarray, spread: Spread) -> Paired:
@@ -118,13 +117,26 @@ def _over_seeds(first: np.ndarray, second: np.ndarray, spread: Spread) -> Paired
     in both parts: cautious. To resample three seeds, as a bootstrap does, would be too sure of them.
     """
     apart = first.mean(axis=0) - second.mean(axis=0)
-    over_examples, over_seeds = float(stats.sem(apart)) ** 2, _seeds_error(first, spread) + _seeds_error(second, spread)
-    value, error = float(apart.mean()), (over_examples + over_seeds) ** 0.5
-    if error == 0:
-        return Paired(value, value, value, float(value == 0), SEEDS)
-    freedom = error**4 / (over_examples**2 / (len(apart) - 1) + over_seeds**2 / spread.freedom)
-    low, high = stats.t.interval(LEVEL, freedom, value, error)
-    return Paired(value, float(low), float(high), float(2 * stats.t.sf(abs(value) / error, freedom)), SEEDS)
+    over_examples, over_seeds = _squared_error(apart), _seeds_error(first, spread) + _seeds_error(second, spread)
+    squared = over_examples + over_seeds
+    if squared == 0:
+        return _student(float(apart.mean()), 0.0, 1, SEEDS)
+    freedom = squared**2 / (over_examples**2 / (len(apart) - 1) + over_seeds**2 / spread.freedom)
+    return _student(float(apart.mean()), squared, freedom, SEEDS)
+
+
+def _student(value: float, squared_error: float, freedom: float, test: str) -> Paired:
+    """Student's test of a difference and its interval, by the t distribution of SciPy's `special`: for many pairs."""
+    if squared_error == 0:
+        return Paired(value, value, value, float(value == 0), test)
+    error = squared_error**0.5
+    reach = float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * error
+    return Paired(value, value - reach, value + reach, float(2 * special.stdtr(freedom, -abs(value) / error)), test)
+
+
+def _squared_error(values: np.ndarray) -> float:
+    """Of the mean of a sample."""
+    return float(np.var(values, ddof=1)) / len(values)
 
 
 def _seeds_error(scores: np.ndarray, spread: Spread) -> float:
