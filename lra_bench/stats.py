@@ -1,4 +1,4 @@
-"""How sure a number is: intervals over examples and over seeds."""
+"""How sure a number is: intervals over examples and over seeds; which of two models is the better one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 LEVEL = 0.95
+ALPHA = 0.05  # the chance that any of a family of tests sees a difference where there is none
 
 
 class Interval(NamedTuple):
@@ -48,3 +49,104 @@ def mcnemar(lost: int, gained: int) -> float:
     `lost` are the examples that only the first gets right, `gained` those that only the second does.
     """
     return float(stats.binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
+
+
+class Paired(NamedTuple):
+    """How much better the first of two models is than the second, on the same examples; in the score's unit."""
+
+    difference: float  # of mean scores
+    low: float  # its two-sided interval at `LEVEL`
+    high: float
+    p: float  # of no difference
+    test: str  # which test it is
+
+
+MCNEMAR = "McNemar's exact test (of these runs: other seeds may differ)"
+ONE_RUN = "Student's paired test over examples (of these runs: other seeds may differ)"
+SEEDS = "Student's test, paired over examples, with the variance over seeds pooled over models"
+
+
+class Spread(NamedTuple):
+    """How much one model's mean score varies from seed to seed: a variance, and the degrees of freedom it has."""
+
+    variance: float
+    freedom: int
+
+
+def pooled(models: Sequence[np.ndarray]) -> Spread | None:
+    """What several models say together of how seeds vary, from their scores [seeds, examples]; None if none has two.
+
+    The variance over three seeds of one model is itself too uncertain to test with; that of forty models is not.
+    """
+    freedom = sum(len(scores) - 1 for scores in models)
+    if not freedom:
+        return None
+    squares = sum(np.var(scores.mean(axis=1)) * len(scores) for scores in models)
+    return Spread(float(squares / freedom), freedom)
+
+
+def paired(first: np.ndarray, second: np.ndarray, spread: Spread | None = None) -> Paired:
+    """Compare two models by their scores on the same examples, each [seeds, examples], bits or numbers.
+
+    With a `spread` it is of other examples and other seeds: see `_over_seeds`. Without one, of one run each, it is
+    of these trained models on other examples: bits take McNemar's exact test (1947), other scores Student's.
+
+    Raises:
+        ValueError: the examples are not as many, or fewer than two; several seeds come without a spread.
+    """
+    if first.shape[1] != second.shape[1] or first.shape[1] < 2:
+        raise ValueError(f"scores of the same examples, two at least, are compared: {first.shape}, {second.shape}")
+    if spread is not None:
+        return _over_seeds(first, second, spread)
+    if len(first) != 1 or len(second) != 1:
+        raise ValueError("several seeds are compared with their spread")
+    apart = first[0].astype(float) - second[0].astype(float)
+    found = _student(float(apart.mean()), _squared_error(apart), len(apart) - 1, ONE_RUN)
+    if first.dtype == bool:
+        p = mcnemar(int((first & ~second).sum()), int((second & ~first).sum()))
+        return found._replace(p=p, test=MCNEMAR)
+    return found
+
+
+def _over_seeds(first: np.ndarray, second: np.ndarray, spread: Spread) -> Paired:
+    """Student's test of the difference between two means over examples, which are the same, and seeds, which are not.
+
+    The squared error is that over examples (of differences, runs averaged) and those over each one's seeds. A model's
+    variance over seeds is the pooled one, or its own where that is larger: some learn in one run and not in another.
+    The degrees of freedom are those of such a sum (Satterthwaite 1946). What chance does to one run on one example is
+    in both parts: cautious. To resample three seeds, as a bootstrap does, would be too sure of them.
+    """
+    apart = first.mean(axis=0) - second.mean(axis=0)
+    over_examples, over_seeds = _squared_error(apart), _seeds_error(first, spread) + _seeds_error(second, spread)
+    squared = over_examples + over_seeds
+    if squared == 0:
+        return _student(float(apart.mean()), 0.0, 1, SEEDS)
+    freedom = squared**2 / (over_examples**2 / (len(apart) - 1) + over_seeds**2 / spread.freedom)
+    return _student(float(apart.mean()), squared, freedom, SEEDS)
+
+
+def _student(value: float, squared_error: float, freedom: float, test: str) -> Paired:
+    """Student's test of a difference and its interval, by the t distribution of SciPy's `special`: for many pairs."""
+    if squared_error == 0:
+        return Paired(value, value, value, float(value == 0), test)
+    error = squared_error**0.5
+    reach = float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * error
+    return Paired(value, value - reach, value + reach, float(2 * special.stdtr(freedom, -abs(value) / error)), test)
+
+
+def _squared_error(values: np.ndarray) -> float:
+    """Of the mean of a sample."""
+    return float(np.var(values, ddof=1)) / len(values)
+
+
+def _seeds_error(scores: np.ndarray, spread: Spread) -> float:
+    """The squared error of a model's mean score that its seeds [seeds, examples] bring."""
+    own = float(np.var(scores.mean(axis=1), ddof=1)) if len(scores) > 1 else 0.0
+    return max(own, spread.variance) / len(scores)
+
+
+def holm(ps: Sequence[float]) -> np.ndarray:
+    """Each p of a family of tests, so raised that one below `ALPHA` holds beside all others (Holm 1979)."""
+    from statsmodels.stats.multitest import multipletests
+
+    return multipletests(ps, ALPHA, method="holm")[1] if len(ps) else np.zeros(0)

@@ -60,6 +60,41 @@ def put_scores(folder: Path, scores: np.ndarray, metric: Metric) -> None:
         write_json(folder / "scores.json", {"n": len(scores), "scores": [float(f"{x:.7g}") for x in scores]})
 
 
+def scores(folder: Path) -> np.ndarray | None:
+    """The score of every example of test, [N], in order: bool where they are bits; None where none were kept.
+
+    Raises:
+        ConfigError: the file is cut short, or no such thing.
+    """
+    import numpy as np
+
+    file = next((folder / name for name in ("hits.json", "scores.json") if (folder / name).exists()), None)
+    if file is None:
+        return None
+    kept = read_json(file)
+    try:
+        if "hits" in kept:
+            found = np.unpackbits(np.frombuffer(bytes.fromhex(kept["hits"]), np.uint8))[: kept["n"]].astype(bool)
+        else:
+            found = np.array(kept["scores"], float)
+        whole = len(found) == kept["n"]
+    except (KeyError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise ConfigError(f"{file}: not the score of every example of test")
+    return found
+
+
+def asked(folder: Path) -> Any:
+    """What was asked in a run's folder, as its cell.json has it; None if there is none.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    path = folder / "cell.json"
+    return read_json(path) if path.exists() else None
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file holds.
 
@@ -146,7 +181,8 @@ def _row(path: Path) -> Row:
 def frame(paths: Sequence[Path]) -> pd.DataFrame:
     """The rows of results folders, single runs, and exported tables (.csv, .json), one below another.
 
-    The column `origin` says which of `paths` a row came from.
+    The column `origin` says which of `paths` a row came from, `folder` in which folder the run's other files lie; it is
+    missing for the rows of a table.
 
     Raises:
         ConfigError: a path is not there, or holds no row.
@@ -155,21 +191,21 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
 
     parts = []
     for path in paths:
-        part = (
-            _table(path) if path.is_file() else pd.DataFrame([r.as_dict() for r in rows(path)], columns=list(COLUMNS))
-        )
+        part = _table(path) if path.is_file() else _runs(path)
         if part.empty:
             raise ConfigError(f"{path}: no results here; a run leaves {RUNS}/<cell>/row.json in its results folder")
         parts.append(part.assign(origin=str(path)))
     return pd.concat([p.dropna(axis="columns", how="all") for p in parts], ignore_index=True).reindex(
-        columns=[*COLUMNS, "origin"]
+        columns=[*COLUMNS, "origin", "folder"]
     )
 
 
-def _frame(found: Sequence[Row]) -> pd.DataFrame:
+def _runs(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.DataFrame([row.as_dict() for row in found], columns=list(COLUMNS))
+    files = _row_files(path)
+    found = [_row(file).as_dict() | {"folder": str(file.parent)} for file in files]
+    return pd.DataFrame(found, columns=[*COLUMNS, "folder"])
 
 
 def _table(path: Path) -> pd.DataFrame:

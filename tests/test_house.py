@@ -50,6 +50,7 @@ LIVES_IN = {
     "yaml": {"config"},
     "pandas": {"store", "stats", "report"},
     "scipy": {"stats"},
+    "statsmodels": {"stats"},
     "pydantic": {"config", "data"},
     "typer": {"cli"},
     "rich": {"cli"},

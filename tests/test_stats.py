@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.stats.contingency_tables import mcnemar
 
 from lra_bench import stats
 
@@ -37,3 +42,100 @@ def test_a_mean_over_examples_is_as_sure_as_they_are_many() -> None:
     """The examples 1, 2, 3 have a standard deviation of sqrt(2/3); the interval is that of three values."""
     assert stats.mean_of(2.0, (2 / 3) ** 0.5, 3) == pytest.approx(stats.mean([1.0, 2.0, 3.0]))
     assert stats.mean_of(2.0, 0.0, 3) == stats.Interval(2.0, 2.0, 2.0)
+
+
+def test_one_run_each_takes_mcnemar_for_bits_and_students_paired_test_for_numbers() -> None:
+    draw = np.random.default_rng(0)
+    first, second = draw.random((2, 1, 60)) < np.array([0.7, 0.4])[:, None, None]
+    found = stats.paired(first, second)
+    table = [[(first & second).sum(), (first & ~second).sum()], [(~first & second).sum(), (~first & ~second).sum()]]
+    assert found.p == pytest.approx(mcnemar(table, exact=True).pvalue)
+    assert found.test == stats.MCNEMAR
+    rel = scipy.stats.ttest_rel(first[0].astype(float), second[0].astype(float))
+    low, high = rel.confidence_interval(0.95)
+    assert (found.difference, found.low, found.high) == pytest.approx((first.mean() - second.mean(), low, high))
+    numbers = stats.paired(first.astype(float), second.astype(float))
+    assert (numbers.p, numbers.test) == (pytest.approx(rel.pvalue), stats.ONE_RUN)
+    assert stats.paired(first.astype(float), first.astype(float)).p == 1.0
+
+
+def test_a_paired_bootstrap_over_examples_gives_nearly_the_same_interval() -> None:
+    draw = np.random.default_rng(3)
+    first, second = draw.random((2, 1, 500)) < np.array([0.6, 0.5])[:, None, None]
+    samples = (first[0].astype(float), second[0].astype(float))
+    again = scipy.stats.bootstrap(
+        samples, lambda a, b, axis: a.mean(axis) - b.mean(axis), paired=True, n_resamples=3000, method="basic", rng=draw
+    ).confidence_interval
+    assert stats.paired(first, second)[1:3] == pytest.approx((again.low, again.high), abs=0.005)
+
+
+def test_seeds_that_agree_leave_students_paired_test_over_examples() -> None:
+    draw = np.random.default_rng(1)
+    first, second = np.repeat(draw.normal(size=(2, 1, 40)), 3, axis=1)
+    found = stats.paired(first, second, stats.Spread(0.0, 4))
+    rel = scipy.stats.ttest_rel(first[0], second[0])
+    assert found.p == pytest.approx(rel.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(rel.confidence_interval(0.95)))
+
+
+def test_examples_that_agree_leave_students_test_over_seeds() -> None:
+    """A score that is the same for each example: the two-sample test with the pooled variance."""
+    scores = [np.array([0.1, 0.2, 0.3]), np.array([0.5, 0.6, 0.7])]
+    first, second = (np.repeat(model[:, None], 10, axis=1) for model in scores)
+    spread = stats.pooled([first, second])
+    assert spread == stats.Spread(pytest.approx(0.01), 4)
+    assert stats.paired(first, second, spread).p == pytest.approx(scipy.stats.ttest_ind(*scores).pvalue, rel=1e-3)
+
+
+def test_the_pooled_variance_is_the_mean_square_within_models() -> None:
+    """Sums of squares 2 and 8 over 2 + 1 degrees of freedom; a model with one seed adds nothing."""
+    models = [np.array([[1.0], [2.0], [3.0]]), np.array([[0.0], [4.0]]), np.array([[9.0]])]
+    assert stats.pooled(models) == stats.Spread(pytest.approx(10 / 3), 3)
+    assert stats.pooled([models[2]]) is None
+
+
+def test_a_model_whose_seeds_vary_more_than_others_is_told_apart_with_more_care() -> None:
+    steady = np.repeat(np.array([[0.50], [0.51], [0.49]]), 50, axis=1)
+    worse, wild = steady - 0.1, np.repeat(np.array([[0.2], [0.4], [0.6]]), 50, axis=1)
+    spread = stats.Spread(1e-4, 80)
+    assert stats.paired(steady, worse, spread).p < 1e-6
+    assert stats.paired(steady, wild, spread).p > 0.1
+
+
+def test_models_that_are_equal_but_for_their_seeds_are_seldom_told_apart() -> None:
+    """Eight models, each with a spread of its own: in few of many tables is any pair told apart."""
+    draw, wrong, alone = np.random.default_rng(2), 0, 0
+    for _ in range(25):
+        chances = 0.5 + draw.normal(size=(8, 3, 1)) * draw.uniform(0.02, 0.08, (8, 1, 1))
+        models = list((draw.random((8, 3, 300)) < chances).astype(float))
+        spread = stats.pooled(models)
+        pairs = [(a, b) for i, a in enumerate(models) for b in models[:i]]
+        wrong += min(stats.holm([stats.paired(a, b, spread).p for a, b in pairs])) < stats.ALPHA
+        means = np.array([[a.mean(0), b.mean(0)] for a, b in pairs])
+        alone += min(stats.holm(scipy.stats.ttest_rel(means[:, 0], means[:, 1], axis=1).pvalue)) < stats.ALPHA
+    assert wrong <= 3
+    assert alone > 12, "examples alone are too sure"
+
+
+def test_scores_that_cannot_be_paired_are_refused() -> None:
+    bits = np.ones((1, 5), bool)
+    for other in (np.ones((1, 4), bool), np.ones((2, 5), bool)):
+        with pytest.raises(ValueError, match="compared"):
+            stats.paired(bits, other)
+    with pytest.raises(ValueError, match="two at least"):
+        stats.paired(bits[:, :1], bits[:, :1])
+
+
+def test_holms_correction_of_a_textbook_case() -> None:
+    """Smallest first, times 4, 3, 2, 1, and none below the one before."""
+    assert list(stats.holm([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert list(stats.holm([])) == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_keeps_the_order_and_lowers_no_p(ps: list[float]) -> None:
+    raised = stats.holm(ps)
+    assert all(p <= q <= 1 for p, q in zip(ps, raised, strict=True))
+    order = np.argsort(ps, kind="stable")
+    assert (np.diff(raised[order]) >= 0).all()

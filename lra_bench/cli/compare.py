@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lra_bench.cli import app, options
 
 if TYPE_CHECKING:
-    from lra_bench.report.tables import Comparison
+    from lra_bench.report.tables import Report
 
 
 class Metric(StrEnum):
@@ -52,6 +51,8 @@ def compare(
         ),
     ] = None,
     format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Every two models: the difference, and p after Holm.")] = False,
+    ledger: Annotated[bool, typer.Option("--ledger", help="What each was given: parameters, FLOPs, steps.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write it there, not on the screen.", metavar="FILE")
     ] = None,
@@ -61,49 +62,55 @@ def compare(
     Example: lra compare results --metric accuracy --format md
     """
     from lra_bench import store
-    from lra_bench.report import tables
+    from lra_bench.errors import ConfigError
+    from lra_bench.report import ledger as given
+    from lra_bench.report import ranks, tables
 
+    if sum([pairs, ledger, against is not None]) > 1:
+        raise ConfigError("--pairs, --ledger and --against: one of them")
     asked = paths or [options.RESULTS]
+    frame = store.frame(asked)
     if against is not None:
-        _against(asked, against, metric, by, format, out)
+        _tell(_against(frame, against, metric, by), format, out)
+        return
+    if pairs or ledger:
+        _tell(ranks.report(frame) if pairs else given.report(frame), format, out)
         return
     two = len(asked) == 2 and all(path.is_dir() for path in asked)
-    summed = tables.summary(store.frame(asked), by.value, apart=two)
-    if format in (Format.csv, Format.json):
-        text = tables.exported(summed, format.value)
-        _write(text, out)
-        return
+    summed, notes = ranks.beside(frame, tables.summary(frame, by.value, apart=two), by.value)
     metrics = tables.TABLES if metric is Metric.all else (metric.value,)
-    make = tables.differences if two else tables.compare
-    _show([make(summed, one, by.value) for one in metrics], format, out)
+    if two:
+        made = [tables.differences(summed, one, by.value) for one in metrics]
+    else:
+        made = [tables.compare(summed, one, by.value, notes) for one in metrics]
+    _tell(tables.Report(summed, tuple(made)), format, out)
 
 
-def _against(paths: list[Path], name: str, metric: Metric, by: By, format: Format, out: Path | None) -> None:
-    from lra_bench import store
+def _against(frame: Any, name: str, metric: Metric, by: By) -> Report:
     from lra_bench.errors import ConfigError
     from lra_bench.report import against, published, tables
 
     if metric in (Metric.speed, Metric.memory) or by is not By.model:
         raise ConfigError("--against: holds accuracies of models against published ones; no --metric, no --by with it")
     theirs = published.load(name)
-    lines = against.against(store.frame(paths), theirs)
-    if format in (Format.csv, Format.json):
-        _write(tables.exported(against.numbers(lines), format.value), out)
-    else:
-        _show([against.table(lines, theirs)], format, out)
+    lines = against.against(frame, theirs)
+    return tables.Report(against.numbers(lines), (against.table(lines, theirs),))
 
 
-def _show(compared: Sequence[Comparison], format: Format, out: Path | None) -> None:
+def _tell(report: Report, format: Format, out: Path | None) -> None:
+    """The numbers for programs, or the tables for people."""
     from lra_bench.cli import screen
     from lra_bench.report import tables
 
-    if format is not Format.table:
-        _write("\n".join(tables.written(one, format.value) for one in compared), out)
-        return
-    with screen.to(out) as console:
-        for one in compared:
-            rows = one.cells.reset_index().to_dict("records")
-            console.print(screen.titled(one.title, rows, one.notes))
+    if format in (Format.csv, Format.json):
+        _write(tables.exported(report.numbers, format.value), out)
+    elif format is not Format.table:
+        _write("\n".join(tables.written(one, format.value) for one in report.tables), out)
+    else:
+        with screen.to(out) as console:
+            for one in report.tables:
+                rows = one.cells.reset_index().to_dict("records")
+                console.print(screen.titled(one.title, rows, one.notes))
 
 
 def _write(text: str, out: Path | None) -> None:

@@ -48,6 +48,7 @@ class Card:
     exact_when: str  # the limit in which it equals softmax attention; "" if none
     differs: str  # what is not done as in the paper, and why; "" if nothing
     causal: bool = False  # a token sees none that come after it
+    control: str = ""  # why tables say what it scores: what it cannot see; "" if it is no control
     exact_padded: bool = True  # the limit holds for texts with padding too
     short: dict[str, Any] = field(default_factory=dict)  # knobs that fit a text of some forty tokens
     aliases: dict[str, dict[str, Any]] = field(default_factory=dict)  # further names, and the knobs that they turn

@@ -32,6 +32,7 @@ CARD = Card(
     exact_when="",
     differs="the paper's plain depthwise convolution: every channel has a filter of its own, and none is normalised; "
     "one width in all layers (the paper's grow from 3 to 31)",
+    control="in each layer a token sees its nearest neighbours alone",
 )
 
 

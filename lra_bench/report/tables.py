@@ -16,6 +16,8 @@ import pandas as pd
 
 from lra_bench import stats
 from lra_bench.metrics import ACCURACY, Metric, named
+from lra_bench.report import marks
+from lra_bench.report.means import means
 
 TABLES = ("accuracy", "speed", "memory")
 COLUMN = ["task", "variant", "recipe", "changed", "mark", "length", "batch", "metric"]
@@ -35,6 +37,14 @@ class Comparison:
     title: str
     cells: pd.DataFrame  # text, indexed by model or family; a column a task
     notes: tuple[str, ...]  # what the columns' short names stand for, and what the marks mean
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `lra compare` answers: numbers for programs, tables for people."""
+
+    numbers: pd.DataFrame
+    tables: tuple[Comparison, ...]
 
 
 def summary(frame: pd.DataFrame, by: str = "model", *, apart: bool = False) -> pd.DataFrame:
@@ -60,6 +70,11 @@ def labels(frame: pd.DataFrame) -> pd.Series:
             said = turned.map(lambda t, d=differing: ",".join(f"{k}={t.get(k)}" for k in d))
             named[said.index] = f"{model}[" + said + "]"
     return named
+
+
+def column_of(row: Mapping[Any, Any]) -> tuple[Any, ...]:
+    """What says which column a row belongs in; missing is None."""
+    return tuple(None if pd.isna(row[key]) else row[key] for key in COLUMN)
 
 
 def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
@@ -90,9 +105,15 @@ def _scored(rows: pd.DataFrame) -> dict[str, Any]:
         "test_high": over.high,
         "test_n": n,
         "floor": floor,
-        "at_floor": not metric.better(centre.low if metric.higher else centre.high, floor),
+        "at_floor": _at_floor(metric, centre, floor),
+        "floored": sum(_at_floor(metric, _over_examples(metric, row), floor) for row in rows.to_dict("records")),
         "val_score": rows["val_score"].astype(float).mean(),
     }
+
+
+def _at_floor(metric: Metric, score: stats.Interval, floor: float) -> bool:
+    """May the score, as far as its examples can tell, be no better than the floor?"""
+    return not metric.better(score.low if metric.higher else score.high, floor)
 
 
 def _over_examples(metric: Metric, row: Mapping[Any, Any]) -> stats.Interval:
@@ -101,20 +122,18 @@ def _over_examples(metric: Metric, row: Mapping[Any, Any]) -> stats.Interval:
     return stats.proportion(value, n) if metric.share else stats.mean_of(value, float(row["test_spread"]), n)
 
 
-def compare(summed: pd.DataFrame, what: str, by: str = "model") -> Comparison:
-    """The table of one thing that is measured."""
+def compare(summed: pd.DataFrame, what: str, by: str = "model", also: Sequence[str] = ()) -> Comparison:
+    """The table of one thing that is measured; `also` are further notes on scores."""
     names, notes = column_names(summed)
     said = summed.apply(lambda row: _text(row, what), axis=1)
     long = pd.DataFrame({by: summed[by], "column": names, "said": said})
     cells = long.pivot(index=by, columns="column", values="said").fillna("")
     cells = cells.reindex(index=list(dict.fromkeys(long[by])), columns=list(dict.fromkeys(names)))
     if what == "accuracy":
-        cells, notes = _with_mean(cells, summed, names, by, notes)
-        if "at_floor" in summed and summed["at_floor"].fillna(False).any():
-            notes = [
-                *notes,
-                "floor: no better than an answer without a look (the majority class), as far as the examples can tell",
-            ]
+        over = means(summed, by)
+        shown = {name: (100 * mean).map("{:.1f}".format, na_action="ignore") for name, mean in over.columns.items()}
+        cells = cells.assign(**shown).fillna("")
+        notes = [*notes, *marks.notes(summed, names), *over.notes, *also]
     cells.index.name, cells.columns.name = by, None
     return Comparison(what, title(summed, what), cells, tuple(notes))
 
@@ -159,23 +178,6 @@ def _short(column: Mapping[Any, Any]) -> str:
     return f"{column['task']}{at} {recipe}" + (f" [{mark}]" if mark and mark != recipe else "")
 
 
-def _with_mean(
-    cells: pd.DataFrame, summed: pd.DataFrame, names: list[str], by: str, notes: list[str]
-) -> tuple[pd.DataFrame, list[str]]:
-    """A last column with the mean over the tasks that every row has, where all are under one recipe."""
-    if not all(named(name).share for name in summed["metric"]):
-        return cells, notes
-    under = summed[["task", "recipe", "changed", "mark"]].drop_duplicates()
-    if under["task"].duplicated().any() or len(under.drop(columns="task").drop_duplicates()) > 1:
-        return cells, notes
-    values = pd.DataFrame({by: summed[by], "column": names, "v": summed.get("test_score")})
-    wide = values.pivot(index=by, columns="column", values="v").astype(float).dropna(axis="columns")
-    if wide.shape[1] < 2 or len(wide) < len(cells):
-        return cells, notes
-    means = (100 * wide.mean(axis=1)).map("{:.1f}".format).reindex(cells.index)
-    return cells.assign(**{f"mean of {wide.shape[1]}": means}), notes
-
-
 def _text(row: pd.Series, what: str) -> str:
     if pd.isna(row.get(VALUE[what])):
         return str(row["status"]) if row["status"] != "ok" else ""
@@ -185,9 +187,8 @@ def _text(row: pd.Series, what: str) -> str:
 
 def _accuracy_text(row: pd.Series) -> str:
     seeds = f", {row['finished']} runs" if row["finished"] > 1 else ""
-    score = "{:.4g}".format if not named(row["metric"]).share else lambda share: f"{100 * share:.1f}"
-    spread = f"{score(row['test_low'])}-{score(row['test_high'])}{seeds}"
-    return f"{score(row['test_score'])} ({spread})" + (" floor" if row["at_floor"] else "")
+    value, low, high = (marks.score(row[key], row["metric"]) for key in ("test_score", "test_low", "test_high"))
+    return f"{value} ({low}-{high}{seeds}){marks.beside(dict(row))}"
 
 
 def _speed_text(row: pd.Series) -> str:
@@ -225,9 +226,9 @@ def _scale(what: str, metric: Any) -> float:
     return {"accuracy": 100.0 if named(metric).share else 1.0, "speed": 1.0, "memory": 2.0**-20}[what]
 
 
-def exported(summed: pd.DataFrame, format: str) -> str:
-    """The numbers behind the tables as csv or json; either can be given to `lra compare` again."""
-    return summed.to_csv(index=False) if format == "csv" else summed.to_json(orient="records", indent=1)
+def exported(numbers: pd.DataFrame, format: str) -> str:
+    """The numbers behind the tables as csv or json; a summary can be given to `lra compare` again."""
+    return numbers.to_csv(index=False) if format == "csv" else numbers.to_json(orient="records", indent=1)
 
 
 def written(comparison: Comparison, format: str) -> str:

@@ -1,0 +1,83 @@
+"""What each model was given: parameters, computation, steps, examples. Scores are to be read beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lra_bench import store
+from lra_bench.report import marks, tables
+from lra_bench.report.tables import COLUMN, Comparison, Report
+
+TITLE = "what each model was given"
+
+
+def ledger(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a model and column: parameters, FLOPs of training a token, steps, examples seen. Missing is missing."""
+    frame = frame.assign(model=tables.labels(frame), flops_per_token=[_flops(row) for row in frame.to_dict("records")])
+    groups = frame.groupby(["model", *COLUMN], dropna=False, sort=False)
+    return pd.DataFrame([_entry(rows) for _, rows in groups])
+
+
+def _entry(rows: pd.DataFrame) -> dict[str, Any]:
+    first = rows.iloc[0]
+    steps = first["steps"]
+    return {
+        **{key: first[key] for key in ("model", "family", *COLUMN)},
+        "params": _mean(rows["params"]),
+        "params_ratio": _mean(rows["params_ratio"]),
+        "flops_per_token": _mean(rows["flops_per_token"]),
+        "steps": steps,
+        "examples_seen": steps * first["batch"],
+        "seeds": rows["seed"].nunique() or None,
+    }
+
+
+def _mean(values: pd.Series) -> float | None:
+    known = values.dropna().astype(float)
+    return float(known.mean()) if len(known) else None
+
+
+def _flops(row: dict[Any, Any]) -> float:
+    """Of a training step, forth and back, over the tokens in it, padding too: [batch, streams, length]."""
+    asked = None if pd.isna(row["folder"]) else store.asked(Path(row["folder"]))
+    if asked is None or pd.isna(row["flops_per_step"]):
+        return float("nan")
+    return float(row["flops_per_step"] / (row["batch"] * asked["task"]["streams"] * row["length"]))
+
+
+def report(frame: pd.DataFrame) -> Report:
+    """The ledger as numbers, and as a table."""
+    entries = ledger(frame)
+    return Report(entries, (shown(entries),))
+
+
+def shown(entries: pd.DataFrame) -> Comparison:
+    """The ledger as a table."""
+    names, notes = tables.column_names(entries.assign(data_hash=""))
+    cells = pd.DataFrame(
+        {
+            "model": entries["model"],
+            "family": entries["family"],
+            "column": names,
+            "parameters": _text(entries["params"], "{:,.0f}"),
+            "to full": [_ratio(ratio) for ratio in entries["params_ratio"]],
+            "kFLOP/token": _text(entries["flops_per_token"] / 1e3, "{:,.0f}"),
+            "steps": _text(entries["steps"], "{:,.0f}"),
+            "examples seen": _text(entries["examples_seen"], "{:,.0f}"),
+            "seeds": _text(entries["seeds"], "{:.0f}"),
+        }
+    ).set_index("model")
+    low, high = marks.SIZES
+    said = f"to full: parameters over those of the same trunk with full attention; !: outside {low} to {high}"
+    return Comparison("ledger", TITLE, cells, (*notes, said, "kFLOP/token: of training, padding and recomputation too"))
+
+
+def _ratio(ratio: float | None) -> str:
+    return "" if ratio is None or pd.isna(ratio) else f"{ratio:.2f}" + " !" * marks.of_other_size(ratio)
+
+
+def _text(values: pd.Series, form: str) -> list[str]:
+    return ["" if pd.isna(value) else form.format(value) for value in values]

@@ -1,0 +1,59 @@
+"""What stands beside a score: its rank, who did not learn, whose size is another; and the controls below a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from lra_bench import mixers
+from lra_bench.metrics import named
+
+SIZES = (0.9, 1.1)  # parameters over full attention's: Long Range Arena's own rule of 10%
+
+
+def score(value: float, metric: object) -> str:
+    """A score as tables show it: a share in percent."""
+    return f"{100 * value:.1f}" if named(metric).share else f"{value:.4g}"
+
+
+def beside(row: Mapping[Any, Any]) -> str:
+    """The marks of a summed row."""
+    rank = f" [{row['rank']}]" if pd.notna(row.get("rank")) else ""
+    several = f" {row['floored']} of {row['finished']}" if row["finished"] > 1 else ""
+    floor = f" floor{several}" if row["floored"] else ""
+    return rank + floor + (f" {row['params_ratio']:.2f}x" if of_other_size(row.get("params_ratio")) else "")
+
+
+def of_other_size(ratio: Any) -> bool:
+    """Is a model, of so many times full attention's parameters, no fair match for it? Not where that is missing."""
+    low, high = SIZES
+    return bool(pd.notna(ratio) and not low <= ratio <= high)
+
+
+def notes(summed: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
+    """What the marks mean, where there are any; each column's floor and controls."""
+    rows = summed.assign(column=list(names)).to_dict("records")
+    if any(row.get("floored", 0) > 0 for row in rows):
+        yield (
+            "floor: no better than an answer without a look (the majority class), as far as the examples can tell; "
+            "k of n: so many of the runs did not learn, and the mean is over all of them"
+        )
+    if any(of_other_size(row.get("params_ratio")) for row in rows):
+        yield "2.00x: so many times full attention's parameters, where that is more than 10% off: not a fair match"
+    for name, column in pd.DataFrame(rows).groupby("column", sort=False):
+        yield from _controls(str(name), column.dropna(subset="test_score")) if "test_score" in column else ()
+
+
+def _controls(name: str, rows: pd.DataFrame) -> Iterator[str]:
+    """The column's floor, and what was reached without looking far."""
+    if rows.empty:
+        return
+    said = [f"floor {score(rows['floor'].iloc[0], rows['metric'].iloc[0])}"]
+    for row in rows.to_dict("records"):
+        model = row["model"].split("[")[0]
+        control = mixers.sheet(model).card.control if model in mixers.names() else ""
+        if control:
+            said.append(f"control {row['model']} {score(row['test_score'], row['metric'])} ({control})")
+    yield f"{name}: {'; '.join(said)}"

@@ -1,0 +1,112 @@
+"""Who did not learn, whose size is another, the controls, the arena's means, and the ledger."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lra_bench import matrix, mixers, store
+from lra_bench.matrix import Request
+from lra_bench.report import ledger, tables
+from lra_bench.report.means import arena, means
+from lra_bench.rows import Row
+
+
+@pytest.fixture
+def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Row:
+    monkeypatch.chdir(here)
+    cell = matrix.cells(Request("softmax", "short", "tiny"))[0]
+    facts = {"test_score": 0.4, "val_score": 0.5, "test_n": 2000, "floor": 0.175, "params_ratio": 1.0, "params": 1000}
+    return store.blank(cell, "ok", **facts)
+
+
+def summed(*rows: Row) -> pd.DataFrame:
+    return tables.summary(pd.DataFrame([row.as_dict() | {"cell": str(i)} for i, row in enumerate(rows)]))
+
+
+def text(*rows: Row) -> str:
+    return str(tables.compare(summed(*rows), "accuracy").cells.iloc[0, 0])
+
+
+def test_runs_that_did_not_learn_are_counted_and_stay_in_the_mean(row: Row) -> None:
+    runs = [dataclasses.replace(row, seed=seed, test_score=s) for seed, s in enumerate((0.4, 0.18, 0.17))]
+    assert text(*runs).startswith("25.0 (")
+    assert text(*runs).endswith(" floor 2 of 3")
+    assert text(runs[1]).endswith(") floor")
+    assert "floor" not in text(runs[0])
+    notes = tables.compare(summed(*runs), "accuracy").notes
+    assert any("k of n: so many of the runs did not learn, and the mean is over all of them" in n for n in notes)
+
+
+@pytest.mark.parametrize(("ratio", "mark"), [(0.89, " 0.89x"), (0.9, ""), (1.1, ""), (1.5, " 1.50x"), (None, "")])
+def test_a_size_more_than_a_tenth_off_is_flagged(row: Row, ratio: float | None, mark: str) -> None:
+    one = dataclasses.replace(row, params_ratio=ratio)
+    assert text(one) == "40.0 (37.9-42.2)" + mark
+    notes = tables.compare(summed(one), "accuracy").notes
+    assert any("not a fair match" in note for note in notes) is bool(mark)
+
+
+def test_each_column_says_its_floor_and_what_its_control_scores(row: Row) -> None:
+    (name,) = [name for name in mixers.names() if mixers.sheet(name).card.control]
+    control = dataclasses.replace(row, model=name, test_score=0.3)
+    elsewhere = dataclasses.replace(row, task="other", floor=0.5)
+    notes = tables.compare(summed(row, control, elsewhere), "accuracy").notes
+    said = mixers.sheet(name).card.control
+    assert f"short tiny: floor 17.5; control {name} 30.0 ({said})" in notes
+    assert "other tiny: floor 50.0" in notes
+
+
+def on_arena(row: Row, sixth: dict[str, Any] | None, **fifth: Any) -> list[Row]:
+    tasks = [member.task for member in arena()]
+    rows = [dataclasses.replace(row, task=task, test_score=0.2 + 0.1 * i) for i, task in enumerate(tasks[:5])]
+    rows[4] = dataclasses.replace(rows[4], **fifth)
+    return rows if sixth is None else [*rows, dataclasses.replace(row, task=tasks[5], **sixth)]
+
+
+def test_the_arena_has_five_tasks_and_a_sixth_that_may_fail() -> None:
+    assert [(member.of, member.failed) for member in arena()] == [("five", None)] * 5 + [("six", 0.5)]
+    assert {member.task for member in arena()} <= set(matrix.task_names("all", ()))
+
+
+@pytest.mark.parametrize(
+    ("sixth", "of_six"),
+    [
+        ({"test_score": 0.9, "floor": 0.5}, (2.0 + 0.9) / 6),
+        ({"test_score": 0.503, "floor": 0.5}, (2.0 + 0.5) / 6),
+        ({"test_score": None, "status": "nan"}, (2.0 + 0.5) / 6),
+    ],
+)
+def test_means_of_five_and_of_six_with_a_failed_one_at_chance(row: Row, sixth: dict[str, Any], of_six: float) -> None:
+    found = means(summed(*on_arena(row, sixth)), "model")
+    assert {name: mean["softmax"] for name, mean in found.columns.items()} == {
+        "mean of five": pytest.approx(0.4),
+        "mean of six": pytest.approx(of_six),
+    }
+    assert found.notes[1].endswith(f"a failed {arena()[5].task} counts as 50")
+    table = tables.compare(summed(*on_arena(row, sixth)), "accuracy").cells
+    assert list(table.iloc[0, -2:]) == ["40.0", f"{100 * of_six:.1f}"]
+
+
+def test_a_mean_of_five_that_lacks_one_is_missing(row: Row) -> None:
+    assert list(means(summed(*on_arena(row, None)), "model").columns) == ["mean of five"]
+    other = [dataclasses.replace(r, model="linear") for r in on_arena(row, None, status="oom", test_score=None)]
+    table = tables.compare(summed(*on_arena(row, None), *other), "accuracy").cells
+    assert dict(table["mean of five"]) == {"softmax": "40.0", "linear": ""}
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_the_ledger_says_what_each_was_given(here: Path, row: Row, streams: int) -> None:
+    (cell,) = matrix.cells(Request("linear", "short", "tiny"))
+    facts = {"params": 1500, "params_ratio": 1.5, "flops_per_step": streams * 8.0 * 20 * 3000}
+    store.put(here / "results", cell, store.blank(cell, "ok", **facts))
+    frame = store.frame([here / "results"])
+    assert pd.isna(ledger.ledger(frame)["flops_per_token"].item()), "missing is missing"
+    store.write_json(store.folder(here / "results", cell) / "cell.json", {"task": {"streams": streams}})
+    (entry,) = ledger.ledger(frame).to_dict("records")
+    assert (entry["flops_per_token"], entry["examples_seen"], entry["steps"]) == (3000, 12 * 8, 12)
+    (line,) = ledger.report(frame).tables[0].cells.to_dict("records")
+    assert (line["parameters"], line["to full"], line["kFLOP/token"]) == ("1,500", "1.50 !", "3")

@@ -1,0 +1,145 @@
+"""Ranks: by pairs of models on the same examples, whatever the order; who has none, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from samples import Lra
+
+from lra_bench import matrix, stats, store
+from lra_bench.errors import ConfigError
+from lra_bench.matrix import Request
+from lra_bench.metrics import ACCURACY, SQUARED_ERROR
+from lra_bench.report import ranks, tables
+
+N = 400
+CHANCES = {"softmax": 0.8, "linear": 0.78, "local": 0.3}
+
+
+@pytest.fixture
+def results(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three models under three seeds, each with the bits of its examples."""
+    monkeypatch.chdir(here)
+    draw = np.random.default_rng(0)
+    hard = draw.random(N)
+    for cell in matrix.cells(Request(",".join(CHANCES), "short", "tiny", (0, 1, 2))):
+        hits = hard + draw.normal(size=N) * 0.1 < CHANCES[cell.model]
+        facts = {"test_score": float(hits.mean()), "val_score": 0.5, "test_n": N, "floor": 0.2, "data_hash": "d" * 64}
+        store.put(here / "results", cell, store.blank(cell, "ok", **facts))
+        store.put_scores(store.folder(here / "results", cell), hits, ACCURACY)
+    return here / "results"
+
+
+def ranked(frame: pd.DataFrame) -> tuple[dict[str, Any], tuple[str, ...]]:
+    summed, notes = ranks.beside(frame, tables.summary(frame), "model")
+    return {row["model"]: None if pd.isna(row["rank"]) else row["rank"] for row in summed.to_dict("records")}, notes
+
+
+def test_a_rank_is_one_more_than_the_models_that_are_better(results: Path) -> None:
+    found, notes = ranked(store.frame([results]))
+    assert found == {"softmax": 1, "linear": 1, "local": 3}
+    assert notes == (
+        f"[rank]: one more than the models that are significantly better, in place of a bold maximum: "
+        f"p < 0.05 by {stats.SEEDS}, after Holm over 3 pairs",
+    )
+
+
+def test_one_seed_each_takes_mcnemar(results: Path) -> None:
+    frame = store.frame([results]).query("seed == 0")
+    pairs = ranks.Ranking.of(frame).pairs
+    assert set(pairs["test"]) == {stats.MCNEMAR}
+    assert ranked(frame)[0]["local"] == 3
+
+
+def test_a_rank_stands_behind_its_score(results: Path) -> None:
+    frame = store.frame([results])
+    summed, notes = ranks.beside(frame, tables.summary(frame), "model")
+    comparison = tables.compare(summed, "accuracy", also=notes)
+    assert [text.split("[")[1] for text in comparison.cells["short tiny"]] == ["1]", "3]", "1]"]
+    assert comparison.notes[-1] == notes[0]
+
+
+def test_of_errors_the_lower_is_the_better(results: Path) -> None:
+    frame = store.frame([results]).assign(metric=SQUARED_ERROR.name, test_spread=0.5)
+    assert ranked(frame)[0] == {"local": 1, "linear": 2, "softmax": 2}
+
+
+def test_who_kept_no_scores_has_no_rank(results: Path) -> None:
+    for path in results.glob("runs/linear-*/hits.json"):
+        path.unlink()
+    found, notes = ranked(store.frame([results]))
+    assert found == {"softmax": 1, "linear": None, "local": 2}
+    assert notes[-1] == "short tiny: no rank, its scores of single examples are not here, or alone: linear"
+
+
+def test_rows_of_other_examples_are_not_ranked(results: Path) -> None:
+    frame = store.frame([results])
+    frame.loc[frame["model"] == "linear", "data_hash"] = "e" * 64
+    found, notes = ranked(frame)
+    assert set(found.values()) == {None}
+    assert notes == ("short tiny: no ranks, its rows were not tested on the same examples",)
+
+
+def test_a_table_that_was_exported_has_no_ranks_and_a_family_none(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(tables.exported(tables.summary(store.frame([results])), "csv"))
+    found, notes = ranked(store.frame([tmp_path / "t.csv"]))
+    assert set(found.values()) == {None}
+    assert "softmax" in notes[0]
+    frame = store.frame([results])
+    assert "rank" not in ranks.beside(frame, tables.summary(frame, "family"), "family")[0]
+
+
+def test_what_is_cut_short_is_an_error(results: Path) -> None:
+    path = next(results.glob("runs/linear-*/hits.json"))
+    whole = store.read_json(path)
+    store.write_json(path, whole | {"hits": whole["hits"][:-4]})
+    with pytest.raises(ConfigError, match="not the score of every example"):
+        ranked(store.frame([results]))
+    store.write_json(path, whole | {"n": N - 1})
+    with pytest.raises(ConfigError, match="keeps the scores of 399 examples of 400"):
+        ranked(store.frame([results]))
+
+
+@pytest.mark.parametrize("metric", [ACCURACY, SQUARED_ERROR])
+def test_scores_come_back_as_they_were_put(tmp_path: Path, metric: Any) -> None:
+    scores = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0])
+    store.put_scores(tmp_path, scores, metric)
+    found = store.scores(tmp_path)
+    assert found is not None
+    assert found.dtype == (bool if metric.share else float)
+    assert (found == scores).all()
+    assert store.scores(tmp_path / "elsewhere") is None
+
+
+def ranks_of(scores: dict[str, np.ndarray]) -> dict[str, int]:
+    pairs = pd.DataFrame([dict.fromkeys(tables.COLUMN) | pair for pair in ranks.every_two(scores, True)])
+    found = ranks.Ranking(pairs.assign(p_holm=stats.holm(list(pairs["p"]))), frozenset()).ranks()
+    return {model: rank for (_, model), rank in found.items()}
+
+
+@settings(max_examples=15, deadline=None)
+@given(arrays.arrays(bool, st.tuples(st.integers(2, 5), st.integers(1, 3), st.just(16))), st.randoms())
+def test_ranks_do_not_depend_on_the_order_and_equals_share_theirs(scores: np.ndarray, random: Any) -> None:
+    models = {f"model {i}": runs for i, runs in enumerate(scores)} | {"twin": scores[0].copy()}
+    found = ranks_of(models)
+    names = list(models)
+    random.shuffle(names)
+    assert ranks_of({name: models[name] for name in names}) == found
+    assert found["twin"] == found["model 0"]
+    assert min(found.values()) == 1
+
+
+def test_the_command_line(results: Path, lra: Lra) -> None:
+    pairs = lra("compare", "--pairs", "--format", "md").stdout
+    assert "| softmax  | local   | +" in pairs
+    assert "3 differ after Holm" in pairs
+    assert "[3]" in lra("compare", "--metric", "accuracy").stdout
+    assert "what each model was given" in lra("compare", "--ledger").stdout
+    assert '"rank":3' in lra("compare", "--format", "json").stdout
