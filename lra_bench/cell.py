@@ -16,100 +16,32 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from lra_bench import checkpoint, data, mixers, store
-from lra_bench.config import Cell, TaskSpec
+from lra_bench import checkpoint, data, store
+from lra_bench.assembly import Rung, fitting
+from lra_bench.config import Cell
 from lra_bench.data.batches import take
 from lra_bench.errors import CellFailed, LraError
 from lra_bench.measure.clocks import Stopwatch
-from lra_bench.measure.machine import where
-from lra_bench.measure.memory import available_bytes, peak_bytes
+from lra_bench.measure.memory import peak_bytes
 from lra_bench.metrics import METRICS, Metric
-from lra_bench.model import Asked, Model
 from lra_bench.rows import Row
 from lra_bench.shapes import Split
 from lra_bench.train.fit import Fit, Interrupted, Progress, Tell, evaluate
-from lra_bench.train.objective import objective
-from lra_bench.train.program import Make, Program, abstract, parameters
 
+RUNG = "fitted.json"
 INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
 
 
-def maker(cell: Cell, *, reference: bool = False) -> Make:
-    """What draws the cell's model; `reference` puts full attention into the same trunk.
-
-    Raises:
-        ConfigError: the mixer's file cannot be imported, or a knob's value is out of its range.
-    """
-    module = mixers.load(mixers.reference() if reference else Path(cell.mixer))
-    knobs = module.Config() if reference else module.Config(**cell.knobs)
-    return partial(Model, module.Mixer, knobs, cell.recipe.trunk, asked(cell.task))
-
-
-def asked(task: TaskSpec) -> Asked:
-    """What the task asks of a model."""
-    return Asked(
-        vocab=len(data.vocabulary(task)),
-        length=task.length,
-        classes=task.classes,
-        streams=task.streams,
-        interaction=task.interaction,
-        grid=(task.grid[0], task.grid[1]) if task.grid else None,
-        everywhere=METRICS[task.metric].everywhere,
-        values=data.values(task),
-    )
-
-
-def built(cell: Cell, train: Split | None = None) -> Program:
-    """The cell's program; where answers are numbers, they are standardised by those in `train`.
-
-    Raises:
-        ConfigError: the devices cannot share a batch, or the trunk cannot do what the task asks.
-    """
-    task = cell.task
-    labels = None if train is None else train.label
-    goal = objective(METRICS[task.metric], task.classes, task.length, labels)
-    return Program.build(maker(cell), cell.recipe, (task.streams, task.length), goal, cell.seed)
-
-
-def compiled(cell: Cell, train: Split | None = None) -> tuple[Program, dict[str, Any]]:
-    """The cell's program, and what is known before it runs: the row's columns on size, cost and place.
-
-    Raises:
-        ConfigError: a knob or the batch does not fit.
-    """
-    make = maker(cell)
-    program = built(cell, train)
-    params = parameters(make)
-    facts = {
-        "impl": abstract(make).blocks.mixer.impl,
-        "params": params,
-        "params_ratio": params / parameters(maker(cell, reference=True)),
-        "compile_s": program.training.compile_s,
-        "planned_bytes": program.training.planned_bytes,
-        "flops_per_step": program.training.flops,
-        **where(),
-    }
-    return program, facts
-
-
-def check_memory(program: Program) -> None:
-    """Refuse what cannot fit before it takes the machine down.
-
-    Raises:
-        CellFailed: the compiler planned more than the device has.
-    """
-    there = available_bytes(jax.local_devices()[0])
-    planned = program.training.planned_bytes
-    if there is not None and planned > there:
-        needs, has = planned / 2**30, there / 2**30
-        raise CellFailed(f"the step needs {needs:.1f} GiB as planned, of {has:.1f} GiB there", "oom")
+def first_rung(folder: Path, *, fresh: bool) -> Rung | None:
+    """The rung on which the cell was begun: a run that is taken up goes on as it was."""
+    path = folder / RUNG
+    return None if fresh or not path.exists() else Rung(*store.read_json(path))
 
 
 def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[], bool], *, fresh: bool) -> Row:
@@ -123,8 +55,8 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[], bool], *, f
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     splits, data_hash = examples(cell, tell)
     tell("compile", model=cell.model, length=cell.task.length)
-    program, facts = compiled(cell, splits["train"])
-    check_memory(program)
+    program, facts, fitted = fitting(cell, splits["train"], first_rung(folder, fresh=fresh), tell)
+    store.write_json(folder / RUNG, fitted)
     with checkpoint.opened(folder / "checkpoints", fresh=fresh) as checkpoints:
         fit = Fit(
             program, splits["train"], splits["val"], cell.recipe.training, cell.seed, checkpoints, tell, stopping

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lra_bench import config, data, mixers, tasks
-from lra_bench.cell import maker
+from lra_bench.assembly import maker
 from lra_bench.config import Cell
 from lra_bench.errors import LraError
 from lra_bench.train.program import RUNS_ONCE

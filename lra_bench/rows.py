@@ -40,6 +40,7 @@ class Row:
     dtype: str  # of the computation; parameters are float32
     # what ran
     impl: str | None = None  # the implementation of the mechanism that was compiled
+    fitted: str | None = None  # what was changed so that the step fits in memory; the batch is as asked
     params: int | None = None
     params_ratio: float | None = None  # to the same trunk with full attention
     # how good

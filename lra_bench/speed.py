@@ -17,10 +17,11 @@ import jax
 import numpy as np
 
 from lra_bench import data, store
-from lra_bench.cell import check_memory, compiled, failures, tell
+from lra_bench.assembly import compiled, lacking
+from lra_bench.cell import failures, tell
 from lra_bench.config import Cell
 from lra_bench.data.batches import batch_at
-from lra_bench.errors import LraError
+from lra_bench.errors import CellFailed, LraError
 from lra_bench.measure.clocks import Laps, Stopwatch
 from lra_bench.metrics import METRICS
 from lra_bench.shapes import Batch
@@ -86,7 +87,8 @@ def measure(cells: Sequence[Cell], rounds: int, fed: bool) -> list[dict[str, Any
         known: dict[str, Any] = {}
         with failures(cell) as failed:
             program, known = compiled(cell)
-            check_memory(program)
+            if short := lacking(program):
+                raise CellFailed(str(short), "oom")
             known |= supplied(cell, program) if fed else {}
             bench = Bench(cell, program)
             bench.once()

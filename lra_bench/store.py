@@ -4,6 +4,7 @@ results/runs/<model>-<task>-<recipe>-s<seed>-<cell id>/
     cell.json      what was asked, fully resolved; written before anything runs
     row.json       what came out; written last, atomically
     hits.json      one bit an example of test, in order, hexadecimal; scores.json: a number each, of other metrics
+    fitted.json    slices of a batch and recomputation with which the step fits in memory
     curve.json     training loss and validation accuracy over steps
     checkpoints/   the latest state
     log.txt        what the cell's process wrote to stderr
@@ -110,28 +111,28 @@ def read_json(path: Path) -> Any:
 def blank(cell: Cell, status: Status, error: str | None = None, **facts: Any) -> Row:
     """The cell's row with what was asked, and `facts` of what came out."""
     recipe, task = cell.recipe, cell.task
-    return Row(
-        cell=cell.id,
-        status=status,
-        error=error,
-        model=cell.model,
-        knobs=json.dumps(cell.knobs, sort_keys=True),
-        family=cell.family,
-        task=task.name,
-        task_version=task.version,
-        metric=task.metric,
-        variant=task.variant,
-        recipe=cell.recipe_name,
-        changed=cell.changed,
-        mark=cell.mark,
-        seed=cell.seed,
-        length=task.length,
-        batch=recipe.training.batch,
-        accumulate=recipe.training.accumulate,
-        steps=recipe.training.steps,
-        dtype=recipe.trunk.dtype,
-        **facts,
-    )
+    asked: dict[str, Any] = {
+        "cell": cell.id,
+        "status": status,
+        "error": error,
+        "model": cell.model,
+        "knobs": json.dumps(cell.knobs, sort_keys=True),
+        "family": cell.family,
+        "task": task.name,
+        "task_version": task.version,
+        "metric": task.metric,
+        "variant": task.variant,
+        "recipe": cell.recipe_name,
+        "changed": cell.changed,
+        "mark": cell.mark,
+        "seed": cell.seed,
+        "length": task.length,
+        "batch": recipe.training.batch,
+        "accumulate": recipe.training.accumulate,
+        "steps": recipe.training.steps,
+        "dtype": recipe.trunk.dtype,
+    }
+    return Row(**asked | facts)
 
 
 def put(results: Path, cell: Cell, row: Row) -> None:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lra_bench import checkpoint, config, data, mixers, stats, store
-from lra_bench.cell import built, examples
+from lra_bench.assembly import built
+from lra_bench.cell import examples
 from lra_bench.compress.quantise import quantised
 from lra_bench.config import Cell
 from lra_bench.errors import ConfigError

@@ -115,7 +115,7 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
     (row,) = json.loads(done.stdout)
     assert tuple(row) == COLUMNS
     missing = {key for key, value in row.items() if value is None}
-    assert missing <= {"error", "variant", "changed", "commit", "test_spread"}, missing
+    assert missing <= {"error", "variant", "changed", "commit", "test_spread", "fitted"}, missing
     assert row["status"] == "ok"
     assert row["test_n"] == 21
     assert row["step_ms_p10"] <= row["step_ms_p50"] <= row["step_ms_p90"]

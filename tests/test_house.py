@@ -21,9 +21,10 @@ FLOORS = {
     "tasks": 3, "data": 3, "mixers": 3, "store": 3,
     "model": 4, "measure": 4, "checkpoint": 4, "stats": 4,
     "train": 5, "compress": 5, "contract": 5,
-    "cell": 6, "launch": 6,
-    "matrix": 7, "trained": 7, "report": 7, "speed": 7, "check": 7, "doctor": 7, "new": 7,
-    "cli": 8,
+    "assembly": 6, "launch": 6,
+    "cell": 7, "matrix": 7, "report": 7,
+    "trained": 8, "speed": 8, "check": 8, "doctor": 8, "new": 8,
+    "cli": 9,
 }  # fmt: skip
 
 LIVES_IN = {
@@ -35,6 +36,7 @@ LIVES_IN = {
         "measure",
         "checkpoint",
         "train",
+        "assembly",
         "cell",
         "speed",
         "check",

@@ -11,8 +11,7 @@ import optax
 import pytest
 from flax import nnx
 
-from lra_bench import cell as cells
-from lra_bench import checkpoint, matrix
+from lra_bench import assembly, checkpoint, matrix
 from lra_bench.config import Cell, Optimizer, Schedule
 from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.matrix import Request
@@ -54,7 +53,7 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made(*settings: str) -> tuple[Cell, Program]:
     cell = matrix.cells(Request("softmax", "short", "tiny", settings=("trunk.dropout=0.0", *settings)))[0]
-    return cell, cells.built(cell)
+    return cell, assembly.built(cell)
 
 
 def split(n: int, length: int = 20) -> Split:
@@ -107,7 +106,7 @@ def test_a_step_is_adamw_on_the_clipped_gradient() -> None:
         "optimizer.clip=0.1", "optimizer.weight_decay=0.1", "schedule.name=constant", "schedule.warmup=0"
     )
     fed = batch(8)
-    model = draw(cells.maker(cell), cell.seed)
+    model = draw(assembly.maker(cell), cell.seed)
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
     def loss(params: object) -> jax.Array:
@@ -174,7 +173,7 @@ def test_a_mixers_own_loss_is_trained_too(tmp_path: Path) -> None:
     path.write_text(OWN_LOSS)
     steady = ("trunk.dropout=0.0", "schedule.name=constant", "schedule.warmup=0")
     cell = matrix.cells(Request(str(path), "short", "tiny", settings=steady))[0]
-    program = cells.built(cell)
+    program = assembly.built(cell)
     state, loss = program.training.step(program.init, *program.feed(batch(8)))
     plain = made()[1]
     _, without = plain.training.step(plain.init, *plain.feed(batch(8)))

@@ -77,6 +77,9 @@ class Watch:
         self._remove(cell)
         self._line(cell, f"compiling, L = {event['length']}")
 
+    def _on_short(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._line(cell, f"{event['why']}; the same batch in more slices is tried")
+
     def _on_start(self, cell: Cell, event: Mapping[str, Any]) -> None:
         if event["step"]:
             self._line(cell, f"going on from step {event['step']}")

@@ -14,7 +14,7 @@ import time
 import jax
 
 from lra_bench import matrix
-from lra_bench.cell import compiled
+from lra_bench.assembly import compiled
 from lra_bench.speed import random_batch
 
 

@@ -1,0 +1,151 @@
+"""What a cell is made into: its model, its program, and what has to be done so that a step fits in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from lra_bench import data, mixers
+from lra_bench.config import Cell, Recipe, TaskSpec
+from lra_bench.errors import CellFailed
+from lra_bench.measure.machine import where
+from lra_bench.measure.memory import available_bytes
+from lra_bench.metrics import METRICS
+from lra_bench.model import Asked, Model
+from lra_bench.shapes import Split
+from lra_bench.train.objective import objective
+from lra_bench.train.program import Make, Program, abstract, parameters
+
+
+def maker(cell: Cell, *, reference: bool = False) -> Make:
+    """What draws the cell's model; `reference` puts full attention into the same trunk.
+
+    Raises:
+        ConfigError: the mixer's file cannot be imported, or a knob's value is out of its range.
+    """
+    module = mixers.load(mixers.reference() if reference else Path(cell.mixer))
+    knobs = module.Config() if reference else module.Config(**cell.knobs)
+    return partial(Model, module.Mixer, knobs, cell.recipe.trunk, asked(cell.task))
+
+
+def asked(task: TaskSpec) -> Asked:
+    """What the task asks of a model."""
+    return Asked(
+        vocab=len(data.vocabulary(task)),
+        length=task.length,
+        classes=task.classes,
+        streams=task.streams,
+        interaction=task.interaction,
+        grid=(task.grid[0], task.grid[1]) if task.grid else None,
+        everywhere=METRICS[task.metric].everywhere,
+        values=data.values(task),
+    )
+
+
+def built(cell: Cell, train: Split | None = None) -> Program:
+    """The cell's program; where answers are numbers, they are standardised by those in `train`.
+
+    Raises:
+        ConfigError: the devices cannot share a batch, or the trunk cannot do what the task asks.
+    """
+    task = cell.task
+    labels = None if train is None else train.label
+    goal = objective(METRICS[task.metric], task.classes, task.length, labels)
+    return Program.build(maker(cell), cell.recipe, (task.streams, task.length), goal, cell.seed)
+
+
+def compiled(cell: Cell, train: Split | None = None) -> tuple[Program, dict[str, Any]]:
+    """The cell's program, and what is known before it runs: the row's columns on size, cost and place.
+
+    Raises:
+        ConfigError: a knob or the batch does not fit.
+    """
+    make = maker(cell)
+    program = built(cell, train)
+    params = parameters(make)
+    facts = {
+        "impl": abstract(make).blocks.mixer.impl,
+        "params": params,
+        "params_ratio": params / parameters(maker(cell, reference=True)),
+        "compile_s": program.training.compile_s,
+        "planned_bytes": program.training.planned_bytes,
+        "flops_per_step": program.training.flops,
+        **where(),
+    }
+    return program, facts
+
+
+class Short(NamedTuple):
+    """More bytes than there are."""
+
+    planned: int
+    there: int
+
+    def __str__(self) -> str:
+        needs, has = self.planned / 2**30, self.there / 2**30
+        return f"the step needs {needs:.1f} GiB as planned, of {has:.1f} GiB there"
+
+
+def lacking(program: Program) -> Short | None:
+    """Did the compiler plan more than the device has? Such a step is refused before it takes the machine down."""
+    there = available_bytes(jax.local_devices()[0])
+    planned = program.training.planned_bytes
+    return Short(planned, there) if there is not None and planned > there else None
+
+
+class Rung(NamedTuple):
+    """What is done so that a step fits: the same batch in more slices, and each layer computed again."""
+
+    accumulate: int
+    remat: bool
+
+    def of(self, recipe: Recipe) -> Recipe:
+        """The recipe so changed."""
+        training = recipe.training.model_copy(update={"accumulate": self.accumulate})
+        trunk = recipe.trunk.model_copy(update={"remat": self.remat})
+        return recipe.model_copy(update={"training": training, "trunk": trunk})
+
+    def said(self, asked: Rung) -> str | None:
+        """In words, if it is not what was asked."""
+        words = [f"accumulate {self.accumulate}"] if self.accumulate != asked.accumulate else []
+        words += ["remat"] if self.remat != asked.remat else []
+        return ", ".join(words) or None
+
+
+def ladder(recipe: Recipe, devices: int) -> Iterator[Rung]:
+    """As asked; then twice as many slices, and again, while devices can share one; then, with those, layers computed
+    again, where there are several."""
+    training, remat = recipe.training, recipe.trunk.remat
+    slices = training.accumulate
+    yield Rung(slices, remat)
+    while training.batch % (2 * slices) == 0 and (training.batch // (2 * slices)) % devices == 0:
+        slices *= 2
+        yield Rung(slices, remat)
+    if not remat and recipe.trunk.layers > 1:
+        yield Rung(slices, True)
+
+
+def fitting(
+    cell: Cell, train: Split, first: Rung | None, tell: Callable[..., None]
+) -> tuple[Program, dict[str, Any], Rung]:
+    """The cell's program on the first rung of the ladder, from `first` on, on which its step fits; and that rung.
+
+    Raises:
+        ConfigError: a knob or the batch does not fit.
+        CellFailed: it fits on none; the message is of the last.
+    """
+    asked, needed, short = Rung(cell.recipe.training.accumulate, cell.recipe.trunk.remat), 0.0, None
+    for rung in ladder(cell.recipe, jax.local_device_count()):
+        if (first is not None and rung < first) or (not rung.remat and rung.accumulate < needed):
+            continue  # slices save no more than their number
+        program, facts = compiled(cell.model_copy(update={"recipe": rung.of(cell.recipe)}), train)
+        short = lacking(program)
+        if short is None:
+            return program, facts | {"accumulate": rung.accumulate, "fitted": rung.said(asked)}, rung
+        needed = rung.accumulate * program.training.planned_bytes / short.there
+        tell("short", why=str(short))
+    raise CellFailed(f"{short}; nor do more slices of the batch help", "oom")
