@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,13 @@ def start(here: Path, cache: Path, *more: str) -> subprocess.Popen[str]:
     env = {**os.environ, "LRA_CACHE": str(cache)}
     return subprocess.Popen(
         [*COMMAND, *more], cwd=here, env=env, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=hears_ctrl_c,
     )  # fmt: skip
+
+
+def hears_ctrl_c() -> None:
+    """As at a terminal, also where the tests themselves run in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def same(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
@@ -119,12 +125,13 @@ def test_what_is_killed_in_the_middle_is_taken_up_again(four: Path, cache: Path)
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_for_all_that_run(four: Path, cache: Path) -> None:
+@pytest.mark.parametrize("to", [os.kill, os.killpg], ids=["the command", "all, as a terminal does"])
+def test_ctrl_c_is_for_all_that_run(four: Path, cache: Path, to: Callable[[int, int], None]) -> None:
     process = start(four, cache)
     deadline = time.monotonic() + 240
     while len(list(four.glob("results/runs/*/checkpoints/*0"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
+    to(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "stopped and saved; the same command goes on" in err

@@ -67,11 +67,19 @@ class Crew:
                 self._children.discard(child)
 
     def end(self) -> None:
-        """Ask all to save and stop; those that were asked before are ended at once."""
+        """Ask all to save and stop, once."""
+        if not self.ended:
+            self.ended = True
+            self._send(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End all at once."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, what: signal.Signals) -> None:
         with self._lock:
             for child in self._children:
-                child.send_signal(signal.SIGKILL if self.ended else signal.SIGINT)
-            self.ended = True
+                child.send_signal(what)
 
 
 def shares(jobs: int) -> list[list[int]]:

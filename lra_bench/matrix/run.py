@@ -38,7 +38,7 @@ def run(
         Stopped: Ctrl-C; what ran is saved.
         ConfigError: the only cell refused what the user asked for.
     """
-    crew = local.Crew(jobs)
+    crew, failed = local.Crew(jobs), list[Cell]()
 
     def one(cell: Cell) -> Row | None:
         if crew.ended:
@@ -47,9 +47,14 @@ def run(
         if row is not None:
             tell(cell, {"event": "already"})
         else:
-            row = _run(cell, results, tell, crew, fresh, minutes, alone=len(every) == 1)
+            try:
+                row = _run(cell, results, tell, crew, fresh, minutes, alone=len(every) == 1)
+            except local.Stopped:
+                crew.end()  # Ctrl-C reaches a cell before it reaches us
+                raise
         tell(cell, {"event": "ended", "status": row.status})
         if fail_fast and row.status != "ok":
+            failed.append(cell)
             crew.end()
         return row
 
@@ -57,7 +62,7 @@ def run(
         futures = [pool.submit(one, cell) for cell in every]
         asked = _waited(futures, crew, lambda: tell(every[-1], {"event": "stopping"}))
     found = [_outcome(future) for future in futures]
-    if asked:
+    if asked or (crew.ended and not failed):
         raise local.Stopped
     return [row for row in found if row is not None]
 
@@ -70,7 +75,7 @@ def _waited(futures: Sequence[Future[Row | None]], crew: local.Crew, stopping: C
             wait(futures)
             return asked
         except KeyboardInterrupt:
-            crew.end()
+            (crew.kill if asked else crew.end)()
             asked = True
             stopping()
 
