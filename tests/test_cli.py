@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from samples import SHORT, Lra
 
-from lra_bench import check, mixers
+from lra_bench import check, mixers, tasks
 from lra_bench.rows import COLUMNS
 
 RUN = ("run", "-t", "short", "-c", "tiny")
@@ -198,9 +198,10 @@ def test_plan_starts_nothing(lra: Lra, here: Path) -> None:
 
 
 def test_check_of_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two models: the contract's tests instantiate each."""
+    """Of two models and three tasks: the contract's and the data's tests try each of the others."""
     monkeypatch.chdir(here)
     monkeypatch.setattr(mixers, "names", lambda: ("linear", "softmax"))
+    monkeypatch.setattr(tasks, "names", lambda _: ("parity", "short", "text"))
     (here / "configs/broken.yaml").write_text("trunk: {layrs: 3}\n")
     found = list(check.everything())
     assert {f.kind for f in found} == {"recipe", "task", "model"}
