@@ -73,9 +73,9 @@ def mebibytes(count: int | None) -> str | None:
     return None if count is None else f"{count / 2**20:,.0f}"
 
 
-def milliseconds(ms: float | None) -> str | None:
-    """Milliseconds, three digits."""
-    return None if ms is None else f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}"
+def three_digits(value: float | None) -> str | None:
+    """Milliseconds, or things a second, with three digits or all before the point."""
+    return None if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def titled(title: str, rows: Sequence[Mapping[Any, Any]], notes: Sequence[str] = ()) -> Group:
@@ -103,7 +103,7 @@ def _summary(row: Row) -> dict[str, Any]:
     unit = " %" if named(row.metric).share else ""
     spread = None
     if row.step_ms_p50 is not None:
-        low, mid, high = (milliseconds(ms) for ms in (row.step_ms_p10, row.step_ms_p50, row.step_ms_p90))
+        low, mid, high = (three_digits(ms) for ms in (row.step_ms_p10, row.step_ms_p50, row.step_ms_p90))
         spread = f"{mid} ({low}-{high})"
     return {
         "model": row.model,
@@ -112,7 +112,7 @@ def _summary(row: Row) -> dict[str, Any]:
         f"test{unit}": score(row.test_score, row.metric),
         f"floor{unit}": score(row.floor, row.metric),
         "ms/step (p10-p90)": spread,
-        "ex/s": milliseconds(row.examples_per_s),
+        "ex/s": three_digits(row.examples_per_s),
         "planned MiB": mebibytes(row.planned_bytes),
         "peak MiB": mebibytes(row.peak_bytes),
     }
@@ -177,7 +177,7 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> Group:
             "planned MiB": mebibytes(p["planned_bytes"]),
             "GFLOP/step": None if p["flops_per_step"] is None else f"{p['flops_per_step'] / 1e9:.1f}",
             "compile s": None if p["compile_s"] is None else f"{p['compile_s']:.1f}",
-            "ms/step": milliseconds(p["step_ms_p50"]),
+            "ms/step": three_digits(p["step_ms_p50"]),
             "hours, about": None if p["hours"] is None else f"{p['hours']:.2f}",
         }
         for p in plans
@@ -193,10 +193,10 @@ def supply(facts: Sequence[Mapping[str, Any]]) -> Group:
             "task": f["task"] + (f"@{f['variant']}" if f["variant"] else ""),
             "L": f["length"],
             "batch": f["batch"],
-            "made ex/s": rate(f.get("made_per_s")),
-            "input ex/s": rate(_per_second(f, "input_ms_p50")),
+            "made ex/s": three_digits(f.get("made_per_s")),
+            "input ex/s": three_digits(_per_second(f, "input_ms_p50")),
             "model": f["model"],
-            "step ex/s": rate(_per_second(f, "step_ms_p50")),
+            "step ex/s": three_digits(_per_second(f, "step_ms_p50")),
             "input to step": "failed" if f["error"] else f"{f['step_ms_p50'] / f['input_ms_p50']:.0f}x",
         }
         for f in facts
@@ -207,11 +207,6 @@ def supply(facts: Sequence[Mapping[str, Any]]) -> Group:
 
 def _per_second(fact: Mapping[str, Any], column: str) -> float | None:
     return fact["batch"] / fact[column] * 1e3 if fact.get(column) else None
-
-
-def rate(per_second: float | None) -> str | None:
-    """Things a second, three digits."""
-    return None if per_second is None else f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
 
 
 def card(title: str, values: Mapping[str, Any]) -> Table:

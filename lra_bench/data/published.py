@@ -38,11 +38,7 @@ def splits(
         val, train = test, taken(train, permutation(len(train), seed, 0))
     else:
         val, train = apart(train, counts["val"], seed)
-    parts = {"train": train, "val": val, "test": test}
-    for split, n in counts.items():
-        if n > len(parts[split]):
-            raise TaskError(f"splits.{split}: asks for {n} examples; {path} leaves {len(parts[split])}")
-    return {split: cut(parts[split], 0, n) for split, n in counts.items()}
+    return completed({"train": train, "val": val, "test": test}, counts, seed, {"train": path})
 
 
 def completed(
