@@ -9,9 +9,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Status = Literal["ok", "oom", "nan", "timeout", "error"]
+Status = Literal["ok", "did-not-learn", "oom", "nan", "timeout", "error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
-FINAL: tuple[Status, ...] = ("ok", "nan")  # the same command would give the same again; the others are tried anew
+SCORED: tuple[Status, ...] = ("ok", "did-not-learn")  # trained and tested to the end; the latter is at its floor on val
+FINAL: tuple[Status, ...] = (*SCORED, "nan")  # the same command would give the same again; the others are tried anew
 
 
 @dataclass(frozen=True, kw_only=True)
