@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lra_bench import checkpoint, data, store
+from lra_bench import checkpoint, data, stats, store
 from lra_bench.assembly import Rung, fitting
 from lra_bench.config import Cell
 from lra_bench.data.batches import take
@@ -30,7 +30,7 @@ from lra_bench.errors import CellFailed, LraError
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.measure.memory import peak_bytes
 from lra_bench.metrics import METRICS, Metric
-from lra_bench.rows import Row
+from lra_bench.rows import Row, Status
 from lra_bench.shapes import Split
 from lra_bench.train.fit import Fit, Interrupted, Progress, Tell, evaluate
 
@@ -64,11 +64,12 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[], bool], *, f
         params, rest, progress = fit()
     tell("test", n=len(splits["test"]))
     scores = evaluate(program, params, rest, splits["test"], tell)
-    store.put_scores(folder, scores, METRICS[cell.task.metric])
+    metric = METRICS[cell.task.metric]
+    store.put_scores(folder, scores, metric)
     store.write_json(folder / "curve.json", progress.history)
-    facts |= scored(splits, scores, progress, METRICS[cell.task.metric]) | speed(fit, cell)
-    facts |= {"data_hash": data_hash, "started": started}
-    return store.blank(cell, "ok", peak_bytes=peak_bytes(jax.local_devices()[0]), **facts)
+    facts |= scored(splits, scores, progress, metric) | speed(fit, cell)
+    facts |= {"data_hash": data_hash, "started": started, "peak_bytes": peak_bytes(jax.local_devices()[0])}
+    return store.blank(cell, status(facts, metric), **facts)
 
 
 def examples(cell: Cell, tell: Tell) -> tuple[dict[str, Split], str]:
@@ -91,6 +92,12 @@ def scored(splits: dict[str, Split], scores: np.ndarray, progress: Progress, met
         "best_step": progress.best_step,
         "train_loss": progress.train_loss,
     }
+
+
+def status(row: dict[str, Any], metric: Metric) -> Status:
+    """Of what was trained to the end: did it learn, as far as test's examples can tell?"""
+    score = stats.over_examples(metric, row["test_score"], row["test_n"], row["test_spread"])
+    return "ok" if stats.learnt(metric, score, row["floor"]) else "did-not-learn"
 
 
 def speed(fit: Fit, cell: Cell) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 Status = Literal["ok", "did-not-learn", "oom", "nan", "timeout", "error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
-SCORED: tuple[Status, ...] = ("ok", "did-not-learn")  # trained and tested to the end; the latter is at its floor on val
+SCORED: tuple[Status, ...] = ("ok", "did-not-learn")  # tested, by parameters that were trained to the end
 FINAL: tuple[Status, ...] = (*SCORED, "nan")  # the same command would give the same again; the others are tried anew
 
 

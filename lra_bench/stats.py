@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special, stats
 
+from lra_bench.metrics import Metric
+
 LEVEL = 0.95
 ALPHA = 0.05  # the chance that any of a family of tests sees a difference where there is none
 
@@ -41,6 +43,19 @@ def mean_of(value: float, spread: float, n: int) -> Interval:
         return Interval(value, value, value)
     low, high = stats.t.interval(LEVEL, n - 1, value, spread / np.sqrt(n - 1))
     return Interval(value, float(low), float(high))
+
+
+def over_examples(metric: Metric, score: float, n: int, spread: float | None) -> Interval:
+    """One run's score on `n` examples of test, with what another test set of that size might say.
+
+    `spread`: the standard deviation over them, of a score that is no share.
+    """
+    return proportion(score, n) if metric.share else mean_of(score, spread or 0.0, n)
+
+
+def learnt(metric: Metric, score: Interval, floor: float) -> bool:
+    """Is the score better than an answer without a look, as far as its examples can tell?"""
+    return metric.better(score.low if metric.higher else score.high, floor)
 
 
 def mcnemar(lost: int, gained: int) -> float:

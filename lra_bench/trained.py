@@ -16,6 +16,7 @@ from lra_bench.compress.quantise import quantised
 from lra_bench.config import Cell
 from lra_bench.errors import ConfigError
 from lra_bench.measure.memory import stored_bytes
+from lra_bench.rows import SCORED
 from lra_bench.shapes import Split
 from lra_bench.train.fit import evaluate
 from lra_bench.train.optimiser import Params
@@ -71,7 +72,7 @@ def finished(folder: Path) -> Cell:
         raise ConfigError(f"{folder}: not a run's folder, it has no cell.json; lra run leaves them in results/runs")
     cell = _asked(folder / "cell.json")
     row = next(iter(store.rows(folder)), None)
-    if row is None or row.status != "ok":
+    if row is None or row.status not in SCORED:
         raise ConfigError(
             f"{folder}: {row.status if row else 'has no row yet'}; only a run that finished can be opened"
         )

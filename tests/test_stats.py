@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 
 from lra_bench import stats
+from lra_bench.metrics import ACCURACY, SQUARED_ERROR, Metric
 
 
 def test_wilsons_interval_of_a_textbook_case() -> None:
@@ -139,3 +140,20 @@ def test_holm_keeps_the_order_and_lowers_no_p(ps: list[float]) -> None:
     assert all(p <= q <= 1 for p, q in zip(ps, raised, strict=True))
     order = np.argsort(ps, kind="stable")
     assert (np.diff(raised[order]) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "n", "spread", "floor", "learnt"),
+    [
+        (ACCURACY, 0.20, 2000, None, 0.175, True),
+        (ACCURACY, 0.20, 200, None, 0.175, False),
+        (ACCURACY, 0.10, 2000, None, 0.175, False),
+        (SQUARED_ERROR, 0.10, 2000, 0.2, 0.167, True),
+        (SQUARED_ERROR, 0.16, 2000, 0.2, 0.167, False),
+        (SQUARED_ERROR, 0.30, 2000, 0.2, 0.167, False),
+    ],
+)
+def test_who_learnt_is_better_than_the_floor_as_far_as_the_examples_can_tell(
+    metric: Metric, score: float, n: int, spread: float | None, floor: float, learnt: bool
+) -> None:
+    assert stats.learnt(metric, stats.over_examples(metric, score, n, spread), floor) is learnt

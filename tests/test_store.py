@@ -29,7 +29,8 @@ def test_a_row_comes_back_as_it_was_put(cell: Cell, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "final"), [("ok", True), ("nan", True), ("oom", False), ("error", False), ("timeout", False)]
+    ("status", "final"),
+    [("ok", True), ("did-not-learn", True), ("nan", True), ("oom", False), ("error", False), ("timeout", False)],
 )
 def test_done_is_what_would_come_out_the_same_again(cell: Cell, tmp_path: Path, status: str, final: bool) -> None:
     assert store.done(tmp_path, cell) is None

@@ -75,6 +75,7 @@ def run_cells(
     from lra_bench import matrix
     from lra_bench.cli import progress, screen
     from lra_bench.launch.local import Stopped
+    from lra_bench.rows import SCORED
 
     try:
         with progress.watching(len(every)) as watch:
@@ -93,7 +94,7 @@ def run_cells(
         if row.error:
             said = f"{row.model} on {row.task}: {row.status}: {row.error}"
             screen.err.print(said, style="red", markup=False, soft_wrap=True)
-    sys.exit(any(row.status != "ok" for row in rows))
+    sys.exit(any(row.status not in SCORED for row in rows))
 
 
 @app.command()

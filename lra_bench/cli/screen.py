@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lra_bench.metrics import ACCURACY, named
+from lra_bench.rows import SCORED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,15 +102,15 @@ def _title(row: Row) -> str:
 
 def _summary(row: Row) -> dict[str, Any]:
     unit = " %" if named(row.metric).share else ""
-    spread = None
+    test, spread = score(row.test_score, row.metric), None
     if row.step_ms_p50 is not None:
         low, mid, high = (three_digits(ms) for ms in (row.step_ms_p10, row.step_ms_p50, row.step_ms_p90))
         spread = f"{mid} ({low}-{high})"
     return {
         "model": row.model,
-        "steps": f"{row.steps:,}" if row.status == "ok" else row.status,
+        "steps": f"{row.steps:,}" if row.status in SCORED else row.status,
         f"val{unit}": score(row.val_score, row.metric),
-        f"test{unit}": score(row.test_score, row.metric),
+        f"test{unit}": f"{test} floor" if row.status == "did-not-learn" else test,
         f"floor{unit}": score(row.floor, row.metric),
         "ms/step (p10-p90)": spread,
         "ex/s": three_digits(row.examples_per_s),

@@ -14,7 +14,7 @@ from lra_bench.config import Cell
 from lra_bench.errors import ConfigError
 from lra_bench.launch import local
 from lra_bench.matrix.request import Request, cells
-from lra_bench.rows import Row
+from lra_bench.rows import SCORED, Row
 
 PLAN_ROUNDS = 3  # timed steps behind an estimate
 
@@ -53,7 +53,7 @@ def run(
                 crew.end()  # Ctrl-C reaches a cell before it reaches us
                 raise
         tell(cell, {"event": "ended", "status": row.status})
-        if fail_fast and row.status != "ok":
+        if fail_fast and row.status not in SCORED:
             failed.append(cell)
             crew.end()
         return row

@@ -20,6 +20,7 @@ from lra_bench.metrics import ACCURACY, named
 from lra_bench.report import tables
 from lra_bench.report.published import Mechanism, Protocol, Published, Result
 from lra_bench.report.tables import Comparison
+from lra_bench.rows import SCORED
 
 VERDICTS = REPRODUCED, ABOVE, BELOW, APART = ("reproduced", "above", "below", "not comparable")
 MOVES_NOTHING = ("task.folder", "training.accumulate", "training.checkpoint_every", "trunk.remat")
@@ -104,7 +105,7 @@ def reasons(row: Mapping[str, Any], result: Result, published: Published) -> Ite
 
 
 def _of_the_run(row: Mapping[str, Any], knobs: set[str]) -> Iterator[Reason]:
-    if row["status"] != "ok":
+    if row["status"] not in SCORED:
         yield Reason("status", f"{row['runs'] - row['finished']} of {row['runs']}: {row['status']}", False)
     elif row.get("test_score") is None:
         yield Reason("status", "no score on test", False)

@@ -20,6 +20,7 @@ from lra_bench.errors import ConfigError
 from lra_bench.metrics import named
 from lra_bench.report import tables
 from lra_bench.report.tables import COLUMN, Comparison, Report
+from lra_bench.rows import SCORED
 
 Column = tuple[Any, ...]
 TESTED = ["better", "worse", "difference", "low", "high", "p", "test", "p_holm"]
@@ -36,7 +37,8 @@ class Ranking:
     def of(cls, frame: pd.DataFrame) -> Ranking:
         """Compare the models of `frame`; p is corrected over all pairs of all columns."""
         frame = frame[frame["cell"].isna() | ~frame["cell"].duplicated()]
-        done = frame.assign(model=tables.labels(frame)).query("status == 'ok'").dropna(subset=["test_score", "folder"])
+        done = frame.assign(model=tables.labels(frame))[frame["status"].isin(SCORED)]
+        done = done.dropna(subset=["test_score", "folder"])
         found: list[dict[str, Any]] = []
         apart = set()
         for key, rows in done.groupby(COLUMN, dropna=False, sort=False):

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lra_bench import stats
-from lra_bench.metrics import ACCURACY, Metric, named
+from lra_bench.metrics import ACCURACY, named
 from lra_bench.report import marks
 from lra_bench.report.means import means
+from lra_bench.rows import SCORED, Status
 
 TABLES = ("accuracy", "speed", "memory")
 COLUMN = ["task", "variant", "recipe", "changed", "mark", "length", "batch", "metric"]
@@ -79,11 +81,11 @@ def column_of(row: Mapping[Any, Any]) -> tuple[Any, ...]:
 
 def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     """The rows of one model on one column as one row: means over what finished, statuses of what did not."""
-    done = rows[rows["status"] == "ok"]
+    done = rows[rows["status"].isin(SCORED)]
     joined: dict[str, Any] = {**keys, "model": ", ".join(sorted(set(rows["model"]))), "runs": len(rows)}
     joined |= {column: " ".join(sorted(set(rows[column].dropna().astype(str)))) for column in ("cell", "data_hash")}
     joined |= {"family": ", ".join(sorted(set(rows["family"].dropna()))), "finished": len(done)}
-    joined["status"] = "ok" if len(done) == len(rows) else ", ".join(sorted(set(rows["status"]) - {"ok"}))
+    joined["status"] = ", ".join(sorted(set(rows["status"]) - set(SCORED))) or _of_finished(done)
     if done.empty:
         return joined
     scored = done.dropna(subset="test_score")
@@ -94,32 +96,26 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     return joined
 
 
+def _of_finished(rows: pd.DataFrame) -> Status:
+    return "did-not-learn" if (rows["status"] == "did-not-learn").all() else "ok"
+
+
 def _scored(rows: pd.DataFrame) -> dict[str, Any]:
     values, first = [float(v) for v in rows["test_score"]], dict(rows.iloc[0])
     metric, n, floor = named(first["metric"]), int(first["test_n"]), float(first["floor"])
-    over = stats.mean(values) if len(values) > 1 else _over_examples(metric, first)
-    centre = _over_examples(metric, first | {"test_score": over.value})
+    spread = None if metric.share else float(first["test_spread"])
+    centre = stats.over_examples(metric, float(np.mean(values)), n, spread)
+    over = stats.mean(values) if len(values) > 1 else centre
     return {
         "test_score": over.value,
         "test_low": over.low,
         "test_high": over.high,
         "test_n": n,
         "floor": floor,
-        "at_floor": _at_floor(metric, centre, floor),
-        "floored": sum(_at_floor(metric, _over_examples(metric, row), floor) for row in rows.to_dict("records")),
+        "at_floor": not stats.learnt(metric, centre, floor),
+        "floored": int((rows["status"] == "did-not-learn").sum()),
         "val_score": rows["val_score"].astype(float).mean(),
     }
-
-
-def _at_floor(metric: Metric, score: stats.Interval, floor: float) -> bool:
-    """May the score, as far as its examples can tell, be no better than the floor?"""
-    return not metric.better(score.low if metric.higher else score.high, floor)
-
-
-def _over_examples(metric: Metric, row: Mapping[Any, Any]) -> stats.Interval:
-    """A row's score on test, with what another test set of that size might say."""
-    n, value = int(row["test_n"]), float(row["test_score"])
-    return stats.proportion(value, n) if metric.share else stats.mean_of(value, float(row["test_spread"]), n)
 
 
 def compare(summed: pd.DataFrame, what: str, by: str = "model", also: Sequence[str] = ()) -> Comparison:
@@ -180,8 +176,9 @@ def _short(column: Mapping[Any, Any]) -> str:
 
 def _text(row: pd.Series, what: str) -> str:
     if pd.isna(row.get(VALUE[what])):
-        return str(row["status"]) if row["status"] != "ok" else ""
-    failed = f" ({row['runs'] - row['finished']} of {row['runs']}: {row['status']})" if row["status"] != "ok" else ""
+        return "" if row["status"] in SCORED else str(row["status"])
+    missing = row["runs"] - row["finished"]
+    failed = f" ({missing} of {row['runs']}: {row['status']})" if missing else ""
     return {"accuracy": _accuracy_text, "speed": _speed_text, "memory": _memory_text}[what](row) + failed
 
 

@@ -33,7 +33,8 @@ def text(*rows: Row) -> str:
 
 
 def test_runs_that_did_not_learn_are_counted_and_stay_in_the_mean(row: Row) -> None:
-    runs = [dataclasses.replace(row, seed=seed, test_score=s) for seed, s in enumerate((0.4, 0.18, 0.17))]
+    outcomes = {0: ("ok", 0.4), 1: ("did-not-learn", 0.18), 2: ("did-not-learn", 0.17)}
+    runs = [dataclasses.replace(row, seed=seed, status=status, test_score=s) for seed, (status, s) in outcomes.items()]
     assert text(*runs).startswith("25.0 (")
     assert text(*runs).endswith(" floor 2 of 3")
     assert text(runs[1]).endswith(") floor")
