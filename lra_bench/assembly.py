@@ -130,7 +130,7 @@ def ladder(recipe: Recipe, devices: int) -> Iterator[Rung]:
 
 
 def fitting(
-    cell: Cell, train: Split, first: Rung | None, tell: Callable[..., None]
+    cell: Cell, train: Split | None, first: Rung | None, tell: Callable[..., None]
 ) -> tuple[Program, dict[str, Any], Rung]:
     """The cell's program on the first rung of the ladder, from `first` on, on which its step fits; and that rung.
 

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from lra_bench import data, store
-from lra_bench.assembly import compiled, lacking
+from lra_bench.assembly import compiled, fitting, lacking
 from lra_bench.cell import failures, tell
 from lra_bench.config import Cell
 from lra_bench.data.batches import batch_at
@@ -77,8 +77,11 @@ def supplied(cell: Cell, program: Program) -> dict[str, Any]:
     return {"input_ms_p50": laps.percentile(50), "made_per_s": every / made_s if dataset.fresh else None}
 
 
-def measure(cells: Sequence[Cell], rounds: int, fed: bool) -> list[dict[str, Any]]:
-    """Compile all, run `rounds` interleaved rounds of those that fit; what is known of each cell, in order."""
+def measure(cells: Sequence[Cell], rounds: int, fed: bool, fit: bool) -> list[dict[str, Any]]:
+    """Compile all, run `rounds` interleaved rounds of those that fit; what is known of each cell, in order.
+
+    `fit`: one that does not is changed until it does, as in training.
+    """
     facts: list[dict[str, Any]] = []
     benches: list[Bench | None] = []
     for cell in cells:
@@ -88,7 +91,10 @@ def measure(cells: Sequence[Cell], rounds: int, fed: bool) -> list[dict[str, Any
         with failures(cell) as failed:
             program, known = compiled(cell)
             if short := lacking(program):
-                raise CellFailed(str(short), "oom")
+                if not fit:
+                    raise CellFailed(str(short), "oom")
+                program, changed, _ = fitting(cell, None, None, tell)
+                known |= changed
             known |= supplied(cell, program) if fed else {}
             bench = Bench(cell, program)
             bench.once()
@@ -114,10 +120,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("cells", type=Path, help="a JSON list of cells")
     parser.add_argument("--rounds", type=int, required=True, help="timed steps of each cell")
     parser.add_argument("--fed", action="store_true", help="the cells' examples are made and cut into batches, too")
+    parser.add_argument("--fitting", action="store_true", help="a step that does not fit is changed until it does")
     args = parser.parse_args(arguments)
     cells = [Cell.model_validate(values) for values in store.read_json(args.cells)]
     try:
-        tell("facts", facts=measure(cells, args.rounds, args.fed))
+        tell("facts", facts=measure(cells, args.rounds, args.fed, args.fitting))
     except LraError as error:
         tell("refused", message=str(error), exit_code=error.exit_code)
         return error.exit_code

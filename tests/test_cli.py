@@ -196,7 +196,7 @@ def test_plan_starts_nothing(lra: Lra, here: Path) -> None:
     assert [p["state"] for p in plans] == ["new", "new"]
     assert all(p["planned_bytes"] and p["params"] and p["hours"] > 0 for p in plans)
     assert not (here / "results").exists()
-    assert "hours to go" in lra("plan", "-m", "linear", "-t", "short", "-c", "tiny").stdout
+    assert "to be run: 1, hours on this machine" in lra("plan", "-m", "linear", "-t", "short", "-c", "tiny").stdout
 
 
 def test_check_of_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

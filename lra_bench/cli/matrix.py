@@ -19,6 +19,7 @@ def matrix(
     ] = None,
     fresh: options.Fresh = False,
     dry_run: options.DryRun = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what it would take, as `lra plan` does.")] = False,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
@@ -28,7 +29,7 @@ def matrix(
     """
     from lra_bench import config
     from lra_bench import matrix as room
-    from lra_bench.cli.run import run_cells, show_states
+    from lra_bench.cli.run import run_cells, show_plan, show_states
 
     asked = config.matrix(file)
     folder = results or Path(asked.results)
@@ -45,6 +46,8 @@ def matrix(
     every = room.cells(request)
     if dry_run:
         show_states(every, folder, json=json)
+    elif plan:
+        show_plan(every, folder, jobs=jobs or asked.jobs, json=json)
     else:
         run_cells(
             every,

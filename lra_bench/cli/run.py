@@ -108,28 +108,34 @@ def plan(
     settings: options.Settings = None,
     results: options.Results = options.RESULTS,
     limit: options.Limit = None,
+    jobs: options.Jobs = 1,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """What `run` with the same arguments would do: cells, parameters, planned memory, an estimate of the time.
+    """What `run` with the same arguments would do: cells, parameters, FLOPs, what will not fit in memory, hours.
 
-    Each step is compiled, not run on data; the estimate is from three steps on random tokens. Starts nothing.
+    Hours are what another seed took on this machine; where none ran, a step is compiled, and three are timed on random
+    tokens. Starts nothing.
     """
     from lra_bench import matrix
-    from lra_bench.cli import progress, screen
 
     every = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path))
+    show_plan(every, results, jobs=jobs, json=json)
+
+
+def show_plan(every: Sequence[Cell], results: Path, *, jobs: int, json: bool) -> None:
+    """What running the cells would take."""
+    from lra_bench import matrix
+    from lra_bench.cli import planned, progress, screen
+
     with progress.watching() as watch:
-        plans = matrix.plan(every, results, watch)
+        plans = matrix.plan(every, results, watch, jobs)
     if json:
         screen.print_json(plans)
         return
-    screen.out.print(screen.plan_table(plans))
-    for one in plans:
-        if one["error"]:
-            screen.err.print(
-                f"{one['model']} on {one['task']}: {one['error']}", style="red", markup=False, soft_wrap=True
-            )
+    screen.out.print(planned.table(plans, jobs))
+    for said in dict.fromkeys(f"{one['model']} on {one['task']}: {one['error']}" for one in plans if one["error"]):
+        screen.err.print(said, style="red", markup=False, soft_wrap=True)
 
 
 def _request(model, task, config, seed, seeds, length, settings, limit, include):  # type: ignore[no-untyped-def]

@@ -163,30 +163,6 @@ def picture(levels: np.ndarray) -> Text:
     return lines
 
 
-def plan_table(plans: Sequence[Mapping[str, Any]]) -> Group:
-    """What running would take, a line a cell, and the sum of the hours."""
-    lines = [
-        {
-            "model": p["model"],
-            "task": p["task"],
-            "recipe": p["recipe"],
-            "L": p["length"],
-            "seed": p["seed"],
-            "state": p["state"],
-            "params": None if p["params"] is None else f"{p['params']:,}",
-            "to full": None if p["params_ratio"] is None else f"{p['params_ratio']:.2f}",
-            "planned MiB": mebibytes(p["planned_bytes"]),
-            "GFLOP/step": None if p["flops_per_step"] is None else f"{p['flops_per_step'] / 1e9:.1f}",
-            "compile s": None if p["compile_s"] is None else f"{p['compile_s']:.1f}",
-            "ms/step": three_digits(p["step_ms_p50"]),
-            "hours, about": None if p["hours"] is None else f"{p['hours']:.2f}",
-        }
-        for p in plans
-    ]
-    total = sum(p["hours"] or 0 for p in plans)
-    return titled("what would run", lines, [f"{len(plans)} cells, about {total:.2f} hours to go on this machine"])
-
-
 def supply(facts: Sequence[Mapping[str, Any]]) -> Group:
     """Examples a second that are made, cut into batches and eaten, a line a task and model."""
     lines = [

@@ -90,6 +90,27 @@ def shares(jobs: int) -> list[list[int]]:
     return [cores[job::jobs] or cores for job in range(jobs)]
 
 
+@contextmanager
+def on(cores: Sequence[int]) -> Iterator[None]:
+    """What is started meanwhile has these cores for itself; all that we have, if none are named."""
+    if not cores:
+        yield
+        return
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
+
+
+def machine() -> dict[str, Any]:
+    """Where a cell would run: a row's columns of the place, and `available_bytes`, asked in a process of its own."""
+    command = [sys.executable, "-m", "lra_bench.measure.machine"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
+    return dict(json.loads(asked.stdout))
+
+
 def environment(jobs: int = 1) -> dict[str, str]:
     """The environment of a cell's process: the user's own, which wins over ours."""
     fraction = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / jobs:.2f}"} if jobs > 1 else {}
@@ -139,11 +160,17 @@ def run(
 
 
 def measure(
-    cells: Sequence[Cell], rounds: int, tell: Callable[[dict[str, Any]], None], *, fed: bool = False
+    cells: Sequence[Cell],
+    rounds: int,
+    tell: Callable[[dict[str, Any]], None],
+    *,
+    fed: bool = False,
+    fitting: bool = False,
 ) -> list[dict[str, Any]]:
     """Compile the cells' steps and time `rounds` of them in turn, in one process; what is known of each, in order.
 
     `fed`: their examples are made, if need be, and batches of them are timed, too.
+    `fitting`: a step that does not fit is changed until it does, as it would be in training.
 
     Raises:
         ConfigError: a cell refused what the user asked for.
@@ -153,7 +180,7 @@ def measure(
         asked, log = Path(folder) / "cells.json", Path(folder) / "log.txt"
         store.write_json(asked, [cell.model_dump() for cell in cells])
         command = [sys.executable, "-m", "lra_bench.speed", str(asked), "--rounds", str(rounds)]
-        command += ["--fed"] if fed else []
+        command += [*(["--fed"] if fed else []), *(["--fitting"] if fitting else [])]
         with log.open("w") as stderr:
             child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment())
             last = _listen(child, tell)

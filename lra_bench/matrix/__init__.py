@@ -1,7 +1,8 @@
 """models x tasks x seeds -> cells; which are done; hand the rest to a launcher. Never opens jax."""
 
+from lra_bench.matrix.plan import plan, states
 from lra_bench.matrix.request import Choice, Request, cells, models, parse_seeds, task, task_names
-from lra_bench.matrix.run import bench, plan, run, states, supply
+from lra_bench.matrix.run import bench, run, supply
 
 __all__ = [
     "Choice",

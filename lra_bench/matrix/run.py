@@ -1,4 +1,4 @@
-"""What is done with cells: run those that are not done, plan them, time their steps."""
+"""What is done with cells: run those that are not done, time their steps."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from lra_bench.errors import ConfigError
 from lra_bench.launch import local
 from lra_bench.matrix.request import Request, cells
 from lra_bench.rows import SCORED, Row
-
-PLAN_ROUNDS = 3  # timed steps behind an estimate
 
 
 def run(
@@ -85,45 +83,6 @@ def _outcome(future: Future[Row | None]) -> Row | None:
         return future.result()
     except local.Stopped:
         return None
-
-
-def states(every: Sequence[Cell], results: Path) -> list[dict[str, Any]]:
-    """Which of the cells are done, begun or new, by what lies in the results folder."""
-    return [_asked(cell, _state(cell, results)) for cell in every]
-
-
-def _state(cell: Cell, results: Path) -> str:
-    if store.done(results, cell):
-        return "done"
-    return "begun" if (store.folder(results, cell) / "checkpoints").is_dir() else "new"
-
-
-def _asked(cell: Cell, state: str) -> dict[str, Any]:
-    asked: dict[str, Any] = {"cell": cell.id, "model": cell.model, "task": cell.task.name, "recipe": cell.recipe_name}
-    return asked | {"mark": cell.mark, "length": cell.task.length, "seed": cell.seed, "state": state}
-
-
-def plan(every: Sequence[Cell], results: Path, tell: Callable[[Cell, dict[str, Any]], None]) -> list[dict[str, Any]]:
-    """What running the cells would take: which are done, size, cost, hours. Steps are compiled; nothing is trained."""
-    return [_plan(cell, results, tell) for cell in every]
-
-
-def _plan(cell: Cell, results: Path, tell: Any) -> dict[str, Any]:
-    row = store.done(results, cell)
-    known = row.as_dict() if row else local.measure([cell], PLAN_ROUNDS, partial(tell, cell))[0]
-    columns = ("params", "params_ratio", "planned_bytes", "flops_per_step", "compile_s", "step_ms_p50", "error")
-    hours = 0.0 if row else _hours(cell, known.get("step_ms_p50"), known.get("compile_s"))
-    return _asked(cell, _state(cell, results)) | {column: known.get(column) for column in columns} | {"hours": hours}
-
-
-def _hours(cell: Cell, step_ms: float | None, compile_s: float | None) -> float | None:
-    """An estimate from the time of a step: a forward pass counts a third of one, a checkpoint nothing."""
-    if step_ms is None or compile_s is None:
-        return None
-    t, sizes = cell.recipe.training, {k: min(n, cell.limit or n) for k, n in cell.task.splits.items()}
-    looks = -(-t.steps // t.eval_every) * sizes["val"] + sizes["test"]
-    steps = t.steps + looks / t.batch / 3
-    return (steps * step_ms / 1e3 + 2 * compile_s) / 3600
 
 
 def bench(

@@ -1,4 +1,7 @@
-"""Where a number was measured: devices, versions, the variables that move timings."""
+"""Where a number was measured: devices, versions, the variables that move timings.
+
+`python -m lra_bench.measure.machine` prints it, with `available_bytes`, for who does not open jax.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import platform
 from collections.abc import Iterable
 
 import jax
+
+from lra_bench.measure.memory import available_bytes
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "lra-bench")
 MOVES_TIMINGS = ("MALLOC_", "XLA_", "JAX_", "OMP_", "CUDA_VISIBLE_DEVICES", "TPU_")
@@ -56,3 +61,7 @@ def where() -> dict[str, str | int | None]:
         "versions": json.dumps(versions()),
         "environment": json.dumps(environment()),
     }
+
+
+if __name__ == "__main__":
+    print(json.dumps(where() | {"available_bytes": available_bytes(jax.local_devices()[0])}))

@@ -1,0 +1,67 @@
+"""What running cells would take, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group
+
+from lra_bench.cli.screen import mebibytes, three_digits, titled
+
+Plan = Mapping[str, Any]
+STATES = ("new", "begun", "done")
+
+
+def table(plans: Sequence[Plan], jobs: int) -> Group:
+    """A line for the cells that differ in their seed alone, and the hours with so many jobs at once."""
+    groups: dict[str, list[Plan]] = {}
+    for plan in plans:
+        groups.setdefault(plan["but_for_seed"], []).append(plan)
+    return titled("what would run", [_line(group) for group in groups.values()], [*_to_go(plans, jobs), *_room(plans)])
+
+
+def _line(group: Sequence[Plan]) -> dict[str, Any]:
+    first, hours = group[0], _left(group)
+    return {
+        "model": first["model"],
+        "task": first["task"],
+        "recipe": first["recipe"],
+        "L": first["length"],
+        **{state: sum(plan["state"] == state for plan in group) or None for state in STATES},
+        "params": None if first["params"] is None else f"{first['params']:,}",
+        "to full": None if first["params_ratio"] is None else f"{first['params_ratio']:.2f}",
+        "MiB": mebibytes(first["planned_bytes"]),
+        "fits": _fits(first),
+        "GFLOP": None if first["flops_per_step"] is None else f"{first['flops_per_step'] / 1e9:.1f}",
+        "ms": three_digits(first["step_ms_p50"]),
+        "hours": None if hours is None else f"{hours:.2f}",
+        "from": next((plan["hours_from"] for plan in group if plan["hours_from"]), None),
+    }
+
+
+def _left(group: Sequence[Plan]) -> float | None:
+    known = [plan["hours"] for plan in group if plan["hours"] is not None]
+    return sum(known) if known else None
+
+
+def _fits(plan: Plan) -> str | None:
+    if plan["fits"] is None:
+        return None
+    return (plan["fitted"] or "yes") if plan["fits"] else "no"
+
+
+def _to_go(plans: Sequence[Plan], jobs: int) -> Iterator[str]:
+    left = [plan for plan in plans if plan["state"] != "done"]
+    hours = (_left(left) or 0.0) / max(min(jobs, len(left)), 1)
+    unknown = sum(plan["hours"] is None for plan in left)
+    said = f"cells: {len(plans)}, to be run: {len(left)}{f', {jobs} at once' if jobs > 1 else ''}"
+    yield f"{said}, hours on this machine: about {hours:.2f}{f', {unknown} that failed apart' if unknown else ''}"
+    yield "hours from row: what the cell took here with another seed; from probe: by a few timed steps"
+
+
+def _room(plans: Sequence[Plan]) -> Iterator[str]:
+    there = next((plan["available_bytes"] for plan in plans if plan["available_bytes"]), None)
+    yield "MiB, GFLOP, ms: of a training step; MiB as the compiler plans it"
+    if there:
+        yield f"fits: in {there / 2**30:.1f} GiB; or what would be changed so that it does"
