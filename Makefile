@@ -32,8 +32,8 @@ bench-data: .venv/ready ## does the input keep up? examples a second made anew, 
 	@cache=$$(mktemp -d); trap 'rm -rf $$cache' EXIT; \
 	LRA_CACHE=$$cache $(BIN)/lra data bench -t $(DATA) -m fnet --out results/speed/data.json
 
-table: .venv/ready      ## every model on short ListOps, three seeds, hours: results/tables/quick.csv; goes on where it stopped
-	-$(BIN)/lra run -m all -t listops -c quick --seeds 0-2 -o results/quick
+table: .venv/ready      ## every model on two short tasks, three seeds, hours: results/tables/quick.csv; goes on where it stopped
+	-$(BIN)/lra matrix configs/matrix/quick.yaml
 	$(BIN)/lra compare results/quick --format csv --out results/tables/quick.csv
 
 bench-peers: .venv/ready .venv-peers/ready  ## our training steps against those of public PyTorch packages, in turn, in one run
