@@ -23,8 +23,8 @@ lint: .venv/ready       ## mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/ready      ## a training step of every model at 1,024 to 16,384 tokens: time, memory, exponents, ratios
-	$(BIN)/lra bench --out results/speed/bench.json
+bench: .venv/ready      ## a training step of every model at 1,024 to 16,384 tokens: time, memory, ratios, share of the ceiling; goes on where it stopped
+	$(BIN)/lra speed --out results/speed/speed.json
 
 DATA ?= listops,parity,needle,induction-heads,mqar,copy,selective-copy,adding,pathfinder@quick,pathx@quick
 
@@ -50,7 +50,7 @@ gpu-check: .venv/ready  ## with a GPU or a TPU and its JAX: the contract, the ke
 	$(BIN)/pytest tests/test_contract.py tests/kernels -m "not gpu and not tpu"; \
 	$(BIN)/pytest -m $$platform; \
 	unset JAX_DEFAULT_MATMUL_PRECISION; \
-	$(BIN)/lra bench --out results/speed/$$platform.json
+	$(BIN)/lra speed --out results/speed/$$platform.json
 
 report: .venv/ready     ## the tables of what is in results/
 	$(BIN)/lra compare results

@@ -58,22 +58,25 @@ def built(cell: Cell, train: Split | None = None) -> Program:
     return Program.build(maker(cell), cell.recipe, (task.streams, task.length), goal, cell.seed)
 
 
-def compiled(cell: Cell, train: Split | None = None) -> tuple[Program, dict[str, Any]]:
+def compiled(cell: Cell, train: Split | None = None, *, infer: bool = False) -> tuple[Program, dict[str, Any]]:
     """The cell's program, and what is known before it runs: the row's columns on size, cost and place.
+
+    They are those of a training step, or, to `infer`, of the forward pass.
 
     Raises:
         ConfigError: a knob or the batch does not fit.
     """
     make = maker(cell)
     program = built(cell, train)
+    part = program.scoring if infer else program.training
     params = parameters(make)
     facts = {
         "impl": abstract(make).blocks.mixer.impl,
         "params": params,
         "params_ratio": params / parameters(maker(cell, reference=True)),
-        "compile_s": program.training.compile_s,
-        "planned_bytes": program.training.planned_bytes,
-        "flops_per_step": program.training.flops,
+        "compile_s": part.compile_s,
+        "planned_bytes": part.planned_bytes,
+        "flops_per_step": part.flops,
         **where(),
     }
     return program, facts
@@ -90,10 +93,9 @@ class Short(NamedTuple):
         return f"the step needs {needs:.1f} GiB as planned, of {has:.1f} GiB there"
 
 
-def lacking(program: Program) -> Short | None:
+def lacking(planned: int) -> Short | None:
     """Did the compiler plan more than the device has? Such a step is refused before it takes the machine down."""
     there = available_bytes(jax.local_devices()[0])
-    planned = program.training.planned_bytes
     return Short(planned, there) if there is not None and planned > there else None
 
 
@@ -143,7 +145,7 @@ def fitting(
         if (first is not None and rung < first) or (not rung.remat and rung.accumulate < needed):
             continue  # slices save no more than their number
         program, facts = compiled(cell.model_copy(update={"recipe": rung.of(cell.recipe)}), train)
-        short = lacking(program)
+        short = lacking(program.training.planned_bytes)
         if short is None:
             return program, facts | {"accumulate": rung.accumulate, "fitted": rung.said(asked)}, rung
         needed = rung.accumulate * program.training.planned_bytes / short.there

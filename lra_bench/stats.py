@@ -45,6 +45,24 @@ def mean_of(value: float, spread: float, n: int) -> Interval:
     return Interval(value, float(low), float(high))
 
 
+def median(values: Sequence[float]) -> Interval:
+    """The median, between the order statistics that hold it whatever the distribution; not a number of fewer than 6."""
+    low, high = stats.quantile_test(values, p=0.5).confidence_interval(LEVEL)
+    return Interval(float(np.median(values)), float(low), float(high))
+
+
+def power(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> Interval:
+    """p of the least-squares fit of y = c x^p, on logarithms, with Student's interval of the slope.
+
+    Not a number of fewer than two points; of two, the interval is not.
+    """
+    if len(x) < 2:
+        return Interval(np.nan, np.nan, np.nan)
+    fit = stats.linregress(np.log(x), np.log(y))
+    reach = stats.t.ppf((1 + LEVEL) / 2, len(x) - 2) * fit.stderr if len(x) > 2 else np.nan
+    return Interval(float(fit.slope), float(fit.slope - reach), float(fit.slope + reach))
+
+
 def over_examples(metric: Metric, score: float, n: int, spread: float | None) -> Interval:
     """One run's score on `n` examples of test, with what another test set of that size might say.
 

@@ -53,7 +53,7 @@ def test_listing_opens_nothing_heavy() -> None:
         ((*RUN, "-m", "linear", "--length", "2"), "length"),
         (("show", "linformr"), "'linformr': no model, task or config; did you mean 'linformer'?"),
         (("compare", "nowhere"), "nowhere: no results here"),
-        (("bench", "--lengths", "64,x"), "--lengths 64,x: 'x' must be a whole number"),
+        (("speed", "--lengths", "64,x"), "--lengths 64,x: 'x' must be a whole number"),
         (("data", "show", "short", "--split", "tset"), "split 'tset'"),
     ],
 )
@@ -220,30 +220,6 @@ def test_check_and_doctor(lra: Lra, here: Path) -> None:
     facts = json.loads(lra("doctor", "--json").stdout)
     assert facts["versions"]["jax"]
     assert facts["devices"]
-
-
-@pytest.mark.slow
-def test_bench_measures_and_keeps(lra: Lra, here: Path) -> None:
-    models = "softmax,softmax[impl=plain],linear"
-    done = lra("bench", "-m", models, "--lengths", "64,128", "--rounds", "2", "--out", "b/bench.json")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("softmax on listops: compiling") == 4
-    assert done.stderr.count("linear on listops: compiling") == 2
-    assert "L = 128: timed round 2/2" in done.stderr
-    assert "times faster than softmax[impl=auto]" in done.stdout
-    assert done.stdout.count("\n softmax[impl=plain] ") == 4
-    assert "exponent of L" in done.stdout
-    facts = json.loads((here / "b/bench.json").read_text())
-    assert [(f["model"], f["length"]) for f in facts] == [
-        (model, length) for length in (64, 128) for model in ("softmax", "softmax", "linear")
-    ]
-    assert all(f["step_ms_p50"] > 0 and f["planned_bytes"] > 0 for f in facts)
-    assert lra("bench", "--read", "b/bench.json").stdout == done.stdout
-    assert json.loads(lra("bench", "--read", "b/bench.json", "--json").stdout) == facts
-    (here / "other.json").write_text(json.dumps([{**facts[0], "length": None}, {"model": "linear"}]))
-    wrong = lra("bench", "--read", "other.json")
-    assert wrong.returncode == 2
-    assert wrong.stderr == "lra: other.json: not the numbers of a bench: they lack 'knobs'\n"
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ FLOORS = {
     "model": 4, "measure": 4, "checkpoint": 4, "stats": 4,
     "train": 5, "compress": 5, "contract": 5,
     "assembly": 6, "launch": 6,
+    "certificate": 4,
     "cell": 7, "matrix": 7, "report": 7,
     "trained": 8, "speed": 8, "check": 8, "doctor": 8, "new": 8,
     "cli": 9,

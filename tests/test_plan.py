@@ -15,6 +15,7 @@ from lra_bench.cli import planned
 from lra_bench.config import Cell
 from lra_bench.launch import local
 from lra_bench.matrix import Request
+from lra_bench.measure.asked import Asked
 from lra_bench.rows import Status
 
 HERE = {"platform": "cpu", "device": "ours, 2 cores", "available_bytes": 1000}
@@ -28,8 +29,8 @@ def probed(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
     monkeypatch.setattr(local, "machine", lambda: HERE)
     seen: list[Cell] = []
 
-    def measure(cells: Sequence[Cell], rounds: int, tell: Any, *, fitting: bool) -> list[dict[str, Any]]:
-        assert fitting, "a plan says what a run would do"
+    def measure(cells: Sequence[Cell], asked: Asked, tell: Any) -> list[dict[str, Any]]:
+        assert asked.fitting, "a plan says what a run would do"
         seen.extend(cells)
         return [dict(PROBED) for _ in cells]
 
@@ -98,12 +99,12 @@ def test_a_probe_says_what_would_be_changed_for_a_step_to_fit(
 ) -> None:
     monkeypatch.chdir(here)
     cell = cells()[0]
-    whole = speed.measure([cell], 1, fed=False, fit=True)[0]
+    whole = speed.measure([cell], Asked(1, fitting=True))[0]
     assert (whole["status"], whole.get("fitted")) == ("ok", None)
     monkeypatch.setattr(assembly, "available_bytes", lambda _: whole["planned_bytes"] - 1)
-    refused = speed.measure([cell], 1, fed=False, fit=False)[0]
+    refused = speed.measure([cell], Asked(1))[0]
     assert (refused["status"], refused["planned_bytes"]) == ("oom", whole["planned_bytes"])
-    sliced = speed.measure([cell], 1, fed=False, fit=True)[0]
+    sliced = speed.measure([cell], Asked(1, fitting=True))[0]
     assert (sliced["status"], sliced["fitted"]) == ("ok", "accumulate 2")
     assert sliced["planned_bytes"] < whole["planned_bytes"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from lra_bench import matrix, store
 from lra_bench.matrix import Request
-from lra_bench.report import scaling, tables
+from lra_bench.report import tables
 from lra_bench.rows import Row
 
 
@@ -146,20 +146,3 @@ def test_markdown_and_latex(row: Row) -> None:
     latex = tables.written(comparison, "latex")
     assert r"\toprule" in latex
     assert "softmax & 40.0 (37.9-42.2)" in latex
-
-
-def test_exponents_are_fitted_on_logarithms() -> None:
-    values = pd.DataFrame({1024: [1.0, 5.0], 2048: [4.0, float("nan")], 4096: [16.0, 20.0]}, index=["a", "b"])
-    assert list(scaling.exponents(values).round(6)) == [2.0, 1.0]
-
-
-def test_a_bench_is_told_against_its_first_model() -> None:
-    fact = {"cell": "x", "model": "softmax", "length": 1024, "status": "ok", "planned_bytes": 2**22}
-    facts = [
-        {**fact, "knobs": {"impl": "auto"}, "step_ms_p50": 100.0},
-        {**fact, "knobs": {"impl": "plain"}, "step_ms_p50": 200.0, "planned_bytes": 2**24},
-        {**fact, "model": "linear", "knobs": {}, "step_ms_p50": None, "status": "oom"},
-    ]
-    faster = scaling.tables(facts)[2]
-    assert faster.title == "times faster than softmax[impl=auto]"
-    assert [row["L = 1,024"] for row in faster.rows] == ["1.00", "0.50", "oom"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lra_bench.cli import app, options
+from lra_bench.cli.written import Format, tell
 
 if TYPE_CHECKING:
     from lra_bench.report.tables import Report
@@ -24,14 +25,6 @@ class Metric(StrEnum):
 class By(StrEnum):
     model = "model"
     family = "family"
-
-
-class Format(StrEnum):
-    table = "table"
-    md = "md"
-    csv = "csv"
-    json = "json"
-    latex = "latex"
 
 
 @app.command()
@@ -71,10 +64,10 @@ def compare(
     asked = paths or [options.RESULTS]
     frame = store.frame(asked)
     if against is not None:
-        _tell(_against(frame, against, metric, by), format, out)
+        tell(_against(frame, against, metric, by), format, out)
         return
     if pairs or ledger:
-        _tell(ranks.report(frame) if pairs else given.report(frame), format, out)
+        tell(ranks.report(frame) if pairs else given.report(frame), format, out)
         return
     two = len(asked) == 2 and all(path.is_dir() for path in asked)
     summed, notes = ranks.beside(frame, tables.summary(frame, by.value, apart=two), by.value)
@@ -83,7 +76,7 @@ def compare(
         made = [tables.differences(summed, one, by.value) for one in metrics]
     else:
         made = [tables.compare(summed, one, by.value, notes) for one in metrics]
-    _tell(tables.Report(summed, tuple(made)), format, out)
+    tell(tables.Report(summed, tuple(made)), format, out)
 
 
 def _against(frame: Any, name: str, metric: Metric, by: By) -> Report:
@@ -95,27 +88,3 @@ def _against(frame: Any, name: str, metric: Metric, by: By) -> Report:
     theirs = published.load(name)
     lines = against.against(frame, theirs)
     return tables.Report(against.numbers(lines), (against.table(lines, theirs),))
-
-
-def _tell(report: Report, format: Format, out: Path | None) -> None:
-    """The numbers for programs, or the tables for people."""
-    from lra_bench.cli import screen
-    from lra_bench.report import tables
-
-    if format in (Format.csv, Format.json):
-        _write(tables.exported(report.numbers, format.value), out)
-    elif format is not Format.table:
-        _write("\n".join(tables.written(one, format.value) for one in report.tables), out)
-    else:
-        with screen.to(out) as console:
-            for one in report.tables:
-                rows = one.cells.reset_index().to_dict("records")
-                console.print(screen.titled(one.title, rows, one.notes))
-
-
-def _write(text: str, out: Path | None) -> None:
-    if out is None:
-        typer.echo(text)
-    else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text if text.endswith("\n") else f"{text}\n")

@@ -49,21 +49,26 @@ def new_task(
 
 @app.command()
 def verify(model: options.Model, json: options.Json = False) -> None:
-    """Hold mixers to the contract: promise by promise what held, with the figures.
+    """Hold mixers to the contract: promise by promise what held, with the figures. `lra speed` marks what was not held.
 
     Example: lra verify -m mine.py
     """
-    from lra_bench import contract, matrix
+    from lra_bench import certificate, contract, matrix, mixers
     from lra_bench.cli import screen
+    from lra_bench.measure.machine import where
 
     found = []
     for choice in matrix.models(model):
+        ours = []
         for verdict in contract.verify(choice.sheet, choice.knobs):
-            found.append({"model": choice.sheet.name, **verdict._asdict()})
+            ours.append({"model": choice.sheet.name, **verdict._asdict()})
             if not json:
                 mark = "[green]held  [/]" if verdict.held else "[red]BROKEN[/]"
                 screen.out.print(f"{mark} {choice.sheet.name} {verdict.promise}. {verdict.title}: ", end="")
                 screen.out.print(verdict.figures, markup=False, highlight=False, soft_wrap=True)
+        knobs = mixers.turned(choice.sheet, choice.knobs)
+        certificate.keep(choice.sheet.path, knobs, str(where()["platform"]), ours)
+        found += ours
     if json:
         screen.print_json(found)
     sys.exit(0 if all(verdict["held"] for verdict in found) else 1)

@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Group
 
-from lra_bench.cli.screen import mebibytes, three_digits, titled
+from lra_bench.cli.screen import mebibytes, titled
+from lra_bench.report.digits import three_digits
 
 Plan = Mapping[str, Any]
 STATES = ("new", "begun", "done")

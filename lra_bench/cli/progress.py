@@ -77,6 +77,14 @@ class Watch:
         self._remove(cell)
         self._line(cell, f"compiling, L = {event['length']}")
 
+    def _on_compiled(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._advance(cell, f"compiled, L = {cell.task.length:,}", event["done"], event["total"])
+        if event["done"] == event["total"]:
+            self._remove(cell)
+
+    def _on_largest(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._line(cell, f"looking for the largest batch, L = {event['length']}")
+
     def _on_short(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._line(cell, f"{event['why']}; the same batch in more slices is tried")
 

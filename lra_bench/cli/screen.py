@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lra_bench.metrics import ACCURACY, named
+from lra_bench.report.digits import three_digits
 from lra_bench.rows import SCORED
 
 if TYPE_CHECKING:
@@ -72,11 +73,6 @@ def score(value: float | None, metric: str) -> str | None:
 def mebibytes(count: int | None) -> str | None:
     """Bytes as MiB."""
     return None if count is None else f"{count / 2**20:,.0f}"
-
-
-def three_digits(value: float | None) -> str | None:
-    """Milliseconds, or things a second, with three digits or all before the point."""
-    return None if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def titled(title: str, rows: Sequence[Mapping[Any, Any]], notes: Sequence[str] = ()) -> Group:

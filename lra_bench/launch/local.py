@@ -19,6 +19,7 @@ from lra_bench import store
 from lra_bench.config import Cell
 from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.launch.provenance import commit
+from lra_bench.measure.asked import Asked
 from lra_bench.rows import Row
 
 INTERRUPTED = 130
@@ -159,33 +160,26 @@ def run(
     return row
 
 
-def measure(
-    cells: Sequence[Cell],
-    rounds: int,
-    tell: Callable[[dict[str, Any]], None],
-    *,
-    fed: bool = False,
-    fitting: bool = False,
-) -> list[dict[str, Any]]:
-    """Compile the cells' steps and time `rounds` of them in turn, in one process; what is known of each, in order.
-
-    `fed`: their examples are made, if need be, and batches of them are timed, too.
-    `fitting`: a step that does not fit is changed until it does, as it would be in training.
+def measure(cells: Sequence[Cell], asked: Asked, tell: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+    """Compile the cells' steps and time them in turn, in one process; what is known of each, in order.
 
     Raises:
+        Stopped: Ctrl-C.
         ConfigError: a cell refused what the user asked for.
         CellFailed: the process died.
     """
     with tempfile.TemporaryDirectory() as folder:
-        asked, log = Path(folder) / "cells.json", Path(folder) / "log.txt"
-        store.write_json(asked, [cell.model_dump() for cell in cells])
-        command = [sys.executable, "-m", "lra_bench.speed", str(asked), "--rounds", str(rounds)]
-        command += [*(["--fed"] if fed else []), *(["--fitting"] if fitting else [])]
+        files, log = (Path(folder) / "cells.json", Path(folder) / "asked.json"), Path(folder) / "log.txt"
+        store.write_json(files[0], [cell.model_dump() for cell in cells])
+        store.write_json(files[1], asked._asdict())
+        command = [sys.executable, "-m", "lra_bench.speed", *map(str, files)]
         with log.open("w") as stderr:
             child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment())
             last = _listen(child, tell)
         if last.get("event") == "refused":
             raise ConfigError(last["message"])
+        if child.returncode in (-signal.SIGINT, INTERRUPTED):
+            raise Stopped
         if last.get("event") != "facts":
             raise CellFailed(f"measuring ended with code {child.returncode}: {_last_line(log)}")
     facts: list[dict[str, Any]] = last["facts"]

@@ -2,17 +2,19 @@
 
 from lra_bench.matrix.plan import plan, states
 from lra_bench.matrix.request import Choice, Request, cells, models, parse_seeds, task, task_names
-from lra_bench.matrix.run import bench, run, supply
+from lra_bench.matrix.run import run, supply
+from lra_bench.matrix.speed import Speed, speed
 
 __all__ = [
     "Choice",
     "Request",
-    "bench",
+    "Speed",
     "cells",
     "models",
     "parse_seeds",
     "plan",
     "run",
+    "speed",
     "states",
     "supply",
     "task",

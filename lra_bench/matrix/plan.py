@@ -11,9 +11,10 @@ from typing import Any
 from lra_bench import store
 from lra_bench.config import Cell
 from lra_bench.launch import local
+from lra_bench.measure.asked import Asked
 from lra_bench.rows import SCORED, Row
 
-ROUNDS = 3  # timed steps of a probe
+PROBE = Asked(rounds=3, fitting=True)
 KNOWN = ("params", "params_ratio", "planned_bytes", "flops_per_step", "compile_s", "step_ms_p50", "fitted", "error")
 
 
@@ -87,7 +88,7 @@ def _row_of(folder: Path, cell: Cell) -> Row | None:
 
 
 def _probed(cell: Cell, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    known = local.measure([cell], ROUNDS, tell, fitting=True)[0]
+    known = local.measure([cell], PROBE, tell)[0]
     return known | {"hours": _hours(cell, known.get("step_ms_p50"), known.get("compile_s")), "hours_from": "probe"}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from lra_bench import store
 from lra_bench.config import Cell
 from lra_bench.errors import ConfigError
 from lra_bench.launch import local
-from lra_bench.matrix.request import Request, cells
+from lra_bench.measure.asked import Asked
 from lra_bench.rows import SCORED, Row
 
 
@@ -85,18 +84,6 @@ def _outcome(future: Future[Row | None]) -> Row | None:
         return None
 
 
-def bench(
-    request: Request, lengths: Sequence[int], rounds: int, tell: Callable[[Cell, dict[str, Any]], None]
-) -> Iterator[list[dict[str, Any]]]:
-    """Time the training steps of a request's cells at each length, those of one length in turn in one process.
-
-    Yields what is known of the cells of a length, as soon as it is.
-    """
-    for length in lengths:
-        every = cells(replace(request, length=length))
-        yield local.measure(every, rounds, partial(_tell_of, every, tell))
-
-
 def supply(
     every: Sequence[Cell], rounds: int, tell: Callable[[Cell, dict[str, Any]], None]
 ) -> Iterator[dict[str, Any]]:
@@ -108,14 +95,9 @@ def supply(
         asked: dict[str, Any] = {"task": cell.task.name, "variant": cell.task.variant, "model": cell.model}
         asked |= {"length": cell.task.length, "batch": cell.recipe.training.batch}
         try:
-            yield asked | local.measure([cell], rounds, partial(tell, cell), fed=True)[0]
+            yield asked | local.measure([cell], Asked(rounds, fed=True), partial(tell, cell))[0]
         except ConfigError as error:
             yield asked | {"error": str(error)}
-
-
-def _tell_of(every: Sequence[Cell], tell: Callable[[Cell, dict[str, Any]], None], event: dict[str, Any]) -> None:
-    """Pass on an event of the cell that it names; of the last one, if it names none."""
-    tell(next((cell for cell in every if cell.id == event.get("cell")), every[-1]), event)
 
 
 def _run(

@@ -1,28 +1,28 @@
-"""Time and memory over length: tables, fitted exponents, ratios to full attention in the same run."""
+"""Steps over length, as `speed` measured them: time, memory, work, and all against full attention in the same run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from lra_bench import store
+from lra_bench import certificate, stats, store
 from lra_bench.errors import ConfigError
+from lra_bench.report.digits import three_digits
+from lra_bench.report.tables import Comparison, Report
 
 NEEDED = ("model", "knobs", "length", "status", "step_ms_p50", "planned_bytes")
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """One quantity: a line a model, a column a length."""
-
-    title: str
-    rows: list[dict[str, Any]]
+WIDE = 0.2  # of the median: an interval that is wider is marked
+TOLD = {"train": ("training step", "training steps"), "infer": ("forward pass", "forward passes")}
+MARKS = {
+    certificate.UNVERIFIED: "?: the contract was not held to it here with this code; lra verify -m NAME does",
+    certificate.DENSE: "dense: its work or memory grow faster than its card says, as of all pairs under a mask",
+    certificate.BROKEN: "!: breaks a promise of the contract (lra verify -m NAME says which): no fair number",
+}
+Fact = Mapping[str, Any]
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -35,57 +35,156 @@ def read(path: Path) -> list[dict[str, Any]]:
     known = isinstance(facts, list) and facts and all(isinstance(fact, dict) for fact in facts)
     lacks = next((key for fact in facts for key in NEEDED if key not in fact), None) if known else NEEDED[0]
     if lacks:
-        raise ConfigError(f"{path}: not the numbers of a bench: they lack '{lacks}'")
+        raise ConfigError(f"{path}: not the numbers of lra speed: they lack '{lacks}'")
     return facts
 
 
-def tables(facts: Sequence[Mapping[str, Any]]) -> list[Scaling]:
-    """Time, planned memory, and both as ratios to the first model's, from what `speed` measured."""
-    frame = pd.DataFrame(facts)
-    frame["model"] = [_label(fact, facts) for fact in facts]
-    order = list(dict.fromkeys(frame["model"]))
-    ms = frame.pivot(index="model", columns="length", values="step_ms_p50").reindex(order).astype(float)
-    mib = frame.pivot(index="model", columns="length", values="planned_bytes").reindex(order).astype(float) / 2**20
-    failed = frame.set_index(["model", "length"])["status"]
-    first = order[0]
-    return [
-        Scaling("training step, ms, median", _rows(ms, failed, "{:,.0f}", exponents(ms))),
-        Scaling("planned memory, MiB", _rows(mib, failed, "{:,.0f}", exponents(mib))),
-        Scaling(f"times faster than {first}", _rows(ms.loc[first] / ms, failed, "{:.2f}")),
-        Scaling(f"share of {first}'s planned memory", _rows(mib / mib.loc[first], failed, "{:.2f}")),
+def report(facts: Sequence[Fact]) -> Report:
+    """A table for each thing that is known of the steps, a line a model and a column a length."""
+    modes = dict.fromkeys(fact.get("mode") or "train" for fact in facts)
+    tables = [
+        table for mode in modes for table in _tables([f for f in facts if (f.get("mode") or "train") == mode], mode)
     ]
+    return Report(numbers(facts), tuple(tables))
 
 
-def exponents(values: pd.DataFrame) -> pd.Series:
-    """For each line, p of the least-squares fit of value = c L^p, on logarithms, over the lengths that are there."""
-
-    def fitted(line: pd.Series) -> float:
-        there = line.dropna()
-        if len(there) < 2:
-            return float("nan")
-        return float(np.polyfit(np.log(there.index.to_numpy(float)), np.log(there.to_numpy(float)), 1)[0])
-
-    return values.apply(fitted, axis=1)
-
-
-def _rows(
-    values: pd.DataFrame, failed: pd.Series, number: str, powers: pd.Series | None = None
-) -> list[dict[str, Any]]:
-    rows = []
-    for index, (model, line) in enumerate(values.iterrows()):
-        row: dict[str, Any] = {"model": model}
-        for length, value in line.items():
-            row[f"L = {length:,}"] = failed.get((model, length), "") if pd.isna(value) else number.format(value)
-        if powers is not None:
-            power = powers.iloc[index]
-            row["exponent of L"] = "" if pd.isna(power) else f"{power:.2f}"
-        rows.append(row)
-    return rows
+def numbers(facts: Sequence[Fact]) -> pd.DataFrame:
+    """A line a step: the facts, without the single laps, with the median's interval and the ratio to full attention."""
+    lines = []
+    for fact in facts:
+        whole = dict(fact) | {"model": label(fact, facts)}
+        over = interval(fact)
+        whole |= {"step_ms_low": over.low, "step_ms_high": over.high, "faster": faster(fact, facts), "mfu": mfu(fact)}
+        lines.append({k: v for k, v in whole.items() if k not in ("laps_ms", "knobs")})
+    return pd.DataFrame(lines)
 
 
-def _label(fact: Mapping[str, Any], facts: Sequence[Mapping[str, Any]]) -> str:
+def interval(fact: Fact) -> stats.Interval:
+    """The median of a step's times, milliseconds, with its interval; not a number where too few are kept."""
+    if fact["step_ms_p50"] is None:
+        return stats.Interval(*[float("nan")] * 3)
+    laps = fact.get("laps_ms") or [fact["step_ms_p50"]]
+    return stats.median(laps)
+
+
+def is_wide(fact: Fact) -> bool:
+    """Is the median's interval too wide for the number to be told without a mark?"""
+    over = interval(fact)
+    return over.high - over.low > WIDE * over.value
+
+
+def faster(fact: Fact, facts: Sequence[Fact]) -> float | None:
+    """How many times faster than the first model at this length, in the same process where that is known."""
+    first = next(f["step_ms_p50"] for f in facts if f["length"] == fact["length"] and f.get("mode") == fact.get("mode"))
+    reference = fact.get("reference_ms") or first
+    return reference / fact["step_ms_p50"] if reference and fact["step_ms_p50"] else None
+
+
+def mfu(fact: Fact) -> float | None:
+    """Work a second as a share of what the devices were measured to do at best."""
+    if not fact.get("ceiling_flops_per_s") or not fact["step_ms_p50"]:
+        return None
+    best = fact["ceiling_flops_per_s"] * fact.get("devices", 1)
+    return float(fact["flops_per_step"] / (fact["step_ms_p50"] / 1e3) / best)
+
+
+def label(fact: Fact, facts: Sequence[Fact]) -> str:
     """The model's name; with the knobs that differ, where it was measured with several settings."""
     settings = {json.dumps(f["knobs"], sort_keys=True): f["knobs"] for f in facts if f["model"] == fact["model"]}
     differing = [k for k in fact["knobs"] if len({str(s.get(k)) for s in settings.values()}) > 1]
     turned = ",".join(f"{k}={fact['knobs'][k]}" for k in differing)
     return f"{fact['model']}[{turned}]" if turned else str(fact["model"])
+
+
+def _tables(facts: Sequence[Fact], mode: str) -> Iterator[Comparison]:
+    yield from _times(facts, *TOLD[mode])
+    yield from _memory(facts, TOLD[mode][0])
+    yield from _work(facts, TOLD[mode][0])
+
+
+def _times(facts: Sequence[Fact], step: str, steps: str) -> Iterator[Comparison]:
+    marks = [note for standing, note in MARKS.items() if any(f.get("standing") == standing for f in facts)]
+    wide = [f"~: the interval is wider than {WIDE:.0%} of the median"] if any(map(is_wide, facts)) else []
+    yield _table(f"{step}, ms, median (interval)", facts, _ms, (*_protocol(facts), *marks, *wide))
+    yield _table(f"{steps} a second", facts, lambda f: _digits(1e3 / f["step_ms_p50"]))
+    yield _table(f"times faster than {label(facts[0], facts)}", facts, lambda f: _number(faster(f, facts), "{:.2f}"))
+
+
+def _memory(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:
+    planned = ("planned: arguments + temporaries + outputs - shared, as the compiler has it",)
+    yield _table(f"memory planned for a {step}, MiB", facts, lambda f: _mib(f.get("planned_bytes")), planned)
+    if any(f.get("peak_bytes") for f in facts):
+        yield _table("peak memory, MiB", facts, lambda f: _mib(f.get("peak_bytes")), (_peak(facts),))
+    rooms = sorted({f["room_bytes"] for f in facts if f.get("room_bytes")})
+    if rooms:
+        within = " and ".join(f"{room / 2**30:.1f} GiB" for room in rooms)
+        notes = (f"as planned, to 1.6 %, in {within}; not run",)
+        yield _table("largest batch, examples", facts, lambda f: _number(f.get("largest_batch"), "{:,}"), notes)
+
+
+def _work(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:
+    yield _table(f"GFLOP a {step}", facts, lambda f: _number(f.get("flops_per_step"), "{:,.1f}", 1e-9))
+    rates = {f["length"]: f["ceiling_flops_per_s"] for f in facts if f.get("ceiling_flops_per_s")}
+    if rates:
+        said = ", ".join(f"{rate / 1e9:,.0f} at L = {length:,}" for length, rate in rates.items())
+        notes = (
+            f"of the best rate of a product of two matrices, measured in the same process, GFLOP/s a device: {said}",
+            "what is computed again in the backward pass is work too (PaLM's HFU, arXiv 2204.02311)",
+        )
+        title = "work a second, % of the device's measured ceiling (MFU)"
+        yield _table(title, facts, lambda f: _number(mfu(f), "{:.1f}", 100), notes)
+
+
+def _protocol(facts: Sequence[Fact]) -> Iterator[str]:
+    """How the numbers were made."""
+    first = facts[0]
+    laps = sorted({len(fact["laps_ms"]) for fact in facts if fact.get("laps_ms")})
+    batch = f"batch {first['batch']}, " if first.get("batch") else ""
+    place = ", ".join(str(first[key]) for key in ("platform", "device") if first.get(key))
+    yield f"{batch}random tokens, full length; {place}, devices: {first.get('devices')}"
+    rounds = " to ".join(str(count) for count in dict.fromkeys((laps[0], laps[-1]))) if laps else "several"
+    yield f"rounds: {rounds}, all models of a length in turn in one process, after one that is not counted"
+    yield "each step is waited for; compilation and input apart"
+    if laps:
+        yield "interval: of the median, 95%, by order statistics (none of fewer than 6 rounds)"
+
+
+def _peak(facts: Sequence[Fact]) -> str:
+    if any(f.get("platform") == "cpu" for f in facts):
+        return "measured in a fresh process; on CPU its resident set, which holds the interpreter and the compiler too"
+    return "measured in a fresh process, of the device"
+
+
+def _table(title: str, facts: Sequence[Fact], said: Callable[[Fact], str], notes: Sequence[str] = ()) -> Comparison:
+    lines = [
+        {"model": label(f, facts), "length": f["length"], "said": said(f) if _there(f) else str(f["status"])}
+        for f in facts
+    ]
+    frame = pd.DataFrame(lines)
+    cells = frame.pivot(index="model", columns="length", values="said").fillna("")
+    cells = cells.reindex(list(dict.fromkeys(frame["model"]))).rename(columns="L = {:,}".format)
+    cells.columns.name = None
+    return Comparison("speed", title, cells, tuple(notes))
+
+
+def _there(fact: Fact) -> bool:
+    return fact["step_ms_p50"] is not None
+
+
+def _ms(fact: Fact) -> str:
+    over = interval(fact)
+    between = f" ({_digits(over.low)}-{_digits(over.high)})" if over.low == over.low else ""
+    marked = {certificate.UNVERIFIED: " ?", certificate.DENSE: " dense", certificate.BROKEN: " !"}
+    return f"{_digits(over.value)}{between}{' ~' if is_wide(fact) else ''}{marked.get(fact.get('standing', ''), '')}"
+
+
+def _digits(value: float) -> str:
+    return three_digits(value) or ""
+
+
+def _mib(size: float | None) -> str:
+    return _number(size, "{:,.0f}", 2.0**-20)
+
+
+def _number(value: float | None, shown: str, scale: float = 1) -> str:
+    return "" if value is None else shown.format(value * scale if scale != 1 else value)

@@ -18,6 +18,7 @@ import pandas as pd
 from lra_bench import stats
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.report import marks
+from lra_bench.report.digits import three_digits
 from lra_bench.report.means import means
 from lra_bench.rows import SCORED, Status
 
@@ -189,8 +190,8 @@ def _accuracy_text(row: pd.Series) -> str:
 
 
 def _speed_text(row: pd.Series) -> str:
-    rate = f" ({row['examples_per_s']:,.3g}/s)" if pd.notna(row.get("examples_per_s")) else ""
-    return f"{row['step_ms_p50']:,.0f}" + rate
+    rate = f" ({three_digits(row['examples_per_s'])}/s)" if pd.notna(row.get("examples_per_s")) else ""
+    return f"{three_digits(row['step_ms_p50'])}" + rate
 
 
 def _memory_text(row: pd.Series) -> str:

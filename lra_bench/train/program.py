@@ -8,7 +8,7 @@ uninterrupted one does.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -83,9 +83,9 @@ class Devices:
 
 
 class Compiled(NamedTuple):
-    """The training step, and what compiling it showed."""
+    """A function, and what compiling it showed."""
 
-    step: Callable[..., tuple[State, jax.Array]]  # (state, tokens, mask, label) -> state, loss; the state is donated
+    step: Callable[..., Any]
     flops: float
     planned_bytes: int
     compile_s: float
@@ -128,35 +128,34 @@ class Program:
 
     @cached_property
     def training(self) -> Compiled:
-        """The training step."""
-        batch = [
-            jax.ShapeDtypeStruct((self.slices, self.size, *rest_of), dtype, sharding=self.devices.cut(1))
-            for rest_of, dtype in (*self._seen, (self.objective.label.shape, self.objective.label.dtype))
-        ]
-        watch = Stopwatch()
+        """The training step: (state, tokens, mask, label) -> state, loss; the state is donated."""
+        batch = self._batch((self.slices, self.size), self.devices.cut(1))
         step = training_step(self.graph, self.rule, self.objective, self.seed)
-        traced = jax.jit(step, donate_argnums=0).trace(self.init, *batch)
-        compiled = traced.lower().compile(LEAST_MEMORY.get(jax.default_backend()))
-        compile_s = watch.seconds
-        return Compiled(compiled, flops(traced.jaxpr), planned_bytes(compiled), compile_s)
+        options = LEAST_MEMORY.get(jax.default_backend())
+        return compiled(jax.jit(step, donate_argnums=0), (self.init, *batch), options)
 
     @cached_property
-    def forward(self) -> Callable[..., jax.Array]:
-        """(params, rest, tokens, mask, label) -> the score of each example [B]."""
-        batch = [
-            jax.ShapeDtypeStruct((self.size, *rest_of), dtype, sharding=self.devices.cut(0))
-            for rest_of, dtype in (*self._seen, (self.objective.label.shape, self.objective.label.dtype))
-        ]
+    def scoring(self) -> Compiled:
+        """The forward pass: (params, rest, tokens, mask, label) -> the score of each example [B]."""
         state = [
             jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.devices.everywhere), part)
             for part in (self.init.params, self.init.rest)
         ]
-        return jax.jit(scoring(self.graph, self.objective)).lower(*state, *batch).compile()
+        batch = self._batch((self.size,), self.devices.cut(0))
+        return compiled(jax.jit(scoring(self.graph, self.objective)), (*state, *batch))
 
     @property
-    def _seen(self) -> tuple[tuple[tuple[int, ...], Any], ...]:
-        """Shape and type of an example's tokens and mask."""
-        return (self.shape, jnp.int32), (self.shape, jnp.bool_)
+    def forward(self) -> Callable[..., jax.Array]:
+        """(params, rest, tokens, mask, label) -> the score of each example [B]."""
+        return self.scoring.step
+
+    def _batch(self, examples: tuple[int, ...], sharding: NamedSharding) -> list[jax.ShapeDtypeStruct]:
+        """Shapes of tokens, mask and label of so many examples."""
+        label = self.objective.label
+        return [
+            jax.ShapeDtypeStruct((*examples, *shape), dtype, sharding=sharding)
+            for shape, dtype in ((self.shape, jnp.int32), (self.shape, jnp.bool_), (label.shape, label.dtype))
+        ]
 
     def feed(self, batch: Batch) -> tuple[jax.Array, ...]:
         """A training batch on the devices, as slices: [A, B/A, ...]."""
@@ -167,6 +166,14 @@ class Program:
     def show(self, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
         """A batch to score on the devices."""
         return jax.device_put((batch.tokens, batch.mask, batch.label), self.devices.cut(0))
+
+
+def compiled(function: Any, arguments: Sequence[Any], options: Options | None = None) -> Compiled:
+    """Compile a jitted function for arguments of these shapes."""
+    watch = Stopwatch()
+    traced = function.trace(*arguments)
+    step = traced.lower().compile(options)
+    return Compiled(step, flops(traced.jaxpr), planned_bytes(step), watch.seconds)
 
 
 def abstract(make: Make) -> Any:

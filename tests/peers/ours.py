@@ -1,4 +1,4 @@
-"""One training step of ours, the one that `lra bench` measures, run whenever a line is read.
+"""One training step of ours, the one that `lra speed` measures, run whenever a line is read.
 
     python tests/peers/ours.py 'reformer[after=0]' 1024
 

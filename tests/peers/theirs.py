@@ -2,7 +2,7 @@
 
     python tests/peers/theirs.py performer-pytorch 1024
 
-The model is that of `torch_step.py`, the batch that of `lra bench`. Prints a line of JSON when it is ready and one for
+The model is that of `torch_step.py`, the batch that of `lra speed`. Prints a line of JSON when it is ready and one for
 each step: its milliseconds and its loss. Packages are given the sizes that ours have by default, and their own defaults
 else: their biases, their scalings, what they do with padding. An auxiliary loss is left out.
 """

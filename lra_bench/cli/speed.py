@@ -1,0 +1,134 @@
+"""`lra speed` and `lra scale`."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lra_bench.cli import app, options
+from lra_bench.cli.written import Format, tell
+from lra_bench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lra_bench.matrix import Speed
+
+# The full mixer in its best and its plain form stand for what the others are measured against.
+MODELS = "family:full,family:full[impl=plain],all"
+LENGTHS = "1024,2048,4096,8192,16384"
+KEPT = Path("results/speed/speed.json")
+
+Kept = Annotated[Path, typer.Argument(help="What `lra speed --out` kept.", metavar="FILE")]
+Memory = Annotated[
+    str | None, typer.Option("--memory", help="That of a device, in place of this one's.", metavar="16GiB")
+]
+
+
+class Mode(StrEnum):
+    train = "train"
+    infer = "infer"
+
+
+@app.command()
+def speed(
+    model: options.Model = MODELS,
+    task: Annotated[
+        str | None, typer.Option("-t", "--task", help="Its symbols and classes; the recipe's if none.", metavar="NAME")
+    ] = None,
+    lengths: Annotated[str, typer.Option("-n", "--lengths", help="L, comma-separated.")] = LENGTHS,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Examples a step, not the recipe's.")] = None,
+    mode: Annotated[Mode, typer.Option("--mode", help="The training step, or the forward pass.")] = Mode.train,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed runs of each, interleaved.")] = 7,
+    peak: Annotated[bool, typer.Option("--peak", help="Measure each one's peak memory, in a fresh process.")] = False,
+    largest_batch: Annotated[bool, typer.Option("--largest-batch", help="Find the largest batch that fits.")] = False,
+    memory: Memory = None,
+    config: options.Config = "speed",
+    settings: options.Settings = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Keep the numbers there; what it holds is not measured again.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what --out holds.")] = False,
+    read: Annotated[Path | None, typer.Option("--read", help="Show the numbers kept there; measure nothing.")] = None,
+    format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    include_path: options.Include = None,
+    json: options.Json = False,
+) -> None:
+    """Time steps over lengths: steps a second, memory, FLOPs, ratios to full attention. Ctrl-C keeps what --out has.
+
+    All models at one length are compiled in one process and run in turn, on random tokens.
+
+    Example: lra speed -n 1024,4096 --model softmax,linear
+    """
+    from lra_bench import matrix
+    from lra_bench.config import recipe
+    from lra_bench.report import scaling
+
+    if read is not None:
+        facts = scaling.read(read)
+    else:
+        if memory is not None and not largest_batch:
+            raise ConfigError(f"--memory {memory}: of --largest-batch, which is not asked for")
+        include = tuple(include_path or ())
+        task = task or next(iter(recipe(config, include).tasks or matrix.task_names("all", include)))
+        wanted = (*(settings or ()), *([f"training.batch={batch}"] if batch else []))
+        request = matrix.Request(model, task, config, settings=wanted, include=include)
+        room = _room(memory) if largest_batch else None
+        counts = options.counts(lengths, "--lengths")
+        facts = _measured(matrix.Speed(request, counts, rounds, mode is Mode.infer, peak, room), out, fresh)
+    tell(scaling.report(facts), Format.json if json else format)
+
+
+def _room(memory: str | None) -> int:
+    from lra_bench.launch import local
+
+    there = local.machine()["available_bytes"] if memory is None else _bytes(memory)
+    if there is None:
+        raise ConfigError("--largest-batch: this device does not say what memory it has; --memory does")
+    return int(there)
+
+
+def _bytes(text: str) -> int:
+    said = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if not said:
+        raise ConfigError(f"--memory {text}: must be a size as 16GiB, 800MB or a number of bytes")
+    return int(float(said[1]) * (1024 if said[3] else 1000) ** " KMGT".index(said[2].upper() or " "))
+
+
+def _measured(asked: Speed, out: Path | None, fresh: bool) -> list[dict[str, Any]]:
+    from lra_bench import matrix, store
+    from lra_bench.cli import progress, screen
+    from lra_bench.launch.local import Stopped
+    from lra_bench.report import scaling
+
+    facts = scaling.read(out) if out is not None and out.exists() and not fresh else []
+    try:
+        with progress.watching() as watch:
+            for known in matrix.speed(asked, facts, watch):
+                facts = known
+                if out is not None:
+                    store.write_json(out, facts)
+    except Stopped:
+        kept = f"what was measured is in {out}; the same command goes on" if out else "nothing is kept without --out"
+        screen.err.print(f"stopped; {kept}", style="yellow", soft_wrap=True)
+        raise typer.Exit(130) from None
+    return facts
+
+
+@app.command()
+def scale(
+    kept: Kept = KEPT,
+    memory: Memory = None,
+    format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    json: options.Json = False,
+) -> None:
+    """How time and memory grow with L: exponents with intervals, where softmax is overtaken, where memory ends.
+
+    Example: lra scale results/speed/speed.json --memory 16GiB
+    """
+    from lra_bench.report import growth, scaling
+
+    room = None if memory is None else _bytes(memory)
+    tell(growth.report(scaling.read(kept), room), Format.json if json else format)

@@ -1,0 +1,159 @@
+"""Growth with L, by what `speed` measured: exponents, where softmax is overtaken, where memory ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lra_bench import stats
+from lra_bench.report import scaling
+from lra_bench.report.tables import Comparison, Report
+
+Fact = Mapping[str, Any]
+NEVER = float("inf")
+
+
+class Line(NamedTuple):
+    """One quantity of one model over length; `low` and `high` are its interval, or the values again."""
+
+    lengths: np.ndarray
+    values: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def report(facts: Sequence[Fact], room: int | None = None) -> Report:
+    """A line a model and mode; `room` bytes stand in place of the measured device's."""
+    lines = []
+    for mode in dict.fromkeys(fact.get("mode") or "train" for fact in facts):
+        ours = [fact for fact in facts if (fact.get("mode") or "train") == mode and fact["step_ms_p50"] is not None]
+        names = [scaling.label(fact, facts) for fact in ours]
+        first = _line([fact for fact, name in zip(ours, names, strict=True) if name == names[0]])
+        for name in dict.fromkeys(names):
+            its = [fact for fact, named in zip(ours, names, strict=True) if named == name]
+            lines.append({"model": name, "mode": mode} | _grown(its, first, room))
+    numbers = pd.DataFrame(lines)
+    return Report(numbers, (_table(numbers, scaling.label(facts[0], facts), facts, room),))
+
+
+def _grown(facts: Sequence[Fact], first: Line, room: int | None) -> dict[str, Any]:
+    time = _line(facts)
+    planned = np.array([fact["planned_bytes"] for fact in facts], float)
+    over_time, over_memory = stats.power(time.lengths, time.values), stats.power(time.lengths, planned)
+    crossed = crossover(time, first)
+    there = room if room is not None else facts[-1].get("available_bytes")
+    return {
+        "time_exponent": over_time.value,
+        "time_low": over_time.low,
+        "time_high": over_time.high,
+        "memory_exponent": over_memory.value,
+        "memory_low": over_memory.low,
+        "memory_high": over_memory.high,
+        "card_time": facts[0].get("card_time"),
+        "crossover": crossed.value,
+        "crossover_low": crossed.low,
+        "crossover_high": crossed.high,
+        "shortest": time.lengths[0],
+        "longest": time.lengths[-1],
+        "memory_bytes": there,
+        "wall": wall(time.lengths, planned, there) if there else None,
+    }
+
+
+def _line(facts: Sequence[Fact]) -> Line:
+    facts = sorted(facts, key=lambda fact: fact["length"])
+    over = np.array([scaling.interval(fact) for fact in facts])
+    low, high = (np.where(np.isnan(over[:, i]), over[:, 0], over[:, i]) for i in (1, 2))
+    return Line(np.array([fact["length"] for fact in facts], float), over[:, 0], low, high)
+
+
+def crossover(line: Line, first: Line) -> stats.Interval:
+    """The length from which on a model is faster than the first, at all longer lengths that were measured.
+
+    Between two lengths times are taken to be powers of L. 0: at the shortest already; infinite: not at the longest. Its
+    interval is where the ends of the times' intervals cross, the most and the least favourable ones.
+    """
+    shared = [length for length in line.lengths if length in first.lengths]
+    ours, theirs = np.isin(line.lengths, shared), np.isin(first.lengths, shared)
+    pairs = ((line.values, first.values), (line.low, first.high), (line.high, first.low))
+    found = [_crossed(np.array(shared), np.log(a[ours] / b[theirs])) for a, b in pairs]
+    return stats.Interval(*found)
+
+
+def _crossed(lengths: np.ndarray, slower: np.ndarray) -> float:
+    """Where the logarithm of a ratio falls below 0 for good."""
+    above = np.flatnonzero(slower >= 0)
+    if not len(above):
+        return 0.0
+    last = int(above[-1])
+    if last == len(lengths) - 1:
+        return NEVER
+    share = slower[last] / (slower[last] - slower[last + 1])
+    return float(np.exp(np.log(lengths[last]) + share * np.log(lengths[last + 1] / lengths[last])))
+
+
+def wall(lengths: np.ndarray, planned: np.ndarray, room: int) -> float:
+    """The length at which what is planned reaches `room` bytes, by the power of L between the two longest lengths."""
+    if len(lengths) < 2:
+        return float("nan")
+    power = np.log(planned[-1] / planned[-2]) / np.log(lengths[-1] / lengths[-2])
+    return float(lengths[-1] * (room / planned[-1]) ** (1 / power)) if power > 0 else NEVER
+
+
+def _table(numbers: pd.DataFrame, first: str, facts: Sequence[Fact], room: int | None) -> Comparison:
+    lines = [
+        {
+            "model": line["model"] + ("" if line["mode"] == "train" else " (forward)"),
+            "time": _power(line, "time"),
+            "its card": "" if pd.isna(line["card_time"]) else f"{line['card_time']:g}",
+            "memory": _power(line, "memory"),
+            f"faster than {first} from": "" if line["model"] == first else _from(line),
+            "memory ends at": "" if pd.isna(line["wall"]) else _tokens(line["wall"]),
+        }
+        for line in numbers.to_dict("records")
+    ]
+    there = sorted({line["memory_bytes"] for line in numbers.to_dict("records") if not pd.isna(line["memory_bytes"])})
+    batch = sorted({fact["batch"] for fact in facts if fact.get("batch")})
+    notes = [
+        "time, memory: the exponent of L, by least squares on logarithms, with Student's interval",
+        "faster from: interpolated between lengths; its interval by the ends of the medians' intervals",
+    ]
+    if there:
+        said = " to ".join(f"{bytes_ / 2**30:.1f}" for bytes_ in dict.fromkeys((there[0], there[-1])))
+        of = f", batch {batch[0]}" if len(batch) == 1 else ""
+        notes.append(
+            f"memory ends: tokens whose step is planned to need {said} GiB{of}, by the growth of the two longest"
+        )
+    return Comparison("scaling", "growth with L", pd.DataFrame(lines).set_index("model"), tuple(notes))
+
+
+def _power(line: Mapping[Any, Any], what: str) -> str:
+    value, low, high = (line[f"{what}_{key}"] for key in ("exponent", "low", "high"))
+    if pd.isna(value):
+        return ""
+    return f"{value:.2f}" if pd.isna(low) else f"{value:.2f} ({low:.2f}-{high:.2f})"
+
+
+def _from(line: Mapping[Any, Any]) -> str:
+    value, low, high = (line[key] for key in ("crossover", "crossover_low", "crossover_high"))
+    if value == 0:
+        said = f"{line['shortest']:,.0f} or less"
+    elif value == NEVER:
+        said = f"not up to {line['longest']:,.0f}"
+    else:
+        said = _tokens(value)
+    return said if low == high else f"{said} ({_end(low, line)}-{_end(high, line)})"
+
+
+def _end(value: float, line: Mapping[Any, Any]) -> str:
+    return (
+        f"<{line['shortest']:,.0f}" if value == 0 else f">{line['longest']:,.0f}" if value == NEVER else _tokens(value)
+    )
+
+
+def _tokens(value: float) -> str:
+    """Two digits: it is an estimate."""
+    return "" if not np.isfinite(value) else f"{float(f'{value:.2g}'):,.0f}"

@@ -1,0 +1,32 @@
+"""`python -m lra_bench.speed CELLS`: one event a line on stdout, as a cell's process does."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from lra_bench import speed, store
+from lra_bench.cell import tell
+from lra_bench.config import Cell
+from lra_bench.errors import LraError
+from lra_bench.measure.asked import Asked
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure the cells of a file; the facts are the last event."""
+    parser = argparse.ArgumentParser(prog="python -m lra_bench.speed", description=speed.__doc__)
+    parser.add_argument("cells", type=Path, help="a JSON list of cells")
+    parser.add_argument("asked", type=Path, help="what is to be measured, as JSON: the fields of `Asked`")
+    args = parser.parse_args(arguments)
+    cells = [Cell.model_validate(values) for values in store.read_json(args.cells)]
+    try:
+        tell("facts", facts=speed.measure(cells, Asked(**store.read_json(args.asked))))
+    except LraError as error:
+        tell("refused", message=str(error), exit_code=error.exit_code)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""What is known of cells' steps: planned, timed in turn, and, of a cell alone in its process, the peak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from lra_bench.assembly import compiled, fitting, lacking
+from lra_bench.cell import failures, tell
+from lra_bench.config import Cell
+from lra_bench.errors import CellFailed
+from lra_bench.measure.asked import Asked
+from lra_bench.measure.ceiling import ceiling
+from lra_bench.measure.clocks import Laps
+from lra_bench.measure.memory import available_bytes, peak_bytes
+from lra_bench.speed.bench import Bench
+from lra_bench.speed.largest import largest_batch
+from lra_bench.speed.supply import supplied
+
+
+def measure(cells: Sequence[Cell], asked: Asked) -> list[dict[str, Any]]:
+    """Compile all, run `rounds` interleaved rounds of those that fit; what is known of each cell, in order."""
+    found = []
+    for cell in cells:
+        found.append(_prepared(cell, asked))
+        tell("compiled", done=len(found), total=len(cells))
+    for done in range(asked.rounds):
+        for _, bench in found:
+            if bench is not None:
+                bench.once()
+        tell("round", done=done + 1, total=asked.rounds)
+    facts = [fact | _timed(bench) for fact, bench in found]
+    if len(facts) == 1:  # it has the process for itself
+        facts[0]["peak_bytes"] = peak_bytes(jax.local_devices()[0])
+    rates = {dtype: ceiling(dtype) for dtype in {cell.recipe.trunk.dtype for cell in cells}} if asked.ceiling else {}
+    for cell, fact in zip(cells, facts, strict=True):
+        fact |= {"ceiling_flops_per_s": rates.get(cell.recipe.trunk.dtype)} if asked.ceiling else {}
+        fact |= _room(cell, asked) if asked.room is not None else {}
+    return facts
+
+
+def _prepared(cell: Cell, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
+    """What is known before it is timed, and its step, run once, if it can be."""
+    tell("compile", cell=cell.id, length=cell.task.length)
+    bench, known = None, dict[str, Any]()
+    with failures(cell) as failed:
+        program, known = compiled(cell, infer=asked.infer)
+        if short := lacking(known["planned_bytes"]):
+            if not asked.fitting:
+                raise CellFailed(str(short), "oom")
+            program, changed, _ = fitting(cell, None, None, tell)
+            known |= changed
+        known |= supplied(cell, program) if asked.fed else {}
+        bench = Bench(cell, program, infer=asked.infer)
+        bench.once()
+    problem = {"status": failed[0].status, "error": failed[0].error} if failed else {"status": "ok", "error": None}
+    there = {"batch": cell.recipe.training.batch, "available_bytes": available_bytes(jax.local_devices()[0])}
+    asked_for = {"cell": cell.id, "model": cell.model, "knobs": cell.knobs, "length": cell.task.length}
+    return asked_for | {"mode": "infer" if asked.infer else "train"} | there | known | problem, bench
+
+
+def _timed(bench: Bench | None) -> dict[str, Any]:
+    laps = bench.laps if bench else Laps()
+    return {"laps_ms": list(laps.ms)} | {f"step_ms_p{q}": laps.percentile(q) for q in (10, 50, 90)}
+
+
+def _room(cell: Cell, asked: Asked) -> dict[str, Any]:
+    tell("largest", cell=cell.id, length=cell.task.length)
+    assert asked.room is not None
+    with failures(cell) as failed:
+        return {"room_bytes": asked.room, "largest_batch": largest_batch(cell, asked.room, infer=asked.infer)}
+    return {"room_bytes": asked.room, "largest_batch": None, "error": failed[0].error}
