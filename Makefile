@@ -52,8 +52,9 @@ gpu-check: .venv/ready  ## with a GPU or a TPU and its JAX: the contract, the ke
 	unset JAX_DEFAULT_MATMUL_PRECISION; \
 	$(BIN)/lra speed --out results/speed/$$platform.json
 
-report: .venv/ready     ## the tables of what is in results/
+report: .venv/ready     ## the tables of what is in results/, and results/report.html to look at
 	$(BIN)/lra compare results
+	$(BIN)/lra report results/quick --out results/report.html
 
 clean:                  ## forget the environment and the tools' caches; results stay
 	rm -rf .venv .venv-peers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from lra_bench import stats
+from lra_bench.errors import ConfigError, nearest
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.report import marks
 from lra_bench.report.digits import three_digits
@@ -61,6 +62,19 @@ def summary(frame: pd.DataFrame, by: str = "model", *, apart: bool = False) -> p
     keys = [*(["origin"] if apart else []), by, *COLUMN]
     groups = frame.groupby(keys, dropna=False, sort=False)
     return pd.DataFrame([_joined(dict(zip(keys, key, strict=True)), rows) for key, rows in groups])
+
+
+def of_task(frame: pd.DataFrame, task: str | None) -> pd.DataFrame:
+    """The rows of a task; all, if none is named.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if task is None:
+        return frame
+    if task not in set(frame["task"]):
+        raise ConfigError(f"--task {task}: no run of it here; {nearest(task, set(frame['task']))}")
+    return frame[frame["task"] == task]
 
 
 def labels(frame: pd.DataFrame) -> pd.Series:
