@@ -37,6 +37,17 @@ def mean(values: Sequence[float]) -> Interval:
     return Interval(centre, float(low), float(high))
 
 
+def apart(first: np.ndarray, second: np.ndarray) -> Interval:
+    """The second's mean less the first's, with Welch's interval (1947); not a number where one has a single value."""
+    difference = float(np.mean(second) - np.mean(first))
+    if min(len(first), len(second)) < 2:
+        return Interval(difference, np.nan, np.nan)
+    if np.var(first) == np.var(second) == 0:
+        return Interval(difference, difference, difference)
+    low, high = stats.ttest_ind(second, first, equal_var=False).confidence_interval(LEVEL)
+    return Interval(difference, float(low), float(high))
+
+
 def mean_of(value: float, spread: float, n: int) -> Interval:
     """The mean of `n` examples whose standard deviation is `spread`, with Student's t interval."""
     if spread == 0 or n < 2:

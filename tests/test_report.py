@@ -45,7 +45,7 @@ def test_a_failure_stands_as_its_status_and_a_gap_stays_a_gap(row: Row) -> None:
     failed = dataclasses.replace(row, model="linear", status="oom", test_score=None)
     elsewhere = dataclasses.replace(row, model="local", task="other")
     table = cells(row, failed, elsewhere)
-    assert table["linear"]["short tiny"] == "oom"
+    assert table["linear"]["short tiny"] == "FAIL (oom)"
     assert table["local"]["short tiny"] == ""
     assert table["softmax"]["other tiny"] == ""
 
@@ -64,7 +64,7 @@ def test_an_error_is_shown_as_it_is_and_the_lower_the_better(row: Row) -> None:
     assert cells(low)["softmax"]["short tiny"] == "0.04 (0.03123-0.04877)"
     assert cells(same)["softmax"]["short tiny"].endswith("floor")
     notes = tables.compare(tables.summary(frame(low)), "accuracy").notes
-    assert any("mean squared error, the lower the better" in note for note in notes)
+    assert any("mean squared error, the lower ↓ the better" in note for note in notes)
 
 
 def test_a_variant_is_in_the_columns_name(row: Row) -> None:
@@ -95,7 +95,7 @@ def test_seeds_are_joined_with_students_interval(row: Row) -> None:
     text = cells(row, *others)["softmax"]["short tiny"]
     assert text == "42.0 (37.0-47.0, 3 runs)"
     failed = dataclasses.replace(row, seed=3, status="nan", test_score=None)
-    assert cells(row, *others, failed)["softmax"]["short tiny"] == "42.0 (37.0-47.0, 3 runs) (1 of 4: nan)"
+    assert cells(row, *others, failed)["softmax"]["short tiny"] == "42.0 (37.0-47.0, 3 runs) (FAIL 1 of 4: nan)"
 
 
 def test_what_may_not_be_compared_has_a_column_of_its_own(row: Row) -> None:
@@ -103,7 +103,7 @@ def test_what_may_not_be_compared_has_a_column_of_its_own(row: Row) -> None:
     changed = dataclasses.replace(row, changed="training.steps=3")
     table = tables.compare(tables.summary(frame(row, limited, changed)), "accuracy")
     assert list(table.cells.columns) == ["short tiny", "short tiny [tiny, limit 5]", "short tiny #2"]
-    assert "short tiny #2: L = 20, batch 8, with training.steps=3" in table.notes
+    assert "short tiny #2: version 1, n = 2,000, L = 20, batch 8, with training.steps=3" in table.notes
 
 
 def test_one_model_with_two_settings_is_two_lines(row: Row) -> None:
@@ -123,14 +123,6 @@ def test_by_family(row: Row) -> None:
     assert cells(row, other, by="family") == {"full": {"short tiny": "42.0 (16.6-67.4, 2 runs)"}}
 
 
-def test_two_folders_side_by_side(row: Row) -> None:
-    better = dataclasses.replace(row, test_score=0.45, step_ms_p50=10.0)
-    both = tables.summary(pd.concat([frame(row, origin="a"), frame(better, origin="b")]), apart=True)
-    accuracy = tables.differences(both, "accuracy").cells.iloc[0]
-    assert (accuracy["a"], accuracy["b"], accuracy["difference"]) == ("40.0", "45.0", "+5.0")
-    assert tables.differences(both, "speed").cells.iloc[0]["ratio"] == "0.50x"
-
-
 def test_what_is_exported_can_be_compared_again(row: Row, tmp_path: Path) -> None:
     summed = tables.summary(frame(row))
     for suffix in ("csv", "json"):
@@ -146,3 +138,30 @@ def test_markdown_and_latex(row: Row) -> None:
     latex = tables.written(comparison, "latex")
     assert r"\toprule" in latex
     assert "softmax & 40.0 (37.9-42.2)" in latex
+
+
+def test_names_are_escaped(row: Row) -> None:
+    hostile = dataclasses.replace(row, task="path_x & 5%", model="<b>50%_of</b>")
+    comparison = tables.compare(tables.summary(frame(hostile)), "accuracy")
+    latex, html = (tables.written(comparison, format) for format in ("latex", "html"))
+    assert r"model & path\_x \& 5\% tiny" in latex
+    assert r"\caption{test accuracy, \% $\uparrow$, with" in latex
+    assert r"50\%\_of" in latex
+    assert "<b>50%" not in html
+    assert "path_x &amp; 5% tiny" in html
+    assert "<h3>test accuracy, % ↑" in html
+
+
+def test_times_beside_other_cells_are_said_to_be(row: Row) -> None:
+    beside = dataclasses.replace(row, jobs=2)
+    for what in ("speed", "memory"):
+        said = [n for n in tables.compare(tables.summary(frame(beside)), what).notes if "at once" in n]
+        assert said == ["short tiny: up to 2 cells ran at once: no times and peaks of a quiet machine"]
+        quiet = frame(dataclasses.replace(row, jobs=1))
+        assert not [n for n in tables.compare(tables.summary(quiet), what).notes if "at once" in n]
+
+
+def test_two_versions_of_a_task_are_two_columns(row: Row) -> None:
+    table = tables.compare(tables.summary(frame(row, dataclasses.replace(row, task_version=2))), "accuracy")
+    assert list(table.cells.columns) == ["short tiny", "short tiny #2"]
+    assert "short tiny #2: version 2, n = 2,000, L = 20, batch 8" in table.notes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +12,7 @@ import typer
 
 from lra_bench.cli import app, options
 from lra_bench.cli.written import Format, tell
+from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from lra_bench.report.tables import Report
@@ -32,7 +35,8 @@ def compare(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Results folders, single runs, or exported tables; results/ if none.", metavar="DIR|RUN|TABLE"
+            help="Results folders, single runs, exported tables, or a folder at a git revision; results/ if none.",
+            metavar="DIR|RUN|TABLE|DIR@REV",
         ),
     ] = None,
     metric: Annotated[Metric, typer.Option("--metric", help="What to compare.")] = Metric.all,
@@ -46,6 +50,14 @@ def compare(
     format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
     pairs: Annotated[bool, typer.Option("--pairs", help="Every two models: the difference, and p after Holm.")] = False,
     ledger: Annotated[bool, typer.Option("--ledger", help="What each was given: parameters, FLOPs, steps.")] = False,
+    fail_on_regression: Annotated[
+        str | None,
+        typer.Option(
+            "--fail-on-regression",
+            help="Of two folders: exit code 1 if a model is worse by more, and not by chance.",
+            metavar="2%",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write it there, not on the screen.", metavar="FILE")
     ] = None,
@@ -54,33 +66,76 @@ def compare(
 
     Example: lra compare results --metric accuracy --format md
     """
-    from lra_bench import store
-    from lra_bench.errors import ConfigError
     from lra_bench.report import ledger as given
     from lra_bench.report import ranks, tables
 
     if sum([pairs, ledger, against is not None]) > 1:
         raise ConfigError("--pairs, --ledger and --against: one of them")
     asked = paths or [options.RESULTS]
-    frame = store.frame(asked)
-    if against is not None:
-        tell(_against(frame, against, metric, by), format, out)
-        return
-    if pairs or ledger:
-        tell(ranks.report(frame) if pairs else given.report(frame), format, out)
-        return
-    two = len(asked) == 2 and all(path.is_dir() for path in asked)
-    summed, notes = ranks.beside(frame, tables.summary(frame, by.value, apart=two), by.value)
     metrics = tables.TABLES if metric is Metric.all else (metric.value,)
-    if two:
-        made = [tables.differences(summed, one, by.value) for one in metrics]
-    else:
-        made = [tables.compare(summed, one, by.value, notes) for one in metrics]
-    tell(tables.Report(summed, tuple(made)), format, out)
+    with _frame(asked) as frame:
+        if against is not None:
+            made = _against(frame, against, metric, by)
+        elif pairs or ledger:
+            made = ranks.report(frame) if pairs else given.report(frame)
+        elif len(asked) == 2 and not any(path.is_file() for path in asked):
+            _tell_changes(frame, metrics, by, _limit(fail_on_regression), format, out)
+            return
+        else:
+            summed, notes = ranks.beside(frame, tables.summary(frame, by.value), by.value)
+            made = tables.Report(summed, tuple(tables.compare(summed, one, by.value, notes) for one in metrics))
+    if fail_on_regression is not None:
+        raise ConfigError("--fail-on-regression: is of two results folders, the old one and the new one")
+    tell(made, format, out)
+
+
+@contextmanager
+def _frame(asked: Sequence[Path]) -> Iterator[Any]:
+    """The rows of all that was asked for; `DIR@REV` is DIR as it was at a git revision."""
+    from lra_bench import store
+    from lra_bench.launch import provenance
+
+    with ExitStack() as stack:
+        there = {}
+        for path in asked:
+            folder, at, revision = str(path).rpartition("@")
+            past = at and not path.exists()
+            there[stack.enter_context(provenance.at(revision, Path(folder))) if past else path] = str(path)
+        frame = store.frame(list(there))
+        yield frame.assign(origin=frame["origin"].map({str(real): said for real, said in there.items()}))
+
+
+def _limit(text: str | None) -> float | None:
+    """A share: 2% or 0.02."""
+    if text is None:
+        return None
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise ConfigError(f"--fail-on-regression {text}: must be a share as 2% or 0.02")
+    return share
+
+
+def _tell_changes(
+    frame: Any, metrics: Sequence[str], by: By, limit: float | None, format: Format, out: Path | None
+) -> None:
+    """Two folders side by side; exit code 1 if what must not get worse did."""
+    from lra_bench.cli import screen
+    from lra_bench.report import changes, tables
+
+    found, origins = changes.changes(frame, metrics, by.value), list(dict.fromkeys(frame["origin"]))
+    made = [changes.table(found, one, origins, by.value) for one in metrics]
+    tell(tables.Report(found, tuple(made)), format, out)
+    worse = [] if limit is None else list(changes.regressions(found, limit))
+    for line in worse:
+        screen.err.print(f"worse: {line}", style="red", markup=False, soft_wrap=True)
+    if worse:
+        raise typer.Exit(1)
 
 
 def _against(frame: Any, name: str, metric: Metric, by: By) -> Report:
-    from lra_bench.errors import ConfigError
     from lra_bench.report import against, published, tables
 
     if metric in (Metric.speed, Metric.memory) or by is not By.model:

@@ -18,6 +18,7 @@ class Format(StrEnum):
     csv = "csv"
     json = "json"
     latex = "latex"
+    html = "html"
 
 
 def tell(report: Report, format: Format, out: Path | None = None) -> None:

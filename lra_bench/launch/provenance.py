@@ -1,9 +1,16 @@
-"""Which code ran: the commit of the checkout that the package lies in."""
+"""Which code ran: the commit of the checkout that the package lies in; and what a folder held at another."""
 
 from __future__ import annotations
 
+import io
 import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from lra_bench.errors import ConfigError
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -24,3 +31,30 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+@contextmanager
+def at(revision: str, folder: Path) -> Iterator[Path]:
+    """A copy of a folder as it was committed at a git revision, for a while.
+
+    Raises:
+        ConfigError: no such revision, or the folder is not in it.
+    """
+    top, name = _existing(folder.absolute()), folder.absolute()
+    root = subprocess.run(["git", "-C", str(top), "rev-parse", "--show-toplevel"], capture_output=True, text=True)
+    if root.returncode:
+        raise ConfigError(f"{folder}@{revision}: {folder} is in no git checkout")
+    inside = name.resolve().relative_to(Path(root.stdout.strip()).resolve())
+    command = ["git", "-C", root.stdout.strip(), "archive", "--format=tar", revision, "--", str(inside)]
+    packed = subprocess.run(command, capture_output=True)
+    if packed.returncode:
+        why = packed.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise ConfigError(f"{folder}@{revision}: {''.join(why).removeprefix('fatal: ')}")
+    with tempfile.TemporaryDirectory() as there:
+        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+            archive.extractall(there, filter="data")
+        yield Path(there) / inside
+
+
+def _existing(path: Path) -> Path:
+    return path if path.is_dir() else _existing(path.parent)

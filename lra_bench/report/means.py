@@ -45,8 +45,9 @@ def means(summed: pd.DataFrame, by: str) -> Means:
 
     There is none over columns of several recipes, or scores that are no shares.
     """
-    under = summed[["task", "recipe", "changed", "mark"]].drop_duplicates()
-    several = under["task"].duplicated().any() or len(under.drop(columns="task").drop_duplicates()) > 1
+    under = summed[["task", "task_version", "recipe", "changed", "mark"]].drop_duplicates()
+    ways = under.drop(columns=["task", "task_version"]).drop_duplicates()
+    several = under["task"].duplicated().any() or len(ways) > 1
     if several or "test_score" not in summed or not all(named(name).share for name in summed["metric"]):
         return NONE
     return _of_arena(summed, by) or _of_all(summed, by)

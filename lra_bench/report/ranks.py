@@ -46,7 +46,7 @@ class Ranking:
             if len(rows[["data_hash", "test_n"]].drop_duplicates()) > 1:
                 apart.add(tables.column_of(column))
             else:
-                found += [column | pair for pair in every_two(_scores(rows), named(column["metric"]).higher)]
+                found += [column | pair for pair in every_two(scores(rows), named(column["metric"]).higher)]
         pairs = pd.DataFrame(found, columns=[*COLUMN, *TESTED])
         return cls(pairs.assign(p_holm=stats.holm(list(pairs["p"]))), frozenset(apart))
 
@@ -111,7 +111,7 @@ def _few(models: pd.Series) -> str:
     return ", ".join(models[:5]) + (f" and {len(models) - 5} more" if len(models) > 5 else "")
 
 
-def _scores(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+def scores(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     """The scores that were kept, by model [runs, examples], of rows of one column.
 
     Raises:
@@ -119,11 +119,11 @@ def _scores(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     """
     found: dict[str, list[np.ndarray]] = {}
     for row in rows.to_dict("records"):
-        scores = store.scores(Path(row["folder"]))
-        if scores is not None and len(scores) != row["test_n"]:
-            raise ConfigError(f"{row['folder']}: keeps the scores of {len(scores)} examples of {row['test_n']:.0f}")
-        if scores is not None and len(scores) > 1:
-            found.setdefault(row["model"], []).append(scores)
+        kept = store.scores(Path(row["folder"]))
+        if kept is not None and len(kept) != row["test_n"]:
+            raise ConfigError(f"{row['folder']}: keeps the scores of {len(kept)} examples of {row['test_n']:.0f}")
+        if kept is not None and len(kept) > 1:
+            found.setdefault(row["model"], []).append(kept)
     return {model: np.stack(runs) for model, runs in found.items()}
 
 

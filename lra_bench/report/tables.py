@@ -7,6 +7,7 @@ that every row of the table has, and says how many.
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +25,12 @@ from lra_bench.report.means import means
 from lra_bench.rows import SCORED, Status
 
 TABLES = ("accuracy", "speed", "memory")
-COLUMN = ["task", "variant", "recipe", "changed", "mark", "length", "batch", "metric"]
+COLUMN = ["task", "task_version", "variant", "recipe", "changed", "mark", "length", "batch", "metric"]
 VALUE = {"accuracy": "test_score", "speed": "step_ms_p50", "memory": "planned_bytes"}
 UNITS = {
-    "accuracy": "test accuracy, %, with a 95% interval (over seeds where there are several, else over examples)",
-    "speed": "training step, ms, median (examples a second)",
-    "memory": "planned by the compiler for a training step, MiB (measured peak)",
+    "accuracy": "test accuracy, % ↑, with a 95% interval (over seeds where there are several, else over examples)",
+    "speed": "training step, ms, median ↓ (examples a second ↑)",
+    "memory": "planned by the compiler for a training step, MiB ↓ (measured peak ↓)",
 }
 
 
@@ -108,6 +109,7 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
         joined |= _scored(scored)
     for column in ("step_ms_p50", "examples_per_s", "planned_bytes", "peak_bytes", "params", "params_ratio"):
         joined[column] = done[column].astype(float).mean() if done[column].notna().any() else None
+    joined["jobs"] = done["jobs"].astype(float).max()
     return joined
 
 
@@ -145,14 +147,23 @@ def compare(summed: pd.DataFrame, what: str, by: str = "model", also: Sequence[s
         shown = {name: (100 * mean).map("{:.1f}".format, na_action="ignore") for name, mean in over.columns.items()}
         cells = cells.assign(**shown).fillna("")
         notes = [*notes, *marks.notes(summed, names), *over.notes, *also]
+    elif "jobs" in summed:
+        notes = [*notes, *_beside_others(summed, names)]
     cells.index.name, cells.columns.name = by, None
     return Comparison(what, title(summed, what), cells, tuple(notes))
+
+
+def _beside_others(summed: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
+    """A note on columns whose cells did not have the machine for themselves."""
+    for name, rows in summed.assign(column=list(names)).groupby("column", sort=False):
+        if (rows["jobs"] > 1).any():
+            yield f"{name}: up to {rows['jobs'].max():.0f} cells ran at once: no times and peaks of a quiet machine"
 
 
 def title(summed: pd.DataFrame, what: str) -> str:
     """What the numbers of a table are."""
     other = what == "accuracy" and any(named(name) is not ACCURACY for name in summed["metric"])
-    return UNITS[what].replace("accuracy, %", "score, accuracy in %") if other else UNITS[what]
+    return UNITS[what].replace("accuracy, % ↑", "score, accuracy in % ↑") if other else UNITS[what]
 
 
 def column_names(summed: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -168,10 +179,21 @@ def column_names(summed: pd.DataFrame) -> tuple[list[str], list[str]]:
             names[key] = f"{short} #{taken + 1}" if taken else short
             said = f", with {column['changed']}" if column["changed"] else ""
             by = named(column["metric"])
-            scored = "" if by is ACCURACY else f", {by.title}, the {'higher' if by.higher else 'lower'} the better"
-            notes.append(f"{names[key]}: L = {column['length']:.0f}, batch {column['batch']:.0f}{scored}{said}")
+            scored = "" if by is ACCURACY else f", {by.title}, the {'higher ↑' if by.higher else 'lower ↓'} the better"
+            sizes = f"L = {column['length']:.0f}, batch {column['batch']:.0f}"
+            notes.append(f"{names[key]}: {_version_and_n(summed, column)}{sizes}{scored}{said}")
     short_names = [names[json.dumps(column, default=float)] for column in columns]
     return short_names, [*notes, *_of_several_data(summed, short_names)]
+
+
+def _version_and_n(summed: pd.DataFrame, column: Mapping[Any, Any]) -> str:
+    """The task's version and how many examples test has, where that is known."""
+    version = "" if column["task_version"] is None else f"version {column['task_version']:.0f}, "
+    if "test_n" not in summed:
+        return version
+    ours = summed[[column_of(row) == tuple(column.values()) for row in summed.to_dict("records")]]
+    known = ours["test_n"].dropna()
+    return version if known.empty else f"{version}n = {known.iloc[0]:,.0f}, "
 
 
 def _of_several_data(summed: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
@@ -191,9 +213,9 @@ def _short(column: Mapping[Any, Any]) -> str:
 
 def _text(row: pd.Series, what: str) -> str:
     if pd.isna(row.get(VALUE[what])):
-        return "" if row["status"] in SCORED else str(row["status"])
+        return "" if row["status"] in SCORED else f"FAIL ({row['status']})"
     missing = row["runs"] - row["finished"]
-    failed = f" ({missing} of {row['runs']}: {row['status']})" if missing else ""
+    failed = f" (FAIL {missing} of {row['runs']}: {row['status']})" if missing else ""
     return {"accuracy": _accuracy_text, "speed": _speed_text, "memory": _memory_text}[what](row) + failed
 
 
@@ -213,41 +235,31 @@ def _memory_text(row: pd.Series) -> str:
     return f"{row['planned_bytes'] / 2**20:,.0f}" + peak
 
 
-def differences(summed: pd.DataFrame, what: str, by: str = "model") -> Comparison:
-    """Two origins side by side: each one's value, and the second's difference from the first.
-
-    The difference is in points for accuracy, as it is for other scores, a ratio for time and memory.
-    """
-    names, notes = column_names(summed)
-    origins = list(dict.fromkeys(summed["origin"]))
-    value = summed[VALUE[what]].astype(float) * summed["metric"].map(lambda name: _scale(what, name))
-    long = pd.DataFrame({by: summed[by], "column": names, "origin": summed["origin"], "v": value})
-    wide = long.pivot(index=[by, "column"], columns="origin", values="v").astype(float).reindex(columns=origins)
-    first, second = wide[origins[0]], wide[origins[1]]
-    in_percent = what != "accuracy" or all(named(name).share for name in summed["metric"])
-    shown = "{:,.1f}" if in_percent else "{:,.4g}"
-    table = wide.map(lambda v: "" if pd.isna(v) else shown.format(v))
-    change = second - first if what == "accuracy" else second / first
-    sign = shown.replace(":", ":+") if what == "accuracy" else "{:.2f}x"
-    table["difference" if what == "accuracy" else "ratio"] = change.map(lambda v: "" if pd.isna(v) else sign.format(v))
-    return Comparison(what, title(summed, what).split(",")[0], table.reset_index("column"), tuple(notes))
-
-
-def _scale(what: str, metric: Any) -> float:
-    """What a number is multiplied by where it is shown."""
-    return {"accuracy": 100.0 if named(metric).share else 1.0, "speed": 1.0, "memory": 2.0**-20}[what]
-
-
 def exported(numbers: pd.DataFrame, format: str) -> str:
     """The numbers behind the tables as csv or json; a summary can be given to `lra compare` again."""
     return numbers.to_csv(index=False) if format == "csv" else numbers.to_json(orient="records", indent=1)
 
 
 def written(comparison: Comparison, format: str) -> str:
-    """The table as md or latex, with its title and notes."""
+    """The table as md, latex (booktabs) or html, with its title and notes."""
     table = comparison.cells.reset_index()
     if format == "md":
         notes = "\n".join(f"- {note}" for note in comparison.notes)
-        return f"**{comparison.title}**\n\n{table.to_markdown(index=False)}\n\n{notes}\n"
-    body = table.style.hide(axis="index").format(escape="latex").to_latex(hrules=True, caption=comparison.title)
-    return body + "".join(f"% {note}\n" for note in comparison.notes)
+        return f"**{comparison.title}**\n\n{table.to_markdown(index=False, disable_numparse=True)}\n\n{notes}\n"
+    if format == "html":
+        notes = "".join(f"<li>{html.escape(note)}</li>\n" for note in comparison.notes)
+        body = table.to_html(index=False, border=0, justify="left")
+        return f"<h3>{html.escape(comparison.title)}</h3>\n{body}\n<ul>\n{notes}</ul>\n"
+    styler = table.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    body = styler.to_latex(hrules=True, caption=_latex(comparison.title))
+    return _arrows(body) + "".join(f"% {note}\n" for note in comparison.notes)
+
+
+def _latex(text: str) -> str:
+    """Escaped as pandas escapes a cell."""
+    cell = pd.DataFrame([[text]]).style.hide(axis="index").hide(axis="columns").format(escape="latex").to_latex()
+    return cell.split("\n")[1].removesuffix(" \\\\")
+
+
+def _arrows(latex: str) -> str:
+    return latex.replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$")
