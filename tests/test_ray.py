@@ -102,8 +102,8 @@ def test_a_node_has_room_by_what_is_scarcest() -> None:
 def test_cores_are_held_by_one_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     monkeypatch.setattr(cores.tempfile, "gettempdir", lambda: str(tmp_path))
-    with cores.held(2) as first, cores.held(1) as second, cores.held(1) as third:
-        assert (first, second, third) == ([0, 1], [2], [])
+    with cores.held(2) as first, cores.held(2) as too_many, cores.held(1) as second, cores.held(1) as third:
+        assert (first, too_many, second, third) == ([0, 1], [], [2], [])
     with cores.held(3) as again:
         assert again == [0, 1, 2]
 

@@ -20,7 +20,10 @@ def held(count: int) -> Iterator[list[int]]:
         for core in sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []:
             if len(ours) < count and _taken(stack, folder / str(core)):
                 ours.append(core)
-        yield ours if len(ours) == count else []
+        if len(ours) < count:
+            stack.close()
+            ours = []
+        yield ours
 
 
 def _taken(stack: ExitStack, path: Path) -> bool:
