@@ -128,6 +128,10 @@ def test_jobs_stay_in_the_queue_and_are_sent_once(said: Path, here: Path, cache:
     assert ["#SBATCH --array=0-1%2" in path.read_text() for path in again] == [True], "two have no job any more"
 
 
+def pids(command: str) -> list[int]:
+    return [int(pid) for pid in subprocess.run(["pgrep", "-f", command], capture_output=True, text=True).stdout.split()]
+
+
 @pytest.mark.slow
 def test_a_preempted_job_is_queued_again_and_goes_on(here: Path, cache: Path) -> None:
     pytest.importorskip("submitit")
@@ -137,11 +141,14 @@ def test_a_preempted_job_is_queued_again_and_goes_on(here: Path, cache: Path) ->
     while not list(here.glob("results/runs/*/checkpoints/*0")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    for name in (signal.SIGTERM, signal.SIGUSR2):  # as Slurm does it: to all processes of the job
-        for what in (f"submitit.core._submit {here}", f"lra_bench.cell {here}"):
-            for pid in subprocess.run(["pgrep", "-f", what], capture_output=True, text=True).stdout.split():
-                os.kill(int(pid), name)
-        time.sleep(0.5)
+    job, cell = pids(f"submitit.core._submit {here}"), pids(f"lra_bench.cell {here}")
+    for pid in [*job, *cell]:  # as Slurm does it: a first signal to all processes of the job
+        os.kill(pid, signal.SIGTERM)
+    while pids(f"lra_bench.cell {here}"):
+        time.sleep(0.05)
+    time.sleep(0.5)
+    for pid in job:
+        os.kill(pid, signal.SIGUSR2)
     out, err = process.communicate(timeout=90)
     assert process.returncode == 0, err
     (row,) = json.loads(out)

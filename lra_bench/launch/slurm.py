@@ -6,6 +6,7 @@ saves, the job is queued again, and goes on from the checkpoint. Slurm's jobs ou
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -103,9 +104,10 @@ class Processes(Engine):
         try:
             return received(job.result(), self.parting())
         except RuntimeError as error:  # submitit's UncompletedJobError
-            lines = [line for line in str(error).splitlines() if line.strip(" -")]
-        status: Status = "timeout" if any(OUT_OF_TIME in line for line in lines) else "error"
-        row = store.blank(cell, status, f"job {job.job_id}: {job.state}: {lines[-1]}"[:300])
+            said = str(error).splitlines()
+        why = next((line for line in reversed(said) if re.match(r"[\w.]+: ", line)), said[0])  # a traceback's end
+        status: Status = "timeout" if OUT_OF_TIME in why else "error"
+        row = store.blank(cell, status, f"job {job.job_id}, {job.state}: {why}"[:300])
         store.put(self._order.results, cell, row)
         return row
 
