@@ -35,7 +35,7 @@ extra: {reservation: mine}
 poll: 0.2
 """
 SAID = {
-    "sbatch": 'cp "$1" "$SAID/script.$(date +%N)"; echo Submitted batch job 77',
+    "sbatch": 'cp "$1" "$SAID/script.$(date +%N)"; ls "$SAID"/script.* | wc -l | sed "s/^/Submitted batch job 7/; s/71$/77/"',
     "sacct": 'cat "$SAID/states"',
     "scancel": 'echo "$@" >> "$SAID/cancelled"',
     "srun": """\
@@ -121,8 +121,8 @@ def test_jobs_stay_in_the_queue_and_are_sent_once(said: Path, here: Path, cache:
 
     states(said, "COMPLETED", "RUNNING", "FAILED", "CANCELLED by 0")
     process = start(here, cache)
-    text = heard(process, lambda text: text.count("job 77_") == 3)
-    left(process)
+    text = heard(process, lambda text: text.count("job 7") == 3)
+    assert "jobs 72 77 stay" in left(process)
     assert "done before" in text
     again = [path for path in said.glob("script.*") if path != script]
     assert ["#SBATCH --array=0-1%2" in path.read_text() for path in again] == [True], "two have no job any more"

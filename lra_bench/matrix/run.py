@@ -16,7 +16,7 @@ from lra_bench.launch.engine import Engine, Order, Stopped, opened
 from lra_bench.measure.asked import Asked
 from lra_bench.rows import SCORED, Row
 
-MOMENT = 0.5  # seconds after which leaving is worth a word
+MOMENT = 0.5  # seconds between two looks: a Ctrl-C that comes as we fall asleep is seen at the next
 
 
 def run(
@@ -108,14 +108,15 @@ class Shift:
     def _waited(self, pool: ThreadPoolExecutor, cells: Sequence[Cell]) -> tuple[list[Future[Row | None]], bool]:
         """Hand out all and wait; did the user ask to stop? A first Ctrl-C leaves the engine, a second kills."""
         futures: list[Future[Row | None]] = []
-        asked = False
+        asked = told = False
         while True:
             try:
                 for cell in cells[len(futures) :]:
                     futures.append(pool.submit(self._one, cell))
-                if asked and wait(futures, MOMENT).not_done:
-                    self.tell(cells[-1], {"event": "stopping"})
-                wait(futures)
+                while wait(futures, MOMENT).not_done:
+                    if asked and not told:
+                        self.tell(cells[-1], {"event": "stopping"})
+                        told = True
                 return futures, asked
             except KeyboardInterrupt:
                 (self.engine.kill if asked else self.engine.leave)()
