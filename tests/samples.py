@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 Lra = Callable[..., subprocess.CompletedProcess[str]]
+LRA = str(Path(sys.executable).parent / "lra")
 
 TINY = """\
 # A recipe for tests.
@@ -32,3 +36,17 @@ splits: {train: 64, val: 13, test: 21}
 seed: 0
 metric: accuracy
 """
+
+FOUR = """\
+models: linear,linformer
+tasks: short
+recipe: tiny
+seeds: 0-1
+settings: [training.steps=200, training.eval_every=50, training.checkpoint_every=5]
+jobs: 2
+"""
+
+
+def hears_ctrl_c() -> None:
+    """As at a terminal, also where the tests themselves run in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -63,6 +63,8 @@ LIVES_IN = {
     "typer": {"cli"},
     "rich": {"cli"},
     "subprocess": {"launch"},
+    "ray": {"launch"},
+    "submitit": {"launch"},
 }
 
 NO_NOUN = {"utils", "util", "common", "helpers", "misc", "tools", "core", "lib"}

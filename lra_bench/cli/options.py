@@ -56,7 +56,12 @@ Timeout = Annotated[
     float | None, typer.Option("--timeout", help="Minutes a cell may take; it is saved.", metavar="MIN")
 ]
 Jobs = Annotated[
-    int, typer.Option("--jobs", "-j", min=1, help="Cells at once, on a share of the cores each; the row says how many.")
+    int | None,
+    typer.Option("--jobs", "-j", min=1, help="Cells at once, in place of the launcher's own; the row says how many."),
+]
+Launcher = Annotated[
+    str | None,
+    typer.Option("--launcher", help="Who starts the cells: local, ray, slurm, or a file.", metavar="NAME|file.yaml"),
 ]
 FailFast = Annotated[
     bool,
