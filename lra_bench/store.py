@@ -13,6 +13,7 @@ results/runs/<model>-<task>-<recipe>-s<seed>-<cell id>/
 from __future__ import annotations
 
 import contextlib
+import difflib
 import fcntl
 import json
 import os
@@ -21,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lra_bench import config
 from lra_bench.config import Cell
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import Metric
@@ -94,6 +96,42 @@ def asked(folder: Path) -> Any:
     """
     path = folder / "cell.json"
     return read_json(path) if path.exists() else None
+
+
+def cell(folder: Path) -> Cell:
+    """What was asked in a run's folder.
+
+    Raises:
+        ConfigError: it has no cell.json, or one that is not what the schema asks for.
+    """
+    path = folder / "cell.json"
+    if not path.is_file():
+        raise ConfigError(f"{folder}: not a run's folder, it has no cell.json; lra run leaves them in results/{RUNS}")
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values")
+    return config.validated(Cell, values, [config.Overlay(str(path), values)])
+
+
+def find(run: str, results: Path) -> Path:
+    """The folder of a run that a user named: by its path, or by its id or its folder's name in `results`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if Path(run).is_dir():
+        return Path(run)
+    names = [path.parent.name for path in sorted(results.glob(f"{RUNS}/*/cell.json"))]
+    found = [name for name in names if run in (name, name.rpartition("-")[2])]
+    if not found:
+        raise ConfigError(f"{run}: no folder, and no run in {results}/{RUNS}; {_like(run, names)}")
+    return results / RUNS / found[0]
+
+
+def _like(run: str, names: Sequence[str]) -> str:
+    """The run's name that is nearest; there are too many to list."""
+    close = difflib.get_close_matches(run, names, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"it has {len(names)}; lra ls results shows them"
 
 
 def read_json(path: Path) -> Any:

@@ -19,12 +19,12 @@ FLOORS = {
     "errors": 1, "shapes": 1, "metrics": 1,
     "config": 2, "rows": 2, "kernels": 2, "code": 2,
     "tasks": 3, "data": 3, "mixers": 3, "store": 3,
-    "model": 4, "measure": 4, "checkpoint": 4, "stats": 4,
+    "model": 4, "measure": 4, "checkpoint": 4, "stats": 4, "origin": 4,
     "train": 5, "compress": 5, "contract": 5,
     "assembly": 6, "launch": 6,
     "certificate": 4,
     "cell": 7, "matrix": 7, "report": 7,
-    "trained": 8, "speed": 8, "check": 8, "doctor": 8, "new": 8,
+    "trained": 8, "speed": 8, "check": 8, "doctor": 8, "new": 8, "reproduce": 8,
     "cli": 9,
 }  # fmt: skip
 

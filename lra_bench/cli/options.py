@@ -32,6 +32,10 @@ Settings = Annotated[
     ),
 ]
 Results = Annotated[Path, typer.Option("-o", "--results", help="The results folder.", metavar="DIR")]
+Run = Annotated[
+    str,
+    typer.Argument(help="A finished run: its folder, or its id or name in the results folder.", metavar="RUN"),
+]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="At most so many examples a split; marked in tables.")
 ]
