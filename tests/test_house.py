@@ -24,7 +24,7 @@ FLOORS = {
     "assembly": 6, "launch": 6,
     "certificate": 4,
     "cell": 7, "matrix": 7, "report": 7,
-    "trained": 8, "speed": 8, "check": 8, "doctor": 8, "new": 8, "reproduce": 8,
+    "trained": 8, "speed": 8, "check": 8, "doctor": 8, "new": 8, "reproduce": 8, "bundle": 8,
     "cli": 9,
 }  # fmt: skip
 
@@ -57,7 +57,7 @@ LIVES_IN = {
     "jinja2": {"report"},
     "scipy": {"stats"},
     "statsmodels": {"stats"},
-    "pydantic": {"config", "data"},
+    "pydantic": {"config", "data", "bundle"},
     "typer": {"cli"},
     "rich": {"cli"},
     "subprocess": {"launch"},
