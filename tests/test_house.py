@@ -19,7 +19,7 @@ FLOORS = {
     "errors": 1, "shapes": 1, "metrics": 1,
     "config": 2, "rows": 2, "kernels": 2, "code": 2,
     "tasks": 3, "data": 3, "mixers": 3, "store": 3,
-    "model": 4, "measure": 4, "checkpoint": 4, "stats": 4, "origin": 4,
+    "model": 4, "measure": 4, "checkpoint": 4, "stats": 4, "origin": 4, "track": 4,
     "train": 5, "compress": 5, "contract": 5,
     "assembly": 6, "launch": 6,
     "certificate": 4,
@@ -61,6 +61,9 @@ LIVES_IN = {
     "typer": {"cli"},
     "rich": {"cli"},
     "subprocess": {"launch"},
+    "tensorboard": {"track"},
+    "mlflow": {"track"},
+    "wandb": {"track"},
 }
 
 NO_NOUN = {"utils", "util", "common", "helpers", "misc", "tools", "core", "lib"}

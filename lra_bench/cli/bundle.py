@@ -34,7 +34,7 @@ def bundle(
     else:
         screen.out.print(f"{packed.out if packed.rows else 'nothing written'}: {_rows(packed.rows)}", highlight=False)
         _each("left out", packed.left_out.values())
-    raise typer.Exit(bool(packed.left_out))
+    raise typer.Exit(int(bool(packed.left_out)))
 
 
 @app.command()
@@ -61,7 +61,7 @@ def merge(
         screen.out.print(f"{results}: {said}; made by {merged.by or 'nobody named'}", highlight=False, markup=False)
         _each("cannot be made anew here", (f"{name}: {why}" for name, why in merged.marked.items()))
         _each("in conflict", (f"{name}: {why}" for name, why in merged.conflicts.items()))
-    raise typer.Exit(bool(merged.conflicts))
+    raise typer.Exit(int(bool(merged.conflicts)))
 
 
 def _rows(names: list[str]) -> str:

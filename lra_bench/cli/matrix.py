@@ -19,6 +19,7 @@ def matrix(
     ] = None,
     fresh: options.Fresh = False,
     dry_run: options.DryRun = False,
+    track: options.Track = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what it would take, as `lra plan` does.")] = False,
     include_path: options.Include = None,
     json: options.Json = False,
@@ -56,5 +57,6 @@ def matrix(
             minutes=asked.timeout,
             jobs=jobs or asked.jobs,
             fail_fast=asked.fail_fast,
+            track=track or asked.track,
             json=json,
         )

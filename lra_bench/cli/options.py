@@ -55,6 +55,10 @@ FailFast = Annotated[
     typer.Option("--fail-fast/--keep-going", help="Start no further cell once one failed; save those that run."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run and what is done; start nothing.")]
+Track = Annotated[
+    str | None,
+    typer.Option("--track", help="Tell them too: tensorboard, mlflow, wandb; comma-separated.", metavar="NAME"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 RESULTS = Path("results")

@@ -56,7 +56,7 @@ def reproduce(
         screen.print_json(_as_json(found))
     else:
         _show(found)
-    raise typer.Exit(found.verdict == "differs")
+    raise typer.Exit(int(found.verdict == "differs"))
 
 
 def _show(found: Reproduction) -> None:

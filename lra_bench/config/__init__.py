@@ -7,7 +7,7 @@ numbers, so a changed default cannot hide behind an old row.
 """
 
 from lra_bench.config.files import file_of, first_comment, folders, found, shipped
-from lra_bench.config.overlays import Overlay, fold, nested, read, setting, validated
+from lra_bench.config.overlays import Overlay, flat, fold, nested, read, setting, validated
 from lra_bench.config.recipes import RecipeFile, matrix, recipe
 from lra_bench.config.schema import (
     Cell,
@@ -41,6 +41,7 @@ __all__ = [
     "digest",
     "file_of",
     "first_comment",
+    "flat",
     "fold",
     "folders",
     "found",

@@ -146,6 +146,7 @@ class Matrix(Strict):
     jobs: Count
     timeout: Annotated[float, Field(gt=0)] | None  # minutes
     fail_fast: bool
+    track: str | None
 
 
 class Cell(Strict):
