@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from samples import Lra, ran_own
 
-from lra_bench import mixers, origin, store
+from lra_bench import matrix, mixers, origin, reproduce, store
+from lra_bench.config import Cell
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import ACCURACY
 from lra_bench.reproduce import Ran, Reproduction, compared, finished
@@ -79,6 +80,26 @@ def test_what_cannot_be_held_to_its_row(run: Path) -> None:
     (run / "row.json").unlink()
     with pytest.raises(ConfigError, match="has no row yet"):
         finished(run)
+
+
+def test_it_is_run_as_it_was(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, str | None]] = []
+
+    def ran(cells: list[Cell], results: Path, tell: object, *, jobs: int) -> None:
+        folder = store.folder(results, cells[0])
+        fitted = folder / "fitted.json"
+        asked.append((jobs, fitted.read_text() if fitted.exists() else None))
+        shutil.copytree(run, folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(matrix, "run", ran)
+    assert reproduce.again(finished(run), print).verdict == "identical"
+    store.write_json(run / "row.json", store.read_json(run / "row.json") | {"jobs": 3})
+    (run / "fitted.json").write_text("[2, false]")
+    reproduce.again(finished(run), print)
+    reproduce.again(finished(run), print, jobs=2, keep=tmp_path / "new")
+    assert asked == [(1, None), (3, "[2, false]"), (2, "[2, false]")]
+    with pytest.raises(ConfigError, match=r"--keep .*: has a row of this cell already"):
+        reproduce.again(finished(run), print, keep=tmp_path / "new")
 
 
 def test_a_run_by_its_folder_its_name_or_its_id(run: Path) -> None:
