@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -50,3 +51,15 @@ jobs: 2
 def hears_ctrl_c() -> None:
     """As at a terminal, also where the tests themselves run in the background, which ignores it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def ran_own(here: Path, cache: Path) -> Path:
+    """The folder of a finished run, started in `here`, of a mixer of the user's own, `here`/mine.py."""
+    for kind, name, text in (("configs", "tiny", TINY), ("tasks", "short", SHORT)):
+        (here / kind).mkdir()
+        (here / kind / f"{name}.yaml").write_text(text)
+    for arguments in ("new model mine --family kernel", "run -m mine.py -t short -c tiny"):
+        command = [Path(sys.executable).parent / "lra", *arguments.split()]
+        subprocess.run(command, cwd=here, env={**os.environ, "LRA_CACHE": str(cache)}, check=True)
+    (folder,) = (here / "results/runs").iterdir()
+    return folder

@@ -22,6 +22,7 @@ def matrix(
     ] = None,
     fresh: options.Fresh = False,
     dry_run: options.DryRun = False,
+    track: options.Track = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what it would take, as `lra plan` does.")] = False,
     include_path: options.Include = None,
     json: options.Json = False,
@@ -55,4 +56,4 @@ def matrix(
     elif plan:
         show_plan(every, folder, jobs=order.jobs or by.jobs, json=json)
     else:
-        run_cells(every, by, order, fail_fast=asked.fail_fast, json=json)
+        run_cells(every, by, order, fail_fast=asked.fail_fast, track=track or asked.track, json=json)

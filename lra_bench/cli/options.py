@@ -33,6 +33,10 @@ Settings = Annotated[
     ),
 ]
 Results = Annotated[Path, typer.Option("-o", "--results", help="The results folder.", metavar="DIR")]
+Run = Annotated[
+    str,
+    typer.Argument(help="A finished run: its folder, or its id or name in the results folder.", metavar="RUN"),
+]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="At most so many examples a split; marked in tables.")
 ]
@@ -68,6 +72,10 @@ FailFast = Annotated[
     typer.Option("--fail-fast/--keep-going", help="Start no further cell once one failed; save those that run."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run and what is done; start nothing.")]
+Track = Annotated[
+    str | None,
+    typer.Option("--track", help="Tell them too: tensorboard, mlflow, wandb; comma-separated.", metavar="NAME"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 RESULTS = Path("results")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -34,6 +35,7 @@ def run(
     launcher: options.Launcher = None,
     fail_fast: options.FailFast = False,
     dry_run: options.DryRun = False,
+    track: options.Track = None,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
@@ -53,7 +55,7 @@ def run(
     if dry_run:
         show_states(every, results, json=json)
     else:
-        run_cells(every, by, Order(results, fresh, timeout, jobs), fail_fast=fail_fast, json=json)
+        run_cells(every, by, Order(results, fresh, timeout, jobs), fail_fast=fail_fast, track=track, json=json)
 
 
 def sized(every: Sequence[Cell], match: str | None) -> Sequence[Cell]:
@@ -83,16 +85,18 @@ def show_states(every: Sequence[Cell], results: Path, *, json: bool) -> None:
         screen.out.print(screen.states_table(states))
 
 
-def run_cells(every: Sequence[Cell], launcher: Launcher, order: Order, *, fail_fast: bool, json: bool) -> NoReturn:
+def run_cells(
+    every: Sequence[Cell], launcher: Launcher, order: Order, *, fail_fast: bool, track: str | None, json: bool
+) -> NoReturn:
     """Run the cells and show what came out; exit code 1 if one failed, 130 if the user stopped them."""
     from lra_bench import matrix
-    from lra_bench.cli import progress, screen
+    from lra_bench.cli import screen
     from lra_bench.launch.engine import Stopped
     from lra_bench.rows import SCORED
 
     try:
-        with progress.watching(len(every)) as watch:
-            rows = matrix.run(every, launcher, order, watch, fail_fast=fail_fast)
+        with _told(len(every), order.results, track) as tell:
+            rows = matrix.run(every, launcher, order, tell, fail_fast=fail_fast)
     except Stopped as stopped:
         screen.err.print(str(stopped), style="yellow", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
@@ -107,7 +111,26 @@ def run_cells(every: Sequence[Cell], launcher: Launcher, order: Order, *, fail_f
         if row.error:
             said = f"{row.model} on {row.task}: {row.status}: {row.error}"
             screen.err.print(said, style="red", markup=False, soft_wrap=True)
-    sys.exit(any(row.status not in SCORED for row in rows))
+    sys.exit(int(any(row.status not in SCORED for row in rows)))
+
+
+@contextmanager
+def _told(cells: int, results: Path, track: str | None) -> Iterator[Callable[[Cell, Mapping[str, Any]], None]]:
+    """Tells the screen of a cell's event, and the trackers."""
+    from lra_bench import track as room
+    from lra_bench.cli import progress, screen
+
+    def warn(line: str) -> None:
+        screen.err.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    makers = room.chosen(track)
+    with progress.watching(cells) as watch, room.opened(makers, results, warn) as door:
+
+        def tell(cell: Cell, event: Mapping[str, Any]) -> None:
+            watch(cell, event)
+            door(cell, event)
+
+        yield tell
 
 
 @app.command()

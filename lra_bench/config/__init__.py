@@ -8,7 +8,7 @@ numbers, so a changed default cannot hide behind an old row. A `Launcher` says w
 
 from lra_bench.config.files import file_of, first_comment, folders, found, shipped
 from lra_bench.config.launchers import Launcher, Local, Ray, Slurm, launcher
-from lra_bench.config.overlays import Overlay, fold, nested, read, setting, validated
+from lra_bench.config.overlays import Overlay, flat, fold, nested, read, setting, validated
 from lra_bench.config.recipes import RecipeFile, matrix, recipe
 from lra_bench.config.schema import (
     Cell,
@@ -48,6 +48,7 @@ __all__ = [
     "digest",
     "file_of",
     "first_comment",
+    "flat",
     "fold",
     "folders",
     "found",

@@ -148,6 +148,7 @@ class Matrix(Strict):
     timeout: Annotated[float, Field(gt=0)] | None  # minutes
     fail_fast: bool
     match: Literal["params", "flops"] | None  # what the MLP's width is solved for
+    track: str | None
 
 
 class Match(Strict):
