@@ -11,11 +11,13 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from lra_bench import hosts
+
 
 class Checkpoints:
     """The latest state of one run, in its folder.
 
-    A checkpoint is a tree of arrays and a progress record (JSON). Orbax writes it under a temporary name and renames
+    Several processes share the folder, and call together. A checkpoint is a tree of arrays and a progress record (JSON). Orbax writes it under a temporary name and renames
     it when it is whole; what a kill left half written is not listed, and is removed with the next save.
     """
 
@@ -45,8 +47,9 @@ class Checkpoints:
 @contextlib.contextmanager
 def opened(folder: Path, *, fresh: bool) -> Iterator[Checkpoints]:
     """The checkpoints in `folder`; `fresh` forgets what is there."""
-    if fresh:
+    if fresh and hosts.is_first():
         shutil.rmtree(folder, ignore_errors=True)
+    hosts.barrier()
     checkpoints = Checkpoints(folder)
     try:
         yield checkpoints
