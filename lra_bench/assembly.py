@@ -19,7 +19,7 @@ from lra_bench.metrics import METRICS
 from lra_bench.model import Asked, Model
 from lra_bench.shapes import Split
 from lra_bench.train.objective import objective
-from lra_bench.train.program import Make, Program, abstract, parameters
+from lra_bench.train.program import Make, Program, abstract, parameters, step_flops
 
 
 def maker(cell: Cell, *, reference: bool = False) -> Make:
@@ -30,7 +30,10 @@ def maker(cell: Cell, *, reference: bool = False) -> Make:
     """
     module = mixers.load(mixers.reference() if reference else Path(cell.mixer))
     knobs = module.Config() if reference else module.Config(**cell.knobs)
-    return partial(Model, module.Mixer, knobs, cell.recipe.trunk, asked(cell.task))
+    trunk = cell.recipe.trunk
+    if reference and cell.match:
+        trunk = trunk.model_copy(update={"mlp": cell.match.mlp})
+    return partial(Model, module.Mixer, knobs, trunk, asked(cell.task))
 
 
 def asked(task: TaskSpec) -> Asked:
@@ -57,6 +60,17 @@ def built(cell: Cell, train: Split | None = None) -> Program:
     labels = None if train is None else train.label
     goal = objective(METRICS[task.metric], task.classes, task.length, labels)
     return Program.build(maker(cell), cell.recipe, (task.streams, task.length), goal, cell.seed)
+
+
+def work(cell: Cell, *, reference: bool = False) -> float:
+    """Floating-point operations of a training step; nothing is compiled or drawn.
+
+    Raises:
+        ConfigError: a knob or the batch does not fit.
+    """
+    task = cell.task
+    goal = objective(METRICS[task.metric], task.classes, task.length, None)
+    return step_flops(maker(cell, reference=reference), cell.recipe, (task.streams, task.length), goal, cell.seed)
 
 
 def compiled(cell: Cell, train: Split | None = None, *, infer: bool = False) -> tuple[Program, dict[str, Any]]:

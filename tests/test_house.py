@@ -24,7 +24,7 @@ FLOORS = {
     "assembly": 6, "launch": 6,
     "certificate": 4,
     "cell": 7, "matrix": 7, "report": 7,
-    "trained": 8, "speed": 8, "check": 8, "doctor": 8, "new": 8,
+    "trained": 8, "speed": 8, "match": 8, "check": 8, "doctor": 8, "new": 8,
     "cli": 9,
 }  # fmt: skip
 

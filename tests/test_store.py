@@ -94,3 +94,16 @@ def test_a_claim_is_seen_and_let_go(tmp_path: Path) -> None:
     with store.claimed(tmp_path):
         assert store.is_claimed(tmp_path)
     assert not store.is_claimed(tmp_path)
+
+
+@pytest.mark.parametrize("results", ["quick", "runs"])
+def test_a_kept_row_has_the_id_of_its_cell(results: str) -> None:
+    kept = Path(__file__).parents[1] / "results" / (results if results == "quick" else "")
+    folders = sorted(path.parent for path in kept.glob("runs/*/row.json"))
+    assert folders
+    for folder in folders:
+        cell = Cell.model_validate(store.asked(folder))
+        row = store.get(kept, cell)
+        assert folder.name == cell.folder, "it would be run again"
+        assert row is not None
+        assert row.cell == cell.id

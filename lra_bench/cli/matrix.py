@@ -29,7 +29,7 @@ def matrix(
     """
     from lra_bench import config
     from lra_bench import matrix as room
-    from lra_bench.cli.run import run_cells, show_plan, show_states
+    from lra_bench.cli.run import run_cells, show_plan, show_states, sized
 
     asked = config.matrix(file)
     folder = results or Path(asked.results)
@@ -43,7 +43,7 @@ def matrix(
         asked.limit,
         tuple(include_path or ()),
     )
-    every = room.cells(request)
+    every = sized(room.cells(request), asked.match)
     if dry_run:
         show_states(every, folder, json=json)
     elif plan:

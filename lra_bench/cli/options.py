@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,17 @@ Limit = Annotated[
 Include = Annotated[
     list[Path] | None,
     typer.Option("--include-path", help="A folder with more tasks/ and configs/.", metavar="DIR", exists=True),
+]
+
+
+class What(StrEnum):
+    params = "params"
+    flops = "flops"
+
+
+Match = Annotated[
+    What | None,
+    typer.Option("--match", help="Solve for the MLP's width: parameters, or FLOPs a step, as full attention has them."),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Do again what is done, and forget checkpoints.")]
 Timeout = Annotated[

@@ -82,6 +82,14 @@ class Watch:
         if event["done"] == event["total"]:
             self._remove(cell)
 
+    def _on_matched(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._advance(cell, "widths solved for", event["done"], event["total"])
+        if event["done"] == event["total"]:
+            self._remove(cell)
+
+    def _on_unmatched(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._line(cell, f"left out, it cannot be made so small; {event['why']}")
+
     def _on_largest(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._line(cell, f"looking for the largest batch, L = {event['length']}")
 

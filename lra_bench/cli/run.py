@@ -26,6 +26,7 @@ def run(
     settings: options.Settings = None,
     results: options.Results = options.RESULTS,
     limit: options.Limit = None,
+    match: options.Match = None,
     fresh: options.Fresh = False,
     timeout: options.Timeout = None,
     jobs: options.Jobs = 1,
@@ -42,11 +43,27 @@ def run(
     """
     from lra_bench import matrix
 
-    every = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path))
+    asked = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path))
+    every = sized(asked, match)
     if dry_run:
         show_states(every, results, json=json)
     else:
         run_cells(every, results, fresh=fresh, minutes=timeout, jobs=jobs, fail_fast=fail_fast, json=json)
+
+
+def sized(every: Sequence[Cell], match: str | None) -> Sequence[Cell]:
+    """The cells, as large or as dear as full attention's if that is asked for."""
+    from lra_bench import matrix
+    from lra_bench.cli import progress
+    from lra_bench.launch.local import Stopped
+
+    if match is None:
+        return every
+    try:
+        with progress.watching() as watch:
+            return matrix.matched(every, match, watch)
+    except Stopped:
+        raise typer.Exit(130) from None
 
 
 def show_states(every: Sequence[Cell], results: Path, *, json: bool) -> None:
@@ -108,6 +125,7 @@ def plan(
     settings: options.Settings = None,
     results: options.Results = options.RESULTS,
     limit: options.Limit = None,
+    match: options.Match = None,
     jobs: options.Jobs = 1,
     include_path: options.Include = None,
     json: options.Json = False,
@@ -119,7 +137,8 @@ def plan(
     """
     from lra_bench import matrix
 
-    every = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path))
+    asked = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path))
+    every = sized(asked, match)
     show_plan(every, results, jobs=jobs, json=json)
 
 

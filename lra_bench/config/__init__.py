@@ -12,6 +12,7 @@ from lra_bench.config.recipes import RecipeFile, matrix, recipe
 from lra_bench.config.schema import (
     Cell,
     Count,
+    Match,
     Matrix,
     Optimizer,
     Recipe,
@@ -27,6 +28,7 @@ from lra_bench.config.schema import (
 __all__ = [
     "Cell",
     "Count",
+    "Match",
     "Matrix",
     "Optimizer",
     "Overlay",

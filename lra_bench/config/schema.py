@@ -146,6 +146,14 @@ class Matrix(Strict):
     jobs: Count
     timeout: Annotated[float, Field(gt=0)] | None  # minutes
     fail_fast: bool
+    match: Literal["params", "flops"] | None  # what the MLP's width is solved for
+
+
+class Match(Strict):
+    """A trunk whose `mlp` was solved for, so that the model is as large, or its step as dear, as full attention's."""
+
+    what: Literal["params", "flops"]
+    mlp: Count  # of the trunk that full attention has
 
 
 class Cell(Strict):
@@ -162,11 +170,14 @@ class Cell(Strict):
     seed: Annotated[int, Field(ge=0)]
     limit: Count | None  # at most so many examples of each split
     changed: str | None  # the --set and --length that were given
+    match: Match | None = None  # cells of before have none, nor is it in their ids
 
     @property
     def id(self) -> str:
         """Ten hexadecimal digits over all that decides the numbers, however it was said."""
         facts = self.model_dump(exclude={"mixer", "family", "changed"})
+        if self.match is None:
+            del facts["match"]
         facts["task"]["source"] = Path(self.task.source).name  # a user's own is named with its hash, wherever it lies
         return digest(facts)[:10]
 
@@ -178,7 +189,8 @@ class Cell(Strict):
     @property
     def mark(self) -> str | None:
         """What must stand beside the cell's numbers in every table, so that nobody takes them for full ones."""
-        words = [self.recipe.mark, f"limit {self.limit}" if self.limit else None]
+        matched = f"match {self.match.what}" if self.match else None
+        words = [self.recipe.mark, f"limit {self.limit}" if self.limit else None, matched]
         return ", ".join(w for w in words if w) or None
 
 

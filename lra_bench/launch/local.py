@@ -164,6 +164,17 @@ def measure(cells: Sequence[Cell], asked: Asked, tell: Callable[[dict[str, Any]]
     """Compile the cells' steps and time them in turn, in one process; what is known of each, in order.
 
     Raises:
+        Stopped, ConfigError, CellFailed: as `answers` does.
+    """
+    return answers("lra_bench.speed", cells, asked._asdict(), tell)
+
+
+def answers(
+    module: str, cells: Sequence[Cell], asked: dict[str, Any], tell: Callable[[dict[str, Any]], None]
+) -> list[dict[str, Any]]:
+    """What a module says of the cells in a process of its own: the facts of each, in order.
+
+    Raises:
         Stopped: Ctrl-C.
         ConfigError: a cell refused what the user asked for.
         CellFailed: the process died.
@@ -171,8 +182,8 @@ def measure(cells: Sequence[Cell], asked: Asked, tell: Callable[[dict[str, Any]]
     with tempfile.TemporaryDirectory() as folder:
         files, log = (Path(folder) / "cells.json", Path(folder) / "asked.json"), Path(folder) / "log.txt"
         store.write_json(files[0], [cell.model_dump() for cell in cells])
-        store.write_json(files[1], asked._asdict())
-        command = [sys.executable, "-m", "lra_bench.speed", *map(str, files)]
+        store.write_json(files[1], asked)
+        command = [sys.executable, "-m", module, *map(str, files)]
         with log.open("w") as stderr:
             child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment())
             last = _listen(child, tell)
@@ -181,7 +192,7 @@ def measure(cells: Sequence[Cell], asked: Asked, tell: Callable[[dict[str, Any]]
         if child.returncode in (-signal.SIGINT, INTERRUPTED):
             raise Stopped
         if last.get("event") != "facts":
-            raise CellFailed(f"measuring ended with code {child.returncode}: {_last_line(log)}")
+            raise CellFailed(f"{module} ended with code {child.returncode}: {_last_line(log)}")
     facts: list[dict[str, Any]] = last["facts"]
     return facts
 

@@ -31,7 +31,7 @@ def _state(cell: Cell, results: Path) -> str:
 
 def _asked(cell: Cell, state: str) -> dict[str, Any]:
     asked: dict[str, Any] = {"cell": cell.id, "model": cell.model, "task": cell.task.name, "recipe": cell.recipe_name}
-    asked |= {"mark": cell.mark, "length": cell.task.length, "seed": cell.seed, "but_for_seed": _but_for_seed(cell)}
+    asked |= {"mark": cell.mark, "length": cell.task.length, "seed": cell.seed, "but_for_seed": but_for_seed(cell)}
     return asked | {"state": state}
 
 
@@ -46,10 +46,10 @@ def plan(
     with local.on(local.shares(jobs)[0]):
         here, found = local.machine(), dict[str, dict[str, Any]]()
         for cell in every:
-            key = _but_for_seed(cell)
+            key = but_for_seed(cell)
             if key not in found:
                 found[key] = _from_row(cell, results, here) or _probed(cell, partial(tell, cell))
-    return [_plan(cell, results, found[_but_for_seed(cell)], here) for cell in every]
+    return [_plan(cell, results, found[but_for_seed(cell)], here) for cell in every]
 
 
 def _plan(cell: Cell, results: Path, found: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _plan(cell: Cell, results: Path, found: Mapping[str, Any], here: Mapping[str
     return _asked(cell, _state(cell, results)) | {column: known.get(column) for column in KNOWN} | room | spent
 
 
-def _but_for_seed(cell: Cell) -> str:
+def but_for_seed(cell: Cell) -> str:
     """An id that a cell shares with those that differ from it in the seed alone."""
     return cell.model_copy(update={"seed": 0}).id
 
@@ -84,7 +84,7 @@ def _row_of(folder: Path, cell: Cell) -> Row | None:
         kept = Cell.model_validate(store.asked(folder))
     except ValueError:
         return None  # of another version
-    return store.get(folder.parent.parent, kept) if _but_for_seed(kept) == _but_for_seed(cell) else None
+    return store.get(folder.parent.parent, kept) if but_for_seed(kept) == but_for_seed(cell) else None
 
 
 def _probed(cell: Cell, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

@@ -12,11 +12,17 @@ from lra_bench.report import marks, tables
 from lra_bench.report.tables import COLUMN, Comparison, Report
 
 TITLE = "what each model was given"
+SETTING = ("knobs", "variant", "recipe", "changed", "mark", "batch", "accumulate", "steps", "dtype")
 
 
 def ledger(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a model and column: parameters, FLOPs of training a token, steps, examples seen. Missing is missing."""
-    frame = frame.assign(model=tables.labels(frame), flops_per_token=[_flops(row) for row in frame.to_dict("records")])
+    """A row a model and column: parameters, FLOPs of training a token, steps, examples seen, what was tried.
+
+    `tried` are the settings of the model on the task at that length that the frame holds, failed ones too, whatever
+    their seed: the tuning budget, as far as it lies here. Missing is missing.
+    """
+    frame = frame.assign(tried=tried(frame), flops_per_token=[_flops(row) for row in frame.to_dict("records")])
+    frame = frame.assign(model=tables.labels(frame))
     groups = frame.groupby(["model", *COLUMN], dropna=False, sort=False)
     return pd.DataFrame([_entry(rows) for _, rows in groups])
 
@@ -32,7 +38,14 @@ def _entry(rows: pd.DataFrame) -> dict[str, Any]:
         "steps": steps,
         "examples_seen": steps * first["batch"],
         "seeds": rows["seed"].nunique() or None,
+        "tried": int(rows["tried"].iloc[0]),
     }
+
+
+def tried(frame: pd.DataFrame) -> pd.Series:
+    """Of each row, how many settings of its model were tried on its task at its length."""
+    setting = pd.Series([str(values) for values in frame[[*SETTING]].itertuples(index=False)], index=frame.index)
+    return setting.groupby([frame[key] for key in ("model", "task", "length")], dropna=False).transform("nunique")
 
 
 def _mean(values: pd.Series) -> float | None:
@@ -68,11 +81,15 @@ def shown(entries: pd.DataFrame) -> Comparison:
             "steps": _text(entries["steps"], "{:,.0f}"),
             "examples seen": _text(entries["examples_seen"], "{:,.0f}"),
             "seeds": _text(entries["seeds"], "{:.0f}"),
+            "tried": _text(entries["tried"], "{:.0f}"),
         }
     ).set_index("model")
     low, high = marks.SIZES
     said = f"to full: parameters over those of the same trunk with full attention; !: outside {low} to {high}"
-    return Comparison("ledger", TITLE, cells, (*notes, said, "kFLOP/token: of training, padding and recomputation too"))
+    work = "kFLOP/token: of training, padding and recomputation too"
+    budget = "tried: settings of the model on the task at that length that lie here, failed ones too, seeds apart"
+    unequal = [f"{name}: NOT TUNED ALIKE" for name, one in entries.groupby(names)["tried"] if one.nunique() > 1]
+    return Comparison("ledger", TITLE, cells, (*notes, said, work, budget, *unequal))
 
 
 def _ratio(ratio: float | None) -> str:

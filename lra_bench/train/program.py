@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -123,13 +123,9 @@ class Program:
         slices, size = recipe.training.accumulate, recipe.training.batch // recipe.training.accumulate
         devices = Devices.all(size)
         rule = optimiser(recipe)
-
-        def initial() -> State:
-            _, params, rest = nnx.split(make(rngs=nnx.Rngs(seed)), nnx.Param, ...)  # type: ignore[misc]
-            return State(params, rest, rule.init(params), jnp.int32(0))
-
         graph = nnx.graphdef(abstract(make))
-        state = jax.jit(initial, out_shardings=devices.everywhere).lower().compile(RUNS_ONCE)()
+        drawn = jax.jit(partial(initial, make, rule, seed), out_shardings=devices.everywhere)
+        state = drawn.lower().compile(RUNS_ONCE)()
         return cls(state, graph, rule, seed, shape, objective, devices, slices, size)
 
     @cached_property
@@ -197,6 +193,25 @@ def compiled(function: Any, arguments: Sequence[Any], options: Options | None = 
     traced = function.trace(*arguments)
     step = traced.lower().compile(options)
     return Compiled(step, flops(traced.jaxpr), planned_bytes(step), watch.seconds)
+
+
+def initial(make: Make, rule: optax.GradientTransformation, seed: int) -> State:
+    """The state before the first step."""
+    _, params, rest = nnx.split(make(rngs=nnx.Rngs(seed)), nnx.Param, ...)  # type: ignore[misc]
+    return State(params, rest, rule.init(params), jnp.int32(0))
+
+
+def step_flops(make: Make, recipe: config.Recipe, shape: tuple[int, int], objective: Objective, seed: int) -> float:
+    """The work of a training step for examples of `shape` [S, L], counted from its jaxpr alone."""
+    slices, size = recipe.training.accumulate, recipe.training.batch // recipe.training.accumulate
+    rule = optimiser(recipe)
+    state = jax.eval_shape(partial(initial, make, rule, seed))
+    batch = [
+        jax.ShapeDtypeStruct((slices, size, *rest), dtype)
+        for rest, dtype in ((shape, jnp.int32), (shape, jnp.bool_), (objective.label.shape, objective.label.dtype))
+    ]
+    step = training_step(nnx.graphdef(abstract(make)), rule, objective, seed)
+    return flops(jax.make_jaxpr(step)(state, *batch))
 
 
 def abstract(make: Make) -> Any:

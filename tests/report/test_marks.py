@@ -111,3 +111,16 @@ def test_the_ledger_says_what_each_was_given(here: Path, row: Row, streams: int)
     assert (entry["flops_per_token"], entry["examples_seen"], entry["steps"]) == (3000, 12 * 8, 12)
     (line,) = ledger.report(frame).tables[0].cells.to_dict("records")
     assert (line["parameters"], line["to full"], line["kFLOP/token"]) == ("1,500", "1.50 !", "3")
+
+
+def test_what_was_tried_is_counted_and_unequal_budgets_are_said(row: Row) -> None:
+    runs = [dataclasses.replace(row, seed=seed) for seed in (0, 1)]
+    other = [dataclasses.replace(row, changed="optimizer.lr=0.1", status=status) for status in ("ok", "nan")]
+    wide = dataclasses.replace(row, changed="optimizer.lr=0.1 trunk.width=8", status="oom")
+    alone = dataclasses.replace(row, model="linear")
+    frame = pd.DataFrame([r.as_dict() | {"folder": None} for r in (*runs, *other, wide, alone)])
+    entries = ledger.ledger(frame)
+    assert dict(zip(entries["model"], entries["tried"], strict=True)) == {"softmax": 3, "linear": 1}
+    told = ledger.report(frame).tables[0]
+    assert "short tiny: NOT TUNED ALIKE" in told.notes
+    assert not [n for n in ledger.report(frame[frame["model"] == "softmax"]).tables[0].notes if "ALIKE" in n]
