@@ -3,9 +3,8 @@
 A process of its own, so that its peak memory is its own and its failure nobody else's. It speaks to whoever started
 it in lines of JSON on stdout, one event a line, and leaves its row in the folder.
 
-Several processes, on this machine or on many that share the folder, train it together:
-`--process K --processes N --coordinator HOST:PORT` for each K, or `--processes auto` as Slurm or MPI starts them. Only the
-first speaks and writes.
+Several processes, on this machine or on many that share the folder, train it together: `--process K --processes N
+--coordinator HOST:PORT` for each K, or `--processes auto` as Slurm or MPI starts them. The first speaks and writes.
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ from lra_bench.shapes import Split
 from lra_bench.train.fit import Fit, Interrupted, Progress, Tell, evaluate
 
 RUNG = "fitted.json"
+FAILED = 3  # the exit code of one of several processes that failed, perhaps alone; if it is the first, its row says how
 INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
 
 
@@ -258,7 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
         stop.refuse(error)
         return hosts.desert(error.exit_code)
     stop.tell("row", **row.as_dict())
-    return hosts.desert(0 if hosts.is_first() else 1) if alone else 0
+    return hosts.desert(FAILED) if alone and hosts.several() else 0
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from lra_bench import hosts
 class Checkpoints:
     """The latest state of one run, in its folder.
 
-    Several processes share the folder, and call together. A checkpoint is a tree of arrays and a progress record (JSON). Orbax writes it under a temporary name and renames
-    it when it is whole; what a kill left half written is not listed, and is removed with the next save.
+    A checkpoint is a tree of arrays and a progress record (JSON). Orbax writes it under a temporary name and renames
+    it when it is whole; what a kill left half written is not listed, and is removed with the next save. Several
+    processes share the folder and call together; the progress that is kept is the first one's.
     """
 
     def __init__(self, folder: Path) -> None:

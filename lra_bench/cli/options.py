@@ -58,6 +58,10 @@ Timeout = Annotated[
 Jobs = Annotated[
     int, typer.Option("--jobs", "-j", min=1, help="Cells at once, on a share of the cores each; the row says how many.")
 ]
+Processes = Annotated[
+    int,
+    typer.Option("--processes", min=1, help="That train a cell together, on a share of the cores or GPUs each."),
+]
 FailFast = Annotated[
     bool,
     typer.Option("--fail-fast/--keep-going", help="Start no further cell once one failed; save those that run."),

@@ -30,6 +30,7 @@ def run(
     fresh: options.Fresh = False,
     timeout: options.Timeout = None,
     jobs: options.Jobs = 1,
+    processes: options.Processes = 1,
     fail_fast: options.FailFast = False,
     dry_run: options.DryRun = False,
     include_path: options.Include = None,
@@ -48,7 +49,9 @@ def run(
     if dry_run:
         show_states(every, results, json=json)
     else:
-        run_cells(every, results, fresh=fresh, minutes=timeout, jobs=jobs, fail_fast=fail_fast, json=json)
+        run_cells(
+            every, results, fresh=fresh, minutes=timeout, jobs=jobs, processes=processes, fail_fast=fail_fast, json=json
+        )
 
 
 def sized(every: Sequence[Cell], match: str | None) -> Sequence[Cell]:
@@ -87,6 +90,7 @@ def run_cells(
     jobs: int,
     fail_fast: bool,
     json: bool,
+    processes: int = 1,
 ) -> NoReturn:
     """Run the cells and show what came out; exit code 1 if one failed, 130 if the user stopped them."""
     from lra_bench import matrix
@@ -96,7 +100,10 @@ def run_cells(
 
     try:
         with progress.watching(len(every)) as watch:
-            rows = matrix.run(every, results, watch, fresh=fresh, minutes=minutes, jobs=jobs, fail_fast=fail_fast)
+            rows = matrix.run(
+                every, results, watch,
+                fresh=fresh, minutes=minutes, jobs=jobs, processes=processes, fail_fast=fail_fast,
+            )  # fmt: skip
     except Stopped:
         screen.err.print("stopped and saved; the same command goes on", style="yellow")
         raise typer.Exit(130) from None

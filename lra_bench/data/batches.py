@@ -44,8 +44,8 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def in_order(split: Split, size: int, rows: Rows = ALL) -> Iterator[Batch]:
-    """Every example once, as they stand, or some rows of each batch. A short last batch is filled with the last example,
-    at weight 0."""
+    """Every example once, as they stand; of each batch, `rows`. A short last one is filled with the last example, at
+    weight 0."""
     for first in range(0, len(split), size):
         index = np.arange(first, first + size)[rows]
         weight = (index < len(split)).astype(np.float32)

@@ -24,9 +24,11 @@ def run(
     fresh: bool = False,
     minutes: float | None = None,
     jobs: int = 1,
+    processes: int = 1,
     fail_fast: bool = False,
 ) -> list[Row]:
     """Run the cells that are not done, `jobs` at once, on a share of the cores each; their rows, in order.
+    `processes` of this machine train a cell together.
 
     One that fails spares the rest; with `fail_fast` no further one starts, those that run are saved, and the rows are
     those that there are.
@@ -35,7 +37,7 @@ def run(
         Stopped: Ctrl-C; what ran is saved.
         ConfigError: the only cell refused what the user asked for.
     """
-    crew, failed = local.Crew(jobs), list[Cell]()
+    crew, failed = local.Crew(jobs, processes), list[Cell]()
 
     def one(cell: Cell) -> Row | None:
         if crew.ended:

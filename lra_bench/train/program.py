@@ -1,8 +1,8 @@
 """What is compiled for a cell: the training step, and the forward pass where it is evaluated.
 
 A step is one jitted function over all devices, those of other processes too: the parameters are replicated, the batch
-is cut along B, and the same code runs on one device. Dropout's key is `fold_in(key(seed), step)`, so a resumed run draws what an
-uninterrupted one does.
+is cut along B, and the same code runs on one device. Dropout's key is `fold_in(key(seed), step)`, so a resumed run
+draws what an uninterrupted one does.
 """
 
 from __future__ import annotations
