@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from lra_bench.launch import local, team
 from lra_bench.matrix import Request
 from lra_bench.shapes import Split
 
-LONG = ("training.steps=240", "training.eval_every=60", "training.checkpoint_every=15")
+LONG = ("training.steps=200", "training.eval_every=50", "training.checkpoint_every=10")
 LATE = 240  # seconds after which a test gives up
 
 
@@ -163,16 +162,20 @@ def row(process: subprocess.Popen[str], code: int = 0) -> dict[str, Any]:
     return dict(found)
 
 
-def wait_for(here: Path, results: str, reached: Callable[[int], bool]) -> int:
-    """The process id of the second process, once a checkpoint of such a step is there."""
+def second(here: Path, results: str, beyond: int = 0) -> int:
+    """The process id of the second process, once a checkpoint beyond a step is there."""
     deadline = time.monotonic() + LATE
-    while time.monotonic() < deadline:
-        steps = [int(p.name) for p in (here / results).glob("runs/*/checkpoints/*") if p.name.isdigit()]
-        if steps and reached(max(steps)):
-            (found,) = members(results, "--process 1")
-            return found
+    while saved(here, results) <= beyond:
+        assert time.monotonic() < deadline, "no checkpoint came"
         time.sleep(0.02)
-    raise AssertionError("no checkpoint came")
+    (found,) = members(results, "--process 1")
+    return found
+
+
+def saved(here: Path, results: str) -> int:
+    """The step of the latest checkpoint."""
+    steps = [int(path.name) for path in (here / results).glob("runs/*/checkpoints/*") if path.name.isdigit()]
+    return max(steps, default=0)
 
 
 def members(results: str, which: str = "") -> list[int]:
@@ -197,14 +200,14 @@ def test_killed_then_stopped_then_run_on_they_have_the_losses_of_one(here: Path,
     alone = row(start(here, cache, "one"))
     assert (alone["processes"], alone["devices"]) == (1, 1)
     pair = start(here, cache, "two", "--processes", "2")
-    os.kill(wait_for(here, "two", lambda step: step > 0), signal.SIGKILL)
+    os.kill(second(here, "two"), signal.SIGKILL)
     killed = row(pair, code=1)
     assert (killed["status"], killed["error"]) == (
         "oom", "process 1 of 2 killed by the system (signal 9): most likely out of memory"
     )  # fmt: skip
     assert not members("two"), "the other one ends"
     pair = start(here, cache, "two", "--processes", "2")
-    os.kill(wait_for(here, "two", lambda step: step > 60), signal.SIGINT)
+    os.kill(second(here, "two", saved(here, "two")), signal.SIGINT)
     _, err = pair.communicate(timeout=LATE)
     assert pair.returncode == 130
     assert "going on from step" in err
