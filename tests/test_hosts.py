@@ -92,20 +92,33 @@ def sh(*scripts: str) -> team.Team:
     ("scripts", "code", "blamed"),
     [
         (("exit 0", "exit 0"), 0, 0),
-        (("exec sleep 60", "kill -9 $$"), -9, 1),
+        (("exec sleep 30", "kill -9 $$"), -9, 1),
         (("sleep 0.1; exit 3", "kill -9 $$"), -9, 1),
         (("exit 3", "sleep 0.1; kill -6 $$"), 0, 0),
-        (("exec sleep 60", "exit 2"), 2, 1),
-        (("exit 130", "exit 130"), 130, 1),
+        (("exec sleep 30", "exit 2"), 2, 1),
     ],
 )
 def test_when_one_dies_the_others_end_and_it_is_blamed(
     monkeypatch: pytest.MonkeyPatch, scripts: tuple[str, ...], code: int, blamed: int
 ) -> None:
     monkeypatch.setattr(team, "GRACE", 0.5)
-    child = sh(*scripts)
+    began, child = time.monotonic(), sh(*scripts)
     assert child.wait() == code
+    assert time.monotonic() - began < 10
     assert team.blamed(child, Path()) == (f"process {blamed} of 2 ", Path(f"log-{blamed}.txt"))
+
+
+def test_all_that_stop_are_stopped() -> None:
+    assert sh("exit 130", "exit 130").wait() == 130
+
+
+def test_of_two_that_have_ended_the_killed_one_is_blamed() -> None:
+    for scripts, code, blamed in ((("exit 3", "kill -9 $$"), -9, 1), (("kill -9 $$", "exit 3"), -9, 0)):
+        members = [subprocess.Popen(["sh", "-c", script], text=True) for script in scripts]
+        for member in members:
+            member.wait()
+        child = team.Team(members, [Path(), Path()])
+        assert (child.wait(), child.blamed[0]) == (code, f"process {blamed} of 2 ")
 
 
 def test_a_signal_is_for_all() -> None:

@@ -54,10 +54,10 @@ class Team:
         return f"process {lost} of {len(self._members)} ", self._logs[lost]
 
     def _until_all_have_ended(self) -> None:
-        while self._lost is None and None in self._codes():
+        while None in (codes := self._codes()) and not any(codes):
             time.sleep(LOOK)
-            bad = [(code, -member) for member, code in enumerate(self._codes()) if code]
-            self._lost = -min(bad)[1] if bad else None  # killed, rather than ended because another was
+        bad = [(code, -member) for member, code in enumerate(codes) if code]
+        self._lost = -min(bad)[1] if bad else None  # of several, the one that a signal killed
         until = time.monotonic() + GRACE
         while None in self._codes() and time.monotonic() < until:
             time.sleep(LOOK)
