@@ -208,10 +208,16 @@ class Model(nnx.Module):
         return (self.norm(x).astype(jnp.float32) * there).sum(1) / jnp.maximum(there.sum(1), 1)
 
     def vectors(
-        self, tokens: Int32[Array, "B L"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+        self,
+        tokens: Int32[Array, "B L"],
+        mask: Bool[Array, "B L"],
+        *,
+        key: jax.Array | None,
+        nudge: Float[Array, "B N D"] | float = 0.0,
     ) -> tuple[Float[Array, "B N D"], Bool[Array, "B N"]]:
-        """The last layer's vectors, before the last norm, and which of them are there."""
+        """The last layer's vectors, before the last norm, and which of them are there; embeddings moved by `nudge`."""
         x, mask = self.embed(tokens, mask)
+        x = x if isinstance(nudge, float) else x + nudge
         if self.trunk.pool == "cls":
             x = jnp.concatenate([jnp.broadcast_to(self.cls[...], (len(x), 1, x.shape[-1])), x], axis=1)
             mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)

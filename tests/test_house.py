@@ -24,8 +24,8 @@ FLOORS = {
     "assembly": 6, "launch": 6,
     "certificate": 4,
     "cell": 7, "matrix": 7, "report": 7,
-    "trained": 8, "speed": 8, "match": 8, "check": 8, "doctor": 8, "new": 8,
-    "cli": 9,
+    "trained": 8, "speed": 8, "match": 8, "lengths": 9, "probe": 9, "check": 8, "doctor": 8, "new": 8,
+    "cli": 10,
 }  # fmt: skip
 
 LIVES_IN = {
@@ -44,8 +44,10 @@ LIVES_IN = {
         "check",
         "doctor",
         "contract",
+        "lengths",
+        "probe",
     },
-    "flax": {"mixers", "model", "compress", "checkpoint", "train", "contract", "check"},
+    "flax": {"mixers", "model", "compress", "checkpoint", "train", "contract", "check", "probe"},
     "optax": {"train"},
     "orbax": {"checkpoint", "hosts"},
     "PIL": {"data"},

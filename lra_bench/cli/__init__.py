@@ -34,7 +34,7 @@ def _root(version: bool = typer.Option(False, "--version", callback=_version, is
 
 def main() -> None:
     """The command `lra`. No traceback reaches a user unless LRA_TRACEBACK is set."""
-    from lra_bench.cli import check, compare, data, listing, matrix, new, quantise, report, run, speed  # noqa: F401
+    from lra_bench.cli import check, compare, data, listing, matrix, new, probe, quantise, report, run, speed  # noqa: F401
 
     try:
         app()

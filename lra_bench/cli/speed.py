@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from lra_bench.matrix import Speed
+    from lra_bench.report.tables import Report
 
 # The full mixer in its best and its plain form stand for what the others are measured against.
 MODELS = "family:full,family:full[impl=plain],all"
@@ -121,14 +123,49 @@ def _measured(asked: Speed, out: Path | None, fresh: bool) -> list[dict[str, Any
 def scale(
     kept: Kept = KEPT,
     memory: Memory = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Scores over length of the runs there, instead.", metavar="DIR")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="A finished run, tested at the lengths of -n, instead.", metavar="RUN")
+    ] = None,
+    lengths: Annotated[str | None, typer.Option("-n", "--lengths", help="L, comma-separated; of --run.")] = None,
+    settings: options.Settings = None,
     format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
     json: options.Json = False,
 ) -> None:
-    """How time and memory grow with L: exponents with intervals, where softmax is overtaken, where memory ends.
+    """How time, memory and scores grow with L: exponents with intervals, where softmax is overtaken, where memory ends.
+
+    With --results, the scores of runs at several lengths; with --run, trained short, tested long.
 
     Example: lra scale results/speed/speed.json --memory 16GiB
     """
+    from lra_bench import store
     from lra_bench.report import growth, scaling
+    from lra_bench.report import lengths as scores
 
-    room = None if memory is None else _bytes(memory)
-    tell(growth.report(scaling.read(kept), room), Format.json if json else format)
+    if run is not None and results is not None:
+        raise ConfigError("--results and --run: one of the two")
+    if run is None and (lengths or settings):
+        raise ConfigError("-n and --set: are of --run")
+    if run is not None:
+        made = _longer(run, lengths, settings or [])
+    elif results is not None:
+        made = scores.report(store.frame([results]))
+    else:
+        made = growth.report(scaling.read(kept), None if memory is None else _bytes(memory))
+    tell(made, Format.json if json else format)
+
+
+def _longer(run: Path, lengths: str | None, settings: Sequence[str]) -> Report:
+    from lra_bench.cli import progress
+    from lra_bench.lengths import over
+    from lra_bench.report.lengths import longer
+    from lra_bench.trained import finished
+
+    if lengths is None:
+        raise ConfigError("--run: tested at which lengths? -n 256,512")
+    task = finished(run).task
+    with progress.counting(run.name) as count:
+        readings = list(over(run, options.counts(lengths, "-n"), settings, count))
+    return longer(run.name, task.length, task.metric, [reading._asdict() for reading in readings])

@@ -138,7 +138,7 @@ def _scored(rows: pd.DataFrame) -> dict[str, Any]:
 def compare(summed: pd.DataFrame, what: str, by: str = "model", also: Sequence[str] = ()) -> Comparison:
     """The table of one thing that is measured; `also` are further notes on scores."""
     names, notes = column_names(summed)
-    said = summed.apply(lambda row: _text(row, what), axis=1)
+    said = summed.apply(lambda row: text(row, what), axis=1)
     long = pd.DataFrame({by: summed[by], "column": names, "said": said})
     cells = long.pivot(index=by, columns="column", values="said").fillna("")
     cells = cells.reindex(index=list(dict.fromkeys(long[by])), columns=list(dict.fromkeys(names)))
@@ -211,7 +211,8 @@ def _short(column: Mapping[Any, Any]) -> str:
     return f"{column['task']}{at} {recipe}" + (f" [{mark}]" if mark and mark != recipe else "")
 
 
-def _text(row: pd.Series, what: str) -> str:
+def text(row: pd.Series, what: str) -> str:
+    """What a table's cell says of a summed row."""
     if pd.isna(row.get(VALUE[what])):
         return "" if row["status"] in SCORED else f"FAIL ({row['status']})"
     missing = row["runs"] - row["finished"]

@@ -1,0 +1,38 @@
+"""`lra probe`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lra_bench.cli import app, options
+from lra_bench.cli.written import Format, tell
+
+
+@app.command()
+def probe(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="RUN")],
+    examples: Annotated[int, typer.Option("--examples", min=1, help="Of test, the first.")] = 64,
+    places: Annotated[int, typer.Option("--places", min=1, help="Of each, at random, whose vectors are read.")] = 8,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the places, and of what is drawn anew.")] = 0,
+    format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    json: options.Json = False,
+) -> None:
+    """How far a trained model looks: by gradient, by drawing far tokens anew, and by shuffling blocks of the text.
+
+    Example: lra probe results/runs/linformer-listops-quick-s0-0123456789
+    """
+    from lra_bench import probe as room
+    from lra_bench.cli import progress
+    from lra_bench.report import context
+    from lra_bench.trained import Trained
+
+    found = []
+    for run in runs:
+        with progress.counting(run.name) as count:
+            trained = Trained.open(run, count)
+            looked = room.probe(trained, examples, places, seed, count)
+            found.append((run.name, trained.cell.task.metric, looked))
+    tell(context.report(found), Format.json if json else format)
