@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from lra_bench import data, mixers
+from lra_bench import data, hosts, mixers
 from lra_bench.config import Cell, Recipe, TaskSpec
 from lra_bench.errors import CellFailed
 from lra_bench.measure.machine import where
@@ -109,8 +110,9 @@ class Short(NamedTuple):
 
 def lacking(planned: int) -> Short | None:
     """Did the compiler plan more than the device has? Such a step is refused before it takes the machine down."""
-    there = available_bytes(jax.local_devices()[0])
-    return Short(planned, there) if there is not None and planned > there else None
+    ours = available_bytes(jax.local_devices()[0])
+    there = hosts.numbers(np.inf if ours is None else ours).min()  # for all to take the same way
+    return Short(planned, int(there)) if planned > there else None
 
 
 class Rung(NamedTuple):
@@ -155,7 +157,7 @@ def fitting(
         CellFailed: it fits on none; the message is of the last.
     """
     asked, needed, short = Rung(cell.recipe.training.accumulate, cell.recipe.trunk.remat), 0.0, None
-    for rung in ladder(cell.recipe, jax.local_device_count()):
+    for rung in ladder(cell.recipe, jax.device_count()):
         if (first is not None and rung < first) or (not rung.remat and rung.accumulate < needed):
             continue  # slices save no more than their number
         program, facts = compiled(cell.model_copy(update={"recipe": rung.of(cell.recipe)}), train)

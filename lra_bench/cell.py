@@ -2,6 +2,9 @@
 
 A process of its own, so that its peak memory is its own and its failure nobody else's. It speaks to whoever started
 it in lines of JSON on stdout, one event a line, and leaves its row in the folder.
+
+Several processes, on this machine or on many that share the folder, train it together: `--process K --processes N
+--coordinator HOST:PORT` for each K, or `--processes auto` as Slurm or MPI starts them. The first speaks and writes.
 """
 
 from __future__ import annotations
@@ -15,14 +18,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from lra_bench import checkpoint, data, stats, store
+from lra_bench import checkpoint, data, hosts, stats, store
 from lra_bench.assembly import Rung, fitting
 from lra_bench.config import Cell
 from lra_bench.data.batches import take
@@ -35,6 +38,7 @@ from lra_bench.shapes import Split
 from lra_bench.train.fit import Fit, Interrupted, Progress, Tell, evaluate
 
 RUNG = "fitted.json"
+FAILED = 3  # the exit code of one of several processes that failed, perhaps alone; if it is the first, its row says how
 INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
 
 
@@ -44,7 +48,7 @@ def first_rung(folder: Path, *, fresh: bool) -> Rung | None:
     return None if fresh or not path.exists() else Rung(*store.read_json(path))
 
 
-def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[], bool], *, fresh: bool) -> Row:
+def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], *, fresh: bool) -> Row:
     """Train, choose on val, read test once; the row. Goes on from the folder's checkpoint where there is one.
 
     Raises:
@@ -56,7 +60,8 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[], bool], *, f
     splits, data_hash = examples(cell, tell)
     tell("compile", model=cell.model, length=cell.task.length)
     program, facts, fitted = fitting(cell, splits["train"], first_rung(folder, fresh=fresh), tell)
-    store.write_json(folder / RUNG, fitted)
+    if hosts.is_first():
+        store.write_json(folder / RUNG, fitted)
     with checkpoint.opened(folder / "checkpoints", fresh=fresh) as checkpoints:
         fit = Fit(
             program, splits["train"], splits["val"], cell.recipe.training, cell.seed, checkpoints, tell, stopping
@@ -65,10 +70,12 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[], bool], *, f
     tell("test", n=len(splits["test"]))
     scores = evaluate(program, params, rest, splits["test"], tell)
     metric = METRICS[cell.task.metric]
-    store.put_scores(folder, scores, metric)
-    store.write_json(folder / "curve.json", progress.history)
+    if hosts.is_first():
+        store.put_scores(folder, scores, metric)
+        store.write_json(folder / "curve.json", progress.history)
     facts |= scored(splits, scores, progress, metric) | speed(fit, cell)
-    facts |= {"data_hash": data_hash, "started": started, "peak_bytes": peak_bytes(jax.local_devices()[0])}
+    facts |= {"data_hash": data_hash, "started": started}
+    facts["peak_bytes"] = int(hosts.numbers(peak_bytes(jax.local_devices()[0])).max())
     return store.blank(cell, status(facts, metric), **facts)
 
 
@@ -115,23 +122,28 @@ def speed(fit: Fit, cell: Cell) -> dict[str, Any]:
     }
 
 
+@dataclasses.dataclass
+class Failure:
+    """What went wrong, as the cell's row."""
+
+    row: Row | None = None
+    alone: bool = False  # perhaps in this process only; else in all of them alike
+
+
 @contextmanager
-def failures(cell: Cell) -> Iterator[list[Row]]:
+def failures(cell: Cell) -> Iterator[Failure]:
     """Turn what goes wrong inside into the cell's row; what is not the user's fault leaves its traceback on stderr."""
-    failed: list[Row] = []
+    failure = Failure()
     try:
-        yield failed
+        yield failure
     except CellFailed as error:
-        failed.append(store.blank(cell, error.status, str(error)))  # type: ignore[arg-type]
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        short = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-        traceback.print_exc()
-        failed.append(store.blank(cell, "oom" if short else "error", _one_line(error)))
+        failure.row = store.blank(cell, error.status, str(error))  # type: ignore[arg-type]
     except (LraError, Interrupted):
         raise
     except Exception as error:
         traceback.print_exc()
-        failed.append(store.blank(cell, "error", _one_line(error)))
+        short = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+        failure.row, failure.alone = store.blank(cell, "oom" if short else "error", _one_line(error)), True
 
 
 def _one_line(error: BaseException) -> str:
@@ -157,57 +169,99 @@ class Stop:
     def _ask(self, *_: Any) -> None:
         self.asked = True
 
-    def __call__(self) -> bool:
-        return self.asked
+    def __call__(self, step: int) -> bool:
+        """Do all processes stop at this step?"""
+        return hosts.agree(self.asked, step)
 
     def tell(self, event: str, **facts: Any) -> None:
-        """`tell`, to a listener that may be gone."""
+        """`tell`, if it is ours to speak, to a listener that may be gone."""
+        if not hosts.is_first():
+            return
         try:
             tell(event, **facts)
         except BrokenPipeError:
             self.asked = True
             sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
 
+    def refuse(self, error: LraError) -> None:
+        """Say what is wrong with what the user asked; on stderr, if it is not ours to speak."""
+        if not hosts.is_first():
+            print(error, file=sys.stderr)
+        self.tell("refused", message=str(error), exit_code=error.exit_code)
 
-def _cores(text: str) -> set[int]:
-    return {int(core) for core in text.split(",")}
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the cell in a folder. 0: its row is written; 2: the user's input is wrong; 130: stopped and saved."""
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lra_bench.cell", description=__doc__)
     parser.add_argument("folder", type=Path, help="of the cell, holding its cell.json")
     parser.add_argument("--fresh", action="store_true", help="forget checkpoints and start anew")
     parser.add_argument("--commit", help="of the code that runs, for the row")
     parser.add_argument("--dirty", action="store_true", help="the code is not as committed, for the row")
     parser.add_argument("--jobs", type=int, default=1, help="cells that run at once, for the row")
-    parser.add_argument("--cores", type=_cores, help="the cores that it may use")
-    args = parser.parse_args(arguments)
+    parser.add_argument("--cores", type=_numbers, help="the cores that it may use")
+    parser.add_argument("--processes", default="1", help="that train it together; auto: as the environment says")
+    parser.add_argument("--process", type=int, help="which of them this is, from 0")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    parser.add_argument("--devices", type=_numbers, help="the GPUs of this machine that are this process's")
+    return parser.parse_args(arguments)
+
+
+@contextmanager
+def claimed(folder: Path, stop: Stop) -> Iterator[None]:
+    """Hold the cell's folder, in the first process, for all of them."""
+    with ExitStack() as held:
+        if hosts.is_first():
+            if store.is_claimed(folder):
+                stop.tell("wait")
+            held.enter_context(store.claimed(folder))
+        hosts.barrier()
+        yield
+
+
+def settled(args: argparse.Namespace, stop: Stop) -> tuple[Row, bool]:
+    """The cell's row, run if it is not done; and whether it failed in this process, perhaps alone.
+
+    Raises:
+        Interrupted: all processes stopped at the same step, and the state is saved.
+        LraError: the user's input is wrong.
+    """
+    cell = Cell.model_validate(store.read_json(args.folder / "cell.json"))
+    results, watch = args.folder.parent.parent, Stopwatch()
+    with claimed(args.folder, stop):
+        row, alone = None if args.fresh else store.done(results, cell), False
+        if row is None:
+            with failures(cell) as failure:
+                row = run(cell, args.folder, stop.tell, stop, fresh=args.fresh)
+            row, alone = failure.row or row, failure.alone
+            assert row is not None
+            ran = {"commit": args.commit, "dirty": args.dirty, "jobs": args.jobs}
+            row = dataclasses.replace(row, wall_s=row.wall_s or watch.seconds, **ran)
+            if hosts.is_first():
+                store.put(results, cell, row)
+        if not alone:
+            hosts.barrier()  # nobody may write here before all have read
+    return row, alone
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the cell in a folder. 0: its row is written; 2: the user's input is wrong; 130: stopped and saved."""
+    args = _arguments(arguments)
     if args.cores:
         os.sched_setaffinity(0, args.cores)
     stop = Stop()
-    cell = Cell.model_validate(store.read_json(args.folder / "cell.json"))
-    results = args.folder.parent.parent
-    if store.is_claimed(args.folder):
-        stop.tell("wait")
-    watch = Stopwatch()
     try:
-        with store.claimed(args.folder):
-            row = None if args.fresh else store.done(results, cell)
-            if row is None:
-                with failures(cell) as failed:
-                    row = run(cell, args.folder, stop.tell, stop, fresh=args.fresh)
-                row = failed[0] if row is None else row
-                ran = {"commit": args.commit, "dirty": args.dirty, "jobs": args.jobs}
-                row = dataclasses.replace(row, wall_s=row.wall_s or watch.seconds, **ran)
-                store.put(results, cell, row)
+        hosts.join(args.processes, args.process, args.coordinator, args.devices)
+        row, alone = settled(args, stop)
     except Interrupted:
         return INTERRUPTED
     except LraError as error:
-        stop.tell("refused", message=str(error), exit_code=error.exit_code)
-        return error.exit_code
+        stop.refuse(error)
+        return hosts.desert(error.exit_code)
     stop.tell("row", **row.as_dict())
-    return 0
+    return hosts.desert(FAILED) if alone and hosts.several() else 0
 
 
 if __name__ == "__main__":

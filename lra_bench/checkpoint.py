@@ -11,12 +11,15 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from lra_bench import hosts
+
 
 class Checkpoints:
     """The latest state of one run, in its folder.
 
     A checkpoint is a tree of arrays and a progress record (JSON). Orbax writes it under a temporary name and renames
-    it when it is whole; what a kill left half written is not listed, and is removed with the next save.
+    it when it is whole; what a kill left half written is not listed, and is removed with the next save. Several
+    processes share the folder and call together; the progress that is kept is the first one's.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,8 +48,9 @@ class Checkpoints:
 @contextlib.contextmanager
 def opened(folder: Path, *, fresh: bool) -> Iterator[Checkpoints]:
     """The checkpoints in `folder`; `fresh` forgets what is there."""
-    if fresh:
+    if fresh and hosts.is_first():
         shutil.rmtree(folder, ignore_errors=True)
+    hosts.barrier()
     checkpoints = Checkpoints(folder)
     try:
         yield checkpoints

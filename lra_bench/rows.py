@@ -69,7 +69,8 @@ class Row:
     # where
     platform: str | None = None  # cpu, gpu or tpu
     device: str | None = None
-    devices: int | None = None
+    devices: int | None = None  # of all processes
+    processes: int | None = None  # that trained the cell together, on one machine or several
     jobs: int | None = None  # cells that ran at once on the machine, which times are to be read with
     versions: str | None = None  # of the libraries that matter, as JSON
     commit: str | None = None

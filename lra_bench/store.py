@@ -7,7 +7,7 @@ results/runs/<model>-<task>-<recipe>-s<seed>-<cell id>/
     fitted.json    slices of a batch and recomputation with which the step fits in memory
     curve.json     training loss and validation accuracy over steps
     checkpoints/   the latest state
-    log.txt        what the cell's process wrote to stderr
+    log.txt        what the cell's process wrote to stderr; log-1.txt and so on: the others, where several train it
     bundle.json    where it came from, if it was merged from a bundle
 """
 

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "lra_bench"
 FLOORS = {
     "errors": 1, "shapes": 1, "metrics": 1,
     "config": 2, "rows": 2, "kernels": 2, "code": 2,
-    "tasks": 3, "data": 3, "mixers": 3, "store": 3,
+    "tasks": 3, "data": 3, "mixers": 3, "store": 3, "hosts": 3,
     "model": 4, "measure": 4, "checkpoint": 4, "stats": 4, "origin": 4, "track": 4,
     "train": 5, "compress": 5, "contract": 5,
     "assembly": 6, "launch": 6,
@@ -31,6 +31,7 @@ FLOORS = {
 
 LIVES_IN = {
     "jax": {
+        "hosts",
         "kernels",
         "mixers",
         "model",
@@ -49,7 +50,7 @@ LIVES_IN = {
     },
     "flax": {"mixers", "model", "compress", "checkpoint", "train", "contract", "check", "probe"},
     "optax": {"train"},
-    "orbax": {"checkpoint"},
+    "orbax": {"checkpoint", "hosts"},
     "PIL": {"data"},
     "tensorflow_datasets": {"data"},
     "pyarrow": {"data"},

@@ -18,7 +18,7 @@ from lra_bench.matrix import Request
 from lra_bench.measure.asked import Asked
 from lra_bench.rows import Status
 
-HERE = {"platform": "cpu", "device": "ours, 2 cores", "available_bytes": 1000}
+HERE = {"platform": "cpu", "device": "ours, 2 cores", "devices": 1, "available_bytes": 1000}
 PROBED = {"params": 7, "planned_bytes": 1001, "flops_per_step": 1.0, "compile_s": 1.0, "step_ms_p50": 3600.0}
 
 
@@ -42,8 +42,9 @@ def cells(models: str = "linear", **more: Any) -> list[Cell]:
     return matrix.cells(Request(models, "short", "tiny", seeds=(0, 1, 2), **more))
 
 
-def put(results: Path, cell: Cell, status: Status = "ok", device: str = HERE["device"]) -> None:  # type: ignore[assignment]
-    facts: dict[str, Any] = {"platform": "cpu", "device": device, "wall_s": 1800.0, "planned_bytes": 999}
+def put(results: Path, cell: Cell, status: Status = "ok", **other: Any) -> None:
+    facts: dict[str, Any] = {**HERE, "wall_s": 1800.0, "planned_bytes": 999, **other}
+    del facts["available_bytes"]
     store.write_json(store.folder(results, cell) / "cell.json", cell.model_dump())
     store.put(results, cell, store.blank(cell, status, **facts))
 
@@ -63,13 +64,14 @@ def test_hours_are_those_of_another_seed_on_this_machine(probed: list[Cell], tmp
     assert all(p["fits"] and p["planned_bytes"] == 999 and p["available_bytes"] == 1000 for p in plans)
 
 
-@pytest.mark.parametrize("why", ["another machine", "failed", "other settings", "another version"])
+@pytest.mark.parametrize("why", ["another machine", "two processes", "failed", "other settings", "another version"])
 def test_other_rows_say_nothing_and_a_step_is_probed_once_for_all_seeds(
     probed: list[Cell], tmp_path: Path, why: str
 ) -> None:
     every = cells()
     kept = cells(settings=("training.steps=13",))[0] if why == "other settings" else every[0]
-    put(tmp_path, kept, "oom" if why == "failed" else "ok", "theirs" if why == "another machine" else HERE["device"])  # type: ignore[arg-type]
+    other = {"another machine": {"device": "theirs"}, "two processes": {"devices": 2, "processes": 2}}.get(why, {})
+    put(tmp_path, kept, "oom" if why == "failed" else "ok", **other)
     if why == "another version":
         store.write_json(store.folder(tmp_path, kept) / "cell.json", {"model": "linear"})
     plans = plan(every[1:], tmp_path)

@@ -144,7 +144,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
     cell, program = made("optimizer.lr=1e30", "schedule.warmup=0", "schedule.name=constant")
     with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
         fit = Fit(
-            program, split(64), split(8), cell.recipe.training, 0, checkpoints, lambda *_, **__: None, lambda: False
+            program, split(64), split(8), cell.recipe.training, 0, checkpoints, lambda *_, **__: None, lambda _: False
         )
         with pytest.raises(CellFailed, match=r"not finite at step \d+") as failed:
             fit()
@@ -152,9 +152,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_devices_cannot_share_names_one_that_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jax, "local_device_count", lambda: 3)
+    monkeypatch.setattr(jax, "device_count", lambda: 3)
     with pytest.raises(ConfigError, match=r"8 examples cannot be shared by 3 devices; --set training\.batch=9"):
-        Devices.local(8)
+        Devices.all(8)
 
 
 def test_dynamics_decay_not_and_move_at_most_at_1e_3() -> None:

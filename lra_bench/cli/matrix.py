@@ -50,7 +50,7 @@ def matrix(
     )
     every = sized(room.cells(request), asked.match)
     by = config.launcher(launcher or asked.launcher, tuple(include_path or ()))
-    order = Order(folder, fresh, asked.timeout, jobs or asked.jobs)
+    order = Order(folder, fresh, asked.timeout, jobs or asked.jobs, asked.processes)
     if dry_run:
         show_states(every, folder, json=json)
     elif plan:

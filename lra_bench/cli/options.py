@@ -67,6 +67,10 @@ Launcher = Annotated[
     str | None,
     typer.Option("--launcher", help="Who starts the cells: local, ray, slurm, or a file.", metavar="NAME|file.yaml"),
 ]
+Processes = Annotated[
+    int,
+    typer.Option("--processes", min=1, help="That train a cell together, on a share of the cores or GPUs each."),
+]
 FailFast = Annotated[
     bool,
     typer.Option("--fail-fast/--keep-going", help="Start no further cell once one failed; save those that run."),

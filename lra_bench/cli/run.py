@@ -32,6 +32,7 @@ def run(
     fresh: options.Fresh = False,
     timeout: options.Timeout = None,
     jobs: options.Jobs = None,
+    processes: options.Processes = 1,
     launcher: options.Launcher = None,
     fail_fast: options.FailFast = False,
     dry_run: options.DryRun = False,
@@ -55,7 +56,8 @@ def run(
     if dry_run:
         show_states(every, results, json=json)
     else:
-        run_cells(every, by, Order(results, fresh, timeout, jobs), fail_fast=fail_fast, track=track, json=json)
+        order = Order(results, fresh, timeout, jobs, processes)
+        run_cells(every, by, order, fail_fast=fail_fast, track=track, json=json)
 
 
 def sized(every: Sequence[Cell], match: str | None) -> Sequence[Cell]:

@@ -16,10 +16,13 @@ from lra_bench.data.splits import cut
 from lra_bench.shapes import Batch, Split
 
 T = TypeVar("T")
+Rows = np.ndarray | slice  # of a batch
+ALL = slice(None)
 
 
-def batch_at(split: Split, size: int, seed: int, step: int) -> Batch:
-    """The batch of a training step: a function of its arguments alone, so that a run is resumed by its step.
+def batch_at(split: Split, size: int, seed: int, step: int, rows: Rows = ALL) -> Batch:
+    """The batch of a training step, or some rows of it: a function of its arguments alone, so that a run is resumed by
+    its step.
 
     Every example comes once an epoch, in an order of that epoch's own. A batch may straddle two epochs; none is short.
     """
@@ -28,7 +31,7 @@ def batch_at(split: Split, size: int, seed: int, step: int) -> Batch:
     for number in range(epoch[0], epoch[-1] + 1):
         here = epoch == number
         index[here] = permutation(len(split), seed, number)[place[here]]
-    return _gathered(split, index, np.ones(size, np.float32))
+    return _gathered(split, index[rows], np.ones(size, np.float32)[rows])
 
 
 @lru_cache(maxsize=4)
@@ -40,10 +43,11 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return order
 
 
-def in_order(split: Split, size: int) -> Iterator[Batch]:
-    """Every example once, as they stand. A short last batch is filled with the last example, at weight 0."""
+def in_order(split: Split, size: int, rows: Rows = ALL) -> Iterator[Batch]:
+    """Every example once, as they stand; of each batch, `rows`. A short last one is filled with the last example, at
+    weight 0."""
     for first in range(0, len(split), size):
-        index = np.arange(first, first + size)
+        index = np.arange(first, first + size)[rows]
         weight = (index < len(split)).astype(np.float32)
         yield _gathered(split, np.minimum(index, len(split) - 1), weight)
 

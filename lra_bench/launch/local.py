@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lra_bench.config import Cell, Local
 from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
 from lra_bench.launch.provenance import commit
+from lra_bench.launch.team import Child, blamed, start
 from lra_bench.measure.asked import Asked
 from lra_bench.rows import Row
 
@@ -37,7 +39,7 @@ class Crew(Engine):
         """`cores` are the shares of the machine, one for each cell that runs at once; an empty one is all of it."""
         super().__init__(len(cores))
         self._order = order
-        self._children: set[subprocess.Popen[str]] = set()
+        self._children: set[Child] = set()
         self._lock = threading.RLock()  # a signal's handler may ask for the end amid our own hold
         self._shares: queue.Queue[list[int]] = queue.Queue()
         for share in cores:
@@ -57,7 +59,7 @@ class Crew(Engine):
             self._shares.put(cores)
 
     @contextmanager
-    def member(self, child: subprocess.Popen[str]) -> Iterator[None]:
+    def member(self, child: Child) -> Iterator[None]:
         """A process that is told when the crew is to end."""
         with self._lock:
             self._children.add(child)
@@ -127,6 +129,23 @@ def machine() -> dict[str, Any]:
     return dict(json.loads(asked.stdout))
 
 
+@cache
+def gpus(processes: int) -> list[int]:
+    """This machine's GPUs, where several processes of a cell are to share them out; none if it has none.
+
+    Raises:
+        ConfigError: there are not as many.
+    """
+    if processes == 1 or os.environ.get("JAX_PLATFORMS") == "cpu":
+        return []
+    place = machine()
+    if place["platform"] == "cpu":
+        return []
+    if place["platform"] != "gpu" or place["devices"] < processes:
+        raise ConfigError(f"--processes {processes}: of this machine's {place['devices']} {place['device']}, one each")
+    return list(range(place["devices"]))
+
+
 def environment(jobs: int = 1) -> dict[str, str]:
     """The environment of a cell's process: the user's own, which wins over ours."""
     fraction = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / jobs:.2f}"} if jobs > 1 else {}
@@ -148,9 +167,10 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
     head, dirty = commit()
     command = [sys.executable, "-m", "lra_bench.cell", str(folder)]
     command += [*(["--fresh"] if fresh else []), *(["--commit", head] if head else []), *(["--dirty"] if dirty else [])]
-    with (folder / "log.txt").open("a") as log, crew.share() as cores:
-        command += ["--jobs", str(crew.at_once), *(["--cores", ",".join(map(str, cores))] if cores else [])]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(crew.at_once))
+    command += ["--jobs", str(crew.at_once)]
+    with crew.share() as cores:
+        devices = gpus(order.processes)
+        child = start(command, folder, environment(crew.at_once), order.processes, cores, devices)
         with crew.member(child), _timer(child, minutes) as late:
             last = _listen(child, tell)
     if child.returncode == 0:
@@ -161,7 +181,7 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
         raise ConfigError(last["message"])
     if (child.returncode == INTERRUPTED and not late.is_set()) or (crew.ended and child.returncode < 0):
         raise Stopped
-    row = _failed(cell, folder, child.returncode, minutes if late.is_set() else None)
+    row = _failed(cell, child.returncode, minutes if late.is_set() else None, *blamed(child, folder))
     store.put(results, cell, row)
     return row
 
@@ -203,7 +223,7 @@ def answers(
     return facts
 
 
-def _listen(child: subprocess.Popen[str], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def _listen(child: Child, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Pass on events until the child ends; the last one. Ctrl-C asks it to save and stop, a second one ends it."""
     assert child.stdout is not None
     last: dict[str, Any] = {}
@@ -224,7 +244,7 @@ def _listen(child: subprocess.Popen[str], tell: Callable[[dict[str, Any]], None]
 
 
 @contextmanager
-def _timer(child: subprocess.Popen[str], minutes: float | None) -> Iterator[threading.Event]:
+def _timer(child: Child, minutes: float | None) -> Iterator[threading.Event]:
     late = threading.Event()
 
     def ring() -> None:
@@ -240,12 +260,12 @@ def _timer(child: subprocess.Popen[str], minutes: float | None) -> Iterator[thre
         timer.cancel()
 
 
-def _failed(cell: Cell, folder: Path, code: int, minutes: float | None) -> Row:
+def _failed(cell: Cell, code: int, minutes: float | None, who: str, log: Path) -> Row:
     if minutes is not None:
         return store.blank(cell, "timeout", f"stopped after {minutes:g} minutes; the same command goes on")
     if code == -signal.SIGKILL:
-        return store.blank(cell, "oom", "killed by the system (signal 9): most likely out of memory")
-    return store.blank(cell, "error", f"ended with code {code}: {_last_line(folder / 'log.txt')}"[:300])
+        return store.blank(cell, "oom", f"{who}killed by the system (signal 9): most likely out of memory")
+    return store.blank(cell, "error", f"{who}ended with code {code}: {_last_line(log)}"[:300])
 
 
 def _last_line(log: Path) -> str:

@@ -14,6 +14,7 @@ from lra_bench.launch import local
 from lra_bench.measure.asked import Asked
 from lra_bench.rows import SCORED, Row
 
+PLACE = ("platform", "device", "devices")  # on which hours and bytes depend
 PROBE = Asked(rounds=3, fitting=True)
 KNOWN = ("params", "params_ratio", "planned_bytes", "flops_per_step", "compile_s", "step_ms_p50", "fitted", "error")
 
@@ -73,7 +74,7 @@ def _from_row(cell: Cell, results: Path, here: Mapping[str, Any]) -> dict[str, A
     seeds = escape(f"{cell.model}-{cell.task.name}-{cell.recipe_name}-s") + "*"
     for folder in sorted((results / store.RUNS).glob(seeds)):
         row = _row_of(folder, cell)
-        if row is not None and row.status in SCORED and all(getattr(row, k) == here[k] for k in ("platform", "device")):
+        if row is not None and row.status in SCORED and all(getattr(row, k) == here[k] for k in PLACE):
             return row.as_dict() | {"hours": (row.wall_s or 0.0) / 3600, "hours_from": "row"}
     return None
 

@@ -57,7 +57,8 @@ def where() -> dict[str, str | int | None]:
     return {
         "platform": device.platform,
         "device": processor() if device.platform == "cpu" else device.device_kind,
-        "devices": jax.local_device_count(),
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
         "versions": json.dumps(versions()),
         "environment": json.dumps(environment()),
     }

@@ -249,6 +249,7 @@ def _measured(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     for column, said in (
         ("device", "devices"),
         ("jobs", "cells at once"),
+        ("processes", "processes a cell"),
         ("commit", "commits"),
         ("data_hash", "data"),
     ):

@@ -55,7 +55,8 @@ def _prepared(cell: Cell, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
         known |= supplied(cell, program) if asked.fed else {}
         bench = Bench(cell, program, infer=asked.infer)
         bench.once()
-    problem = {"status": failed[0].status, "error": failed[0].error} if failed else {"status": "ok", "error": None}
+    row = failed.row
+    problem = {"status": row.status, "error": row.error} if row else {"status": "ok", "error": None}
     there = {"batch": cell.recipe.training.batch, "available_bytes": available_bytes(jax.local_devices()[0])}
     asked_for = {"cell": cell.id, "model": cell.model, "knobs": cell.knobs, "length": cell.task.length}
     return asked_for | {"mode": "infer" if asked.infer else "train"} | there | known | problem, bench
@@ -71,4 +72,4 @@ def _room(cell: Cell, asked: Asked) -> dict[str, Any]:
     assert asked.room is not None
     with failures(cell) as failed:
         return {"room_bytes": asked.room, "largest_batch": largest_batch(cell, asked.room, infer=asked.infer)}
-    return {"room_bytes": asked.room, "largest_batch": None, "error": failed[0].error}
+    return {"room_bytes": asked.room, "largest_batch": None, "error": failed.row and failed.row.error}

@@ -33,10 +33,10 @@ class Interrupted(Exception):
 def evaluate(program: Program, params: Params, rest: Params, split: Split, tell: Tell) -> np.ndarray:
     """The score of every example, exactly once: float32 [N]."""
     scores: list[np.ndarray] = []
-    for batch in in_order(split, program.size):
+    for batch in in_order(split, program.size, program.shown_rows):
         tell("evaluate", done=len(scores) * program.size, total=len(split))
-        scores.append(np.asarray(program.forward(params, rest, *program.show(batch)))[batch.weight > 0])
-    return np.concatenate(scores)
+        scores.append(np.asarray(program.forward(params, rest, *program.show(batch))))
+    return np.concatenate(scores)[: len(split)]
 
 
 @dataclass
@@ -68,7 +68,8 @@ class Fit:
     seed: int
     checkpoints: Checkpoints
     tell: Tell
-    stopping: Callable[[], bool]
+    stopping: Callable[[int], bool]  # asked once a step, the same answer in all processes
+    _stops: bool = field(default=False, init=False)
 
     def __call__(self) -> tuple[Params, Params, Progress]:
         """Train; the chosen parameters, what goes with them, and how it went.
@@ -86,9 +87,9 @@ class Fit:
                 with self.laps.paused():
                     if last or step % self.training.eval_every == 0:
                         self._look()
-                    if last or step % self.training.checkpoint_every == 0 or self.stopping():
+                    if last or step % self.training.checkpoint_every == 0 or self._stops:
                         self._save()
-                if self.stopping() and not last:
+                if self._stops and not last:
                     raise Interrupted
         return *self.best, self.progress
 
@@ -107,7 +108,7 @@ class Fit:
 
     def _batch(self, step: int) -> tuple[jax.Array, ...]:
         with lapped(self.input_ms):
-            return self.program.feed(batch_at(self.train, self.training.batch, self.seed, step))
+            return self.program.feed(batch_at(self.train, self.training.batch, self.seed, step, self.program.fed_rows))
 
     def _settled(self, batches: Iterator[tuple[jax.Array, ...]]) -> Iterator[None]:
         """Run the steps, one in flight beyond the one waited for; yield, with none in flight, where we stop to look."""
@@ -117,6 +118,7 @@ class Fit:
             self.state, loss = self.program.training.step(self.state, *batch)
             started += 1
             waiting.append(loss)
+            self._stops = self.stopping(started)
             pause = self._pauses_at(started)
             while len(waiting) > (0 if pause else 1):
                 self._settle(waiting.popleft())
@@ -125,7 +127,7 @@ class Fit:
 
     def _pauses_at(self, step: int) -> bool:
         t = self.training
-        return step == t.steps or step % t.eval_every == 0 or step % t.checkpoint_every == 0 or self.stopping()
+        return step == t.steps or step % t.eval_every == 0 or step % t.checkpoint_every == 0 or self._stops
 
     def _settle(self, loss: jax.Array) -> None:
         value = float(loss)

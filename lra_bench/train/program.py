@@ -1,8 +1,8 @@
 """What is compiled for a cell: the training step, and the forward pass where it is evaluated.
 
-A step is one jitted function over all local devices: the parameters are replicated, the batch is cut along B, and
-the same code runs on one device. Dropout's key is `fold_in(key(seed), step)`, so a resumed run draws what an
-uninterrupted one does.
+A step is one jitted function over all devices, those of other processes too: the parameters are replicated, the batch
+is cut along B, and the same code runs on one device. Dropout's key is `fold_in(key(seed), step)`, so a resumed run
+draws what an uninterrupted one does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -54,24 +55,24 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Devices:
-    """The local devices, as one axis of data parallelism."""
+    """The devices of all processes, as one axis of data parallelism."""
 
     mesh: jax.sharding.Mesh
 
     @classmethod
-    def local(cls, slice_size: int) -> Devices:
-        """All local devices.
+    def all(cls, slice_size: int) -> Devices:
+        """All that there are.
 
         Raises:
             ConfigError: they cannot share `slice_size` examples evenly.
         """
-        count = jax.local_device_count()
+        count = jax.device_count()
         if slice_size % count:
             raise ConfigError(
                 f"training.batch: slices of {slice_size} examples cannot be shared by {count} devices; "
                 f"--set training.batch={math.ceil(slice_size / count) * count}"
             )
-        return cls(jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.local_devices()))
+        return cls(jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,)))
 
     @property
     def everywhere(self) -> NamedSharding:
@@ -80,6 +81,11 @@ class Devices:
     def cut(self, axis: int) -> NamedSharding:
         """Cut along `axis`."""
         return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, "data"))
+
+    def rows(self, count: int) -> np.ndarray:
+        """Those of so many that lie on this process's devices, in order."""
+        places = self.cut(0).addressable_devices_indices_map((count,)).values()
+        return np.sort(np.concatenate([np.arange(count)[place] for place in places if place is not None]))
 
 
 class Compiled(NamedTuple):
@@ -115,7 +121,7 @@ class Program:
             ConfigError: the devices cannot share a batch.
         """
         slices, size = recipe.training.accumulate, recipe.training.batch // recipe.training.accumulate
-        devices = Devices.local(size)
+        devices = Devices.all(size)
         rule = optimiser(recipe)
         graph = nnx.graphdef(abstract(make))
         drawn = jax.jit(partial(initial, make, rule, seed), out_shardings=devices.everywhere)
@@ -138,7 +144,8 @@ class Program:
             for part in (self.init.params, self.init.rest)
         ]
         batch = self._batch((self.size,), self.devices.cut(0))
-        return compiled(jax.jit(scoring(self.graph, self.objective)), (*state, *batch))
+        score = jax.jit(scoring(self.graph, self.objective), out_shardings=self.devices.everywhere)
+        return compiled(score, (*state, *batch))
 
     @property
     def forward(self) -> Callable[..., jax.Array]:
@@ -154,14 +161,30 @@ class Program:
         ]
 
     def feed(self, batch: Batch) -> tuple[jax.Array, ...]:
-        """A training batch on the devices, as slices: [A, B/A, ...]."""
+        """A training batch on the devices, as slices [A, B/A, ...]; of it, `fed_rows` are given."""
         arrays = (batch.tokens, batch.mask, batch.label)
-        cut = [a.reshape(self.slices, self.size, *a.shape[1:]) for a in arrays]
-        return tuple(jax.device_put(a, self.devices.cut(1)) for a in cut)
+        return self._placed([a.reshape(self.slices, -1, *a.shape[1:]) for a in arrays], 1)
 
-    def show(self, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """A batch to score on the devices."""
-        return jax.device_put((batch.tokens, batch.mask, batch.label), self.devices.cut(0))
+    def show(self, batch: Batch) -> tuple[jax.Array, ...]:
+        """A batch to score on the devices; of it, `shown_rows` are given."""
+        return self._placed((batch.tokens, batch.mask, batch.label), 0)
+
+    @cached_property
+    def shown_rows(self) -> np.ndarray:
+        """The rows of a batch to score that this process has; alone, all."""
+        return self.devices.rows(self.size)
+
+    @cached_property
+    def fed_rows(self) -> np.ndarray:
+        """The rows of a training batch that this process has, those of one slice after another; alone, all."""
+        return np.concatenate([self.shown_rows + first * self.size for first in range(self.slices)])
+
+    def _placed(self, ours: Sequence[np.ndarray], axis: int) -> tuple[jax.Array, ...]:
+        """This process's part of arrays that are cut along `axis`."""
+        sharding = self.devices.cut(axis)
+        shapes = [(*a.shape[:axis], self.size, *a.shape[axis + 1 :]) for a in ours]
+        put = jax.make_array_from_process_local_data
+        return tuple(put(sharding, a, shape) for a, shape in zip(ours, shapes, strict=True))
 
 
 def compiled(function: Any, arguments: Sequence[Any], options: Options | None = None) -> Compiled:
