@@ -78,6 +78,21 @@ def test_what_failed_stands_as_failed(frame: pd.DataFrame) -> None:
         page(one[one["status"] == "oom"].reset_index(drop=True), [], QUICK / "report.html")
 
 
+def test_a_table_without_its_runs_has_a_page_too(frame: pd.DataFrame) -> None:
+    text = page(frame.assign(folder=None, examples_per_s=None), [], QUICK / "report.html")
+    assert 'id="curves"' not in text
+    assert 'data-chart="tradeoff"' not in text
+    assert 'id="tradeoff"' in text, "its tables are there"
+    assert "row.json" not in body(text)
+
+
+def test_the_best_comes_first_where_the_lower_is_the_better(frame: pd.DataFrame) -> None:
+    error = frame[frame["task"] == "mqar"].assign(metric="mean-squared-error", test_spread=0.1, family="full")
+    lines = re.findall(r'data-model="([^"]+)"', page(error, [], QUICK / "report.html"))
+    best = error.groupby("model")["test_score"].mean().sort_values()
+    assert (lines[0], lines[-1]) == (best.index[0], best.index[-1])
+
+
 def test_the_line_joins_what_no_other_beats_in_both(frame: pd.DataFrame) -> None:
     summed = tables.summary(frame[frame["task"] == "listops"])
     drawn = charts.tradeoff(summed).to_dict()
