@@ -156,12 +156,15 @@ def tell(event: str, **facts: Any) -> None:
 
 
 class Stop:
-    """Asked to stop: by Ctrl-C, by a scheduler's SIGTERM, or because nobody listens any more."""
+    """Asked to stop: by Ctrl-C, by a scheduler's SIGTERM or SIGUSR2, or because nobody listens any more."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
     def __init__(self) -> None:
         self.asked = False
-        for name in (signal.SIGINT, signal.SIGTERM):
+        for name in self.SIGNALS:
             signal.signal(name, self._ask)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)  # who started us may have blocked them
 
     def _ask(self, *_: Any) -> None:
         self.asked = True

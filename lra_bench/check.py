@@ -87,6 +87,7 @@ def _recipe(name: str, include: Sequence[Path]) -> str:
 
 def _matrix(path: Path) -> str:
     asked = config.matrix(path)
+    config.launcher(asked.launcher)
     return f"{asked.models} on {asked.tasks}, seeds {asked.seeds}; `lra matrix {path} --dry-run` lists its cells"
 
 

@@ -85,5 +85,10 @@ class Row:
         """The row as a mapping, in the order of the columns."""
         return dataclasses.asdict(self)
 
+    def numbers(self) -> dict[str, float]:
+        """The columns that are numbers, and are there."""
+        values = self.as_dict().items()
+        return {name: value for name, value in values if isinstance(value, int | float) and not isinstance(value, bool)}
+
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))

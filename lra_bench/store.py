@@ -8,11 +8,13 @@ results/runs/<model>-<task>-<recipe>-s<seed>-<cell id>/
     curve.json     training loss and validation accuracy over steps
     checkpoints/   the latest state
     log.txt        what the cell's process wrote to stderr; log-1.txt and so on: the others, where several train it
+    bundle.json    where it came from, if it was merged from a bundle
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import fcntl
 import json
 import os
@@ -21,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lra_bench import config
 from lra_bench.config import Cell
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import Metric
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RUNS = "runs"
+PROVENANCE = "bundle.json"
 
 
 def folder(results: Path, cell: Cell) -> Path:
@@ -96,6 +100,42 @@ def asked(folder: Path) -> Any:
     return read_json(path) if path.exists() else None
 
 
+def cell(folder: Path) -> Cell:
+    """What was asked in a run's folder.
+
+    Raises:
+        ConfigError: it has no cell.json, or one that is not what the schema asks for.
+    """
+    path = folder / "cell.json"
+    if not path.is_file():
+        raise ConfigError(f"{folder}: not a run's folder, it has no cell.json; lra run leaves them in results/{RUNS}")
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values")
+    return config.validated(Cell, values, [config.Overlay(str(path), values)])
+
+
+def find(run: str, results: Path) -> Path:
+    """The folder of a run that a user named: by its path, or by its id or its folder's name in `results`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if Path(run).is_dir():
+        return Path(run)
+    names = [path.parent.name for path in sorted(results.glob(f"{RUNS}/*/cell.json"))]
+    found = [name for name in names if run in (name, name.rpartition("-")[2])]
+    if not found:
+        raise ConfigError(f"{run}: no folder, and no run in {results}/{RUNS}; {_like(run, names)}")
+    return results / RUNS / found[0]
+
+
+def _like(run: str, names: Sequence[str]) -> str:
+    """The run's name that is nearest; there are too many to list."""
+    close = difflib.get_close_matches(run, names, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"it has {len(names)}; lra ls results shows them"
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file holds.
 
@@ -104,17 +144,20 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
 
 
 def blank(cell: Cell, status: Status, error: str | None = None, **facts: Any) -> Row:
     """The cell's row with what was asked, and `facts` of what came out."""
+    return Row(**columns(cell) | {"status": status, "error": error} | facts)
+
+
+def columns(cell: Cell) -> dict[str, Any]:
+    """The row's columns on what was asked."""
     recipe, task = cell.recipe, cell.task
-    asked: dict[str, Any] = {
+    return {
         "cell": cell.id,
-        "status": status,
-        "error": error,
         "model": cell.model,
         "knobs": json.dumps(cell.knobs, sort_keys=True),
         "family": cell.family,
@@ -132,7 +175,6 @@ def blank(cell: Cell, status: Status, error: str | None = None, **facts: Any) ->
         "steps": recipe.training.steps,
         "dtype": recipe.trunk.dtype,
     }
-    return Row(**asked | facts)
 
 
 def put(results: Path, cell: Cell, row: Row) -> None:
@@ -155,6 +197,24 @@ def done(results: Path, cell: Cell) -> Row | None:
 def rows(results: Path) -> list[Row]:
     """Every row in a results folder, or the one of a run's folder, in the order of their names."""
     return [_row(path) for path in _row_files(results)]
+
+
+def folders(results: Path) -> list[Path]:
+    """The folder of each of `rows`."""
+    return [path.parent for path in _row_files(results)]
+
+
+def came(folder: Path) -> dict[str, str | None]:
+    """Of a run that was merged: `bundle`, by whom and when it was made, and `code`, ten digits of the hash of its
+    mixer's code where that was not this package's; None where it is not so."""
+    path = folder / PROVENANCE
+    if not path.exists():
+        return {"bundle": None, "code": None}
+    said = read_json(path)
+    try:
+        return {"bundle": f"{said['by'] or 'unnamed'}, {said['made'][:10]}", "code": said["code"]}
+    except (KeyError, TypeError):
+        raise ConfigError(f"{path}: does not say where the run came from") from None
 
 
 def open_cells(results: Path) -> list[Path]:
@@ -182,8 +242,8 @@ def _row(path: Path) -> Row:
 def frame(paths: Sequence[Path]) -> pd.DataFrame:
     """The rows of results folders, single runs, and exported tables (.csv, .json), one below another.
 
-    The column `origin` says which of `paths` a row came from, `folder` in which folder the run's other files lie; it is
-    missing for the rows of a table.
+    The column `origin` says which of `paths` a row came from, `folder` in which folder the run's other files lie,
+    `bundle` and `code` what `came` does; they are missing for the rows of a table.
 
     Raises:
         ConfigError: a path is not there, or holds no row.
@@ -197,7 +257,7 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
             raise ConfigError(f"{path}: no results here; a run leaves {RUNS}/<cell>/row.json in its results folder")
         parts.append(part.assign(origin=str(path)))
     return pd.concat([p.dropna(axis="columns", how="all") for p in parts], ignore_index=True).reindex(
-        columns=[*COLUMNS, "origin", "folder"]
+        columns=[*COLUMNS, "origin", "folder", "bundle", "code"]
     )
 
 
@@ -205,8 +265,8 @@ def _runs(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     files = _row_files(path)
-    found = [_row(file).as_dict() | {"folder": str(file.parent)} for file in files]
-    return pd.DataFrame(found, columns=[*COLUMNS, "folder"])
+    found = [_row(file).as_dict() | {"folder": str(file.parent)} | came(file.parent) for file in files]
+    return pd.DataFrame(found, columns=[*COLUMNS, "folder", "bundle", "code"])
 
 
 def _table(path: Path) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lra_bench import checkpoint, config, data, mixers, stats, store
+from lra_bench import checkpoint, data, origin, stats, store
 from lra_bench.assembly import built
 from lra_bench.cell import examples
 from lra_bench.compress.quantise import quantised
@@ -68,9 +68,7 @@ def finished(folder: Path) -> Cell:
     Raises:
         ConfigError: it is not.
     """
-    if not (folder / "cell.json").is_file():
-        raise ConfigError(f"{folder}: not a run's folder, it has no cell.json; lra run leaves them in results/runs")
-    cell = _asked(folder / "cell.json")
+    cell = store.cell(folder)
     row = next(iter(store.rows(folder)), None)
     if row is None or row.status not in SCORED:
         raise ConfigError(
@@ -78,14 +76,9 @@ def finished(folder: Path) -> Cell:
         )
     if not (folder / "checkpoints").is_dir():
         raise ConfigError(f"{folder}: has no checkpoints/, they stay where it ran; lra run with --fresh makes them")
-    if config.digest(mixers.code(Path(cell.mixer))) != cell.mixer_hash:
+    if origin.hash_of(Path(cell.mixer)) != cell.mixer_hash:
         raise ConfigError(f"{folder}: {cell.mixer} has changed since; lra run trains it as it is now")
     return cell
-
-
-def _asked(path: Path) -> Cell:
-    values = store.read_json(path)
-    return config.validated(Cell, values, [config.Overlay(str(path), values)])
 
 
 class Reading(NamedTuple):

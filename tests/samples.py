@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 Lra = Callable[..., subprocess.CompletedProcess[str]]
+LRA = str(Path(sys.executable).parent / "lra")
 
 TINY = """\
 # A recipe for tests.
@@ -32,3 +37,29 @@ splits: {train: 64, val: 13, test: 21}
 seed: 0
 metric: accuracy
 """
+
+FOUR = """\
+models: linear,linformer
+tasks: short
+recipe: tiny
+seeds: 0-1
+settings: [training.steps=200, training.eval_every=50, training.checkpoint_every=5]
+jobs: 2
+"""
+
+
+def hears_ctrl_c() -> None:
+    """As at a terminal, also where the tests themselves run in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def ran_own(here: Path, cache: Path) -> Path:
+    """The folder of a finished run, started in `here`, of a mixer of the user's own, `here`/mine.py."""
+    for kind, name, text in (("configs", "tiny", TINY), ("tasks", "short", SHORT)):
+        (here / kind).mkdir()
+        (here / kind / f"{name}.yaml").write_text(text)
+    for arguments in ("new model mine --family kernel", "run -m mine.py -t short -c tiny"):
+        command = [Path(sys.executable).parent / "lra", *arguments.split()]
+        subprocess.run(command, cwd=here, env={**os.environ, "LRA_CACHE": str(cache)}, check=True)
+    (folder,) = (here / "results/runs").iterdir()
+    return folder

@@ -19,12 +19,13 @@ FLOORS = {
     "errors": 1, "shapes": 1, "metrics": 1,
     "config": 2, "rows": 2, "kernels": 2, "code": 2,
     "tasks": 3, "data": 3, "mixers": 3, "store": 3, "hosts": 3,
-    "model": 4, "measure": 4, "checkpoint": 4, "stats": 4,
+    "model": 4, "measure": 4, "checkpoint": 4, "stats": 4, "origin": 4, "track": 4,
     "train": 5, "compress": 5, "contract": 5,
     "assembly": 6, "launch": 6,
     "certificate": 4,
     "cell": 7, "matrix": 7, "report": 7,
     "trained": 8, "speed": 8, "match": 8, "lengths": 9, "probe": 9, "check": 8, "doctor": 8, "new": 8,
+    "reproduce": 8, "bundle": 8,
     "cli": 10,
 }  # fmt: skip
 
@@ -60,10 +61,15 @@ LIVES_IN = {
     "jinja2": {"report"},
     "scipy": {"stats"},
     "statsmodels": {"stats"},
-    "pydantic": {"config", "data"},
+    "pydantic": {"config", "data", "bundle"},
     "typer": {"cli"},
     "rich": {"cli"},
     "subprocess": {"launch"},
+    "ray": {"launch"},
+    "submitit": {"launch"},
+    "tensorboard": {"track"},
+    "mlflow": {"track"},
+    "wandb": {"track"},
 }
 
 NO_NOUN = {"utils", "util", "common", "helpers", "misc", "tools", "core", "lib"}

@@ -6,29 +6,20 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import Lra
+from samples import FOUR, LRA, Lra, hears_ctrl_c
 
 from lra_bench import config, mixers
 from lra_bench.errors import ConfigError
 from lra_bench.launch import local
 from lra_bench.rows import SCORED
 
-COMMAND = [str(Path(sys.executable).parent / "lra"), "matrix", "four.yaml"]
-FOUR = """\
-models: linear,linformer
-tasks: short
-recipe: tiny
-seeds: 0-1
-settings: [training.steps=200, training.eval_every=50, training.checkpoint_every=5]
-jobs: 2
-"""
+COMMAND = [LRA, "matrix", "four.yaml"]
 SAME = ("cell", "status", "val_score", "test_score", "best_step", "train_loss", "data_hash")
 
 
@@ -44,11 +35,6 @@ def start(here: Path, cache: Path, *more: str) -> subprocess.Popen[str]:
         [*COMMAND, *more], cwd=here, env=env, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=hears_ctrl_c,
     )  # fmt: skip
-
-
-def hears_ctrl_c() -> None:
-    """As at a terminal, also where the tests themselves run in the background, which ignores it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def same(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:

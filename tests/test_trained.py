@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import SHORT, TINY, Lra
+from samples import Lra, ran_own
 
 from lra_bench.errors import ConfigError
 from lra_bench.trained import finished
@@ -21,16 +18,7 @@ from lra_bench.trained import finished
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """The folder of a finished run of a mixer of the user's own."""
-    here = tmp_path_factory.mktemp("ran")
-    for kind, name, text in (("configs", "tiny", TINY), ("tasks", "short", SHORT)):
-        (here / kind).mkdir()
-        (here / kind / f"{name}.yaml").write_text(text)
-    new, train = "new model mine --family kernel", "run -m mine.py -t short -c tiny"
-    for arguments in (new, train):
-        command = [Path(sys.executable).parent / "lra", *arguments.split()]
-        subprocess.run(command, cwd=here, env={**os.environ, "LRA_CACHE": str(cache)}, check=True)
-    (folder,) = (here / "results/runs").iterdir()
-    return folder
+    return ran_own(tmp_path_factory.mktemp("ran"), cache)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The command line: parse, one call, print. Rooms are imported inside the commands, so that `--help` is instant."""
 
+# ruff: noqa: F401
+
 from __future__ import annotations
 
 import os
@@ -34,7 +36,21 @@ def _root(version: bool = typer.Option(False, "--version", callback=_version, is
 
 def main() -> None:
     """The command `lra`. No traceback reaches a user unless LRA_TRACEBACK is set."""
-    from lra_bench.cli import check, compare, data, listing, matrix, new, probe, quantise, report, run, speed  # noqa: F401
+    from lra_bench.cli import (
+        bundle,
+        check,
+        compare,
+        data,
+        listing,
+        matrix,
+        new,
+        probe,
+        quantise,
+        report,
+        reproduce,
+        run,
+        speed,
+    )
 
     try:
         app()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,6 +49,8 @@ def ls(
         screen.out.print(screen.results(store.rows(results)))
         for folder in store.open_cells(results):
             screen.out.print(f"begun, without a row: {folder.name}", highlight=False)
+        for bundle, n in Counter(row["bundle"] for row in listed if row["bundle"]).items():
+            screen.out.print(f"merged from a bundle ({bundle}): {n} rows", highlight=False, markup=False)
     else:
         screen.out.print(screen.table(listed))
 
@@ -94,7 +97,7 @@ def _configs(include: tuple[Path, ...]) -> list[dict[str, Any]]:
 def _results(results: Path) -> list[dict[str, Any]]:
     from lra_bench import store
 
-    return [row.as_dict() for row in store.rows(results)]
+    return [store.rows(folder)[0].as_dict() | store.came(folder) for folder in store.folders(results)]
 
 
 @app.command()

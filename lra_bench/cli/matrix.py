@@ -14,11 +14,15 @@ from lra_bench.cli import app, options
 def matrix(
     file: Annotated[Path, typer.Argument(help="What is to be run: models, tasks, seeds, a recipe.", metavar="FILE")],
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="In place of the file's own.")] = None,
+    launcher: Annotated[
+        str | None, typer.Option("--launcher", help="In place of the file's own.", metavar="NAME|file.yaml")
+    ] = None,
     results: Annotated[
         Path | None, typer.Option("-o", "--results", help="In place of the file's own.", metavar="DIR")
     ] = None,
     fresh: options.Fresh = False,
     dry_run: options.DryRun = False,
+    track: options.Track = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what it would take, as `lra plan` does.")] = False,
     include_path: options.Include = None,
     json: options.Json = False,
@@ -30,6 +34,7 @@ def matrix(
     from lra_bench import config
     from lra_bench import matrix as room
     from lra_bench.cli.run import run_cells, show_plan, show_states, sized
+    from lra_bench.launch.engine import Order
 
     asked = config.matrix(file)
     folder = results or Path(asked.results)
@@ -44,17 +49,11 @@ def matrix(
         tuple(include_path or ()),
     )
     every = sized(room.cells(request), asked.match)
+    by = config.launcher(launcher or asked.launcher, tuple(include_path or ()))
+    order = Order(folder, fresh, asked.timeout, jobs or asked.jobs)
     if dry_run:
         show_states(every, folder, json=json)
     elif plan:
-        show_plan(every, folder, jobs=jobs or asked.jobs, json=json)
+        show_plan(every, folder, jobs=order.jobs or by.jobs, json=json)
     else:
-        run_cells(
-            every,
-            folder,
-            fresh=fresh,
-            minutes=asked.timeout,
-            jobs=jobs or asked.jobs,
-            fail_fast=asked.fail_fast,
-            json=json,
-        )
+        run_cells(every, by, order, fail_fast=asked.fail_fast, track=track or asked.track, json=json)

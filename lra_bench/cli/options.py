@@ -33,6 +33,10 @@ Settings = Annotated[
     ),
 ]
 Results = Annotated[Path, typer.Option("-o", "--results", help="The results folder.", metavar="DIR")]
+Run = Annotated[
+    str,
+    typer.Argument(help="A finished run: its folder, or its id or name in the results folder.", metavar="RUN"),
+]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="At most so many examples a split; marked in tables.")
 ]
@@ -56,7 +60,12 @@ Timeout = Annotated[
     float | None, typer.Option("--timeout", help="Minutes a cell may take; it is saved.", metavar="MIN")
 ]
 Jobs = Annotated[
-    int, typer.Option("--jobs", "-j", min=1, help="Cells at once, on a share of the cores each; the row says how many.")
+    int | None,
+    typer.Option("--jobs", "-j", min=1, help="Cells at once, in place of the launcher's own; the row says how many."),
+]
+Launcher = Annotated[
+    str | None,
+    typer.Option("--launcher", help="Who starts the cells: local, ray, slurm, or a file.", metavar="NAME|file.yaml"),
 ]
 Processes = Annotated[
     int,
@@ -67,6 +76,10 @@ FailFast = Annotated[
     typer.Option("--fail-fast/--keep-going", help="Start no further cell once one failed; save those that run."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run and what is done; start nothing.")]
+Track = Annotated[
+    str | None,
+    typer.Option("--track", help="Tell them too: tensorboard, mlflow, wandb; comma-separated.", metavar="NAME"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 RESULTS = Path("results")

@@ -70,6 +70,9 @@ class Watch:
     def _on_wait(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._line(cell, "another process runs this cell; waiting for it")
 
+    def _on_note(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._line(cell, event["said"])
+
     def _on_data(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._advance(cell, f"{cell.task.name}: {event['what']}", event["done"], event["total"])
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from lra_bench.cli import app, options
 
 if TYPE_CHECKING:
-    from lra_bench.config import Cell
+    from lra_bench.config import Cell, Launcher
+    from lra_bench.launch.engine import Order
 
 
 @app.command()
@@ -29,10 +31,12 @@ def run(
     match: options.Match = None,
     fresh: options.Fresh = False,
     timeout: options.Timeout = None,
-    jobs: options.Jobs = 1,
+    jobs: options.Jobs = None,
+    launcher: options.Launcher = None,
     processes: options.Processes = 1,
     fail_fast: options.FailFast = False,
     dry_run: options.DryRun = False,
+    track: options.Track = None,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
@@ -43,22 +47,24 @@ def run(
     Example: lra run --model linformer --task listops
     """
     from lra_bench import matrix
+    from lra_bench.config import launcher as settings_of
+    from lra_bench.launch.engine import Order
 
     asked = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path))
     every = sized(asked, match)
+    by = settings_of(launcher, tuple(include_path or ()))
     if dry_run:
         show_states(every, results, json=json)
     else:
-        run_cells(
-            every, results, fresh=fresh, minutes=timeout, jobs=jobs, processes=processes, fail_fast=fail_fast, json=json
-        )
+        order = Order(results, fresh, timeout, jobs, processes)
+        run_cells(every, by, order, fail_fast=fail_fast, track=track, json=json)
 
 
 def sized(every: Sequence[Cell], match: str | None) -> Sequence[Cell]:
     """The cells, as large or as dear as full attention's if that is asked for."""
     from lra_bench import matrix
     from lra_bench.cli import progress
-    from lra_bench.launch.local import Stopped
+    from lra_bench.launch.engine import Stopped
 
     if match is None:
         return every
@@ -82,43 +88,51 @@ def show_states(every: Sequence[Cell], results: Path, *, json: bool) -> None:
 
 
 def run_cells(
-    every: Sequence[Cell],
-    results: Path,
-    *,
-    fresh: bool,
-    minutes: float | None,
-    jobs: int,
-    fail_fast: bool,
-    json: bool,
-    processes: int = 1,
+    every: Sequence[Cell], launcher: Launcher, order: Order, *, fail_fast: bool, track: str | None, json: bool
 ) -> NoReturn:
     """Run the cells and show what came out; exit code 1 if one failed, 130 if the user stopped them."""
     from lra_bench import matrix
-    from lra_bench.cli import progress, screen
-    from lra_bench.launch.local import Stopped
+    from lra_bench.cli import screen
+    from lra_bench.launch.engine import Stopped
     from lra_bench.rows import SCORED
 
     try:
-        with progress.watching(len(every)) as watch:
-            rows = matrix.run(
-                every, results, watch,
-                fresh=fresh, minutes=minutes, jobs=jobs, processes=processes, fail_fast=fail_fast,
-            )  # fmt: skip
-    except Stopped:
-        screen.err.print("stopped and saved; the same command goes on", style="yellow")
+        with _told(len(every), order.results, track) as tell:
+            rows = matrix.run(every, launcher, order, tell, fail_fast=fail_fast)
+    except Stopped as stopped:
+        screen.err.print(str(stopped), style="yellow", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     if json:
         screen.print_json([row.as_dict() for row in rows])
     else:
         screen.out.print(screen.results(rows))
-        said = f"rows in {results}/runs; lra compare {results} puts them side by side"
+        said = f"rows in {order.results}/runs; lra compare {order.results} puts them side by side"
         left = f"; {len(every) - len(rows)} cells are left" if len(rows) < len(every) else ""
         screen.err.print(said + left, highlight=False, soft_wrap=True)
     for row in rows:
         if row.error:
             said = f"{row.model} on {row.task}: {row.status}: {row.error}"
             screen.err.print(said, style="red", markup=False, soft_wrap=True)
-    sys.exit(any(row.status not in SCORED for row in rows))
+    sys.exit(int(any(row.status not in SCORED for row in rows)))
+
+
+@contextmanager
+def _told(cells: int, results: Path, track: str | None) -> Iterator[Callable[[Cell, Mapping[str, Any]], None]]:
+    """Tells the screen of a cell's event, and the trackers."""
+    from lra_bench import track as room
+    from lra_bench.cli import progress, screen
+
+    def warn(line: str) -> None:
+        screen.err.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    makers = room.chosen(track)
+    with progress.watching(cells) as watch, room.opened(makers, results, warn) as door:
+
+        def tell(cell: Cell, event: Mapping[str, Any]) -> None:
+            watch(cell, event)
+            door(cell, event)
+
+        yield tell
 
 
 @app.command()
@@ -133,7 +147,7 @@ def plan(
     results: options.Results = options.RESULTS,
     limit: options.Limit = None,
     match: options.Match = None,
-    jobs: options.Jobs = 1,
+    jobs: options.Jobs = None,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
@@ -149,11 +163,12 @@ def plan(
     show_plan(every, results, jobs=jobs, json=json)
 
 
-def show_plan(every: Sequence[Cell], results: Path, *, jobs: int, json: bool) -> None:
-    """What running the cells would take."""
+def show_plan(every: Sequence[Cell], results: Path, *, jobs: int | None, json: bool) -> None:
+    """What running the cells would take, so many at once on this machine; one, if it is not said."""
     from lra_bench import matrix
     from lra_bench.cli import planned, progress, screen
 
+    jobs = jobs or 1
     with progress.watching() as watch:
         plans = matrix.plan(every, results, watch, jobs)
     if json:

@@ -184,16 +184,10 @@ def _per_second(fact: Mapping[str, Any], column: str) -> float | None:
 
 def card(title: str, values: Mapping[str, Any]) -> Table:
     """One thing's values, a line a key; nested ones below their key."""
+    from lra_bench.config import flat
+
     built = Table(title, "", box=box.SIMPLE_HEAD, pad_edge=False)
     built.columns[0].no_wrap, built.columns[1].overflow = True, "fold"
-    for key, value in _flat(values):
+    for key, value in flat(values):
         built.add_row(key, Text("" if value is None else str(value)))
     return built
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value

@@ -102,7 +102,7 @@ def _bytes(text: str) -> int:
 def _measured(asked: Speed, out: Path | None, fresh: bool) -> list[dict[str, Any]]:
     from lra_bench import matrix, store
     from lra_bench.cli import progress, screen
-    from lra_bench.launch.local import Stopped
+    from lra_bench.launch.engine import Stopped
     from lra_bench.report import scaling
 
     facts = scaling.read(out) if out is not None and out.exists() and not fresh else []

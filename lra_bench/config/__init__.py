@@ -3,11 +3,12 @@
 A recipe (`configs/*.yaml`) says how we train, a task (`tasks/*.yaml`) what is asked. `configs/base.yaml` lists every
 knob with its default; a recipe overrides it, its section for the task overrides that, `--set a.b=c` overrides all.
 A `Cell` is one model on one task with one seed, fully resolved; its id is a hash of everything that decides the
-numbers, so a changed default cannot hide behind an old row.
+numbers, so a changed default cannot hide behind an old row. A `Launcher` says who starts the cells; it decides none.
 """
 
 from lra_bench.config.files import file_of, first_comment, folders, found, shipped
-from lra_bench.config.overlays import Overlay, fold, nested, read, setting, validated
+from lra_bench.config.launchers import Launcher, Local, Ray, Slurm, launcher
+from lra_bench.config.overlays import Overlay, flat, fold, nested, read, setting, validated
 from lra_bench.config.recipes import RecipeFile, matrix, recipe
 from lra_bench.config.schema import (
     Cell,
@@ -28,14 +29,18 @@ from lra_bench.config.schema import (
 __all__ = [
     "Cell",
     "Count",
+    "Launcher",
+    "Local",
     "Match",
     "Matrix",
     "Optimizer",
     "Overlay",
+    "Ray",
     "Recipe",
     "RecipeFile",
     "Scalar",
     "Schedule",
+    "Slurm",
     "Strict",
     "TaskSpec",
     "Training",
@@ -43,9 +48,11 @@ __all__ = [
     "digest",
     "file_of",
     "first_comment",
+    "flat",
     "fold",
     "folders",
     "found",
+    "launcher",
     "matrix",
     "nested",
     "read",

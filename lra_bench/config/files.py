@@ -43,7 +43,7 @@ def file_of(kind: str, name: str, include: Sequence[Path] = (), error: type[LraE
         return Path(name)
     files = found(kind, include)
     if name not in files:
-        raise error(f"{kind.removesuffix('s')} '{name}': not found; {nearest(name, files)}")
+        raise error(f"{Path(kind).name.removesuffix('s')} '{name}': not found; {nearest(name, files)}")
     return files[name]
 
 

@@ -106,6 +106,15 @@ def nested(path: Sequence[str], value: Any) -> dict[str, Any]:
     return value
 
 
+def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value under its dotted path, as `--set` has it."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
 def fold(overlays: Sequence[Overlay]) -> dict[str, Any]:
     """Lay each overlay over those before it. Only what the first one names can be overridden.
 

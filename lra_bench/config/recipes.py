@@ -59,9 +59,14 @@ def matrix(path: Path) -> Matrix:
     Raises:
         ConfigError: it cannot be read, lacks a key, or a value is wrong.
     """
-    base, own = read(shipped("configs") / "matrix/base.yaml"), read(path)
-    whole = own.part((), {**base.values, **own.values})
+    own = read(path)
+    whole = own.part((), {**unsaid().values, **own.values})
     return validated(Matrix, whole.values, [whole])
+
+
+def unsaid() -> Overlay:
+    """What a matrix's own YAML need not say, `configs/matrix/base.yaml`."""
+    return read(shipped("configs") / "matrix/base.yaml")
 
 
 def recipe(name: str, include: Sequence[Path] = ()) -> RecipeFile:

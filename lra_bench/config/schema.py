@@ -143,10 +143,12 @@ class Matrix(Strict):
     settings: list[str]
     limit: Count | None
     results: str
-    jobs: Count
+    launcher: str
+    jobs: Count | None  # null: as the launcher's file says
     timeout: Annotated[float, Field(gt=0)] | None  # minutes
     fail_fast: bool
     match: Literal["params", "flops"] | None  # what the MLP's width is solved for
+    track: str | None
 
 
 class Match(Strict):

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from lra_bench import store
-from lra_bench.config import Cell
+from lra_bench.config import Cell, Local
 from lra_bench.errors import CellFailed, ConfigError
+from lra_bench.launch.engine import Engine, Order, Stopped, Tell
 from lra_bench.launch.provenance import commit
 from lra_bench.launch.team import Child, blamed, start
 from lra_bench.measure.asked import Asked
@@ -31,22 +32,22 @@ INTERRUPTED = 130
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_ARENA_MAX": "1"}
 
 
-class Stopped(Exception):
-    """The user stopped the cell; it is saved, and the same command goes on."""
-
-
-class Crew:
+class Crew(Engine):
     """The processes of cells that run at once, on a share of the machine each. Ctrl-C is for all of them."""
 
-    def __init__(self, jobs: int, processes: int = 1) -> None:
-        self.jobs = jobs
-        self.processes = processes  # that train a cell together
-        self.ended = False  # no further cell is to start
+    def __init__(self, order: Order, cores: Sequence[list[int]]) -> None:
+        """`cores` are the shares of the machine, one for each cell that runs at once; an empty one is all of it."""
+        super().__init__(len(cores))
+        self._order = order
         self._children: set[Child] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may ask for the end amid our own hold
         self._shares: queue.Queue[list[int]] = queue.Queue()
-        for share in shares(jobs):
+        for share in cores:
             self._shares.put(share)
+
+    def run(self, cell: Cell, tell: Tell) -> Row:
+        """Run the cell in a process of its own, on its share of the machine."""
+        return run(cell, self._order, tell, self)
 
     @contextmanager
     def share(self) -> Iterator[list[int]]:
@@ -80,10 +81,23 @@ class Crew:
         """End all at once."""
         self._send(signal.SIGKILL)
 
+    def wait(self) -> None:
+        """Until none runs."""
+        with self._lock:
+            children = list(self._children)
+        for child in children:
+            child.wait()
+
     def _send(self, what: signal.Signals) -> None:
         with self._lock:
             for child in self._children:
                 child.send_signal(what)
+
+
+@contextmanager
+def opened(settings: Local, cells: Sequence[Cell], order: Order) -> Iterator[Crew]:
+    """A crew on all of this machine."""
+    yield Crew(order, shares(order.jobs or settings.jobs))
 
 
 def shares(jobs: int) -> list[list[int]]:
@@ -138,23 +152,14 @@ def environment(jobs: int = 1) -> dict[str, str]:
     return {**KEEP_MEMORY, **fraction, **os.environ}
 
 
-def run(
-    results: Path,
-    cell: Cell,
-    tell: Callable[[dict[str, Any]], None],
-    crew: Crew,
-    *,
-    fresh: bool = False,
-    minutes: float | None = None,
-) -> Row:
-    """Run the cell on its share of the machine and wait; its row, which stands in the results folder too.
-
-    `tell` is called with each event. After `minutes` the cell is asked to save and stop, and its row says timeout.
+def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
+    """Run the cell as one of a crew and wait; its row, which stands in the results folder too.
 
     Raises:
         Stopped: Ctrl-C; the cell has saved its state.
         ConfigError: the cell refused what the user asked for.
     """
+    results, fresh, minutes = order.results, order.fresh, order.minutes
     folder = store.folder(results, cell)
     store.write_json(folder / "cell.json", cell.model_dump())
     if fresh:
@@ -162,9 +167,9 @@ def run(
     head, dirty = commit()
     command = [sys.executable, "-m", "lra_bench.cell", str(folder)]
     command += [*(["--fresh"] if fresh else []), *(["--commit", head] if head else []), *(["--dirty"] if dirty else [])]
-    command += ["--jobs", str(crew.jobs)]
+    command += ["--jobs", str(crew.at_once)]
     with crew.share() as cores:
-        child = start(command, folder, environment(crew.jobs), crew.processes, cores, gpus(crew.processes))
+        child = start(command, folder, environment(crew.at_once), order.processes, cores, gpus(order.processes))
         with crew.member(child), _timer(child, minutes) as late:
             last = _listen(child, tell)
     if child.returncode == 0:

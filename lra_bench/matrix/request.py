@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from lra_bench import config, mixers, tasks
+from lra_bench import config, mixers, origin, tasks
 from lra_bench.config import Cell, Overlay, RecipeFile, TaskSpec
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers import Sheet
@@ -219,7 +219,7 @@ def _cell(request: Request, choice: Choice, task: str, recipe: RecipeFile, setti
         model=sheet.name,
         family=sheet.card.family,
         mixer=str(sheet.path),
-        mixer_hash=config.digest(mixers.code(sheet.path)),
+        mixer_hash=origin.hash_of(sheet.path),
         knobs=mixers.turned(sheet, {**turned.get(sheet.name, {}), **settings.of(sheet), **choice.knobs}),
         task=tasks.load(task, request.include, variant or resolved.variant, settings.task),
         recipe_name=recipe.name,

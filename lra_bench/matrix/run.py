@@ -4,85 +4,129 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from lra_bench import store
-from lra_bench.config import Cell
+from lra_bench.config import Cell, Launcher
 from lra_bench.errors import ConfigError
 from lra_bench.launch import local
+from lra_bench.launch.engine import Engine, Order, Stopped, opened
 from lra_bench.measure.asked import Asked
 from lra_bench.rows import SCORED, Row
+
+MOMENT = 0.5  # seconds between two looks: a Ctrl-C that comes as we fall asleep is seen at the next
 
 
 def run(
     every: Sequence[Cell],
-    results: Path,
+    launcher: Launcher,
+    order: Order,
     tell: Callable[[Cell, dict[str, Any]], None],
     *,
-    fresh: bool = False,
-    minutes: float | None = None,
-    jobs: int = 1,
-    processes: int = 1,
     fail_fast: bool = False,
 ) -> list[Row]:
-    """Run the cells that are not done, `jobs` at once, on a share of the cores each; their rows, in order.
-    `processes` of this machine train a cell together.
+    """Have the launcher's engine run the cells that are not done; their rows, in order.
 
     One that fails spares the rest; with `fail_fast` no further one starts, those that run are saved, and the rows are
     those that there are.
 
     Raises:
-        Stopped: Ctrl-C; what ran is saved.
-        ConfigError: the only cell refused what the user asked for.
+        Stopped: Ctrl-C; says what became of the cells.
+        ConfigError: the only cell refused what the user asked for, or the engine cannot be had.
     """
-    crew, failed = local.Crew(jobs, processes), list[Cell]()
+    found = {} if order.fresh else {cell.id: row for cell in every if (row := store.done(order.results, cell))}
+    left = [cell for cell in every if cell.id not in found]
+    for cell in every:
+        if cell.id in found:
+            _already(cell, found[cell.id], tell)
+    if left:
+        with opened(launcher, left, order) as engine:
+            found |= Shift(engine, order, tell, fail_fast, alone=len(every) == 1).work(left)
+    return [found[cell.id] for cell in every if cell.id in found]
 
-    def one(cell: Cell) -> Row | None:
-        if crew.ended:
+
+def _already(cell: Cell, row: Row, tell: Callable[[Cell, dict[str, Any]], None]) -> None:
+    tell(cell, {"event": "already"})
+    tell(cell, {"event": "ended", "status": row.status})
+
+
+@dataclass
+class Shift:
+    """Cells that an engine works through, a thread each of those that it has at once."""
+
+    engine: Engine
+    order: Order
+    tell: Callable[[Cell, dict[str, Any]], None]
+    fail_fast: bool
+    alone: bool  # there is one cell, and what it refuses is the user's to see
+    failed: bool = False
+
+    def work(self, cells: Sequence[Cell]) -> dict[str, Row]:
+        """The rows of the cells that have one at the end, by the cells' ids.
+
+        Raises:
+            Stopped: Ctrl-C, or somebody stopped a cell.
+            ConfigError: the only cell refused what the user asked for.
+        """
+        with ThreadPoolExecutor(self.engine.at_once, "cell") as pool:
+            futures, asked = self._waited(pool, cells)
+        rows = [_outcome(future) for future in futures]
+        if asked or (self.engine.ended and not self.failed):
+            raise Stopped(self.engine.parting())
+        return {cell.id: row for cell, row in zip(cells, rows, strict=True) if row is not None}
+
+    def _one(self, cell: Cell) -> Row | None:
+        if self.engine.ended:
             return None
-        row = None if fresh else store.done(results, cell)
-        if row is not None:
-            tell(cell, {"event": "already"})
-        else:
-            try:
-                row = _run(cell, results, tell, crew, fresh, minutes, alone=len(every) == 1)
-            except local.Stopped:
-                crew.end()  # Ctrl-C reaches a cell before it reaches us
-                raise
-        tell(cell, {"event": "ended", "status": row.status})
-        if fail_fast and row.status not in SCORED:
-            failed.append(cell)
-            crew.end()
+        row = None if self.order.fresh else store.done(self.order.results, cell)
+        if row is not None:  # by another command, meanwhile
+            _already(cell, row, self.tell)
+            return row
+        try:
+            row = self._run(cell)
+        except Stopped:
+            self.engine.leave()  # Ctrl-C reaches a cell before it reaches us
+            raise
+        self.tell(cell, {"event": "ended", "status": row.status})
+        if self.fail_fast and row.status not in SCORED:
+            self.failed = True
+            self.engine.end()
         return row
 
-    with ThreadPoolExecutor(jobs, "cell") as pool:
-        futures = [pool.submit(one, cell) for cell in every]
-        asked = _waited(futures, crew, lambda: tell(every[-1], {"event": "stopping"}))
-    found = [_outcome(future) for future in futures]
-    if asked or (crew.ended and not failed):
-        raise local.Stopped
-    return [row for row in found if row is not None]
-
-
-def _waited(futures: Sequence[Future[Row | None]], crew: local.Crew, stopping: Callable[[], None]) -> bool:
-    """Wait for all; did the user ask to stop? Ctrl-C asks the cells to save and stop, a second one ends them."""
-    asked = False
-    while True:
+    def _run(self, cell: Cell) -> Row:
         try:
-            wait(futures)
-            return asked
-        except KeyboardInterrupt:
-            (crew.kill if asked else crew.end)()
-            asked = True
-            stopping()
+            return self.engine.run(cell, partial(self.tell, cell))
+        except ConfigError as error:
+            if self.alone:
+                raise
+            row = store.blank(cell, "error", str(error))
+            store.put(self.order.results, cell, row)
+            return row
+
+    def _waited(self, pool: ThreadPoolExecutor, cells: Sequence[Cell]) -> tuple[list[Future[Row | None]], bool]:
+        """Hand out all and wait; did the user ask to stop? A first Ctrl-C leaves the engine, a second kills."""
+        futures: list[Future[Row | None]] = []
+        asked = told = False
+        while True:
+            try:
+                for cell in cells[len(futures) :]:
+                    futures.append(pool.submit(self._one, cell))
+                while wait(futures, MOMENT).not_done:
+                    if asked and not told:
+                        self.tell(cells[-1], {"event": "stopping"})
+                        told = True
+                return futures, asked
+            except KeyboardInterrupt:
+                (self.engine.kill if asked else self.engine.leave)()
+                asked = True
 
 
 def _outcome(future: Future[Row | None]) -> Row | None:
     try:
         return future.result()
-    except local.Stopped:
+    except Stopped:
         return None
 
 
@@ -100,16 +144,3 @@ def supply(
             yield asked | local.measure([cell], Asked(rounds, fed=True), partial(tell, cell))[0]
         except ConfigError as error:
             yield asked | {"error": str(error)}
-
-
-def _run(
-    cell: Cell, results: Path, tell: Any, crew: local.Crew, fresh: bool, minutes: float | None, *, alone: bool
-) -> Row:
-    try:
-        return local.run(results, cell, partial(tell, cell), crew, fresh=fresh, minutes=minutes)
-    except ConfigError as error:
-        if alone:
-            raise
-        row = store.blank(cell, "error", str(error))
-        store.put(results, cell, row)
-        return row

@@ -42,8 +42,21 @@ def notes(summed: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
         )
     if any(of_other_size(row.get("params_ratio")) for row in rows):
         yield "2.00x: so many times full attention's parameters, where that is more than 10% off: not a fair match"
+    yield from _bundles(rows)
     for name, column in pd.DataFrame(rows).groupby("column", sort=False):
         yield from _controls(str(name), column.dropna(subset="test_score")) if "test_score" in column else ()
+
+
+def _bundles(rows: Sequence[Mapping[Any, Any]]) -> Iterator[str]:
+    """Which models' rows others have run."""
+    models: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.get("bundle"):
+            models.setdefault(row["bundle"], {})[row["model"]] = None
+    for bundle, names in models.items():
+        yield f"merged from a bundle ({bundle}): {', '.join(names)}"
+    if any("[code=" in row["model"] for row in rows):
+        yield "[code=...]: by code that is not this package's, so that its cells' ids cannot be made anew from it"
 
 
 def _controls(name: str, rows: pd.DataFrame) -> Iterator[str]:

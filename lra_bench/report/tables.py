@@ -79,7 +79,8 @@ def of_task(frame: pd.DataFrame, task: str | None) -> pd.DataFrame:
 
 
 def labels(frame: pd.DataFrame) -> pd.Series:
-    """Each row's model; with the knobs that differ, where one model stands there with several settings."""
+    """Each row's model; with the knobs that differ, where one model stands there with several settings; and with the
+    code's hash, where it came from elsewhere and is not this package's."""
     named = frame["model"].astype(str)
     for model, rows in frame.groupby("model"):
         turned = rows["knobs"].dropna().map(json.loads)
@@ -87,6 +88,8 @@ def labels(frame: pd.DataFrame) -> pd.Series:
         if differing:
             said = turned.map(lambda t, d=differing: ",".join(f"{k}={t.get(k)}" for k in d))
             named[said.index] = f"{model}[" + said + "]"
+    other = frame["code"].dropna() if "code" in frame else pd.Series(dtype=str)
+    named[other.index] += "[code=" + other.astype(str) + "]"
     return named
 
 
@@ -99,7 +102,11 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     """The rows of one model on one column as one row: means over what finished, statuses of what did not."""
     done = rows[rows["status"].isin(SCORED)]
     joined: dict[str, Any] = {**keys, "model": ", ".join(sorted(set(rows["model"]))), "runs": len(rows)}
-    joined |= {column: " ".join(sorted(set(rows[column].dropna().astype(str)))) for column in ("cell", "data_hash")}
+    joined |= {
+        column: " ".join(sorted(set(rows[column].dropna().astype(str))))
+        for column in ("cell", "data_hash", "bundle")
+        if column in rows
+    }
     joined |= {"family": ", ".join(sorted(set(rows["family"].dropna()))), "finished": len(done)}
     joined["status"] = ", ".join(sorted(set(rows["status"]) - set(SCORED))) or _of_finished(done)
     if done.empty:

@@ -1,0 +1,75 @@
+"""`lra bundle` and `lra merge`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lra_bench.cli import app, options
+
+
+@app.command()
+def bundle(
+    results: Annotated[Path, typer.Argument(help="A results folder, or one run's.", metavar="RESULTS")],
+    out: Annotated[Path, typer.Option("--out", help="A .zip, or the name of a folder.", metavar="FILE.zip|DIR")],
+    by: Annotated[str | None, typer.Option("--by", help="Who made it; stands beside the rows where they go.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Rows to give away: their cells, rows, scores of single examples and curves, with a hash of each; no checkpoints.
+
+    A row whose files do not agree is left out, and the exit code is 1.
+
+    Example: lra bundle results --out mine.zip --by "Ann, Example University"
+    """
+    from lra_bench.bundle import pack
+    from lra_bench.cli import progress, screen
+
+    with progress.counting(out.name) as count:
+        packed = pack(results, out, by, count)
+    if json:
+        screen.print_json({"out": str(packed.out), "rows": packed.rows, "left_out": packed.left_out})
+    else:
+        screen.out.print(f"{packed.out if packed.rows else 'nothing written'}: {_rows(packed.rows)}", highlight=False)
+        _each("left out", packed.left_out.values())
+    raise typer.Exit(int(bool(packed.left_out)))
+
+
+@app.command()
+def merge(
+    file: Annotated[Path, typer.Argument(help="What lra bundle made.", metavar="FILE")],
+    results: Annotated[Path, typer.Argument(help="The results folder that takes it.", metavar="RESULTS")],
+    json: options.Json = False,
+) -> None:
+    """Take the rows of a bundle into a results folder, checked: hashes, schema, ids, scores. Nothing in it is executed.
+
+    Rows that are there and equal are skipped; those that differ are left as they are here, and the exit code is 1.
+
+    Example: lra merge theirs.zip results
+    """
+    from lra_bench import bundle as room
+    from lra_bench.cli import progress, screen
+
+    with progress.counting(file.name) as count:
+        merged = room.merge(file, results, count)
+    if json:
+        screen.print_json(merged._asdict())
+    else:
+        said = f"{_rows(merged.added)} added, {len(merged.equal)} there already, {len(merged.conflicts)} in conflict"
+        screen.out.print(f"{results}: {said}; made by {merged.by or 'nobody named'}", highlight=False, markup=False)
+        _each("cannot be made anew here", (f"{name}: {why}" for name, why in merged.marked.items()))
+        _each("in conflict", (f"{name}: {why}" for name, why in merged.conflicts.items()))
+    raise typer.Exit(int(bool(merged.conflicts)))
+
+
+def _rows(names: list[str]) -> str:
+    return f"{len(names):,} row{'' if len(names) == 1 else 's'}"
+
+
+def _each(what: str, lines: Iterable[str]) -> None:
+    from lra_bench.cli import screen
+
+    for line in lines:
+        screen.err.print(f"{what}: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,101 @@
+"""`lra reproduce`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lra_bench.cli import app, options
+
+if TYPE_CHECKING:
+    from lra_bench.reproduce import Line, Reproduction
+
+VERDICTS = {
+    "identical": "the same, bit for bit",
+    "agrees": "not bit for bit, and no difference that test's examples can tell",
+    "differs": "not the same",
+}
+
+
+@app.command()
+def reproduce(
+    run: options.Run,
+    results: options.Results = options.RESULTS,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="A results folder that keeps the new run.", metavar="DIR")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Of so many shares of the cores, one; else as the row says."),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Run a finished row again from its own cell.json: is it the same, bit for bit?
+
+    Where the platform, versions or code are others, it is held to its old score instead: the paired difference over
+    test's examples, with its interval and p. Exit codes: 0 the same, 1 it differs, 2 the input is wrong.
+
+    Example: lra reproduce results/runs/linformer-listops-quick-s0-0123456789
+    """
+    from lra_bench import store
+    from lra_bench.cli import progress, screen
+    from lra_bench.launch.engine import Stopped
+    from lra_bench.reproduce import again, finished
+
+    old = finished(store.find(run, results))
+    try:
+        with progress.watching() as watch:
+            found = again(old, watch, keep=keep, jobs=jobs)
+    except Stopped:
+        kept = f"saved in {keep}; the same command goes on" if keep else "nothing is kept without --keep"
+        screen.err.print(f"stopped; {kept}", style="yellow", soft_wrap=True)
+        raise typer.Exit(130) from None
+    if json:
+        screen.print_json(_as_json(found))
+    else:
+        _show(found)
+    raise typer.Exit(int(found.verdict == "differs"))
+
+
+def _show(found: Reproduction) -> None:
+    from lra_bench.cli import screen
+
+    lines = [_shown(line) for line in (*found.outcome, *found.place)]
+    screen.out.print(screen.titled(f"{found.old.folder.name}: {VERDICTS[found.verdict]}", lines, _notes(found)))
+
+
+def _shown(line: Line) -> dict[str, Any]:
+    same = "yes" if line.same else "no" if line.apart is None else f"no, {line.apart:,} differ"
+    return {"": line.what, "old": str(line.old), "new": str(line.new), "same": same}
+
+
+def _notes(found: Reproduction) -> list[str]:
+    notes, moved = [], [line.what for line in found.place if not line.same]
+    if found.old.row.cell != found.old.cell.id:
+        notes.append(f"its row is of cell {found.old.row.cell}, and its cell.json of {found.old.cell.id}")
+    if found.old.cell.mixer_hash != found.new.cell.mixer_hash:
+        notes.append(f"{found.new.cell.mixer} has changed since; it was run as it is now, as {found.new.folder.name}")
+    if moved:
+        notes.append(f"other than then: {', '.join(moved)}")
+    if found.new.row.error:
+        notes.append(f"now {found.new.row.status}: {found.new.row.error}")
+    if found.paired is not None:
+        d = found.paired
+        notes.append(
+            f"test score, new less old: {d.difference:+.4g} ({d.low:+.4g} to {d.high:+.4g}), p {d.p:.2g}, {d.test}"
+        )
+    return notes
+
+
+def _as_json(found: Reproduction) -> dict[str, Any]:
+    return {
+        "run": str(found.old.folder),
+        "verdict": found.verdict,
+        "cell": {"old": found.old.row.cell, "new": found.new.cell.id},
+        "outcome": [line._asdict() for line in found.outcome],
+        "place": [line._asdict() for line in found.place],
+        "paired": found.paired._asdict() if found.paired else None,
+        "error": found.new.row.error,
+    }

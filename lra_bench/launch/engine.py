@@ -1,0 +1,87 @@
+"""What an engine is: something that runs cells, each handed to it by a thread of ours, and that can be told to end."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lra_bench.config import Cell, Launcher
+from lra_bench.errors import ConfigError
+from lra_bench.rows import Row
+
+Tell = Callable[[dict[str, Any]], None]  # called with each event of a cell
+
+
+class Stopped(Exception):
+    """The user stopped the cells, and the same command goes on; says what became of them."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked of an engine, the same for all its cells."""
+
+    results: Path
+    fresh: bool = False  # do again what is done, and forget checkpoints
+    minutes: float | None = None  # that a cell may take; then it is asked to save and stop, and its row says timeout
+    jobs: int | None = None  # cells at once; None: as the launcher's settings say
+    processes: int = 1  # that train a cell together, where it runs
+
+
+class Engine(ABC):
+    """Runs cells. Each engine's file has `opened(settings, cells, order)`, a context manager that yields one."""
+
+    def __init__(self, at_once: int) -> None:
+        self.at_once = at_once  # cells that it is to be handed at once
+        self.ended = False  # no further cell is to start
+
+    @abstractmethod
+    def run(self, cell: Cell, tell: Tell) -> Row:
+        """Run the cell and wait; its row, which stands in the results folder too.
+
+        Raises:
+            Stopped: it was told to end.
+            ConfigError: the cell refused what the user asked for.
+        """
+
+    @abstractmethod
+    def end(self) -> None:
+        """Start no further cell, and ask all that run to save and stop."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End all at once."""
+
+    def leave(self) -> None:
+        """The user goes: where cells cannot be left to themselves, they end."""
+        self.end()
+
+    def parting(self) -> str:
+        """What became of the cells when the user went."""
+        return "stopped and saved; the same command goes on"
+
+
+def opened(settings: Launcher, cells: Sequence[Cell], order: Order) -> AbstractContextManager[Engine]:
+    """The engine of a launcher's settings, for cells that are to be run.
+
+    Raises:
+        ConfigError: it is not installed, or cannot be had.
+    """
+    module = importlib.import_module(f"lra_bench.launch.{settings.engine}")
+    return module.opened(settings, cells, order)
+
+
+def extra(library: str, name: str) -> Any:
+    """The library of an extra.
+
+    Raises:
+        ConfigError: it is not installed; the line says how it is.
+    """
+    try:
+        return importlib.import_module(library)
+    except ImportError:
+        raise ConfigError(f"--launcher {name}: needs {library}: pip install 'lra-bench[{name}]'") from None

@@ -1,0 +1,64 @@
+"""A cell as a job that submitit runs, and queues again when it is preempted or out of time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lra_bench.launch.engine import Order
+from lra_bench.launch.errand import Errand
+from lra_bench.launch.local import Crew
+
+
+@dataclass
+class Job:
+    """Called by submitit where the job runs; its output is the cell's events, a line of JSON each."""
+
+    errand: Errand
+    grace: float  # seconds in which the signal to queue again follows another that has stopped the cell
+    beside: int  # cells that run at once on the machine
+    _crew: Crew | None = field(default=None, init=False)
+
+    def __call__(self) -> dict[str, Any]:
+        """Do the errand; the outcome."""
+        outcome = self.errand.do(self._hire, lambda event: print(json.dumps(event), flush=True))
+        if "stopped" in outcome:
+            time.sleep(self.grace)
+        return outcome
+
+    def checkpoint(self) -> Any:
+        """Called by submitit when the job must go: once the cell has saved, what to run next time."""
+        from submitit.helpers import DelayedSubmission
+
+        if self._crew is not None:
+            self._crew.end()
+            self._crew.wait()
+        return DelayedSubmission(Job(self.errand, self.grace, self.beside))
+
+    def _hire(self, order: Order) -> Crew:
+        self._crew = Crew(order, [[]] * self.beside)
+        return self._crew
+
+
+class Log:
+    """The events in a job's output, as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._read = path, 0
+
+    def news(self) -> Iterator[dict[str, Any]]:
+        """Those since the last look."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.splitlines():
+            if line.startswith(b'{"event"'):
+                yield json.loads(line)

@@ -1,0 +1,190 @@
+"""Start cells as an array of Slurm's jobs, by submitit, or as submitit's own processes on this machine.
+
+A job runs `python -m lra_bench.cell` as the other launchers do. When it is preempted, or its time is over, the cell
+saves, the job is queued again, and goes on from the checkpoint. Slurm's jobs outlive the command that sent them.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lra_bench import store
+from lra_bench.config import Cell, Slurm
+from lra_bench.errors import ConfigError
+from lra_bench.launch.engine import Engine, Order, Stopped, Tell, extra
+from lra_bench.launch.errand import Errand, received
+from lra_bench.launch.job import Job, Log
+from lra_bench.rows import Row, Status
+
+JOBS = "jobs"  # the folder in the results where submitit keeps what is sent, what comes back, and logs
+SENT = "job.json"  # in a cell's folder: the job that was sent for it
+QUEUED = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "PREEMPTED")
+OUT_OF_TIME = "timed-out"  # in submitit's words for why a job was not queued again
+
+
+class Processes(Engine):
+    """Submitit's own processes on this machine: they end when the user goes."""
+
+    def __init__(self, executor: Any, settings: Slurm, order: Order, at_once: int) -> None:
+        super().__init__(at_once)
+        self._executor, self._settings, self._order = executor, settings, order
+        self._beside = at_once  # cells on one machine, as far as we know
+        self._jobs: dict[str, Any] = {}  # by cell
+        self._left = threading.Event()  # nobody is to wait any longer
+
+    def run(self, cell: Cell, tell: Tell) -> Row:
+        """Wait for the cell's job, submitted here if need be; its row."""
+        if cell.id not in self._jobs:
+            self._unclaimed(cell, tell)
+            row = None if self._order.fresh else store.done(self._order.results, cell)
+            if row is not None:
+                return row
+            self.send([cell])
+        job = self._jobs[cell.id]
+        log = Log(job.paths.stdout)
+        tell({"event": "note", "said": f"job {job.job_id}, {log.path}"})
+        while not self._is_over(cell, job):
+            self._pause()
+            for event in log.news():
+                tell(event)
+        return self._row(cell, job)
+
+    def send(self, cells: Sequence[Cell]) -> None:
+        """Submit the cells, as one array.
+
+        Raises:
+            ConfigError: the queue refuses them.
+        """
+        errands = [Job(Errand(cell, self._order).written(), self._settings.signal, self._beside) for cell in cells]
+        try:
+            jobs = self._executor.submit_array(errands) if errands else []
+        except RuntimeError as error:  # submitit's FailedSubmissionError, FailedJobError
+            raise refused(self._settings, error) from None
+        for cell, job in zip(cells, jobs, strict=True):
+            self._jobs[cell.id] = job
+            store.write_json(self._folder(cell) / SENT, {"job": job.job_id, "logs": str(job.paths.folder)})
+
+    def end(self) -> None:
+        """Cancel all jobs; those that run save."""
+        self.ended = True
+        for job in self._jobs.values():
+            if not job.done():
+                job.cancel(check=False)
+
+    def kill(self) -> None:
+        """Wait no longer."""
+        self._left.set()
+
+    def _folder(self, cell: Cell) -> Path:
+        return store.folder(self._order.results, cell)
+
+    def _unclaimed(self, cell: Cell, tell: Tell) -> None:
+        """Wait until nobody runs the cell."""
+        if store.is_claimed(self._folder(cell)):
+            tell({"event": "wait"})
+        while store.is_claimed(self._folder(cell)):
+            self._pause()
+
+    def _is_over(self, cell: Cell, job: Any) -> bool:
+        """Has the job come to an end? When all are to end, the cell's claim says whether it still saves."""
+        return job.done() or (self.ended and not store.is_claimed(self._folder(cell)))
+
+    def _pause(self) -> None:
+        if self._left.wait(self._settings.poll):
+            raise Stopped(self.parting())
+
+    def _row(self, cell: Cell, job: Any) -> Row:
+        if self.ended and not job.paths.result_pickle.exists():
+            raise Stopped(self.parting())
+        try:
+            return received(job.result(), self.parting())
+        except RuntimeError as error:  # submitit's UncompletedJobError
+            said = str(error).splitlines()
+        why = next((line for line in reversed(said) if re.match(r"[\w.]+: ", line)), said[0])  # a traceback's end
+        status: Status = "timeout" if OUT_OF_TIME in why else "error"
+        row = store.blank(cell, status, f"job {job.job_id}, {job.state}: {why}"[:300])
+        store.put(self._order.results, cell, row)
+        return row
+
+
+class Queue(Processes):
+    """Jobs of Slurm: they stay when the user goes, and the next command waits for them."""
+
+    def __init__(self, executor: Any, settings: Slurm, order: Order, at_once: int) -> None:
+        super().__init__(executor, settings, order, at_once)
+        self._beside = 1
+
+    def recall(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Find jobs that an earlier command sent; the cells that have none, and that nobody runs."""
+        from submitit import SlurmJob
+
+        for cell in cells:
+            path = self._folder(cell) / SENT
+            if path.exists():
+                sent = store.read_json(path)
+                job: Any = SlurmJob(sent["logs"], sent["job"])
+                if job.watcher.get_state(job.job_id, mode="force") in QUEUED:
+                    self._jobs[cell.id] = job
+        return [cell for cell in cells if cell.id not in self._jobs and not store.is_claimed(self._folder(cell))]
+
+    def leave(self) -> None:
+        """The user goes; the jobs stay."""
+        self.ended = True
+        self.kill()
+
+    def parting(self) -> str:
+        """How to look at the jobs that stay."""
+        if not self._left.is_set():
+            return super().parting()
+        ids = " ".join(sorted({job.job_id.split("_")[0] for job in self._jobs.values()}))
+        return f"jobs {ids} stay: `squeue --me` shows them, `scancel {ids}` ends them; the same command waits for them"
+
+
+@contextmanager
+def opened(settings: Slurm, cells: Sequence[Cell], order: Order) -> Iterator[Processes]:
+    """The queue, with a job for each of the cells.
+
+    Raises:
+        ConfigError: submitit is not installed, this machine has no Slurm, or the queue refuses the jobs.
+    """
+    submitit = extra("submitit", settings.engine)
+    at_once = order.jobs or settings.jobs
+    folder, times = (order.results / JOBS).resolve(), settings.requeues
+    try:
+        executor = submitit.AutoExecutor(
+            folder, cluster=settings.cluster, slurm_max_num_timeout=times, local_max_num_timeout=times
+        )
+    except RuntimeError as error:
+        raise refused(settings, error) from None
+    executor.update_parameters(**parameters(settings, at_once or len(cells)))
+    if settings.cluster != settings.engine:
+        yield Processes(executor, settings, order, at_once or 1)
+        return
+    queue = Queue(executor, settings, order, len(cells))
+    queue.send(queue.recall(cells))
+    yield queue
+
+
+def parameters(settings: Slurm, at_once: int) -> dict[str, Any]:
+    """The settings in submitit's words."""
+    own = {name: getattr(settings, name) for name in ("partition", "account", "qos", "constraint")}
+    own |= {"array_parallelism": at_once, "signal_delay_s": settings.signal, "setup": settings.setup or None}
+    own["additional_parameters"] = settings.extra or None
+    return {
+        "name": "lra",
+        "timeout_min": settings.time,
+        "mem_gb": settings.memory,
+        "cpus_per_task": settings.cpus,
+        "gpus_per_node": settings.gpus or None,
+        **{f"{settings.engine}_{name}": value for name, value in own.items()},
+    }
+
+
+def refused(settings: Slurm, error: Exception) -> ConfigError:
+    """What submitit or the queue says against it, on one line."""
+    return ConfigError(f"--launcher {settings.engine}: {' '.join(str(error).split())[:300]}")

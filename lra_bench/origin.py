@@ -1,0 +1,45 @@
+"""Whose code a cell's mixer is: this package's as it stands, that of another version of it, or a user's own file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from lra_bench import config, mixers
+from lra_bench.config import Cell
+from lra_bench.errors import ConfigError, nearest
+
+Origin = Literal["here", "other version", "own file"]
+
+
+def of(cell: Cell) -> Origin:
+    """By its name and the hash of its code; where the file lay says only whether it was a user's own."""
+    if cell.model in mixers.names() and hash_of(mixers.sheet(cell.model).path) == cell.mixer_hash:
+        return "here"
+    shipped = Path(cell.mixer).parent.parts[-2:] == mixers.FOLDER.parts[-2:]
+    return "other version" if shipped else "own file"
+
+
+def hash_of(path: Path) -> str:
+    """What a cell's `mixer_hash` says of the mixer in a file."""
+    return config.digest(mixers.code(path))
+
+
+def as_here(cell: Cell) -> Cell:
+    """The cell with its mixer as it is here and now; the same cell, of the same id, where that has not changed.
+
+    Raises:
+        ConfigError: there is no such mixer here.
+    """
+    path = Path(cell.mixer)
+    if of(cell) != "own file":
+        path = mixers.sheet(_known(cell.model)).path
+    elif not path.is_file():
+        raise ConfigError(f"model '{cell.model}': was {path}, a file of its user's own, which is not here")
+    return cell.model_copy(update={"mixer": str(path), "mixer_hash": hash_of(path)})
+
+
+def _known(model: str) -> str:
+    if model not in mixers.names():
+        raise ConfigError(f"model '{model}': this version has no such mixer; {nearest(model, mixers.names())}")
+    return model

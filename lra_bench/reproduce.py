@@ -1,0 +1,173 @@
+"""A finished run done again from its own cell.json, in a folder and a process of its own: did it come out the same?"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from lra_bench import config, matrix, origin, stats, store
+from lra_bench.config import Cell
+from lra_bench.errors import ConfigError
+from lra_bench.launch.engine import Order
+from lra_bench.rows import FINAL, SCORED, Row
+
+Verdict = Literal["identical", "agrees", "differs"]
+OUTCOMES = ("status", "test_score", "val_score", "best_step", "train_loss", "data_hash", "params")
+PLACE = ("platform", "device", "devices", "impl", "fitted")
+MOVES_NO_NUMBER = "MALLOC_"  # variables that move times alone
+
+
+class Line(NamedTuple):
+    """One thing, as it was and as it is."""
+
+    what: str
+    old: Any
+    new: Any
+    same: bool
+    apart: int | None = None  # of what has many parts, as many as differ
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run that has come to its end, and the files that it left."""
+
+    folder: Path
+    cell: Cell
+    row: Row
+    scores: np.ndarray | None  # of every example of test, [N]
+    curve: list[Any] | None
+
+    @classmethod
+    def open(cls, folder: Path) -> Ran:
+        """The run in `folder`.
+
+        Raises:
+            ConfigError: it has no row, or a file of it cannot be read.
+        """
+        cell, row = store.cell(folder), next(iter(store.rows(folder)), None)
+        if row is None:
+            raise ConfigError(f"{folder}: has no row yet; only a run that finished can be done again")
+        curve = folder / "curve.json"
+        return cls(folder, cell, row, store.scores(folder), store.read_json(curve) if curve.exists() else None)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A run beside itself done again."""
+
+    old: Ran
+    new: Ran
+    outcome: tuple[Line, ...]  # what has to be the same, bit for bit
+    place: tuple[Line, ...]  # what it was run by and on: where that differs, bits may
+    paired: stats.Paired | None  # new less old over the same examples of test
+
+    @property
+    def verdict(self) -> Verdict:
+        """identical: every outcome. agrees: not that, but something of the place is another, data and parameters are
+        not, and test's examples tell no difference (p >= ALPHA). differs: else."""
+        if all(line.same for line in self.outcome):
+            return "identical"
+        held = all(line.same for line in self.outcome if line.what in ("data_hash", "params"))
+        moved = not all(line.same for line in self.place)
+        return "agrees" if moved and held and self.paired and self.paired.p >= stats.ALPHA else "differs"
+
+
+def finished(folder: Path) -> Ran:
+    """The run in a folder, if it is one that would come out the same again.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    ran = Ran.open(folder)
+    if ran.row.status not in FINAL:
+        raise ConfigError(f"{folder}: {ran.row.status}; only a run that finished, or diverged, can be held to its row")
+    if ran.row.status in SCORED and ran.scores is None:
+        raise ConfigError(f"{folder}: has no hits.json or scores.json, by which runs are compared")
+    return ran
+
+
+def again(
+    old: Ran, tell: Callable[[Cell, dict[str, Any]], None], *, keep: Path | None = None, jobs: int | None = None
+) -> Reproduction:
+    """Run it again, with its mixer as it is here, on one job's share of the cores; it and the old one.
+
+    `keep` is a results folder that takes the new run, or goes on with it; `jobs` are the row's own if not given.
+
+    Raises:
+        Stopped: Ctrl-C.
+        ConfigError: its mixer or its data are not here, or `keep` has such a run.
+    """
+    cell = origin.as_here(old.cell)
+    with _results(keep) as results:
+        folder = store.folder(results, cell)
+        if (folder / "row.json").exists():
+            raise ConfigError(f"--keep {results}: has a row of this cell already, {folder.name}")
+        if (old.folder / "fitted.json").exists() and not folder.exists():
+            folder.mkdir(parents=True)
+            shutil.copy(old.folder / "fitted.json", folder)  # in the slices in which it ran then
+        order = Order(results, jobs=jobs or old.row.jobs or 1)
+        matrix.run([cell], config.launcher(None), order, tell)
+        return compared(old, Ran.open(folder))
+
+
+@contextlib.contextmanager
+def _results(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="lra-reproduce-") as scratch:
+        yield Path(scratch)
+
+
+def compared(old: Ran, new: Ran) -> Reproduction:
+    """The two runs, line by line."""
+    rows = old.row.as_dict(), new.row.as_dict()
+    outcome = [_line(what, *(row[what] for row in rows)) for what in OUTCOMES]
+    outcome += [_many("test examples", old.scores, new.scores), _many("curve", old.curve, new.curve)]
+    place = [_line(what, *(row[what] for row in rows)) for what in PLACE]
+    place += [*_inside("versions", *rows), *_inside("environment", *rows), _commit(*rows)]
+    place.append(_line("mixer", old.cell.mixer_hash[:10], new.cell.mixer_hash[:10]))
+    return Reproduction(old, new, tuple(outcome), tuple(place), _paired(old, new))
+
+
+def _line(what: str, old: Any, new: Any) -> Line:
+    return Line(what, old, new, old == new)
+
+
+def _many(what: str, old: Any, new: Any) -> Line:
+    """Of what has many parts, how many there are and a hash of them."""
+    parts: list[Any] = [None if one is None else np.asarray(one).tolist() for one in (old, new)]
+    old_said, new_said = (None if one is None else f"{len(one):,}: {config.digest(one)[:10]}" for one in parts)
+    whole = None not in parts and len(parts[0]) == len(parts[1])
+    apart = sum(a != b for a, b in zip(*parts, strict=True)) if whole else None
+    return Line(what, old_said, new_said, parts[0] == parts[1], apart)
+
+
+def _inside(column: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
+    """A line for each key of a column that is a mapping in JSON."""
+    values = [json.loads(row[column] or "{}") for row in (old, new)]
+    for key in sorted({*values[0], *values[1]}):
+        if not key.startswith(MOVES_NO_NUMBER):
+            yield _line(key, *(value.get(key) for value in values))
+
+
+def _commit(old: Mapping[str, Any], new: Mapping[str, Any]) -> Line:
+    """The code's commit; code that is not as committed may be any."""
+    before, now = (f"{(row['commit'] or '')[:10]}{' and changes' if row['dirty'] else ''}" for row in (old, new))
+    return Line(
+        "commit", before or None, now or None, old["commit"] == new["commit"] and not old["dirty"] and not new["dirty"]
+    )
+
+
+def _paired(old: Ran, new: Ran) -> stats.Paired | None:
+    if old.scores is None or new.scores is None or len(old.scores) != len(new.scores) or len(old.scores) < 2:
+        return None
+    return stats.paired(new.scores[None], old.scores[None])
