@@ -113,7 +113,7 @@ def again(
         if (old.folder / "fitted.json").exists() and not folder.exists():
             folder.mkdir(parents=True)
             shutil.copy(old.folder / "fitted.json", folder)  # in the slices in which it ran then
-        order = Order(results, jobs=jobs or old.row.jobs or 1)
+        order = Order(results, jobs=jobs or old.row.jobs or 1, processes=old.row.processes or 1)
         matrix.run([cell], config.launcher(None), order, tell)
         return compared(old, Ran.open(folder))
 

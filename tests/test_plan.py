@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from samples import Lra
 
 from lra_bench import assembly, matrix, speed, store
 from lra_bench.cli import planned
@@ -124,3 +127,17 @@ def test_cores_are_lent_and_given_back() -> None:
     assert os.sched_getaffinity(0) == ours
     with local.on([]):
         assert os.sched_getaffinity(0) == ours
+
+
+@pytest.mark.slow
+def test_a_line_of_the_job_list_runs_its_cell(lra: Lra, here: Path, cache: Path) -> None:
+    told = lra("plan", "-m", "linear,fnet", "-t", "short", "-c", "tiny", "--out", "jobs.sh")
+    assert told.returncode == 0, told.stderr
+    first, second = (here / "jobs.sh").read_text().splitlines()
+    assert "linear-short-tiny-s0-" in first
+    assert "fnet-short-tiny-s0-" in second
+    subprocess.run(["bash", "-c", first], cwd="/", env={**os.environ, "LRA_CACHE": str(cache)}, check=True)
+    states = json.loads(lra("run", "-m", "linear,fnet", "-t", "short", "-c", "tiny", "--dry-run", "--json").stdout)
+    assert [state["state"] for state in states] == ["done", "new"]
+    lra("plan", "-m", "linear,fnet", "-t", "short", "-c", "tiny", "--out", "jobs.sh")
+    assert (here / "jobs.sh").read_text() == second + "\n"

@@ -35,14 +35,11 @@ extra: {reservation: mine}
 poll: 0.2
 """
 SAID = {
-    "sbatch": """\
-cp "$1" "$SAID/script.$(date +%N)"
-ls "$SAID"/script.* | wc -l | sed "s/^/Submitted batch job 7/; s/71$/77/"
-""",
+    "sbatch": 'cp "$1" "$SAID/script.$(date +%N)"; echo Submitted batch job 7$(ls "$SAID"/script.* | wc -l)',
     "sacct": 'cat "$SAID/states"',
     "scancel": 'echo "$@" >> "$SAID/cancelled"',
     "srun": """\
-named() { echo "$1" | sed "s/%A/77/; s/%a/$SLURM_ARRAY_TASK_ID/; s/%t/0/"; }
+named() { echo "$1" | sed "s/%A/71/; s/%a/$SLURM_ARRAY_TASK_ID/; s/%t/0/"; }
 exec "${@:6}" > "$(named "$3")" 2> "$(named "$5")"  # after --unbuffered --output OUT --error ERR
 """,
 }
@@ -66,7 +63,7 @@ def said(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def states(said: Path, *every: str) -> None:
-    lines = [f"77_{index}|{state}|" for index, state in enumerate(every)]
+    lines = [f"71_{index}|{state}|" for index, state in enumerate(every)]
     (said / "states").write_text("\n".join(["JobID|State|NodeList", *lines, ""]))
 
 
@@ -100,8 +97,8 @@ def left(process: subprocess.Popen[str]) -> str:
 @pytest.mark.slow
 def test_jobs_stay_in_the_queue_and_are_sent_once(said: Path, here: Path, cache: Path) -> None:
     process = start(here, cache)
-    heard(process, lambda text: text.count("job 77_") == 4)
-    assert "jobs 77 stay: `squeue --me` shows them, `scancel 77` ends them; the same command waits" in left(process)
+    heard(process, lambda text: text.count("job 71_") == 4)
+    assert "jobs 71 stay: `squeue --me` shows them, `scancel 71` ends them; the same command waits" in left(process)
     assert not (said / "cancelled").exists()
     (script,) = said.glob("script.*")
     lines = script.read_text().splitlines()
@@ -114,9 +111,9 @@ def test_jobs_stay_in_the_queue_and_are_sent_once(said: Path, here: Path, cache:
     assert f" -u -m submitit.core._submit {here}/results/jobs" in script.read_text()
 
     process = start(here, cache)
-    heard(process, lambda text: text.count("job 77_") == 4)
+    heard(process, lambda text: text.count("job 71_") == 4)
     assert len(list(said.glob("script.*"))) == 1, "what is queued is not sent again"
-    one = {**os.environ, "LRA_CACHE": str(cache), "SLURM_JOB_ID": "78", "SLURM_ARRAY_JOB_ID": "77"}
+    one = {**os.environ, "LRA_CACHE": str(cache), "SLURM_JOB_ID": "78", "SLURM_ARRAY_JOB_ID": "71"}
     subprocess.run(["bash", str(script)], env={**one, "SLURM_ARRAY_TASK_ID": "0"}, cwd=here, check=True)
     text = heard(process, lambda text: "1 of 4 cells" in text)
     assert "linear on short: step 200/200" in text, "what a job says is shown"
@@ -125,7 +122,7 @@ def test_jobs_stay_in_the_queue_and_are_sent_once(said: Path, here: Path, cache:
     states(said, "COMPLETED", "RUNNING", "FAILED", "CANCELLED by 0")
     process = start(here, cache)
     text = heard(process, lambda text: text.count("job 7") == 3)
-    assert "jobs 72 77 stay" in left(process)
+    assert "jobs 71 72 stay" in left(process)
     assert "done before" in text
     again = [path for path in said.glob("script.*") if path != script]
     assert ["#SBATCH --array=0-1%2" in path.read_text() for path in again] == [True], "two have no job any more"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lra_bench.cli import app, options
+from lra_bench.errors import ConfigError
 
 
 @app.command()
@@ -24,6 +25,7 @@ def matrix(
     dry_run: options.DryRun = False,
     track: options.Track = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what it would take, as `lra plan` does.")] = False,
+    out: options.JobList = None,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
@@ -36,6 +38,8 @@ def matrix(
     from lra_bench.cli.run import run_cells, show_plan, show_states, sized
     from lra_bench.launch.engine import Order
 
+    if out is not None and not plan:
+        raise ConfigError("--out: is of --plan")
     asked = config.matrix(file)
     folder = results or Path(asked.results)
     request = room.Request(
@@ -50,10 +54,10 @@ def matrix(
     )
     every = sized(room.cells(request), asked.match)
     by = config.launcher(launcher or asked.launcher, tuple(include_path or ()))
-    order = Order(folder, fresh, asked.timeout, jobs or asked.jobs)
+    order = Order(folder, fresh, asked.timeout, jobs or asked.jobs, asked.processes)
     if dry_run:
         show_states(every, folder, json=json)
     elif plan:
-        show_plan(every, folder, jobs=order.jobs or by.jobs, json=json)
+        show_plan(every, folder, jobs=order.jobs or by.jobs, out=out, json=json)
     else:
         run_cells(every, by, order, fail_fast=asked.fail_fast, track=track or asked.track, json=json)

@@ -75,6 +75,10 @@ FailFast = Annotated[
     bool,
     typer.Option("--fail-fast/--keep-going", help="Start no further cell once one failed; save those that run."),
 ]
+JobList = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write a line of a shell for each cell that is left, for a scheduler.", metavar="FILE"),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run and what is done; start nothing.")]
 Track = Annotated[
     str | None,

@@ -32,8 +32,8 @@ def run(
     fresh: options.Fresh = False,
     timeout: options.Timeout = None,
     jobs: options.Jobs = None,
-    launcher: options.Launcher = None,
     processes: options.Processes = 1,
+    launcher: options.Launcher = None,
     fail_fast: options.FailFast = False,
     dry_run: options.DryRun = False,
     track: options.Track = None,
@@ -148,6 +148,7 @@ def plan(
     limit: options.Limit = None,
     match: options.Match = None,
     jobs: options.Jobs = None,
+    out: options.JobList = None,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
@@ -160,15 +161,23 @@ def plan(
 
     asked = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path))
     every = sized(asked, match)
-    show_plan(every, results, jobs=jobs, json=json)
+    show_plan(every, results, jobs=jobs, out=out, json=json)
 
 
-def show_plan(every: Sequence[Cell], results: Path, *, jobs: int | None, json: bool) -> None:
-    """What running the cells would take, so many at once on this machine; one, if it is not said."""
+def show_plan(every: Sequence[Cell], results: Path, *, jobs: int | None, out: Path | None, json: bool) -> None:
+    """What running the cells would take, so many at once on this machine; one, if it is not said.
+
+    Or, into `out`, the lines that run them.
+    """
     from lra_bench import matrix
     from lra_bench.cli import planned, progress, screen
 
     jobs = jobs or 1
+    if out is not None:
+        lines = matrix.job_list(every, results, jobs)
+        out.write_text("".join(f"{line}\n" for line in lines))
+        screen.err.print(f"{out}: {len(lines)} cells, a line each; rows will lie in {results}/runs", soft_wrap=True)
+        return
     with progress.watching() as watch:
         plans = matrix.plan(every, results, watch, jobs)
     if json:

@@ -145,6 +145,7 @@ class Matrix(Strict):
     results: str
     launcher: str
     jobs: Count | None  # null: as the launcher's file says
+    processes: Count  # of a machine that train a cell together
     timeout: Annotated[float, Field(gt=0)] | None  # minutes
     fail_fast: bool
     match: Literal["params", "flops"] | None  # what the MLP's width is solved for

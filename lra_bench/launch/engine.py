@@ -29,7 +29,7 @@ class Order:
     fresh: bool = False  # do again what is done, and forget checkpoints
     minutes: float | None = None  # that a cell may take; then it is asked to save and stop, and its row says timeout
     jobs: int | None = None  # cells at once; None: as the launcher's settings say
-    processes: int = 1  # that train a cell together, where it runs
+    processes: int = 1  # of a machine that train a cell together
 
 
 class Engine(ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shlex
 import signal
 import subprocess
 import sys
@@ -164,12 +165,10 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
     store.write_json(folder / "cell.json", cell.model_dump())
     if fresh:
         (folder / "row.json").unlink(missing_ok=True)
-    head, dirty = commit()
-    command = [sys.executable, "-m", "lra_bench.cell", str(folder)]
-    command += [*(["--fresh"] if fresh else []), *(["--commit", head] if head else []), *(["--dirty"] if dirty else [])]
-    command += ["--jobs", str(crew.at_once)]
+    asked = command(folder, crew.at_once, fresh=fresh)
     with crew.share() as cores:
-        child = start(command, folder, environment(crew.at_once), order.processes, cores, gpus(order.processes))
+        devices = gpus(order.processes)
+        child = start(asked, folder, environment(crew.at_once), order.processes, cores, devices)
         with crew.member(child), _timer(child, minutes) as late:
             last = _listen(child, tell)
     if child.returncode == 0:
@@ -183,6 +182,22 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
     row = _failed(cell, child.returncode, minutes if late.is_set() else None, *blamed(child, folder))
     store.put(results, cell, row)
     return row
+
+
+def command(folder: Path, jobs: int, *, fresh: bool = False) -> list[str]:
+    """What runs the cell whose cell.json lies in a folder, beside `jobs` - 1 others."""
+    head, dirty = commit()
+    asked = [sys.executable, "-m", "lra_bench.cell", str(folder), "--jobs", str(jobs)]
+    return [
+        *asked, *(["--fresh"] if fresh else []), *(["--commit", head] if head else []), *(["--dirty"] if dirty else []),
+    ]  # fmt: skip
+
+
+def line(cell: Cell, results: Path, jobs: int) -> str:
+    """A line of a shell that runs the cell by itself, whose cell.json is put where it will lie."""
+    folder = store.folder(results.resolve(), cell)
+    store.write_json(folder / "cell.json", cell.model_dump())
+    return shlex.join(["env", *(f"{key}={value}" for key, value in KEEP_MEMORY.items()), *command(folder, jobs)])
 
 
 def measure(cells: Sequence[Cell], asked: Asked, tell: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:

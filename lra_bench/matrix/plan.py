@@ -36,6 +36,11 @@ def _asked(cell: Cell, state: str) -> dict[str, Any]:
     return asked | {"state": state}
 
 
+def job_list(every: Sequence[Cell], results: Path, jobs: int) -> list[str]:
+    """A line of a shell for each cell that is not done, in order, to be run where this folder of results is seen."""
+    return [local.line(cell, results, jobs) for cell in every if store.done(results, cell) is None]
+
+
 def plan(
     every: Sequence[Cell], results: Path, tell: Callable[[Cell, dict[str, Any]], None], jobs: int = 1
 ) -> list[dict[str, Any]]:
