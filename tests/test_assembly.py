@@ -89,13 +89,13 @@ def test_the_same_batch_in_slices_learns_the_same_and_goes_on_so(
     cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
-    whole = cells.run(cell, tmp_path / "whole", lambda *_, **__: None, lambda: False, fresh=False)
+    whole = cells.run(cell, tmp_path / "whole", lambda *_, **__: None, lambda _: False, fresh=False)
     there(monkeypatch, lambda rung: rung.accumulate >= 4)
-    sliced = cells.run(cell, tmp_path / "sliced", lambda *_, **__: None, lambda: False, fresh=False)
+    sliced = cells.run(cell, tmp_path / "sliced", lambda *_, **__: None, lambda _: False, fresh=False)
     assert (whole.fitted, whole.accumulate) == (None, 1)
     assert (sliced.fitted, sliced.accumulate, sliced.batch) == ("accumulate 4", 4, 8)
     assert sliced.train_loss == pytest.approx(whole.train_loss, rel=1e-4)
     assert cells.first_rung(tmp_path / "sliced", fresh=False) == Rung(4, False)
     assert cells.first_rung(tmp_path / "sliced", fresh=True) is None
-    again = cells.run(cell, tmp_path / "sliced", lambda *_, **__: None, lambda: False, fresh=False)
+    again = cells.run(cell, tmp_path / "sliced", lambda *_, **__: None, lambda _: False, fresh=False)
     assert again.test_score == sliced.test_score
