@@ -86,4 +86,4 @@ def test_a_task_that_asks_for_a_number_and_one_that_asks_at_each_symbol(lra: Lra
         assert done.returncode == 0, done.stderr
         assert METRICS[{"adding": "mean-squared-error"}.get(task, "bits")].title in done.stdout
     compared = lra("compare", "results", "--metric", "accuracy")
-    assert "the lower the better" in compared.stdout, compared.stderr
+    assert "the lower ↓ the better" in compared.stdout, compared.stderr

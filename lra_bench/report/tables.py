@@ -88,8 +88,8 @@ def labels(frame: pd.DataFrame) -> pd.Series:
         if differing:
             said = turned.map(lambda t, d=differing: ",".join(f"{k}={t.get(k)}" for k in d))
             named[said.index] = f"{model}[" + said + "]"
-    other = frame["code"].dropna() if "code" in frame else pd.Series(dtype=str)
-    named[other.index] += "[code=" + other.astype(str) + "]"
+    if "code" in frame:
+        named = named.where(frame["code"].isna(), named + "[code=" + frame["code"].astype(str) + "]")
     return named
 
 
