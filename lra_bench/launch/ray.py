@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 import sys
 import tempfile
 import threading
@@ -25,6 +27,8 @@ from lra_bench.rows import Row, Status
 
 GIB = 2**30
 STORE = 100 * 2**20  # bytes of the object store of a cluster started here: nothing large goes through it
+PORT = re.compile(r":\d+$")
+ANSWER = 10  # seconds in which a cluster is to answer
 
 
 class Cluster(Engine):
@@ -165,6 +169,9 @@ def _join(ray: Any, address: str | None, folder: str) -> None:
     if not address:  # in a folder of its own, where no other cluster of this machine is found
         how = {"_temp_dir": folder, "include_dashboard": False, "object_store_memory": STORE}
     try:
+        if address and PORT.search(address):  # what does not answer, Ray calls for minutes, and aborts
+            host, _, port = address.rpartition("/")[2].rpartition(":")
+            socket.create_connection((host, int(port)), ANSWER).close()
         ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())[:300]
