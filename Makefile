@@ -54,7 +54,7 @@ gpu-check: .venv/ready  ## with a GPU or a TPU and its JAX: the contract, the ke
 
 report: .venv/ready     ## the tables of what is in results/, and results/report.html to look at
 	$(BIN)/lra compare results
-	$(BIN)/lra report results/quick --out results/report.html
+	$(BIN)/lra report results/quick --speed results/speed/cpu.json --out results/report.html
 
 clean:                  ## forget the environment and the tools' caches; results stay
 	rm -rf .venv .venv-peers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

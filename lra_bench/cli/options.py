@@ -87,6 +87,7 @@ Track = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 RESULTS = Path("results")
+SPEED = RESULTS / "speed/speed.json"  # what `make bench` keeps
 RECIPE = "small"
 
 

@@ -11,15 +11,13 @@ import typer
 from lra_bench.cli import app, options
 from lra_bench.errors import ConfigError
 
-SPEED = Path("results/speed/speed.json")
-
 Paths = Annotated[
     list[Path] | None,
     typer.Argument(help="Results folders, single runs, or exported tables; results/ if none.", metavar="DIR|RUN|TABLE"),
 ]
 Speed = Annotated[
     Path | None,
-    typer.Option("--speed", help=f"What `lra speed --out` kept; {SPEED} if it is there.", metavar="FILE"),
+    typer.Option("--speed", help=f"What `lra speed --out` kept; {options.SPEED} if it is there.", metavar="FILE"),
 ]
 
 
@@ -71,7 +69,7 @@ def plot(
         facts = _speeds(speed)
         if not facts:
             raise ConfigError(
-                f"--kind scaling: draws what `lra speed --out {SPEED}` keeps, and there is none; or --speed"
+                f"--kind scaling: draws what `lra speed --out {options.SPEED}` keeps, and there is none; or --speed"
             )
         drawn: Any = charts.growth(facts, {name: mixers.sheet(name).card.family for name in mixers.names()})
     else:
@@ -84,6 +82,6 @@ def plot(
 def _speeds(path: Path | None) -> list[dict[str, Any]]:
     from lra_bench.report import scaling
 
-    if path is None and not SPEED.exists():
+    if path is None and not options.SPEED.exists():
         return []
-    return scaling.read(path or SPEED)
+    return scaling.read(path or options.SPEED)

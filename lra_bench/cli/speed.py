@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 # The full mixer in its best and its plain form stand for what the others are measured against.
 MODELS = "family:full,family:full[impl=plain],all"
 LENGTHS = "1024,2048,4096,8192,16384"
-KEPT = Path("results/speed/speed.json")
 
 Kept = Annotated[Path, typer.Argument(help="What `lra speed --out` kept.", metavar="FILE")]
 Memory = Annotated[
@@ -121,7 +120,7 @@ def _measured(asked: Speed, out: Path | None, fresh: bool) -> list[dict[str, Any
 
 @app.command()
 def scale(
-    kept: Kept = KEPT,
+    kept: Kept = options.SPEED,
     memory: Memory = None,
     results: Annotated[
         Path | None, typer.Option("--results", help="Scores over length of the runs there, instead.", metavar="DIR")
@@ -138,7 +137,7 @@ def scale(
 
     With --results, the scores of runs at several lengths; with --run, trained short, tested long.
 
-    Example: lra scale results/speed/speed.json --memory 16GiB
+    Example: lra scale results/speed/cpu.json --memory 16GiB
     """
     from lra_bench import store
     from lra_bench.report import growth, scaling
