@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -19,6 +20,12 @@ QUICK = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICK))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _left_alone() -> None:
+    """What earlier modules left is not walked through at each collection: a worker comes to hold millions of objects."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -122,11 +122,11 @@ def test_of_two_that_have_ended_the_killed_one_is_blamed() -> None:
 
 
 def test_a_signal_is_for_all() -> None:
-    child = sh(*["trap 'exit 130' INT; echo ready; while :; do sleep 0.02; done"] * 2)
+    child = sh(*["trap 'exit 130' TERM; echo ready; while :; do sleep 0.02; done"] * 2)
     for member in child._members:
         assert member.stdout is not None
         member.stdout.readline()
-    child.send_signal(signal.SIGINT)
+    child.send_signal(signal.SIGTERM)  # a SIGINT is ignored by what is started in the background
     assert child.wait() == 130
 
 

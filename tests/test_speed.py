@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import Lra
+from samples import Lra, hears_ctrl_c
 
 from lra_bench import certificate, matrix, mixers, speed
 from lra_bench.cli.speed import _bytes
@@ -304,7 +304,7 @@ def test_ctrl_c_keeps_the_lengths_that_are_done(here: Path, cache: Path) -> None
     assert first.returncode == 0
     child = subprocess.Popen(
         [*command, "--out", "s.json"], cwd=here, env=env, text=True, stderr=subprocess.PIPE, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+        preexec_fn=hears_ctrl_c,
     )  # fmt: skip
     assert child.stderr is not None
     for line in child.stderr:
