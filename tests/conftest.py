@@ -24,7 +24,7 @@ os.environ.setdefault("XLA_FLAGS", " ".join(QUICK))
 
 @pytest.fixture(scope="module", autouse=True)
 def _left_alone() -> None:
-    """What earlier modules left is not walked through at each collection: a worker comes to hold millions of objects."""
+    """What earlier modules left is not walked through at each collection: a worker comes to hold millions."""
     gc.freeze()
 
 
