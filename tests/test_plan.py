@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 from rich.console import Console
 from samples import Lra
 
-from lra_bench import assembly, matrix, speed, store
+from lra_bench import assembly, cli, matrix, speed, store
 from lra_bench.cli import planned
 from lra_bench.config import Cell
 from lra_bench.launch import local
+from lra_bench.launch.engine import Stopped
 from lra_bench.matrix import Request
 from lra_bench.measure.asked import Asked
 from lra_bench.rows import Status
@@ -141,3 +143,19 @@ def test_a_line_of_the_job_list_runs_its_cell(lra: Lra, here: Path, cache: Path)
     assert [state["state"] for state in states] == ["done", "new"]
     lra("plan", "-m", "linear,fnet", "-t", "short", "-c", "tiny", "--out", "jobs.sh")
     assert (here / "jobs.sh").read_text() == second + "\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--match", "params")])
+def test_ctrl_c_is_one_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    def stopped(*_: Any) -> None:
+        raise Stopped
+
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(local, "machine", lambda: HERE)
+    monkeypatch.setattr(local, "answers", stopped)
+    monkeypatch.setattr(sys, "argv", ["lra", "plan", "-m", "linear", "-t", "short", "-c", "tiny", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().err.splitlines()[-1]) == (130, "lra: stopped")

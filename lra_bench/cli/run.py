@@ -64,15 +64,11 @@ def sized(every: Sequence[Cell], match: str | None) -> Sequence[Cell]:
     """The cells, as large or as dear as full attention's if that is asked for."""
     from lra_bench import matrix
     from lra_bench.cli import progress
-    from lra_bench.launch.engine import Stopped
 
     if match is None:
         return every
-    try:
-        with progress.watching() as watch:
-            return matrix.matched(every, match, watch)
-    except Stopped:
-        raise typer.Exit(130) from None
+    with progress.watching() as watch:
+        return matrix.matched(every, match, watch)
 
 
 def show_states(every: Sequence[Cell], results: Path, *, json: bool) -> None:

@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from lra_bench.config import Cell, Launcher
-from lra_bench.errors import ConfigError
+from lra_bench.errors import ConfigError, LraError
 from lra_bench.rows import Row
 
 Tell = Callable[[dict[str, Any]], None]  # called with each event of a cell
 
 
-class Stopped(Exception):
+class Stopped(LraError):
     """The user stopped the cells, and the same command goes on; says what became of them."""
+
+    exit_code = 130
+
+    def __init__(self, said: str = "stopped") -> None:
+        super().__init__(said)
 
 
 @dataclass(frozen=True)
