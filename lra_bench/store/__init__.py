@@ -1,0 +1,44 @@
+"""results/: put, get, done, frame.
+
+results/runs/<model>-<task>-<recipe>-s<seed>-<cell id>/
+    cell.json      what was asked, fully resolved; written before anything runs
+    row.json       what came out; written last, atomically
+    hits.json      one bit an example of test, in order, hexadecimal; scores.json: a number each, of other metrics
+    fitted.json    slices of a batch and recomputation with which the step fits in memory
+    curve.json     training loss and validation accuracy over steps
+    checkpoints/   the latest state
+    log.txt        what the cell's process wrote to stderr; log-1.txt and so on: the others, where several train it
+    bundle.json    where it came from, if it was merged from a bundle
+"""
+
+from lra_bench.store.claims import claimed, is_claimed
+from lra_bench.store.files import read_json, write_json
+from lra_bench.store.frame import frame
+from lra_bench.store.rows import blank, columns, done, folders, get, put, rows
+from lra_bench.store.runs import PROVENANCE, RUNS, asked, came, cell, find, folder, open_cells
+from lra_bench.store.scores import put_scores, scores
+
+__all__ = [
+    "PROVENANCE",
+    "RUNS",
+    "asked",
+    "blank",
+    "came",
+    "cell",
+    "claimed",
+    "columns",
+    "done",
+    "find",
+    "folder",
+    "folders",
+    "frame",
+    "get",
+    "is_claimed",
+    "open_cells",
+    "put",
+    "put_scores",
+    "read_json",
+    "rows",
+    "scores",
+    "write_json",
+]
