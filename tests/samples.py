@@ -48,6 +48,15 @@ jobs: 2
 """
 
 
+def started(here: Path, cache: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The command, begun in a folder, in a group of its own that hears Ctrl-C."""
+    return subprocess.Popen(
+        [LRA, *arguments],
+        cwd=here, env={**os.environ, "LRA_CACHE": str(cache)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=hears_ctrl_c,
+    )  # fmt: skip
+
+
 def hears_ctrl_c() -> None:
     """As at a terminal, also where the tests themselves run in the background, which ignores it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

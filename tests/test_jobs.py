@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import FOUR, LRA, Lra, hears_ctrl_c
+from samples import FOUR, Lra, started
 
 from lra_bench import config, mixers
 from lra_bench.errors import ConfigError
 from lra_bench.launch import local
 from lra_bench.rows import SCORED
 
-COMMAND = [LRA, "matrix", "four.yaml"]
 SAME = ("cell", "status", "val_score", "test_score", "best_step", "train_loss", "data_hash")
 
 
@@ -30,11 +29,7 @@ def four(here: Path) -> Path:
 
 
 def start(here: Path, cache: Path, *more: str) -> subprocess.Popen[str]:
-    env = {**os.environ, "LRA_CACHE": str(cache)}
-    return subprocess.Popen(
-        [*COMMAND, *more], cwd=here, env=env, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=hears_ctrl_c,
-    )  # fmt: skip
+    return started(here, cache, "matrix", "four.yaml", *more)
 
 
 def same(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:

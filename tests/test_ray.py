@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from samples import FOUR, LRA, Lra, hears_ctrl_c
+from samples import FOUR, Lra, started
 
 from lra_bench import config
 from lra_bench.errors import ConfigError
@@ -40,11 +40,7 @@ def two_nodes(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def start(here: Path, cache: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [LRA, "matrix", "both.yaml", "--launcher", "two.yaml", "--json"],
-        cwd=here, env={**os.environ, "LRA_CACHE": str(cache)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=hears_ctrl_c,
-    )  # fmt: skip
+    return started(here, cache, "matrix", "both.yaml", "--launcher", "two.yaml", "--json")
 
 
 def wait_for_checkpoints(here: Path, beyond: int) -> int:

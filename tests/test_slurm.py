@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import FOUR, LRA, Lra, hears_ctrl_c
+from samples import FOUR, Lra, started
 
 from lra_bench import matrix
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
@@ -68,11 +68,7 @@ def states(said: Path, *every: str) -> None:
 
 
 def start(here: Path, cache: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [LRA, "matrix", "four.yaml", "--launcher", "mine.yaml", "--json"],
-        cwd=here, env={**os.environ, "LRA_CACHE": str(cache)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=hears_ctrl_c,
-    )  # fmt: skip
+    return started(here, cache, "matrix", "four.yaml", "--launcher", "mine.yaml", "--json")
 
 
 def heard(process: subprocess.Popen[str], reached: Callable[[str], bool]) -> str:

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import Lra, hears_ctrl_c
+from samples import Lra, started
 
-from lra_bench import certificate, matrix, mixers, speed
+from lra_bench import certificate, cli, matrix, mixers, speed
 from lra_bench.cli.speed import _bytes
 from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.launch import local
@@ -302,10 +302,7 @@ def test_ctrl_c_keeps_the_lengths_that_are_done(here: Path, cache: Path) -> None
     env = {**os.environ, "LRA_CACHE": str(cache)}
     first = subprocess.run([*command[:-3], "16", "--rounds", "2", "--out", "s.json"], cwd=here, env=env, timeout=300)
     assert first.returncode == 0
-    child = subprocess.Popen(
-        [*command, "--out", "s.json"], cwd=here, env=env, text=True, stderr=subprocess.PIPE, start_new_session=True,
-        preexec_fn=hears_ctrl_c,
-    )  # fmt: skip
+    child = started(here, cache, *command[1:], "--out", "s.json")
     assert child.stderr is not None
     for line in child.stderr:
         if "L = 32: timed round" in line:
@@ -316,3 +313,24 @@ def test_ctrl_c_keeps_the_lengths_that_are_done(here: Path, cache: Path) -> None
     assert "what was measured is in s.json; the same command goes on" in said
     assert "Traceback" not in said
     assert [f["length"] for f in json.loads((here / "s.json").read_text())] == [16]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("speed", "--fresh"), ("speed", "--read", "s.json", "--peak"), ("speed", "--json", "--format", "md"),
+        ("scale", "--results", "r", "--memory", "1GiB"), ("matrix", "m.yaml", "--plan", "--dry-run"),
+        ("plan", "-m", "linear", "-t", "short", "-c", "tiny", "--out", "jobs.sh", "--json"),
+    ],
+)  # fmt: skip
+def test_a_flag_that_would_be_ignored_is_refused(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(here)
+    (here / "s.json").write_text(json.dumps([fact()]))
+    monkeypatch.setattr(sys, "argv", ["lra", *arguments, *(["--read", "s.json"] if "md" in arguments else [])])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err.splitlines()
+    assert (ended.value.code, len(said)) == (2, 1)
+    assert "--" in said[0]

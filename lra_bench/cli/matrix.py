@@ -40,6 +40,8 @@ def matrix(
 
     if out is not None and not plan:
         raise ConfigError("--out: is of --plan")
+    if plan and dry_run:
+        raise ConfigError("--plan and --dry-run: one of the two")
     asked = config.matrix(file)
     folder = results or Path(asked.results)
     request = room.Request(

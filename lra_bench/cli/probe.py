@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lra_bench.cli import app, options
-from lra_bench.cli.written import Format, tell
+from lra_bench.cli.written import Format, chosen, tell
 
 
 @app.command()
@@ -35,4 +35,4 @@ def probe(
             trained = Trained.open(run, count)
             looked = room.probe(trained, examples, places, seed, count)
             found.append((run.name, trained.cell.task.metric, looked))
-    tell(context.report(found), Format.json if json else format)
+    tell(context.report(found), chosen(format, json=json))

@@ -65,6 +65,10 @@ def plot(
     from lra_bench.cli import screen
     from lra_bench.report import charts, tables
 
+    if kind is Kind.scaling and (paths or task):
+        raise ConfigError("--kind scaling: draws what `lra speed` kept; no results and no --task with it")
+    if kind is not Kind.scaling and speed is not None:
+        raise ConfigError(f"--speed {speed}: is of --kind scaling")
     if kind is Kind.scaling:
         facts = _speeds(speed)
         if not facts:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from lra_bench.cli import app, options
+from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from lra_bench.config import Cell, Launcher
@@ -169,6 +170,8 @@ def show_plan(every: Sequence[Cell], results: Path, *, jobs: int | None, out: Pa
     from lra_bench.cli import planned, progress, screen
 
     jobs = jobs or 1
+    if out is not None and json:
+        raise ConfigError(f"--out {out}: writes lines of a shell; no --json with it")
     if out is not None:
         lines = matrix.job_list(every, results, jobs)
         out.write_text("".join(f"{line}\n" for line in lines))
@@ -185,7 +188,6 @@ def show_plan(every: Sequence[Cell], results: Path, *, jobs: int | None, out: Pa
 
 
 def _request(model, task, config, seed, seeds, length, settings, limit, include):  # type: ignore[no-untyped-def]
-    from lra_bench.errors import ConfigError
     from lra_bench.matrix import Request, parse_seeds
 
     if seeds and seed:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lra_bench.cli import app, options
-from lra_bench.cli.written import Format, tell
+from lra_bench.cli.written import Format, chosen, tell
 from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ def speed(
     from lra_bench.config import recipe
     from lra_bench.report import scaling
 
+    if fresh and out is None:
+        raise ConfigError("--fresh: measures again what --out holds, which is not named")
+    if read is not None and (out is not None or largest_batch or peak):
+        raise ConfigError(f"--read {read}: measures nothing; no --out, --peak or --largest-batch with it")
     if read is not None:
         facts = scaling.read(read)
     else:
@@ -79,7 +83,7 @@ def speed(
         room = _room(memory) if largest_batch else None
         counts = options.counts(lengths, "--lengths")
         facts = _measured(matrix.Speed(request, counts, rounds, mode is Mode.infer, peak, room), out, fresh)
-    tell(scaling.report(facts), Format.json if json else format)
+    tell(scaling.report(facts), chosen(format, json=json))
 
 
 def _room(memory: str | None) -> int:
@@ -147,13 +151,15 @@ def scale(
         raise ConfigError("--results and --run: one of the two")
     if run is None and (lengths or settings):
         raise ConfigError("-n and --set: are of --run")
+    if memory is not None and (run is not None or results is not None):
+        raise ConfigError(f"--memory {memory}: is of what `lra speed` kept, not of scores")
     if run is not None:
         made = _longer(run, lengths, settings or [])
     elif results is not None:
         made = scores.report(store.frame([results]))
     else:
         made = growth.report(scaling.read(kept), None if memory is None else _bytes(memory))
-    tell(made, Format.json if json else format)
+    tell(made, chosen(format, json=json))
 
 
 def _longer(run: Path, lengths: str | None, settings: Sequence[str]) -> Report:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from lra_bench.errors import ConfigError
+
 if TYPE_CHECKING:
     from lra_bench.report.tables import Report
 
@@ -19,6 +21,17 @@ class Format(StrEnum):
     json = "json"
     latex = "latex"
     html = "html"
+
+
+def chosen(format: Format, *, json: bool) -> Format:
+    """The format that --format and --json ask for together.
+
+    Raises:
+        ConfigError: they ask for two.
+    """
+    if json and format not in (Format.table, Format.json):
+        raise ConfigError(f"--json and --format {format.value}: one of the two")
+    return Format.json if json else format
 
 
 def tell(report: Report, format: Format, out: Path | None = None) -> None:

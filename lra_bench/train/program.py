@@ -120,7 +120,7 @@ class Program:
         Raises:
             ConfigError: the devices cannot share a batch.
         """
-        slices, size = recipe.training.accumulate, recipe.training.batch // recipe.training.accumulate
+        slices, size = cut(recipe)
         devices = Devices.all(size)
         rule = optimiser(recipe)
         graph = nnx.graphdef(abstract(make))
@@ -131,7 +131,7 @@ class Program:
     @cached_property
     def training(self) -> Compiled:
         """The training step: (state, tokens, mask, label) -> state, loss; the state is donated."""
-        batch = self._batch((self.slices, self.size), self.devices.cut(1))
+        batch = shapes((self.slices, self.size), self.shape, self.objective, self.devices.cut(1))
         step = training_step(self.graph, self.rule, self.objective, self.seed)
         options = LEAST_MEMORY.get(jax.default_backend())
         return compiled(jax.jit(step, donate_argnums=0), (self.init, *batch), options)
@@ -143,7 +143,7 @@ class Program:
             jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.devices.everywhere), part)
             for part in (self.init.params, self.init.rest)
         ]
-        batch = self._batch((self.size,), self.devices.cut(0))
+        batch = shapes((self.size,), self.shape, self.objective, self.devices.cut(0))
         score = jax.jit(scoring(self.graph, self.objective), out_shardings=self.devices.everywhere)
         return compiled(score, (*state, *batch))
 
@@ -151,14 +151,6 @@ class Program:
     def forward(self) -> Callable[..., jax.Array]:
         """(params, rest, tokens, mask, label) -> the score of each example [B]."""
         return self.scoring.step
-
-    def _batch(self, examples: tuple[int, ...], sharding: NamedSharding) -> list[jax.ShapeDtypeStruct]:
-        """Shapes of tokens, mask and label of so many examples."""
-        label = self.objective.label
-        return [
-            jax.ShapeDtypeStruct((*examples, *shape), dtype, sharding=sharding)
-            for shape, dtype in ((self.shape, jnp.int32), (self.shape, jnp.bool_), (label.shape, label.dtype))
-        ]
 
     def feed(self, batch: Batch) -> tuple[jax.Array, ...]:
         """A training batch on the devices, as slices [A, B/A, ...]; of it, `fed_rows` are given."""
@@ -187,12 +179,28 @@ class Program:
         return tuple(put(sharding, a, shape) for a, shape in zip(ours, shapes, strict=True))
 
 
+def shapes(
+    examples: tuple[int, ...], shape: tuple[int, int], objective: Objective, sharding: NamedSharding | None = None
+) -> list[jax.ShapeDtypeStruct]:
+    """Of tokens, mask and label of so many examples of `shape` [S, L]."""
+    label = objective.label
+    return [
+        jax.ShapeDtypeStruct((*examples, *rest), dtype, sharding=sharding)
+        for rest, dtype in ((shape, jnp.int32), (shape, jnp.bool_), (label.shape, label.dtype))
+    ]
+
+
 def compiled(function: Any, arguments: Sequence[Any], options: Options | None = None) -> Compiled:
     """Compile a jitted function for arguments of these shapes."""
     watch = Stopwatch()
     traced = function.trace(*arguments)
     step = traced.lower().compile(options)
     return Compiled(step, flops(traced.jaxpr), planned_bytes(step), watch.seconds)
+
+
+def cut(recipe: config.Recipe) -> tuple[int, int]:
+    """The slices of a batch, and the examples of each."""
+    return recipe.training.accumulate, recipe.training.batch // recipe.training.accumulate
 
 
 def initial(make: Make, rule: optax.GradientTransformation, seed: int) -> State:
@@ -203,13 +211,10 @@ def initial(make: Make, rule: optax.GradientTransformation, seed: int) -> State:
 
 def step_flops(make: Make, recipe: config.Recipe, shape: tuple[int, int], objective: Objective, seed: int) -> float:
     """The work of a training step for examples of `shape` [S, L], counted from its jaxpr alone."""
-    slices, size = recipe.training.accumulate, recipe.training.batch // recipe.training.accumulate
+    slices, size = cut(recipe)
     rule = optimiser(recipe)
     state = jax.eval_shape(partial(initial, make, rule, seed))
-    batch = [
-        jax.ShapeDtypeStruct((slices, size, *rest), dtype)
-        for rest, dtype in ((shape, jnp.int32), (shape, jnp.bool_), (objective.label.shape, objective.label.dtype))
-    ]
+    batch = shapes((slices, size), shape, objective)
     step = training_step(nnx.graphdef(abstract(make)), rule, objective, seed)
     return flops(jax.make_jaxpr(step)(state, *batch))
 

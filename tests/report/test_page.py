@@ -131,9 +131,12 @@ def test_the_commands(lra: Lra, tmp_path: Path) -> None:
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     wrong = lra("plot", QUICK, "-t", "mqr")
     assert (wrong.returncode, wrong.stderr) == (2, "lra: --task mqr: no run of it here; did you mean 'mqar'?\n")
-    none = lra("plot", QUICK, "--kind", "scaling")
+    none = lra("plot", "--kind", "scaling")
     assert none.returncode == 2
     assert "lra speed --out" in none.stderr
+    for ignored in ((QUICK, "--kind", "scaling"), (QUICK, "--speed", SPEED)):
+        refused = lra("plot", *ignored)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
 
 @pytest.fixture
