@@ -2,18 +2,19 @@
 
 A recipe (`configs/*.yaml`) says how we train, a task (`tasks/*.yaml`) what is asked. `configs/base.yaml` lists every
 knob with its default; a recipe overrides it, its section for the task overrides that, `--set a.b=c` overrides all.
-A `Cell` is one model on one task with one seed, fully resolved; its id is a hash of everything that decides the
-numbers, so a changed default cannot hide behind an old row. A `Launcher` says who starts the cells; it decides none.
+A lever (`configs/levers/*.yaml`) says what is done to a model besides. A `Cell` is one model on one task with one seed,
+fully resolved; its id is a hash of everything that decides the numbers, so a changed default cannot hide behind an old
+row. A `Launcher` says who starts the cells; it decides none.
 """
 
+from lra_bench.config.cell import Cell, Match, digest
 from lra_bench.config.files import file_of, first_comment, folders, found, shipped
 from lra_bench.config.launchers import Launcher, Local, Ray, Slurm, launcher
+from lra_bench.config.levers import NO_LEVER, Levers, lever_files, levers
 from lra_bench.config.overlays import Overlay, flat, fold, nested, read, setting, validated
 from lra_bench.config.recipes import RecipeFile, matrix, recipe
 from lra_bench.config.schema import (
-    Cell,
     Count,
-    Match,
     Matrix,
     Optimizer,
     Recipe,
@@ -23,13 +24,14 @@ from lra_bench.config.schema import (
     TaskSpec,
     Training,
     Trunk,
-    digest,
 )
 
 __all__ = [
+    "NO_LEVER",
     "Cell",
     "Count",
     "Launcher",
+    "Levers",
     "Local",
     "Match",
     "Matrix",
@@ -53,6 +55,8 @@ __all__ = [
     "folders",
     "found",
     "launcher",
+    "lever_files",
+    "levers",
     "matrix",
     "nested",
     "read",

@@ -11,13 +11,12 @@ from pydantic import Field
 from lra_bench.config.files import file_of, shipped
 from lra_bench.config.overlays import read, validated
 from lra_bench.config.recipes import unsaid
-from lra_bench.config.schema import Count, Strict
+from lra_bench.config.schema import Count, NoneOrMore, Strict
 from lra_bench.errors import ConfigError, nearest
 
 KIND = "configs/launchers"
 
 Some = Annotated[float, Field(gt=0)]
-NoneOrMore = Annotated[int, Field(ge=0)]
 
 
 class Launcher(Strict):

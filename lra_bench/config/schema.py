@@ -1,11 +1,8 @@
-"""What a recipe, a task and a cell must say: frozen, typed, strict."""
+"""What a recipe, a task and a matrix must say: frozen, typed, strict."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +11,7 @@ from lra_bench.metrics import ACCURACY
 from lra_bench.shapes import SPLITS
 
 Count = Annotated[int, Field(ge=1)]
+NoneOrMore = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Scalar = bool | int | float | str | None
 
@@ -65,13 +63,13 @@ class Schedule(Strict):
     """The learning rate's factor over steps."""
 
     name: Literal["constant", "rsqrt", "warmup-cosine", "warmup-linear"]
-    warmup: Annotated[int, Field(ge=0)]  # steps
+    warmup: NoneOrMore  # steps
 
 
 class Training(Strict):
     """How long, how much at once, how often we look, and which step is kept."""
 
-    steps: Count
+    steps: NoneOrMore  # 0: as the parameters are before the first
     batch: Count
     accumulate: Count
     eval_every: Count
@@ -112,9 +110,10 @@ class TaskSpec(Strict):
     streams: Literal[1, 2]
     interaction: Literal["nli", "concat"]  # of two streams' vectors a, b: [a, b, a*b, a-b], or as published [a, b]
     splits: dict[str, Count]  # examples of train, val and test
-    seed: Annotated[int, Field(ge=0)]  # of the data, not of the run
+    seed: NoneOrMore  # of the data, not of the run
     metric: Literal["accuracy", "exact-match", "mean-squared-error", "bits"]
     variant: str | None  # the variant that was used
+    of: TaskSpec | None = None  # the task whose training inputs these are, symbols of which are asked for
 
     @pydantic.field_validator("splits")
     @classmethod
@@ -138,6 +137,7 @@ class Matrix(Strict):
     models: str
     tasks: str
     recipe: str
+    levers: str
     seeds: str
     length: Count | None
     settings: list[str]
@@ -150,53 +150,3 @@ class Matrix(Strict):
     fail_fast: bool
     match: Literal["params", "flops"] | None  # what the MLP's width is solved for
     track: str | None
-
-
-class Match(Strict):
-    """A trunk whose `mlp` was solved for, so that the model is as large, or its step as dear, as full attention's."""
-
-    what: Literal["params", "flops"]
-    mlp: Count  # of the trunk that full attention has
-
-
-class Cell(Strict):
-    """One model on one task with one seed, fully resolved: written as cell.json before anything runs."""
-
-    model: str
-    family: str
-    mixer: str  # the mixer's file
-    mixer_hash: str  # of its code, without comments, docstrings and card
-    knobs: dict[str, Scalar]
-    task: TaskSpec
-    recipe_name: str
-    recipe: Recipe
-    seed: Annotated[int, Field(ge=0)]
-    limit: Count | None  # at most so many examples of each split
-    changed: str | None  # the --set and --length that were given
-    match: Match | None = None  # cells of before have none, nor is it in their ids
-
-    @property
-    def id(self) -> str:
-        """Ten hexadecimal digits over all that decides the numbers, however it was said."""
-        facts = self.model_dump(exclude={"mixer", "family", "changed"})
-        if self.match is None:
-            del facts["match"]
-        facts["task"]["source"] = Path(self.task.source).name  # a user's own is named with its hash, wherever it lies
-        return digest(facts)[:10]
-
-    @property
-    def folder(self) -> str:
-        """The name of the cell's folder in the results."""
-        return f"{self.model}-{self.task.name}-{self.recipe_name}-s{self.seed}-{self.id}"
-
-    @property
-    def mark(self) -> str | None:
-        """What must stand beside the cell's numbers in every table, so that nobody takes them for full ones."""
-        matched = f"match {self.match.what}" if self.match else None
-        words = [self.recipe.mark, f"limit {self.limit}" if self.limit else None, matched]
-        return ", ".join(w for w in words if w) or None
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON of `value`, hexadecimal."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

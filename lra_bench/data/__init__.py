@@ -34,6 +34,7 @@ __all__ = [
     "cache_root",
     "load",
     "names",
+    "of",
     "prepare",
     "silent",
     "values",
@@ -154,6 +155,19 @@ def load(name: str) -> Source:
     return cast(Source, Drawn(module))
 
 
+def of(task: TaskSpec) -> Source:
+    """The task's source.
+
+    Raises:
+        TaskError: there is none, or it has changed meanwhile.
+    """
+    if task.of is None:
+        return load(task.source)
+    from lra_bench.data.denoising import Denoising
+
+    return cast(Source, Denoising(task.of))
+
+
 def arguments(task: TaskSpec, written: Sequence[Overlay] = ()) -> Strict:
     """The task's `args`, as its source types them; `written` is where they stand, for the message.
 
@@ -161,17 +175,17 @@ def arguments(task: TaskSpec, written: Sequence[Overlay] = ()) -> Strict:
         TaskError: an unknown key, a missing one, or a wrong value.
     """
     origins = written or [Overlay(f"task '{task.name}'", {"args": task.args})]
-    return validated(load(task.source).Args, task.args, origins, TaskError, ("args",))
+    return validated(of(task).Args, task.args, origins, TaskError, ("args",))
 
 
 def vocabulary(task: TaskSpec) -> tuple[str, ...]:
     """The symbol of each id of the task's tokens, padding first."""
-    return load(task.source).vocabulary(arguments(task))
+    return of(task).vocabulary(arguments(task))
 
 
 def values(task: TaskSpec) -> np.ndarray | None:
     """The numbers that each symbol of the task stands for, float32 [V, F]; None if they stand for none."""
-    stand_for = getattr(load(task.source), "values", None)
+    stand_for = getattr(of(task), "values", None)
     return None if stand_for is None else stand_for(arguments(task))
 
 

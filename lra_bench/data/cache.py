@@ -22,9 +22,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from lra_bench import __version__
+from lra_bench import __version__, data
 from lra_bench.config import TaskSpec, digest
-from lra_bench.data import Dataset, Progress, arguments, cache_root, load, scratch
+from lra_bench.data import Dataset, Progress, arguments, cache_root, scratch
 from lra_bench.errors import DataError, TaskError
 from lra_bench.metrics import METRICS
 from lra_bench.shapes import Split
@@ -61,9 +61,10 @@ def prepare(task: TaskSpec, progress: Progress) -> Dataset:
 
 def key_of(task: TaskSpec) -> dict[str, Any]:
     """Everything that decides the bytes of the task's examples; files are in it by their content, not their place."""
-    source = load(task.source)
+    source = data.of(task)
     files = source.files(Path(task.folder)) if task.folder is not None else {}
-    return {
+    inner = {} if task.of is None else {"of": key_of(task.of)}
+    return inner | {
         "source": Path(task.source).name,
         "version": source.VERSION,
         "args": arguments(task).model_dump(),
@@ -124,7 +125,7 @@ def _built(task: TaskSpec, progress: Progress) -> dict[str, Split]:
     folder = None if task.folder is None else Path(task.folder)
     args = arguments(task)
     counts = {str(name): n for name, n in task.splits.items()}
-    splits = load(task.source).build(args, task.length, counts, task.seed, folder, progress)
+    splits = data.of(task).build(args, task.length, counts, task.seed, folder, progress)
     for split in splits.values():
         if split.tokens.shape[1] != task.streams:
             raise TaskError(f"task '{task.name}': streams: {task.streams}, but the source has {split.tokens.shape[1]}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lra_bench.config import Scalar, TaskSpec
-from lra_bench.data import Check, Dataset, Progress, arguments, cache, load, recorded, vocabulary, workers
+from lra_bench.data import Check, Dataset, Progress, arguments, cache, of, recorded, vocabulary, workers
 from lra_bench.data.splits import cut
 from lra_bench.errors import DataError
 from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, METRICS, SQUARED_ERROR
@@ -111,7 +111,7 @@ def _padding(task: TaskSpec, name: str, split: Split) -> Check:
 
 def _derived(task: TaskSpec, data: Dataset) -> Iterator[Check]:
     """The labels of some examples against what they were made from, where the source can make that again."""
-    derive = getattr(load(task.source), "derived", None)
+    derive = getattr(of(task), "derived", None)
     if derive is None or task.folder is not None:
         return
     known = derive(arguments(task), task.seed)
@@ -132,7 +132,7 @@ def _duplicates(task: TaskSpec, data: Dataset) -> Check:
     within = sum(len(digests[name]) - len(distinct[name]) for name in digests)
     across = sum(len(distinct[one] & distinct[other]) for one, other in combinations(distinct, 2))
     detail = f"{within} within a split, {across} across splits"
-    theirs = task.folder is not None or load(task.source).PUBLISHED
+    theirs = task.folder is not None or of(task).PUBLISHED
     return Check("duplicates", theirs or not within + across, detail)
 
 
@@ -142,7 +142,7 @@ def _digest(tokens: np.ndarray) -> bytes:
 
 def _vocabulary(task: TaskSpec, data: Dataset) -> Check:
     """Every id has a symbol, and the first stream of each split is the same when written as text and read again."""
-    source, symbols = load(task.source), len(vocabulary(task))
+    source, symbols = of(task), len(vocabulary(task))
     highest = max(int(split.tokens.max()) for split in data.splits.values())
     firsts = (split.tokens[0, 0] for split in data.splits.values())
     streams = (first[first > 0] for first in firsts)

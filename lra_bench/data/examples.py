@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lra_bench.config import TaskSpec
-from lra_bench.data import Progress, Source, load, prepare
+from lra_bench.data import Progress, Source, of, prepare
 from lra_bench.data.pictures import picture
 from lra_bench.errors import DataError, nearest
 from lra_bench.metrics import METRICS
@@ -29,7 +29,7 @@ def shown(task: TaskSpec, split: str, n: int, progress: Progress) -> list[Exampl
 
     Raises: as `prepare`; DataError: there is no such split.
     """
-    examples, source = _split(task, split, progress), load(task.source)
+    examples, source = _split(task, split, progress), of(task)
     everywhere = METRICS[task.metric].everywhere
     return [
         Example(
@@ -49,7 +49,7 @@ def export(task: TaskSpec, split: str, out: Path, limit: int | None, progress: P
 
     Raises: as `prepare`; DataError: there is no such split.
     """
-    examples, source = _split(task, split, progress), load(task.source)
+    examples, source = _split(task, split, progress), of(task)
     total = min(len(examples), limit or len(examples))
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.unfinished")

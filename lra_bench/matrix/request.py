@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lra_bench import config, mixers, origin, tasks
-from lra_bench.config import Cell, Overlay, RecipeFile, TaskSpec
+from lra_bench.config import Cell, Levers, Overlay, RecipeFile, TaskSpec
 from lra_bench.errors import ConfigError, nearest
+from lra_bench.matrix.stages import staged
 from lra_bench.mixers import Sheet
 
 FAMILY = "family:"
@@ -29,6 +31,7 @@ class Request:
     settings: tuple[str, ...] = ()  # a.b=c
     limit: int | None = None
     include: tuple[Path, ...] = ()
+    levers: str = config.NO_LEVER  # a comma list of names or files, NAME+NAME several at once, globs, or all
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Choice:
 
 
 def cells(request: Request) -> list[Cell]:
-    """The cells of a request, models within tasks within seeds.
+    """The cells of a request, levers within models within tasks within seeds.
 
     Raises:
         ConfigError, TaskError: something is not found, unknown or wrong; the message names it and the nearest.
@@ -49,13 +52,33 @@ def cells(request: Request) -> list[Cell]:
     recipe = config.recipe(request.recipe, request.include)
     settings = Settings.parse(request.settings, request.length, [choice.sheet for choice in choices])
     names = task_names(request.tasks, request.include)
+    pulled = [config.levers(names, settings.levers, request.include) for names in lever_names(request)]
     every = [
-        _cell(request, choice, task, recipe, settings, seed)
+        _staged(partial(_cell, request, recipe, settings, seed), choice, task, levers)
         for seed in request.seeds
         for task in names
         for choice in choices
+        for levers in pulled
     ]
     return list({cell.id: cell for cell in every}.values())
+
+
+def _staged(cell: Callable[[Choice, str], Cell], choice: Choice, task: str, levers: Levers) -> Cell:
+    return staged(
+        cell(choice, task), levers, lambda model: cell(models(model)[0], task), lambda other: cell(choice, other)
+    )
+
+
+def lever_names(request: Request) -> list[list[str]]:
+    """The levers that are pulled at once, for each part of the comma list; `all` is none, and then each alone."""
+    names = [config.NO_LEVER, *config.lever_files(request.include)]
+    found: dict[tuple[str, ...], None] = {}
+    for pattern in _parts(request.levers, "--lever"):
+        if "+" in pattern:
+            found[tuple(part.strip() for part in pattern.split("+"))] = None
+        else:
+            found |= {(name,): None for name in _matching(pattern, names)}
+    return [list(several) for several in found]
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -157,6 +180,7 @@ class Settings:
 
     recipe: tuple[Overlay, ...]
     task: tuple[Overlay, ...]
+    levers: tuple[Overlay, ...]
     knobs: tuple[tuple[str, str, Any, str], ...]  # (model or "model", knob, value, the flag)
     said: str | None
 
@@ -169,8 +193,10 @@ class Settings:
         """
         recipe: list[Overlay] = []
         task: list[Overlay] = []
+        levers: list[Overlay] = []
         knobs: list[tuple[str, str, Any, str]] = []
         sections = ("mark", "variant", "trunk", "optimizer", "schedule", "training")
+        of_levers = tuple(Levers.model_fields)
         named = {"model"} | {sheet.name for sheet in sheets}
         for text in settings:
             (head, *path), value = config.setting(text)
@@ -181,17 +207,20 @@ class Settings:
                 knobs.append((head, path[0], value, flag))
             elif head in sections:
                 recipe.append(Overlay(flag, config.nested([head, *path], value)))
+            elif head in of_levers:
+                levers.append(Overlay(flag, config.nested([head, *path], value)))
             else:
-                raise ConfigError(f"{flag}: '{head}': unknown; {nearest(head, [*sections, 'task', *named])}")
+                known = [*sections, *of_levers, "task", *named]
+                raise ConfigError(f"{flag}: '{head}': unknown; {nearest(head, known)}")
         said = list(settings)
         if length is not None:
             task.append(Overlay(f"--length {length}", {"length": length}))
             said.append(f"length={length}")
         for who, knob, _, flag in knobs:
-            known = {k.name for sheet in sheets if who in ("model", sheet.name) for k in sheet.knobs}
-            if knob not in known:
-                raise ConfigError(f"{flag}: no such knob; {nearest(knob, known)}")
-        return cls(tuple(recipe), tuple(task), tuple(knobs), " ".join(said) or None)
+            have = {k.name for sheet in sheets if who in ("model", sheet.name) for k in sheet.knobs}
+            if knob not in have:
+                raise ConfigError(f"{flag}: no such knob; {nearest(knob, have)}")
+        return cls(tuple(recipe), tuple(task), tuple(levers), tuple(knobs), " ".join(said) or None)
 
     def of(self, sheet: Sheet) -> dict[str, Any]:
         """The knobs that were set for one model: by its own name, or for every model that has them."""
@@ -206,7 +235,7 @@ def _placed(path: Sequence[str], value: Any) -> Any:
     return str(Path(value).expanduser().resolve()) if path == ["folder"] and isinstance(value, str) else value
 
 
-def _cell(request: Request, choice: Choice, task: str, recipe: RecipeFile, settings: Settings, seed: int) -> Cell:
+def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, choice: Choice, task: str) -> Cell:
     sheet = choice.sheet
     task, variant = tasks.parted(task)
     if variant:

@@ -1,0 +1,86 @@
+"""A cell: one model on one task with one seed. What it stands on are cells too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from lra_bench.config.levers import Levers
+from lra_bench.config.schema import Count, NoneOrMore, Recipe, Scalar, Strict, TaskSpec
+
+OPTIONAL = ("match", "levers", "start", "teacher")
+
+
+class Match(Strict):
+    """A trunk whose `mlp` was solved for, so that the model is as large, or its step as dear, as full attention's."""
+
+    what: Literal["params", "flops"]
+    mlp: Count  # of the trunk that full attention has
+
+
+class Cell(Strict):
+    """One model on one task with one seed, fully resolved: written as cell.json before anything runs."""
+
+    model: str
+    family: str
+    mixer: str  # the mixer's file
+    mixer_hash: str  # of its code, without comments, docstrings and card
+    knobs: dict[str, Scalar]
+    task: TaskSpec
+    recipe_name: str
+    recipe: Recipe
+    seed: NoneOrMore
+    limit: Count | None  # at most so many examples of each split
+    changed: str | None  # the --set and --length that were given
+    # what a cell has none of is not in its id
+    match: Match | None = None
+    levers: Levers = Levers()
+    start: Cell | None = None  # the cell whose chosen parameters it begins with; None: they are drawn
+    teacher: Cell | None = None  # the cell whose model it learns from
+
+    @property
+    def id(self) -> str:
+        """Ten hexadecimal digits over all that decides the numbers, however it was said."""
+        facts = self.model_dump(exclude={"mixer", "family", "changed", "task", *OPTIONAL})
+        facts["task"] = _facts_of(self.task)
+        facts |= {key: said for key, said in self._optional() if said is not None}
+        return digest(facts)[:10]
+
+    def _optional(self) -> Iterator[tuple[str, Any]]:
+        yield "match", self.match and self.match.model_dump()
+        yield "levers", self.levers.facts() or None
+        yield "start", self.start and self.start.id
+        yield "teacher", self.teacher and self.teacher.id
+
+    @property
+    def needs(self) -> tuple[Cell, ...]:
+        """The cells that are to be trained before it, those that they need first."""
+        direct = [cell for cell in (self.start, self.teacher) if cell is not None]
+        every = [needed for cell in direct for needed in (*cell.needs, cell)]
+        return tuple({cell.id: cell for cell in every}.values())
+
+    @property
+    def folder(self) -> str:
+        """The name of the cell's folder in the results."""
+        return f"{self.model}-{self.task.name}-{self.recipe_name}-s{self.seed}-{self.id}"
+
+    @property
+    def mark(self) -> str | None:
+        """What must stand beside the cell's numbers in every table, so that nobody takes them for full ones."""
+        matched = f"match {self.match.what}" if self.match else None
+        words = [self.recipe.mark, f"limit {self.limit}" if self.limit else None, matched]
+        return ", ".join(w for w in words if w) or None
+
+
+def _facts_of(task: TaskSpec) -> dict[str, Any]:
+    """A source of a user's own is named with its hash, wherever it lies."""
+    facts = task.model_dump(exclude={"of"}) | {"source": Path(task.source).name}
+    return facts if task.of is None else facts | {"of": _facts_of(task.of)}
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of `value`, hexadecimal."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

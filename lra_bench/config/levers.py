@@ -1,0 +1,226 @@
+"""What one does to a model beside choosing its mixer: levers, each a YAML over `configs/levers/base.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from lra_bench.config.files import file_of, found, shipped
+from lra_bench.config.overlays import Overlay, fold, read, validated
+from lra_bench.config.schema import Count, NoneOrMore, Share, Strict
+
+KIND = "configs/levers"
+BASE = "base"
+NO_LEVER = "none"  # what stands for no lever on the command line
+
+Numbers = Literal["fp32", "bf16", "fp16"]
+Some = Annotated[float, Field(gt=0)]
+Part = Annotated[float, Field(ge=0, le=1)]
+
+
+class Lever(Strict):
+    """A section of knobs. At zero strength it changes nothing, and stands in no cell's id."""
+
+    @property
+    def on(self) -> bool:
+        """Does it change anything?"""
+        raise NotImplementedError
+
+    @property
+    def words(self) -> str:
+        """In the field's words, for tables."""
+        raise NotImplementedError
+
+
+class Precision(Lever):
+    """In which numbers a model is kept, computed and added up."""
+
+    compute: Numbers | None
+    params: Numbers
+    accumulate: Numbers
+    loss_scale: Some
+
+    @property
+    def on(self) -> bool:
+        return self.compute is not None or {self.params, self.accumulate} != {"fp32"}
+
+    @property
+    def words(self) -> str:
+        apart = [f"{k} {v}" for k, v in (("params", self.params), ("accumulate", self.accumulate)) if v != "fp32"]
+        return ", ".join([self.compute or "", *apart]).strip(", ")
+
+
+class Sharing(Lever):
+    """Layers with the same parameters."""
+
+    groups: Count | None
+
+    @property
+    def on(self) -> bool:
+        return self.groups is not None
+
+    @property
+    def words(self) -> str:
+        return "one layer, shared" if self.groups == 1 else f"{self.groups} layers, shared"
+
+
+class Quantise(Lever):
+    """Weights and activations as whole numbers."""
+
+    weights: Literal[32, 8, 4]
+    activations: Literal[32, 8]
+    examples: Count
+    steps: NoneOrMore
+
+    @pydantic.model_validator(mode="after")
+    def _of_whole_weights(self) -> Quantise:
+        if self.activations < self.weights:
+            raise ValueError(
+                f"activations of {self.activations} bits meet weights of at most as many, not {self.weights}"
+            )
+        return self
+
+    @property
+    def on(self) -> bool:
+        return self.weights < 32
+
+    @property
+    def words(self) -> str:
+        return f"W{self.weights}A{self.activations}" + (" QAT" if self.steps else "")
+
+
+class Prune(Lever):
+    """Weights, heads and neurons taken out of a trained model."""
+
+    sparsity: Share
+    by: Literal["magnitude", "movement"]
+    every: Count
+    heads: Share
+    neurons: Share
+    examples: Count
+    steps: NoneOrMore
+
+    @pydantic.model_validator(mode="after")
+    def _movement_takes_steps(self) -> Prune:
+        if self.by == "movement" and self.sparsity and not self.steps:
+            raise ValueError("steps: 0, and movement is seen in training alone")
+        return self
+
+    @property
+    def on(self) -> bool:
+        return max(self.sparsity, self.heads, self.neurons) > 0
+
+    @property
+    def words(self) -> str:
+        parts = {f"{self.by} ": self.sparsity, "heads ": self.heads, "neurons ": self.neurons}
+        said = ", ".join(f"{what}-{100 * share:g}%" for what, share in parts.items() if share)
+        return said + (f", {self.steps} steps" if self.steps else "")
+
+
+class Distil(Lever):
+    """A model that learns from another one's answers."""
+
+    teacher: str | None
+    temperature: Some
+    soft: Part
+    hidden: Annotated[float, Field(ge=0)]
+    attention: Annotated[float, Field(ge=0)]
+    layers: Literal["uniform", "last"]
+
+    @property
+    def on(self) -> bool:
+        return self.teacher is not None
+
+    @property
+    def words(self) -> str:
+        also = [name for name in ("hidden", "attention") if getattr(self, name)]
+        return " and ".join([f"distilled from {self.teacher}", *also])
+
+
+class Pretrain(Lever):
+    """The task's own training inputs, symbols of which are to be guessed, before its labels are seen."""
+
+    steps: NoneOrMore
+    objective: Literal["masked", "causal"]
+    rate: Annotated[float, Field(gt=0, lt=1)]
+
+    @property
+    def on(self) -> bool:
+        return self.steps > 0
+
+    @property
+    def words(self) -> str:
+        return f"{self.objective} pretraining, {self.steps} steps"
+
+
+class Adapt(Lever):
+    """A model that was trained on another task."""
+
+    start: list[str]
+    frozen: bool
+    rank: NoneOrMore
+    alpha: Some
+    bottleneck: NoneOrMore
+
+    @property
+    def on(self) -> bool:
+        return bool(self.start)
+
+    @property
+    def words(self) -> str:
+        how = [f"LoRA {self.rank}"] if self.rank else []
+        how += [f"adapters {self.bottleneck}"] if self.bottleneck else []
+        plain = "head alone" if self.frozen else "fine-tuned"
+        return f"{' and '.join(how) or plain} from {', '.join(self.start)}"
+
+
+class Levers(Strict):
+    """Those that are pulled, in the order in which they are; None where one is not."""
+
+    precision: Precision | None = None
+    share: Sharing | None = None
+    pretrain: Pretrain | None = None
+    adapt: Adapt | None = None
+    distil: Distil | None = None
+    prune: Prune | None = None
+    quantise: Quantise | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _one_beginning(self) -> Levers:
+        if self.pretrain and self.adapt and self.pretrain.on and self.adapt.on:
+            raise ValueError("pretrain and adapt: each says what a model begins with; one of the two")
+        return self
+
+    def pulled(self) -> dict[str, Lever]:
+        """By name."""
+        return {name: lever for name in type(self).model_fields if (lever := getattr(self, name)) is not None}
+
+    @property
+    def words(self) -> str | None:
+        """In the field's words, for tables."""
+        return " + ".join(lever.words for lever in self.pulled().values()) or None
+
+    def facts(self) -> dict[str, Any]:
+        """Their knobs."""
+        return {name: lever.model_dump() for name, lever in self.pulled().items()}
+
+
+def levers(names: Sequence[str], settings: Sequence[Overlay] = (), include: Sequence[Path] = ()) -> Levers:
+    """The levers called `names`, or in files so named, laid one over another, then `settings`.
+
+    Raises:
+        ConfigError: one is not found, names an unknown key, or a value is wrong.
+    """
+    files = [read(file_of(KIND, name, include)) for name in names if name != NO_LEVER]
+    overlays = [read(shipped(KIND) / f"{BASE}.yaml"), *files, *settings]
+    every = validated(Levers, fold(overlays), overlays)
+    return Levers.model_validate({name: lever for name, lever in every.pulled().items() if lever.on})
+
+
+def lever_files(include: Sequence[Path] = ()) -> dict[str, Path]:
+    """Every lever's file by its name."""
+    return {name: path for name, path in found(KIND, include).items() if name != BASE}

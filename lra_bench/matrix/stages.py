@@ -1,0 +1,96 @@
+"""What a cell under levers stands on: what comes before its training, or after another's, is a cell of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lra_bench import data, mixers
+from lra_bench.config import Cell, Levers
+from lra_bench.errors import ConfigError
+from lra_bench.metrics import BITS
+
+HELD_OUT = 20  # of so many texts to pretrain on, one is kept to choose by, and one to test
+
+Elsewhere = Callable[[str], Cell]  # by the name of a model, or of a task
+
+
+def staged(cell: Cell, levers: Levers, teacher: Elsewhere, on_task: Elsewhere) -> Cell:
+    """The cell with the levers pulled, the last of a chain: pretrained, trained, pruned, quantised.
+
+    `cell` is as it is without. `teacher` gives the cell of another model, `on_task` that of another task.
+
+    Raises:
+        ConfigError: a lever names what there is not, or what is no other.
+    """
+    trained = cell.model_copy(update={"levers": levers.model_copy(update={"prune": None, "quantise": None})})
+    if levers.distil:
+        trained = taught(trained, teacher(str(levers.distil.teacher)))
+    if levers.pretrain:
+        trained = trained.model_copy(update={"start": pretrained(cell, levers)})
+    if levers.adapt:
+        trained = trained.model_copy(update={"start": on_task(_other(cell, levers.adapt.start))})
+    for name in ("prune", "quantise"):
+        if lever := getattr(levers, name):
+            trained = after(trained, name, lever, lever.steps)
+    return trained
+
+
+def after(cell: Cell, name: str, lever: object, steps: int) -> Cell:
+    """The cell that begins with what `cell` has learnt, pulls one lever more, and trains so many steps."""
+    training = cell.recipe.training.model_copy(update={"steps": steps})
+    recipe = cell.recipe.model_copy(update={"training": training})
+    levers = cell.levers.model_copy(update={name: lever})
+    return cell.model_copy(update={"start": cell, "recipe": recipe, "levers": levers})
+
+
+def taught(cell: Cell, teacher: Cell) -> Cell:
+    """The cell that learns from the teacher's model.
+
+    Raises:
+        ConfigError: the teacher answers another task.
+    """
+    if teacher.task != cell.task:
+        raise ConfigError(
+            f"distil.teacher: {teacher.folder} is of another task than {cell.task.name} as it is asked here"
+        )
+    return cell.model_copy(update={"teacher": teacher})
+
+
+def pretrained(cell: Cell, levers: Levers) -> Cell:
+    """The cell that guesses symbols of the task's own training inputs, of the same trunk.
+
+    Raises:
+        ConfigError: the next symbol is to be guessed by a mixer that sees it.
+    """
+    how = levers.pretrain
+    assert how is not None
+    if how.objective == "causal" and not mixers.read(Path(cell.mixer)).card.causal:
+        raise ConfigError(f"pretrain.objective: causal: {cell.model} sees the symbols that follow; masked is for it")
+    texts = cell.task.splits["train"] * cell.task.streams
+    held = max(1, min(cell.task.splits["val"], texts // HELD_OUT))
+    task = cell.task.model_copy(
+        update={
+            "name": f"{cell.task.name}~{how.objective}",
+            "splits": {"train": texts - 2 * held, "val": held, "test": held},
+            "folder": None,
+            "source": "denoising",
+            "args": {"objective": how.objective, "rate": how.rate},
+            "metric": BITS.name,
+            "classes": len(data.vocabulary(cell.task)) - 1,
+            "streams": 1,
+            "of": cell.task,
+        }
+    )
+    training = cell.recipe.training.model_copy(update={"steps": how.steps})
+    recipe = cell.recipe.model_copy(update={"training": training})
+    kept = Levers(precision=levers.precision, share=levers.share)
+    return cell.model_copy(update={"task": task, "recipe": recipe, "levers": kept})
+
+
+def _other(cell: Cell, tasks: list[str]) -> str:
+    """The first task that is not the cell's own."""
+    found = next((task for task in tasks if task.partition("@")[0] != cell.task.name), None)
+    if found is None:
+        raise ConfigError(f"adapt.start: {', '.join(tasks)}: names no task but {cell.task.name} itself")
+    return found
