@@ -19,7 +19,8 @@ from lra_bench.metrics import METRICS
 from lra_bench.model import Asked, Model
 from lra_bench.shapes import Split
 from lra_bench.train.objective import objective
-from lra_bench.train.program import Make, Program, abstract, parameters, step_flops
+from lra_bench.train.program import Program, abstract, parameters, step_flops
+from lra_bench.train.step import Make
 
 
 def maker(cell: Cell, *, reference: bool = False) -> Make:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from lra_bench.config import Scalar, TaskSpec
+from lra_bench.config import TaskSpec
 from lra_bench.data import Check, Dataset, Progress, arguments, cache, of, recorded, vocabulary, workers
 from lra_bench.data.splits import cut
 from lra_bench.errors import DataError
@@ -75,19 +75,18 @@ def _examples(task: TaskSpec, name: str, split: Split, progress: Progress) -> Ch
     return Check(f"examples of {name}", not faults, detail)
 
 
-Piece = tuple[str, Mapping[str, Scalar], int, Split]
+Piece = tuple[TaskSpec, int, Split]
 
 
 def _pieces(task: TaskSpec, split: Split) -> Iterator[Piece]:
     for start in range(0, len(split), AT_ONCE):
         part = cut(split, start, start + AT_ONCE)
-        yield task.source, task.args, start, Split(np.array(part.tokens), np.array(part.lengths), np.array(part.label))
+        yield task, start, Split(np.array(part.tokens), np.array(part.lengths), np.array(part.label))
 
 
 def _faults(piece: Piece) -> list[str]:
-    name, values, start, split = piece
-    source, faults = load(name), []
-    args = source.Args.model_validate(values)
+    task, start, split = piece
+    source, args, faults = of(task), arguments(task), []
     for i, (tokens, label) in enumerate(zip(split.tokens, split.label, strict=True), start):
         try:
             source.check(args, tokens, label)

@@ -19,7 +19,8 @@ from lra_bench.errors import CellFailed
 from lra_bench.measure.clocks import Laps, Stopwatch, lapped
 from lra_bench.shapes import Split
 from lra_bench.train.optimiser import Params
-from lra_bench.train.program import Program, State
+from lra_bench.train.program import Program
+from lra_bench.train.step import State
 
 Tell = Callable[..., None]  # tell(event, **facts): what a watcher may want to know
 
@@ -32,10 +33,11 @@ class Interrupted(Exception):
 
 def evaluate(program: Program, params: Params, rest: Params, split: Split, tell: Tell) -> np.ndarray:
     """The score of every example, exactly once: float32 [N]."""
+    kept = program.kept(params)
     scores: list[np.ndarray] = []
     for batch in in_order(split, program.size, program.shown_rows):
         tell("evaluate", done=len(scores) * program.size, total=len(split))
-        scores.append(np.asarray(program.forward(params, rest, *program.show(batch))))
+        scores.append(np.asarray(program.forward(kept, rest, *program.show(batch))))
     return np.concatenate(scores)[: len(split)]
 
 

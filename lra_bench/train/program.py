@@ -1,8 +1,7 @@
 """What is compiled for a cell: the training step, and the forward pass where it is evaluated.
 
 A step is one jitted function over all devices, those of other processes too: the parameters are replicated, the batch
-is cut along B, and the same code runs on one device. Dropout's key is `fold_in(key(seed), step)`, so a resumed run
-draws what an uninterrupted one does.
+is cut along B, and the same code runs on one device.
 """
 
 from __future__ import annotations
@@ -11,12 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -25,10 +23,10 @@ from lra_bench.errors import ConfigError
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.measure.flops import flops
 from lra_bench.measure.memory import planned_bytes
-from lra_bench.mixers.base import Auxiliary
 from lra_bench.shapes import Batch
 from lra_bench.train.objective import Objective
-from lra_bench.train.optimiser import Params, optimiser
+from lra_bench.train.optimiser import Params
+from lra_bench.train.step import AS_IT_IS, Make, Regime, State, cast, initial, plain, scoring, training_step
 
 Options = dict[str, str | bool]  # of XLA's compiler
 
@@ -36,21 +34,6 @@ Options = dict[str, str | bool]  # of XLA's compiler
 RUNS_ONCE: Options = {"xla_backend_optimization_level": "1"}
 # By platform: the same time, 3 to 9 % less memory.
 LEAST_MEMORY: dict[str, Options] = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}}
-
-
-class Make(Protocol):
-    """Draws a model's parameters."""
-
-    def __call__(self, *, rngs: nnx.Rngs) -> nnx.Module: ...
-
-
-class State(NamedTuple):
-    """All that a step changes."""
-
-    params: Params
-    rest: Params  # what a mixer keeps beside its parameters
-    opt: optax.OptState
-    step: jax.Array  # int32: steps done
 
 
 @dataclass(frozen=True)
@@ -102,8 +85,10 @@ class Program:
     """What is compiled for one cell, when it is first asked for: the training step and the forward pass."""
 
     init: State
+    given: dict[str, Any]  # what a step is given beside its state and its batch
     graph: nnx.GraphDef[Any]
-    rule: optax.GradientTransformation
+    recipe: config.Recipe
+    regime: Regime
     seed: int
     shape: tuple[int, int]  # S, L
     objective: Objective
@@ -113,43 +98,60 @@ class Program:
 
     @classmethod
     def build(
-        cls, make: Make, recipe: config.Recipe, shape: tuple[int, int], objective: Objective, seed: int
+        cls,
+        make: Make,
+        recipe: config.Recipe,
+        shape: tuple[int, int],
+        objective: Objective,
+        seed: int,
+        regime: Regime = AS_IT_IS,
     ) -> Program:
-        """For examples of `shape` [S, L], with the parameters drawn from `seed`.
+        """For examples of `shape` [S, L], with the parameters drawn from `seed`, or as the regime has them begin.
 
         Raises:
             ConfigError: the devices cannot share a batch.
         """
         slices, size = cut(recipe)
         devices = Devices.all(size)
-        rule = optimiser(recipe)
         graph = nnx.graphdef(abstract(make))
-        drawn = jax.jit(partial(initial, make, rule, seed), out_shardings=devices.everywhere)
-        state = drawn.lower().compile(RUNS_ONCE)()
-        return cls(state, graph, rule, seed, shape, objective, devices, slices, size)
+        drawn = jax.jit(partial(initial, make, recipe, seed, regime), out_shardings=devices.everywhere)
+        state, given = drawn.lower().compile(RUNS_ONCE)()
+        return cls(state, given, graph, recipe, regime, seed, shape, objective, devices, slices, size)
 
     @cached_property
     def training(self) -> Compiled:
         """The training step: (state, tokens, mask, label) -> state, loss; the state is donated."""
         batch = shapes((self.slices, self.size), self.shape, self.objective, self.devices.cut(1))
-        step = training_step(self.graph, self.rule, self.objective, self.seed)
+        step = training_step(self.graph, self.recipe, self.objective, self.seed, self.regime)
         options = LEAST_MEMORY.get(jax.default_backend())
-        return compiled(jax.jit(step, donate_argnums=0), (self.init, *batch), options)
+        made = compiled(jax.jit(step, donate_argnums=1), (self.given, self.init, *batch), options)
+        return made._replace(step=partial(made.step, self.given))
 
     @cached_property
     def scoring(self) -> Compiled:
-        """The forward pass: (params, rest, tokens, mask, label) -> the score of each example [B]."""
-        state = [
-            jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.devices.everywhere), part)
-            for part in (self.init.params, self.init.rest)
-        ]
+        """The forward pass: (kept, rest, tokens, mask, label) -> the score of each example [B]."""
+        given, kept, rest = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.devices.everywhere),
+            (self.given, jax.eval_shape(self.regime.serve, self.init.params, self.given), self.init.rest),
+        )
         batch = shapes((self.size,), self.shape, self.objective, self.devices.cut(0))
-        score = jax.jit(scoring(self.graph, self.objective), out_shardings=self.devices.everywhere)
-        return compiled(score, (*state, *batch))
+        score = jax.jit(scoring(self.graph, self.objective, self.regime), out_shardings=self.devices.everywhere)
+        made = compiled(score, (given, kept, rest, *batch))
+        return made._replace(step=partial(made.step, self.given))
+
+    def kept(self, params: Params) -> Any:
+        """What is kept of trained parameters to answer with: rounded, merged, as the levers have it."""
+        if self.regime.serve is plain:
+            return params
+        return jax.jit(self.regime.serve, out_shardings=self.devices.everywhere)(params, self.given)
+
+    def weights(self, params: Params) -> Params:
+        """The model's parameters as they answer, float32."""
+        return cast(self.regime.served(self.kept(params), self.given), jnp.float32)
 
     @property
     def forward(self) -> Callable[..., jax.Array]:
-        """(params, rest, tokens, mask, label) -> the score of each example [B]."""
+        """(kept, rest, tokens, mask, label) -> the score of each example [B]."""
         return self.scoring.step
 
     def feed(self, batch: Batch) -> tuple[jax.Array, ...]:
@@ -203,20 +205,13 @@ def cut(recipe: config.Recipe) -> tuple[int, int]:
     return recipe.training.accumulate, recipe.training.batch // recipe.training.accumulate
 
 
-def initial(make: Make, rule: optax.GradientTransformation, seed: int) -> State:
-    """The state before the first step."""
-    _, params, rest = nnx.split(make(rngs=nnx.Rngs(seed)), nnx.Param, ...)  # type: ignore[misc]
-    return State(params, rest, rule.init(params), jnp.int32(0))
-
-
 def step_flops(make: Make, recipe: config.Recipe, shape: tuple[int, int], objective: Objective, seed: int) -> float:
     """The work of a training step for examples of `shape` [S, L], counted from its jaxpr alone."""
     slices, size = cut(recipe)
-    rule = optimiser(recipe)
-    state = jax.eval_shape(partial(initial, make, rule, seed))
+    state, given = jax.eval_shape(partial(initial, make, recipe, seed))
     batch = shapes((slices, size), shape, objective)
-    step = training_step(nnx.graphdef(abstract(make)), rule, objective, seed)
-    return flops(jax.make_jaxpr(step)(state, *batch))
+    step = training_step(nnx.graphdef(abstract(make)), recipe, objective, seed)
+    return flops(jax.make_jaxpr(step)(given, state, *batch))
 
 
 def abstract(make: Make) -> Any:
@@ -232,50 +227,3 @@ def parameters(make: Make) -> int:
 def draw(make: Make, seed: int) -> Any:
     """The model with its parameters drawn from `seed`."""
     return nnx.merge(nnx.graphdef(abstract(make)), jax.jit(lambda: nnx.state(make(rngs=nnx.Rngs(seed))))())
-
-
-def training_step(
-    graph: nnx.GraphDef[Any], rule: optax.GradientTransformation, objective: Objective, seed: int
-) -> Callable[..., Any]:
-    """The step: gradients averaged over the slices one after another, one update."""
-
-    def loss(params: Params, rest: Params, tokens: Any, mask: Any, label: Any, key: Any) -> tuple[Any, Any]:
-        model = nnx.merge(graph, params, rest, copy=True)
-        logits = model(tokens, mask, key=key)
-        value = objective.loss(logits, label).mean()
-        own = sum(leaf.sum() for leaf in jax.tree.leaves(nnx.state(model, Auxiliary)))
-        return value + own, nnx.state(model, nnx.Not(nnx.Param))
-
-    value_and_grad = jax.value_and_grad(loss, has_aux=True)
-
-    def one_slice(carry: Any, slice_: Any) -> tuple[Any, None]:
-        params, rest, total, grads = carry
-        (value, rest), new = value_and_grad(params, rest, *slice_)
-        return (params, rest, total + value, jax.tree.map(jnp.add, grads, new)), None
-
-    def step(state: State, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> tuple[State, jax.Array]:
-        slices = tokens.shape[0]
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        if slices == 1:
-            (value, rest), grads = value_and_grad(state.params, state.rest, tokens[0], mask[0], label[0], key)
-        else:
-            zeros = jax.tree.map(jnp.zeros_like, state.params)
-            carry = (state.params, state.rest, jnp.float32(0), zeros)
-            (_, rest, value, grads), _ = jax.lax.scan(
-                one_slice, carry, (tokens, mask, label, jax.random.split(key, slices))
-            )
-            value, grads = value / slices, jax.tree.map(lambda g: g / slices, grads)
-        update, opt = rule.update(grads, state.opt, state.params)
-        whole = jnp.where(jnp.isfinite(optax.tree.norm(grads)), value, jnp.nan)
-        return State(optax.apply_updates(state.params, update), rest, opt, state.step + 1), whole
-
-    return step
-
-
-def scoring(graph: nnx.GraphDef[Any], objective: Objective) -> Callable[..., jax.Array]:
-    """The forward pass without dropout, to the score of each example [B]."""
-
-    def scored(params: Params, rest: Params, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> jax.Array:
-        return objective.score(nnx.merge(graph, params, rest)(tokens, mask, key=None), label)
-
-    return scored
