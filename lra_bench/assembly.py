@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import nnx
 
-from lra_bench import data, hosts, mixers
-from lra_bench.config import Cell, Recipe, TaskSpec
+from lra_bench import data, hosts, mixers, regimes
+from lra_bench.config import Cell, Levers, Recipe, TaskSpec
+from lra_bench.data.batches import take
 from lra_bench.errors import CellFailed
 from lra_bench.measure.machine import where
 from lra_bench.measure.memory import available_bytes
 from lra_bench.metrics import METRICS
 from lra_bench.model import Asked, Model
+from lra_bench.regimes import Learnt, Stock
 from lra_bench.shapes import Split
 from lra_bench.train.objective import objective
-from lra_bench.train.program import Program, abstract, parameters, step_flops
+from lra_bench.train.program import Program, abstract, count, draw, parameters, step_flops
 from lra_bench.train.step import Make
+
+NOTHING = Stock()  # is trained yet that a cell stands on
+
+
+def examples(cell: Cell, tell: Callable[..., None]) -> tuple[dict[str, Split], str]:
+    """The splits, cut to `limit`, and the hash of the whole data."""
+    dataset = data.prepare(cell.task, lambda what, done, total: tell("data", what=what, done=done, total=total))
+    splits = {name: take(split, cell.limit) if cell.limit else split for name, split in dataset.splits.items()}
+    return splits, dataset.hash
 
 
 def maker(cell: Cell, *, reference: bool = False) -> Make:
@@ -31,10 +44,11 @@ def maker(cell: Cell, *, reference: bool = False) -> Make:
     """
     module = mixers.load(mixers.reference() if reference else Path(cell.mixer))
     knobs = module.Config() if reference else module.Config(**cell.knobs)
-    trunk = cell.recipe.trunk
+    levers = Levers() if reference else cell.levers
+    trunk = regimes.trunk(cell.recipe, levers)
     if reference and cell.match:
         trunk = trunk.model_copy(update={"mlp": cell.match.mlp})
-    return partial(Model, module.Mixer, knobs, trunk, asked(cell.task))
+    return partial(Model, module.Mixer, knobs, trunk, asked(cell.task), regimes.shape(cell.recipe, levers))
 
 
 def asked(task: TaskSpec) -> Asked:
@@ -51,16 +65,23 @@ def asked(task: TaskSpec) -> Asked:
     )
 
 
-def built(cell: Cell, train: Split | None = None) -> Program:
+def built(cell: Cell, train: Split | None = None, stock: Stock = NOTHING) -> Program:
     """The cell's program; where answers are numbers, they are standardised by those in `train`.
 
+    `stock` is what the cell stands on, as it was trained; where it is not there yet, as it is drawn, for all that can
+    be known before.
+
     Raises:
-        ConfigError: the devices cannot share a batch, or the trunk cannot do what the task asks.
+        ConfigError: the devices cannot share a batch, or the trunk or a lever cannot do what is asked.
     """
     task = cell.task
     labels = None if train is None else train.label
     goal = objective(METRICS[task.metric], task.classes, task.length, labels)
-    return Program.build(maker(cell), cell.recipe, (task.streams, task.length), goal, cell.seed)
+    make = maker(cell)
+    if cell.teacher is not None and stock.teacher is None:
+        stock = replace(stock, teacher=Learnt(*nnx.split(draw(maker(cell.teacher), cell.seed), nnx.Param, ...)))
+    regime = regimes.regime(cell, stock, goal, make)
+    return Program.build(make, cell.recipe, (task.streams, task.length), goal, cell.seed, regime)
 
 
 def work(cell: Cell, *, reference: bool = False) -> float:
@@ -74,21 +95,28 @@ def work(cell: Cell, *, reference: bool = False) -> float:
     return step_flops(maker(cell, reference=reference), cell.recipe, (task.streams, task.length), goal, cell.seed)
 
 
-def compiled(cell: Cell, train: Split | None = None, *, infer: bool = False) -> tuple[Program, dict[str, Any]]:
+def compiled(
+    cell: Cell,
+    train: Split | None = None,
+    stock: Stock = NOTHING,
+    *,
+    infer: bool = False,
+) -> tuple[Program, dict[str, Any]]:
     """The cell's program, and what is known before it runs: the row's columns on size, cost and place.
 
-    They are those of a training step, or, to `infer`, of the forward pass.
+    They are those of a training step, or, to `infer` or where there is no step to take, of the forward pass.
 
     Raises:
         ConfigError: a knob or the batch does not fit.
     """
     make = maker(cell)
-    program = built(cell, train)
-    part = program.scoring if infer else program.training
+    program = built(cell, train, stock)
+    part = program.scoring if infer or not cell.recipe.training.steps else program.training
     params = parameters(make)
     facts = {
         "impl": abstract(make).blocks.mixer.impl,
         "params": params,
+        "trained_params": count(program.init.params),
         "params_ratio": params / parameters(maker(cell, reference=True)),
         "compile_s": part.compile_s,
         "planned_bytes": part.planned_bytes,
@@ -149,7 +177,11 @@ def ladder(recipe: Recipe, devices: int) -> Iterator[Rung]:
 
 
 def fitting(
-    cell: Cell, train: Split | None, first: Rung | None, tell: Callable[..., None]
+    cell: Cell,
+    train: Split | None,
+    first: Rung | None,
+    tell: Callable[..., None],
+    stock: Stock = NOTHING,
 ) -> tuple[Program, dict[str, Any], Rung]:
     """The cell's program on the first rung of the ladder, from `first` on, on which its step fits; and that rung.
 
@@ -161,10 +193,10 @@ def fitting(
     for rung in ladder(cell.recipe, jax.device_count()):
         if (first is not None and rung < first) or (not rung.remat and rung.accumulate < needed):
             continue  # slices save no more than their number
-        program, facts = compiled(cell.model_copy(update={"recipe": rung.of(cell.recipe)}), train)
-        short = lacking(program.training.planned_bytes)
+        program, facts = compiled(cell.model_copy(update={"recipe": rung.of(cell.recipe)}), train, stock)
+        short = lacking(facts["planned_bytes"])
         if short is None:
             return program, facts | {"accumulate": rung.accumulate, "fitted": rung.said(asked)}, rung
-        needed = rung.accumulate * program.training.planned_bytes / short.there
+        needed = rung.accumulate * facts["planned_bytes"] / short.there
         tell("short", why=str(short))
     raise CellFailed(f"{short}; nor do more slices of the batch help", "oom")

@@ -25,19 +25,24 @@ from typing import Any
 import jax
 import numpy as np
 
-from lra_bench import checkpoint, data, hosts, stats, store
-from lra_bench.assembly import Rung, fitting
+from lra_bench import checkpoint, hosts, stats, store
+from lra_bench.assembly import Rung, examples, fitting
+from lra_bench.compress.parameters import flat, is_matrix
 from lra_bench.config import Cell
-from lra_bench.data.batches import take
+from lra_bench.data.batches import in_order
 from lra_bench.errors import CellFailed, LraError
-from lra_bench.measure.clocks import Stopwatch
-from lra_bench.measure.memory import peak_bytes
+from lra_bench.measure.clocks import Laps, Stopwatch
+from lra_bench.measure.memory import peak_bytes, stored_bytes
 from lra_bench.metrics import METRICS, Metric
 from lra_bench.rows import Row, Status
 from lra_bench.shapes import Split
 from lra_bench.train.fit import Fit, Interrupted, Progress, Tell, evaluate
+from lra_bench.train.optimiser import Params
+from lra_bench.train.program import Program
+from lra_bench.trained import stock
 
 RUNG = "fitted.json"
+FORWARDS = 20  # passes by which the time of an answer is told
 FAILED = 3  # the exit code of one of several processes that failed, perhaps alone; if it is the first, its row says how
 INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
 
@@ -59,7 +64,9 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], *
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     splits, data_hash = examples(cell, tell)
     tell("compile", model=cell.model, length=cell.task.length)
-    program, facts, fitted = fitting(cell, splits["train"], first_rung(folder, fresh=fresh), tell)
+    made = lambda what, done, total: tell("data", what=what, done=done, total=total)  # noqa: E731
+    ground = stock(cell, folder.parent, splits["train"], made)
+    program, facts, fitted = fitting(cell, splits["train"], first_rung(folder, fresh=fresh), tell, ground)
     if hosts.is_first():
         store.write_json(folder / RUNG, fitted)
     with checkpoint.opened(folder / "checkpoints", fresh=fresh) as checkpoints:
@@ -73,17 +80,12 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], *
     if hosts.is_first():
         store.put_scores(folder, scores, metric)
         store.write_json(folder / "curve.json", progress.history)
-    facts |= scored(splits, scores, progress, metric) | speed(fit, cell)
+    facts |= (
+        scored(splits, scores, progress, metric) | speed(fit, cell) | answering(program, params, rest, splits["val"])
+    )
     facts |= {"data_hash": data_hash, "started": started}
     facts["peak_bytes"] = int(hosts.numbers(peak_bytes(jax.local_devices()[0])).max())
     return store.blank(cell, status(facts, metric), **facts)
-
-
-def examples(cell: Cell, tell: Tell) -> tuple[dict[str, Split], str]:
-    """The splits, cut to `limit`, and the hash of the whole data."""
-    dataset = data.prepare(cell.task, lambda what, done, total: tell("data", what=what, done=done, total=total))
-    splits = {name: take(split, cell.limit) if cell.limit else split for name, split in dataset.splits.items()}
-    return splits, dataset.hash
 
 
 def scored(splits: dict[str, Split], scores: np.ndarray, progress: Progress, metric: Metric) -> dict[str, Any]:
@@ -119,6 +121,23 @@ def speed(fit: Fit, cell: Cell) -> dict[str, Any]:
         "eval_s": fit.progress.eval_s,
         "wall_s": fit.watch.seconds,
         "resumed": fit.progress.sessions - 1,
+    }
+
+
+def answering(program: Program, params: Params, rest: Params, val: Split) -> dict[str, Any]:
+    """The row's columns on the model as it answers: its size to keep, and its time for a batch."""
+    kept = program.kept(params)
+    batch = program.show(next(in_order(val, program.size, program.shown_rows)))
+    laps = Laps()
+    laps.start()
+    for _ in range(FORWARDS + 2):  # the first two are not counted
+        program.forward(kept, rest, *batch).block_until_ready()
+        laps.lap()
+    matrices = [W[...] for path, W in flat(program.weights(params)).items() if is_matrix(path, W)]
+    return {
+        "infer_ms_p50": laps.percentile(50),
+        "stored_bytes": stored_bytes(jax.tree.leaves(kept)),
+        "sparsity": float(sum((W == 0).sum() for W in matrices) / sum(W.size for W in matrices)),
     }
 
 

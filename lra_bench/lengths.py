@@ -10,8 +10,7 @@ import jax
 import numpy as np
 
 from lra_bench import config, data, stats
-from lra_bench.assembly import built
-from lra_bench.cell import examples
+from lra_bench.assembly import built, examples
 from lra_bench.config import Cell, TaskSpec
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import METRICS

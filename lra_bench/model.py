@@ -26,24 +26,51 @@ UNROLLED = 2  # layers; on a CPU a scan copies whatever it keeps: 1.25 times the
 gelu = jax.checkpoint(jax.nn.gelu)  # its argument is kept for the backward pass, not its five intermediate arrays
 
 
-class Block(nnx.Module):
-    """x + mixer(LN x), then x + MLP(LN x)."""
+@dataclass(frozen=True)
+class Shape:
+    """What levers change of the trunk; as it stands, nothing."""
 
-    def __init__(self, mixer: type[MixerBase], knobs: Any, trunk: Trunk, dims: Dims, *, rngs: nnx.Rngs) -> None:
+    shared: int | None = None  # sets of parameters, for neighbouring layers (ALBERT, arXiv 1909.11942, section 3.1)
+    bottleneck: int = 0  # width of the adapters
+    mlp: int | None = None  # neurons that are left of each block's MLP
+
+
+class Adapter(nnx.Module):
+    """x + W_up gelu(W_down x), which is x before it is trained (Houlsby et al., arXiv 1902.00751, section 2.1)."""
+
+    def __init__(self, width: int, bottleneck: int, *, rngs: nnx.Rngs) -> None:
+        self.down, self.up = Dense(width, bottleneck, rngs=rngs), Dense(bottleneck, width, rngs=rngs)
+        self.up.kernel[...] = jnp.zeros((bottleneck, width))
+
+    def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        return x + self.up(gelu(self.down(x)))
+
+
+class Block(nnx.Module):
+    """x + mixer(LN x), then x + MLP(LN x); each through an adapter of its own, where a bottleneck is asked for."""
+
+    def __init__(
+        self, mixer: type[MixerBase], knobs: Any, trunk: Trunk, shape: Shape, dims: Dims, *, rngs: nnx.Rngs
+    ) -> None:
         self.rate = trunk.dropout
         self.before_mixer, self.before_mlp = LayerNorm(dims.width), LayerNorm(dims.width)
         self.mixer = mixer(knobs, dims, rngs=rngs)
-        self.up = Dense(dims.width, trunk.mlp, rngs=rngs)
-        self.down = Dense(trunk.mlp, dims.width, rngs=rngs)
+        hidden = trunk.mlp if shape.mlp is None else shape.mlp
+        self.up = Dense(dims.width, hidden, rngs=rngs)
+        self.down = Dense(hidden, dims.width, rngs=rngs)
+        self.adapted = shape.bottleneck > 0
+        if self.adapted:
+            self.adapters = nnx.List([Adapter(dims.width, shape.bottleneck, rngs=rngs) for _ in range(2)])
 
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
         draw, *keys = (None,) * 4 if key is None else jax.random.split(key, 4)
         y = self.mixer(self.before_mixer(x), mask, key=draw) * mask[..., None].astype(x.dtype)
-        x = x + thin(y, keys[0], self.rate)
+        x = x + thin(self.adapters[0](y) if self.adapted else y, keys[0], self.rate)
         h = thin(gelu(self.up(self.before_mlp(x))), keys[1], self.rate)
-        return x + thin(self.down(h), keys[2], self.rate)
+        y = self.down(h)
+        return x + thin(self.adapters[1](y) if self.adapted else y, keys[2], self.rate)
 
 
 @dataclass(frozen=True)
@@ -152,10 +179,20 @@ class Model(nnx.Module):
 
     Raises:
         ConfigError: the patches do not fill the image, rotary positions are asked of a mixer that cannot turn, numbers
-            of symbols that stand for none, or an answer at each symbol of a model whose vectors stand for several.
+            of symbols that stand for none, an answer at each symbol of a model whose vectors stand for several, or
+            more sets of parameters than layers.
     """
 
-    def __init__(self, mixer: type[MixerBase], knobs: Any, trunk: Trunk, asked: Asked, *, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self,
+        mixer: type[MixerBase],
+        knobs: Any,
+        trunk: Trunk,
+        asked: Asked,
+        shape: Shape = Shape(),
+        *,
+        rngs: nnx.Rngs,
+    ) -> None:
         D, patches = trunk.width, Patches(trunk.patch, asked.grid)
         dims = sizes(trunk, asked.length, asked.grid)
         if dims.rotary and not mixer.turns:
@@ -181,27 +218,41 @@ class Model(nnx.Module):
             self.positions = nnx.Param(0.02 * jax.random.normal(rngs.params(), (dims.length, D)))
         elif trunk.positions == "sinusoidal":
             self.positions = Constant(sinusoids(dims.length, D))
-        make = nnx.vmap(lambda rngs: Block(mixer, knobs, trunk, dims, rngs=rngs))
-        self.blocks = nnx.split_rngs(splits=trunk.layers)(make)(rngs)
+        self.set_of = sets(trunk.layers, shape.shared)
+        make = nnx.vmap(lambda rngs: Block(mixer, knobs, trunk, shape, dims, rngs=rngs))
+        self.blocks = nnx.split_rngs(splits=shape.shared or trunk.layers)(make)(rngs)
         self.norm = LayerNorm(D)
         self.head = Head(D, trunk.mlp, asked.classes, asked.streams, asked.interaction, rngs=rngs)
 
     def __call__(
-        self, tokens: Int32[Array, "B S L"], mask: Bool[Array, "B S L"], *, key: jax.Array | None
+        self,
+        tokens: Int32[Array, "B S L"],
+        mask: Bool[Array, "B S L"],
+        *,
+        key: jax.Array | None,
+        states: list[Array] | None = None,
     ) -> Float[Array, "B *L C"]:
-        """`key` draws the dropout; None at evaluation. [B, C], or [B, L, C] where an answer is asked for everywhere."""
+        """`key` draws the dropout; None at evaluation. [B, C], or [B, L, C] where an answer is asked for everywhere.
+
+        `states` takes the vectors before the first layer and after each, [B S, N, D].
+        """
         B, S, L = tokens.shape
         tokens, mask = tokens.reshape(B * S, L), mask.reshape(B * S, L)
         if self.everywhere:
-            x, _ = self.vectors(tokens, mask, key=key)
+            x, _ = self.vectors(tokens, mask, key=key, states=states)
             return self.head(self.norm(x[:, -L:]).astype(jnp.float32)[..., None, :])
-        return self.head(self.encode(tokens, mask, key=key).reshape(B, S, -1))
+        return self.head(self.encode(tokens, mask, key=key, states=states).reshape(B, S, -1))
 
     def encode(
-        self, tokens: Int32[Array, "B L"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+        self,
+        tokens: Int32[Array, "B L"],
+        mask: Bool[Array, "B L"],
+        *,
+        key: jax.Array | None,
+        states: list[Array] | None = None,
     ) -> Float[Array, "B D"]:
         """One vector a text, float32: the learned one's place, or the mean over true tokens."""
-        x, mask = self.vectors(tokens, mask, key=key)
+        x, mask = self.vectors(tokens, mask, key=key, states=states)
         if self.trunk.pool == "cls":
             return self.norm(x[:, 0].astype(jnp.float32))
         there = mask[..., None].astype(jnp.float32)
@@ -214,6 +265,7 @@ class Model(nnx.Module):
         *,
         key: jax.Array | None,
         nudge: Float[Array, "B N D"] | float = 0.0,
+        states: list[Array] | None = None,
     ) -> tuple[Float[Array, "B N D"], Bool[Array, "B N"]]:
         """The last layer's vectors, before the last norm, and which of them are there; embeddings moved by `nudge`."""
         x, mask = self.embed(tokens, mask)
@@ -225,32 +277,71 @@ class Model(nnx.Module):
         if self.trunk.positions in ("learned", "sinusoidal"):
             x = x + self.positions[: x.shape[1]]
         x = thin(x, first, self.trunk.dropout).astype(self.trunk.dtype)
-        return self.layers(x, mask, key=rest), mask
+        return self.layers(x, mask, key=rest, states=states), mask
+
+    def there(self, tokens: Int32[Array, "B S L"], mask: Bool[Array, "B S L"]) -> Bool[Array, "B N"]:
+        """Which of the vectors between the layers are there, streams as texts."""
+        B, S, L = tokens.shape
+        _, mask = self.embed(tokens.reshape(B * S, L), mask.reshape(B * S, L))
+        return jnp.pad(mask, ((0, 0), (int(self.trunk.pool == "cls"), 0)), constant_values=True)
+
+    def block(self, layer: int) -> Block:
+        """A layer alone, from 0 up."""
+        graph, stacked = nnx.split(self.blocks)
+        mine = layer if self.set_of is None else self.set_of[layer]
+        return nnx.merge(graph, jax.tree.map(lambda leaf: leaf[mine], stacked))
 
     def layers(
-        self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
+        self,
+        x: Float[Array, "B L D"],
+        mask: Bool[Array, "B L"],
+        *,
+        key: jax.Array | None,
+        states: list[Array] | None = None,
     ) -> Float[Array, "B L D"]:
         """The N blocks: side by side where they are few, else one compiled body."""
         graph, stacked = nnx.split(self.blocks)
+        if self.set_of is not None:
+            stacked = jax.tree.map(lambda leaf: leaf[np.array(self.set_of)], stacked)
         keys = None if key is None else jax.random.split(key, self.trunk.layers)
 
         def step(x: Array, layer: Any) -> tuple[Array, Any]:
             values, key = layer
             block = nnx.merge(graph, values, copy=True)
-            return block(x, mask, key=key), nnx.state(block, nnx.Not(nnx.Param))
+            y = block(x, mask, key=key)
+            return y, (nnx.state(block, nnx.Not(nnx.Param)), None if states is None else y)
 
         step = jax.checkpoint(step) if self.trunk.remat else step
+        first = x
         if self.trunk.layers > UNROLLED:
-            x, rest = lax.scan(step, x, (stacked, keys))
+            x, (rest, seen) = lax.scan(step, x, (stacked, keys))
         else:
             each = []
             for i in range(self.trunk.layers):
-                x, rest = step(x, jax.tree.map(lambda leaf, i=i: leaf[i], (stacked, keys)))
-                each.append(rest)
-            rest = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+                x, kept = step(x, jax.tree.map(lambda leaf, i=i: leaf[i], (stacked, keys)))
+                each.append(kept)
+            rest, seen = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+        if states is not None:
+            states += [first, *seen]
+        if key is not None and self.set_of is not None:
+            last = np.searchsorted(self.set_of, np.unique(self.set_of), side="right") - 1
+            rest = jax.tree.map(lambda leaf: leaf[last], rest)
         if key is not None:
             nnx.update(self.blocks, rest)
         return x
+
+
+def sets(layers: int, shared: int | None) -> tuple[int, ...] | None:
+    """Of each layer, which of `shared` sets of parameters it has, neighbours alike; None: each its own.
+
+    Raises:
+        ConfigError: there are fewer layers than that.
+    """
+    if shared is None or shared == layers:
+        return None
+    if shared > layers:
+        raise ConfigError(f"share.groups: {shared} sets of parameters for {layers} layers")
+    return tuple(layer * shared // layers for layer in range(layers))
 
 
 def sizes(trunk: Trunk, length: int, grid: tuple[int, int] | None) -> Dims:

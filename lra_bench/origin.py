@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from lra_bench import config, mixers
+from lra_bench import config, mixers, store
 from lra_bench.config import Cell
 from lra_bench.errors import ConfigError, nearest
+from lra_bench.rows import SCORED
 
 Origin = Literal["here", "other version", "own file"]
 
@@ -43,3 +44,22 @@ def _known(model: str) -> str:
     if model not in mixers.names():
         raise ConfigError(f"model '{model}': this version has no such mixer; {nearest(model, mixers.names())}")
     return model
+
+
+def finished(folder: Path) -> Cell:
+    """What was asked in a run's folder, where all that it takes to run its model again is there.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    cell = store.cell(folder)
+    row = next(iter(store.rows(folder)), None)
+    if row is None or row.status not in SCORED:
+        raise ConfigError(
+            f"{folder}: {row.status if row else 'has no row yet'}; only a run that finished can be opened"
+        )
+    if not (folder / "checkpoints").is_dir():
+        raise ConfigError(f"{folder}: has no checkpoints/, they stay where it ran; lra run with --fresh makes them")
+    if hash_of(Path(cell.mixer)) != cell.mixer_hash:
+        raise ConfigError(f"{folder}: {cell.mixer} has changed since; lra run trains it as it is now")
+    return cell

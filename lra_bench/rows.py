@@ -33,16 +33,20 @@ class Row:
     recipe: str
     changed: str | None  # what --set and --length changed in the recipe or task
     mark: str | None  # a word that must stand beside the numbers, "quick" or "limit 100"
+    levers: str | None = None  # that were pulled, with their knobs, as canonical JSON
+    start: str | None = None  # the cell whose chosen parameters it began with
+    teacher: str | None = None  # the cell whose model it learnt from
     seed: int
     length: int  # L: tokens a stream is padded to
     batch: int  # examples an optimiser step, over all devices and slices
     accumulate: int  # slices of a batch that were run one after another
     steps: int  # optimiser steps asked for
-    dtype: str  # of the computation; parameters are float32
+    dtype: str  # of the computation
     # what ran
     impl: str | None = None  # the implementation of the mechanism that was compiled
     fitted: str | None = None  # what was changed so that the step fits in memory; the batch is as asked
     params: int | None = None
+    trained_params: int | None = None  # of them, and of what is added to them in training alone
     params_ratio: float | None = None  # to the same trunk with full attention
     # how good
     val_score: float | None = None  # by the metric, at the chosen step, every example counted
@@ -60,11 +64,14 @@ class Row:
     step_ms_p90: float | None = None
     input_ms_p50: float | None = None  # host time to make a batch, overlapped with the step
     examples_per_s: float | None = None
-    compile_s: float | None = None  # trace, lower and compile the training step
+    compile_s: float | None = None  # trace, lower and compile the training step; without steps, the forward pass
     eval_s: float | None = None  # one pass over val
+    infer_ms_p50: float | None = None  # the forward pass of a batch, as the model answers
     # how large
     planned_bytes: int | None = None  # arguments + temporaries + outputs - aliased, as the compiler planned the step
     peak_bytes: int | None = None  # measured: device peak, or on CPU the process's peak resident set
+    stored_bytes: int | None = None  # the parameters, as kept to answer with; what is zero costs a bit
+    sparsity: float | None = None  # share of the weights of matrices that are zero
     flops_per_step: float | None = None  # counted from the jaxpr, recomputation included
     # where
     platform: str | None = None  # cpu, gpu or tpu

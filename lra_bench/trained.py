@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from lra_bench import checkpoint, data, origin, stats, store
-from lra_bench.assembly import built
-from lra_bench.cell import examples
-from lra_bench.compress.quantise import quantised
+from lra_bench import checkpoint, data
+from lra_bench.assembly import built, examples
 from lra_bench.config import Cell
+from lra_bench.data.batches import batch_at
 from lra_bench.errors import ConfigError
-from lra_bench.measure.memory import stored_bytes
-from lra_bench.rows import SCORED
-from lra_bench.shapes import Split
+from lra_bench.origin import finished
+from lra_bench.regimes import Learnt, Stock
+from lra_bench.shapes import Batch, Split
 from lra_bench.train.fit import evaluate
 from lra_bench.train.optimiser import Params
 from lra_bench.train.program import Program
+
+JUDGED_AT_ONCE = 32  # examples of train by which what is in a model is judged
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Trained:
 
     cell: Cell
     program: Program
-    params: Params  # those that were best on val
+    params: Params  # those that were trained, at the step that was chosen
     rest: Params
     splits: dict[str, Split]
 
@@ -42,13 +42,18 @@ class Trained:
         """
         cell = finished(folder)
         splits, _ = examples(cell, lambda _, what, done, total: count(what, done, total))
-        program = built(cell, splits["train"])
+        program = built(cell, splits["train"], stock(cell, folder.parent, splits["train"], count))
         with checkpoint.opened(folder / "checkpoints", fresh=False) as checkpoints:
             kept = checkpoints.restore((program.init, (program.init.params, program.init.rest)))
         if kept is None:
             raise ConfigError(f"{folder}/checkpoints: holds no whole checkpoint; lra run with --fresh makes one")
         (_, (params, rest)), _ = kept
         return cls(cell, program, params, rest, splits)
+
+    @property
+    def learnt(self) -> Learnt:
+        """Its model, as it answers."""
+        return Learnt(self.program.graph, self.program.weights(self.params), self.rest)
 
     def hits(self, params: Params, split: str, what: str, count: data.Progress) -> np.ndarray:
         """One bit an example of a split, with `params` in place of its own: bool [N].
@@ -62,48 +67,25 @@ class Trained:
         return evaluate(self.program, params, self.rest, self.splits[split], told) > 0
 
 
-def finished(folder: Path) -> Cell:
-    """What was asked in a run's folder, where all that it takes to run its model again is there.
+def stock(cell: Cell, runs: Path, train: Split, count: data.Progress) -> Stock:
+    """What the cell stands on, of the runs in the folder `runs`.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: one of them is not there, or cannot be opened.
     """
-    cell = store.cell(folder)
-    row = next(iter(store.rows(folder)), None)
-    if row is None or row.status not in SCORED:
-        raise ConfigError(
-            f"{folder}: {row.status if row else 'has no row yet'}; only a run that finished can be opened"
-        )
-    if not (folder / "checkpoints").is_dir():
-        raise ConfigError(f"{folder}: has no checkpoints/, they stay where it ran; lra run with --fresh makes them")
-    if origin.hash_of(Path(cell.mixer)) != cell.mixer_hash:
-        raise ConfigError(f"{folder}: {cell.mixer} has changed since; lra run trains it as it is now")
-    return cell
+    start, teacher = (None if one is None else _learnt(one, runs, count) for one in (cell.start, cell.teacher))
+    same = cell.start is None or data.vocabulary(cell.start.task)[: len(ours := data.vocabulary(cell.task))] == ours
+    return Stock(start, teacher, same, partial(_first, train))
 
 
-class Reading(NamedTuple):
-    """A trained model with its weights in `bits` bits, against itself in float32."""
-
-    bits: int
-    stored_bytes: int
-    val_score: float
-    test_score: float
-    lost: int  # examples of test that only float32 gets right
-    gained: int  # examples of test that float32 gets wrong
-    p: float  # McNemar's exact test of the two
+def _learnt(cell: Cell, runs: Path, count: data.Progress) -> Learnt:
+    folder = runs / cell.folder
+    if not (folder / "row.json").exists():
+        raise ConfigError(f"{folder}: is to be trained first; lra run with the same flags does that")
+    return Trained.open(folder, count).learnt
 
 
-def in_bits(run: Trained, widths: Sequence[int], count: data.Progress) -> Iterator[Reading]:
-    """The run's model in each of `widths` bits a weight. Nothing is chosen, so test may be read for each.
-
-    Raises:
-        ConfigError: a width is not one that there is.
-    """
-    models = {bits: quantised(run.params, bits) for bits in widths}
-    whole = run.hits(run.params, "test", "as trained, test", count)
-    for bits, model in models.items():
-        params = model.restored()
-        val, test = (run.hits(params, split, f"{bits} bits, {split}", count) for split in ("val", "test"))
-        lost, gained = int((whole & ~test).sum()), int((test & ~whole).sum())
-        size = stored_bytes(model.arrays)
-        yield Reading(bits, size, float(val.mean()), float(test.mean()), lost, gained, stats.mcnemar(lost, gained))
+def _first(train: Split, count: int) -> list[Batch]:
+    """So many examples of train, in batches, none of them short: those that training sees first with seed 0."""
+    size = min(JUDGED_AT_ONCE, len(train))
+    return [batch_at(train, size, 0, step) for step in range(-(-min(count, len(train)) // size))]

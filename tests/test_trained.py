@@ -12,7 +12,7 @@ import pytest
 from samples import Lra, ran_own
 
 from lra_bench.errors import ConfigError
-from lra_bench.trained import finished
+from lra_bench.origin import finished
 
 
 @pytest.fixture(scope="module")

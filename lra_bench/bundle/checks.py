@@ -26,7 +26,7 @@ class Point(Strict):
     """One look at val."""
 
     step: int
-    train_loss: float
+    train_loss: float | None  # of a cell without a step
     val_score: float
 
 

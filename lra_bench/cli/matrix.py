@@ -53,6 +53,7 @@ def matrix(
         tuple(asked.settings),
         asked.limit,
         tuple(include_path or ()),
+        asked.levers,
     )
     every = sized(room.cells(request), asked.match)
     by = config.launcher(launcher or asked.launcher, tuple(include_path or ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,13 @@ Task = Annotated[
 ]
 Config = Annotated[
     str, typer.Option("-c", "--config", help="The recipe: how we train.", metavar="NAME|file.yaml")
+]  # fmt: skip
+Lever = Annotated[
+    str,
+    typer.Option(
+        "-l", "--lever", help="What is done to a model besides: names, files or all, comma-separated; a+b at once.",
+        metavar="NAME|file.yaml",
+    ),
 ]  # fmt: skip
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the parameters, the order of examples and the dropout.")]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="Several, in place of --seed: 0-4 or 0,3,7.", metavar="0-4")]
@@ -89,6 +97,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RESULTS = Path("results")
 SPEED = RESULTS / "speed/speed.json"  # what `make bench` keeps
 RECIPE = "small"
+LEVER = "none"
 
 
 def counts(text: str, flag: str) -> list[int]:
@@ -102,3 +111,16 @@ def counts(text: str, flag: str) -> list[int]:
     if wrong is not None:
         raise ConfigError(f"{flag} {text}: '{wrong}' must be a whole number from 1 up")
     return [int(part) for part in parts]
+
+
+def shares(text: str, flag: str) -> list[float]:
+    """The numbers from 0 up to, not including, 1 in a comma list.
+
+    Raises:
+        ConfigError: a part is none.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    wrong = next((part for part in parts if not re.fullmatch(r"0|0?\.\d+", part)), None)
+    if wrong is not None:
+        raise ConfigError(f"{flag} {text}: '{wrong}' must be a share, from 0 up to less than 1")
+    return [float(part) for part in parts]

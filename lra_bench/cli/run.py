@@ -23,6 +23,7 @@ def run(
     model: options.Model,
     task: options.Task,
     config: options.Config = options.RECIPE,
+    lever: options.Lever = options.LEVER,
     seed: options.Seed = 0,
     seeds: options.Seeds = None,
     length: options.Length = None,
@@ -51,7 +52,7 @@ def run(
     from lra_bench.config import launcher as settings_of
     from lra_bench.launch.engine import Order
 
-    asked = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path))
+    asked = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path, lever))
     every = sized(asked, match)
     by = settings_of(launcher, tuple(include_path or ()))
     if dry_run:
@@ -77,7 +78,7 @@ def show_states(every: Sequence[Cell], results: Path, *, json: bool) -> None:
     from lra_bench import matrix
     from lra_bench.cli import screen
 
-    states = matrix.states(every, results)
+    states = matrix.states(matrix.with_needs(every), results)
     if json:
         screen.print_json(states)
     else:
@@ -94,7 +95,7 @@ def run_cells(
     from lra_bench.rows import SCORED
 
     try:
-        with _told(len(every), order.results, track) as tell:
+        with _told(len(matrix.with_needs(every)), order.results, track) as tell:
             rows = matrix.run(every, launcher, order, tell, fail_fast=fail_fast)
     except Stopped as stopped:
         screen.err.print(str(stopped), style="yellow", markup=False, highlight=False, soft_wrap=True)
@@ -137,6 +138,7 @@ def plan(
     model: options.Model,
     task: options.Task,
     config: options.Config = options.RECIPE,
+    lever: options.Lever = options.LEVER,
     seed: options.Seed = 0,
     seeds: options.Seeds = None,
     length: options.Length = None,
@@ -156,7 +158,7 @@ def plan(
     """
     from lra_bench import matrix
 
-    asked = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path))
+    asked = matrix.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path, lever))
     every = sized(asked, match)
     show_plan(every, results, jobs=jobs, out=out, json=json)
 
@@ -173,12 +175,12 @@ def show_plan(every: Sequence[Cell], results: Path, *, jobs: int | None, out: Pa
     if out is not None and json:
         raise ConfigError(f"--out {out}: writes lines of a shell; no --json with it")
     if out is not None:
-        lines = matrix.job_list(every, results, jobs)
+        lines = matrix.job_list(matrix.with_needs(every), results, jobs)
         out.write_text("".join(f"{line}\n" for line in lines))
         screen.err.print(f"{out}: {len(lines)} cells, a line each; rows will lie in {results}/runs", soft_wrap=True)
         return
     with progress.watching() as watch:
-        plans = matrix.plan(every, results, watch, jobs)
+        plans = matrix.plan(matrix.with_needs(every), results, watch, jobs)
     if json:
         screen.print_json(plans)
         return
@@ -187,10 +189,10 @@ def show_plan(every: Sequence[Cell], results: Path, *, jobs: int | None, out: Pa
         screen.err.print(said, style="red", markup=False, soft_wrap=True)
 
 
-def _request(model, task, config, seed, seeds, length, settings, limit, include):  # type: ignore[no-untyped-def]
+def _request(model, task, config, seed, seeds, length, settings, limit, include, lever):  # type: ignore[no-untyped-def]
     from lra_bench.matrix import Request, parse_seeds
 
     if seeds and seed:
         raise ConfigError(f"--seed {seed} and --seeds {seeds}: one of the two")
     several = parse_seeds(seeds) if seeds else (seed,)
-    return Request(model, task, config, several, length, tuple(settings or ()), limit, tuple(include or ()))
+    return Request(model, task, config, several, length, tuple(settings or ()), limit, tuple(include or ()), lever)

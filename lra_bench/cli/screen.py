@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lra_bench.rows import Row
-    from lra_bench.trained import Reading
 
 SHADES = " .:-=+*#%@"
 WIDE = 120  # columns, where no terminal says otherwise
@@ -113,26 +112,6 @@ def _summary(row: Row) -> dict[str, Any]:
         "planned MiB": mebibytes(row.planned_bytes),
         "peak MiB": mebibytes(row.peak_bytes),
     }
-
-
-def quantised(name: str, readings: Sequence[Reading]) -> Group:
-    """A line a width of the weights."""
-    lines = [
-        {
-            "bits": r.bits,
-            "kept KiB": f"{r.stored_bytes / 2**10:,.0f}",
-            "val %": percent(r.val_score),
-            "test %": percent(r.test_score),
-            "lost": r.lost,
-            "gained": r.gained,
-            "p": f"{r.p:.2g}",
-        }
-        for r in readings
-    ]
-    notes = [
-        "lost, gained: examples of test that only the model as trained, or only this one, gets right; p: McNemar's"
-    ]
-    return titled(f"{name}, weights quantised", lines, notes)
 
 
 def states_table(states: Sequence[Mapping[str, Any]]) -> Group:

@@ -165,8 +165,8 @@ def scale(
 def _longer(run: Path, lengths: str | None, settings: Sequence[str]) -> Report:
     from lra_bench.cli import progress
     from lra_bench.lengths import over
+    from lra_bench.origin import finished
     from lra_bench.report.lengths import longer
-    from lra_bench.trained import finished
 
     if lengths is None:
         raise ConfigError("--run: tested at which lengths? -n 256,512")

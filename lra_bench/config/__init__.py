@@ -10,7 +10,19 @@ row. A `Launcher` says who starts the cells; it decides none.
 from lra_bench.config.cell import Cell, Match, digest
 from lra_bench.config.files import file_of, first_comment, folders, found, shipped
 from lra_bench.config.launchers import Launcher, Local, Ray, Slurm, launcher
-from lra_bench.config.levers import NO_LEVER, Levers, lever_files, levers
+from lra_bench.config.levers import (
+    FLOATS,
+    NO_LEVER,
+    Adapt,
+    Distil,
+    Lever,
+    Levers,
+    Precision,
+    Prune,
+    Quantise,
+    lever_files,
+    levers,
+)
 from lra_bench.config.overlays import Overlay, flat, fold, nested, read, setting, validated
 from lra_bench.config.recipes import RecipeFile, matrix, recipe
 from lra_bench.config.schema import (
@@ -27,16 +39,23 @@ from lra_bench.config.schema import (
 )
 
 __all__ = [
+    "FLOATS",
     "NO_LEVER",
+    "Adapt",
     "Cell",
     "Count",
+    "Distil",
     "Launcher",
+    "Lever",
     "Levers",
     "Local",
     "Match",
     "Matrix",
     "Optimizer",
     "Overlay",
+    "Precision",
+    "Prune",
+    "Quantise",
     "Ray",
     "Recipe",
     "RecipeFile",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from lra_bench.config.levers import Levers
+from lra_bench.config.levers import Lever, Levers
 from lra_bench.config.schema import Count, NoneOrMore, Recipe, Scalar, Strict, TaskSpec
 
 OPTIONAL = ("match", "levers", "start", "teacher")
@@ -61,6 +61,10 @@ class Cell(Strict):
         direct = [cell for cell in (self.start, self.teacher) if cell is not None]
         every = [needed for cell in direct for needed in (*cell.needs, cell)]
         return tuple({cell.id: cell for cell in every}.values())
+
+    def with_lever(self, name: str, lever: Lever) -> Cell:
+        """The cell with one lever more."""
+        return self.model_copy(update={"levers": self.levers.model_copy(update={name: lever})})
 
     @property
     def folder(self) -> str:

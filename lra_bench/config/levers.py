@@ -18,6 +18,7 @@ BASE = "base"
 NO_LEVER = "none"  # what stands for no lever on the command line
 
 Numbers = Literal["fp32", "bf16", "fp16"]
+FLOATS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 Some = Annotated[float, Field(gt=0)]
 Part = Annotated[float, Field(ge=0, le=1)]
 
@@ -98,6 +99,7 @@ class Prune(Lever):
 
     sparsity: Share
     by: Literal["magnitude", "movement"]
+    ramp: Part
     every: Count
     heads: Share
     neurons: Share
@@ -113,6 +115,11 @@ class Prune(Lever):
     @property
     def on(self) -> bool:
         return max(self.sparsity, self.heads, self.neurons) > 0
+
+    @staticmethod
+    def left(count: int, share: float) -> int:
+        """How many of so many stay when a share of them is taken out: at least one."""
+        return max(1, count - int(share * count + 1e-9))
 
     @property
     def words(self) -> str:
@@ -169,6 +176,12 @@ class Adapt(Lever):
     @property
     def on(self) -> bool:
         return bool(self.start)
+
+    @pydantic.model_validator(mode="after")
+    def _beside_what_is_frozen(self) -> Adapt:
+        if not self.frozen and (self.rank or self.bottleneck):
+            raise ValueError("frozen: false: LoRA and adapters are trained beside a trunk that is frozen")
+        return self
 
     @property
     def words(self) -> str:

@@ -2,18 +2,34 @@
 
 from lra_bench.matrix.match import matched
 from lra_bench.matrix.plan import job_list, plan, states
-from lra_bench.matrix.request import Choice, Request, cells, models, parse_seeds, task, task_names
-from lra_bench.matrix.run import run, supply
+from lra_bench.matrix.request import (
+    Choice,
+    Request,
+    Settings,
+    cells,
+    models,
+    of_model,
+    on_task,
+    parse_seeds,
+    task,
+    task_names,
+)
+from lra_bench.matrix.run import run, supply, with_needs
 from lra_bench.matrix.speed import Speed, speed
+from lra_bench.matrix.stages import after, taught
 
 __all__ = [
     "Choice",
     "Request",
+    "Settings",
     "Speed",
+    "after",
     "cells",
     "job_list",
     "matched",
     "models",
+    "of_model",
+    "on_task",
     "parse_seeds",
     "plan",
     "run",
@@ -22,4 +38,6 @@ __all__ = [
     "supply",
     "task",
     "task_names",
+    "taught",
+    "with_needs",
 ]

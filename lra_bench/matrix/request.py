@@ -69,6 +69,28 @@ def _staged(cell: Callable[[Choice, str], Cell], choice: Choice, task: str, leve
     )
 
 
+def of_model(cell: Cell, choice: Choice) -> Cell:
+    """The cell of another model, all else alike; the knobs are those that the recipe, if it is here, sets for it."""
+    found = config.recipe(cell.recipe_name) if cell.recipe_name in config.found("configs") else None
+    turned = found.resolve(cell.task.name)[1] if found else {}
+    return cell.model_copy(update=_mechanism(choice, turned))
+
+
+def on_task(cell: Cell, name: str, include: Sequence[Path], settings: Settings) -> Cell:
+    """The cell's model and trunk on another task, trained there as its recipe says for it.
+
+    Raises:
+        ConfigError, TaskError: the recipe or the task is not found, or a setting is unknown.
+    """
+    name, variant = tasks.parted(name)
+    recipe, _ = config.recipe(cell.recipe_name, include).resolve(Path(name).stem, settings.recipe)
+    task = tasks.load(name, include, variant or recipe.variant, settings.task)
+    same = recipe.model_copy(update={"trunk": cell.recipe.trunk})
+    return cell.model_copy(
+        update={"task": task, "recipe": same, "changed": settings.said, "start": None, "teacher": None}
+    )
+
+
 def lever_names(request: Request) -> list[list[str]]:
     """The levers that are pulled at once, for each part of the comma list; `all` is none, and then each alone."""
     names = [config.NO_LEVER, *config.lever_files(request.include)]
@@ -245,11 +267,7 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
     if strange:
         raise ConfigError(f"{recipe.path}: knobs.{strange}: no such model; {nearest(strange, mixers.names())}")
     return Cell(
-        model=sheet.name,
-        family=sheet.card.family,
-        mixer=str(sheet.path),
-        mixer_hash=origin.hash_of(sheet.path),
-        knobs=mixers.turned(sheet, {**turned.get(sheet.name, {}), **settings.of(sheet), **choice.knobs}),
+        **_mechanism(Choice(sheet, {**settings.of(sheet), **choice.knobs}), turned),
         task=tasks.load(task, request.include, variant or resolved.variant, settings.task),
         recipe_name=recipe.name,
         recipe=resolved,
@@ -257,3 +275,15 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
         limit=request.limit,
         changed=settings.said,
     )
+
+
+def _mechanism(choice: Choice, turned: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What a cell says of its mixer; `turned` are the knobs that a recipe sets, by model."""
+    sheet = choice.sheet
+    return {
+        "model": sheet.name,
+        "family": sheet.card.family,
+        "mixer": str(sheet.path),
+        "mixer_hash": origin.hash_of(sheet.path),
+        "knobs": mixers.turned(sheet, {**turned.get(sheet.name, {}), **choice.knobs}),
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ def run(
     *,
     fail_fast: bool = False,
 ) -> list[Row]:
-    """Have the launcher's engine run the cells that are not done; their rows, in order.
+    """Have the launcher's engine run the cells that are not done, those that they need first; their rows, in order.
 
     One that fails spares the rest; with `fail_fast` no further one starts, those that run are saved, and the rows are
     those that there are.
@@ -36,8 +36,10 @@ def run(
         Stopped: Ctrl-C; says what became of the cells.
         ConfigError: the only cell refused what the user asked for, or the engine cannot be had.
     """
-    found = {} if order.fresh else {cell.id: row for cell in every if (row := store.done(order.results, cell))}
-    left = [cell for cell in every if cell.id not in found]
+    asked = {cell.id for cell in every}
+    found = {cell.id: row for cell in every if not order.fresh and (row := store.done(order.results, cell))}
+    needed = [cell for cell in with_needs(every) if cell.id in asked or store.done(order.results, cell) is None]
+    left = [cell for cell in needed if cell.id not in found]
     for cell in every:
         if cell.id in found:
             _already(cell, found[cell.id], tell)
@@ -45,6 +47,11 @@ def run(
         with opened(launcher, left, order) as engine:
             found |= Shift(engine, order, tell, fail_fast, alone=len(every) == 1).work(left)
     return [found[cell.id] for cell in every if cell.id in found]
+
+
+def with_needs(every: Sequence[Cell]) -> list[Cell]:
+    """The cells, and before each those that are to be trained before it."""
+    return list({cell.id: cell for asked in every for cell in (*asked.needs, asked)}.values())
 
 
 def _already(cell: Cell, row: Row, tell: Callable[[Cell, dict[str, Any]], None]) -> None:
@@ -62,6 +69,7 @@ class Shift:
     fail_fast: bool
     alone: bool  # there is one cell, and what it refuses is the user's to see
     failed: bool = False
+    _futures: dict[str, Future[Row | None]] = field(default_factory=dict, init=False)
 
     def work(self, cells: Sequence[Cell]) -> dict[str, Row]:
         """The rows of the cells that have one at the end, by the cells' ids.
@@ -84,8 +92,11 @@ class Shift:
         if row is not None:  # by another command, meanwhile
             _already(cell, row, self.tell)
             return row
+        lacking = self._lacking(cell)
+        if self.engine.ended:
+            return None
         try:
-            row = self._run(cell)
+            row = self._run(cell, lacking)
         except Stopped:
             self.engine.leave()  # Ctrl-C reaches a cell before it reaches us
             raise
@@ -95,7 +106,11 @@ class Shift:
             self.engine.end()
         return row
 
-    def _run(self, cell: Cell) -> Row:
+    def _run(self, cell: Cell, lacking: str | None) -> Row:
+        if lacking:
+            row = store.blank(cell, "error", lacking)
+            store.put(self.order.results, cell, row)
+            return row
         try:
             return self.engine.run(cell, partial(self.tell, cell))
         except ConfigError as error:
@@ -105,6 +120,16 @@ class Shift:
             store.put(self.order.results, cell, row)
             return row
 
+    def _lacking(self, cell: Cell) -> str | None:
+        """Once all that the cell stands on has ended, what of it has no result."""
+        for needed in cell.needs:
+            if needed.id in self._futures:  # begun before it, so it is never one that waits for us
+                wait([self._futures[needed.id]])
+            row = store.done(self.order.results, needed)
+            if row is None or row.status not in SCORED:
+                return f"{needed.folder}, which it stands on, has no result: {row.status if row else 'it failed'}"
+        return None
+
     def _waited(self, pool: ThreadPoolExecutor, cells: Sequence[Cell]) -> tuple[list[Future[Row | None]], bool]:
         """Hand out all and wait; did the user ask to stop? A first Ctrl-C leaves the engine, a second kills."""
         futures: list[Future[Row | None]] = []
@@ -113,6 +138,7 @@ class Shift:
             try:
                 for cell in cells[len(futures) :]:
                     futures.append(pool.submit(self._one, cell))
+                    self._futures[cell.id] = futures[-1]
                 while wait(futures, MOMENT).not_done:
                     if asked and not told:
                         self.tell(cells[-1], {"event": "stopping"})

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lra_bench import data, mixers
-from lra_bench.config import Cell, Levers
+from lra_bench.config import Cell, Lever, Levers
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import BITS
 
@@ -36,12 +36,11 @@ def staged(cell: Cell, levers: Levers, teacher: Elsewhere, on_task: Elsewhere) -
     return trained
 
 
-def after(cell: Cell, name: str, lever: object, steps: int) -> Cell:
+def after(cell: Cell, name: str, lever: Lever, steps: int) -> Cell:
     """The cell that begins with what `cell` has learnt, pulls one lever more, and trains so many steps."""
     training = cell.recipe.training.model_copy(update={"steps": steps})
     recipe = cell.recipe.model_copy(update={"training": training})
-    levers = cell.levers.model_copy(update={name: lever})
-    return cell.model_copy(update={"start": cell, "recipe": recipe, "levers": levers})
+    return cell.with_lever(name, lever).model_copy(update={"start": cell, "recipe": recipe})
 
 
 def taught(cell: Cell, teacher: Cell) -> Cell:

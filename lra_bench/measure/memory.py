@@ -22,8 +22,14 @@ def planned_bytes(compiled: Any) -> int:
 
 
 def stored_bytes(arrays: Iterable[jax.Array]) -> int:
-    """What the arrays take to keep, packed: two numbers of 4 bits a byte."""
-    return sum(-(-array.size * jax.dtypes.itemsize_bits(array.dtype) // 8) for array in arrays)
+    """What the arrays take to keep: two numbers of 4 bits a byte; of an array with many zeros, those that are none, and
+    a bit for each place that says whether there is one."""
+    return sum(min(packed_bytes(a, a.size), packed_bytes(a, int((a != 0).sum())) - (-a.size // 8)) for a in arrays)
+
+
+def packed_bytes(array: jax.Array, count: int) -> int:
+    """So many numbers of an array, one after another."""
+    return -(-count * jax.dtypes.itemsize_bits(array.dtype) // 8)
 
 
 def peak_bytes(device: jax.Device) -> int:

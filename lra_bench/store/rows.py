@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lra_bench.config import Cell
+from lra_bench.config import FLOATS, Cell
 from lra_bench.errors import ConfigError
 from lra_bench.rows import COLUMNS, FINAL, Row, Status
 from lra_bench.store.files import read_json, write_json
@@ -20,7 +20,7 @@ def blank(cell: Cell, status: Status, error: str | None = None, **facts: Any) ->
 
 def columns(cell: Cell) -> dict[str, Any]:
     """The row's columns on what was asked."""
-    recipe, task = cell.recipe, cell.task
+    recipe, task, precision = cell.recipe, cell.task, cell.levers.precision
     return {
         "cell": cell.id,
         "model": cell.model,
@@ -33,12 +33,15 @@ def columns(cell: Cell) -> dict[str, Any]:
         "recipe": cell.recipe_name,
         "changed": cell.changed,
         "mark": cell.mark,
+        "levers": json.dumps(facts, sort_keys=True) if (facts := cell.levers.facts()) else None,
+        "start": cell.start and cell.start.id,
+        "teacher": cell.teacher and cell.teacher.id,
         "seed": cell.seed,
         "length": task.length,
         "batch": recipe.training.batch,
         "accumulate": recipe.training.accumulate,
         "steps": recipe.training.steps,
-        "dtype": recipe.trunk.dtype,
+        "dtype": FLOATS[precision.compute] if precision and precision.compute else recipe.trunk.dtype,
     }
 
 

@@ -51,7 +51,7 @@ class Progress:
     train_loss: float | None = None  # mean over the last whole interval
     loss_sum: float = 0.0  # over the running interval
     loss_n: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, float | None]] = field(default_factory=list)
     step_ms: list[float] = field(default_factory=list)
     input_ms: list[float] = field(default_factory=list)
     eval_s: float | None = None
@@ -93,6 +93,9 @@ class Fit:
                         self._save()
                 if self._stops and not last:
                     raise Interrupted
+        if self.progress.best_step is None:  # there is no step to take
+            self._look()
+            self._save()
         return *self.best, self.progress
 
     def _resume(self) -> None:
@@ -147,7 +150,7 @@ class Fit:
         scores = evaluate(self.program, self.state.params, self.state.rest, self.val, self.tell)
         p.eval_s = watch.seconds
         score = float(scores.mean(dtype=np.float64))
-        p.train_loss, p.loss_sum, p.loss_n = p.loss_sum / p.loss_n, 0.0, 0
+        p.train_loss, p.loss_sum, p.loss_n = p.loss_sum / p.loss_n if p.loss_n else None, 0.0, 0
         p.history.append({"step": p.step, "train_loss": p.train_loss, "val_score": score})
         better = self.program.objective.metric.better
         if self.training.select == "last" or p.val_score is None or better(score, p.val_score):
@@ -156,7 +159,7 @@ class Fit:
 
     def _seconds_left(self) -> float:
         """An estimate from the pace of this run so far."""
-        return (self.training.steps - self.progress.step) * self.watch.seconds / self.progress.step
+        return (self.training.steps - self.progress.step) * self.watch.seconds / max(self.progress.step, 1)
 
     def _save(self) -> None:
         p = self.progress

@@ -220,8 +220,13 @@ def abstract(make: Make) -> Any:
 
 
 def parameters(make: Make) -> int:
-    """How many numbers are trained."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(abstract(make), nnx.Param)))
+    """How many numbers a model's parameters are."""
+    return count(nnx.state(abstract(make), nnx.Param))
+
+
+def count(arrays: Any) -> int:
+    """How many numbers they are."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(arrays))
 
 
 def draw(make: Make, seed: int) -> Any:

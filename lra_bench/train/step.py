@@ -20,8 +20,6 @@ from lra_bench.mixers.base import Auxiliary, Dynamics
 from lra_bench.train.objective import Objective
 from lra_bench.train.optimiser import Params, optimiser
 
-FLOAT: dict[str, Any] = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16}
-
 
 class Make(Protocol):
     """Draws a model's parameters."""

@@ -1,0 +1,155 @@
+"""`lra quantise`, `lra prune`, `lra distil` and `lra adapt`: what is done with a run that has finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from lra_bench.cli import app, options
+
+if TYPE_CHECKING:
+    from lra_bench.config import Cell
+
+Steps = Annotated[int, typer.Option("--steps", min=0, help="Of further training; its recipe is the run's.")]
+Results = Annotated[Path | None, typer.Option("-o", "--results", help="The run's results folder.", metavar="DIR")]
+
+
+@app.command()
+def quantise(
+    run: options.Run,
+    bits: Annotated[str, typer.Option("--bits", help="Of a weight: 8 or 4, comma-separated.")] = "8,4",
+    activations: Annotated[str, typer.Option("--activations", help="Bits of what meets a weight: 32 or 8.")] = "32",
+    steps: Steps = 0,
+    results: Results = None,
+    jobs: options.Jobs = None,
+    json: options.Json = False,
+) -> None:
+    """A finished run's model in whole numbers: what it takes to keep, its speed, and what that costs in accuracy.
+
+    Example: lra quantise linformer-listops-quick-s0-0123456789 --bits 8 --activations 8
+    """
+    several = [
+        {"weights": b, "activations": a, "steps": steps}
+        for b in options.counts(bits, "--bits")
+        for a in options.counts(activations, "--activations")
+    ]
+    _after(run, results, "quantise", several, jobs, json=json)
+
+
+@app.command()
+def prune(
+    run: options.Run,
+    sparsity: Annotated[str, typer.Option("--sparsity", help="Shares of weights that are made zero: 0.5,0.9.")] = "0",
+    heads: Annotated[float, typer.Option("--heads", min=0, max=0.99, help="Share of heads taken out.")] = 0.0,
+    neurons: Annotated[float, typer.Option("--neurons", min=0, max=0.99, help="Share of the MLPs' neurons.")] = 0.0,
+    by: Annotated[str, typer.Option("--by", help="magnitude, or movement, which takes steps.")] = "magnitude",
+    steps: Steps = 0,
+    results: Results = None,
+    jobs: options.Jobs = None,
+    json: options.Json = False,
+) -> None:
+    """A finished run's model with weights made zero, or with heads and neurons taken out.
+
+    Example: lra prune softmax-listops-quick-s0-0123456789 --sparsity 0.5,0.7,0.9 --steps 100
+    """
+    shares = options.shares(sparsity, "--sparsity")
+    several = [{"sparsity": s, "heads": heads, "neurons": neurons, "by": by, "steps": steps} for s in shares]
+    _after(run, results, "prune", several, jobs, json=json)
+
+
+@app.command()
+def distil(
+    teacher: Annotated[str, typer.Option("--teacher", help="A finished run: folder, id or name.", metavar="RUN")],
+    model: options.Model,
+    settings: options.Settings = None,
+    results: Results = None,
+    jobs: options.Jobs = None,
+    json: options.Json = False,
+) -> None:
+    """Train models under the recipe of a finished run, whose model is their teacher.
+
+    `--set distil.temperature=4 --set distil.hidden=1` and the like say how; configs/levers/base.yaml has all.
+
+    Example: lra distil --teacher softmax-listops-quick-s0-0123456789 --model linformer
+    """
+    from lra_bench import config, matrix, store
+
+    folder = _found(teacher, results)
+    asked, parsed = store.cell(folder), matrix.Settings.parse(settings or (), None, [])
+    named = config.Overlay("--teacher", {"distil": {"teacher": asked.model}})
+    lever = config.levers((), [named, *parsed.levers]).distil
+    assert lever is not None
+    students = [matrix.of_model(asked, choice) for choice in matrix.models(model)]
+    every = [matrix.taught(student.with_lever("distil", lever), asked) for student in students]
+    _run(every, folder, jobs, json=json)
+
+
+@app.command()
+def adapt(
+    run: options.Run,
+    task: options.Task,
+    rank: Annotated[int, typer.Option("--rank", min=0, help="Of LoRA; 0: none.")] = 0,
+    bottleneck: Annotated[int, typer.Option("--bottleneck", min=0, help="Width of adapters; 0: none.")] = 0,
+    whole: Annotated[bool, typer.Option("--whole", help="Train the trunk too, in place of freezing it.")] = False,
+    settings: options.Settings = None,
+    results: Results = None,
+    jobs: options.Jobs = None,
+    include_path: options.Include = None,
+    json: options.Json = False,
+) -> None:
+    """Go on with a finished run's model on other tasks, its trunk frozen: the head is trained, and what is added.
+
+    Example: lra adapt softmax-listops-quick-s0-0123456789 --task mqar --rank 8
+    """
+    from lra_bench import config, matrix, store
+
+    folder = _found(run, results)
+    start, include = store.cell(folder), tuple(include_path or ())
+    parsed = matrix.Settings.parse(settings or (), None, [])
+    knobs = {"start": [start.task.name], "rank": rank, "bottleneck": bottleneck, "frozen": not whole}
+    lever = config.levers((), [config.Overlay("lra adapt", {"adapt": knobs}), *parsed.levers], include).adapt
+    assert lever is not None
+    every = [
+        matrix.on_task(start, name, include, parsed).with_lever("adapt", lever).model_copy(update={"start": start})
+        for name in matrix.task_names(task, include)
+    ]
+    _run(every, folder, jobs, json=json)
+
+
+def _after(
+    run: str, results: Path | None, name: str, several: Sequence[dict[str, Any]], jobs: int | None, *, json: bool
+) -> NoReturn:
+    """Pull one lever on the run's model, once for each of several settings."""
+    from lra_bench import config, matrix, store
+
+    folder = _found(run, results)
+    start = store.cell(folder)
+
+    def cells() -> Iterator[Cell]:
+        for knobs in several:
+            lever = config.levers((), [config.Overlay(f"lra {name}", {name: knobs})]).pulled().get(name)
+            yield start if lever is None else matrix.after(start, name, lever, knobs["steps"])
+
+    _run([start, *cells()], folder, jobs, json=json)
+
+
+def _found(run: str, results: Path | None) -> Path:
+    from lra_bench import store
+    from lra_bench.origin import finished
+
+    folder = store.find(run, results or options.RESULTS)
+    finished(folder)
+    return folder
+
+
+def _run(every: Sequence[Cell], folder: Path, jobs: int | None, *, json: bool) -> NoReturn:
+    """Run the cells beside the run that they stand on."""
+    from lra_bench import config
+    from lra_bench.cli.run import run_cells
+    from lra_bench.launch.engine import Order
+
+    order = Order(folder.parent.parent, jobs=jobs)
+    run_cells(every, config.launcher(None), order, fail_fast=False, track=None, json=json)
