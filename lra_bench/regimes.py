@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import optax
 from flax import nnx
 
 from lra_bench import config
-from lra_bench.compress import adapt, distil, prune
+from lra_bench.compress import adapt, distil, prune, quantise
 from lra_bench.compress.parameters import HEAD, TABLE, Path, fits, flat, inherited, nested
 from lra_bench.config import Cell, Levers, Trunk
 from lra_bench.errors import ConfigError
@@ -22,9 +23,12 @@ from lra_bench.model import Shape
 from lra_bench.shapes import Batch
 from lra_bench.train.objective import Objective
 from lra_bench.train.optimiser import Params
-from lra_bench.train.step import Begun, Make, Question, Regime, of_the_task, plain
+from lra_bench.train.step import Begun, Make, Question, Regime, of_the_task, plain, within_nothing
 
 OFF = 1e-3  # of the largest logit: how far a model without some heads may be from one that only does not hear them
+
+
+Weights = Callable[[Params, Any], Params]  # (trained, given) -> the model's
 
 
 class Learnt(NamedTuple):
@@ -72,14 +76,19 @@ def regime(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Regime
         ConfigError: a lever cannot be pulled on such a model.
     """
     levers, steps = cell.levers, cell.recipe.training.steps
-    precision = levers.precision
+    precision, bits = levers.precision, levers.quantise
     teacher = stock.teacher if levers.distil else None
-    beside = {"teacher": (teacher.params, teacher.rest)} if teacher else {}
-    kept = partial(_merged, levers.adapt) if levers.adapt and levers.adapt.frozen else plain
+    beside: dict[str, Any] = {"teacher": (teacher.params, teacher.rest)} if teacher else {}
+    if bits and bits.activations < quantise.FLOAT:
+        beside["ranges"] = _ranges(bits, stock, make)
+    whole = partial(_merged, levers.adapt) if levers.adapt and levers.adapt.frozen else plain
     return Regime(
         begin=partial(begun, cell, _shrunk(cell, stock, objective, make), beside),
-        weights=kept,
-        serve=kept,
+        weights=partial(_rounded, whole, bits) if bits else whole,
+        serve=partial(_quantised, whole, bits) if bits else whole,
+        served=_restored if bits else plain,
+        learning=_simulated if "ranges" in beside else within_nothing,
+        answering=partial(_whole, bits) if bits and "ranges" in beside else within_nothing,
         loss=distil.Lesson(levers.distil, teacher.graph) if levers.distil and teacher else of_the_task,
         rule=_rule(cell, steps),
         params=jnp.dtype(config.FLOATS[precision.params]) if precision else jnp.float32,
@@ -129,6 +138,42 @@ def drawn_anew(cell: Cell, stock: Stock, params: Params) -> set[Path]:
 
 def _merged(lever: config.Adapt, trained: Params, given: Any) -> Params:
     return adapt.merged(trained, flat(given["frozen"]), lever)
+
+
+def _rounded(whole: Weights, lever: config.Quantise, trained: Params, given: Any) -> Params:
+    return quantise.rounded(whole(trained, given), lever.weights)
+
+
+def _quantised(whole: Weights, lever: config.Quantise, trained: Params, given: Any) -> Params:
+    return quantise.quantised(whole(trained, given), lever.weights)
+
+
+def _restored(kept: Any, given: Any) -> Params:
+    return quantise.restored(kept)
+
+
+def _simulated(given: Any) -> AbstractContextManager[None]:
+    return quantise.simulated(given["ranges"])
+
+
+def _whole(lever: config.Quantise, given: Any) -> AbstractContextManager[None]:
+    return quantise.whole(given["ranges"], lever.weights)
+
+
+def _ranges(lever: config.Quantise, stock: Stock, make: Make) -> quantise.Ranges:
+    """Of activations in the start's model, its weights rounded; 0 of each where it is not trained yet."""
+
+    def answer(model: Any, asked: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return model(*asked, key=None)
+
+    batches = [(jnp.asarray(b.tokens), jnp.asarray(b.mask)) for b in stock.examples(lever.examples)]
+    if stock.start is None:
+        model = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
+        graph, state = nnx.split(model)
+        return jnp.zeros(quantise.products(lambda b: answer(nnx.merge(graph, state), b), batches[0]))
+    graph, params, rest = stock.start
+    kept = quantise.rounded(params, lever.weights)
+    return quantise.calibrated(lambda b: answer(nnx.merge(graph, kept, rest), b), batches)
 
 
 def _shrunk(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Stock:

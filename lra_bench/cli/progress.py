@@ -114,7 +114,8 @@ class Watch:
         if self._progress is None:
             steps = f"step {event['step']}/{cell.recipe.training.steps}"
             left = f"{event['left_s'] / 60:.1f} min left"
-            self._line(cell, f"{steps}  loss {event['train_loss']:.3f}  val {self._says(cell)['val']}  {left}")
+            loss = "" if event["train_loss"] is None else f"loss {event['train_loss']:.3f}  "
+            self._line(cell, f"{steps}  {loss}val {self._says(cell)['val']}  {left}")
 
     def _on_evaluate(self, cell: Cell, event: Mapping[str, Any]) -> None:
         if self._progress is not None and cell.id in self._bars:

@@ -6,6 +6,7 @@ Dropout's key is `fold_in(key(seed), step)`, so a resumed run draws what an unin
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -51,6 +52,11 @@ def plain(params: Params, given: Any) -> Params:
     return params
 
 
+def within_nothing(given: Any) -> AbstractContextManager[Any]:
+    """Products are as they are."""
+    return nullcontext()
+
+
 def of_the_task(model: Any, asked: Question, objective: Objective, given: Any) -> jax.Array:
     """The mean of the task's own loss."""
     return objective.loss(model(asked.tokens, asked.mask, key=asked.key), asked.label).mean()
@@ -72,6 +78,8 @@ class Regime:
     weights: Callable[[Params, Any], Params] = plain  # (trained, given) -> the model's, in a training step
     serve: Callable[[Params, Any], Any] = plain  # (trained, given) -> what is kept to answer with
     served: Callable[[Any, Any], Params] = plain  # (what is kept, given) -> the model's, in the forward pass
+    learning: Callable[[Any], AbstractContextManager[Any]] = within_nothing  # given -> around a training step
+    answering: Callable[[Any], AbstractContextManager[Any]] = within_nothing  # given -> around a forward pass
     loss: Callable[[Any, Question, Objective, Any], jax.Array] = of_the_task
     rule: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda rule: rule
     params: Any = jnp.float32  # of what is kept and updated
@@ -116,7 +124,8 @@ def training_step(
     def loss(params: Params, given: Any, rest: Params, scale: Any, asked: Question) -> tuple[Any, Any]:
         weights = cast(regime.weights(params, given), jnp.float32)
         model = nnx.merge(graph, weights, rest, copy=True)
-        value = regime.loss(model, asked, objective, given)
+        with regime.learning(given):
+            value = regime.loss(model, asked, objective, given)
         own = sum(leaf.sum() for leaf in jax.tree.leaves(nnx.state(model, Auxiliary)))
         return value + own if scale is None else (value + own) * scale, nnx.state(model, nnx.Not(nnx.Param))
 
@@ -170,6 +179,7 @@ def scoring(graph: nnx.GraphDef[Any], objective: Objective, regime: Regime = AS_
 
     def scored(given: Any, kept: Any, rest: Params, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> jax.Array:
         weights = cast(regime.served(kept, given), jnp.float32)
-        return objective.score(nnx.merge(graph, weights, rest)(tokens, mask, key=None), label)
+        with regime.answering(given):
+            return objective.score(nnx.merge(graph, weights, rest)(tokens, mask, key=None), label)
 
     return scored
