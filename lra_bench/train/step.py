@@ -152,6 +152,7 @@ def training_step(
             value, grads = value / slices, jax.tree.map(lambda g: g / slices, grads)
         if scale is not None:
             value, grads = value / scale, jax.tree.map(lambda g: g.astype(jnp.float32) / scale, grads)
+        grads = jax.tree.map(lambda g: g.astype(regime.accumulate), grads)
         update, opt = rule.update(grads, state.opt, state.params)
         finite = jnp.isfinite(optax.tree.norm(grads))
         new = State(optax.apply_updates(state.params, update), rest, opt, state.step + 1, state.scale)
