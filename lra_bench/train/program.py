@@ -130,7 +130,10 @@ class Program:
     @cached_property
     def scoring(self) -> Compiled:
         """The forward pass: (kept, rest, tokens, mask, label) -> the score of each example [B]."""
-        state = (self.given, self.kept(self.init.params), self.init.rest)
+        state = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.devices.everywhere),
+            (self.given, jax.eval_shape(self.regime.serve, self.init.params, self.given), self.init.rest),
+        )
         batch = shapes((self.size,), self.shape, self.objective, self.devices.cut(0))
         score = jax.jit(scoring(self.graph, self.objective, self.regime), out_shardings=self.devices.everywhere)
         made = compiled(score, (*state, *batch))
