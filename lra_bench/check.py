@@ -32,9 +32,11 @@ class Finding(NamedTuple):
 
 
 def everything(include: Sequence[Path] = ()) -> Iterator[Finding]:
-    """Every recipe is resolved for every task, every task's variants are built small, every model runs and learns."""
+    """Every recipe is resolved for every task, every lever read, every task's variants built small, every model run."""
     for name in config.found("configs", include):
         yield _tried("recipe", name, partial(_recipe, name, include))
+    for name in config.lever_files(include):
+        yield _tried("lever", name, partial(_lever, name, include))
     for name in tasks.names(include):
         yield from _with_variants(name, include)
     for name in mixers.names():
@@ -42,7 +44,8 @@ def everything(include: Sequence[Path] = ()) -> Iterator[Finding]:
 
 
 def those(files: Sequence[Path], include: Sequence[Path] = ()) -> Iterator[Finding]:
-    """Single YAML files: what names a source is a task, what names models a matrix, all else a recipe."""
+    """Single YAML files: what names a source is a task, what names models a matrix, what
+    has levers alone a lever, all else a recipe."""
     for path in files:
         try:
             said = config.read(config.file_of("tasks", str(path))).values
@@ -53,6 +56,8 @@ def those(files: Sequence[Path], include: Sequence[Path] = ()) -> Iterator[Findi
             yield from _with_variants(str(path), include)
         elif "models" in said:
             yield _tried("matrix", str(path), partial(_matrix, path))
+        elif set(said) <= set(config.Levers.model_fields):
+            yield _tried("lever", str(path), partial(_lever, str(path), include))
         else:
             yield _tried("recipe", str(path), partial(_recipe, str(path), include))
 
@@ -83,6 +88,15 @@ def _recipe(name: str, include: Sequence[Path]) -> str:
         for model, turned in knobs.items():
             mixers.turned(mixers.sheet(model), turned)
     return config.first_comment(recipe.path) or "has no first comment that says what to expect"
+
+
+def _lever(name: str, include: Sequence[Path]) -> str:
+    pulled = config.levers([name], (), include)
+    if pulled.distil:
+        mixers.sheet(str(pulled.distil.teacher))
+    for task in pulled.adapt.start if pulled.adapt else ():
+        tasks.load(tasks.parted(task)[0], include)
+    return pulled.words or "changes nothing"
 
 
 def _matrix(path: Path) -> str:

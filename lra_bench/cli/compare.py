@@ -50,6 +50,7 @@ def compare(
     format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
     pairs: Annotated[bool, typer.Option("--pairs", help="Every two models: the difference, and p after Holm.")] = False,
     ledger: Annotated[bool, typer.Option("--ledger", help="What each was given: parameters, FLOPs, steps.")] = False,
+    levers: Annotated[bool, typer.Option("--levers", help="Each lever: score, size and speed beside none.")] = False,
     fail_on_regression: Annotated[
         str | None,
         typer.Option(
@@ -67,17 +68,20 @@ def compare(
     Example: lra compare results --metric accuracy --format md
     """
     from lra_bench.report import ledger as given
+    from lra_bench.report import levers as pulled
     from lra_bench.report import ranks, tables
 
-    if sum([pairs, ledger, against is not None]) > 1:
-        raise ConfigError("--pairs, --ledger and --against: one of them")
+    reports = {"--pairs": (pairs, ranks), "--ledger": (ledger, given), "--levers": (levers, pulled)}
+    chosen = [room for asked_for, room in reports.values() if asked_for]
+    if len(chosen) + (against is not None) > 1:
+        raise ConfigError(f"{', '.join(reports)} and --against: one of them")
     asked = paths or [options.RESULTS]
     metrics = tables.TABLES if metric is Metric.all else (metric.value,)
     with _frame(asked) as frame:
         if against is not None:
             made = _against(frame, against, metric, by)
-        elif pairs or ledger:
-            made = ranks.report(frame) if pairs else given.report(frame)
+        elif chosen:
+            made = chosen[0].report(frame)
         elif len(asked) == 2 and not any(path.is_file() for path in asked):
             _tell_changes(frame, metrics, by, _limit(fail_on_regression), format, out)
             return

@@ -18,6 +18,7 @@ class Kind(StrEnum):
     models = "models"
     tasks = "tasks"
     configs = "configs"
+    levers = "levers"
     results = "results"
 
 
@@ -28,17 +29,19 @@ def ls(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """List models, tasks, configs or results.
+    """List models, tasks, configs, levers or results.
 
     Example: lra ls tasks
     """
+    from lra_bench import config
     from lra_bench.cli import screen
 
     include = tuple(include_path or ())
     listed = {
         Kind.models: lambda: [_model(name) for name in _models()],
         Kind.tasks: lambda: _tasks(include),
-        Kind.configs: lambda: _configs(include),
+        Kind.configs: lambda: _said("config", config.found("configs", include)),
+        Kind.levers: lambda: _said("lever", config.lever_files(include)),
         Kind.results: lambda: _results(results),
     }[kind]()
     if json:
@@ -87,11 +90,10 @@ def _task(name: str, path: Path, include: tuple[Path, ...]) -> dict[str, Any]:
     return {"task": name, **facts, "variants": ", ".join(tasks.variants(name, include)), "file": str(path)}
 
 
-def _configs(include: tuple[Path, ...]) -> list[dict[str, Any]]:
+def _said(kind: str, found: dict[str, Path]) -> list[dict[str, Any]]:
     from lra_bench import config
 
-    found = config.found("configs", include).items()
-    return [{"config": name, "says": config.first_comment(path), "file": str(path)} for name, path in found]
+    return [{kind: name, "says": config.first_comment(path), "file": str(path)} for name, path in found.items()]
 
 
 def _results(results: Path) -> list[dict[str, Any]]:
@@ -102,11 +104,11 @@ def _results(results: Path) -> list[dict[str, Any]]:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Of a model, task or config; or a path to its file.")],
+    name: Annotated[str, typer.Argument(help="Of a model, task, config or lever; or a path to its file.")],
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Show a model's card and knobs, a task or a recipe, fully resolved.
+    """Show a model's card and knobs, a task, a recipe or a lever, fully resolved.
 
     Example: lra show linformer
     """
@@ -126,6 +128,7 @@ def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
     from lra_bench.errors import ConfigError, nearest
 
     files = {"tasks": tasks.found(include), "configs": config.found("configs", include)}
+    files["levers"] = config.lever_files(include)
     path = Path(name)
     is_yaml = path.suffix in (".yaml", ".yml") and path.is_file()
     is_task = is_yaml and "source" in config.read(path).values
@@ -137,9 +140,13 @@ def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
         shown["task"] = tasks.load(name, include).model_dump() | ({"variants": variants} if variants else {})
     if name in files["configs"] or (is_yaml and not is_task):
         shown["config"] = _recipe(name, include)
+    if name in files["levers"]:
+        path = files["levers"][name]
+        shown["lever"] = {"name": name, "file": str(path), "says": config.first_comment(path)}
+        shown["lever"] |= config.levers([name], (), include).facts()
     if not shown:
-        every = [*mixers.names(), *files["tasks"], *files["configs"]]
-        raise ConfigError(f"'{name}': no model, task or config; {nearest(name, every)}")
+        every = [*mixers.names(), *(known for kind in files.values() for known in kind)]
+        raise ConfigError(f"'{name}': no model, task, config or lever; {nearest(name, every)}")
     return shown
 
 

@@ -33,7 +33,8 @@ class Watch:
 
     def _line(self, cell: Cell, text: str) -> None:
         seed = f", seed {cell.seed}" if cell.seed else ""
-        line = f"{cell.model} on {cell.task.name}{seed}: {text}"
+        pulled = f" + {words}" if (words := cell.levers.words) else ""
+        line = f"{cell.model}{pulled} on {cell.task.name}{seed}: {text}"
         err.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _remove(self, cell: Cell) -> None:

@@ -16,6 +16,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from lra_bench.config import lever_words
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.report.digits import three_digits
 from lra_bench.rows import SCORED
@@ -102,7 +103,7 @@ def _summary(row: Row) -> dict[str, Any]:
         low, mid, high = (three_digits(ms) for ms in (row.step_ms_p10, row.step_ms_p50, row.step_ms_p90))
         spread = f"{mid} ({low}-{high})"
     return {
-        "model": row.model,
+        "model": " + ".join([row.model, *([lever_words(row.levers)] if row.levers else [])]),
         "steps": f"{row.steps:,}" if row.status in SCORED else row.status,
         f"val{unit}": score(row.val_score, row.metric),
         f"test{unit}": f"{test} floor" if row.status == "did-not-learn" else test,

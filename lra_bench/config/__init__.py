@@ -23,6 +23,7 @@ from lra_bench.config.levers import (
     lever_files,
     levers,
 )
+from lra_bench.config.levers import words as lever_words
 from lra_bench.config.overlays import Overlay, flat, fold, nested, read, setting, validated
 from lra_bench.config.recipes import RecipeFile, matrix, recipe
 from lra_bench.config.schema import (
@@ -75,6 +76,7 @@ __all__ = [
     "found",
     "launcher",
     "lever_files",
+    "lever_words",
     "levers",
     "matrix",
     "nested",

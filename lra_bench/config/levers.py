@@ -94,6 +94,20 @@ class Quantise(Lever):
         return f"W{self.weights}A{self.activations}" + (" QAT" if self.steps else "")
 
 
+class Further(Lever):
+    """Training that goes on as it was: a control."""
+
+    steps: NoneOrMore
+
+    @property
+    def on(self) -> bool:
+        return self.steps > 0
+
+    @property
+    def words(self) -> str:
+        return f"{self.steps} further steps"
+
+
 class Prune(Lever):
     """Weights, heads and neurons taken out of a trained model."""
 
@@ -199,6 +213,7 @@ class Levers(Strict):
     pretrain: Pretrain | None = None
     adapt: Adapt | None = None
     distil: Distil | None = None
+    further: Further | None = None
     prune: Prune | None = None
     quantise: Quantise | None = None
 
@@ -232,6 +247,11 @@ def levers(names: Sequence[str], settings: Sequence[Overlay] = (), include: Sequ
     overlays = [read(shipped(KIND) / f"{BASE}.yaml"), *files, *settings]
     every = validated(Levers, fold(overlays), overlays)
     return Levers.model_validate({name: lever for name, lever in every.pulled().items() if lever.on})
+
+
+def words(facts: str) -> str:
+    """What `Levers.facts`, as JSON, says in words."""
+    return Levers.model_validate_json(facts).words or ""
 
 
 def lever_files(include: Sequence[Path] = ()) -> dict[str, Path]:

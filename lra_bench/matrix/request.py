@@ -218,7 +218,7 @@ class Settings:
         levers: list[Overlay] = []
         knobs: list[tuple[str, str, Any, str]] = []
         sections = ("mark", "variant", "trunk", "optimizer", "schedule", "training")
-        of_levers = tuple(Levers.model_fields)
+        of_levers, said = tuple(Levers.model_fields), list(settings)
         named = {"model"} | {sheet.name for sheet in sheets}
         for text in settings:
             (head, *path), value = config.setting(text)
@@ -231,10 +231,10 @@ class Settings:
                 recipe.append(Overlay(flag, config.nested([head, *path], value)))
             elif head in of_levers:
                 levers.append(Overlay(flag, config.nested([head, *path], value)))
+                said.remove(text)  # a cell says it of its levers
             else:
                 known = [*sections, *of_levers, "task", *named]
                 raise ConfigError(f"{flag}: '{head}': unknown; {nearest(head, known)}")
-        said = list(settings)
         if length is not None:
             task.append(Overlay(f"--length {length}", {"length": length}))
             said.append(f"length={length}")

@@ -10,6 +10,7 @@ from lra_bench.config import Cell, Lever, Levers
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import BITS
 
+AFTERWARDS = ("further", "prune", "quantise")  # levers that are pulled on what is trained
 HELD_OUT = 20  # of so many texts to pretrain on, one is kept to choose by, and one to test
 
 Elsewhere = Callable[[str], Cell]  # by the name of a model, or of a task
@@ -23,14 +24,14 @@ def staged(cell: Cell, levers: Levers, teacher: Elsewhere, on_task: Elsewhere) -
     Raises:
         ConfigError: a lever names what there is not, or what is no other.
     """
-    trained = cell.model_copy(update={"levers": levers.model_copy(update={"prune": None, "quantise": None})})
+    trained = cell.model_copy(update={"levers": levers.model_copy(update=dict.fromkeys(AFTERWARDS))})
     if levers.distil:
         trained = taught(trained, teacher(str(levers.distil.teacher)))
     if levers.pretrain:
         trained = trained.model_copy(update={"start": pretrained(cell, levers)})
     if levers.adapt:
         trained = trained.model_copy(update={"start": on_task(_other(cell, levers.adapt.start))})
-    for name in ("prune", "quantise"):
+    for name in AFTERWARDS:
         if lever := getattr(levers, name):
             trained = after(trained, name, lever, lever.steps)
     return trained

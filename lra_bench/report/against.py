@@ -70,12 +70,14 @@ def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The summed rows, missing as None, with what a table's numbers alone do not say."""
     summed = tables.summary(frame)
     summed = summed.assign(column=tables.column_names(summed)[0]).astype(object)
-    knobs = dict(zip(frame["cell"], frame["knobs"].astype(object).where(frame["knobs"].notna(), None), strict=True))
+    said = frame[["knobs", "levers"]].astype(object).where(frame[["knobs", "levers"]].notna(), None)
+    knobs, levers = (dict(zip(frame["cell"], said[name], strict=True)) for name in ("knobs", "levers"))
     for row in summed.where(summed.notna(), None).to_dict("records"):
         first = str(row["cell"]).split(" ")[0]
         yield {str(key): value for key, value in row.items()} | {
-            "name": str(row["model"]).partition("[")[0],
+            "name": str(row["model"]).partition(" + ")[0].partition("[")[0],
             "knobs": knobs.get(first),
+            "levers": levers.get(first),
         }
 
 
@@ -114,6 +116,8 @@ def _of_the_run(row: Mapping[str, Any], knobs: set[str]) -> Iterator[Reason]:
         yield Reason("metric", f"{metric.title}, not accuracy", True)
     if row["mark"]:
         yield Reason("mark", str(row["mark"]), True)
+    if row["levers"]:
+        yield Reason("levers", config.lever_words(row["levers"]), True)
     moved = [said for said in _settings(row["changed"]) if not _is_seen_elsewhere(said, row["name"], knobs)]
     if moved:
         yield Reason("settings", " ".join(moved), True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lra_bench import stats
+from lra_bench import config, stats
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.report import marks
@@ -79,8 +79,8 @@ def of_task(frame: pd.DataFrame, task: str | None) -> pd.DataFrame:
 
 
 def labels(frame: pd.DataFrame) -> pd.Series:
-    """Each row's model; with the knobs that differ, where one model stands there with several settings; and with the
-    code's hash, where it came from elsewhere and is not this package's."""
+    """Each row's model; with the knobs that differ, where one model stands there with several settings; with the levers
+    that were pulled; and with the code's hash, where it came from elsewhere and is not this package's."""
     named = frame["model"].astype(str)
     for model, rows in frame.groupby("model"):
         turned = rows["knobs"].dropna().map(json.loads)
@@ -88,9 +88,24 @@ def labels(frame: pd.DataFrame) -> pd.Series:
         if differing:
             said = turned.map(lambda t, d=differing: ",".join(f"{k}={t.get(k)}" for k in d))
             named[said.index] = f"{model}[" + said + "]"
+    if "levers" in frame and frame["levers"].notna().any():
+        named = named + _levers(frame["levers"])
     if "code" in frame:
         named = named.where(frame["code"].isna(), named + "[code=" + frame["code"].astype(str) + "]")
     return named
+
+
+def _levers(facts: pd.Series) -> pd.Series:
+    """Of each row, its levers in words; with the knobs that differ, where the same words stand for several settings."""
+    there = facts.dropna()
+    said = there.map(config.lever_words)
+    flat = there.map(lambda one: dict(config.flat(json.loads(one))))
+    for _, same in flat.groupby(said):
+        differing = [k for k in sorted({k for f in same for k in f}) if len({str(f.get(k)) for f in same}) > 1]
+        if differing:
+            told = same.map(lambda f, d=differing: ",".join(f"{k}={f.get(k)}" for k in d))
+            said[same.index] = said[same.index] + "[" + told + "]"
+    return (" + " + said).reindex(facts.index).fillna("")
 
 
 def column_of(row: Mapping[Any, Any]) -> tuple[Any, ...]:

@@ -1,0 +1,122 @@
+"""What each lever costs and gains: a model with it beside the same model without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from lra_bench import config, stats
+from lra_bench.errors import ConfigError
+from lra_bench.metrics import named
+from lra_bench.report import marks, ranks, tables
+from lra_bench.report.digits import three_digits
+from lra_bench.report.tables import COLUMN, Comparison, Report
+from lra_bench.rows import SCORED
+
+MEANS = (
+    "test_score",
+    "params",
+    "trained_params",
+    "sparsity",
+    "stored_bytes",
+    "step_ms_p50",
+    "infer_ms_p50",
+    "peak_bytes",
+)
+NOTES = (
+    "against none: difference of test scores with its 95% interval, * where p < 0.05 after Holm over the table's pairs",
+    "kept: the parameters as they answer, whole numbers packed, zeros of sparse arrays left out; answer: the forward "
+    "pass of a batch; step: a training step of the cell itself, none where it takes no step",
+)
+
+
+def report(frame: pd.DataFrame) -> Report:
+    """A row a lever, model and column, the same model without a lever first.
+
+    Raises:
+        ConfigError: no row was run with a lever.
+    """
+    if "levers" not in frame or frame["levers"].isna().all():
+        raise ConfigError("no run with a lever here; lra run --lever pulls them, lra ls levers shows them")
+    frame = frame[frame["cell"].isna() | ~frame["cell"].duplicated()]
+    pulled = frame["levers"].map(lambda facts: config.lever_words(facts) if isinstance(facts, str) else "none")
+    done = frame.assign(bare=_bare(frame), lever=pulled, model=tables.labels(frame))
+    done = done[done["status"].isin(SCORED)]
+    lines = [
+        line for key, rows in done.groupby([*COLUMN, "bare"], dropna=False, sort=False) for line in _lines(key, rows)
+    ]
+    numbers = pd.DataFrame(lines)
+    numbers = numbers.assign(p_holm=_corrected(numbers["p"]))
+    names, notes = tables.column_names(numbers)
+    shown = [
+        _table(str(name), rows, notes) for name, rows in numbers.assign(column=names).groupby("column", sort=False)
+    ]
+    return Report(numbers, tuple(shown))
+
+
+def _bare(frame: pd.DataFrame) -> pd.Series:
+    """Each row's model without its levers: labels of the rows as if none had been pulled."""
+    return tables.labels(frame.assign(levers=None))
+
+
+def _lines(key: tuple[Any, ...], rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Of one model in one column: a line a lever. Alone, a model without levers is not shown."""
+    column = dict(zip([*COLUMN, "bare"], key, strict=True))
+    groups = {str(label): group for label, group in rows.groupby("model", sort=False)}
+    if len(groups) == 1 and rows["levers"].isna().all():
+        return
+    scores = ranks.scores(rows.dropna(subset="folder"))
+    plain = scores.get(str(column["bare"]))
+    spread = stats.pooled(list(scores.values()))
+    for label in sorted(groups, key=lambda label: label != column["bare"]):
+        group = groups[label]
+        line = {**column, "model": label, "lever": group["lever"].iloc[0], "runs": len(group)}
+        line |= {name: group[name].astype(float).mean() for name in MEANS}
+        line["data_hash"] = " ".join(sorted(set(group["data_hash"].dropna())))
+        ours = None if label == column["bare"] else scores.get(label)
+        found = None if ours is None or plain is None else stats.paired(ours, plain, spread)
+        yield line | {name: getattr(found, name, None) for name in ("difference", "low", "high", "p")}
+
+
+def _corrected(p: pd.Series) -> pd.Series:
+    there = p.dropna().astype(float)
+    return pd.Series(stats.holm(list(there)), index=there.index).reindex(p.index) if len(there) else p
+
+
+def _table(name: str, rows: pd.DataFrame, notes: list[str]) -> Comparison:
+    metric = rows["metric"].iloc[0]
+    cells = pd.DataFrame(
+        {
+            "model": rows["bare"],
+            "lever": rows["lever"],
+            "test": [marks.score(value, metric) for value in rows["test_score"]],
+            "against none": [_difference(row) for row in rows.to_dict("records")],
+            "trained": rows["trained_params"].map(_count),
+            "parameters": rows["params"].map(_count),
+            "zero %": rows["sparsity"].map(lambda share: f"{100 * share:.0f}" if share > 0.005 else ""),
+            "kept KiB": (rows["stored_bytes"] / 2**10).map(_count),
+            "answer ms": rows["infer_ms_p50"].map(_digits),
+            "step ms": rows["step_ms_p50"].map(_digits),
+        }
+    ).set_index("model")
+    told = [note for note in notes if note.startswith(f"{name}: ")]
+    score = "accuracy, %" if named(metric).share else named(metric).title
+    return Comparison("levers", f"{name}: levers, test {score}", cells, (*told, *NOTES))
+
+
+def _difference(row: dict[Any, Any]) -> str:
+    if pd.isna(row["difference"]):
+        return ""
+    scale = 100 if named(row["metric"]).share else 1
+    value, low, high = (f"{scale * row[key]:+.1f}" for key in ("difference", "low", "high"))
+    return f"{value} ({low} to {high})" + (" *" if row["p_holm"] < stats.ALPHA else "")
+
+
+def _count(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:,.0f}"
+
+
+def _digits(value: float) -> str:
+    return "" if pd.isna(value) else str(three_digits(value))
