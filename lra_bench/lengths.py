@@ -42,6 +42,8 @@ def over(folder: Path, lengths: Sequence[int], settings: Sequence[str], count: d
         ConfigError: the run cannot be opened, or the task cannot be had at a length.
     """
     run = Trained.open(folder, count)
+    if words := run.cell.levers.words:
+        raise ConfigError(f"{folder}: was trained with levers ({words}); its model is tested at its own length alone")
     for length in lengths:
         cell = run.cell.model_copy(update={"task": _at(run.cell.task, length, settings)})
         program = built(cell, run.splits["train"])

@@ -90,9 +90,9 @@ class Patches:
         """[B, L] as patches, [B, N, places]."""
         p = self.size
         if self.grid is None:
-            return jnp.pad(x, ((0, 0), (0, -x.shape[1] % p))).reshape(len(x), -1, p)
+            return jnp.pad(x, ((0, 0), (0, -x.shape[1] % p))).reshape(x.shape[0], -1, p)
         rows, cols = self.grid
-        return x.reshape(-1, rows // p, p, cols // p, p).swapaxes(2, 3).reshape(len(x), -1, p * p)
+        return x.reshape(-1, rows // p, p, cols // p, p).swapaxes(2, 3).reshape(x.shape[0], -1, p * p)
 
 
 class Embedding(nnx.Module):
@@ -271,7 +271,7 @@ class Model(nnx.Module):
         x, mask = self.embed(tokens, mask)
         x = x if isinstance(nudge, float) else x + nudge
         if self.trunk.pool == "cls":
-            x = jnp.concatenate([jnp.broadcast_to(self.cls[...], (len(x), 1, x.shape[-1])), x], axis=1)
+            x = jnp.concatenate([jnp.broadcast_to(self.cls[...], (x.shape[0], 1, x.shape[-1])), x], axis=1)
             mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
         first, rest = (None, None) if key is None else jax.random.split(key)
         if self.trunk.positions in ("learned", "sinusoidal"):

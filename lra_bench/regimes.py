@@ -25,6 +25,7 @@ from lra_bench.train.objective import Objective
 from lra_bench.train.optimiser import Params
 from lra_bench.train.step import Begun, Make, Question, Regime, of_the_task, plain, within_nothing
 
+RANGES = "ranges"  # the one thing given that an answer depends on
 OFF = 1e-3  # of the largest logit: how far a model without some heads may be from one that only does not hear them
 
 
@@ -80,15 +81,15 @@ def regime(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Regime
     teacher = stock.teacher if levers.distil else None
     beside: dict[str, Any] = {"teacher": (teacher.params, teacher.rest)} if teacher else {}
     if bits and bits.activations < quantise.FLOAT:
-        beside["ranges"] = _ranges(bits, stock, make)
+        beside[RANGES] = _ranges(bits, stock, make)
     whole = partial(_merged, levers.adapt) if levers.adapt and levers.adapt.frozen else plain
     return Regime(
         begin=partial(begun, cell, _shrunk(cell, stock, objective, make), beside),
         weights=partial(_rounded, whole, bits) if bits else whole,
         serve=partial(_quantised, whole, bits) if bits else whole,
         served=_restored if bits else plain,
-        learning=_simulated if "ranges" in beside else within_nothing,
-        answering=partial(_whole, bits) if bits and "ranges" in beside else within_nothing,
+        learning=_simulated if RANGES in beside else within_nothing,
+        answering=partial(_whole, bits) if bits and RANGES in beside else within_nothing,
         loss=distil.Lesson(levers.distil, teacher.graph) if levers.distil and teacher else of_the_task,
         rule=_rule(cell, steps),
         params=jnp.dtype(config.FLOATS[precision.params]) if precision else jnp.float32,
@@ -153,11 +154,11 @@ def _restored(kept: Any, given: Any) -> Params:
 
 
 def _simulated(given: Any) -> AbstractContextManager[None]:
-    return quantise.simulated(given["ranges"])
+    return quantise.simulated(given[RANGES])
 
 
 def _whole(lever: config.Quantise, given: Any) -> AbstractContextManager[None]:
-    return quantise.whole(given["ranges"], lever.weights)
+    return quantise.whole(given[RANGES], lever.weights)
 
 
 def _ranges(lever: config.Quantise, stock: Stock, make: Make) -> quantise.Ranges:

@@ -41,6 +41,7 @@ def main() -> None:
         check,
         compare,
         data,
+        export,
         levers,
         listing,
         matrix,

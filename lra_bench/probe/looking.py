@@ -38,8 +38,8 @@ class Looking:
         true = batch.mask.reshape(-1, batch.mask.shape[-1]).sum(-1)
         read = (draw.random((places, len(true))) * np.maximum(true, 1)).astype(int)
         objective = run.program.objective
-        state = (run.params, run.rest)
-        return cls(run.program.graph, state, objective.metric, objective.score, batch, read)
+        graph, params, rest = run.learnt
+        return cls(graph, (params, rest), objective.metric, objective.score, batch, read)
 
     @property
     def tokens(self) -> Tokens:

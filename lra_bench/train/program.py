@@ -26,7 +26,7 @@ from lra_bench.measure.memory import planned_bytes
 from lra_bench.shapes import Batch
 from lra_bench.train.objective import Objective
 from lra_bench.train.optimiser import Params
-from lra_bench.train.step import AS_IT_IS, Make, Regime, State, cast, initial, plain, scoring, training_step
+from lra_bench.train.step import AS_IT_IS, Make, Regime, State, answers, cast, initial, plain, scoring, training_step
 
 Options = dict[str, str | bool]  # of XLA's compiler
 
@@ -144,6 +144,11 @@ class Program:
         if self.regime.serve is plain:
             return params
         return jax.jit(self.regime.serve, out_shardings=self.devices.everywhere)(params, self.given)
+
+    @property
+    def answers(self) -> Callable[..., jax.Array]:
+        """(given, kept, rest, tokens, mask) -> the logits of each example [B, ...], not compiled."""
+        return answers(self.graph, self.regime)
 
     def weights(self, params: Params) -> Params:
         """The model's parameters as they answer, float32."""

@@ -175,12 +175,22 @@ def _scaled(old: State, new: State, finite: jax.Array) -> State:
     return kept._replace(step=new.step, scale=scale.replace(scale=scale.scale * factor, fin_steps=steps))
 
 
-def scoring(graph: nnx.GraphDef[Any], objective: Objective, regime: Regime = AS_IT_IS) -> Callable[..., jax.Array]:
-    """The forward pass without dropout, (given, kept, rest, tokens, mask, label) -> the score of each example [B]."""
+def answers(graph: nnx.GraphDef[Any], regime: Regime = AS_IT_IS) -> Callable[..., jax.Array]:
+    """The forward pass without dropout, (given, kept, rest, tokens, mask) -> the logits of each example [B, ...]."""
 
-    def scored(given: Any, kept: Any, rest: Params, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> jax.Array:
+    def answered(given: Any, kept: Any, rest: Params, tokens: jax.Array, mask: jax.Array) -> jax.Array:
         weights = cast(regime.served(kept, given), jnp.float32)
         with regime.answering(given):
-            return objective.score(nnx.merge(graph, weights, rest)(tokens, mask, key=None), label)
+            return nnx.merge(graph, weights, rest)(tokens, mask, key=None)
+
+    return answered
+
+
+def scoring(graph: nnx.GraphDef[Any], objective: Objective, regime: Regime = AS_IT_IS) -> Callable[..., jax.Array]:
+    """The forward pass, (given, kept, rest, tokens, mask, label) -> the score of each example [B]."""
+    answered = answers(graph, regime)
+
+    def scored(given: Any, kept: Any, rest: Params, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> jax.Array:
+        return objective.score(answered(given, kept, rest, tokens, mask), label)
 
     return scored

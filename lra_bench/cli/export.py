@@ -1,0 +1,135 @@
+"""`lra export` and `lra predict`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lra_bench.cli import app, options
+from lra_bench.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lra_bench.config import TaskSpec
+
+SUFFIX = ".lra"
+
+
+@app.command()
+def export(
+    run: options.Run,
+    out: Annotated[Path | None, typer.Option("--out", help="The file; else RUN.lra, here.", metavar="FILE")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Examples at once, for good; else any number.")
+    ] = None,
+    platforms: Annotated[
+        str | None, typer.Option("--platforms", help="cpu, cuda, rocm, tpu; comma-separated; else this one's.")
+    ] = None,
+    results: options.Results = options.RESULTS,
+    json: options.Json = False,
+) -> None:
+    """A finished run's model as one file, StableHLO and weights, read again and held against the run.
+
+    Example: lra export linformer-listops-quick-s0-0123456789
+    """
+    from lra_bench import store
+    from lra_bench.cli import progress, screen
+    from lra_bench.export.of_run import exported
+    from lra_bench.trained import Trained
+
+    folder = store.find(run, results)
+    wanted = [part.strip() for part in platforms.split(",")] if platforms else None
+    with progress.counting(folder.name) as count:
+        held = exported(Trained.open(folder, count), out or Path(f"{folder.name}{SUFFIX}"), batch, wanted)
+    if json:
+        screen.print_json({**held._asdict(), "path": str(held.path)})
+        return
+    line = {
+        "file": str(held.path), "KiB": f"{held.bytes / 2**10:,.0f}", "examples at once": held.batch or "any",
+        "held against the run": f"{held.examples} examples, {held.other_answers} answered otherwise",
+        "furthest logit": f"{held.furthest:.1e}",
+    }  # fmt: skip
+    screen.out.print(screen.titled("exported", [line]))
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A finished run, or a file of `lra export`.", metavar="RUN|FILE.lra")],
+    file: Annotated[str, typer.Argument(help="Inputs, a line each; - is stdin. Pairs: a tab between.", metavar="FILE")],
+    top: Annotated[int, typer.Option("--top", min=1, help="So many classes, the likeliest first.")] = 1,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Inputs at once.")] = 32,
+    cut: Annotated[bool, typer.Option("--cut", help="Cut off what is longer than the model reads.")] = False,
+    results: options.Results = options.RESULTS,
+    json: options.Json = False,
+) -> None:
+    """What a trained model says of new inputs, written as `lra data show` writes the task's own.
+
+    Example: echo '[MAX 2 9 [MIN 4 7 ] 0 ]' | lra predict linformer-listops-quick-s0-0123456789 -
+    """
+    from lra_bench.cli import progress, screen
+    from lra_bench.export import inputs
+
+    lines = _lines(file)
+    with progress.counting("predicting") as count:
+        task, answer = _model(model, results, count)
+        tokens = inputs.tokens(task, lines, "stdin" if file == "-" else file, cut=cut)
+        said = list(_said(task, tokens, answer, batch, top, count))
+    if json:
+        screen.print_json(said)
+        return
+    shown = [{"": number, **{key: _shown(value) for key, value in one.items()}} for number, one in enumerate(said, 1)]
+    screen.out.print(screen.table(shown))
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read: {error}") from None
+    lines = text.splitlines()
+    if not lines:
+        raise DataError(f"{'stdin' if file == '-' else file}: holds no input")
+    return lines
+
+
+def _model(model: str, results: Path, count: Callable[..., None]) -> tuple[TaskSpec, Callable[[Any], np.ndarray]]:
+    """The task that a run or a file answers, and what answers: tokens [B, S, L] -> logits."""
+    from lra_bench import store
+    from lra_bench.config import Overlay, TaskSpec, validated
+    from lra_bench.export import artifact
+    from lra_bench.export.of_run import answering
+    from lra_bench.trained import Trained
+
+    if Path(model).is_file():
+        made = artifact.read(Path(model))
+        return validated(TaskSpec, made.card["task"], [Overlay(model, made.card["task"])]), made
+    run = Trained.open(store.find(model, results), count)
+    return run.cell.task, answering(run)
+
+
+def _said(
+    task: TaskSpec, tokens: np.ndarray, answer: Callable[[Any], np.ndarray], batch: int, top: int, count: Any
+) -> Iterator[dict[str, Any]]:
+    import numpy as np
+
+    from lra_bench.export import inputs
+
+    size = getattr(answer, "batch", None) or batch
+    for first in range(0, len(tokens), size):
+        part = tokens[first : first + size]
+        filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+        count("predicting", first + len(part), len(tokens))
+        yield from inputs.answers(task, answer(filled)[: len(part)], part, top)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "  ".join(f"{name} {100 * p:.1f}%" for name, p in value.items())
+    if isinstance(value, list):
+        return " ".join(f"{x:.4g}" if isinstance(x, float) else str(x) for x in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,76 @@
+"""What a user has -> tokens; logits -> answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from lra_bench import data
+from lra_bench.config import TaskSpec
+from lra_bench.errors import DataError
+from lra_bench.metrics import BITS, EXACT_MATCH, METRICS, SQUARED_ERROR
+
+
+def tokens(task: TaskSpec, lines: Sequence[str], origin: str, *, cut: bool) -> np.ndarray:
+    """Inputs, a line each, as tokens int32 [N, S, L]; two streams stand beside each other with a tab between them.
+
+    Raises:
+        DataError: names the line in `origin`, and what is wrong with it.
+    """
+    made = np.zeros((len(lines), task.streams, task.length), np.int32)
+    for number, line in enumerate(lines, 1):
+        streams = line.split("\t") if task.streams > 1 else [line]
+        if len(streams) != task.streams:
+            raise DataError(f"{origin}:{number}: {task.streams} texts with a tab between them, not {len(streams)}")
+        for s, stream in enumerate(streams):
+            found = _encoded(task, stream, f"{origin}:{number}")
+            if len(found) > task.length and not cut:
+                raise DataError(
+                    f"{origin}:{number}: {len(found):,} symbols, and the model reads {task.length:,}; --cut"
+                )
+            made[number - 1, s, : len(found)] = found[: task.length]
+    return made
+
+
+def _encoded(task: TaskSpec, text: str, where: str) -> np.ndarray:
+    try:
+        found = data.of(task).encode(text)
+    except (DataError, ValueError, OverflowError) as error:
+        known = data.vocabulary(task)[1:]
+        few = f"; known: {' '.join(known)}" if len(known) <= 40 else ""
+        raise DataError(f"{where}: {error}{few}") from None
+    if not len(found):
+        raise DataError(f"{where}: is empty")
+    if found.max() >= len(data.vocabulary(task)):
+        raise DataError(f"{where}: symbol {found.max()} of {len(data.vocabulary(task))}")
+    return found
+
+
+def answers(task: TaskSpec, logits: np.ndarray, tokens: np.ndarray, top: int) -> Iterator[dict[str, Any]]:
+    """What the model says of each input: logits [N, C], or [N, L, C] where a symbol is asked for at each place."""
+    metric = METRICS[task.metric]
+    names = _names(task)
+    for row, given in zip(logits, tokens, strict=True):
+        if metric is SQUARED_ERROR:
+            yield {"answer": [float(x) for x in row]}
+        elif metric is EXACT_MATCH:
+            share = 1 / (1 + np.exp(-row.astype(float)))
+            yield {"answer": [names[c] for c in np.flatnonzero(share > 0.5)], "p": [round(float(p), 6) for p in share]}
+        elif metric is BITS:
+            best, there = row.argmax(-1) + 1, given[0] > 0
+            yield {"answer": data.of(task).decode(best[there].astype(given.dtype))}
+        else:
+            p = np.exp(row - row.max(), dtype=float)
+            p /= p.sum()
+            order = np.argsort(-p, kind="stable")[:top]
+            said = {"answer": names[order[0]], "p": round(float(p[order[0]]), 6)}
+            yield said | ({"top": {names[c]: round(float(p[c]), 6) for c in order}} if top > 1 else {})
+
+
+def _names(task: TaskSpec) -> list[str]:
+    """The classes' names, where the task's args have them; else their numbers."""
+    named = task.args.get("classes")
+    parts = [part.strip() for part in named.split(",")] if isinstance(named, str) else []
+    return parts if len(parts) == task.classes else [str(c) for c in range(task.classes)]
