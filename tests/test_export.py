@@ -89,7 +89,7 @@ def test_a_batch_can_be_fixed_and_a_line_that_is_wrong_is_named(lra: Lra, ran: P
     for text, message in (
         ("[SM 1 ]\n[SUM 1 ]\n", "wrong.txt:2: unknown token '[SUM'; known: 0 1"),
         ("[SM 1 ]\n\n", "wrong.txt:2: is empty"),
-        ("[SM " + "1 " * 40 + "]\n", "wrong.txt:1: 42 symbols, of 20 that are read; --cut"),
+        ("[SM " + "1 " * 40 + "]\n", "wrong.txt:1: 42 symbols, and the model reads 20; --cut"),
         ("", "wrong.txt: holds no input"),
     ):
         (tmp_path / "wrong.txt").write_text(text)

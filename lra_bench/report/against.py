@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from lra_bench import config
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.report import tables
 from lra_bench.report.published import Mechanism, Protocol, Published, Result
