@@ -36,6 +36,8 @@ class Row:
     levers: str | None = None  # that were pulled, with their knobs, as canonical JSON
     start: str | None = None  # the cell whose chosen parameters it began with
     teacher: str | None = None  # the cell whose model it learnt from
+    tuning_trials: int | None = None  # by which the recipe's settings were found, on val
+    tuning_steps: int | None = None  # of training, over all of them
     seed: int
     length: int  # L: tokens a stream is padded to
     batch: int  # examples an optimiser step, over all devices and slices

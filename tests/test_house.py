@@ -27,7 +27,7 @@ FLOORS = {
     "trained": 9,
     "cell": 10, "matrix": 10, "report": 10,
     "speed": 11, "match": 11, "lengths": 11, "probe": 11, "check": 11, "doctor": 11, "new": 11,
-    "reproduce": 11, "bundle": 11, "export": 11,
+    "reproduce": 11, "bundle": 11, "export": 11, "trial": 11, "search": 11,
     "cli": 12,
 }  # fmt: skip
 
@@ -80,6 +80,7 @@ LIVES_IN = {
     "typer": {"cli"},
     "rich": {"cli"},
     "subprocess": {"launch"},
+    "optuna": {"search"},
     "ray": {"launch"},
     "submitit": {"launch"},
     "tensorboard": {"track"},

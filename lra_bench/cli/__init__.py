@@ -51,6 +51,7 @@ def main() -> None:
         reproduce,
         run,
         speed,
+        tune,
     )
 
     try:

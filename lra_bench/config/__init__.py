@@ -37,7 +37,9 @@ from lra_bench.config.schema import (
     TaskSpec,
     Training,
     Trunk,
+    Tuned,
 )
+from lra_bench.config.search import Range, Space, recipe_text, space
 
 __all__ = [
     "FLOATS",
@@ -57,16 +59,19 @@ __all__ = [
     "Precision",
     "Prune",
     "Quantise",
+    "Range",
     "Ray",
     "Recipe",
     "RecipeFile",
     "Scalar",
     "Schedule",
     "Slurm",
+    "Space",
     "Strict",
     "TaskSpec",
     "Training",
     "Trunk",
+    "Tuned",
     "digest",
     "file_of",
     "first_comment",
@@ -82,7 +87,9 @@ __all__ = [
     "nested",
     "read",
     "recipe",
+    "recipe_text",
     "setting",
     "shipped",
+    "space",
     "validated",
 ]

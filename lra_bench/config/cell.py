@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lra_bench.config.levers import Lever, Levers
-from lra_bench.config.schema import Count, NoneOrMore, Recipe, Scalar, Strict, TaskSpec
+from lra_bench.config.schema import Count, NoneOrMore, Recipe, Scalar, Strict, TaskSpec, Tuned
 
-OPTIONAL = ("match", "levers", "start", "teacher")
+OPTIONAL = ("match", "levers", "start", "teacher", "tuned")
 
 
 class Match(Strict):
@@ -40,6 +40,7 @@ class Cell(Strict):
     levers: Levers = Levers()
     start: Cell | None = None  # the cell whose chosen parameters it begins with; None: they are drawn
     teacher: Cell | None = None  # the cell whose model it learns from
+    tuned: Tuned | None = None  # what its recipe's settings cost to find; decides no number, and is in no id
 
     @property
     def id(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lra_bench.config.files import file_of, shipped
 from lra_bench.config.overlays import Overlay, fold, read, validated
-from lra_bench.config.schema import Matrix, Recipe, Scalar
+from lra_bench.config.schema import Matrix, Recipe, Scalar, Tuned
 from lra_bench.errors import ConfigError
 
 
@@ -20,6 +20,17 @@ class RecipeFile:
     name: str
     path: Path
     overlays: tuple[Overlay, ...]
+
+    @property
+    def tuned(self) -> Tuned | None:
+        """What it cost to find its settings, if its own file says.
+
+        Raises:
+            ConfigError: it says so wrongly.
+        """
+        own = self.overlays[-1]
+        said = own.values.get("tuned")
+        return validated(Tuned, said, [own], under=("tuned",)) if isinstance(said, Mapping) else None
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -35,7 +46,7 @@ class RecipeFile:
         overlays: list[Overlay] = []
         knobs: dict[str, dict[str, Scalar]] = {}
         for overlay in self.overlays:
-            values = {key: value for key, value in overlay.values.items() if key not in ("tasks", "knobs")}
+            values = {key: value for key, value in overlay.values.items() if key not in ("tasks", "knobs", "tuned")}
             own = self._section(overlay, "tasks").get(task) or {}
             overlays.append(overlay.part((), values))
             overlays.append(overlay.part(("tasks", task), {k: v for k, v in own.items() if k != "knobs"}))

@@ -150,3 +150,12 @@ class Matrix(Strict):
     fail_fast: bool
     match: Literal["params", "flops"] | None  # what the MLP's width is solved for
     track: str | None
+
+
+class Tuned(Strict):
+    """What the settings of a recipe cost to find."""
+
+    trials: NoneOrMore
+    pruned: NoneOrMore  # of them, those that were given up
+    steps: NoneOrMore  # of training, over all trials
+    hours: float

@@ -214,6 +214,8 @@ def answers(
 ) -> list[dict[str, Any]]:
     """What a module says of the cells in a process of its own: the facts of each, in order.
 
+    Where `tell` raises, the process is ended, and what it raised goes on.
+
     Raises:
         Stopped: Ctrl-C.
         ConfigError: a cell refused what the user asked for.
@@ -226,7 +228,12 @@ def answers(
         command = [sys.executable, "-m", module, *map(str, files)]
         with log.open("w") as stderr:
             child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment())
-            last = _listen(child, tell)
+            try:
+                last = _listen(child, tell)
+            finally:
+                if child.poll() is None:
+                    child.kill()
+                    child.wait()
         if last.get("event") == "refused":
             raise ConfigError(last["message"])
         if child.returncode in (-signal.SIGINT, INTERRUPTED):

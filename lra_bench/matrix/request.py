@@ -274,6 +274,7 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
         seed=seed,
         limit=request.limit,
         changed=settings.said,
+        tuned=recipe.tuned,
     )
 
 

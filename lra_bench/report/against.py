@@ -71,7 +71,8 @@ def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The summed rows, missing as None, with what a table's numbers alone do not say."""
     summed = tables.summary(frame)
     summed = summed.assign(column=tables.column_names(summed)[0]).astype(object)
-    said = frame[["knobs", "levers"]].astype(object).where(frame[["knobs", "levers"]].notna(), None)
+    said = frame.reindex(columns=["knobs", "levers"]).astype(object)
+    said = said.where(said.notna(), None)
     knobs, levers = (dict(zip(frame["cell"], said[name], strict=True)) for name in ("knobs", "levers"))
     for row in summed.where(summed.notna(), None).to_dict("records"):
         first = str(row["cell"]).split(" ")[0]

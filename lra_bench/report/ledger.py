@@ -39,6 +39,8 @@ def _entry(rows: pd.DataFrame) -> dict[str, Any]:
         "examples_seen": steps * first["batch"],
         "seeds": rows["seed"].nunique() or None,
         "tried": int(rows["tried"].iloc[0]),
+        "tuning_trials": _mean(rows["tuning_trials"]) if "tuning_trials" in rows else None,
+        "tuning_steps": _mean(rows["tuning_steps"]) if "tuning_steps" in rows else None,
     }
 
 
@@ -82,14 +84,21 @@ def shown(entries: pd.DataFrame) -> Comparison:
             "examples seen": _text(entries["examples_seen"], "{:,.0f}"),
             "seeds": _text(entries["seeds"], "{:.0f}"),
             "tried": _text(entries["tried"], "{:.0f}"),
+            "tuned": [_tuning(row) for row in entries.to_dict("records")],
         }
     ).set_index("model")
     low, high = marks.SIZES
     said = f"to full: parameters over those of the same trunk with full attention; !: outside {low} to {high}"
     work = "kFLOP/token: of training, padding and recomputation too"
     budget = "tried: settings of the model on the task at that length that lie here, failed ones too, seeds apart"
-    unequal = [f"{name}: NOT TUNED ALIKE" for name, one in entries.groupby(names)["tried"] if one.nunique() > 1]
+    budget += "; tuned: trials of lra tune by which the recipe was found, and their steps"
+    both = entries["tried"].astype(str) + " " + entries["tuning_steps"].astype(str)
+    unequal = [f"{name}: NOT TUNED ALIKE" for name, one in both.groupby(names) if one.nunique() > 1]
     return Comparison("ledger", TITLE, cells, (*notes, said, work, budget, *unequal))
+
+
+def _tuning(row: dict[Any, Any]) -> str:
+    return "" if pd.isna(row["tuning_trials"]) else f"{row['tuning_trials']:.0f}, {row['tuning_steps']:,.0f} steps"
 
 
 def _ratio(ratio: float | None) -> str:

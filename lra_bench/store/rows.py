@@ -36,6 +36,8 @@ def columns(cell: Cell) -> dict[str, Any]:
         "levers": json.dumps(facts, sort_keys=True) if (facts := cell.levers.facts()) else None,
         "start": cell.start and cell.start.id,
         "teacher": cell.teacher and cell.teacher.id,
+        "tuning_trials": cell.tuned and cell.tuned.trials,
+        "tuning_steps": cell.tuned and cell.tuned.steps,
         "seed": cell.seed,
         "length": task.length,
         "batch": recipe.training.batch,

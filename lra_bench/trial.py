@@ -1,0 +1,57 @@
+"""One trial of a search: a cell trained and looked at on val. Test is never read.
+
+`python -m lra_bench.trial CELLS ASKED`: a JSON list of one cell, and {"folder": where its checkpoints lie}. It speaks
+as a cell's process does; the last event holds the facts. Stopped, it has saved, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lra_bench import checkpoint, store
+from lra_bench.assembly import examples, fitting
+from lra_bench.cell import INTERRUPTED, Stop
+from lra_bench.config import Cell
+from lra_bench.errors import CellFailed, LraError
+from lra_bench.train.fit import Fit, Interrupted, Tell
+
+
+def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool]) -> dict[str, Any]:
+    """Train; the best score on val, its step, and the model's size.
+
+    Raises:
+        Interrupted: `stopping` said so; the state is saved.
+        LraError: the data cannot be had, or a knob does not fit.
+    """
+    splits, _ = examples(cell, tell)
+    train, val = splits["train"], splits["val"]
+    tell("compile", model=cell.model, length=cell.task.length)
+    program, facts, _ = fitting(cell, train, None, tell)
+    with checkpoint.opened(folder, fresh=False) as checkpoints:
+        _, _, progress = Fit(program, train, val, cell.recipe.training, cell.seed, checkpoints, tell, stopping)()
+    sizes = {key: facts[key] for key in ("params", "planned_bytes")}
+    return {"val_score": progress.val_score, "best_step": progress.best_step, **sizes}
+
+
+def main() -> int:
+    """Run the trial of a file."""
+    cells, asked = (store.read_json(Path(file)) for file in sys.argv[1:])
+    stop = Stop()
+    try:
+        facts = run(Cell.model_validate(cells[0]), Path(asked["folder"]), stop.tell, stop)
+    except Interrupted:
+        return INTERRUPTED
+    except CellFailed as error:
+        facts = {"error": f"{error.status}: {error}"}
+    except LraError as error:
+        stop.refuse(error)
+        return error.exit_code
+    stop.tell("facts", facts=[facts])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
