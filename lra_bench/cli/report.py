@@ -25,6 +25,7 @@ class Kind(StrEnum):
     tradeoff = "tradeoff"
     scaling = "scaling"
     curves = "curves"
+    sparsity = "sparsity"
 
 
 @app.command()
@@ -57,7 +58,7 @@ def plot(
         Path, typer.Option("--out", help="The figure, as its name ends.", metavar="FILE.svg|png|pdf")
     ] = Path("figure.svg"),
 ) -> None:
-    """A figure for a paper: score against speed, growth with L, or learning curves.
+    """A figure for a paper: score against speed, growth with L, learning curves, or score against sparsity.
 
     Example: lra plot results/quick --kind tradeoff -t listops --out tradeoff.pdf
     """
@@ -78,7 +79,8 @@ def plot(
         drawn: Any = charts.growth(facts, {name: mixers.sheet(name).card.family for name in mixers.names()})
     else:
         frame = tables.of_task(store.frame(paths or [options.RESULTS]), task)
-        drawn = charts.curves(frame) if kind is Kind.curves else charts.tradeoff(tables.summary(frame))
+        of_rows = {Kind.curves: charts.curves, Kind.sparsity: charts.sparsity}
+        drawn = of_rows[kind](frame) if kind in of_rows else charts.tradeoff(tables.summary(frame))
     charts.save(drawn, out)
     screen.err.print(str(out), highlight=False)
 

@@ -30,7 +30,9 @@ def staged(cell: Cell, levers: Levers, teacher: Elsewhere, on_task: Elsewhere) -
     if levers.pretrain:
         trained = trained.model_copy(update={"start": pretrained(cell, levers)})
     if levers.adapt:
-        trained = trained.model_copy(update={"start": on_task(_other(cell, levers.adapt.start))})
+        start = on_task(_other(cell, levers.adapt.start))
+        lever = levers.adapt.model_copy(update={"start": [start.task.name]})
+        trained = trained.with_lever("adapt", lever).model_copy(update={"start": start})
     for name in AFTERWARDS:
         if lever := getattr(levers, name):
             trained = after(trained, name, lever, lever.steps)

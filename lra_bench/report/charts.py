@@ -1,7 +1,8 @@
-"""Figures, for the page and for papers: accuracy against speed, growth with L, learning curves."""
+"""Figures, for the page and for papers: accuracy against speed, growth with L, learning curves, sparsity."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -146,6 +147,43 @@ def curves(frame: pd.DataFrame) -> Figure:
         ],
     ).add_params(_chosen())  # fmt: skip
     return _faceted(alt.layer(drawn).properties(width=WIDTH, height=HEIGHT), mean)
+
+
+def sparsity(frame: pd.DataFrame) -> Figure:
+    """The score on test over the share of weights that are zero, a line a model, way of pruning and further steps.
+
+    A line begins at the model that was pruned. `frame` is of `store.frame`.
+
+    Raises:
+        ConfigError: no run here was pruned.
+    """
+    rows = _named(frame.assign(model=tables.labels(frame.assign(levers=None)))).to_dict("records")
+    points = [point for row in rows for point in _sparse(row, rows)]
+    if not points:
+        raise ConfigError("no run here was pruned to a sparsity: lra prune RUN --sparsity 0.5,0.7,0.9")
+    mean = pd.DataFrame(points).groupby(["model", "column", "how", "zero"], sort=False).mean().reset_index()
+    drawn = alt.Chart(mean).mark_line(point=True, strokeWidth=1.3).encode(
+        alt.X("zero:Q", title="weights of matrices that are zero, %"),
+        alt.Y("shown:Q", title="score on test, %", scale=alt.Scale(zero=False)),
+        color=alt.Color("model:N", scale=alt.Scale(range=list(COLOURS))),
+        strokeDash=alt.StrokeDash("how:N", title="pruned by"),
+        tooltip=["model:N", "how:N", alt.Tooltip("zero:Q", format=".1f"), alt.Tooltip("shown:Q", format=".1f")],
+    )  # fmt: skip
+    return _faceted(alt.layer(drawn).properties(width=WIDTH, height=HEIGHT), mean)
+
+
+def _sparse(row: Mapping[Any, Any], rows: Sequence[Mapping[Any, Any]]) -> list[dict[str, Any]]:
+    """The points of a run that was pruned to a sparsity, and of the one that it began with."""
+    lever = json.loads(row["levers"]).get("prune") if isinstance(row["levers"], str) else None
+    if not lever or not lever["sparsity"] or pd.isna(row["test_score"]):
+        return []
+    how = f"{lever['by']}, {lever['steps']} steps"
+    both = [one for one in rows if one["cell"] == row["start"]] + [row]
+    return [
+        {"model": row["model"], "column": row["column"], "how": how, "zero": 100 * one["sparsity"]}
+        | {"shown": one["test_score"] * (100.0 if named(one["metric"]).share else 1.0)}
+        for one in both
+    ]
 
 
 def _curve(folder: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,16 +45,13 @@ def report(frame: pd.DataFrame) -> Report:
     pulled = frame["levers"].map(lambda facts: config.lever_words(facts) if isinstance(facts, str) else "none")
     done = frame.assign(bare=_bare(frame), lever=pulled, model=tables.labels(frame))
     done = done[done["status"].isin(SCORED)]
-    lines = [
-        line for key, rows in done.groupby([*COLUMN, "bare"], dropna=False, sort=False) for line in _lines(key, rows)
-    ]
-    numbers = pd.DataFrame(lines)
+    models = done.groupby([*COLUMN, "bare"], dropna=False, sort=False)
+    numbers = pd.DataFrame([line for key, rows in models for line in _lines(key, rows)])
     numbers = numbers.assign(p_holm=_corrected(numbers["p"]))
     names, notes = tables.column_names(numbers)
-    shown = [
-        _table(str(name), rows, notes) for name, rows in numbers.assign(column=names).groupby("column", sort=False)
-    ]
-    return Report(numbers, tuple(shown))
+    told = numbers.assign(column=names)
+    each = [_table(str(name), rows, notes) for name, rows in told.groupby("column", sort=False)]
+    return Report(numbers, (_overview(told, notes), *each))
 
 
 def _bare(frame: pd.DataFrame) -> pd.Series:
@@ -70,7 +68,7 @@ def _lines(key: tuple[Any, ...], rows: pd.DataFrame) -> Iterator[dict[str, Any]]
     scores = ranks.scores(rows.dropna(subset="folder"))
     plain = scores.get(str(column["bare"]))
     spread = stats.pooled(list(scores.values()))
-    for label in sorted(groups, key=lambda label: label != column["bare"]):
+    for label in sorted(groups, key=lambda label: _order(groups[label]["levers"].iloc[0])):
         group = groups[label]
         line = {**column, "model": label, "lever": group["lever"].iloc[0], "runs": len(group)}
         line |= {name: group[name].astype(float).mean() for name in MEANS}
@@ -80,9 +78,34 @@ def _lines(key: tuple[Any, ...], rows: pd.DataFrame) -> Iterator[dict[str, Any]]
         yield line | {name: getattr(found, name, None) for name in ("difference", "low", "high", "p")}
 
 
+def _order(facts: Any) -> tuple[list[int], str]:
+    """None first; then by when in a model's life a lever is pulled."""
+    pulled = json.loads(facts) if isinstance(facts, str) else {}
+    sections = list(config.Levers.model_fields)
+    return sorted((sections.index(name) for name in pulled), reverse=True), str(facts)
+
+
 def _corrected(p: pd.Series) -> pd.Series:
     there = p.dropna().astype(float)
     return pd.Series(stats.holm(list(there)), index=there.index).reindex(p.index) if len(there) else p
+
+
+def _overview(numbers: pd.DataFrame, notes: list[str]) -> Comparison:
+    """A line a lever: the score of each model in each column, and how far it is from none."""
+    said = [_beside(row) for row in numbers.to_dict("records")]
+    long = pd.DataFrame({"lever": numbers["lever"], "where": numbers["bare"] + ", " + numbers["column"], "said": said})
+    cells = long.pivot(index="lever", columns="where", values="said").fillna("")
+    cells = cells.reindex(index=list(dict.fromkeys(long["lever"])), columns=list(dict.fromkeys(long["where"])))
+    cells.columns.name = None
+    return Comparison("levers", "test score, and its difference from none", cells, (*notes, NOTES[0]))
+
+
+def _beside(row: dict[Any, Any]) -> str:
+    if pd.isna(row["difference"]):
+        return str(marks.score(row["test_score"], row["metric"]))
+    scale = 100 if named(row["metric"]).share else 1
+    sure = " *" if row["p_holm"] < stats.ALPHA else ""
+    return f"{marks.score(row['test_score'], row['metric'])} ({scale * row['difference']:+.1f}{sure})"
 
 
 def _table(name: str, rows: pd.DataFrame, notes: list[str]) -> Comparison:
