@@ -36,9 +36,9 @@ def there(monkeypatch: pytest.MonkeyPatch, fits: Any, memory: int = 1 << 40) -> 
     tried: list[Rung] = []
     compiled = assembly.compiled
 
-    def noted(cell: Cell, train: Split) -> Any:
+    def noted(cell: Cell, train: Split, stock: Any) -> Any:
         tried.append(Rung(cell.recipe.training.accumulate, cell.recipe.trunk.remat))
-        return compiled(cell, train)
+        return compiled(cell, train, stock)
 
     def enough(program: Any) -> assembly.Short | None:
         return None if fits(tried[-1]) else assembly.Short(300, memory)

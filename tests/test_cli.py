@@ -51,7 +51,7 @@ def test_listing_opens_nothing_heavy() -> None:
         (("run", "-m", "linear", "-t", "short", "-c", "smal"), "config 'smal': not found; did you mean 'small'?"),
         ((*RUN, "-m", "linear", "--set", "trunk.layer=3"), "trunk.layer: unknown key; did you mean 'layers'?"),
         ((*RUN, "-m", "linear", "--length", "2"), "length"),
-        (("show", "linformr"), "'linformr': no model, task or config; did you mean 'linformer'?"),
+        (("show", "linformr"), "'linformr': no model, task, config or lever; did you mean 'linformer'?"),
         (("compare", "nowhere"), "nowhere: no results here"),
         (("speed", "--lengths", "64,x"), "--lengths 64,x: 'x' must be a whole number"),
         (("data", "show", "short", "--split", "tset"), "split 'tset'"),
@@ -115,7 +115,9 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
     (row,) = json.loads(done.stdout)
     assert tuple(row) == COLUMNS
     missing = {key for key, value in row.items() if value is None}
-    assert missing <= {"error", "variant", "changed", "commit", "test_spread", "fitted"}, missing
+    of_others = {"levers", "start", "teacher", "tuning_trials", "tuning_steps"}
+    assert missing <= {"error", "variant", "changed", "commit", "test_spread", "fitted", *of_others}, missing
+    assert row["stored_bytes"] == 4 * row["params"] == 4 * row["trained_params"]
     assert row["status"] in SCORED
     assert row["test_n"] == 21
     assert row["step_ms_p10"] <= row["step_ms_p50"] <= row["step_ms_p90"]
@@ -206,7 +208,7 @@ def test_check_of_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(tasks, "names", lambda _: ("parity", "short", "text"))
     (here / "configs/broken.yaml").write_text("trunk: {layrs: 3}\n")
     found = list(check.everything())
-    assert {f.kind for f in found} == {"recipe", "task", "model"}
+    assert {f.kind for f in found} == {"recipe", "lever", "task", "model"}
     wrong = next(f for f in found if not f.ok)
     assert wrong.name == "broken"
     assert "trunk.layrs" in wrong.detail

@@ -33,15 +33,14 @@ def ls(
 
     Example: lra ls tasks
     """
-    from lra_bench import config
     from lra_bench.cli import screen
 
     include = tuple(include_path or ())
     listed = {
         Kind.models: lambda: [_model(name) for name in _models()],
         Kind.tasks: lambda: _tasks(include),
-        Kind.configs: lambda: _said("config", config.found("configs", include)),
-        Kind.levers: lambda: _said("lever", config.lever_files(include)),
+        Kind.configs: lambda: _configs(include),
+        Kind.levers: lambda: _levers(include),
         Kind.results: lambda: _results(results),
     }[kind]()
     if json:
@@ -88,6 +87,18 @@ def _task(name: str, path: Path, include: tuple[Path, ...]) -> dict[str, Any]:
     values = tasks.written(name, include)[0].values
     facts = {key: values.get(key) for key in ("title", "length", "classes", "metric", "source")}
     return {"task": name, **facts, "variants": ", ".join(tasks.variants(name, include)), "file": str(path)}
+
+
+def _configs(include: tuple[Path, ...]) -> list[dict[str, Any]]:
+    from lra_bench import config
+
+    return _said("config", config.found("configs", include))
+
+
+def _levers(include: tuple[Path, ...]) -> list[dict[str, Any]]:
+    from lra_bench import config
+
+    return _said("lever", config.lever_files(include))
 
 
 def _said(kind: str, found: dict[str, Path]) -> list[dict[str, Any]]:

@@ -16,7 +16,6 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from lra_bench.config import lever_words
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.report.digits import three_digits
 from lra_bench.rows import SCORED
@@ -97,6 +96,8 @@ def _title(row: Row) -> str:
 
 
 def _summary(row: Row) -> dict[str, Any]:
+    from lra_bench.config import lever_words
+
     unit = " %" if named(row.metric).share else ""
     test, spread = score(row.test_score, row.metric), None
     if row.step_ms_p50 is not None:

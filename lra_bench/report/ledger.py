@@ -92,7 +92,7 @@ def shown(entries: pd.DataFrame) -> Comparison:
     work = "kFLOP/token: of training, padding and recomputation too"
     budget = "tried: settings of the model on the task at that length that lie here, failed ones too, seeds apart"
     budget += "; tuned: trials of lra tune by which the recipe was found, and their steps"
-    both = entries["tried"].astype(str) + " " + entries["tuning_steps"].astype(str)
+    both = entries["tried"].astype(str) + " " + entries["tuning_steps"].astype(float).fillna(0).astype(str)
     unequal = [f"{name}: NOT TUNED ALIKE" for name, one in both.groupby(names) if one.nunique() > 1]
     return Comparison("ledger", TITLE, cells, (*notes, said, work, budget, *unequal))
 
