@@ -425,6 +425,7 @@ def test_what_a_cell_stands_on_comes_first() -> None:
         ("linformer", "short", 0, ["pretrain", "distil", "further", "prune", "quantise"]),
     ]
     assert matrix.with_needs([asked, chain[0]]) == [*chain, asked]
+    assert [c.recipe.training.select for c in (chain[2], chain[4])] == ["best", "last"]
     again = Cell.model_validate(json.loads(asked.model_dump_json()))
     assert again == asked
     assert again.id == asked.id

@@ -11,6 +11,7 @@ gate stands before W_o, that is the product of the head's rows of W_o with their
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -85,8 +86,9 @@ def pruned(rule: optax.GradientTransformation, lever: config.Prune, steps: int) 
             new = whole + change[path][...]
             if moves:
                 dense[name], scores[name] = new, state.scores[name] - whole * slope[path][...]
-            stays = kept(scores.get(name, jnp.abs(new)), share, path[0] == STACKED)
-            stays = jnp.where(looks, stays, (W != 0) | (step < lever.every))
+            rank = scores.get(name, jnp.abs(new))
+            ranked = partial(kept, rank, share, path[0] == STACKED)
+            stays = jax.lax.cond(looks, ranked, lambda W=W: (W != 0) | (step < lever.every))
             change[path] = change[path].replace(jnp.where(stays, new, 0) - W)
         return nested(change), Pruning(inner, step, dense, scores)
 

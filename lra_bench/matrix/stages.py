@@ -40,8 +40,12 @@ def staged(cell: Cell, levers: Levers, teacher: Elsewhere, on_task: Elsewhere) -
 
 
 def after(cell: Cell, name: str, lever: Lever, steps: int) -> Cell:
-    """The cell that begins with what `cell` has learnt, pulls one lever more, and trains so many steps."""
-    training = cell.recipe.training.model_copy(update={"steps": steps})
+    """The cell that begins with what `cell` has learnt, pulls one lever more, and trains so many steps.
+
+    One whose sparsity rises as it trains is tested as it is at the end: on the way it is another model.
+    """
+    select = "last" if name == "prune" else cell.recipe.training.select
+    training = cell.recipe.training.model_copy(update={"steps": steps, "select": select})
     recipe = cell.recipe.model_copy(update={"training": training})
     return cell.with_lever(name, lever).model_copy(update={"start": cell, "recipe": recipe})
 
