@@ -226,17 +226,17 @@ def test_further_training_ends_at_the_sparsity_asked_for(by: str) -> None:
                 assert int((layer == 0).sum()) == int(0.75 * layer.size), path
 
 
-def test_movement_keeps_what_moves_away_from_zero() -> None:
-    rule = optax.sgd(0.1)
-    lever = config.levers(
-        (), [Overlay("test", {"prune": {"sparsity": 0.5, "by": "movement", "steps": 1, "every": 1, "ramp": 0.0}})]
-    ).prune
+@pytest.mark.parametrize(("slopes", "left"), [([1.0, -1.0], [0.0, 0.2]), ([-1.0, 1.0], [3.1, 0.0])])
+def test_movement_keeps_what_moves_away_from_zero(slopes: list[float], left: list[float]) -> None:
+    knobs = {"sparsity": 0.5, "by": "movement", "steps": 1, "every": 1, "ramp": 0.0}
+    lever = config.levers((), [Overlay("test", {"prune": knobs})]).prune
     assert lever is not None
-    params = nnx.State({"head": {"kernel": nnx.Param(jnp.asarray([[3.0, 0.1]]))}})
-    grads = nnx.State({"head": {"kernel": nnx.Param(jnp.asarray([[1.0, -1.0]]))}})  # the large one shrinks
-    pruned = prune.pruned(rule, lever, 1)
-    update, _ = pruned.update(grads, pruned.init(params), params)
-    np.testing.assert_allclose(optax.apply_updates(params, update)["head"]["kernel"][...], [[0.0, 0.2]])
+    params, grads = (
+        nnx.State({"head": {"kernel": nnx.Param(jnp.asarray([values]))}}) for values in ([3.0, 0.1], slopes)
+    )
+    rule = prune.pruned(optax.sgd(0.1), lever, 1)
+    update, _ = rule.update(grads, rule.init(params), params)
+    np.testing.assert_allclose(optax.apply_updates(params, update)["head"]["kernel"][...], [left], rtol=1e-6)
 
 
 def test_what_was_pruned_stays_so_in_a_later_training() -> None:
@@ -335,10 +335,10 @@ def test_whole_numbers_are_near_the_model_and_its_simulation(model: str) -> None
 
 def test_products_in_whole_numbers_are_products_of_whole_numbers() -> None:
     ranges = jnp.asarray([2.0])
-    x, W = jnp.asarray([[2.0, -1.0, 9.0]]), jnp.asarray([[127.0, 1.0], [64.0, -127.0], [-127.0, 0.0]]) / 127
+    x, W = jnp.asarray([[2.0, -1.0, -9.0]]), jnp.asarray([[127.0, 1.0], [64.0, -127.0], [-127.0, 0.0]]) / 127
     with quantise.whole(ranges, 8):
         found = dense(x, W)
-    q_x, q_W = np.asarray([127, -64, 127]), np.round(np.asarray(W) * 127)  # -63.5 is rounded to the even; 9 is cut off
+    q_x, q_W = np.asarray([127, -64, -127]), np.round(np.asarray(W) * 127)  # -63.5 is rounded to the even, -9 cut off
     np.testing.assert_allclose(found[0], q_x @ q_W * (2 / 127) / 127, rtol=1e-5)
 
 

@@ -99,8 +99,10 @@ def test_a_trial_that_is_refused_or_fails_spares_the_rest(monkeypatch: pytest.Mo
 def test_trials_that_were_killed_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     answered(monkeypatch, lambda cell, look: 0.5)
     whole = study()
-    begun = whole._opened().ask()
-    lr = begun.suggest_float("optimizer.lr", 1e-4, 1e-1, log=True)
+    lr, kept = 0.0123, whole._opened()
+    kept.enqueue_trial({"optimizer.lr": lr, "trunk.dropout": 0.5})
+    begun = kept.ask()
+    begun.suggest_float("optimizer.lr", 1e-4, 1e-1, log=True)
     begun.suggest_categorical("trunk.dropout", [0.0, 0.5])
     found = whole.run(2, 1, silent)
     assert len(found.trials) == 2
