@@ -22,6 +22,7 @@ from lra_bench.metrics import METRICS
 from lra_bench.model import Asked, Model
 from lra_bench.regimes import Learnt, Stock
 from lra_bench.shapes import Split
+from lra_bench.train.joint import JointModel, JointProgram, Lesson
 from lra_bench.train.objective import objective
 from lra_bench.train.program import Program, abstract, count, draw, parameters, step_flops
 from lra_bench.train.step import Make
@@ -48,7 +49,10 @@ def maker(cell: Cell, *, reference: bool = False) -> Make:
     trunk = regimes.trunk(cell.recipe, levers)
     if reference and cell.match:
         trunk = trunk.model_copy(update={"mlp": cell.match.mlp})
-    return partial(Model, module.Mixer, knobs, trunk, asked(cell.task), regimes.shape(cell.recipe, levers))
+    shape = regimes.shape(cell, levers)
+    if cell.pulls("joint"):
+        return partial(JointModel, module.Mixer, knobs, trunk, [asked(task) for task in cell.tasks], shape)
+    return partial(Model, module.Mixer, knobs, trunk, asked(cell.task), shape)
 
 
 def asked(task: TaskSpec) -> Asked:
@@ -81,7 +85,18 @@ def built(cell: Cell, train: Split | None = None, stock: Stock = NOTHING) -> Pro
     if cell.teacher is not None and stock.teacher is None:
         stock = replace(stock, teacher=Learnt(*nnx.split(draw(maker(cell.teacher), cell.seed), nnx.Param, ...)))
     regime = regimes.regime(cell, stock, goal, make)
+    if cell.pulls("joint"):
+        return JointProgram.of(make, cell.recipe, lessons(cell), cell.seed, regime)
     return Program.build(make, cell.recipe, (task.streams, task.length), goal, cell.seed, regime)
+
+
+def lessons(cell: Cell) -> list[Lesson]:
+    """The tasks that the cell is trained on at once."""
+    assert cell.levers.joint is not None
+    shares = cell.levers.joint.shares([min(t.splits["train"], cell.limit or t.splits["train"]) for t in cell.tasks])
+    goals = [objective(METRICS[task.metric], task.classes, task.length) for task in cell.tasks]
+    each = zip(cell.tasks, goals, shares, strict=True)
+    return [Lesson((task.streams, task.length), goal, share) for task, goal, share in each]
 
 
 def work(cell: Cell, *, reference: bool = False) -> float:
@@ -163,13 +178,15 @@ class Rung(NamedTuple):
         return ", ".join(words) or None
 
 
-def ladder(recipe: Recipe, devices: int) -> Iterator[Rung]:
-    """As asked; then twice as many slices, and again, while devices can share one; then, with those, layers computed
-    again, where there are several."""
+def ladder(recipe: Recipe, devices: int, tasks: int = 1) -> Iterator[Rung]:
+    """As asked; then twice as many slices, and again, while devices and tasks can share one; then, with those, layers
+    computed again, where there are several."""
     training, remat = recipe.training, recipe.trunk.remat
     slices = training.accumulate
     yield Rung(slices, remat)
-    while training.batch % (2 * slices) == 0 and (training.batch // (2 * slices)) % devices == 0:
+    while training.batch % (2 * slices) == 0 and (half := training.batch // (2 * slices)) % devices == 0:
+        if half < devices * tasks:
+            break
         slices *= 2
         yield Rung(slices, remat)
     if not remat and recipe.trunk.layers > 1:
@@ -190,7 +207,7 @@ def fitting(
         CellFailed: it fits on none; the message is of the last.
     """
     asked, needed, short = Rung(cell.recipe.training.accumulate, cell.recipe.trunk.remat), 0.0, None
-    for rung in ladder(cell.recipe, jax.device_count()):
+    for rung in ladder(cell.recipe, jax.device_count(), len(cell.trains_on)):
         if (first is not None and rung < first) or (not rung.remat and rung.accumulate < needed):
             continue  # slices save no more than their number
         program, facts = compiled(cell.model_copy(update={"recipe": rung.of(cell.recipe)}), train, stock)

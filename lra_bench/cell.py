@@ -17,8 +17,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,15 @@ import numpy as np
 from lra_bench import checkpoint, hosts, stats, store
 from lra_bench.assembly import Rung, examples, fitting
 from lra_bench.compress.parameters import flat, is_matrix
-from lra_bench.config import Cell
+from lra_bench.config import Cell, digest
 from lra_bench.data.batches import in_order
 from lra_bench.errors import CellFailed, LraError
 from lra_bench.measure.clocks import Laps, Stopwatch
 from lra_bench.measure.memory import peak_bytes, stored_bytes
 from lra_bench.metrics import METRICS, Metric
 from lra_bench.rows import Row, Status
-from lra_bench.shapes import Split
-from lra_bench.train.fit import Fit, Interrupted, Progress, Tell, evaluate
+from lra_bench.shapes import SPLITS, Split
+from lra_bench.train.fit import Fit, Interrupted, Progress, Tell, evaluate_all
 from lra_bench.train.optimiser import Params
 from lra_bench.train.program import Program
 from lra_bench.trained import stock
@@ -62,7 +63,8 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], *
         CellFailed: a loss is not finite, or memory is short.
     """
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    splits, data_hash = examples(cell, tell)
+    every, data_hash = all_examples(cell, tell)
+    splits = every[0]
     tell("compile", model=cell.model, length=cell.task.length)
     made = lambda what, done, total: tell("data", what=what, done=done, total=total)  # noqa: E731
     ground = stock(cell, folder.parent, splits["train"], made)
@@ -70,37 +72,49 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], *
     if hosts.is_first():
         store.write_json(folder / RUNG, fitted)
     with checkpoint.opened(folder / "checkpoints", fresh=fresh) as checkpoints:
-        fit = Fit(
-            program, splits["train"], splits["val"], cell.recipe.training, cell.seed, checkpoints, tell, stopping
-        )  # fmt: skip
+        train, val, test = ([splits[name] for splits in every] for name in SPLITS)
+        fit = Fit(program, train, val, cell.recipe.training, cell.seed, checkpoints, tell, stopping)
         params, rest, progress = fit()
-    tell("test", n=len(splits["test"]))
-    scores = evaluate(program, params, rest, splits["test"], tell)
-    metric = METRICS[cell.task.metric]
+    tell("test", n=sum(map(len, test)))
+    scores = np.concatenate(evaluate_all(program, params, rest, test, tell))
+    metric = cell.metric
     if hosts.is_first():
         store.put_scores(folder, scores, metric)
         store.write_json(folder / "curve.json", progress.history)
-    facts |= (
-        scored(splits, scores, progress, metric) | speed(fit, cell) | answering(program, params, rest, splits["val"])
-    )
+    facts |= scored(cell, val, test, scores, progress) | speed(fit, cell) | answering(program, params, rest, val)
     facts |= {"data_hash": data_hash, "started": started}
     facts["peak_bytes"] = int(hosts.numbers(peak_bytes(jax.local_devices()[0])).max())
     return store.blank(cell, status(facts, metric), **facts)
 
 
-def scored(splits: dict[str, Split], scores: np.ndarray, progress: Progress, metric: Metric) -> dict[str, Any]:
-    """The row's columns on how good."""
+def all_examples(cell: Cell, tell: Tell) -> tuple[list[dict[str, Split]], str]:
+    """The splits of each task that the cell is trained on, and the hash of them all."""
+    every, hashes = zip(*(examples(one, tell) for one in cell.trains_on), strict=True)
+    return list(every), hashes[0] if len(hashes) == 1 else digest(hashes)
+
+
+def scored(
+    cell: Cell, val: Sequence[Split], test: Sequence[Split], scores: np.ndarray, progress: Progress
+) -> dict[str, Any]:
+    """The row's columns on how good; of several tasks, test's are over the examples of all."""
+    metric = cell.metric
     return {
         "val_score": progress.val_score,
         "test_score": float(scores.mean(dtype=np.float64)),
         "test_spread": None if metric.share else float(scores.std(dtype=np.float64)),
-        "val_n": len(splits["val"]),
-        "test_n": len(splits["test"]),
-        "floor": metric.floor(splits["test"].label),
-        "val_floor": metric.floor(splits["val"].label),
+        "val_n": sum(map(len, val)),
+        "test_n": len(scores),
+        "floor": _floor(cell, test, [len(split) / len(scores) for split in test]),
+        "val_floor": _floor(cell, val, [1 / len(val)] * len(val)),
         "best_step": progress.best_step,
         "train_loss": progress.train_loss,
     }
+
+
+def _floor(cell: Cell, splits: Sequence[Split], weights: Sequence[float]) -> float:
+    """The mean over the tasks that the cell is trained on."""
+    each = zip(cell.trains_on, splits, weights, strict=True)
+    return sum(METRICS[one.task.metric].floor(split.label) * weight for one, split, weight in each)
 
 
 def status(row: dict[str, Any], metric: Metric) -> Status:
@@ -124,14 +138,15 @@ def speed(fit: Fit, cell: Cell) -> dict[str, Any]:
     }
 
 
-def answering(program: Program, params: Params, rest: Params, val: Split) -> dict[str, Any]:
-    """The row's columns on the model as it answers: its size to keep, and its time for a batch."""
+def answering(program: Program, params: Params, rest: Params, val: Sequence[Split]) -> dict[str, Any]:
+    """The row's columns on the model as it answers: its size to keep, and its time for a batch, of each task if there
+    are several."""
     kept = program.kept(params)
-    batch = program.show(next(in_order(val, program.size, program.shown_rows)))
+    asks = [_ask(part, *program.own(i, params, rest), val[i]) for i, part in enumerate(program.parts)]
     laps = Laps()
     laps.start()
     for _ in range(FORWARDS + 2):  # the first two are not counted
-        program.forward(kept, rest, *batch).block_until_ready()
+        jax.block_until_ready([ask() for ask in asks])
         laps.lap()
     matrices = [W[...] for path, W in flat(program.weights(params)).items() if is_matrix(path, W)]
     return {
@@ -139,6 +154,12 @@ def answering(program: Program, params: Params, rest: Params, val: Split) -> dic
         "stored_bytes": stored_bytes(jax.tree.leaves(kept)),
         "sparsity": float(sum((W == 0).sum() for W in matrices) / sum(W.size for W in matrices)),
     }
+
+
+def _ask(program: Program, params: Params, rest: Params, val: Split) -> Callable[[], jax.Array]:
+    """The forward pass of val's first batch."""
+    batch = program.show(next(in_order(val, program.size, program.shown_rows)))
+    return partial(program.forward, program.kept(params), rest, *batch)
 
 
 @dataclasses.dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,7 +95,8 @@ def _lever(name: str, include: Sequence[Path]) -> str:
     pulled = config.levers([name], (), include)
     if pulled.distil:
         mixers.sheet(str(pulled.distil.teacher))
-    for task in pulled.adapt.start if pulled.adapt else ():
+    others = (pulled.adapt.start if pulled.adapt else [], pulled.joint.tasks if pulled.joint else [])
+    for task in chain(*others):
         tasks.load(tasks.parted(task)[0], include)
     return pulled.words or "changes nothing"
 

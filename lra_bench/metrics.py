@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -99,9 +99,11 @@ BITS = Metric(
     floor=_entropy,
 )
 
+HITS = replace(ACCURACY, name="hits", title="hits over the examples of several tasks", answer="of several tasks")
+
 METRICS = {metric.name: metric for metric in (ACCURACY, EXACT_MATCH, SQUARED_ERROR, BITS)}
 
 
 def named(name: object) -> Metric:
     """The metric of that name; accuracy where there is none: rows that are older than the column."""
-    return METRICS.get(str(name), ACCURACY)
+    return HITS if name == HITS.name else METRICS.get(str(name), ACCURACY)

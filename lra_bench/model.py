@@ -6,7 +6,7 @@ The N layers' parameters are stacked; a deep trunk scans over them, so that its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -33,6 +33,7 @@ class Shape:
     shared: int | None = None  # sets of parameters, for neighbouring layers (ALBERT, arXiv 1909.11942, section 3.1)
     bottleneck: int = 0  # width of the adapters
     mlp: int | None = None  # neurons that are left of each block's MLP
+    room: int | None = None  # vectors that a text is filled up to, for texts of other tasks; their mixer sees no grid
 
 
 class Adapter(nnx.Module):
@@ -203,7 +204,9 @@ class Model(nnx.Module):
             raise ConfigError(
                 "trunk.patch: an answer is asked for at each symbol, and a vector would stand for several"
             )
-        self.trunk, self.everywhere = trunk, asked.everywhere
+        if shape.room is not None:
+            dims = replace(dims, length=shape.room, grid=None)
+        self.trunk, self.everywhere, self.room = trunk, asked.everywhere, shape.room
         self.embed: Embedding | Projection
         if trunk.input == "symbols":
             self.embed = Embedding(asked.vocab, D, patches, rngs=rngs)
@@ -240,7 +243,7 @@ class Model(nnx.Module):
         tokens, mask = tokens.reshape(B * S, L), mask.reshape(B * S, L)
         if self.everywhere:
             x, _ = self.vectors(tokens, mask, key=key, states=states)
-            return self.head(self.norm(x[:, -L:]).astype(jnp.float32)[..., None, :])
+            return self.head(self.norm(self.of_text(x, L)).astype(jnp.float32)[..., None, :])
         return self.head(self.encode(tokens, mask, key=key, states=states).reshape(B, S, -1))
 
     def encode(
@@ -277,13 +280,19 @@ class Model(nnx.Module):
         if self.trunk.positions in ("learned", "sinusoidal"):
             x = x + self.positions[: x.shape[1]]
         x = thin(x, first, self.trunk.dropout).astype(self.trunk.dtype)
+        x, mask = filled(x, self.room), filled(mask, self.room)
         return self.layers(x, mask, key=rest, states=states), mask
+
+    def of_text(self, x: Float[Array, "B N D"], length: int) -> Float[Array, "B L D"]:
+        """The vectors of a text of `length`, without a place of the model's own and what fills them up."""
+        first = int(self.trunk.pool == "cls")
+        return x[:, first : first + length]
 
     def there(self, tokens: Int32[Array, "B S L"], mask: Bool[Array, "B S L"]) -> Bool[Array, "B N"]:
         """Which of the vectors between the layers are there, streams as texts."""
         B, S, L = tokens.shape
         _, mask = self.embed(tokens.reshape(B * S, L), mask.reshape(B * S, L))
-        return jnp.pad(mask, ((0, 0), (int(self.trunk.pool == "cls"), 0)), constant_values=True)
+        return filled(jnp.pad(mask, ((0, 0), (int(self.trunk.pool == "cls"), 0)), constant_values=True), self.room)
 
     def block(self, layer: int) -> Block:
         """A layer alone, from 0 up."""
@@ -329,6 +338,11 @@ class Model(nnx.Module):
         if key is not None:
             nnx.update(self.blocks, rest)
         return x
+
+
+def filled(x: Array, room: int | None) -> Array:
+    """[B, N, ...] with zeros up to `room` in place of N; None: as it is."""
+    return x if room is None else jnp.pad(x, ((0, 0), (0, room - x.shape[1]), *[(0, 0)] * (x.ndim - 2)))
 
 
 def sets(layers: int, shared: int | None) -> tuple[int, ...] | None:

@@ -21,6 +21,18 @@ def of(cell: Cell) -> Origin:
     return "other version" if shipped else "own file"
 
 
+def answering(folder: Path) -> Cell:
+    """`finished`, of a run whose model answers one task.
+
+    Raises:
+        ConfigError: it is not there, or answers several.
+    """
+    cell = finished(folder)
+    if len(cell.trains_on) > 1:
+        raise ConfigError(f"{folder}: has the trunk of several tasks; open a run that began with it, on one of them")
+    return cell
+
+
 def hash_of(path: Path) -> str:
     """What a cell's `mixer_hash` says of the mixer in a file."""
     return config.digest(mixers.code(path))

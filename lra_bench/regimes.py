@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,8 +19,9 @@ from lra_bench.compress import adapt, distil, prune, quantise
 from lra_bench.compress.parameters import HEAD, TABLE, Path, fits, flat, inherited, nested
 from lra_bench.config import Cell, Levers, Trunk
 from lra_bench.errors import ConfigError
-from lra_bench.model import Shape
+from lra_bench.model import Shape, sizes
 from lra_bench.shapes import Batch
+from lra_bench.train.joint import part
 from lra_bench.train.objective import Objective
 from lra_bench.train.optimiser import Params
 from lra_bench.train.step import Begun, Make, Question, Regime, of_the_task, plain, within_nothing
@@ -61,13 +62,22 @@ def trunk(recipe: config.Recipe, levers: Levers) -> Trunk:
     return own.model_copy(update=changed)
 
 
-def shape(recipe: config.Recipe, levers: Levers) -> Shape:
-    """What is changed of it besides."""
+def shape(cell: Cell, levers: Levers) -> Shape:
+    """What is changed of it besides, and by the tasks that it is for beside the cell's own."""
+    recipe = cell.recipe
     return Shape(
+        room=_room(cell),
         shared=levers.share.groups if levers.share else None,
         bottleneck=levers.adapt.bottleneck if levers.adapt else 0,
         mlp=levers.prune.left(recipe.trunk.mlp, levers.prune.neurons) if levers.prune else None,
     )
+
+
+def _room(cell: Cell) -> int | None:
+    """The vectors of the longest task, where tasks with others share the trunk; None: all alike."""
+    asked = [(t.length, (t.grid[0], t.grid[1]) if t.grid else None) for t in cell.tasks]
+    every = {(dims.length, dims.grid) for one in asked for dims in [sizes(cell.recipe.trunk, *one)]}
+    return None if len(every) == 1 else max(length for length, _ in every)
 
 
 def regime(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Regime:
@@ -76,7 +86,7 @@ def regime(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Regime
     Raises:
         ConfigError: a lever cannot be pulled on such a model.
     """
-    levers, steps = cell.levers, cell.recipe.training.steps
+    levers, steps, stock = cell.levers, cell.recipe.training.steps, _own_part(cell, stock)
     precision, bits = levers.precision, levers.quantise
     teacher = stock.teacher if levers.distil else None
     beside: dict[str, Any] = {"teacher": (teacher.params, teacher.rest)} if teacher else {}
@@ -98,17 +108,19 @@ def regime(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Regime
     )
 
 
-def pulls(cell: Cell, name: str) -> bool:
-    """Is the lever pulled in this cell, not in one that it stands on?"""
-    lever = getattr(cell.levers, name)
-    return lever is not None and (cell.start is None or getattr(cell.start.levers, name) != lever)
+def _own_part(cell: Cell, stock: Stock) -> Stock:
+    """The stock, with the cell's task's part of a start that was trained on several."""
+    if cell.start is None or stock.start is None or not cell.start.pulls("joint"):
+        return stock
+    start = Learnt(*part(*stock.start, cell.start.tasks.index(cell.task)))
+    return replace(stock, start=start, same_symbols=True)
 
 
 def _rule(cell: Cell, steps: int) -> Callable[[optax.GradientTransformation], optax.GradientTransformation]:
     lever = cell.levers.prune
     if lever is None or not lever.sparsity:
         return lambda rule: rule
-    return partial(prune.pruned, lever=lever, steps=steps) if pulls(cell, "prune") else prune.holding
+    return partial(prune.pruned, lever=lever, steps=steps) if cell.pulls("prune") else prune.holding
 
 
 def begun(cell: Cell, stock: Stock, beside: dict[str, Any], params: Params, rest: Params) -> Begun:
@@ -118,7 +130,7 @@ def begun(cell: Cell, stock: Stock, beside: dict[str, Any], params: Params, rest
         anew = drawn_anew(cell, stock, params)
         params = inherited(params, stock.start.params, anew)
         rest = inherited(rest, stock.start.rest, set())
-    if levers.prune and pulls(cell, "prune") and not levers.prune.steps:
+    if levers.prune and cell.pulls("prune") and not levers.prune.steps:
         params = prune.sparse(params, levers.prune.sparsity)
     if not levers.adapt or not levers.adapt.frozen:
         return Begun(params, rest, beside)
@@ -131,7 +143,7 @@ def drawn_anew(cell: Cell, stock: Stock, params: Params) -> set[Path]:
     """What is not taken from the start: the head of another task, its symbols if they are others, what does not fit."""
     assert stock.start is not None
     learnt = flat(stock.start.params)
-    other = cell.start is not None and cell.start.task != cell.task
+    other = cell.start is not None and cell.task not in cell.start.tasks
     anew = {path for path, new in flat(params).items() if not fits(path, new, learnt.get(path))}
     anew |= {path for path in flat(params) if other and path[0] == HEAD}
     return anew if stock.same_symbols else anew | {path for path in flat(params) if path == TABLE}
@@ -180,7 +192,7 @@ def _ranges(lever: config.Quantise, stock: Stock, make: Make) -> quantise.Ranges
 def _shrunk(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Stock:
     """The stock, with what its start has learnt cut to the heads and neurons that stay."""
     lever = cell.levers.prune
-    if lever is None or not pulls(cell, "prune") or stock.start is None or not (lever.heads or lever.neurons):
+    if lever is None or not cell.pulls("prune") or stock.start is None or not (lever.heads or lever.neurons):
         return stock
     graph, params, rest = stock.start
     heads = cell.recipe.trunk.heads

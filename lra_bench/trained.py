@@ -13,7 +13,7 @@ from lra_bench.assembly import built, examples
 from lra_bench.config import Cell
 from lra_bench.data.batches import batch_at
 from lra_bench.errors import ConfigError
-from lra_bench.origin import finished
+from lra_bench.origin import answering, finished
 from lra_bench.regimes import Learnt, Stock
 from lra_bench.shapes import Batch, Split
 from lra_bench.train.fit import evaluate
@@ -38,9 +38,18 @@ class Trained:
         """The run in `folder`; `count` is told of examples that are made anew.
 
         Raises:
-            ConfigError: there is no finished run, its checkpoint is not here, or its mixer's code has changed since.
+            ConfigError: there is no finished run, its checkpoint is not here, its mixer's code has changed since, or
+                it is of several tasks.
         """
-        cell = finished(folder)
+        return cls.as_it_is(answering(folder), folder, count)
+
+    @classmethod
+    def as_it_is(cls, cell: Cell, folder: Path, count: data.Progress) -> Trained:
+        """A finished cell's; of several tasks, with the examples of the first.
+
+        Raises:
+            ConfigError: as `open`.
+        """
         splits, _ = examples(cell, lambda _, what, done, total: count(what, done, total))
         program = built(cell, splits["train"], stock(cell, folder.parent, splits["train"], count))
         with checkpoint.opened(folder / "checkpoints", fresh=False) as checkpoints:
@@ -82,7 +91,7 @@ def _learnt(cell: Cell, runs: Path, count: data.Progress) -> Learnt:
     folder = runs / cell.folder
     if not (folder / "row.json").exists():
         raise ConfigError(f"{folder}: is to be trained first; lra run with the same flags does that")
-    return Trained.open(folder, count).learnt
+    return Trained.as_it_is(finished(folder), folder, count).learnt
 
 
 def _first(train: Split, count: int) -> list[Batch]:

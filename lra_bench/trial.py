@@ -31,7 +31,7 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool]) -
     tell("compile", model=cell.model, length=cell.task.length)
     program, facts, _ = fitting(cell, train, None, tell)
     with checkpoint.opened(folder, fresh=False) as checkpoints:
-        _, _, progress = Fit(program, train, val, cell.recipe.training, cell.seed, checkpoints, tell, stopping)()
+        _, _, progress = Fit(program, [train], [val], cell.recipe.training, cell.seed, checkpoints, tell, stopping)()
     sizes = {key: facts[key] for key in ("params", "planned_bytes")}
     return {"val_score": progress.val_score, "best_step": progress.best_step, **sizes}
 

@@ -75,7 +75,7 @@ def same(a: Any, b: Any) -> bool:
 
 AT_ZERO = [
     "precision.loss_scale=2.0", "prune.sparsity=0.0", "prune.steps=5", "quantise.weights=32", "quantise.steps=5",
-    "distil.temperature=4.0", "pretrain.rate=0.5", "adapt.rank=4", "further.steps=0",
+    "distil.temperature=4.0", "pretrain.rate=0.5", "adapt.rank=4", "further.steps=0", "joint.temperature=3.0",
 ]  # fmt: skip
 
 

@@ -143,9 +143,8 @@ def test_evaluation_counts_every_example_once_whatever_the_batch() -> None:
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
     cell, program = made("optimizer.lr=1e30", "schedule.warmup=0", "schedule.name=constant")
     with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
-        fit = Fit(
-            program, split(64), split(8), cell.recipe.training, 0, checkpoints, lambda *_, **__: None, lambda _: False
-        )
+        silent, never = (lambda *_, **__: None), (lambda _: False)
+        fit = Fit(program, [split(64)], [split(8)], cell.recipe.training, 0, checkpoints, silent, never)
         with pytest.raises(CellFailed, match=r"not finite at step \d+") as failed:
             fit()
     assert failed.value.status == "nan"

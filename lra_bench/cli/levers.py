@@ -138,10 +138,10 @@ def _after(
 
 def _found(run: str, results: Path | None) -> Path:
     from lra_bench import store
-    from lra_bench.origin import finished
+    from lra_bench.origin import answering
 
     folder = store.find(run, results or options.RESULTS)
-    finished(folder)
+    answering(folder)
     return folder
 
 

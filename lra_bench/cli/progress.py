@@ -34,7 +34,7 @@ class Watch:
     def _line(self, cell: Cell, text: str) -> None:
         seed = f", seed {cell.seed}" if cell.seed else ""
         pulled = f" + {words}" if (words := cell.levers.words) else ""
-        line = f"{cell.model}{pulled} on {cell.task.name}{seed}: {text}"
+        line = f"{cell.model}{pulled} on {cell.task_name}{seed}: {text}"
         err.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _remove(self, cell: Cell) -> None:
@@ -75,7 +75,7 @@ class Watch:
         self._line(cell, event["said"])
 
     def _on_data(self, cell: Cell, event: Mapping[str, Any]) -> None:
-        self._advance(cell, f"{cell.task.name}: {event['what']}", event["done"], event["total"])
+        self._advance(cell, f"{cell.task_name}: {event['what']}", event["done"], event["total"])
 
     def _on_compile(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._remove(cell)
@@ -107,7 +107,7 @@ class Watch:
 
     def _on_step(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._says(cell)["loss"] = f"{event['loss']:.3f}"
-        self._advance(cell, f"{cell.model} on {cell.task.name}", event["step"], event["steps"])
+        self._advance(cell, f"{cell.model} on {cell.task_name}", event["step"], event["steps"])
 
     def _on_val(self, cell: Cell, event: Mapping[str, Any]) -> None:
         unit = "%" if named(cell.task.metric).share else ""

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from lra_bench.config.levers import Lever, Levers
 from lra_bench.config.schema import Count, NoneOrMore, Recipe, Scalar, Strict, TaskSpec, Tuned
+from lra_bench.metrics import HITS, METRICS, Metric
 
-OPTIONAL = ("match", "levers", "start", "teacher", "tuned")
+OPTIONAL = ("match", "levers", "start", "teacher", "beside", "tuned")
 
 
 class Match(Strict):
@@ -40,6 +41,7 @@ class Cell(Strict):
     levers: Levers = Levers()
     start: Cell | None = None  # the cell whose chosen parameters it begins with; None: they are drawn
     teacher: Cell | None = None  # the cell whose model it learns from
+    beside: list[TaskSpec] | None = None  # the tasks that its trunk is trained on, or was, beside its own
     tuned: Tuned | None = None  # what its recipe's settings cost to find; decides no number, and is in no id
 
     @property
@@ -55,6 +57,7 @@ class Cell(Strict):
         yield "levers", self.levers.facts() or None
         yield "start", self.start and self.start.id
         yield "teacher", self.teacher and self.teacher.id
+        yield "beside", self.beside and [_facts_of(task) for task in self.beside]
 
     @property
     def needs(self) -> tuple[Cell, ...]:
@@ -67,10 +70,37 @@ class Cell(Strict):
         """The cell with one lever more."""
         return self.model_copy(update={"levers": self.levers.model_copy(update={name: lever})})
 
+    def pulls(self, name: str) -> bool:
+        """Is the lever pulled in this cell, not in one that it stands on?"""
+        lever = getattr(self.levers, name)
+        return lever is not None and (self.start is None or getattr(self.start.levers, name) != lever)
+
+    @property
+    def tasks(self) -> tuple[TaskSpec, ...]:
+        """Those that its trunk is for, its own first."""
+        return (self.task, *(self.beside or ()))
+
+    @property
+    def trains_on(self) -> tuple[Cell, ...]:
+        """The cell on each task that it is trained on: itself, or, of several at once, one for each."""
+        if not self.pulls("joint"):
+            return (self,)
+        return tuple(self.model_copy(update={"task": task}) for task in self.tasks)
+
+    @property
+    def task_name(self) -> str:
+        """Of all that it is trained on."""
+        return "+".join(one.task.name for one in self.trains_on)
+
+    @property
+    def metric(self) -> Metric:
+        """Of val and test."""
+        return METRICS[self.task.metric] if len(self.trains_on) == 1 else HITS
+
     @property
     def folder(self) -> str:
         """The name of the cell's folder in the results."""
-        return f"{self.model}-{self.task.name}-{self.recipe_name}-s{self.seed}-{self.id}"
+        return f"{self.model}-{self.task_name}-{self.recipe_name}-s{self.seed}-{self.id}"
 
     @property
     def mark(self) -> str | None:

@@ -205,11 +205,33 @@ class Adapt(Lever):
         return f"{' and '.join(how) or plain} from {', '.join(self.start)}"
 
 
+class Joint(Lever):
+    """One trunk that is trained on several tasks at once, with a head for each."""
+
+    tasks: list[str]
+    temperature: Some
+
+    @property
+    def on(self) -> bool:
+        return bool(self.tasks)
+
+    def shares(self, examples: Sequence[int]) -> list[float]:
+        """Of each task in the loss and in a batch, n^(1 / T) over their sum (arXiv 1907.05019)."""
+        largest = max(examples)
+        each = [(n / largest) ** (1 / self.temperature) for n in examples]
+        return [one / sum(each) for one in each]
+
+    @property
+    def words(self) -> str:
+        return f"trained on {', '.join(self.tasks)} at once, T {self.temperature:g}"
+
+
 class Levers(Strict):
     """Those that are pulled, in the order in which they are; None where one is not."""
 
     precision: Precision | None = None
     share: Sharing | None = None
+    joint: Joint | None = None
     pretrain: Pretrain | None = None
     adapt: Adapt | None = None
     distil: Distil | None = None
@@ -221,6 +243,10 @@ class Levers(Strict):
     def _one_beginning(self) -> Levers:
         if self.pretrain and self.adapt and self.pretrain.on and self.adapt.on:
             raise ValueError("pretrain and adapt: each says what a model begins with; one of the two")
+        for name in ("pretrain", "adapt", "distil"):
+            other = getattr(self, name)
+            if self.joint and other and self.joint.on and other.on:
+                raise ValueError(f"joint and {name}: one of the two; tasks that are trained together have nothing else")
         return self
 
     def pulled(self) -> dict[str, Lever]:

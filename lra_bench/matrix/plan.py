@@ -31,7 +31,7 @@ def _state(cell: Cell, results: Path) -> str:
 
 
 def _asked(cell: Cell, state: str) -> dict[str, Any]:
-    asked: dict[str, Any] = {"cell": cell.id, "model": cell.model, "task": cell.task.name, "recipe": cell.recipe_name}
+    asked: dict[str, Any] = {"cell": cell.id, "model": cell.model, "task": cell.task_name, "recipe": cell.recipe_name}
     asked |= {"mark": cell.mark, "length": cell.task.length, "seed": cell.seed, "but_for_seed": but_for_seed(cell)}
     return asked | {"state": state}
 
@@ -76,7 +76,7 @@ def but_for_seed(cell: Cell) -> str:
 
 def _from_row(cell: Cell, results: Path, here: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a finished run of the cell, with any seed, on such a machine, says of it."""
-    seeds = escape(f"{cell.model}-{cell.task.name}-{cell.recipe_name}-s") + "*"
+    seeds = escape(f"{cell.model}-{cell.task_name}-{cell.recipe_name}-s") + "*"
     for folder in sorted((results / store.RUNS).glob(seeds)):
         row = _row_of(folder, cell)
         if row is not None and row.status in SCORED and all(getattr(row, k) == here[k] for k in PLACE):

@@ -87,7 +87,15 @@ def on_task(cell: Cell, name: str, include: Sequence[Path], settings: Settings) 
     task = tasks.load(name, include, variant or recipe.variant, settings.task)
     same = recipe.model_copy(update={"trunk": cell.recipe.trunk})
     return cell.model_copy(
-        update={"task": task, "recipe": same, "changed": settings.said, "start": None, "teacher": None}
+        update={
+            "task": task,
+            "recipe": same,
+            "changed": settings.said,
+            "levers": cell.levers.model_copy(update={"joint": None}),
+            "start": None,
+            "teacher": None,
+            "beside": None,
+        }
     )
 
 

@@ -164,7 +164,7 @@ def supply(
     One whose examples cannot be had spares the rest: its `error` says why.
     """
     for cell in every:
-        asked: dict[str, Any] = {"task": cell.task.name, "variant": cell.task.variant, "model": cell.model}
+        asked: dict[str, Any] = {"task": cell.task_name, "variant": cell.task.variant, "model": cell.model}
         asked |= {"length": cell.task.length, "batch": cell.recipe.training.batch}
         try:
             yield asked | local.measure([cell], Asked(rounds, fed=True), partial(tell, cell))[0]

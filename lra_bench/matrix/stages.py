@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lra_bench import data, mixers
-from lra_bench.config import Cell, Lever, Levers
+from lra_bench.config import Cell, Joint, Lever, Levers
 from lra_bench.errors import ConfigError
-from lra_bench.metrics import BITS
+from lra_bench.metrics import BITS, METRICS
 
 AFTERWARDS = ("further", "prune", "quantise")  # levers that are pulled on what is trained
 HELD_OUT = 20  # of so many texts to pretrain on, one is kept to choose by, and one to test
@@ -33,6 +33,8 @@ def staged(cell: Cell, levers: Levers, teacher: Elsewhere, on_task: Elsewhere) -
         start = on_task(_other(cell, levers.adapt.start))
         lever = levers.adapt.model_copy(update={"start": [start.task.name]})
         trained = trained.with_lever("adapt", lever).model_copy(update={"start": start})
+    if levers.joint:
+        trained = jointly(trained, levers.joint, on_task)
     for name in AFTERWARDS:
         if lever := getattr(levers, name):
             trained = after(trained, name, lever, lever.steps)
@@ -61,6 +63,28 @@ def taught(cell: Cell, teacher: Cell) -> Cell:
             f"distil.teacher: {teacher.folder} is of another task than {cell.task.name} as it is asked here"
         )
     return cell.model_copy(update={"teacher": teacher})
+
+
+def jointly(cell: Cell, lever: Joint, on_task: Elsewhere) -> Cell:
+    """The cell that has, of a trunk trained on its task and on those of the lever, its task's part.
+
+    The trunk, the mixer's knobs and the training are as they are on the first task, for all of them.
+
+    Raises:
+        ConfigError: a task's examples are no hits or misses, whose shares alone have a mean over tasks.
+    """
+    named = {one.task.name: one for one in map(on_task, lever.tasks)} | {cell.task.name: cell}
+    for name, one in named.items():
+        if not METRICS[one.task.metric].share:
+            raise ConfigError(f"joint.tasks: {name}: {one.task.metric} is no share, and has no mean with other tasks'")
+    first = next(iter(named.values()))
+    pulled = cell.levers.model_copy(update={"joint": lever.model_copy(update={"tasks": list(named)})})
+    _, *beside = (one.task for one in named.values())
+    joint = first.model_copy(update={"levers": pulled, "beside": beside})
+    others = [one.task for name, one in named.items() if name != cell.task.name]
+    training = joint.recipe.training.model_copy(update={"steps": 0})
+    recipe = joint.recipe.model_copy(update={"training": training})
+    return joint.model_copy(update={"task": cell.task, "beside": others, "start": joint, "recipe": recipe})
 
 
 def pretrained(cell: Cell, levers: Levers) -> Cell:

@@ -143,8 +143,8 @@ class Looking:
 
 def _vectors(model: Model, tokens: Array, mask: Array, nudge: Array | float) -> Float[Array, "B L D"]:
     """The vectors of the tokens, embeddings moved by `nudge`; that of a place of the model's own is left out."""
-    x, there = model.vectors(tokens, mask, key=None, nudge=nudge)
-    return model.norm(x[:, -tokens.shape[1] :]).astype(jnp.float32)
+    x, _ = model.vectors(tokens, mask, key=None, nudge=nudge)
+    return model.norm(model.of_text(x, tokens.shape[1])).astype(jnp.float32)
 
 
 def _order(true: int, block: int, length: int, draw: np.random.Generator) -> Int[np.ndarray, "L"]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from lra_bench import config
-from lra_bench.metrics import named
+from lra_bench.metrics import HITS, named
 
 
 class Means(NamedTuple):
@@ -43,8 +43,9 @@ def arena() -> list[Member]:
 def means(summed: pd.DataFrame, by: str) -> Means:
     """The means that the table has: where it holds the arena, the arena's; else one over what every row has.
 
-    There is none over columns of several recipes, or scores that are no shares.
+    There is none over columns of several recipes, or scores that are no shares. A column of several tasks is in none.
     """
+    summed = summed[summed["metric"] != HITS.name]
     under = summed[["task", "task_version", "recipe", "changed", "mark"]].drop_duplicates()
     ways = under.drop(columns=["task", "task_version"]).drop_duplicates()
     several = under["task"].duplicated().any() or len(ways) > 1

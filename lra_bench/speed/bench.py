@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,9 +20,10 @@ class Bench:
     """A training step, or to `infer` a forward pass, of random examples; `laps` are its times."""
 
     def __init__(self, cell: Cell, program: Program, *, infer: bool = False) -> None:
-        batch = random_batch(cell)
         self.laps = Laps()
-        self._run = _forward(program, batch) if infer else _training(program, batch)
+        self._run = (
+            _forward(program, random_batch(cell)) if infer else _training(program, random_batches(cell, program))
+        )
 
     def once(self) -> None:
         """Run it and wait for it."""
@@ -31,8 +32,8 @@ class Bench:
         self.laps.lap()
 
 
-def _training(program: Program, batch: Batch) -> Callable[[], Any]:
-    fed, state = program.feed(batch), program.init
+def _training(program: Program, batches: Sequence[Batch]) -> Callable[[], Any]:
+    fed, state = program.feed(*batches), program.init
 
     def run() -> Any:
         nonlocal state
@@ -47,9 +48,15 @@ def _forward(program: Program, batch: Batch) -> Callable[[], Any]:
     return lambda: program.scoring.step(state.params, state.rest, *shown)
 
 
-def random_batch(cell: Cell) -> Batch:
-    """Full-length examples of random symbols, from the cell's seed."""
-    shape = (cell.recipe.training.batch, cell.task.streams, cell.task.length)
+def random_batches(cell: Cell, program: Program) -> list[Batch]:
+    """A training batch of each task that the cell is trained on."""
+    each = zip(cell.trains_on, program.parts, strict=True)
+    return [random_batch(one, part.slices * part.size) for one, part in each]
+
+
+def random_batch(cell: Cell, count: int | None = None) -> Batch:
+    """So many full-length examples of random symbols, or a whole batch, from the cell's seed."""
+    shape = (count or cell.recipe.training.batch, cell.task.streams, cell.task.length)
     metric, draw = METRICS[cell.task.metric], np.random.default_rng(cell.seed)
     label, kind = metric.shape(cell.task.classes, cell.task.length), np.float32 if metric.real else np.int32
     return Batch(

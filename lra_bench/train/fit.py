@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import jax
@@ -41,6 +41,16 @@ def evaluate(program: Program, params: Params, rest: Params, split: Split, tell:
     return np.concatenate(scores)[: len(split)]
 
 
+def evaluate_all(
+    program: Program, params: Params, rest: Params, splits: Sequence[Split], tell: Tell
+) -> list[np.ndarray]:
+    """`evaluate` for each task that the program is for."""
+    return [
+        evaluate(part, *program.own(task, params, rest), split, tell)
+        for task, (part, split) in enumerate(zip(program.parts, splits, strict=True))
+    ]
+
+
 @dataclass
 class Progress:
     """How far a run is; saved beside its state, as JSON."""
@@ -64,8 +74,8 @@ class Fit:
     """One run of training: from the latest checkpoint to the last step."""
 
     program: Program
-    train: Split
-    val: Split
+    train: Sequence[Split]  # of each task that the program is for
+    val: Sequence[Split]
     training: config.Training
     seed: int
     checkpoints: Checkpoints
@@ -113,7 +123,10 @@ class Fit:
 
     def _batch(self, step: int) -> tuple[jax.Array, ...]:
         with lapped(self.input_ms):
-            return self.program.feed(batch_at(self.train, self.training.batch, self.seed, step, self.program.fed_rows))
+            parts = zip(self.program.parts, self.train, strict=True)
+            return self.program.feed(
+                *(batch_at(train, part.slices * part.size, self.seed, step, part.fed_rows) for part, train in parts)
+            )
 
     def _settled(self, batches: Iterator[tuple[jax.Array, ...]]) -> Iterator[None]:
         """Run the steps, one in flight beyond the one waited for; yield, with none in flight, where we stop to look."""
@@ -145,11 +158,11 @@ class Fit:
         self.tell("step", step=p.step, steps=self.training.steps, loss=value)
 
     def _look(self) -> None:
-        p, _ = self.progress, self.program.forward  # compiled before the clock starts
+        p, _ = self.progress, [part.forward for part in self.program.parts]  # compiled before the clock starts
         watch = Stopwatch()
-        scores = evaluate(self.program, self.state.params, self.state.rest, self.val, self.tell)
+        scores = evaluate_all(self.program, self.state.params, self.state.rest, self.val, self.tell)
         p.eval_s = watch.seconds
-        score = float(scores.mean(dtype=np.float64))
+        score = float(np.mean([each.mean(dtype=np.float64) for each in scores]))
         p.train_loss, p.loss_sum, p.loss_n = p.loss_sum / p.loss_n if p.loss_n else None, 0.0, 0
         p.history.append({"step": p.step, "train_loss": p.train_loss, "val_score": score})
         better = self.program.objective.metric.better

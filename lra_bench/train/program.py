@@ -159,8 +159,18 @@ class Program:
         """(kept, rest, tokens, mask, label) -> the score of each example [B]."""
         return self.scoring.step
 
-    def feed(self, batch: Batch) -> tuple[jax.Array, ...]:
-        """A training batch on the devices, as slices [A, B/A, ...]; of it, `fed_rows` are given."""
+    @property
+    def parts(self) -> tuple[Program, ...]:
+        """The program of each task that it is for: itself."""
+        return (self,)
+
+    def own(self, task: int, params: Params, rest: Params) -> tuple[Params, Params]:
+        """What the part of a task, from 0, has of the parameters, and of the rest."""
+        return {0: (params, rest)}[task]
+
+    def feed(self, *batches: Batch) -> tuple[Any, ...]:
+        """A training batch of each part on the devices, as slices [A, B/A, ...]; of it, `fed_rows` are given."""
+        (batch,) = batches
         arrays = (batch.tokens, batch.mask, batch.label)
         return self._placed([a.reshape(self.slices, -1, *a.shape[1:]) for a in arrays], 1)
 

@@ -39,11 +39,11 @@ class State(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A slice of a batch, as a loss sees it."""
+    """A slice of a batch, as a loss sees it; of several tasks, a tuple of arrays, one a task."""
 
-    tokens: jax.Array  # int32 [B, S, L]
-    mask: jax.Array  # bool [B, S, L]
-    label: jax.Array
+    tokens: Any  # int32 [B, S, L]
+    mask: Any  # bool [B, S, L]
+    label: Any
     key: jax.Array | None  # of the dropout; None: none
 
 
@@ -138,16 +138,17 @@ def training_step(
         return (params, given, rest, scale, total + value, grads), None
 
     def step(given: Any, state: State, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> tuple[State, jax.Array]:
-        slices = tokens.shape[0]
+        asked = Question(tokens, mask, label, None)
+        slices = jax.tree.leaves(tokens)[0].shape[0]
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         scale = None if state.scale is None else state.scale.scale
         if slices == 1:
-            asked = Question(tokens[0], mask[0], label[0], key)
-            (value, rest), grads = value_and_grad(state.params, given, state.rest, scale, asked)
+            only = jax.tree.map(lambda a: a[0], asked)._replace(key=key)
+            (value, rest), grads = value_and_grad(state.params, given, state.rest, scale, only)
         else:
             zeros = jax.tree.map(lambda p: jnp.zeros_like(p, regime.accumulate), state.params)
             carry = (state.params, given, state.rest, scale, jnp.float32(0), zeros)
-            each = Question(tokens, mask, label, jax.random.split(key, slices))
+            each = asked._replace(key=jax.random.split(key, slices))
             (_, _, rest, _, value, grads), _ = jax.lax.scan(one_slice, carry, each)
             value, grads = value / slices, jax.tree.map(lambda g: g / slices, grads)
         if scale is not None:
