@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from lra_bench.errors import CellFailed
 from lra_bench.measure.machine import where
 from lra_bench.measure.memory import available_bytes
 from lra_bench.metrics import METRICS
-from lra_bench.model import Asked, Model
+from lra_bench.model import Asked, Choice, Model
 from lra_bench.regimes import Learnt, Stock
 from lra_bench.shapes import Split
 from lra_bench.train.joint import JointModel, JointProgram, Lesson
@@ -43,16 +44,21 @@ def maker(cell: Cell, *, reference: bool = False) -> Make:
     Raises:
         ConfigError: the mixer's file cannot be imported, or a knob's value is out of its range.
     """
-    module = mixers.load(mixers.reference() if reference else Path(cell.mixer))
-    knobs = module.Config() if reference else module.Config(**cell.knobs)
+    named = [(mixers.reference(), {})] if reference else [(Path(one.mixer), one.knobs) for one in cell.mechanisms]
+    layers = list(starmap(_choice, named))
     levers = Levers() if reference else cell.levers
     trunk = regimes.trunk(cell.recipe, levers)
     if reference and cell.match:
         trunk = trunk.model_copy(update={"mlp": cell.match.mlp})
     shape = regimes.shape(cell, levers)
     if cell.pulls("joint"):
-        return partial(JointModel, module.Mixer, knobs, trunk, [asked(task) for task in cell.tasks], shape)
-    return partial(Model, module.Mixer, knobs, trunk, asked(cell.task), shape)
+        return partial(JointModel, layers, trunk, [asked(task) for task in cell.tasks], shape)
+    return partial(Model, layers, trunk, asked(cell.task), shape)
+
+
+def _choice(mixer: Path, knobs: Mapping[str, Any]) -> Choice:
+    module = mixers.load(mixer)
+    return Choice(module.Mixer, module.Config(**knobs))
 
 
 def asked(task: TaskSpec) -> Asked:
@@ -129,7 +135,7 @@ def compiled(
     part = program.scoring if infer or not cell.recipe.training.steps else program.training
     params = parameters(make)
     facts = {
-        "impl": abstract(make).blocks.mixer.impl,
+        "impl": abstract(make).impl,
         "params": params,
         "trained_params": count(program.init.params),
         "params_ratio": params / parameters(maker(cell, reference=True)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,11 @@ def standing(mixer: Path, knobs: Mapping[str, Any], platform: str) -> str:
     if not broken:
         return HELD
     return DENSE if broken == {GROWTH} else BROKEN
+
+
+def worst(each: Iterable[str]) -> str:
+    """Of a model whose layers have several mixers."""
+    return min(each, key=(BROKEN, UNVERIFIED, DENSE, HELD).index)
 
 
 def keep(mixer: Path, knobs: Mapping[str, Any], platform: str, verdicts: Sequence[Mapping[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from lra_bench import config, data, mixers, tasks
 from lra_bench.assembly import maker
 from lra_bench.config import Cell
 from lra_bench.errors import LraError
+from lra_bench.matrix.models import Part, fields, models
 from lra_bench.train.program import RUNS_ONCE
 
 LENGTH = 40  # of the texts that models are tried on: short, and no multiple of a block
@@ -94,7 +95,7 @@ def _recipe(name: str, include: Sequence[Path]) -> str:
 def _lever(name: str, include: Sequence[Path]) -> str:
     pulled = config.levers([name], (), include)
     if pulled.distil:
-        mixers.sheet(str(pulled.distil.teacher))
+        models(str(pulled.distil.teacher))
     others = (pulled.adapt.start if pulled.adapt else [], pulled.joint.tasks if pulled.joint else [])
     for task in chain(*others):
         tasks.load(tasks.parted(task)[0], include)
@@ -127,11 +128,7 @@ def _model(name: str, include: Sequence[Path]) -> str:
     spec = tasks.load(task, include).model_copy(update={"length": LENGTH, "grid": None})
     recipe, _ = config.recipe("base", include).resolve(task, [ONE_LAYER])
     cell = Cell(
-        model=name,
-        family=sheet.card.family,
-        mixer=str(sheet.path),
-        mixer_hash="",
-        knobs=mixers.turned(sheet, {}),
+        **fields((Part(sheet, {}),), {}, recipe.trunk.layers),
         task=spec,
         recipe_name="base",
         recipe=recipe,
@@ -143,7 +140,7 @@ def _model(name: str, include: Sequence[Path]) -> str:
 
     def once() -> jax.Array:
         model: Any = make(rngs=nnx.Rngs(0))
-        ran.append(model.blocks.mixer.impl)
+        ran.append(model.impl)
         return model(tokens, tokens > 0, key=jax.random.key(0))
 
     logits = jax.jit(once).lower().compile(RUNS_ONCE)()

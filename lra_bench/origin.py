@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from lra_bench import config, mixers, store
-from lra_bench.config import Cell
+from lra_bench.config import Cell, Mechanism
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.rows import SCORED
 
@@ -14,10 +14,17 @@ Origin = Literal["here", "other version", "own file"]
 
 
 def of(cell: Cell) -> Origin:
-    """By its name and the hash of its code; where the file lay says only whether it was a user's own."""
-    if cell.model in mixers.names() and hash_of(mixers.sheet(cell.model).path) == cell.mixer_hash:
+    """By the names and the hashes of the code; where a file lay says only whether it was a user's own."""
+    found = {_of(mechanism) for mechanism in cell.mechanisms}
+    order: tuple[Origin, ...] = ("own file", "other version", "here")
+    return next(one for one in order if one in found)
+
+
+def _of(mechanism: Mechanism) -> Origin:
+    name = mechanism.model
+    if name in mixers.names() and hash_of(mixers.sheet(name).path) == mechanism.mixer_hash:
         return "here"
-    shipped = Path(cell.mixer).parent.parts[-2:] == mixers.FOLDER.parts[-2:]
+    shipped = Path(mechanism.mixer).parent.parts[-2:] == mixers.FOLDER.parts[-2:]
     return "other version" if shipped else "own file"
 
 
@@ -39,17 +46,21 @@ def hash_of(path: Path) -> str:
 
 
 def as_here(cell: Cell) -> Cell:
-    """The cell with its mixer as it is here and now; the same cell, of the same id, where that has not changed.
+    """The cell with its mixers as they are here and now; the same cell, of the same id, where none has changed.
 
     Raises:
         ConfigError: there is no such mixer here.
     """
-    path = Path(cell.mixer)
-    if of(cell) != "own file":
-        path = mixers.sheet(_known(cell.model)).path
+    return cell.with_mechanisms([_as_here(mechanism) for mechanism in cell.mechanisms])
+
+
+def _as_here(mechanism: Mechanism) -> Mechanism:
+    path = Path(mechanism.mixer)
+    if _of(mechanism) != "own file":
+        path = mixers.sheet(_known(mechanism.model)).path
     elif not path.is_file():
-        raise ConfigError(f"model '{cell.model}': was {path}, a file of its user's own, which is not here")
-    return cell.model_copy(update={"mixer": str(path), "mixer_hash": hash_of(path)})
+        raise ConfigError(f"model '{mechanism.model}': was {path}, a file of its user's own, which is not here")
+    return mechanism.model_copy(update={"mixer": str(path), "mixer_hash": hash_of(path)})
 
 
 def _known(model: str) -> str:
@@ -72,6 +83,7 @@ def finished(folder: Path) -> Cell:
         )
     if not (folder / "checkpoints").is_dir():
         raise ConfigError(f"{folder}: has no checkpoints/, they stay where it ran; lra run with --fresh makes them")
-    if hash_of(Path(cell.mixer)) != cell.mixer_hash:
-        raise ConfigError(f"{folder}: {cell.mixer} has changed since; lra run trains it as it is now")
+    for one in cell.mechanisms:
+        if hash_of(Path(one.mixer)) != one.mixer_hash:
+            raise ConfigError(f"{folder}: {one.mixer} has changed since; lra run trains it as it is now")
     return cell

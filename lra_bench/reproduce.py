@@ -134,7 +134,7 @@ def compared(old: Ran, new: Ran) -> Reproduction:
     outcome += [_many("test examples", old.scores, new.scores), _many("curve", old.curve, new.curve)]
     place = [_line(what, *(row[what] for row in rows)) for what in PLACE]
     place += [*_inside("versions", *rows), *_inside("environment", *rows), _commit(*rows)]
-    place.append(_line("mixer", old.cell.mixer_hash[:10], new.cell.mixer_hash[:10]))
+    place.append(_line("mixer", old.cell.code, new.cell.code))
     return Reproduction(old, new, tuple(outcome), tuple(place), _paired(old, new))
 
 

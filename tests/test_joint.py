@@ -170,9 +170,9 @@ def test_a_run_on_one_of_the_tasks_answers_as_the_trunk_with_its_head(model: str
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_what_a_text_is_filled_up_with_changes_no_answer(pool: str, everywhere: bool) -> None:
     made = assembly.maker(cell("softmax", f"trunk.pool={pool}", "trunk.positions=none"))
-    mixer, knobs, trunk, asked, _ = made.args  # type: ignore[attr-defined]
+    choices, trunk, asked, _ = made.args  # type: ignore[attr-defined]
     asked = replace(asked, everywhere=everywhere)
-    one, other = (made.func(mixer, knobs, trunk, asked, s, rngs=nnx.Rngs(0)) for s in (Shape(), Shape(room=33)))  # type: ignore[attr-defined]
+    one, other = (made.func(choices, trunk, asked, s, rngs=nnx.Rngs(0)) for s in (Shape(), Shape(room=33)))  # type: ignore[attr-defined]
     shown = batch(4)
     tokens, mask = jnp.asarray(shown.tokens), jnp.asarray(shown.mask)
     plain, filled = (model(tokens, mask, key=None) for model in (one, other))

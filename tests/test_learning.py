@@ -14,7 +14,7 @@ from flax import nnx
 from lra_bench import mixers
 from lra_bench.config import Trunk
 from lra_bench.mixers.base import Auxiliary
-from lra_bench.model import Asked, Model
+from lra_bench.model import Asked, Choice, Model
 from lra_bench.train.optimiser import dynamics
 
 B, L, SYMBOLS, LOUD = 32, 64, 8, 4
@@ -52,9 +52,11 @@ class Pupil:
         module = mixers.load(sheet.path)
         knobs = {knob.name: knob.default for knob in sheet.knobs} | sheet.card.short
         self.model = Model(
-            module.Mixer, module.Config(**knobs), TRUNK, Asked(vocab=SYMBOLS + LOUD + 1, length=L, classes=SYMBOLS),
+            [Choice(module.Mixer, module.Config(**knobs))],
+            TRUNK,
+            Asked(vocab=SYMBOLS + LOUD + 1, length=L, classes=SYMBOLS),
             rngs=nnx.Rngs(0),
-        )  # fmt: skip
+        )
         self.graph, *self.start = nnx.split(self.model, nnx.Param, ...)
         self.rule = optax.partition({False: optax.adam(LR), True: optax.adam(1e-3)}, dynamics)
         self.step = jax.jit(self._step, compiler_options={"xla_backend_optimization_level": "1"})

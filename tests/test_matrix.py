@@ -12,7 +12,7 @@ from lra_bench.matrix import Request
 
 
 def names(patterns: str) -> list[str]:
-    return [choice.sheet.name for choice in matrix.models(patterns)]
+    return [part.sheet.name for (part,) in matrix.models(patterns)]
 
 
 def test_models_by_name_glob_family_and_all() -> None:

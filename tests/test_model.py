@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import lra_bench.model
+import lra_bench.model.layers
 from lra_bench.config import Trunk
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Auxiliary, Memory, MixerBase
 from lra_bench.mixers.softmax import Config, Mixer
-from lra_bench.model import Asked, Embedding, Model, Patches, sinusoids, sizes
+from lra_bench.model import Asked, Choice, Embedding, Model, Patches, sinusoids, sizes
 
 L, VOCAB, CLASSES = 21, 17, 5
 TRUNK: dict[str, Any] = {
@@ -29,7 +29,7 @@ TOKENS = jnp.where(MASK, jax.random.randint(jax.random.key(9), (3, 1, L), 1, VOC
 def make(streams: int = 1, **knobs: Any) -> Model:
     trunk = Trunk(**(TRUNK | knobs))
     asked = Asked(vocab=VOCAB, length=L, classes=CLASSES, streams=streams)
-    model = Model(Mixer, Config(impl="plain"), trunk, asked, rngs=nnx.Rngs(0))
+    model = Model([Choice(Mixer, Config(impl="plain"))], trunk, asked, rngs=nnx.Rngs(0))
     if trunk.pool == "cls":
         model.cls[...] = jnp.linspace(-1, 1, trunk.width)
     return model
@@ -98,7 +98,7 @@ def test_remat_and_depth_change_no_value(monkeypatch: pytest.MonkeyPatch) -> Non
     values, slopes = logits(made[False], key=key), gradients(made[False], key=key)
     close(logits(made[True], key=key), values, atol=1e-6)
     close(gradients(made[True], key=key), slopes, atol=1e-6)
-    monkeypatch.setattr(lra_bench.model, "UNROLLED", 0)
+    monkeypatch.setattr(lra_bench.model.layers, "UNROLLED", 0)
     for model in made.values():
         close(logits(model, key=key), values, atol=1e-6)
         close(gradients(model, key=key), slopes, atol=1e-6)
@@ -132,8 +132,8 @@ def test_dropout_is_drawn_by_the_key_in_training_only() -> None:
 
 def test_no_two_dropouts_of_a_step_share_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     model, keys = make(dropout=0.5), []
-    noise = lra_bench.model.dropout
-    monkeypatch.setattr(lra_bench.model, "dropout", lambda x, key, rate: keys.append(key) or noise(x, key, rate))
+    noise = lra_bench.model.layers.dropout
+    monkeypatch.setattr(lra_bench.model.layers, "dropout", lambda x, key, rate: keys.append(key) or noise(x, key, rate))
     model(TOKENS, MASK, key=jax.random.key(1))
     assert len({tuple(np.asarray(jax.random.key_data(key))) for key in keys}) == 1 + 2 * 3
 
@@ -152,7 +152,7 @@ def test_as_many_parameters_as_lra(
     """The counts that users of the original report; traced, nothing is made."""
     trunk = Trunk(**(TRUNK | knobs))
     asked = Asked(vocab=vocab, length=length, classes=classes, streams=streams)
-    model = nnx.eval_shape(lambda: Model(Mixer, Config(), trunk, asked, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: Model([Choice(Mixer, Config())], trunk, asked, rngs=nnx.Rngs(0)))
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) == count
 
 
@@ -177,7 +177,7 @@ def test_rotary_is_refused_where_there_is_nothing_to_turn() -> None:
         pass
 
     with pytest.raises(ConfigError, match="rotary"):
-        Model(Fixed, None, Trunk(**TRUNK | {"positions": "rotary"}), Asked(5, L, 2), rngs=nnx.Rngs(0))
+        Model([Choice(Fixed, None)], Trunk(**TRUNK | {"positions": "rotary"}), Asked(5, L, 2), rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("grid", [None, (4, 6)])
@@ -224,9 +224,9 @@ class Counts(MixerBase):
 def test_what_a_mixer_keeps_comes_out_of_a_training_call(
     unrolled: int, remat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lra_bench.model, "UNROLLED", unrolled)
+    monkeypatch.setattr(lra_bench.model.layers, "UNROLLED", unrolled)
     trunk = Trunk(**TRUNK | {"remat": remat})
-    model = Model(Counts, None, trunk, Asked(VOCAB, L, CLASSES), rngs=nnx.Rngs(0))
+    model = Model([Choice(Counts, None)], trunk, Asked(VOCAB, L, CLASSES), rngs=nnx.Rngs(0))
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
     @jax.jit

@@ -134,7 +134,7 @@ def _provenance(folder: Path, cell: Cell, said: dict[str, Any]) -> Provenance:
         **said,
         merged=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         mixer=mixer,
-        code=None if mixer == "here" else cell.mixer_hash[:10],
+        code=None if mixer == "here" else cell.code,
         source="own file" if "#" in cell.task.source else "here",
         before=provenance(folder),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -58,16 +59,16 @@ def verify(model: options.Model, json: options.Json = False) -> None:
     from lra_bench.measure.machine import where
 
     found = []
-    for choice in matrix.models(model):
+    for sheet, turned in chain.from_iterable(matrix.models(model)):
         ours = []
-        for verdict in contract.verify(choice.sheet, choice.knobs):
-            ours.append({"model": choice.sheet.name, **verdict._asdict()})
+        for verdict in contract.verify(sheet, turned):
+            ours.append({"model": sheet.name, **verdict._asdict()})
             if not json:
                 mark = "[green]held  [/]" if verdict.held else "[red]BROKEN[/]"
-                screen.out.print(f"{mark} {choice.sheet.name} {verdict.promise}. {verdict.title}: ", end="")
+                screen.out.print(f"{mark} {sheet.name} {verdict.promise}. {verdict.title}: ", end="")
                 screen.out.print(verdict.figures, markup=False, highlight=False, soft_wrap=True)
-        knobs = mixers.turned(choice.sheet, choice.knobs)
-        certificate.keep(choice.sheet.path, knobs, str(where()["platform"]), ours)
+        knobs = mixers.turned(sheet, turned)
+        certificate.keep(sheet.path, knobs, str(where()["platform"]), ours)
         found += ours
     if json:
         screen.print_json(found)

@@ -14,7 +14,7 @@ from lra_bench.errors import ConfigError
 Model = Annotated[
     str,
     typer.Option(
-        "-m", "--model", help="Names, name[knob=value], globs, family:NAME, file.py or all; comma-separated.",
+        "-m", "--model", help="Names, name[knob=value], layers a+b, globs, family:NAME, file.py, all; comma-separated.",
         metavar="NAME|file.py",
     ),
 ]  # fmt: skip

@@ -75,8 +75,9 @@ def _notes(found: Reproduction) -> list[str]:
     notes, moved = [], [line.what for line in found.place if not line.same]
     if found.old.row.cell != found.old.cell.id:
         notes.append(f"its row is of cell {found.old.row.cell}, and its cell.json of {found.old.cell.id}")
-    if found.old.cell.mixer_hash != found.new.cell.mixer_hash:
-        notes.append(f"{found.new.cell.mixer} has changed since; it was run as it is now, as {found.new.folder.name}")
+    each = zip(found.old.cell.mechanisms, found.new.cell.mechanisms, strict=True)
+    changed = [new.mixer for old, new in each if old.mixer_hash != new.mixer_hash]
+    notes += [f"{one} has changed since; it was run as it is now, as {found.new.folder.name}" for one in changed]
     if moved:
         notes.append(f"other than then: {', '.join(moved)}")
     if found.new.row.error:

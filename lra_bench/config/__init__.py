@@ -7,7 +7,7 @@ fully resolved; its id is a hash of everything that decides the numbers, so a ch
 row. A `Launcher` says who starts the cells; it decides none.
 """
 
-from lra_bench.config.cell import Cell, Match, digest
+from lra_bench.config.cell import AND, Cell, Match, Mechanism, digest, of_mechanisms
 from lra_bench.config.files import file_of, first_comment, folders, found, shipped
 from lra_bench.config.launchers import Launcher, Local, Ray, Slurm, launcher
 from lra_bench.config.levers import (
@@ -43,6 +43,7 @@ from lra_bench.config.schema import (
 from lra_bench.config.search import Range, Space, recipe_text, space
 
 __all__ = [
+    "AND",
     "FLOATS",
     "NO_LEVER",
     "Adapt",
@@ -56,6 +57,7 @@ __all__ = [
     "Local",
     "Match",
     "Matrix",
+    "Mechanism",
     "Optimizer",
     "Overlay",
     "Precision",
@@ -87,6 +89,7 @@ __all__ = [
     "levers",
     "matrix",
     "nested",
+    "of_mechanisms",
     "read",
     "recipe",
     "recipe_text",

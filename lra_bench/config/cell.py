@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,8 @@ from lra_bench.config.levers import Lever, Levers
 from lra_bench.config.schema import Count, NoneOrMore, Recipe, Scalar, Strict, TaskSpec, Tuned
 from lra_bench.metrics import HITS, METRICS, Metric
 
-OPTIONAL = ("match", "levers", "start", "teacher", "beside", "tuned")
+AND = "+"  # between the names of the mixers of a model
+OPTIONAL = ("match", "levers", "start", "teacher", "beside", "then", "tuned")
 
 
 class Match(Strict):
@@ -22,13 +23,22 @@ class Match(Strict):
     mlp: Count  # of the trunk that full attention has
 
 
+class Mechanism(Strict):
+    """A mixer and its knobs."""
+
+    model: str
+    mixer: str  # the mixer's file
+    mixer_hash: str  # of its code, without comments, docstrings and card
+    knobs: dict[str, Scalar]
+
+
 class Cell(Strict):
     """One model on one task with one seed, fully resolved: written as cell.json before anything runs."""
 
-    model: str
+    model: str  # of layers of several mixers, their names with + between
     family: str
-    mixer: str  # the mixer's file
-    mixer_hash: str  # of its code, without comments, docstrings and card
+    mixer: str  # the file of the mixer, that of the first layer
+    mixer_hash: str
     knobs: dict[str, Scalar]
     task: TaskSpec
     recipe_name: str
@@ -42,6 +52,7 @@ class Cell(Strict):
     start: Cell | None = None  # the cell whose chosen parameters it begins with; None: they are drawn
     teacher: Cell | None = None  # the cell whose model it learns from
     beside: list[TaskSpec] | None = None  # the tasks that its trunk is trained on, or was, beside its own
+    then: list[Mechanism] | None = None  # the mixers of the layers after the first, in turn; None: one for all
     tuned: Tuned | None = None  # what its recipe's settings cost to find; decides no number, and is in no id
 
     @property
@@ -58,6 +69,31 @@ class Cell(Strict):
         yield "start", self.start and self.start.id
         yield "teacher", self.teacher and self.teacher.id
         yield "beside", self.beside and [_facts_of(task) for task in self.beside]
+        yield "then", self.then and [mechanism.model_dump(exclude={"mixer"}) for mechanism in self.then]
+
+    @property
+    def mechanisms(self) -> tuple[Mechanism, ...]:
+        """The mixers of the layers, in turn: layer i has number i mod n."""
+        name = self.model.partition(AND)[0] if self.then else self.model
+        first = Mechanism(model=name, mixer=self.mixer, mixer_hash=self.mixer_hash, knobs=self.knobs)
+        return (first, *(self.then or ()))
+
+    def with_mechanisms(self, each: Sequence[Mechanism]) -> Cell:
+        """The cell with other mixers in its layers."""
+        return self.model_copy(update=of_mechanisms(each))
+
+    @property
+    def code(self) -> str:
+        """The code of its mixers, in short."""
+        return AND.join(one.mixer_hash[:10] for one in self.mechanisms)
+
+    @property
+    def turned(self) -> dict[str, Scalar]:
+        """Every knob; where the layers have several mixers, with the mixer's place in turn before its name, from 1."""
+        if not self.then:
+            return self.knobs
+        each = enumerate(self.mechanisms, 1)
+        return {f"{place}.{knob}": value for place, one in each for knob, value in one.knobs.items()}
 
     @property
     def needs(self) -> tuple[Cell, ...]:
@@ -108,6 +144,16 @@ class Cell(Strict):
         matched = f"match {self.match.what}" if self.match else None
         words = [self.recipe.mark, f"limit {self.limit}" if self.limit else None, matched]
         return ", ".join(w for w in words if w) or None
+
+
+def of_mechanisms(each: Sequence[Mechanism]) -> dict[str, Any]:
+    """What a cell says of the mixers of its layers, in turn."""
+    first, *then = each
+    return {
+        **first.model_dump(),
+        "model": AND.join(one.model for one in each),
+        "then": then or None,
+    }
 
 
 def _facts_of(task: TaskSpec) -> dict[str, Any]:

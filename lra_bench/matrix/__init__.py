@@ -1,13 +1,12 @@
 """models x tasks x seeds -> cells; which are done; hand the rest to a launcher. Never opens jax."""
 
 from lra_bench.matrix.match import matched
+from lra_bench.matrix.models import Choice, Part, fields, models
 from lra_bench.matrix.plan import job_list, plan, states
 from lra_bench.matrix.request import (
-    Choice,
     Request,
     Settings,
     cells,
-    models,
     of_model,
     on_task,
     parse_seeds,
@@ -20,11 +19,13 @@ from lra_bench.matrix.stages import after, taught
 
 __all__ = [
     "Choice",
+    "Part",
     "Request",
     "Settings",
     "Speed",
     "after",
     "cells",
+    "fields",
     "job_list",
     "matched",
     "models",

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lra_bench import config, mixers, origin, tasks
+from lra_bench import config, mixers, tasks
 from lra_bench.config import Cell, Levers, Overlay, RecipeFile, TaskSpec
 from lra_bench.errors import ConfigError, nearest
+from lra_bench.matrix.models import Choice, Part, fields, matching, models, parts
 from lra_bench.matrix.stages import staged
 from lra_bench.mixers import Sheet
-
-FAMILY = "family:"
 
 
 @dataclass(frozen=True)
 class Request:
     """What a user asked for on the command line."""
 
-    models: str  # a comma list of names, name[knob=value], globs, family:NAME, files, or all
+    models: str  # a comma list of names, name[knob=value], NAME+NAME, globs, family:NAME, files, or all
     tasks: str  # a comma list of names, globs, files, or all
     recipe: str
     seeds: tuple[int, ...] = (0,)
@@ -34,14 +32,6 @@ class Request:
     levers: str = config.NO_LEVER  # a comma list of names or files, NAME+NAME several at once, globs, or all
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A model, and the knobs that were turned where it was named."""
-
-    sheet: Sheet
-    knobs: Mapping[str, Any]
-
-
 def cells(request: Request) -> list[Cell]:
     """The cells of a request, levers within models within tasks within seeds.
 
@@ -50,7 +40,7 @@ def cells(request: Request) -> list[Cell]:
     """
     choices = models(request.models)
     recipe = config.recipe(request.recipe, request.include)
-    settings = Settings.parse(request.settings, request.length, [choice.sheet for choice in choices])
+    settings = Settings.parse(request.settings, request.length, [part.sheet for choice in choices for part in choice])
     names = task_names(request.tasks, request.include)
     pulled = [config.levers(names, settings.levers, request.include) for names in lever_names(request)]
     every = [
@@ -73,7 +63,7 @@ def of_model(cell: Cell, choice: Choice) -> Cell:
     """The cell of another model, all else alike; the knobs are those that the recipe, if it is here, sets for it."""
     found = config.recipe(cell.recipe_name) if cell.recipe_name in config.found("configs") else None
     turned = found.resolve(cell.task.name)[1] if found else {}
-    return cell.model_copy(update=_mechanism(choice, turned))
+    return cell.model_copy(update=fields(choice, turned, cell.recipe.trunk.layers))
 
 
 def on_task(cell: Cell, name: str, include: Sequence[Path], settings: Settings) -> Cell:
@@ -103,11 +93,11 @@ def lever_names(request: Request) -> list[list[str]]:
     """The levers that are pulled at once, for each part of the comma list; `all` is none, and then each alone."""
     names = [config.NO_LEVER, *config.lever_files(request.include)]
     found: dict[tuple[str, ...], None] = {}
-    for pattern in _parts(request.levers, "--lever"):
+    for pattern in parts(request.levers, "--lever"):
         if "+" in pattern:
             found[tuple(part.strip() for part in pattern.split("+"))] = None
         else:
-            found |= {(name,): None for name in _matching(pattern, names)}
+            found |= {(name,): None for name in matching(pattern, names)}
     return [list(several) for several in found]
 
 
@@ -118,45 +108,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         ConfigError: a part is no number, and no range of two.
     """
     seeds: list[int] = []
-    for part in _parts(text, "--seeds"):
+    for part in parts(text, "--seeds"):
         ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
         if not ends or (ends[2] and int(ends[2]) < int(ends[1])):
             raise ConfigError(f"--seeds {text}: '{part}' must be a number, or a range as 0-4")
         seeds += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
     return tuple(dict.fromkeys(seeds))
-
-
-def models(patterns: str) -> list[Choice]:
-    """The models that a comma list names.
-
-    Raises:
-        ConfigError: a name, glob or family matches nothing, or a bracket is no `[knob=value,...]`.
-    """
-    choices = []
-    for pattern in _parts(patterns, "--model"):
-        name, bracket, inside = pattern.partition("[")
-        if bracket and not inside.endswith("]"):
-            raise ConfigError(f"--model {pattern}: must be name[knob=value,...]")
-        turned = [config.setting(part, "--model") for part in inside.rstrip("]").split(",") if part]
-        knobs = {".".join(path): value for path, value in turned}
-        choices += [Choice(sheet, knobs) for sheet in _sheets(name)]
-    return choices
-
-
-def _sheets(pattern: str) -> list[Sheet]:
-    if pattern.endswith(".py"):
-        return [mixers.sheet(pattern)]
-    if pattern.startswith(FAMILY):
-        return _of_family(pattern.removeprefix(FAMILY))
-    return [mixers.sheet(name) for name in _matching(pattern, mixers.names())]
-
-
-def _of_family(family: str) -> list[Sheet]:
-    sheets = [mixers.sheet(name) for name in mixers.names()]
-    matched = [sheet for sheet in sheets if sheet.card.family == family]
-    if not matched:
-        raise ConfigError(f"--model {FAMILY}{family}: no model; {nearest(family, {s.card.family for s in sheets})}")
-    return matched
 
 
 def task(name: str, variant: str | None, settings: Sequence[str], include: Sequence[Path]) -> TaskSpec:
@@ -182,26 +139,12 @@ def task_names(patterns: str, include: Sequence[Path]) -> list[str]:
         TaskError: a name or glob matches nothing.
     """
     names: dict[str, None] = {}
-    for pattern in _parts(patterns, "--task"):
+    for pattern in parts(patterns, "--task"):
         name, variant = tasks.parted(pattern)
         is_file = name.endswith((".yaml", ".yml"))
-        for found in [name] if is_file else _matching(name, tasks.names(include)):
+        for found in [name] if is_file else matching(name, tasks.names(include)):
             names[f"{found}@{variant}" if variant else found] = None
     return list(names)
-
-
-def _parts(patterns: str, flag: str) -> list[str]:
-    parts = [part.strip() for part in re.split(r",(?![^\[]*\])", patterns) if part.strip()]
-    if not parts:
-        raise ConfigError(f"{flag}: names nothing")
-    return parts
-
-
-def _matching(pattern: str, names: Iterable[str]) -> list[str]:
-    """The names that a glob matches; the pattern itself where nothing does, for whoever looks it up to refuse."""
-    if pattern == "all":
-        return list(names)
-    return [name for name in names if fnmatchcase(name, pattern)] or [pattern]
 
 
 @dataclass(frozen=True)
@@ -252,12 +195,13 @@ class Settings:
                 raise ConfigError(f"{flag}: no such knob; {nearest(knob, have)}")
         return cls(tuple(recipe), tuple(task), tuple(levers), tuple(knobs), " ".join(said) or None)
 
-    def of(self, sheet: Sheet) -> dict[str, Any]:
-        """The knobs that were set for one model: by its own name, or for every model that has them."""
-        own = {knob.name for knob in sheet.knobs}
-        return {
+    def turning(self, part: Part) -> Part:
+        """With the knobs that were set for the mixer: by its own name, or for every one that has them."""
+        sheet, own = part.sheet, {knob.name for knob in part.sheet.knobs}
+        turned = {
             name: value for who, name, value, _ in self.knobs if who == sheet.name or (who == "model" and name in own)
         }
+        return Part(sheet, {**turned, **part.knobs})
 
 
 def _placed(path: Sequence[str], value: Any) -> Any:
@@ -266,16 +210,16 @@ def _placed(path: Sequence[str], value: Any) -> Any:
 
 
 def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, choice: Choice, task: str) -> Cell:
-    sheet = choice.sheet
     task, variant = tasks.parted(task)
     if variant:
         tasks.demanded(task, variant, request.include)
     resolved, turned = recipe.resolve(Path(task).stem if task.endswith((".yaml", ".yml")) else task, settings.recipe)
-    strange = next((name for name in turned if name not in {*mixers.names(), sheet.name}), None)
+    known = {*mixers.names(), *(part.sheet.name for part in choice)}
+    strange = next((name for name in turned if name not in known), None)
     if strange:
-        raise ConfigError(f"{recipe.path}: knobs.{strange}: no such model; {nearest(strange, mixers.names())}")
+        raise ConfigError(f"{recipe.path}: knobs.{strange}: no such model; {nearest(strange, known)}")
     return Cell(
-        **_mechanism(Choice(sheet, {**settings.of(sheet), **choice.knobs}), turned),
+        **fields(tuple(map(settings.turning, choice)), turned, resolved.trunk.layers),
         task=tasks.load(task, request.include, variant or resolved.variant, settings.task),
         recipe_name=recipe.name,
         recipe=resolved,
@@ -284,15 +228,3 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
         changed=settings.said,
         tuned=recipe.tuned,
     )
-
-
-def _mechanism(choice: Choice, turned: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What a cell says of its mixer; `turned` are the knobs that a recipe sets, by model."""
-    sheet = choice.sheet
-    return {
-        "model": sheet.name,
-        "family": sheet.card.family,
-        "mixer": str(sheet.path),
-        "mixer_hash": origin.hash_of(sheet.path),
-        "knobs": mixers.turned(sheet, {**turned.get(sheet.name, {}), **choice.knobs}),
-    }

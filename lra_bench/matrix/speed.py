@@ -83,13 +83,14 @@ def _fact(facts: Facts, cell: Cell, mode: str) -> dict[str, Any] | None:
 
 
 def _beside(found: Facts, timed: Sequence[Cell]) -> Facts:
-    """With the first one's median, and with what the contract and the card say of the mixer."""
+    """With the first one's median, and with what the contract and the cards say of the mixers."""
     for fact, cell in zip(found, timed, strict=True):
-        mixer = Path(cell.mixer)
         fact["reference_ms"] = found[0]["step_ms_p50"]
-        fact["card_time"] = mixers.read(mixer).card.time
+        fact["card_time"] = max(mixers.read(Path(one.mixer)).card.time for one in cell.mechanisms)
         if fact.get("platform"):
-            fact["standing"] = certificate.standing(mixer, cell.knobs, fact["platform"])
+            fact["standing"] = certificate.worst(
+                certificate.standing(Path(one.mixer), one.knobs, fact["platform"]) for one in cell.mechanisms
+            )
     return found
 
 

@@ -45,7 +45,15 @@ def after(cell: Cell, name: str, lever: Lever, steps: int) -> Cell:
     """The cell that begins with what `cell` has learnt, pulls one lever more, and trains so many steps.
 
     One whose sparsity rises as it trains is tested as it is at the end: on the way it is another model.
+
+    Raises:
+        ConfigError: heads or neurons are to be taken out of layers of several mixers, whose arrays are not one.
     """
+    cut = next((part for part in ("heads", "neurons") if name == "prune" and getattr(lever, part)), None)
+    if cut and cell.then:
+        raise ConfigError(
+            f"prune.{cut}: none is taken out where layers have several mixers; prune.sparsity is for them"
+        )
     select = "last" if name == "prune" else cell.recipe.training.select
     training = cell.recipe.training.model_copy(update={"steps": steps, "select": select})
     recipe = cell.recipe.model_copy(update={"training": training})
@@ -95,7 +103,7 @@ def pretrained(cell: Cell, levers: Levers) -> Cell:
     """
     how = levers.pretrain
     assert how is not None
-    if how.objective == "causal" and not mixers.read(Path(cell.mixer)).card.causal:
+    if how.objective == "causal" and not all(mixers.read(Path(m.mixer)).card.causal for m in cell.mechanisms):
         raise ConfigError(f"pretrain.objective: causal: {cell.model} sees the symbols that follow; masked is for it")
     texts = cell.task.splits["train"] * cell.task.streams
     held = max(1, min(cell.task.splits["val"], texts // HELD_OUT))

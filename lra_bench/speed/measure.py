@@ -58,7 +58,7 @@ def _prepared(cell: Cell, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
     row = failed.row
     problem = {"status": row.status, "error": row.error} if row else {"status": "ok", "error": None}
     there = {"batch": cell.recipe.training.batch, "available_bytes": available_bytes(jax.local_devices()[0])}
-    asked_for = {"cell": cell.id, "model": cell.model, "knobs": cell.knobs, "length": cell.task.length}
+    asked_for = {"cell": cell.id, "model": cell.model, "knobs": cell.turned, "length": cell.task.length}
     return asked_for | {"mode": "infer" if asked.infer else "train"} | there | known | problem, bench
 
 

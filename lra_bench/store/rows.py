@@ -24,7 +24,7 @@ def columns(cell: Cell) -> dict[str, Any]:
     return {
         "cell": cell.id,
         "model": cell.model,
-        "knobs": json.dumps(cell.knobs, sort_keys=True),
+        "knobs": json.dumps(cell.turned, sort_keys=True),
         "family": cell.family,
         "task": cell.task_name,
         "task_version": task.version,

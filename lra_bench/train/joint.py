@@ -18,7 +18,7 @@ from flax import nnx
 from lra_bench import config
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Auxiliary
-from lra_bench.model import Asked, Model, Shape
+from lra_bench.model import Asked, Choice, Model, Shape
 from lra_bench.shapes import Batch
 from lra_bench.train.objective import Objective
 from lra_bench.train.optimiser import Params
@@ -34,10 +34,10 @@ class JointModel(Model):
     """
 
     def __init__(
-        self, mixer: type[Any], knobs: Any, trunk: config.Trunk, asked: Sequence[Asked], shape: Shape, *, rngs: nnx.Rngs
+        self, mixers: Sequence[Choice], trunk: config.Trunk, asked: Sequence[Asked], shape: Shape, *, rngs: nnx.Rngs
     ) -> None:
-        super().__init__(mixer, knobs, trunk, asked[0], shape, rngs=rngs)
-        self.others = nnx.List([Model(mixer, knobs, trunk, one, shape, rngs=rngs) for one in asked[1:]])
+        super().__init__(mixers, trunk, asked[0], shape, rngs=rngs)
+        self.others = nnx.List([Model(mixers, trunk, one, shape, rngs=rngs) for one in asked[1:]])
         for other in self.others:
             other.blocks, other.norm = self.blocks, self.norm
 

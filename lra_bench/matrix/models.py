@@ -1,0 +1,127 @@
+"""What a user calls a model -> the mixers of its layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from lra_bench import config, mixers, origin
+from lra_bench.config import AND, Mechanism
+from lra_bench.errors import ConfigError, nearest
+from lra_bench.mixers import Sheet
+
+FAMILY = "family:"
+OUTSIDE = r"(?![^\[]*\])"  # what is split at stands in no bracket
+
+
+class Part(NamedTuple):
+    """A mixer, and the knobs that were turned where it was named."""
+
+    sheet: Sheet
+    knobs: Mapping[str, Any]
+
+
+Choice = tuple[Part, ...]  # a model: the mixers of its layers, in turn
+
+
+def models(patterns: str) -> list[Choice]:
+    """The models that a comma list names; of one whose layers have several mixers, `NAME+NAME`.
+
+    Raises:
+        ConfigError: a name, glob or family matches nothing, a layer's name several, or a bracket is no
+            `[knob=value,...]`.
+    """
+    found: list[Choice] = []
+    for pattern in parts(patterns, "--model"):
+        each = [_named(name) for name in re.split(re.escape(AND) + OUTSIDE, pattern)]
+        if len(each) == 1:
+            found += [(part,) for part in each[0]]
+            continue
+        several = next((named for named in each if len(named) != 1), None)
+        if several:
+            names = ", ".join(part.sheet.name for part in several)
+            raise ConfigError(f"--model {pattern}: a layer has one mixer, not one of {names}")
+        found.append(tuple(part for named in each for part in named))
+    return found
+
+
+def _named(pattern: str) -> list[Part]:
+    name, bracket, inside = pattern.strip().partition("[")
+    if bracket and not inside.endswith("]"):
+        raise ConfigError(f"--model {pattern}: must be name[knob=value,...]")
+    turned = [config.setting(part, "--model") for part in inside.rstrip("]").split(",") if part]
+    knobs = {".".join(path): value for path, value in turned}
+    return [Part(sheet, knobs) for sheet in _sheets(name)]
+
+
+def _sheets(pattern: str) -> list[Sheet]:
+    if pattern.endswith(".py"):
+        return [mixers.sheet(pattern)]
+    if pattern.startswith(FAMILY):
+        return _of_family(pattern.removeprefix(FAMILY))
+    return [mixers.sheet(name) for name in matching(pattern, mixers.names())]
+
+
+def _of_family(family: str) -> list[Sheet]:
+    sheets = [mixers.sheet(name) for name in mixers.names()]
+    matched = [sheet for sheet in sheets if sheet.card.family == family]
+    if not matched:
+        raise ConfigError(f"--model {FAMILY}{family}: no model; {nearest(family, {s.card.family for s in sheets})}")
+    return matched
+
+
+def fields(choice: Choice, turned: Mapping[str, Mapping[str, Any]], layers: int) -> dict[str, Any]:
+    """What a cell says of its mixers; `turned` are the knobs that a recipe sets, by model.
+
+    Raises:
+        ConfigError: a knob is unknown, or there are more mixers than layers.
+    """
+    each = in_turn([mechanism(part, turned) for part in choice], layers)
+    families = {part.sheet.card.family: None for part in choice}
+    return {**config.of_mechanisms(each), "family": AND.join(families)}
+
+
+def mechanism(part: Part, turned: Mapping[str, Mapping[str, Any]]) -> Mechanism:
+    """A mixer, and all its knobs."""
+    sheet = part.sheet
+    return Mechanism(
+        model=sheet.name,
+        mixer=str(sheet.path),
+        mixer_hash=origin.hash_of(sheet.path),
+        knobs=mixers.turned(sheet, {**turned.get(sheet.name, {}), **part.knobs}),
+    )
+
+
+def in_turn(each: Sequence[Mechanism], layers: int) -> list[Mechanism]:
+    """The fewest that give the same layers.
+
+    Raises:
+        ConfigError: there are more than layers.
+    """
+    if len(each) > layers:
+        named = AND.join(one.model for one in each)
+        raise ConfigError(f"--model {named}: {len(each)} mixers for the {layers} layers of trunk.layers")
+    whole = [each[i % len(each)] for i in range(layers)]
+    fewest = next(n for n in range(1, layers + 1) if all(one == whole[i % n] for i, one in enumerate(whole)))
+    return whole[:fewest]
+
+
+def parts(patterns: str, flag: str) -> list[str]:
+    """Of a comma list.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = [part.strip() for part in re.split("," + OUTSIDE, patterns) if part.strip()]
+    if not found:
+        raise ConfigError(f"{flag}: names nothing")
+    return found
+
+
+def matching(pattern: str, names: Iterable[str]) -> list[str]:
+    """The names that a glob matches; the pattern itself where nothing does, for whoever looks it up to refuse."""
+    if pattern == "all":
+        return list(names)
+    return [name for name in names if fnmatchcase(name, pattern)] or [pattern]
