@@ -19,31 +19,25 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from lra_bench import checkpoint, hosts, stats, store
+from lra_bench import answering, checkpoint, hosts, stats, store
 from lra_bench.assembly import Rung, examples, fitting
-from lra_bench.compress.parameters import flat, is_matrix
 from lra_bench.config import Cell, digest
-from lra_bench.data.batches import in_order
 from lra_bench.errors import CellFailed, LraError
-from lra_bench.measure.clocks import Laps, Stopwatch
-from lra_bench.measure.memory import peak_bytes, stored_bytes
+from lra_bench.measure.clocks import Stopwatch
+from lra_bench.measure.memory import peak_bytes
 from lra_bench.metrics import METRICS, Metric
 from lra_bench.rows import Row, Status
 from lra_bench.shapes import SPLITS, Split
 from lra_bench.train.fit import Fit, Interrupted, Progress, Tell, evaluate_all
-from lra_bench.train.optimiser import Params
-from lra_bench.train.program import Program
 from lra_bench.trained import stock
 
 RUNG = "fitted.json"
-FORWARDS = 20  # passes by which the time of an answer is told
 FAILED = 3  # the exit code of one of several processes that failed, perhaps alone; if it is the first, its row says how
 INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
 
@@ -81,7 +75,7 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], *
     if hosts.is_first():
         store.put_scores(folder, scores, metric)
         store.write_json(folder / "curve.json", progress.history)
-    facts |= scored(cell, val, test, scores, progress) | speed(fit, cell) | answering(program, params, rest, val)
+    facts |= scored(cell, val, test, scores, progress) | speed(fit, cell) | answering.facts(program, params, rest, val)
     facts |= {"data_hash": data_hash, "started": started}
     facts["peak_bytes"] = int(hosts.numbers(peak_bytes(jax.local_devices()[0])).max())
     return store.blank(cell, status(facts, metric), **facts)
@@ -136,30 +130,6 @@ def speed(fit: Fit, cell: Cell) -> dict[str, Any]:
         "wall_s": fit.watch.seconds,
         "resumed": fit.progress.sessions - 1,
     }
-
-
-def answering(program: Program, params: Params, rest: Params, val: Sequence[Split]) -> dict[str, Any]:
-    """The row's columns on the model as it answers: its size to keep, and its time for a batch, of each task if there
-    are several."""
-    kept = program.kept(params)
-    asks = [_ask(part, *program.own(i, params, rest), val[i]) for i, part in enumerate(program.parts)]
-    laps = Laps()
-    laps.start()
-    for _ in range(FORWARDS + 2):  # the first two are not counted
-        jax.block_until_ready([ask() for ask in asks])
-        laps.lap()
-    matrices = [W[...] for path, W in flat(program.weights(params)).items() if is_matrix(path, W)]
-    return {
-        "infer_ms_p50": laps.percentile(50),
-        "stored_bytes": stored_bytes(jax.tree.leaves(kept)),
-        "sparsity": float(sum((W == 0).sum() for W in matrices) / sum(W.size for W in matrices)),
-    }
-
-
-def _ask(program: Program, params: Params, rest: Params, val: Split) -> Callable[[], jax.Array]:
-    """The forward pass of val's first batch."""
-    batch = program.show(next(in_order(val, program.size, program.shown_rows)))
-    return partial(program.forward, program.kept(params), rest, *batch)
 
 
 @dataclasses.dataclass

@@ -1,17 +1,19 @@
 """One trial of a search: a cell trained and looked at on val. Test is never read.
 
-`python -m lra_bench.trial CELLS ASKED`: a JSON list of one cell, and {"folder": where its checkpoints lie}. It speaks
-as a cell's process does; the last event holds the facts. Stopped, it has saved, and the same command goes on.
+`python -m lra_bench.trial CELLS ASKED`: a JSON list of one cell, and {"folder": where its checkpoints lie, "costs":
+what else is asked of it, each with the most that it may be, or null}. It speaks as a cell's process does; the last
+event holds the facts. Stopped, it has saved, and the same command goes on.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lra_bench import checkpoint, store
+from lra_bench.answering import forward_ms
 from lra_bench.assembly import examples, fitting
 from lra_bench.cell import INTERRUPTED, Stop
 from lra_bench.config import Cell
@@ -19,8 +21,10 @@ from lra_bench.errors import CellFailed, LraError
 from lra_bench.train.fit import Fit, Interrupted, Tell
 
 
-def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool]) -> dict[str, Any]:
-    """Train; the best score on val, its step, and the model's size.
+def run(
+    cell: Cell, folder: Path, costs: Mapping[str, float | None], tell: Tell, stopping: Callable[[int], bool]
+) -> dict[str, Any]:
+    """Train; the best score on val, its step, and the model's costs. One that costs more than it may is not trained.
 
     Raises:
         Interrupted: `stopping` said so; the state is saved.
@@ -30,10 +34,14 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool]) -
     train, val = splits["train"], splits["val"]
     tell("compile", model=cell.model, length=cell.task.length)
     program, facts, _ = fitting(cell, train, None, tell)
+    found = {key: facts[key] for key in ("params", "planned_bytes")}
+    if "infer_ms_p50" in costs:
+        found["infer_ms_p50"] = forward_ms(program, program.init.params, program.init.rest, [val])
+    if any(most is not None and found[cost] > most for cost, most in costs.items()):
+        return found
     with checkpoint.opened(folder, fresh=False) as checkpoints:
         _, _, progress = Fit(program, [train], [val], cell.recipe.training, cell.seed, checkpoints, tell, stopping)()
-    sizes = {key: facts[key] for key in ("params", "planned_bytes")}
-    return {"val_score": progress.val_score, "best_step": progress.best_step, **sizes}
+    return {"val_score": progress.val_score, "best_step": progress.best_step, **found}
 
 
 def main() -> int:
@@ -41,7 +49,7 @@ def main() -> int:
     cells, asked = (store.read_json(Path(file)) for file in sys.argv[1:])
     stop = Stop()
     try:
-        facts = run(Cell.model_validate(cells[0]), Path(asked["folder"]), stop.tell, stop)
+        facts = run(Cell.model_validate(cells[0]), Path(asked["folder"]), asked["costs"], stop.tell, stop)
     except Interrupted:
         return INTERRUPTED
     except CellFailed as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from lra_bench import config, matrix, trial
 from lra_bench.errors import ConfigError
 from lra_bench.launch import local
 from lra_bench.matrix import Request
-from lra_bench.search import Study
+from lra_bench.search import Question, Study, kept
 from lra_bench.search import study as room
 
 RATES = "optimizer.lr: {from: 1.0e-4, to: 1.0e-1, scale: log}\ntrunk.dropout: [0.0, 0.5]\n"
@@ -31,8 +32,8 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def study(request: Request = ASKED) -> Study:
-    return Study.of(request, config.space("rates.yaml"), Path("tune"), 0)
+def study(request: Request = ASKED, space: str = "rates.yaml", seed: int = 0) -> Study:
+    return Study.of(Question(request, config.space(space), seed), Path("tune"))
 
 
 def answered(monkeypatch: pytest.MonkeyPatch, score: Any, looks: int = 3) -> None:
@@ -89,7 +90,7 @@ def test_a_lower_score_is_the_better_where_the_metric_says_so(monkeypatch: pytes
 def test_a_trial_that_is_refused_or_fails_spares_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("widths.yaml").write_text("trunk.width: [16, 15]\n")
     answered(monkeypatch, lambda cell, look: 0.5)
-    found = Study.of(ASKED, config.space("widths.yaml"), Path("tune"), 1).run(6, 1, silent)
+    found = study(space="widths.yaml", seed=1).run(6, 1, silent)
     failed = [t for t in found.trials if t.state == "failed"]
     assert failed
     assert all("15 wide cannot be cut into 2 heads" in str(t.why) for t in failed)
@@ -122,7 +123,7 @@ def test_a_trial_never_reads_test(cache: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(trial, "examples", lambda cell, tell: (Watched(whole(cell, tell)[0]), ""))
     events: list[str] = []
     facts = trial.run(
-        matrix.cells(ASKED)[0], tmp_path / "kept", lambda event, **_: events.append(event), lambda step: False
+        matrix.cells(ASKED)[0], tmp_path / "kept", {}, lambda event, **_: events.append(event), lambda step: False
     )
     assert set(read) == {"train", "val"}
     assert "test" not in events
@@ -145,12 +146,38 @@ def test_a_trial_never_reads_test(cache: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_a_wrong_space_is_one_line(text: str, message: str) -> None:
     Path("space.yaml").write_text(f"{text}\n")
     with pytest.raises(ConfigError, match=message):
-        Study.of(ASKED, config.space("space.yaml"), Path("tune"), 0)
+        study(space="space.yaml")
 
 
 def test_several_cells_are_no_study() -> None:
     with pytest.raises(ConfigError, match="a study is of one model on one task, with one seed and one lever, not of 2"):
         study(Request("linear,linformer", "short", "tiny"))
+
+
+def test_a_study_is_of_what_is_trained_alone() -> None:
+    with pytest.raises(ConfigError, match=r"distilled from softmax.*: stands on another run"):
+        study(Request("linear", "short", "tiny", settings=("distil.teacher=softmax",)))
+
+
+def test_a_tuned_recipe_is_the_best_trial(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
+    answered(monkeypatch, lambda cell, look: cell.recipe.optimizer.lr)
+    own = (here / "configs/tiny.yaml").read_text()
+    (here / "configs/own.yaml").write_text(f"{own}tasks: {{short: {{optimizer: {{lr: 0.5}}}}}}\n")
+    asked = Request(
+        "linformer", "short", "own", settings=("trunk.width=8", "task.length=24", "linformer.rank=5"), limit=9
+    )
+    ran = study(asked)
+    found = ran.run(3, 1, silent)
+    (point,) = kept(ran, found)
+    words = shlex.split(point["command"])
+    assert words[:3] == ["lra", "run", "-m"]
+    said = dict(zip(words[2::2], words[3::2], strict=True))
+    again = Request(said["-m"], said["-t"], said["-c"], settings=(said["--set"],), limit=int(said["--limit"]))
+    (cell,) = matrix.cells(again)
+    assert found.best is not None
+    wanted = ran.question.asked(found.best.settings)
+    assert (cell.recipe, cell.task, cell.knobs, cell.limit) == (wanted.recipe, wanted.task, wanted.knobs, wanted.limit)
+    assert cell.tuned == found.tuned
 
 
 @pytest.mark.slow

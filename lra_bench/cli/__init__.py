@@ -50,8 +50,8 @@ def main() -> None:
         report,
         reproduce,
         run,
+        search,
         speed,
-        tune,
     )
 
     try:

@@ -1,5 +1,7 @@
-"""Settings found by trials, on val alone: Optuna chooses, a process trains, and what the search cost is on record."""
+"""Settings and architectures found by trials, on val alone: Optuna chooses, a process trains, the cost is on record."""
 
+from lra_bench.search.front import kept
+from lra_bench.search.question import Question
 from lra_bench.search.study import Found, Study, Trial
 
-__all__ = ["Found", "Study", "Trial"]
+__all__ = ["Found", "Question", "Study", "Trial", "kept"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -10,24 +9,25 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from lra_bench import config, matrix, store
-from lra_bench.config import Cell, Range, Scalar, Space, Tuned
+from lra_bench import store
+from lra_bench.config import Cell, Scalar, Tuned
 from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.launch import local
 from lra_bench.launch.engine import Stopped
-from lra_bench.matrix import Request
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.metrics import named
+from lra_bench.search.question import Question
 
 MODULE = "lra_bench.trial"
 STARTUP = 5  # trials before the first is given up: a median needs some
 MOMENT = 0.5  # seconds between two looks for a Ctrl-C
-WORDS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+TOO_DEAR = "over the limit"
+ORDER = ("done", "pruned", TOO_DEAR, "failed")
 
 Tell = Callable[[Cell, dict[str, Any]], None]
 
@@ -45,62 +45,52 @@ class Trial(NamedTuple):
     steps: int
     seconds: float
     settings: dict[str, Scalar]
+    costs: dict[str, float]  # what is known of them: params, planned_bytes, infer_ms_p50
     why: str | None
 
 
 class Found(NamedTuple):
     """What a study came to."""
 
-    trials: list[Trial]  # the best first, then those that were given up, then those that failed
-    best: Trial | None
+    trials: list[Trial]  # the best first, then those that were given up, were not trained, or failed
+    front: list[Trial]  # those that none beats in every goal, the best score first; of one goal, the best
     tuned: Tuned
+
+    @property
+    def best(self) -> Trial | None:
+        """The one with the best score."""
+        return self.front[0] if self.front else None
 
 
 @dataclass
 class Study:
-    """The settings of one model on one task, searched for in a folder of its own.
+    """The answer to a question, searched for in a folder of its own."""
 
-    Raises:
-        ConfigError: the request is of several cells, or a key of the space is none of a recipe's or of the model's.
-    """
-
-    request: Request
-    space: Space
+    question: Question
     folder: Path
-    seed: int
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
 
-    def __post_init__(self) -> None:
-        cells = matrix.cells(self.request)
-        if len(cells) != 1:
-            raise ConfigError(f"a study is of one model on one task, with one seed and one lever, not of {len(cells)}")
-        self.cell = cells[0]
-        for key in self.space:
-            if key.split(".")[0] in ("task", *config.Levers.model_fields):
-                raise ConfigError(f"{key}: a search is of settings of the recipe and knobs of the model")
-            self._cell({key: _any(self.space[key])})
-        self.folder.mkdir(parents=True, exist_ok=True)
-
     @classmethod
-    def of(cls, request: Request, space: Space, root: Path, seed: int) -> Study:
-        """The study of these, which has a folder of its own in `root`: the same question is the same study."""
-        cell = matrix.cells(request)[0]
-        said = {key: what if isinstance(what, list) else what.model_dump() for key, what in space.items()}
-        digest = config.digest({"cell": cell.id, "space": said, "seed": seed})[:10]
-        return cls(request, space, root / f"{cell.model}-{cell.task.name}-{cell.recipe_name}-{digest}", seed)
+    def of(cls, question: Question, root: Path) -> Study:
+        """The question's study, which has a folder in `root`: the same question is the same study."""
+        folder = root / question.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(question, folder)
 
     @property
     def higher(self) -> bool:
         """Is a higher score the better one?"""
-        return named(self.cell.task.metric).higher
+        return named(self.question.cell.task.metric).higher
 
     def run(self, trials: int, jobs: int, tell: Tell) -> Found:
         """Go on until so many trials have ended, so many at once; what was found.
 
         Raises:
             Stopped: Ctrl-C; the study, and the state of the trials that ran, are saved.
-            ConfigError: every trial so far was refused.
+            ConfigError: times are asked for of trials that run side by side.
         """
+        if jobs > 1 and "infer_ms_p50" in self.question.costs:
+            raise ConfigError("--max-ms: a trial's time is its own where none runs beside it; --jobs 1")
         with store.claimed(self.folder), _quiet():
             study = self._opened()
             _take_up(study)
@@ -124,53 +114,55 @@ class Study:
         """What the study holds."""
         with _quiet():
             study = self._opened()
-            ended = _ended(study)
-        order = {"done": 0, "pruned": 1, "failed": 2}
-        trials = sorted(map(_trial, ended), key=lambda t: (order[t.state], self._rank(t.val_score)))
-        best = trials[0] if trials and trials[0].state == "done" else None
+            trials = sorted(map(_trial, _ended(study)), key=self._rank)
+            front = {t.number for t in study.best_trials}
+        best = {t.user_attrs["cell"]: t.number for t in reversed(_ended(study)) if t.number in front}
         pruned = sum(t.state == "pruned" for t in trials)
-        hours = sum(t.seconds for t in trials) / 3600
-        return Found(
-            trials, best, Tuned(trials=len(trials), pruned=pruned, steps=sum(t.steps for t in trials), hours=hours)
-        )
+        steps, hours = sum(t.steps for t in trials), sum(t.seconds for t in trials) / 3600
+        tuned = Tuned(trials=len(trials), pruned=pruned, steps=steps, hours=hours)
+        return Found(trials, [t for t in trials if t.number in best.values()], tuned)
 
-    def _rank(self, score: float | None) -> float:
-        return float("inf") if score is None else -score if self.higher else score
+    def _rank(self, trial: Trial) -> tuple[int, float]:
+        score = trial.val_score
+        return ORDER.index(trial.state), float("inf") if score is None else -score if self.higher else score
 
     def _opened(self) -> optuna.Study:
+        costs: list[Literal["minimize"]] = ["minimize"] * len(self.question.costs)
         return optuna.create_study(
             storage=f"sqlite:///{self.folder / 'study.db'}",
             study_name="study",
             load_if_exists=True,
-            direction="maximize" if self.higher else "minimize",
-            sampler=optuna.samplers.TPESampler(seed=self.seed),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
+            directions=["maximize" if self.higher else "minimize", *costs],
+            sampler=optuna.samplers.TPESampler(seed=self.question.seed),
+            pruner=optuna.pruners.NopPruner() if costs else optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
         )
-
-    def _cell(self, settings: Mapping[str, Scalar]) -> Cell:
-        said = tuple(f"{key}={json.dumps(value)}" for key, value in settings.items())
-        changed = Request(**{**self.request.__dict__, "settings": (*self.request.settings, *said)})
-        return matrix.cells(changed)[0]
 
     def _one(self, study: optuna.Study, cores: list[int], tell: Tell) -> None:
         """Ask for a trial, run it, and tell what became of it."""
-        trial, cell, watch = study.ask(), self.cell, Stopwatch()
-        settings = {key: _suggested(trial, key, what) for key, what in self.space.items()}
-        taken = [0]
-        value, state = None, TrialState.COMPLETE
+        trial, cell, watch = study.ask(), self.question.cell, Stopwatch()
+        taken, values, state = [0], None, "failed"
         try:
-            cell = self._cell(settings)
-            with local.on(cores):
-                value = self._trained(trial, cell, taken, tell)["val_score"]
+            cell = self.question.asked(self.question.chosen(trial))
+            facts = _known(study, cell)
+            if facts is None:
+                with local.on(cores):
+                    facts = self._trained(trial, cell, taken, tell)
+            trial.set_user_attr("facts", facts)
+            for cost, most in self.question.costs.items():
+                if most is not None:
+                    trial.set_constraint(cost, facts[cost] / most - 1)
+            state = "done" if "val_score" in facts else TOO_DEAR
+            values = [facts[goal] for goal in ("val_score", *self.question.costs)] if state == "done" else None
         except Poor:
-            state = TrialState.PRUNED
+            state = "pruned"
         except (ConfigError, CellFailed) as error:
             trial.set_user_attr("why", str(error))
-            state = TrialState.FAIL
-        trial.set_user_attr("steps", taken[0])
-        trial.set_user_attr("seconds", watch.seconds)
-        study.tell(trial, value, state)
-        tell(cell, {"event": "ended", "status": WORDS[state]})
+        told = {"cell": cell.id, "state": state, "steps": taken[0], "seconds": watch.seconds}
+        for key, value in told.items():
+            trial.set_user_attr(key, value)
+        ends = {"done": TrialState.COMPLETE, "failed": TrialState.FAIL}
+        study.tell(trial, values, ends.get(state, TrialState.PRUNED))
+        tell(cell, {"event": "ended", "status": state})
 
     def _trained(self, trial: optuna.Trial, cell: Cell, taken: list[int], tell: Tell) -> dict[str, Any]:
         """What the trial's process found; `taken` holds the steps so far."""
@@ -182,12 +174,13 @@ class Study:
             tell(cell, event)
             if event["event"] == "step":
                 taken[0] = event["step"]
-            if event["event"] == "val" and event["step"] < cell.recipe.training.steps:
+            if event["event"] == "val" and event["step"] < cell.recipe.training.steps and not self.question.costs:
                 trial.report(event["val_score"], event["step"])
                 if trial.should_prune():
                     raise Poor
 
-        facts: dict[str, Any] = local.answers(MODULE, [cell], {"folder": str(folder.resolve())}, heard)[0]
+        asked = {"folder": str(folder.resolve()), "costs": self.question.costs}
+        facts: dict[str, Any] = local.answers(MODULE, [cell], asked, heard)[0]
         shutil.rmtree(folder, ignore_errors=True)
         if "error" in facts:
             raise CellFailed(facts["error"])
@@ -196,7 +189,14 @@ class Study:
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
     """A trial that was killed is no trial: it is asked for again."""
-    return [t for t in study.get_trials(deepcopy=False) if t.state in WORDS and "killed" not in t.user_attrs]
+    return [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and "killed" not in t.user_attrs]
+
+
+def _known(study: optuna.Study, cell: Cell) -> dict[str, Any] | None:
+    """What a trial of the same cell came to before."""
+    same = (t for t in _ended(study) if t.user_attrs["cell"] == cell.id and "facts" in t.user_attrs)
+    found: dict[str, Any] | None = next((t.user_attrs["facts"] for t in same), None)
+    return found
 
 
 def _take_up(study: optuna.Study) -> None:
@@ -208,30 +208,19 @@ def _take_up(study: optuna.Study) -> None:
             study.enqueue_trial(trial.params)
 
 
-def _suggested(trial: optuna.Trial, key: str, what: Range | list[Scalar]) -> Scalar:
-    if isinstance(what, list):
-        chosen: Scalar = trial.suggest_categorical(key, what)
-        return chosen
-    log = what.scale == "log"
-    if isinstance(what.low, int) and isinstance(what.high, int):
-        return trial.suggest_int(key, what.low, what.high, log=log)
-    return trial.suggest_float(key, what.low, what.high, log=log)
-
-
-def _any(what: Range | list[Scalar]) -> Scalar:
-    return what[0] if isinstance(what, list) else what.low
-
-
 def _trial(trial: FrozenTrial) -> Trial:
     said, looks = trial.user_attrs, trial.intermediate_values
-    score = trial.value if trial.state == TrialState.COMPLETE else (looks[max(looks)] if looks else None)
+    facts: Mapping[str, Any] = said.get("facts", {})
+    score = facts.get("val_score", looks[max(looks)] if looks else None)
+    costs = {key: facts[key] for key in ("params", "planned_bytes", "infer_ms_p50") if key in facts}
     return Trial(
         trial.number,
-        WORDS[trial.state],
+        said["state"],
         score,
         int(said["steps"]),
         float(said["seconds"]),
         trial.params,
+        costs,
         said.get("why"),
     )
 

@@ -1,0 +1,154 @@
+"""`lra tune` and `lra search`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lra_bench.cli import app, options
+
+if TYPE_CHECKING:
+    from lra_bench.search import Found, Study, Trial
+
+Trials = Annotated[int, typer.Option("--trials", min=1, help="In all, those of before among them.")]
+Show = Annotated[bool, typer.Option("--show", help="What the study holds; start nothing.")]
+
+
+@app.command()
+def tune(
+    model: options.Model,
+    task: options.Task,
+    trials: Trials = 20,
+    config: options.Config = options.RECIPE,
+    space: Annotated[str, typer.Option("--space", help="What may be chosen.", metavar="NAME|file.yaml")] = "optimiser",
+    settings: options.Settings = None,
+    seed: options.Seed = 0,
+    limit: options.Limit = None,
+    results: options.Results = options.RESULTS,
+    jobs: options.Jobs = None,
+    show: Show = False,
+    include_path: options.Include = None,
+    json: options.Json = False,
+) -> None:
+    """Search for the settings of a recipe, on val alone. Poor trials are given up; the best become a recipe of yours.
+
+    The study lies in RESULTS/tune; Ctrl-C saves, and the same command goes on, after `kill -9` too. Rows of that recipe
+    say what it cost to find (`lra compare --ledger`).
+
+    Example: lra tune -m linformer -t listops -c quick --trials 20
+    """
+    from lra_bench import config as room
+    from lra_bench.cli import screen
+    from lra_bench.matrix import Request
+    from lra_bench.search import Question, Study, kept
+
+    include = tuple(include_path or ())
+    asked = Request(model, task, config, (seed,), None, tuple(settings or ()), limit, include)
+    study = Study.of(Question(asked, room.space(space, include), seed), results / "tune")
+    found = _found(study, trials, jobs, show=show)
+    points = kept(study, found)
+    if json:
+        best, recipe = (found.best._asdict(), points[0]["recipe"]) if found.best else (None, None)
+        every = [trial._asdict() for trial in found.trials]
+        screen.print_json({"best": best, "tuned": found.tuned.model_dump(), "recipe": recipe, "trials": every})
+        return
+    _show(study, found, points)
+
+
+@app.command()
+def search(
+    task: options.Task,
+    trials: Trials = 30,
+    config: options.Config = options.RECIPE,
+    space: Annotated[
+        str, typer.Option("--space", help="What may be chosen.", metavar="NAME|file.yaml")
+    ] = "architecture",
+    max_params: Annotated[int | None, typer.Option("--max-params", min=1, help="Parameters, at most.")] = None,
+    max_ms: Annotated[
+        float | None, typer.Option("--max-ms", min=1e-3, help="A batch's forward pass, ms, at most.")
+    ] = None,
+    max_memory: Annotated[
+        float | None, typer.Option("--max-memory", min=1e-3, help="MiB planned for a training step, at most.")
+    ] = None,
+    settings: options.Settings = None,
+    seed: options.Seed = 0,
+    limit: options.Limit = None,
+    results: options.Results = options.RESULTS,
+    jobs: options.Jobs = None,
+    show: Show = False,
+    include_path: options.Include = None,
+    json: options.Json = False,
+) -> None:
+    """Search for architectures: the mixer of each layer, widths, depths, knobs. The result is a Pareto front.
+
+    Each is weighed by its score on val and by what is limited: parameters, if nothing is. What is over a limit is not
+    trained. The study lies in RESULTS/search; Ctrl-C saves, and the same command goes on, after `kill -9` too.
+
+    Example: lra search -t listops -c quick --max-params 60000 --trials 30
+    """
+    from lra_bench import config as room
+    from lra_bench.cli import screen
+    from lra_bench.matrix import Request
+    from lra_bench.search import Question, Study, kept
+
+    include = tuple(include_path or ())
+    asked = Request("", task, config, (seed,), None, tuple(settings or ()), limit, include)
+    most = {"params": max_params, "infer_ms_p50": max_ms, "planned_bytes": max_memory and max_memory * 2**20}
+    weighed = {cost: limit for cost, limit in most.items() if limit is not None}
+    costs: dict[str, float | None] = {**weighed} if weighed else {"params": None}
+    study = Study.of(Question.of_architecture(asked, room.space(space, include), seed, costs), results / "search")
+    found = _found(study, trials, jobs, show=show)
+    points = kept(study, found)
+    if json:
+        every = [trial._asdict() for trial in found.trials]
+        screen.print_json({"front": points, "tuned": found.tuned.model_dump(), "limits": costs, "trials": every})
+        return
+    _show(study, found, points)
+
+
+def _found(study: Study, trials: int, jobs: int | None, *, show: bool) -> Found:
+    from lra_bench.cli import progress, screen
+    from lra_bench.launch.engine import Stopped
+
+    try:
+        with progress.watching(trials) as watch:
+            return study.found() if show else study.run(trials, jobs or 1, watch)
+    except Stopped:
+        screen.err.print(
+            f"stopped and saved in {study.folder}; the same command goes on", style="yellow", soft_wrap=True
+        )
+        raise typer.Exit(130) from None
+
+
+def _show(study: Study, found: Found, points: list[dict[str, Any]]) -> None:
+    from lra_bench.cli import screen
+
+    cell, t, several = study.question.cell, found.tuned, bool(study.question.costs)
+    front = {point["number"] for point in points}
+    lines = [_line(study, trial, several and trial.number in front) for trial in found.trials]
+    notes = [f"{t.trials} trials, {t.pruned} given up, {t.steps:,} steps, {t.hours:.2f} hours; val alone was looked at"]
+    notes += ["*: the Pareto front: no other has as good a score at as little cost"] if several else []
+    title = f"architectures on {cell.task.name}" if several else f"{cell.model} on {cell.task.name}"
+    screen.out.print(screen.titled(title, lines, notes))
+    for point in points:
+        screen.out.print(point["command"], soft_wrap=True, markup=False, highlight=False)
+
+
+def _line(study: Study, trial: Trial, on_front: bool) -> dict[str, str]:
+    """A trial's line of the table."""
+    from lra_bench.cli import screen
+
+    question, costs = study.question, trial.costs
+    said = {"trial": f"{trial.number}{'*' if on_front else ''}", "state": trial.state}
+    said |= {"val": screen.score(trial.val_score, question.cell.task.metric) or "", "steps": f"{trial.steps:,}"}
+    if question.costs:
+        said |= {"model": question.model(trial.settings) if trial.settings else ""}
+        said |= {"params": f"{costs['params']:,.0f}" if costs else ""}
+        said |= {"MiB a step": screen.mebibytes(int(costs["planned_bytes"])) or "" if costs else ""}
+    if "infer_ms_p50" in question.costs:
+        said |= {"ms": f"{costs['infer_ms_p50']:.3g}" if costs else ""}
+    for key in question.settings:
+        value = trial.settings.get(key, "")
+        said[key] = f"{value:.3g}" if isinstance(value, float) else str(value)
+    return {**said, "why": trial.why or ""}
