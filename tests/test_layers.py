@@ -14,7 +14,7 @@ from samples import Lra
 from test_levers import stepped
 from test_train import batch
 
-from lra_bench import assembly, matrix, origin, store
+from lra_bench import assembly, matrix, mixers, origin, store
 from lra_bench.config import Cell
 from lra_bench.errors import ConfigError
 from lra_bench.matrix import Request
@@ -91,12 +91,20 @@ def test_the_same_layers_are_the_same_cell() -> None:
         ("softmax+linformer[rank=8", (), r"linformer\[rank=8: must be name"),
         ("softmax+linear", ("prune.neurons=0.5",), r"prune\.neurons: .*layers have several mixers"),
         ("softmax+linear", ("prune.heads=0.5",), r"prune\.heads: .*layers have several mixers"),
-        ("softmax+linear", ("pretrain.objective=causal", "pretrain.steps=2"), r"softmax\+linear sees the symbols"),
     ],
 )
 def test_what_is_no_model_is_one_line(named: str, settings: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         cell(named, *settings)
+
+
+def test_every_layer_must_be_causal_where_the_next_symbol_is_guessed() -> None:
+    linear = mixers.sheet("linear").path.read_text()
+    Path("before.py").write_text(linear.replace('family="kernel",', 'family="kernel",\n    causal=True,'))
+    guessing = ("pretrain.objective=causal", "pretrain.steps=2")
+    assert cell("before.py", *guessing).start is not None
+    with pytest.raises(ConfigError, match=r"before\+softmax sees the symbols"):
+        cell("before.py+softmax", *guessing)
 
 
 def test_layers_of_several_mixers_share_no_parameters() -> None:
