@@ -16,7 +16,7 @@ from flax import nnx
 
 from lra_bench import config
 from lra_bench.compress import adapt, distil, prune, quantise
-from lra_bench.compress.parameters import HEAD, TABLE, Path, fits, flat, inherited, nested
+from lra_bench.compress.parameters import HEAD, TABLE, Flat, Path, fits, flat, inherited, nested
 from lra_bench.config import Cell, Levers, Trunk
 from lra_bench.errors import ConfigError
 from lra_bench.model import Shape, sizes
@@ -93,6 +93,7 @@ def regime(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Regime
     if bits and bits.activations < quantise.FLOAT:
         beside[RANGES] = _ranges(bits, stock, make)
     whole = partial(_merged, levers.adapt) if levers.adapt and levers.adapt.frozen else plain
+    whole = partial(_untranslated, whole) if _translation(cell) else whole
     return Regime(
         begin=partial(begun, cell, _shrunk(cell, stock, objective, make), beside),
         weights=partial(_rounded, whole, bits) if bits else whole,
@@ -133,10 +134,21 @@ def begun(cell: Cell, stock: Stock, beside: dict[str, Any], params: Params, rest
     if levers.prune and cell.pulls("prune") and not levers.prune.steps:
         params = prune.sparse(params, levers.prune.sparsity)
     if not levers.adapt or not levers.adapt.frozen:
-        return Begun(params, rest, beside)
+        return Begun(_with(params, _translation(cell)), rest, beside)
     ours, held = adapt.frozen(params, anew)
-    ours |= adapt.low_rank(held, levers.adapt.rank, cell.seed)
+    ours |= adapt.low_rank(held, levers.adapt.rank, cell.seed) | _translation(cell)
     return Begun(nested(ours), rest, {**beside, "frozen": nested(held)})
+
+
+def _translation(cell: Cell) -> Flat:
+    lever, teacher = cell.levers.distil, cell.teacher
+    if not lever or not lever.hidden or teacher is None:
+        return {}
+    return distil.translation(cell.recipe.trunk.width, teacher.recipe.trunk.width, cell.seed)
+
+
+def _with(params: Params, more: Flat) -> Params:
+    return nested({**flat(params), **more}) if more else params
 
 
 def drawn_anew(cell: Cell, stock: Stock, params: Params) -> set[Path]:
@@ -151,6 +163,10 @@ def drawn_anew(cell: Cell, stock: Stock, params: Params) -> set[Path]:
 
 def _merged(lever: config.Adapt, trained: Params, given: Any) -> Params:
     return adapt.merged(trained, flat(given["frozen"]), lever)
+
+
+def _untranslated(whole: Weights, trained: Params, given: Any) -> Params:
+    return distil.untranslated(whole(trained, given))
 
 
 def _rounded(whole: Weights, lever: config.Quantise, trained: Params, given: Any) -> Params:

@@ -19,10 +19,10 @@ from test_train import batch
 from lra_bench import assembly, config, data, matrix
 from lra_bench.compress import adapt, distil, prune, quantise
 from lra_bench.compress.parameters import flat, is_matrix
-from lra_bench.config import Cell, Overlay
+from lra_bench.config import Cell, Levers, Overlay
 from lra_bench.errors import ConfigError, LraError
 from lra_bench.kernels.dense import dense, exact, instead
-from lra_bench.matrix import Request
+from lra_bench.matrix import Request, Settings
 from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR
 from lra_bench.mixers.base import Dynamics
 from lra_bench.regimes import Learnt, Stock
@@ -174,6 +174,57 @@ def test_distillation_moves_the_student_to_its_teacher() -> None:
         state, loss = program.training.step(state, *program.feed(batch(8)))
         losses.append(float(loss))
     assert losses[-1] < losses[0] / 2
+
+
+def smaller(**knobs: float) -> tuple[Cell, Stock]:
+    """A student of one layer, half as wide as its teacher of two; and the teacher, not yet trained."""
+    (choice,) = matrix.models("linformer")
+    teacher = cell()
+    parsed = Settings.parse(("trunk.layers=1", "trunk.width=8"), None, [choice[0].sheet])
+    student = matrix.of_model(teacher, choice, parsed)
+    lever = config.levers((), [Overlay("test", {"distil": {"teacher": "softmax", **knobs}})]).distil
+    assert lever is not None
+    asked = matrix.taught(student.with_lever("distil", lever), teacher)
+    return asked, Stock(teacher=learnt(built(teacher)))
+
+
+def test_states_of_another_width_are_compared_through_a_matrix_that_is_learnt() -> None:
+    asked, stock = smaller(hidden=1.0, attention=1.0, soft=0.0)
+    program = assembly.built(asked, None, stock)
+    alone = built(asked.model_copy(update={"levers": Levers(), "teacher": None}))
+    state = stepped(program)
+    W = flat(state.params)[(distil.TRANSLATION, "hidden")][...]
+    assert W.shape == (8, 16)
+    for path in ((distil.TRANSLATION, "hidden"), (distil.TRANSLATION, "embeddings")):
+        assert float(jnp.abs(flat(state.params)[path][...] - flat(program.init.params)[path][...]).max()) > 0
+    assert set(flat(program.weights(state.params))) == set(flat(alone.init.params))
+    assert same(program.weights(program.init.params), alone.init.params)
+    shown = batch(8)
+    asked_of = [jnp.asarray(array) for array in (shown.tokens, shown.mask)]
+    ours: list[jax.Array] = []
+    theirs: list[jax.Array] = []
+    model: Any = nnx.merge(program.graph, program.weights(state.params), state.rest, copy=True)
+    logits = model(*asked_of, key=None, states=ours)
+    teacher: Any = nnx.merge(*stock.teacher)  # type: ignore[misc]
+    teacher(*asked_of, key=None, states=theirs)
+    W_e = flat(state.params)[(distil.TRANSLATION, "embeddings")][...]
+    there = np.asarray(model.there(*asked_of))
+    pairs = zip(ours, (W_e, W), (theirs[0], theirs[2]), strict=True)
+    far = [np.square(np.asarray(a @ M - b))[there].mean() for a, M, b in pairs]
+    heads = [distil.scores(m, layer, s) for m, layer, s in ((model, 1, ours), (teacher, 2, theirs))]
+    both = there[:, None, :, None] & there[:, None, None, :]
+    apart = np.square(np.asarray(heads[0] - heads[1]))[np.broadcast_to(both, heads[0].shape)].mean()
+    by_hand = program.objective.loss(logits, jnp.asarray(shown.label)).mean() + np.mean(far) + apart
+    _, loss = program.training.step(jax.tree.map(jnp.copy, state), *program.feed(shown))
+    assert float(loss) == pytest.approx(float(by_hand), rel=1e-5)
+
+
+def test_a_student_is_trained_as_its_teacher_was_before_a_lever_was_pulled_on_it() -> None:
+    pulled = cell("softmax", "further.steps=2", "quantise.weights=8")
+    (choice,) = matrix.models("linear")
+    student = matrix.of_model(pulled, choice, Settings.parse((), None, []))
+    assert (student.recipe.training.steps, student.start, student.levers.words) == (12, None, None)
+    assert student.id == cell("linear").id
 
 
 def test_softened_answers_by_metric() -> None:

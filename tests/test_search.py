@@ -17,8 +17,7 @@ from lra_bench import config, matrix, trial
 from lra_bench.errors import ConfigError
 from lra_bench.launch import local
 from lra_bench.matrix import Request
-from lra_bench.search import Question, Study, kept
-from lra_bench.search import study as room
+from lra_bench.search import Question, Study, kept, record
 
 RATES = "optimizer.lr: {from: 1.0e-4, to: 1.0e-1, scale: log}\ntrunk.dropout: [0.0, 0.5]\n"
 ASKED = Request("linear", "short", "tiny")
@@ -193,7 +192,7 @@ def test_a_study_through_the_command_killed_and_taken_up(lra: Lra, here: Path, c
     child.send_signal(signal.SIGKILL)
     child.wait()
     (folder,) = (here / "results/tune").iterdir()
-    with room._quiet():
+    with record.quiet():
         kept = optuna.load_study(study_name="study", storage=f"sqlite:///{folder / 'study.db'}")
     begun = [t.params for t in kept.trials if t.state.name == "RUNNING"]
     assert begun

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from lra_bench.cli import app, options
+from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lra_bench.config import Cell
+    from lra_bench.config import Cell, Lever, Overlay
+    from lra_bench.matrix import Settings
 
 Steps = Annotated[int, typer.Option("--steps", min=0, help="Of further training; its recipe is the run's.")]
 Results = Annotated[Path | None, typer.Option("-o", "--results", help="The run's results folder.", metavar="DIR")]
@@ -71,19 +73,23 @@ def distil(
 ) -> None:
     """Train models under the recipe of a finished run, whose model is their teacher.
 
-    `--set distil.temperature=4 --set distil.hidden=1` and the like say how; configs/levers/base.yaml has all.
+    `--set distil.temperature=4 --set distil.hidden=1` and the like say how; configs/levers/base.yaml has all. `--set
+    trunk.layers=1 --set trunk.width=32` and the like make the student another one.
 
     Example: lra distil --teacher softmax-listops-quick-s0-0123456789 --model linformer
     """
     from lra_bench import config, matrix, store
 
     folder = _found(teacher, results)
-    asked, parsed = store.cell(folder), matrix.Settings.parse(settings or (), None, [])
+    asked, choices = store.cell(folder), matrix.models(model)
+    parsed = matrix.Settings.parse(settings or (), None, [part.sheet for choice in choices for part in choice])
+    if parsed.task:
+        raise ConfigError(f"{parsed.task[0].origin}: the task is the teacher's")
     named = config.Overlay("--teacher", {"distil": {"teacher": asked.model}})
-    lever = config.levers((), [named, *parsed.levers]).distil
-    assert lever is not None
-    students = [matrix.of_model(asked, choice) for choice in matrix.models(model)]
-    every = [matrix.taught(student.with_lever("distil", lever), asked) for student in students]
+    lever = _lever("distil", named, parsed)
+    every = [
+        matrix.taught(matrix.of_model(asked, choice, parsed).with_lever("distil", lever), asked) for choice in choices
+    ]
     _run(every, folder, jobs, json=json)
 
 
@@ -110,13 +116,27 @@ def adapt(
     start, include = store.cell(folder), tuple(include_path or ())
     parsed = matrix.Settings.parse(settings or (), None, [])
     knobs = {"start": [start.task.name], "rank": rank, "bottleneck": bottleneck, "frozen": not whole}
-    lever = config.levers((), [config.Overlay("lra adapt", {"adapt": knobs}), *parsed.levers], include).adapt
-    assert lever is not None
+    lever = _lever("adapt", config.Overlay("lra adapt", {"adapt": knobs}), parsed)
     every = [
         matrix.on_task(start, name, include, parsed).with_lever("adapt", lever).model_copy(update={"start": start})
         for name in matrix.task_names(task, include)
     ]
     _run(every, folder, jobs, json=json)
+
+
+def _lever(name: str, own: Overlay, parsed: Settings) -> Lever:
+    """The one lever of a command, as settings change it.
+
+    Raises:
+        ConfigError: a setting is of another lever.
+    """
+    from lra_bench import config
+
+    other = next((overlay for overlay in parsed.levers if set(overlay.values) != {name}), None)
+    if other:
+        raise ConfigError(f"{other.origin}: of the levers, {name} alone can be set here")
+    lever: Lever = config.levers((), [own, *parsed.levers]).pulled()[name]
+    return lever
 
 
 def _after(

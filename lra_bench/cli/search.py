@@ -127,6 +127,8 @@ def _show(study: Study, found: Found, points: list[dict[str, Any]]) -> None:
     cell, t, several = study.question.cell, found.tuned, bool(study.question.costs)
     front = {point["number"] for point in points}
     lines = [_line(study, trial, several and trial.number in front) for trial in found.trials]
+    if not any(line["why"] for line in lines):
+        lines = [{key: said for key, said in line.items() if key != "why"} for line in lines]
     notes = [f"{t.trials} trials, {t.pruned} given up, {t.steps:,} steps, {t.hours:.2f} hours; val alone was looked at"]
     notes += ["*: the Pareto front: no other has as good a score at as little cost"] if several else []
     title = f"architectures on {cell.task.name}" if several else f"{cell.model} on {cell.task.name}"
@@ -150,5 +152,5 @@ def _line(study: Study, trial: Trial, on_front: bool) -> dict[str, str]:
         said |= {"ms": f"{costs['infer_ms_p50']:.3g}" if costs else ""}
     for key in question.settings:
         value = trial.settings.get(key, "")
-        said[key] = f"{value:.3g}" if isinstance(value, float) else str(value)
+        said[key.removeprefix("trunk.")] = f"{value:.3g}" if isinstance(value, float) else str(value)
     return {**said, "why": trial.why or ""}

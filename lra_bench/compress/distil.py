@@ -3,7 +3,8 @@
 Hinton et al. (arXiv 1503.02531, section 2): with softened answers p(z) = softmax(z / T),
     loss = (1 - soft) task + soft T^2 KL(p(teacher) || p(student))
 TinyBERT (Jiao et al., arXiv 1909.10351): with student layer m taught by teacher layer g(m), and g(0) = 0,
-    hidden = mean over m of |H_m - H_g(m)|^2        both as wide: there is no W_h to learn                 (equation 8)
+    hidden = mean over m of |H_m W - H_g(m)|^2      W learnt, if the teacher is of another width: W_e for the
+                                                    embeddings, m = 0, W_h for the layers            (equations 8, 9)
     attention = mean over m of |S_m - S_g(m)|^2     scores S = Q K^T / sqrt K of each head                 (equation 7)
 Numbers are taught by their squared distance, labels that may be several by the KL of each.
 """
@@ -19,12 +20,29 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench import config
+from lra_bench.compress.parameters import Flat, flat, nested
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import exact, instead
 from lra_bench.metrics import BITS, EXACT_MATCH, SQUARED_ERROR, Metric
 from lra_bench.mixers.heads import HeadsMixer
 from lra_bench.train.objective import Objective
-from lra_bench.train.step import Question
+from lra_bench.train.step import TRAINED, Question
+
+TRANSLATION = "translation"  # the part of what is trained that holds W_e and W_h, and no part of the model
+
+
+def translation(width: int, teacher: int, seed: int) -> Flat:
+    """W_e and W_h, [D, D of the teacher], drawn from N(0, 1 / D); none where the two are as wide."""
+    if width == teacher:
+        return {}
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), 2)
+    draw = lambda key: nnx.Param(jax.random.normal(key, (width, teacher)) * width**-0.5)  # noqa: E731
+    return {(TRANSLATION, name): draw(key) for name, key in zip(("embeddings", "hidden"), keys, strict=True)}
+
+
+def untranslated(params: nnx.State[Any, Any]) -> nnx.State[Any, Any]:
+    """What is trained, without W_e and W_h."""
+    return nested({path: variable for path, variable in flat(params).items() if path[0] != TRANSLATION})
 
 
 def layer_map(student: int, teacher: int, how: str) -> list[int]:
@@ -79,21 +97,38 @@ class Lesson:
         loss = (1 - self.lever.soft) * objective.loss(logits, asked.label).mean() + self.lever.soft * apart
         if ours is None or theirs is None:
             return loss
-        return loss + self._inside(model, teacher, ours, theirs, model.there(asked.tokens, asked.mask))
+        there = model.there(asked.tokens, asked.mask)
+        return loss + self._inside(model, teacher, _as_wide(ours, given[TRAINED]), ours, theirs, there)
 
     def _inside(
-        self, model: Any, teacher: Any, ours: list[Array], theirs: list[Array], there: Bool[Array, "B N"]
+        self,
+        model: Any,
+        teacher: Any,
+        wide: list[Array],
+        ours: list[Array],
+        theirs: list[Array],
+        there: Bool[Array, "B N"],
     ) -> jax.Array:
         layers = layer_map(len(ours) - 1, len(theirs) - 1, self.lever.layers)
         loss = jnp.float32(0)
         if self.lever.hidden:
-            pairs = zip(ours, [0, *layers], strict=True)
+            pairs = zip(wide, [0, *layers], strict=True)
             loss += self.lever.hidden * _mean([far(h, theirs[g], there[..., None], "hidden") for h, g in pairs])
         if self.lever.attention:
             both = there[:, None, :, None] & there[:, None, None, :]
             scored = [(scores(model, m, ours), scores(teacher, g, theirs)) for m, g in enumerate(layers, 1)]
             loss += self.lever.attention * _mean([far(a, b, both, "attention") for a, b in scored])
         return loss
+
+
+def _as_wide(states: list[Array], trained: nnx.State[Any, Any]) -> list[Array]:
+    """The student's states, as wide as the teacher's."""
+    if TRANSLATION not in trained:
+        return states
+    first, *rest = (state.astype(jnp.float32) for state in states)
+    own: Any = trained[TRANSLATION]
+    W_e, W_h = (own[name][...] for name in ("embeddings", "hidden"))
+    return [first @ W_e, *(state @ W_h for state in rest)]
 
 
 def far(a: Array, b: Array, where: Bool[Array, "..."], what: str) -> jax.Array:

@@ -26,7 +26,7 @@ from lra_bench.config.levers import (
 )
 from lra_bench.config.levers import words as lever_words
 from lra_bench.config.overlays import Overlay, flat, fold, nested, read, setting, validated
-from lra_bench.config.recipes import RecipeFile, matrix, recipe
+from lra_bench.config.recipes import RecipeFile, changed, matrix, recipe
 from lra_bench.config.schema import (
     Count,
     Matrix,
@@ -76,6 +76,7 @@ __all__ = [
     "Training",
     "Trunk",
     "Tuned",
+    "changed",
     "digest",
     "file_of",
     "first_comment",

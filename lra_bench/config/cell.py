@@ -102,6 +102,11 @@ class Cell(Strict):
         every = [needed for cell in direct for needed in (*cell.needs, cell)]
         return tuple({cell.id: cell for cell in every}.values())
 
+    @property
+    def trained_first(self) -> Cell:
+        """Where its model was trained on its task, before a lever was pulled on what was trained."""
+        return self.start.trained_first if self.start is not None and self.task in self.start.tasks else self
+
     def with_lever(self, name: str, lever: Lever) -> Cell:
         """The cell with one lever more."""
         return self.model_copy(update={"levers": self.levers.model_copy(update={name: lever})})

@@ -64,6 +64,16 @@ class RecipeFile:
         return section
 
 
+def changed(recipe: Recipe, settings: Sequence[Overlay]) -> Recipe:
+    """A recipe with settings laid over it.
+
+    Raises:
+        ConfigError: an unknown key or a wrong value.
+    """
+    overlays = [Overlay("the run's recipe", recipe.model_dump()), *settings]
+    return validated(Recipe, fold(overlays), overlays)
+
+
 def matrix(path: Path) -> Matrix:
     """The matrix in a YAML file, over `configs/matrix/base.yaml`.
 

@@ -1,7 +1,7 @@
 """models x tasks x seeds -> cells; which are done; hand the rest to a launcher. Never opens jax."""
 
 from lra_bench.matrix.match import matched
-from lra_bench.matrix.models import Choice, Part, fields, models
+from lra_bench.matrix.models import Choice, Part, fewest, fields, models
 from lra_bench.matrix.plan import job_list, plan, states
 from lra_bench.matrix.request import (
     Request,
@@ -25,6 +25,7 @@ __all__ = [
     "Speed",
     "after",
     "cells",
+    "fewest",
     "fields",
     "job_list",
     "matched",

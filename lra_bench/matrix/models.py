@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from lra_bench import config, mixers, origin
 from lra_bench.config import AND, Mechanism
@@ -13,6 +13,7 @@ from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers import Sheet
 
 FAMILY = "family:"
+T = TypeVar("T")
 OUTSIDE = r"(?![^\[]*\])"  # what is split at stands in no bracket
 
 
@@ -103,9 +104,13 @@ def in_turn(each: Sequence[Mechanism], layers: int) -> list[Mechanism]:
     if len(each) > layers:
         named = AND.join(one.model for one in each)
         raise ConfigError(f"--model {named}: {len(each)} mixers for the {layers} layers of trunk.layers")
-    whole = [each[i % len(each)] for i in range(layers)]
-    fewest = next(n for n in range(1, layers + 1) if all(one == whole[i % n] for i, one in enumerate(whole)))
-    return whole[:fewest]
+    return fewest([each[i % len(each)] for i in range(layers)])
+
+
+def fewest(whole: Sequence[T]) -> list[T]:
+    """The shortest turn that gives them all."""
+    turn = next(n for n in range(1, len(whole) + 1) if all(one == whole[i % n] for i, one in enumerate(whole)))
+    return list(whole[:turn])
 
 
 def parts(patterns: str, flag: str) -> list[str]:

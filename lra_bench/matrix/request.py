@@ -16,6 +16,8 @@ from lra_bench.matrix.models import Choice, Part, fields, matching, models, part
 from lra_bench.matrix.stages import staged
 from lra_bench.mixers import Sheet
 
+NOTHING_BEFORE = {"start": None, "teacher": None, "beside": None}  # of a cell that stands on no other
+
 
 @dataclass(frozen=True)
 class Request:
@@ -59,11 +61,26 @@ def _staged(cell: Callable[[Choice, str], Cell], choice: Choice, task: str, leve
     )
 
 
-def of_model(cell: Cell, choice: Choice) -> Cell:
-    """The cell of another model, all else alike; the knobs are those that the recipe, if it is here, sets for it."""
+def of_model(cell: Cell, choice: Choice, settings: Settings) -> Cell:
+    """Another model, trained as the cell's was, and as the settings change that; no lever is pulled.
+
+    The knobs are those that the recipe, if it is here, sets for it.
+    """
     found = config.recipe(cell.recipe_name) if cell.recipe_name in config.found("configs") else None
     turned = found.resolve(cell.task.name)[1] if found else {}
-    return cell.model_copy(update=fields(choice, turned, cell.recipe.trunk.layers))
+    trained = cell.trained_first
+    recipe = config.changed(trained.recipe, settings.recipe)
+    return trained.model_copy(
+        update={
+            **fields(tuple(map(settings.turning, choice)), turned, recipe.trunk.layers),
+            **NOTHING_BEFORE,
+            "levers": Levers(),
+            "match": None,
+            "task": cell.task,
+            "recipe": recipe,
+            "changed": " ".join(filter(None, (trained.changed, settings.said))) or None,
+        }
+    )
 
 
 def on_task(cell: Cell, name: str, include: Sequence[Path], settings: Settings) -> Cell:
@@ -82,9 +99,7 @@ def on_task(cell: Cell, name: str, include: Sequence[Path], settings: Settings) 
             "recipe": same,
             "changed": settings.said,
             "levers": cell.levers.model_copy(update={"joint": None}),
-            "start": None,
-            "teacher": None,
-            "beside": None,
+            **NOTHING_BEFORE,
         }
     )
 

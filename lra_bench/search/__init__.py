@@ -2,6 +2,7 @@
 
 from lra_bench.search.front import kept
 from lra_bench.search.question import Question
-from lra_bench.search.study import Found, Study, Trial
+from lra_bench.search.record import Trial
+from lra_bench.search.study import Found, Study
 
 __all__ = ["Found", "Question", "Study", "Trial", "kept"]

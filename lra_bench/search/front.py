@@ -9,7 +9,8 @@ from lra_bench import store
 from lra_bench.config import Tuned
 from lra_bench.metrics import named
 from lra_bench.search.question import Question
-from lra_bench.search.study import Found, Study, Trial
+from lra_bench.search.record import Trial
+from lra_bench.search.study import Found, Study
 
 
 def kept(study: Study, found: Found) -> list[dict[str, Any]]:

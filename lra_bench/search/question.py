@@ -102,7 +102,7 @@ class Question:
     def model(self, settings: Mapping[str, Scalar]) -> str:
         """Of these settings, as `--model` names it."""
         each = [str(value) for key, value in settings.items() if key.startswith(f"{MODEL}.")]
-        return AND.join(each) or self.request.models
+        return AND.join(matrix.fewest(each)) if each else self.request.models
 
     def changed(self, settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """What of them is a recipe's or a model's knob."""

@@ -28,6 +28,9 @@ class Make(Protocol):
     def __call__(self, *, rngs: nnx.Rngs) -> nnx.Module: ...
 
 
+TRAINED = "trained"  # beside what a step is given: what is trained, for a loss with parameters of its own
+
+
 class State(NamedTuple):
     """All that a step changes."""
 
@@ -125,7 +128,7 @@ def training_step(
         weights = cast(regime.weights(params, given), jnp.float32)
         model = nnx.merge(graph, weights, rest, copy=True)
         with regime.learning(given):
-            value = regime.loss(model, asked, objective, given)
+            value = regime.loss(model, asked, objective, {**given, TRAINED: params})
         own = sum(leaf.sum() for leaf in jax.tree.leaves(nnx.state(model, Auxiliary)))
         return value + own if scale is None else (value + own) * scale, nnx.state(model, nnx.Not(nnx.Param))
 
