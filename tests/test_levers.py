@@ -532,9 +532,17 @@ def test_levers_through_the_command(lra: Lra, here: Path) -> None:
         assert after["stored_bytes"] < plain["stored_bytes"]
         assert after["infer_ms_p50"] > 0
     assert after["sparsity"] == pytest.approx(0.5, abs=0.01)
-    distilled = lra("distil", "--teacher", name, "--model", "linear", "--json")
+    student_of = ("distil", "--teacher", name, "--model", "linear")
+    distilled = lra(*student_of, "--set", "trunk.width=8", "--set", "distil.hidden=1.0", "--json")
     assert distilled.returncode == 0, distilled.stderr
-    assert json.loads(distilled.stdout)[0]["teacher"] == plain["cell"]
+    (row,) = json.loads(distilled.stdout)
+    assert row["teacher"] == plain["cell"]
+    assert row["changed"] == "trunk.width=8"
+    assert row["trained_params"] == row["params"] + 2 * 8 * 16 < plain["params"]
+    for setting, why in (("task.length=9", "the task is the teacher's"), ("prune.sparsity=0.5", "distil alone")):
+        refused = lra(*student_of, "--set", setting)
+        assert refused.returncode == 2
+        assert why in refused.stderr
     adapted = lra("adapt", name, "--task", "mqar", "--rank", "2", "--json")
     assert adapted.returncode == 0, adapted.stderr
     (row,) = json.loads(adapted.stdout)

@@ -22,6 +22,7 @@ MEANS = (
     "trained_params",
     "sparsity",
     "stored_bytes",
+    "flops_per_step",
     "step_ms_p50",
     "infer_ms_p50",
     "peak_bytes",
@@ -29,7 +30,8 @@ MEANS = (
 NOTES = (
     "against none: difference of test scores with its 95% interval, * where p < 0.05 after Holm over the table's pairs",
     "kept: the parameters as they answer, whole numbers packed, zeros of sparse arrays left out; answer: the forward "
-    "pass of a batch; step: a training step of the cell itself, none where it takes no step",
+    "pass of a batch; step: a training step of the cell itself, none where it takes no step; GFLOP: of it, as the "
+    "compiler counts, or of the answer",
 )
 
 
@@ -120,6 +122,7 @@ def _table(name: str, rows: pd.DataFrame, notes: list[str]) -> Comparison:
             "parameters": rows["params"].map(_count),
             "zero %": rows["sparsity"].map(lambda share: f"{100 * share:.0f}" if share > 0.005 else ""),
             "kept KiB": (rows["stored_bytes"] / 2**10).map(_count),
+            "GFLOP": (rows["flops_per_step"] / 1e9).map(_digits),
             "answer ms": rows["infer_ms_p50"].map(_digits),
             "step ms": rows["step_ms_p50"].map(_digits),
         }
