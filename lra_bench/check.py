@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -16,7 +17,7 @@ from lra_bench import config, data, mixers, tasks
 from lra_bench.assembly import maker
 from lra_bench.config import Cell
 from lra_bench.errors import LraError
-from lra_bench.matrix.models import Part, fields, models
+from lra_bench.matrix import Part, Request, cells, fields, models
 from lra_bench.train.program import RUNS_ONCE
 
 LENGTH = 40  # of the texts that models are tried on: short, and no multiple of a block
@@ -27,7 +28,7 @@ FEW = {"train": 4, "val": 2, "test": 2}
 class Finding(NamedTuple):
     """One thing that was tried."""
 
-    kind: str  # recipe, task, source or model
+    kind: str  # recipe, lever, search, task, matrix or model
     name: str
     ok: bool
     detail: str
@@ -39,6 +40,8 @@ def everything(include: Sequence[Path] = ()) -> Iterator[Finding]:
         yield _tried("recipe", name, partial(_recipe, name, include))
     for name in config.lever_files(include):
         yield _tried("lever", name, partial(_lever, name, include))
+    for name in config.spaces(include):
+        yield _tried("search", name, partial(_space, name, include))
     for name in tasks.names(include):
         yield from _with_variants(name, include)
     for name in mixers.names():
@@ -46,8 +49,8 @@ def everything(include: Sequence[Path] = ()) -> Iterator[Finding]:
 
 
 def those(files: Sequence[Path], include: Sequence[Path] = ()) -> Iterator[Finding]:
-    """Single YAML files: what names a source is a task, what names models a matrix, what
-    has levers alone a lever, all else a recipe."""
+    """Single YAML files: what names a source is a task, what names models a matrix, what has levers alone a lever, what
+    has dotted keys a search space, all else a recipe."""
     for path in files:
         try:
             said = config.read(config.file_of("tasks", str(path))).values
@@ -58,6 +61,8 @@ def those(files: Sequence[Path], include: Sequence[Path] = ()) -> Iterator[Findi
             yield from _with_variants(str(path), include)
         elif "models" in said:
             yield _tried("matrix", str(path), partial(_matrix, path))
+        elif any("." in key for key in said):
+            yield _tried("search", str(path), partial(_space, str(path), include))
         elif set(said) <= set(config.Levers.model_fields):
             yield _tried("lever", str(path), partial(_lever, str(path), include))
         else:
@@ -100,6 +105,20 @@ def _lever(name: str, include: Sequence[Path]) -> str:
     for task in chain(*others):
         tasks.load(tasks.parted(task)[0], include)
     return pulled.words or "changes nothing"
+
+
+def _space(name: str, include: Sequence[Path]) -> str:
+    space, task = config.space(name, include), next(iter(tasks.names(include)))
+    for key, what in space.items():
+        if key == "model":
+            models(",".join(map(str, what)))
+            continue
+        head = key.partition(".")[0]
+        model = head if head in mixers.names() else str(mixers.reference())
+        cells(
+            Request(model, task, "base", settings=(f"{key}={json.dumps(config.first(what))}",), include=tuple(include))
+        )
+    return f"chooses {', '.join(space)}"
 
 
 def _matrix(path: Path) -> str:

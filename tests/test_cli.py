@@ -202,13 +202,14 @@ def test_plan_starts_nothing(lra: Lra, here: Path) -> None:
 
 
 def test_check_of_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two models and three tasks: the contract's and the data's tests try each of the others."""
+    """Of three models and three tasks: the contract's and the data's tests try each of the others."""
     monkeypatch.chdir(here)
-    monkeypatch.setattr(mixers, "names", lambda: ("linear", "softmax"))
+    monkeypatch.setattr(mixers, "names", lambda: ("linear", "linformer", "softmax"))
     monkeypatch.setattr(tasks, "names", lambda _: ("parity", "short", "text"))
     (here / "configs/broken.yaml").write_text("trunk: {layrs: 3}\n")
     found = list(check.everything())
-    assert {f.kind for f in found} == {"recipe", "lever", "task", "model"}
+    assert {f.kind for f in found} == {"recipe", "lever", "search", "task", "model"}
+    assert all(f.ok for f in found if f.kind == "search")
     wrong = next(f for f in found if not f.ok)
     assert wrong.name == "broken"
     assert "trunk.layrs" in wrong.detail
@@ -216,9 +217,12 @@ def test_check_of_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_check_and_doctor(lra: Lra, here: Path) -> None:
     (here / "configs/broken.yaml").write_text("trunk: {layrs: 3}\n")
-    done = lra("check", "tasks/short.yaml", "configs/broken.yaml", "--json")
+    (here / "space.yaml").write_text("model: [linear]\ntrunk.widht: [8]\n")
+    done = lra("check", "tasks/short.yaml", "configs/broken.yaml", "space.yaml", "--json")
     assert done.returncode == 2
-    assert [f["ok"] for f in json.loads(done.stdout)] == [True, False]
+    found = json.loads(done.stdout)
+    assert [(f["kind"], f["ok"]) for f in found] == [("task", True), ("recipe", False), ("search", False)]
+    assert "did you mean 'width'" in found[2]["detail"]
     facts = json.loads(lra("doctor", "--json").stdout)
     assert facts["versions"]["jax"]
     assert facts["devices"]

@@ -40,7 +40,7 @@ from lra_bench.config.schema import (
     Trunk,
     Tuned,
 )
-from lra_bench.config.search import Range, Space, recipe_text, space
+from lra_bench.config.search import Range, Space, first, recipe_text, space, spaces
 
 __all__ = [
     "AND",
@@ -79,6 +79,7 @@ __all__ = [
     "changed",
     "digest",
     "file_of",
+    "first",
     "first_comment",
     "flat",
     "fold",
@@ -97,5 +98,6 @@ __all__ = [
     "setting",
     "shipped",
     "space",
+    "spaces",
     "validated",
 ]

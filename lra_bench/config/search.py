@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field
 
 from lra_bench.config.files import file_of
+from lra_bench.config.files import found as found_files
 from lra_bench.config.overlays import Overlay, nested, read, validated
 from lra_bench.config.recipes import RecipeFile
 from lra_bench.config.schema import Scalar, Strict, Tuned
@@ -36,6 +37,16 @@ class Range(Strict):
 
 
 Space = dict[str, Range | list[Scalar]]  # what may be chosen, by dotted key
+
+
+def first(what: Range | list[Scalar]) -> Scalar:
+    """One of the values."""
+    return what[0] if isinstance(what, list) else what.low
+
+
+def spaces(include: Sequence[Path] = ()) -> dict[str, Path]:
+    """Every search space by its name."""
+    return found_files(KIND, include)
 
 
 def space(name: str, include: Sequence[Path] = ()) -> Space:

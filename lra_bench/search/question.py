@@ -42,7 +42,7 @@ class Question:
         for key, what in self.settings.items():
             if key.split(".")[0] in ("task", *Levers.model_fields):
                 raise ConfigError(f"{key}: a search is of settings of the recipe and knobs of the model")
-            self.asked({f"{MODEL}.1": model for model in self._models_of(key)} | {key: _any(what)})
+            self.asked({f"{MODEL}.1": model for model in self._models_of(key)} | {key: config.first(what)})
 
     @classmethod
     def of_architecture(cls, request: Request, space: Space, seed: int, costs: Mapping[str, float | None]) -> Question:
@@ -158,7 +158,3 @@ def _suggested(trial: optuna.Trial, key: str, what: Range | list[Scalar]) -> Sca
     if isinstance(what.low, int) and isinstance(what.high, int):
         return trial.suggest_int(key, what.low, what.high, log=log)
     return trial.suggest_float(key, what.low, what.high, log=log)
-
-
-def _any(what: Range | list[Scalar]) -> Scalar:
-    return what[0] if isinstance(what, list) else what.low
