@@ -149,7 +149,5 @@ def test_layers_of_two_mixers_through_the_command(lra: Lra, here: Path) -> None:
     (folder,) = (here / "results/runs").glob("softmax+linformer-short-tiny-s0-*")
     exported = lra("export", folder.name, "--out", "two")
     assert exported.returncode == 0, exported.stderr
-    again = lra("reproduce", folder.name)
-    assert again.returncode == 0, again.stdout + again.stderr
     compared = lra("compare", "results", "--format", "md")
     assert "softmax+linformer" in compared.stdout
