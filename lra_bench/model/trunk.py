@@ -57,24 +57,11 @@ class Model(nnx.Module):
     ) -> None:
         D, patches = trunk.width, Patches(trunk.patch, asked.grid)
         dims = sizes(trunk, asked.length, asked.grid)
-        if dims.rotary and not all(choice.mixer.turns for choice in mixers):
-            raise ConfigError(
-                "trunk.positions: rotary turns queries and keys of tokens, and this mixer has none to turn"
-            )
-        if asked.everywhere and (patches.places > 1 or asked.streams > 1):
-            raise ConfigError(
-                "trunk.patch: an answer is asked for at each symbol, and a vector would stand for several"
-            )
+        _check(mixers, trunk, asked, patches)
         if shape.room is not None:
             dims = replace(dims, length=shape.room, grid=None)
         self.trunk, self.everywhere, self.room = trunk, asked.everywhere, shape.room
-        self.embed: Embedding | Projection
-        if trunk.input == "symbols":
-            self.embed = Embedding(asked.vocab, D, patches, rngs=rngs)
-        elif asked.values is None:
-            raise ConfigError("trunk.input: values: the symbols of this task stand for no numbers")
-        else:
-            self.embed = Projection(asked.values, D, patches, rngs=rngs)
+        self.embed = _embedding(trunk, asked, patches, rngs)
         if trunk.pool == "cls":
             self.cls = nnx.Param(jnp.zeros(D))
         self.positions: nnx.Variable[jax.Array]
@@ -191,6 +178,22 @@ class Model(nnx.Module):
             x = run(stack, x, mask, keys=own, remat=self.trunk.remat, states=states)
             first += run.layers
         return x
+
+
+def _check(mixers: Sequence[Choice], trunk: Trunk, asked: Asked, patches: Patches) -> None:
+    if trunk.positions == "rotary" and not all(choice.mixer.turns for choice in mixers):
+        raise ConfigError("trunk.positions: rotary turns queries and keys of tokens, and this mixer has none to turn")
+    if asked.everywhere and (patches.places > 1 or asked.streams > 1):
+        raise ConfigError("trunk.patch: an answer is asked for at each symbol, and a vector would stand for several")
+    if trunk.input == "values" and asked.values is None:
+        raise ConfigError("trunk.input: values: the symbols of this task stand for no numbers")
+
+
+def _embedding(trunk: Trunk, asked: Asked, patches: Patches, rngs: nnx.Rngs) -> Embedding | Projection:
+    if trunk.input == "symbols":
+        return Embedding(asked.vocab, trunk.width, patches, rngs=rngs)
+    assert asked.values is not None
+    return Projection(asked.values, trunk.width, patches, rngs=rngs)
 
 
 def filled(x: Array, room: int | None) -> Array:
