@@ -543,7 +543,8 @@ def test_levers_through_the_command(lra: Lra, here: Path) -> None:
     assert row["teacher"] == plain["cell"]
     assert row["changed"] == "trunk.width=8"
     assert row["trained_params"] == row["params"] + 2 * 8 * 16 < plain["params"]
-    for setting, why in (("task.length=9", "the task is the teacher's"), ("prune.sparsity=0.5", "distil alone")):
+    said = ("distil.teacher=softmax", "the command's own options say that")
+    for setting, why in (("task.length=9", "the task is the teacher's"), ("prune.sparsity=0.5", "distil alone"), said):
         refused = lra(*student_of, "--set", setting)
         assert refused.returncode == 2
         assert why in refused.stderr

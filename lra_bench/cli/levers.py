@@ -128,13 +128,16 @@ def _lever(name: str, own: Overlay, parsed: Settings) -> Lever:
     """The one lever of a command, as settings change it.
 
     Raises:
-        ConfigError: a setting is of another lever.
+        ConfigError: a setting is of another lever, or of what the command itself says.
     """
     from lra_bench import config
 
     other = next((overlay for overlay in parsed.levers if set(overlay.values) != {name}), None)
     if other:
         raise ConfigError(f"{other.origin}: of the levers, {name} alone can be set here")
+    twice = next((overlay for overlay in parsed.levers if set(overlay.values[name]) & set(own.values[name])), None)
+    if twice:
+        raise ConfigError(f"{twice.origin}: the command's own options say that")
     lever: Lever = config.levers((), [own, *parsed.levers]).pulled()[name]
     return lever
 
