@@ -82,6 +82,10 @@ class Row:
     processes: int | None = None  # that trained the cell together, on one machine or several
     jobs: int | None = None  # cells that ran at once on the machine, which times are to be read with
     versions: str | None = None  # of the libraries that matter, as JSON
+    code_hash: str | None = None  # of the package's numeric code that every run goes through
+    parts_hash: str | None = None  # of the code of its mixers and its source, and of all that they import
+    matmul: str | None = None  # the precision that float32 products had: float32, tf32, bf16
+    deterministic: bool | None = None  # XLA was told to use only operations that give the same bits each time
     commit: str | None = None
     dirty: bool | None = None
     environment: str | None = None  # the variables that move timings (allocator, XLA), as JSON
