@@ -23,9 +23,10 @@ from lra_bench.metrics import METRICS
 from lra_bench.model import Asked, Choice, Model
 from lra_bench.regimes import Learnt, Stock
 from lra_bench.shapes import Split
+from lra_bench.train import precision
 from lra_bench.train.joint import JointModel, JointProgram, Lesson
 from lra_bench.train.objective import objective
-from lra_bench.train.program import Program, abstract, count, draw, parameters, step_flops
+from lra_bench.train.program import Program, abstract, count, cut, draw, parameters, sharing, step_flops
 from lra_bench.train.step import Make
 
 NOTHING = Stock()  # is trained yet that a cell stands on
@@ -90,7 +91,8 @@ def built(cell: Cell, train: Split | None = None, stock: Stock = NOTHING) -> Pro
     make = maker(cell)
     if cell.teacher is not None and stock.teacher is None:
         stock = replace(stock, teacher=Learnt(*nnx.split(draw(maker(cell.teacher), cell.seed), nnx.Param, ...)))
-    regime = regimes.regime(cell, stock, goal, make)
+    with precision.within(cell.recipe.trunk.matmul):  # what it is judged by before training
+        regime = regimes.regime(cell, stock, goal, make)
     if cell.pulls("joint"):
         return JointProgram.of(make, cell.recipe, lessons(cell), cell.seed, regime)
     return Program.build(make, cell.recipe, (task.streams, task.length), goal, cell.seed, regime)
@@ -143,6 +145,8 @@ def compiled(
         "planned_bytes": part.planned_bytes,
         "flops_per_step": part.flops,
         **where(),
+        "devices": program.devices.mesh.size,
+        **precision.facts(cell.recipe),
     }
     return program, facts
 
@@ -163,6 +167,13 @@ def lacking(planned: int) -> Short | None:
     ours = available_bytes(jax.local_devices()[0])
     there = hosts.numbers(np.inf if ours is None else ours).min()  # for all to take the same way
     return Short(planned, int(there)) if planned > there else None
+
+
+def _sharing(cell: Cell) -> int:
+    """The devices that share a slice, as asked."""
+    processes = jax.process_count()
+    each = sharing(cut(cell.recipe)[1], processes, jax.local_device_count(), len(cell.trains_on))
+    return max(1, processes * each)
 
 
 class Rung(NamedTuple):
@@ -213,12 +224,14 @@ def fitting(
         CellFailed: it fits on none; the message is of the last.
     """
     asked, needed, short = Rung(cell.recipe.training.accumulate, cell.recipe.trunk.remat), 0.0, None
-    for rung in ladder(cell.recipe, jax.device_count(), len(cell.trains_on)):
+    for rung in ladder(cell.recipe, _sharing(cell), len(cell.trains_on)):
         if (first is not None and rung < first) or (not rung.remat and rung.accumulate < needed):
             continue  # slices save no more than their number
         program, facts = compiled(cell.model_copy(update={"recipe": rung.of(cell.recipe)}), train, stock)
         short = lacking(facts["planned_bytes"])
         if short is None:
+            if program.devices.said:
+                tell("note", said=program.devices.said)
             return program, facts | {"accumulate": rung.accumulate, "fitted": rung.said(asked)}, rung
         needed = rung.accumulate * facts["planned_bytes"] / short.there
         tell("short", why=str(short))

@@ -35,6 +35,7 @@ from lra_bench.metrics import METRICS, Metric
 from lra_bench.rows import Row, Status
 from lra_bench.shapes import SPLITS, Split
 from lra_bench.train.fit import Fit, Interrupted, Progress, Tell, evaluate_all
+from lra_bench.train.precision import same_bits_as_asked
 from lra_bench.trained import stock
 
 RUNG = "fitted.json"
@@ -276,3 +277,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+        same_bits_as_asked([store.cell(args.folder).recipe])

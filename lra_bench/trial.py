@@ -19,6 +19,7 @@ from lra_bench.cell import INTERRUPTED, Stop
 from lra_bench.config import Cell
 from lra_bench.errors import CellFailed, LraError
 from lra_bench.train.fit import Fit, Interrupted, Tell
+from lra_bench.train.precision import same_bits_as_asked
 
 
 def run(
@@ -49,7 +50,9 @@ def main() -> int:
     cells, asked = (store.read_json(Path(file)) for file in sys.argv[1:])
     stop = Stop()
     try:
-        facts = run(Cell.model_validate(cells[0]), Path(asked["folder"]), asked["costs"], stop.tell, stop)
+        cell = Cell.model_validate(cells[0])
+        same_bits_as_asked([cell.recipe])
+        facts = run(cell, Path(asked["folder"]), asked["costs"], stop.tell, stop)
     except Interrupted:
         return INTERRUPTED
     except CellFailed as error:

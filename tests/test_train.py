@@ -12,14 +12,14 @@ import pytest
 from flax import nnx
 
 from lra_bench import assembly, checkpoint, matrix
-from lra_bench.config import Cell, Optimizer, Schedule
+from lra_bench.config import Cell, Optimizer, Recipe, Schedule
 from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.matrix import Request
 from lra_bench.mixers.base import Dynamics
 from lra_bench.shapes import Batch, Split
 from lra_bench.train.fit import Fit, evaluate
 from lra_bench.train.optimiser import learning_rate, optimiser
-from lra_bench.train.program import Devices, Program, draw
+from lra_bench.train.program import Devices, Program, draw, sharing
 
 OWN_LOSS = '''
 from dataclasses import dataclass
@@ -150,21 +150,61 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
     assert failed.value.status == "nan"
 
 
-def test_a_batch_that_devices_cannot_share_names_one_that_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jax, "device_count", lambda: 3)
-    with pytest.raises(ConfigError, match=r"8 examples cannot be shared by 3 devices; --set training\.batch=9"):
-        Devices.all(8)
+def test_devices_that_cannot_share_a_batch_evenly_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [sharing(32, 1, local) for local in (1, 2, 3, 6, 7, 8, 48)] == [1, 2, 2, 4, 4, 8, 32]
+    assert sharing(8, 2, 3) == 2, "of each of two processes"
+    assert sharing(8, 1, 8, tasks=3) == 2, "one example of each task on each device"
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    with pytest.raises(ConfigError, match=r"training\.batch: slices of 8 examples cannot be shared by 3 processes$"):
+        Devices.sharing(8)
 
 
-def test_dynamics_decay_not_and_move_at_most_at_1e_3() -> None:
-    recipe = made("optimizer.lr=0.1", "optimizer.weight_decay=0.5", "schedule.name=constant", "schedule.warmup=0")[
-        0
-    ].recipe
+SCHEDULES = ("rsqrt", "warmup-cosine", "warmup-linear", "constant")
+
+
+def recipe(name: str, warmup: int, steps: int, peak: float) -> Recipe:
+    lr = peak * warmup**0.5 if name == "rsqrt" else peak
+    settings = (f"schedule.name={name}", f"schedule.warmup={warmup}", f"training.steps={steps}", f"optimizer.lr={lr!r}")
+    return matrix.cells(Request("softmax", "short", "tiny", settings=settings))[0].recipe
+
+
+def rates(of: Recipe) -> np.ndarray:
+    rate = learning_rate(of.optimizer, of.schedule, of.training.steps)
+    return np.array([float(rate(step)) for step in range(of.training.steps)])
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("peak", [1e-2, 1.6e-3, 2e-4])
+def test_dynamics_decay_not_and_move_at_most_at_1e_3(name: str, peak: float) -> None:
+    """The rate itself is capped, under each schedule: with gradients of ones, Adam's step is the rate."""
+    asked = recipe(name, 4, 12, peak)
+    rule = optimiser(asked.model_copy(update={"optimizer": asked.optimizer.model_copy(update={"weight_decay": 0.5})}))
     params = nnx.State({"A": Dynamics(jnp.ones(2)), "W": nnx.Param(jnp.ones(2))})
-    rule = optimiser(recipe)
-    update, _ = rule.update(jax.tree.map(jnp.ones_like, params), rule.init(params), params)
-    np.testing.assert_allclose(update["A"][...], -1e-3, rtol=1e-4)
-    np.testing.assert_allclose(update["W"][...], -0.1 * (1 + 0.5), rtol=1e-4)
+    state, ones, moved = rule.init(params), jax.tree.map(jnp.ones_like, params), []
+    for _ in range(asked.training.steps):
+        update, state = rule.update(ones, state, params)
+        moved.append((-update["A"][0], -update["W"][0]))
+    expected = rates(asked)
+    np.testing.assert_allclose(np.array(moved), np.stack([np.minimum(expected, 1e-3), 1.5 * expected], 1), rtol=1e-3)
+    assert expected.max() == pytest.approx(peak)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(("warmup", "steps", "now"), [(20, 100, 10), (20, 100, 400), (20, 100, 3), (160, 100, 25)])
+def test_a_schedule_over_other_steps_has_the_same_peak(name: str, warmup: int, steps: int, now: int) -> None:
+    """And the same rates at the same shares of the steps, a warmup that is longer than them among those."""
+    whole = recipe(name, warmup, steps, 0.01)
+    other = whole.over(now)
+    assert other.training.steps == now
+    assert rates(other).max() == pytest.approx(rates(whole).max(), rel=0.05 if warmup > steps else 1e-5)
+    if now * warmup % steps == 0:
+        rate, shorter = (learning_rate(r.optimizer, r.schedule, r.training.steps) for r in (whole, other))
+        shares = np.linspace(0, 1, 11)
+        expected = [float(rate(share * steps)) for share in shares]
+        np.testing.assert_allclose([float(shorter(share * now)) for share in shares], expected, rtol=1e-4, atol=1e-9)
+    assert whole.over(steps) == whole
+    assert whole.over(0).schedule == whole.schedule
+    assert rates(whole.over(1))[0] > 0 or warmup > steps
 
 
 def test_a_mixers_own_loss_is_trained_too(tmp_path: Path) -> None:

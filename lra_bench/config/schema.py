@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +15,7 @@ from lra_bench.shapes import SPLITS
 Count = Annotated[int, Field(ge=1)]
 NoneOrMore = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Above = Annotated[float, Field(gt=0)]
 Scalar = bool | int | float | str | None
 
 
@@ -22,9 +25,18 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+# Of results that were kept before these were options. What has this value is not in a run's id.
+BEFORE_IT_WAS_SAID: dict[str, dict[str, Any]] = {
+    "trunk": {"embedding_std": 1.0, "position_std": 0.02, "matmul": "default"},
+    "training": {"deterministic": False},
+}
+
+
 class Trunk(Strict):
     """The encoder that every mixer is put into."""
 
+    embedding_std: Above  # standard deviation of the symbols' embeddings when they are drawn
+    position_std: Above  # and of learned positions
     layers: Count
     width: Count  # D
     heads: Count  # H
@@ -36,7 +48,13 @@ class Trunk(Strict):
     input: Literal["symbols", "values"]  # an embedding a symbol, or the numbers that symbols stand for, projected
     pool: Literal["cls", "mean"]
     dtype: Literal["float32", "bfloat16"]
+    matmul: Literal["default", "float32", "tf32", "bf16"]  # of float32 products; default: the platform's
     remat: bool  # recompute each layer in the backward pass
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _kept_before(cls, said: Any) -> Any:
+        return {**BEFORE_IT_WAS_SAID["trunk"], **said} if isinstance(said, Mapping) else said
 
     @pydantic.model_validator(mode="after")
     def _whole_heads(self) -> Trunk:
@@ -51,12 +69,12 @@ class Trunk(Strict):
 class Optimizer(Strict):
     """AdamW."""
 
-    lr: Annotated[float, Field(gt=0)]
+    lr: Above
     b1: Share
     b2: Share
-    eps: Annotated[float, Field(gt=0)]
+    eps: Above
     weight_decay: Annotated[float, Field(ge=0)]
-    clip: Annotated[float, Field(gt=0)] | None  # global norm; null: none
+    clip: Above | None  # global norm; null: none
 
 
 class Schedule(Strict):
@@ -75,6 +93,12 @@ class Training(Strict):
     eval_every: Count
     checkpoint_every: Count
     select: Literal["best", "last"]
+    deterministic: bool  # on a GPU, only operations that give the same bits each time
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _kept_before(cls, said: Any) -> Any:
+        return {**BEFORE_IT_WAS_SAID["training"], **said} if isinstance(said, Mapping) else said
 
     @pydantic.model_validator(mode="after")
     def _whole_slices(self) -> Training:
@@ -92,6 +116,41 @@ class Recipe(Strict):
     optimizer: Optimizer
     schedule: Schedule
     training: Training
+
+    def facts(self) -> dict[str, Any]:
+        """All that it says, without what is as it was before it could be said."""
+        said = self.model_dump()
+        for part, before in BEFORE_IT_WAS_SAID.items():
+            said[part] = {k: v for k, v in said[part].items() if k not in before or v != before[k]}
+        return said
+
+    def over(self, steps: int) -> Recipe:
+        """The recipe with its schedule compressed, or stretched, to so many steps: the same rates at the same shares.
+
+        The warmup is in proportion. The peak of `rsqrt` is lr / sqrt(warmup), so its lr goes with the warmup's root.
+        """
+        training = self.training.model_copy(update={"steps": steps})
+        before, whole = self.schedule.warmup, self.training.steps
+        if not (before and steps and whole):  # where no step is taken, there is no proportion
+            return self.model_copy(update={"training": training})
+        warmup = max(1, round(before * steps / whole))
+        warmup = min(warmup, steps - 1) if before < whole else warmup  # the peak is reached, as it was
+        gain = math.sqrt(max(warmup, 1) / before) if self.schedule.name == "rsqrt" else 1.0
+        return self.model_copy(
+            update={
+                "training": training,
+                "schedule": self.schedule.model_copy(update={"warmup": warmup}),
+                "optimizer": self.optimizer.model_copy(update={"lr": self.optimizer.lr * gain}),
+            }
+        )
+
+    @property
+    def warning(self) -> str | None:
+        """A line on a learning rate that never reaches its peak; None where it does."""
+        warmup, steps = self.schedule.warmup, self.training.steps
+        if steps == 0 or warmup < steps:
+            return None
+        return f"schedule.warmup: {warmup:,} of training.steps: {steps:,}: the learning rate never reaches its peak"
 
 
 class TaskSpec(Strict):
@@ -113,6 +172,7 @@ class TaskSpec(Strict):
     seed: NoneOrMore  # of the data, not of the run
     metric: Literal["accuracy", "exact-match", "mean-squared-error", "bits"]
     variant: str | None  # the variant that was used
+    content: str | None = None  # a hash over the folder's files that the source reads; None: it reads none, or is not asked
     of: TaskSpec | None = None  # the task whose training inputs these are, symbols of which are asked for
 
     @pydantic.field_validator("splits")

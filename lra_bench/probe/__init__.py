@@ -20,6 +20,7 @@ from lra_bench.data.batches import in_order, take
 from lra_bench.errors import ConfigError
 from lra_bench.measure.context import Probe, Reach, Shuffled
 from lra_bench.probe.looking import Looking
+from lra_bench.train.precision import within
 from lra_bench.trained import Trained
 
 T = TypeVar("T")
@@ -54,6 +55,11 @@ def probe(run: Trained, examples: int, places: int, seed: int, count: data.Progr
     """
     if run.cell.recipe.trunk.patch > 1:
         raise ConfigError(f"{run.cell.folder}: a vector stands for {run.cell.recipe.trunk.patch} symbols: not probed")
+    with within(run.cell.recipe.trunk.matmul):
+        return _probed(run, examples, places, seed, count)
+
+
+def _probed(run: Trained, examples: int, places: int, seed: int, count: data.Progress) -> Probe:
     batch = next(in_order(take(run.splits["test"], examples), min(examples, len(run.splits["test"]))))
     draw = np.random.default_rng(seed)
     looking = Looking.of(run, batch, places, draw)

@@ -11,6 +11,7 @@ from lra_bench.cell import tell
 from lra_bench.config import Cell
 from lra_bench.errors import LraError
 from lra_bench.measure.asked import Asked
+from lra_bench.train.precision import same_bits_as_asked
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("asked", type=Path, help="what is to be measured, as JSON: the fields of `Asked`")
     args = parser.parse_args(arguments)
     cells = [Cell.model_validate(values) for values in store.read_json(args.cells)]
+    same_bits_as_asked(cell.recipe for cell in cells)
     try:
         tell("facts", facts=speed.measure(cells, Asked(**store.read_json(args.asked))))
     except LraError as error:

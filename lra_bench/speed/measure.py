@@ -18,6 +18,7 @@ from lra_bench.measure.memory import available_bytes, peak_bytes
 from lra_bench.speed.bench import Bench
 from lra_bench.speed.largest import largest_batch
 from lra_bench.speed.supply import supplied
+from lra_bench.train.precision import within
 
 
 def measure(cells: Sequence[Cell], asked: Asked) -> list[dict[str, Any]]:
@@ -34,11 +35,22 @@ def measure(cells: Sequence[Cell], asked: Asked) -> list[dict[str, Any]]:
     facts = [fact | _timed(bench) for fact, bench in found]
     if len(facts) == 1:  # it has the process for itself
         facts[0]["peak_bytes"] = peak_bytes(jax.local_devices()[0])
-    rates = {dtype: ceiling(dtype) for dtype in {cell.recipe.trunk.dtype for cell in cells}} if asked.ceiling else {}
+    rates = {kind: _ceiling(*kind) for kind in map(_products, cells)} if asked.ceiling else {}
     for cell, fact in zip(cells, facts, strict=True):
-        fact |= {"ceiling_flops_per_s": rates.get(cell.recipe.trunk.dtype)} if asked.ceiling else {}
+        fact |= {"ceiling_flops_per_s": rates[_products(cell)]} if asked.ceiling else {}
         fact |= _room(cell, asked) if asked.room is not None else {}
     return facts
+
+
+def _products(cell: Cell) -> tuple[str, str]:
+    """Of which numbers a cell's products are, and how precise."""
+    trunk = cell.recipe.trunk
+    return trunk.dtype, trunk.matmul
+
+
+def _ceiling(dtype: str, matmul: str) -> float:
+    with within(matmul):
+        return ceiling(dtype)
 
 
 def _prepared(cell: Cell, asked: Asked) -> tuple[dict[str, Any], Bench | None]:

@@ -114,7 +114,7 @@ class JointProgram(Program):
             ConfigError: the tasks, or the devices, cannot share a batch.
         """
         together = replace(regime, loss=partial(mean_loss, lessons))
-        whole = Program.build(make, recipe, lessons[0].shape, lessons[0].objective, seed, together)
+        whole = Program.build(make, recipe, lessons[0].shape, lessons[0].objective, seed, together, len(lessons))
         program = cls(**{field.name: getattr(whole, field.name) for field in fields(whole)}, lessons=tuple(lessons))
         assert program.sizes
         return program
@@ -158,7 +158,7 @@ class JointProgram(Program):
         step = training_step(self.graph, self.recipe, self.objective, self.seed, self.regime)
         options = LEAST_MEMORY.get(jax.default_backend())
         arguments = (self.given, self.init, *zip(*each, strict=True))
-        made = compiled(jax.jit(step, donate_argnums=1), arguments, options)
+        made = compiled(jax.jit(self.precisely(step), donate_argnums=1), arguments, options)
         return made._replace(step=partial(made.step, self.given))
 
     def feed(self, *batches: Batch) -> tuple[Any, ...]:

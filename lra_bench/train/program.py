@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,10 @@ from lra_bench.measure.memory import planned_bytes
 from lra_bench.shapes import Batch
 from lra_bench.train.objective import Objective
 from lra_bench.train.optimiser import Params
+from lra_bench.train.precision import precisely
 from lra_bench.train.step import AS_IT_IS, Make, Regime, State, answers, cast, initial, plain, scoring, training_step
 
+F = TypeVar("F", bound=Callable[..., Any])
 Options = dict[str, str | bool]  # of XLA's compiler
 
 # Half the time to compile, for what is not run again.
@@ -38,24 +40,35 @@ LEAST_MEMORY: dict[str, Options] = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHED
 
 @dataclass(frozen=True)
 class Devices:
-    """The devices of all processes, as one axis of data parallelism."""
+    """The devices of all processes that share a batch, as one axis of data parallelism."""
 
     mesh: jax.sharding.Mesh
 
     @classmethod
-    def all(cls, slice_size: int) -> Devices:
-        """All that there are.
+    def sharing(cls, slice_size: int, tasks: int = 1) -> Devices:
+        """As many as can share `slice_size` examples evenly, with one of each task at least; as many of each process.
 
         Raises:
-            ConfigError: they cannot share `slice_size` examples evenly.
+            ConfigError: not even one of each process can.
         """
-        count = jax.device_count()
-        if slice_size % count:
+        processes, local = jax.process_count(), jax.local_device_count()
+        each = sharing(slice_size, processes, local, tasks)
+        if not each:
+            words = [f"{n} {what}" for n, what in ((tasks, "tasks"), (processes, "processes")) if n > 1]
             raise ConfigError(
-                f"training.batch: slices of {slice_size} examples cannot be shared by {count} devices; "
-                f"--set training.batch={math.ceil(slice_size / count) * count}"
+                f"training.batch: slices of {slice_size} examples cannot be shared by {' on '.join(words)}"
             )
-        return cls(jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,)))
+        if each == local:
+            return cls(jax.make_mesh((processes * local,), ("data",), axis_types=(AxisType.Auto,)))
+        by_process = [[d for d in jax.devices() if d.process_index == p] for p in range(processes)]
+        used = [device for devices in by_process for device in devices[:each]]
+        return cls(jax.sharding.Mesh(np.array(used), ("data",), axis_types=(AxisType.Auto,)))
+
+    @property
+    def said(self) -> str | None:
+        """In words, where some are left out."""
+        count, there = self.mesh.size, jax.device_count()
+        return None if count == there else f"{count} of {there} devices are used: all cannot share a batch evenly"
 
     @property
     def everywhere(self) -> NamedSharding:
@@ -69,6 +82,12 @@ class Devices:
         """Those of so many that lie on this process's devices, in order."""
         places = self.cut(0).addressable_devices_indices_map((count,)).values()
         return np.sort(np.concatenate([np.arange(count)[place] for place in places if place is not None]))
+
+
+def sharing(slice_size: int, processes: int, local: int, tasks: int = 1) -> int:
+    """How many of each process's `local` devices can share `slice_size` examples evenly, with one of each task."""
+    fair = (n for n in range(local, 0, -1) if slice_size % (n * processes) == 0)
+    return next((n for n in fair if slice_size // (n * processes) >= tasks), 0)
 
 
 class Compiled(NamedTuple):
@@ -105,6 +124,7 @@ class Program:
         objective: Objective,
         seed: int,
         regime: Regime = AS_IT_IS,
+        tasks: int = 1,
     ) -> Program:
         """For examples of `shape` [S, L], with the parameters drawn from `seed`, or as the regime has them begin.
 
@@ -112,7 +132,7 @@ class Program:
             ConfigError: the devices cannot share a batch.
         """
         slices, size = cut(recipe)
-        devices = Devices.all(size)
+        devices = Devices.sharing(size, tasks)
         graph = nnx.graphdef(abstract(make))
         drawn = jax.jit(partial(initial, make, recipe, seed, regime), out_shardings=devices.everywhere)
         state, given = drawn.lower().compile(RUNS_ONCE)()
@@ -124,7 +144,7 @@ class Program:
         batch = shapes((self.slices, self.size), self.shape, self.objective, self.devices.cut(1))
         step = training_step(self.graph, self.recipe, self.objective, self.seed, self.regime)
         options = LEAST_MEMORY.get(jax.default_backend())
-        made = compiled(jax.jit(step, donate_argnums=1), (self.given, self.init, *batch), options)
+        made = compiled(jax.jit(self.precisely(step), donate_argnums=1), (self.given, self.init, *batch), options)
         return made._replace(step=partial(made.step, self.given))
 
     @cached_property
@@ -135,20 +155,29 @@ class Program:
             (self.given, jax.eval_shape(self.regime.serve, self.init.params, self.given), self.init.rest),
         )
         batch = shapes((self.size,), self.shape, self.objective, self.devices.cut(0))
-        score = jax.jit(scoring(self.graph, self.objective, self.regime), out_shardings=self.devices.everywhere)
-        made = compiled(score, (*state, *batch))
+        score = self.precisely(scoring(self.graph, self.objective, self.regime))
+        made = compiled(jax.jit(score, out_shardings=self.devices.everywhere), (*state, *batch))
         return made._replace(step=partial(made.step, self.given))
 
     def kept(self, params: Params) -> Any:
         """What is kept of trained parameters to answer with: rounded, merged, as the levers have it."""
         if self.regime.serve is plain:
             return params
-        return jax.jit(self.regime.serve, out_shardings=self.devices.everywhere)(params, self.given)
+        return self._serve(params, self.given)
+
+    @cached_property
+    def _serve(self) -> Callable[[Params, Any], Any]:
+        return jax.jit(self.precisely(self.regime.serve), out_shardings=self.devices.everywhere)
 
     @property
     def answers(self) -> Callable[..., jax.Array]:
         """(given, kept, rest, tokens, mask) -> the logits of each example [B, ...], not compiled."""
-        return answers(self.graph, self.regime)
+        return self.precisely(answers(self.graph, self.regime))
+
+    @property
+    def precisely(self) -> Callable[[F], F]:
+        """What has a function traced with products of the precision that is asked for."""
+        return partial(precisely, self.recipe.trunk.matmul)
 
     def weights(self, params: Params) -> Params:
         """The model's parameters as they answer, float32."""
