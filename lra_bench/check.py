@@ -32,12 +32,13 @@ class Finding(NamedTuple):
     name: str
     ok: bool
     detail: str
+    warnings: tuple[str, ...] = ()  # of what is right, and strange
 
 
 def everything(include: Sequence[Path] = ()) -> Iterator[Finding]:
     """Every recipe is resolved for every task, every lever read, every task's variants built small, every model run."""
     for name in config.found("configs", include):
-        yield _tried("recipe", name, partial(_recipe, name, include))
+        yield _tried_recipe(name, include)
     for name in config.lever_files(include):
         yield _tried("lever", name, partial(_lever, name, include))
     for name in config.spaces(include):
@@ -66,7 +67,7 @@ def those(files: Sequence[Path], include: Sequence[Path] = ()) -> Iterator[Findi
         elif set(said) <= set(config.Levers.model_fields):
             yield _tried("lever", str(path), partial(_lever, str(path), include))
         else:
-            yield _tried("recipe", str(path), partial(_recipe, str(path), include))
+            yield _tried_recipe(str(path), include)
 
 
 def _with_variants(task: str, include: Sequence[Path]) -> Iterator[Finding]:
@@ -86,6 +87,18 @@ def _tried(kind: str, name: str, attempt: Callable[[], str]) -> Finding:
         return Finding(kind, name, False, str(error))
     except Exception as error:
         return Finding(kind, name, False, f"{type(error).__name__}: {error}")
+
+
+def _tried_recipe(name: str, include: Sequence[Path]) -> Finding:
+    found = _tried("recipe", name, partial(_recipe, name, include))
+    return found._replace(warnings=tuple(_strange(name, include))) if found.ok else found
+
+
+def _strange(name: str, include: Sequence[Path]) -> Iterator[str]:
+    recipe = config.recipe(name, include)
+    for task in tasks.names(include):
+        if said := recipe.resolve(task)[0].warning:
+            yield f"{task} under {recipe.name}: {said}"
 
 
 def _recipe(name: str, include: Sequence[Path]) -> str:

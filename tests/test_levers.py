@@ -26,6 +26,7 @@ from lra_bench.matrix import Request, Settings
 from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR
 from lra_bench.mixers.base import Dynamics
 from lra_bench.regimes import Learnt, Stock
+from lra_bench.train.optimiser import learning_rate
 from lra_bench.train.program import Program
 
 MODELS = ("softmax", "linformer", "performer")
@@ -143,6 +144,8 @@ def test_adapters_answer_as_the_trunk_before_they_are_trained(model: str, how: s
     changed = [path for path in held if (merged[path][...] != held[path][...]).any()]
     assert bool(changed) == ("rank" in how)
     assert all(is_matrix(path, held[path]) for path in changed)
+    norms = [path for path in flat(trained.params) if {"norm", "before_mlp", "before_mixer"} & set(path)]
+    assert len(norms) == (6 if "bottleneck" in how else 0), "as Houlsby et al. train LayerNorms; LoRA trains none"
 
 
 def test_low_rank_updates_are_of_that_rank() -> None:
@@ -277,21 +280,43 @@ def test_further_training_ends_at_the_sparsity_asked_for(by: str) -> None:
     for path, W in flat(state.params).items():
         if is_matrix(path, W):
             layers = W[...] if path[0] == "blocks" else W[...][None]
+            share = 0.75 if path[0] == "blocks" or by == "magnitude" else 0.0  # Sanh et al. prune the layers alone
             for layer in layers:
-                assert int((layer == 0).sum()) == int(0.75 * layer.size), path
+                assert int((layer == 0).sum()) == int(share * layer.size), path
+
+
+def of_one_layer(values: list[float]) -> Any:
+    return nnx.State({"blocks": {"up": {"kernel": nnx.Param(jnp.asarray([[values]]))}}})
+
+
+def by_movement(steps: int) -> prune.config.Prune:
+    knobs = {"sparsity": 0.5, "by": "movement", "steps": steps, "every": 1, "ramp": 0.0}
+    lever = config.levers((), [Overlay("test", {"prune": knobs})]).prune
+    assert lever is not None
+    return lever
 
 
 @pytest.mark.parametrize(("slopes", "left"), [([1.0, -1.0], [0.0, 0.2]), ([-1.0, 1.0], [3.1, 0.0])])
 def test_movement_keeps_what_moves_away_from_zero(slopes: list[float], left: list[float]) -> None:
-    knobs = {"sparsity": 0.5, "by": "movement", "steps": 1, "every": 1, "ramp": 0.0}
-    lever = config.levers((), [Overlay("test", {"prune": knobs})]).prune
-    assert lever is not None
-    params, grads = (
-        nnx.State({"head": {"kernel": nnx.Param(jnp.asarray([values]))}}) for values in ([3.0, 0.1], slopes)
-    )
-    rule = prune.pruned(optax.sgd(0.1), lever, 1)
+    params, grads = of_one_layer([3.0, 0.1]), of_one_layer(slopes)
+    rule = prune.pruned(optax.sgd(0.1), by_movement(1), 1)
     update, _ = rule.update(grads, rule.init(params), params)
-    np.testing.assert_allclose(optax.apply_updates(params, update)["head"]["kernel"][...], [left], rtol=1e-6)
+    np.testing.assert_allclose(flat(optax.apply_updates(params, update))[prune.UP][...], [[left]], rtol=1e-6)
+
+
+def test_what_movement_takes_out_stays_where_it_was_and_may_come_back() -> None:
+    """Sanh et al., section 4, by hand: dL/dW = dL/dW' * M, and S = - sum of W dL/dW'; W decays, whatever M is."""
+    rule = prune.pruned(optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1)), by_movement(3), 3)
+    params = of_one_layer([2.0, 1.0])
+    state, decay = rule.init(params), 0.1 * 0.1
+    for slopes, left in (([1.0, -1.0], [0.0, 1.1 - decay]), ([-3.0, 1.0], None), ([-3.0, 1.0], None)):
+        update, state = rule.update(of_one_layer(slopes), state, params)
+        params = optax.apply_updates(params, update)
+        if left is not None:
+            np.testing.assert_allclose(flat(params)[prune.UP][...], [[left]], rtol=1e-6)
+    first = 2.0 - 0.1 - decay * 2.0  # then it is out for a step, in which it decays alone, and comes back
+    second = first * (1 - decay)
+    np.testing.assert_allclose(flat(params)[prune.UP][..., 0], [[second * (1 - decay) + 0.3]], rtol=1e-6)
 
 
 def test_what_was_pruned_stays_so_in_a_later_training() -> None:
@@ -417,6 +442,15 @@ def test_the_trunk_computes_in_other_numbers(numbers: str) -> None:
     assert np.isfinite(float(loss))
 
 
+@pytest.mark.parametrize("numbers", ["bf16", "fp16"])
+def test_adams_moments_are_in_float32_whatever_parameters_are_kept_in(numbers: str) -> None:
+    """With b2 = 0.999 a v in bfloat16 cannot fall: 0.999 v is rounded to v."""
+    state = stepped(built(cell("s5", f"precision.params={numbers}")))
+    moments = [leaf for leaf in jax.tree.leaves(state.opt) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    assert len(moments) > 20
+    assert {leaf.dtype for leaf in moments} == {jnp.dtype("float32")}
+
+
 def test_parameters_are_kept_in_other_numbers_but_for_dynamics() -> None:
     kept = built(cell("s4d", "precision.params=bf16")).init.params
     dtypes = {"/".join(map(str, path)): str(W.dtype) for path, W in flat(kept).items()}
@@ -463,6 +497,34 @@ def test_scans_share_as_layers_side_by_side_do() -> None:
     program = built(cell("performer", "share.groups=2", "trunk.layers=4"))
     assert program.init.params["blocks"]["up"]["kernel"][...].shape[0] == 2
     assert jax.tree.leaves(program.init.rest)[0].shape[0] == jax.tree.leaves(stepped(program).rest)[0].shape[0]
+
+
+def test_further_steps_and_pretraining_have_a_schedule_in_proportion() -> None:
+    """Of the first training, whatever was done in between: a stage that takes no steps has no proportion."""
+    every = ("schedule.name=rsqrt", "training.steps=400", "schedule.warmup=40", "optimizer.lr=0.05")
+    steps = ("further.steps=100", "prune.heads=0.5", "quantise.weights=8", "quantise.steps=200", "pretrain.steps=20")
+    *chain, last = cell("softmax", *every, *steps).needs, cell("softmax", *every, *steps)
+    found = [(c.recipe.training.steps, c.recipe.schedule.warmup) for c in (*chain[0], last)]
+    assert found == [(20, 2), (400, 40), (100, 10), (0, 40), (200, 20)]
+    peaks = [c.recipe.optimizer.lr / c.recipe.schedule.warmup**0.5 for c in (*chain[0], last)]
+    assert peaks == pytest.approx([0.05 / 40**0.5] * 5)
+    parts = cell("softmax", "joint.tasks=[mqar]", "training.steps=400", "schedule.warmup=40", "further.steps=100")
+    assert (parts.recipe.training.steps, parts.recipe.schedule.warmup) == (100, 10)
+
+
+@pytest.mark.parametrize("recipe", ["small", "paper", "quick"])
+def test_the_kept_levers_train_at_the_peak_that_their_recipe_means(recipe: str) -> None:
+    names = ("further", "pruned", "movement", "halved", "qat", "masked")
+    for task in ("listops", "text", "retrieval"):
+        for name in names:
+            asked = matrix.cells(Request("softmax", task, recipe, levers=name))[0]
+            for one in (*asked.needs, asked):
+                assert peak(one) == pytest.approx(peak(asked.trained_first), rel=0.03), (task, name)
+
+
+def peak(of: Cell) -> float:
+    rate = learning_rate(of.recipe.optimizer, of.recipe.schedule, of.recipe.training.steps)
+    return float(np.max(np.asarray(rate(jnp.arange(of.recipe.training.steps)))))
 
 
 def test_what_a_cell_stands_on_comes_first() -> None:

@@ -184,7 +184,7 @@ def test_rotary_is_refused_where_there_is_nothing_to_turn() -> None:
 def test_a_patch_is_a_projection_of_its_symbols(grid: tuple[int, int] | None) -> None:
     """ViT's E x_p, x_p the symbols of the patch, one-hot, side by side."""
     length, places = (24, 4) if grid else (21, 2)
-    embed = Embedding(VOCAB, 8, Patches(2, grid), rngs=nnx.Rngs(0))
+    embed = Embedding(VOCAB, 8, Patches(2, grid), 1.0, rngs=nnx.Rngs(0))
     tokens = jax.random.randint(jax.random.key(1), (3, length), 1, VOCAB)
     mask = jnp.arange(length) < jnp.array([length, 7, 0])[:, None]
     y, there = embed(tokens, mask)

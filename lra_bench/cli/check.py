@@ -34,6 +34,7 @@ def check(
             mark = "[green]ok   [/]" if finding.ok else "[red]WRONG[/]"
             screen.out.print(f"{mark} {finding.kind:6} {finding.name}: ", end="")
             screen.out.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
+    screen.warn(line for finding in found for line in finding.warnings)
     if json:
         screen.print_json([finding._asdict() for finding in found])
     sys.exit(2 if not all(finding.ok for finding in found) else 0)

@@ -73,11 +73,21 @@ def sized(every: Sequence[Cell], match: str | None) -> Sequence[Cell]:
         return matrix.matched(every, match, watch)
 
 
+def warn_of(every: Sequence[Cell]) -> None:
+    """Say once, a line each on stderr, what is strange about the recipes of the cells and of those they stand on."""
+    from lra_bench import matrix
+    from lra_bench.cli import screen
+
+    told = ((cell, cell.recipe.warning) for cell in matrix.with_needs(every))
+    screen.warn(f"{cell.task_name} under {cell.recipe_name}: {said}" for cell, said in told if said)
+
+
 def show_states(every: Sequence[Cell], results: Path, *, json: bool) -> None:
     """What would run and what is done; nothing is compiled."""
     from lra_bench import matrix
     from lra_bench.cli import screen
 
+    warn_of(every)
     states = matrix.states(matrix.with_needs(every), results)
     if json:
         screen.print_json(states)
@@ -94,6 +104,7 @@ def run_cells(
     from lra_bench.launch.engine import Stopped
     from lra_bench.rows import SCORED
 
+    warn_of(every)
     try:
         with _told(len(matrix.with_needs(every)), order.results, track) as tell:
             rows = matrix.run(every, launcher, order, tell, fail_fast=fail_fast)
@@ -174,6 +185,7 @@ def show_plan(every: Sequence[Cell], results: Path, *, jobs: int | None, out: Pa
     jobs = jobs or 1
     if out is not None and json:
         raise ConfigError(f"--out {out}: writes lines of a shell; no --json with it")
+    warn_of(every)
     if out is not None:
         lines = matrix.job_list(matrix.with_needs(every), results, jobs)
         out.write_text("".join(f"{line}\n" for line in lines))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,12 @@ WIDE = 120  # columns, where no terminal says otherwise
 
 out = Console(width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True)
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Each line once, on stderr."""
+    for line in dict.fromkeys(lines):
+        err.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -109,8 +109,11 @@ def search(
 
 def _found(study: Study, trials: int, jobs: int | None, *, show: bool) -> Found:
     from lra_bench.cli import progress, screen
+    from lra_bench.cli.run import warn_of
     from lra_bench.launch.engine import Stopped
 
+    if not show:
+        warn_of([study.question.cell])
     try:
         with progress.watching(trials) as watch:
             return study.found() if show else study.run(trials, jobs or 1, watch)

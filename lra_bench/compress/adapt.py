@@ -3,6 +3,9 @@
 LoRA (Hu et al., arXiv 2106.09685, section 4.1): a matrix W of the trunk answers as W + (alpha / r) A B, A: [I, r] drawn
 from N(0, 1 / r), B: [r, O] zero before the first step. Here every matrix of a layer has one, those of any mixer too; to
 answer, the product is added to W once. `flax.nnx.LoRA` wraps a linear layer, and what mixers have are arrays.
+
+Adapters (Houlsby et al., arXiv 1902.00751, section 2.1): beside them and the head, the LayerNorms of the trunk are
+trained, two a layer and the last one; a mixer's own stay as they are.
 """
 
 from __future__ import annotations
@@ -19,12 +22,15 @@ from lra_bench.compress.parameters import HEAD, STACKED, Flat, Path, flat, is_ma
 
 LORA = "lora"
 ADAPTERS = "adapters"
+NORMS, LAST_NORM = {"before_mixer", "before_mlp"}, "norm"  # the trunk's, of a layer and after the last
 
 
 def frozen(params: nnx.State[Any, Any], anew: set[Path]) -> tuple[Flat, Flat]:
-    """What is trained, and what is not: all but the head, the adapters, and what was drawn `anew`."""
+    """What is trained, and what is not: all but the head, adapters and beside them norms, and what is `anew`."""
     every = flat(params)
     ours = {path for path in every if path in anew or path[0] == HEAD or ADAPTERS in path}
+    if any(ADAPTERS in path for path in ours):
+        ours |= {path for path in every if path[0] == LAST_NORM or set(path) & NORMS}
     return {p: v for p, v in every.items() if p in ours}, {p: v for p, v in every.items() if p not in ours}
 
 

@@ -2,8 +2,11 @@
 
 Zhu and Gupta (arXiv 1710.01878): of each matrix the smallest weights are made zero, their share rising with step t as
     s_t = s (1 - (1 - t / n)^3)                                                           (equation 1)
-Movement pruning (Sanh et al., arXiv 2005.07683): in place of |W|, S = - sum of W dL/dW over the steps, so that what
-moves away from zero is kept (equation 5); weights that are out go on to be moved, and may come back.
+Movement pruning (Sanh et al., arXiv 2005.07683, section 4): the model has W' = W * M in W's place, M one where a score
+S is among the highest, and in place of |W|, S = - sum of W dL/dW' over the steps, so that what moves away from zero is
+kept. M is taken as the identity for S (straight-through), and as it is for W, whose gradient is dL/dW' * M: a weight
+that is out stays where it was, its score goes on to change, and it may come back. As there, the matrices of the layers
+alone are thinned out; embeddings, positions and the head are whole. Theirs trains S by Adam, here it is the plain sum.
 Michel et al. (arXiv 1905.10650, section 4): a head's importance is E |dL/dxi| of a gate xi on what it puts out. As the
 gate stands before W_o, that is the product of the head's rows of W_o with their own gradient; an MLP's neuron likewise.
 """
@@ -68,18 +71,22 @@ def pruned(rule: optax.GradientTransformation, lever: config.Prune, steps: int) 
     """The rule, after whose update the weights of each matrix that rank lowest are zero."""
     moves = lever.by == "movement"
 
+    def thinned(path: Path, variable: nnx.Variable[jax.Array]) -> bool:
+        return is_matrix(path, variable) and (path[0] == STACKED or not moves)
+
     def init(params: Any) -> Pruning:
-        dense = {named(path): W[...] for path, W in flat(params).items() if moves and is_matrix(path, W)}
+        dense = {named(path): W[...] for path, W in flat(params).items() if moves and thinned(path, W)}
         return Pruning(rule.init(params), jnp.int32(0), dense, jax.tree.map(jnp.zeros_like, dense))
 
     def update(grads: Any, state: Pruning, params: Any = None) -> tuple[Any, Pruning]:
-        updates, inner = rule.update(grads, state.rule, params)
         step = state.step + 1
         looks, share = (step % lever.every == 0) | (step == steps), target(lever, steps, step)
+        asked = _of_the_dense(grads, state, params) if moves else (grads, state.rule, params)
+        updates, inner = rule.update(*asked)
         change, slope = flat(updates), flat(grads)
         dense, scores = {}, {}
         for path, variable in flat(params).items():
-            if not is_matrix(path, variable):
+            if not thinned(path, variable):
                 continue
             name, W = named(path), variable[...]
             whole = state.dense.get(name, W)
@@ -93,6 +100,18 @@ def pruned(rule: optax.GradientTransformation, lever: config.Prune, steps: int) 
         return nested(change), Pruning(inner, step, dense, scores)
 
     return optax.GradientTransformation(init, update)
+
+
+def _of_the_dense(grads: Any, state: Pruning, params: Any) -> tuple[Any, Any, Any]:
+    """What a rule is asked to update W by, not W': dL/dW' * M, its state, and W."""
+    slope, every = flat(grads), flat(params)
+    for path, variable in every.items():
+        whole = state.dense.get(named(path))
+        if whole is not None:
+            there = (variable[...] != 0) | (whole == 0)
+            slope[path] = slope[path].replace(jnp.where(there, slope[path][...], 0))
+            every[path] = variable.replace(whole)
+    return nested(slope), state.rule, nested(every)
 
 
 def holding(rule: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -44,6 +44,7 @@ def staged(cell: Cell, levers: Levers, teacher: Elsewhere, on_task: Elsewhere) -
 def after(cell: Cell, name: str, lever: Lever, steps: int) -> Cell:
     """The cell that begins with what `cell` has learnt, pulls one lever more, and trains so many steps.
 
+    Their schedule is that of its first training, in proportion: as high a peak, after as large a share of the steps.
     One whose sparsity rises as it trains is tested as it is at the end: on the way it is another model.
 
     Raises:
@@ -55,8 +56,8 @@ def after(cell: Cell, name: str, lever: Lever, steps: int) -> Cell:
             f"prune.{cut}: none is taken out where layers have several mixers; prune.sparsity is for them"
         )
     select = "last" if name == "prune" else cell.recipe.training.select
-    training = cell.recipe.training.model_copy(update={"steps": steps, "select": select})
-    recipe = cell.recipe.model_copy(update={"training": training})
+    recipe = cell.trained_first.recipe.over(steps)
+    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"select": select})})
     return cell.with_lever(name, lever).model_copy(update={"start": cell, "recipe": recipe})
 
 
@@ -120,8 +121,7 @@ def pretrained(cell: Cell, levers: Levers) -> Cell:
             "of": cell.task,
         }
     )
-    training = cell.recipe.training.model_copy(update={"steps": how.steps})
-    recipe = cell.recipe.model_copy(update={"training": training})
+    recipe = cell.recipe.over(how.steps)
     kept = Levers(precision=levers.precision, share=levers.share)
     return cell.model_copy(update={"task": task, "recipe": recipe, "levers": kept})
 

@@ -37,16 +37,16 @@ class Patches:
 
 
 class Embedding(nnx.Module):
-    """Symbols to vectors, N(0, 1) as in LRA: beside sinusoids, whose entries are as large.
+    """Symbols to vectors, drawn from N(0, std^2).
 
     A patch of several symbols is the linear projection of them, one-hot, side by side, which is a table for each place
     in the patch. A place that is padding adds nothing; a patch is there if any of its places is.
     """
 
-    def __init__(self, vocab: int, width: int, patches: Patches, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, vocab: int, width: int, patches: Patches, std: float, *, rngs: nnx.Rngs) -> None:
         self.patches, self.vocab = patches, vocab
         places = patches.places
-        self.table = nnx.Param(jax.random.normal(rngs.params(), (places * vocab, width)) * places**-0.5)
+        self.table = nnx.Param(jax.random.normal(rngs.params(), (places * vocab, width)) * (std * places**-0.5))
 
     def __call__(
         self, tokens: Int32[Array, "B L"], mask: Bool[Array, "B L"]

@@ -66,7 +66,7 @@ class Model(nnx.Module):
             self.cls = nnx.Param(jnp.zeros(D))
         self.positions: nnx.Variable[jax.Array]
         if trunk.positions == "learned":
-            self.positions = nnx.Param(0.02 * jax.random.normal(rngs.params(), (dims.length, D)))
+            self.positions = nnx.Param(trunk.position_std * jax.random.normal(rngs.params(), (dims.length, D)))
         elif trunk.positions == "sinusoidal":
             self.positions = Constant(sinusoids(dims.length, D))
         self.runs = tuple(runs(mixers, trunk.layers, shape.shared))
@@ -191,7 +191,7 @@ def _check(mixers: Sequence[Choice], trunk: Trunk, asked: Asked, patches: Patche
 
 def _embedding(trunk: Trunk, asked: Asked, patches: Patches, rngs: nnx.Rngs) -> Embedding | Projection:
     if trunk.input == "symbols":
-        return Embedding(asked.vocab, trunk.width, patches, rngs=rngs)
+        return Embedding(asked.vocab, trunk.width, patches, trunk.embedding_std, rngs=rngs)
     assert asked.values is not None
     return Projection(asked.values, trunk.width, patches, rngs=rngs)
 

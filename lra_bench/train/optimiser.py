@@ -34,7 +34,8 @@ def learning_rate(optimizer: config.Optimizer, schedule: config.Schedule, steps:
 
     def rsqrt(count: jax.typing.ArrayLike) -> jax.Array:
         step = jnp.asarray(count, jnp.float32)
-        return lr * jnp.minimum(1.0, step / max(warmup, 1)) * jax.lax.rsqrt(jnp.maximum(step, max(warmup, 1)))
+        rise = jnp.minimum(1.0, step / warmup) if warmup else 1.0
+        return lr * rise * jax.lax.rsqrt(jnp.maximum(step, max(warmup, 1)))
 
     return rsqrt
 
@@ -42,15 +43,19 @@ def learning_rate(optimizer: config.Optimizer, schedule: config.Schedule, steps:
 def optimiser(recipe: config.Recipe) -> optax.GradientTransformation:
     """AdamW with decoupled weight decay on every parameter, as in Long Range Arena, clipped first if asked.
 
-    The dynamics of state spaces are trained at a rate of at most 1e-3 and without decay (S4, arXiv 2111.00396).
+    The dynamics of state spaces are trained at a rate of at most 1e-3, whatever the schedule, and without decay (S4,
+    arXiv 2111.00396).
     """
     o = recipe.optimizer
+    rate = learning_rate(o, recipe.schedule, recipe.training.steps)
 
-    def adamw(lr: float, decay: float) -> optax.GradientTransformation:
-        rate = learning_rate(o.model_copy(update={"lr": lr}), recipe.schedule, recipe.training.steps)
+    def capped(step: jax.typing.ArrayLike) -> jax.Array:
+        return jnp.minimum(rate(step), DYNAMICS_LR)
+
+    def adamw(rate: optax.Schedule, decay: float) -> optax.GradientTransformation:
         return optax.adamw(rate, o.b1, o.b2, o.eps, weight_decay=decay)
 
-    rule = optax.partition({False: adamw(o.lr, o.weight_decay), True: adamw(min(o.lr, DYNAMICS_LR), 0.0)}, dynamics)
+    rule = optax.partition({False: adamw(rate, o.weight_decay), True: adamw(capped, 0.0)}, dynamics)
     return optax.chain(optax.clip_by_global_norm(o.clip), rule) if o.clip else rule
 
 

@@ -98,7 +98,7 @@ def initial(make: Make, recipe: config.Recipe, seed: int, regime: Regime = AS_IT
     _, params, rest = nnx.split(make(rngs=nnx.Rngs(seed)), nnx.Param, ...)  # type: ignore[misc]
     begun = regime.begin(params, rest)
     kept = cast(begun.params, regime.params)
-    opt = regime.rule(optimiser(recipe)).init(kept)
+    opt = regime.rule(optimiser(recipe)).init(cast(kept, jnp.float32))  # in 16 bits, b2 = 0.999 is 1: v would not fall
     scale = (
         None
         if regime.loss_scale is None
