@@ -175,22 +175,6 @@ def rates(of: Recipe) -> np.ndarray:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("peak", [1e-2, 1.6e-3, 2e-4])
-SCHEDULES = ("rsqrt", "warmup-cosine", "warmup-linear", "constant")
-
-
-def recipe(name: str, warmup: int, steps: int, peak: float) -> Recipe:
-    lr = peak * warmup**0.5 if name == "rsqrt" else peak
-    settings = (f"schedule.name={name}", f"schedule.warmup={warmup}", f"training.steps={steps}", f"optimizer.lr={lr!r}")
-    return matrix.cells(Request("softmax", "short", "tiny", settings=settings))[0].recipe
-
-
-def rates(of: Recipe) -> np.ndarray:
-    rate = learning_rate(of.optimizer, of.schedule, of.training.steps)
-    return np.array([float(rate(step)) for step in range(of.training.steps)])
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("peak", [1e-2, 1.6e-3, 2e-4])
 def test_dynamics_decay_not_and_move_at_most_at_1e_3(name: str, peak: float) -> None:
     """The rate itself is capped, under each schedule: with gradients of ones, Adam's step is the rate."""
     asked = recipe(name, 4, 12, peak)
