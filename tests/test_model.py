@@ -14,8 +14,9 @@ import lra_bench.model.layers
 from lra_bench.config import Trunk
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Auxiliary, Memory, MixerBase
+from lra_bench.mixers.layers import sinusoids
 from lra_bench.mixers.softmax import Config, Mixer
-from lra_bench.model import Asked, Choice, Embedding, Model, Patches, sinusoids, sizes
+from lra_bench.model import Asked, Choice, Embedding, Model, Patches, sizes
 
 L, VOCAB, CLASSES = 21, 17, 5
 TRUNK: dict[str, Any] = {

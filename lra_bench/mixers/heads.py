@@ -59,22 +59,32 @@ class HeadsMixer(MixerBase):
 
 
 class Multihead(nnx.Module):
-    """Attention of one array to another: queries of x, keys and values of y. Tied: the values are the keys."""
+    """Attention of one array to another: queries of x, keys and values of y.
 
-    def __init__(self, dims: Dims, *, tied: bool = False, rngs: nnx.Rngs) -> None:
+    Args:
+        context: the width of y; None: D.
+        tied: the values are the keys.
+        projected: through W_o at the end, to width D; without, the heads stand side by side, H K wide.
+    """
+
+    def __init__(
+        self, dims: Dims, *, context: int | None = None, tied: bool = False, projected: bool = True, rngs: nnx.Rngs
+    ) -> None:
         D, joint = dims.width, dims.heads * dims.head_width
-        self.heads = dims.heads
+        self.heads, self.projected, shape = dims.heads, projected, (context or D, joint)
         self.q = nnx.Param(XAVIER(rngs.params(), (D, joint)))
-        self.kv = nnx.Param(jnp.stack([XAVIER(rngs.params(), (D, joint)) for _ in range(1 if tied else 2)]))
-        self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
+        self.kv = nnx.Param(jnp.stack([XAVIER(rngs.params(), shape) for _ in range(1 if tied else 2)]))
+        if projected:
+            self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
 
     def __call__(
-        self, x: Float[Array, "B M D"], y: Float[Array, "B N D"], mask: Bool[Array, "B N"]
-    ) -> Float[Array, "B M D"]:
+        self, x: Float[Array, "B M D"], y: Float[Array, "B N E"], mask: Bool[Array, "B N"]
+    ) -> Float[Array, "B M W"]:
         """`mask` is True where y has a key."""
         q = cut(dense(x, self.q[...]), self.heads)
         seen = [cut(dense(y, W), self.heads) for W in self.kv[...]]
-        return dense(join(softmax_attention(q, seen[0], seen[-1], mask)), self.out[...])
+        read = join(softmax_attention(q, seen[0], seen[-1], mask))
+        return dense(read, self.out[...]) if self.projected else read
 
 
 def cut(x: Float[Array, "B L J"], heads: int) -> Float[Array, "B H L K"]:

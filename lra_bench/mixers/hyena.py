@@ -1,6 +1,7 @@
 """Hyena (Poli et al., arXiv 2302.10866): long convolutions and gates by turns, the filters made by a small network.
 
-    z^1 = v,   z^{n+1} = x^n (h^n * z^n),   y = z^{N+1} W_o        v, x^1 .. x^N: projections of x      (definition 3.1)
+    z^1 = x^1 v,   z^{n+1} = x^{n+1} (h^n * z^n),   y = z^N W_o    v, x^1 .. x^N: projections of x     (definition 3.1,
+                                                                   less the filter before the first gate)
     h_t = exp(-|t| delta) FFN(t)                                   t: the lag; FFN: with sines             (equation 7)
 
 Projections go through a short convolution first. Filters are two-sided: as many lags to come as past ones. Padding is
@@ -34,8 +35,9 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
-    differs="not causal: filters, the short ones too, are two-sided, the network taking lags of both signs; each is "
-    "divided by the root of its window's sum of squares, or its gain would grow with the root of the length. "
+    differs="as in the released code the first gate meets v directly, so that order N has N - 1 long filters "
+    "(definition 3.1: N); not causal: filters, the short ones too, are two-sided, the network taking lags of both signs; "
+    "each is divided by the root of its window's sum of squares, or its gain would grow with the root of the length. "
     "The filters' network is trained as a state space's dynamics are: without decay, at a rate of its own; its sines "
     "start at 10 (the paper's language models: 14)",
 )
@@ -50,7 +52,7 @@ class Config:
     """How many gates, and the network that makes the filters."""
 
     order: int = 2
-    """N: gates, each with a long filter before it."""
+    """N: gates, with a long filter between one and the next."""
 
     hidden: int = 64
     """Width of the filters' network, of three hidden layers; as in the paper's language models (table A.4)."""
@@ -59,8 +61,8 @@ class Config:
     """The factor inside the network's sines at the start."""
 
     def __post_init__(self) -> None:
-        if self.order < 1:
-            raise ConfigError(f"order: {self.order}; at least 1")
+        if self.order < 2:
+            raise ConfigError(f"order: {self.order}; at least 2, for a long filter lies between two gates")
         if self.hidden < 1:
             raise ConfigError(f"hidden: {self.hidden}; at least 1")
         if self.sine <= 0:
@@ -75,26 +77,28 @@ class Mixer(MixerBase):
         self.order, self.length = N, dims.length
         self.projections = Dense(D, (N + 1) * D, rngs=rngs)
         self.taps = nnx.Param(uniform(rngs, (TAPS, (N + 1) * D), TAPS))
+        self.shift = nnx.Param(uniform(rngs, ((N + 1) * D,), TAPS))
         widths = [1 + 2 * BANDS, hidden, hidden, hidden]
         shapes = list(pairwise(widths))
         self.layers = nnx.List([Dynamics(uniform(rngs, shape, shape[0])) for shape in shapes])
         self.biases = Dynamics(uniform(rngs, (len(shapes), hidden), hidden))
         self.sines = Dynamics(jnp.full(hidden, config.sine, jnp.float32))
-        self.last = Dynamics(uniform(rngs, (N, D, hidden), hidden))
-        self.now = nnx.Param(jax.random.normal(rngs.params(), (N, D)))
+        self.last = Dynamics(uniform(rngs, (N - 1, D, hidden), hidden))
+        self.now = nnx.Param(jax.random.normal(rngs.params(), (N - 1, D)))
         self.out = Dense(D, D, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
         there = mask[..., None].astype(x.dtype)
-        parts = short_convolution(self.projections(x) * there, self.taps[...])
-        *gates, y = jnp.split(parts, self.order + 1, axis=-1)
+        parts = short_convolution(self.projections(x) * there, self.taps[...]) + self.shift.astype(x.dtype)
+        first, *gates, y = jnp.split(parts, self.order + 1, axis=-1)
+        y = first * y
         for gate, h in zip(gates, self.filters(x.shape[1]), strict=True):
             y = gate * long_convolution(y * there, h)
         return self.out(y)
 
-    def filters(self, length: int) -> Float[Array, "N D W"]:
+    def filters(self, length: int) -> Float[Array, "M D W"]:
         """h for the lags from -(L - 1) to L - 1; lag 0 has a weight of its own besides."""
         lag = jnp.arange(1 - length, length)
         t = lag / self.length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -12,11 +13,19 @@ from lra_bench.kernels.layer_norm import layer_norm
 XAVIER = nnx.initializers.xavier_uniform()
 
 
-class Dense(nnx.Module):
-    """x W + b, computed in x's dtype."""
+def sinusoids(length: int, width: int) -> Float[Array, "L D"]:
+    """sin and cos of position / 10000^(2i / D), interleaved (arXiv 1706.03762, section 3.5)."""
+    angle = np.arange(length)[:, None] * np.exp(np.arange(0, width, 2) * (-np.log(10000.0) / width))
+    return jnp.asarray(np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(length, -1)[:, :width], jnp.float32)
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
-        self.kernel = nnx.Param(XAVIER(rngs.params(), (inputs, outputs)))
+
+class Dense(nnx.Module):
+    """x W + b, computed in x's dtype. W begins as `start` draws it, b as zeros."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, start: nnx.initializers.Initializer = XAVIER, rngs: nnx.Rngs
+    ) -> None:
+        self.kernel = nnx.Param(start(rngs.params(), (inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:

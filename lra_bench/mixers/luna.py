@@ -1,6 +1,7 @@
 """Luna (Ma et al., arXiv 2106.01540): attention packs the tokens into l rows, and unpacks them again.
 
-    Y_P = Attn(P, X),   Y = Attn(X, Y_P),   P: [l, D] learned                      (pack and unpack attention)
+    Y_P = Attn(P', X),   Y = Attn(X, Y_P) W_O                                      (pack and unpack attention)
+    P' = LN(sqrt D P + S),   P: [l, D] learned, S: sinusoids of a row's number             (the authors' LRA encoder)
     Attn(X, C) = softmax(X W_Q (C W_K)^T / sqrt K) C W_V, in each of them W_K = W_V where they are tied
 
 Padding is no key when it is packed; the packed rows are all there. A text without any token packs to zeros.
@@ -19,6 +20,7 @@ from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims, MixerBase
 from lra_bench.mixers.card import Card
 from lra_bench.mixers.heads import Multihead
+from lra_bench.mixers.layers import LayerNorm, sinusoids
 
 CARD = Card(
     title="Luna",
@@ -30,7 +32,8 @@ CARD = Card(
     memory=1.0,
     exact_when="",
     differs="P is each layer's own: the packed rows do not go on to the next layer, whose P in the paper is "
-    "LN(Y_P + P); the trunk's layers hand on tokens only",
+    "LN(Y_P + P); the trunk's layers hand on tokens only; every text has all l rows, where the authors' LRA runs have "
+    "no more of them than the text has tokens; projections without bias",
     short={"packed": 5},
 )
 
@@ -43,7 +46,8 @@ class Config:
     """l: rows of P. In the paper's LRA runs 16, 128 and 256 are tried, and 256 is best."""
 
     tied: bool = True
-    """Keys and values of an attention are one projection, the paper's way to save parameters."""
+    """Keys and values of an attention are one projection, the paper's way to save parameters. The authors' LRA runs
+    have two, unless asked for one."""
 
     def __post_init__(self) -> None:
         if self.packed < 1:
@@ -54,13 +58,15 @@ class Mixer(MixerBase):
     """P looks at the tokens; the tokens look at what it saw."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
-        shape = (config.packed, dims.width)
+        shape, joint = (config.packed, dims.width), dims.heads * dims.head_width
         self.rows = nnx.Param(jax.random.normal(rngs.params(), shape) * dims.width**-0.5)
-        self.pack, self.unpack = (Multihead(dims, tied=config.tied, rngs=rngs) for _ in range(2))
+        self.norm = LayerNorm(dims.width)
+        self.pack = Multihead(dims, tied=config.tied, projected=False, rngs=rngs)
+        self.unpack = Multihead(dims, context=joint, tied=config.tied, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
-        rows = jnp.broadcast_to(self.rows[...].astype(x.dtype), (len(x), *self.rows.shape))
-        packed = self.pack(rows, x, mask)
+        asked = self.norm(self.rows[...] * x.shape[-1] ** 0.5 + sinusoids(*self.rows.shape)).astype(x.dtype)
+        packed = self.pack(jnp.broadcast_to(asked, (len(x), *asked.shape)), x, mask)
         return self.unpack(x, packed, jnp.ones(packed.shape[:2], bool))

@@ -1,6 +1,7 @@
 """Mega (Ma et al., arXiv 2209.10655): a damped moving average, then gated attention of a single head.
 
-    u_t = alpha beta x_t + (1 - alpha delta) u_{t-1},   x'_t = eta . u_t    n numbers u a channel     (equations 4 to 6)
+    u_t = alpha beta x_t + (1 - alpha delta) u_{t-1},   e_t = eta . u_t     n numbers u a channel     (equations 4 to 6)
+    x' = silu(e + omega x)                                   omega: a number a channel            (the authors' code)
     z = silu(x' W_z + b_z),  q = kappa_q z + mu_q,  k = kappa_k z + mu_k,  v = silu(x W_v + b_v)     (equations 7 to 10)
     o = f(q k^T / tau + b_rel) v                                            in chunks                      (equation 11)
     r = silu(x' W_r + b_r),  g = sigmoid(x' W_g + b_g),  h = silu(x' W_h + (r o) U + b_h)           (equations 12 to 14)
@@ -25,7 +26,7 @@ from lra_bench.kernels.exponential_sum import exponential_sum
 from lra_bench.kernels.long_convolution import long_convolution, two_sided
 from lra_bench.mixers.base import Dims, Dynamics, MixerBase
 from lra_bench.mixers.card import Card
-from lra_bench.mixers.layers import XAVIER, Dense
+from lra_bench.mixers.layers import Dense
 
 CARD = Card(
     title="Mega",
@@ -37,10 +38,13 @@ CARD = Card(
     memory=1.0,
     exact_when="",
     differs="attention in chunks, the paper's Mega-chunk, which is linear in L; `chunk` 0 is its Mega, and quadratic. "
-    "The trunk's residual stands for the (1 - g) x that the paper adds to y. No scale norm: our trunk has layer norms",
+    "The moving average ends in silu(e + omega x), as in the authors' code; in the paper's equations in e alone. The "
+    "trunk's residual stands for the (1 - g) x that the paper adds to y. No scale norm: our trunk has layer norms",
     short={"chunk": 32, "shared": 16},
 )
 LEAST = 1e-6  # of what a moving average keeps: its logarithm is taken
+STD = 0.02  # of weights, kappa and distances at the start, as in the authors' code
+NORMAL = nnx.initializers.normal(STD)
 
 
 @dataclass(frozen=True)
@@ -80,18 +84,18 @@ class Mixer(MixerBase):
         draw = lambda std, *shape: std * jax.random.normal(rngs.params(), shape)  # noqa: E731
         self.alpha, self.delta = Dynamics(draw(0.2, 2, D, n)), Dynamics(draw(0.2, 2, D, n))
         self.beta = Dynamics((-1.0) ** jnp.arange(n) + draw(0.02, 2, D, n))
-        self.eta = nnx.Param(draw(n**-0.5, 2, D, n))
-        self.averaged = Dense(D, Z + V + 2 * D, rngs=rngs)  # to z, r, g and h
-        self.values = Dense(D, V, rngs=rngs)
-        self.kappa = nnx.Param(1 + draw(0.02, 2, Z))
-        self.mu = nnx.Param(jnp.zeros((2, Z)))
-        self.distances = nnx.Param(draw(0.02, 2 * c - 1))
-        self.attended = nnx.Param(XAVIER(rngs.params(), (V, D)))
+        self.eta, self.omega = nnx.Param(draw(1.0, 2, D, n)), nnx.Param(draw(1.0, D))
+        self.averaged = Dense(D, Z + V + 2 * D, start=NORMAL, rngs=rngs)  # to z, r, g and h
+        self.values = Dense(D, V, start=NORMAL, rngs=rngs)
+        self.kappa, self.mu = nnx.Param(draw(STD, 2, Z)), nnx.Param(jnp.zeros((2, Z)))
+        self.distances = nnx.Param(draw(STD, 2 * c - 1))
+        self.attended = nnx.Param(draw(STD, V, D))
 
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
         average = long_convolution(x * mask[..., None].astype(x.dtype), two_sided(*self.filters(x.shape[1])))
+        average = smoothed(average, x, self.omega[...])
         z, r, g, h = jnp.split(self.averaged(average), self.cuts, axis=-1)
         kappa, mu = self.kappa[...].astype(x.dtype), self.mu[...].astype(x.dtype)
         q, k = (kappa[i] * jax.nn.silu(z) + mu[i] for i in range(2))
@@ -99,11 +103,21 @@ class Mixer(MixerBase):
         return gated(g, h, dense(jax.nn.silu(r) * o, self.attended[...]))
 
     def filters(self, length: int) -> Float[Array, "2 D L"]:
-        """x' of a single 1, t tokens after it: sum_n alpha beta eta (1 - alpha delta)^t, for both directions."""
+        """e of a single 1, t tokens after it: sum_n alpha beta eta (1 - alpha delta)^t, for both directions.
+
+        As in the authors' code the parameter is eta times the root of n, which is as large as the others.
+        """
         alpha, delta = jax.nn.sigmoid(self.alpha[...]), jax.nn.sigmoid(self.delta[...])
         kept = jnp.log(jnp.maximum(1 - alpha * delta, LEAST))
-        weight, kept = (a.reshape(-1, a.shape[-1]) for a in (alpha * self.beta[...] * self.eta[...], kept))
+        eta = self.eta[...] * self.eta.shape[-1] ** -0.5
+        weight, kept = (a.reshape(-1, a.shape[-1]) for a in (alpha * self.beta[...] * eta, kept))
         return exponential_sum(weight, kept, length).reshape(2, -1, length)
+
+
+@jax.checkpoint
+def smoothed(e: Float[Array, "B L D"], x: Float[Array, "B L D"], omega: Float[Array, "D"]) -> Float[Array, "B L D"]:
+    """silu(e + omega x); for the backward pass only the arguments are kept."""
+    return jax.nn.silu(e + omega.astype(x.dtype) * x)
 
 
 @jax.checkpoint

@@ -71,8 +71,8 @@ class Mixer(HeadsMixer):
         super().__init__(config, dims, rngs=rngs)
         self.size, self.steps, self.kernel = -(-dims.length // config.landmarks), config.steps, config.kernel
         if config.kernel:
-            shape = (dims.heads, config.kernel)
-            self.filters = nnx.Param(jax.random.normal(rngs.params(), shape) * config.kernel**-0.5)
+            shape, most = (dims.heads, config.kernel), config.kernel**-0.5  # as the released code's convolution begins
+            self.filters = nnx.Param(jax.random.uniform(rngs.params(), shape, minval=-most, maxval=most))
 
     def attend(
         self,

@@ -1,11 +1,11 @@
-"""LSH attention (Reformer, Kitaev et al., arXiv 2001.04451, section 2): tokens attend to those whose query, which is
-their key too, falls into the same bucket of a random hash.
+"""LSH attention (Reformer, Kitaev et al., arXiv 2001.04451, section 2): tokens are sorted by a random hash of their
+query, which is their key too, so that near ones lie in a bucket, and attend to those that lie near in that order.
 
-    o_i = sum_{j in P_i} exp(q_i . k_j - z_i) v_j,   k_j = q_j / |q_j|,   P_i: those of i's bucket     (equations 2, 4)
+    o_i = sum_{j in P_i} exp(q_i . k_j - z_i) v_j,   k_j = q_j / |q_j|,   P_i: those of i's chunks        (equation 2)
     h(x) = argmax [x R; -x R],   R random; sorted by bucket, and cut into chunks that see their neighbours (equation 5)
 
-A token sees itself only where it sees nobody else. Rounds of hashing (equation 6) are joined by the logsumexp of each
-(appendix A).
+With `across` off, P_i is those of them that are of i's bucket too (equations 3 and 4). A token sees itself only where
+it sees nobody else. Rounds of hashing (equation 6) are joined by the logsumexp of each (appendix A).
 As in the authors' code the logits have no 1 / sqrt K: the keys have unit length. Padding is hashed to a bucket of its
 own behind the others, so that chunks are full of tokens, and is masked.
 """
@@ -38,8 +38,10 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
-    differs="no reversible layers, which are the trunk's; sees the chunk after too, as nothing is causal here; a key "
-    "met in two rounds counts in both (the paper's appendix divides by their number); chunks of 64 (the paper: 128)",
+    differs="tokens of a chunk see each other whatever their buckets, as in the implementations behind the published "
+    "PyTorch numbers and in the authors' later code (`across` off: of one bucket only, equations 3 and 4); no "
+    "reversible layers, which are the trunk's; sees the chunk after too, as nothing is causal here; a key met in two "
+    "rounds counts in both (the paper's appendix divides by their number); chunks of 64 (the paper: 128)",
     short={"chunk": 8},
 )
 
@@ -65,8 +67,8 @@ class Config:
     after: int = 1
     """Chunks after its own that a token sees; 0 in the paper, which is causal."""
 
-    across: bool = False
-    """See all tokens of the chunks, whatever their bucket, as in the authors' later code."""
+    across: bool = True
+    """See all tokens of the chunks, whatever their bucket; off: only those of its own bucket (equations 3 and 4)."""
 
     redraw: bool = True
     """Draw the rotations anew at every training step; evaluation keeps those that were drawn first."""

@@ -81,7 +81,8 @@ class Mixer(MixerBase):
         self.complex = jnp.iscomplexobj(A)
         if self.complex:
             self.frequency = Dynamics(jnp.tile(A.imag, (D, 1)))
-        self.c = nnx.Param(jax.random.normal(rngs.params(), (2, 2 if self.complex else 1, D, len(A))))
+        parts = 2 if self.complex else 1  # real and imaginary: |C|^2 is 1 on the average, as in the authors' code
+        self.c = nnx.Param(jax.random.normal(rngs.params(), (2, parts, D, len(A))) * parts**-0.5)
         self.d = nnx.Param(jax.random.normal(rngs.params(), (D,)))
         self.out = Dense(D, 2 * D, rngs=rngs)
 

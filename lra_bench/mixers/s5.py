@@ -2,7 +2,7 @@
 
     h_t = Abar h_{t-1} + Bbar u_t,   y_t = Re(C h_t) + d u_t                             (the diagonalised state space)
     Abar = e^{A dt},  Bbar = A^{-1} (Abar - 1) B           zero-order hold
-    y = g sigmoid(W g),  g = gelu(Re(C_1 h + C_2 h') + d u)        h' is h of the reversed text      (the authors' code)
+    y = g sigmoid(g W + b),  g = gelu(Re(C_1 h + C_2 h') + d u)    h' is h of the reversed text      (the authors' code)
 
 A starts as the eigenvalues of HiPPO-N, in blocks; of each conjugate pair one is kept. Padding is zero input: the state,
 that of the reversed text too, stays 0 until the first token.
@@ -23,6 +23,7 @@ from lra_bench.kernels.dense import dense
 from lra_bench.kernels.recurrence import recurrence
 from lra_bench.mixers.base import Dims, Dynamics, MixerBase
 from lra_bench.mixers.card import Card
+from lra_bench.mixers.layers import Dense
 
 CARD = Card(
     title="S5",
@@ -34,8 +35,13 @@ CARD = Card(
     memory=1.0,
     exact_when="",
     differs="the real part of A is -exp of a parameter, so that the state cannot grow; the gated activation that "
-    "follows a state space in the paper's layer belongs to the mixer; no batch norm: our trunk has layer norms",
+    "follows a state space in the paper's layer belongs to the mixer (on ListOps and text the authors gate the state "
+    "space's own output, elsewhere its GELU, as we do); no batch norm: our trunk has layer norms",
 )
+
+LECUN = nnx.initializers.lecun_normal()
+STARTS = ("lecun_normal", "trunc_standard_normal", "complex_normal")  # of C
+TRUNCATED = 0.87962566103423978  # the deviation of a normal number that is drawn again where it is beyond 2
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,13 @@ class Config:
     dt_max: float = 1e-1
     """The largest step at the start."""
 
+    start: str = "lecun_normal"
+    """C at the start, by the names in the authors' code: lecun_normal, theirs on ListOps, text and images;
+    trunc_standard_normal, sqrt D times as large, on retrieval and Pathfinder; complex_normal, of size 1, on Path-X."""
+
     def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise ConfigError(f"start: '{self.start}'; it can be: {', '.join(STARTS)}")
         if self.blocks < 1:
             raise ConfigError(f"blocks: {self.blocks}; at least 1")
         if self.states < 2 or self.states % (2 * self.blocks):
@@ -75,11 +87,11 @@ class Mixer(MixerBase):
         self.log_dt = Dynamics(jax.random.uniform(rngs.params(), (P // 2,), minval=ends[0], maxval=ends[1]))
         self.log_decay = Dynamics(jnp.log(-A.real).astype(jnp.float32))
         self.frequency = Dynamics(jnp.asarray(A.imag, jnp.float32))
-        B = V.conj().T @ (jax.random.normal(rngs.params(), (P, D)) * D**-0.5)
+        B = V.conj().T @ LECUN(rngs.params(), (P, D))
         self.b = Dynamics(jnp.stack([B.real, B.imag]))
-        self.c = nnx.Param(jax.random.normal(rngs.params(), (2, 2, D, P // 2)) * 0.5**0.5)  # [direction, part, D, P/2]
+        self.c = nnx.Param(readout(config.start, V, D, rngs))
         self.d = nnx.Param(jax.random.normal(rngs.params(), (D,)))
-        self.gate = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (D, D)))
+        self.gate = Dense(D, D, start=LECUN, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
@@ -94,14 +106,28 @@ class Mixer(MixerBase):
         signs = jnp.array([2.0, -2.0])[:, None, None]  # 2 Re(C h): of both of the pair
         C = (self.c[...] * signs).transpose(0, 1, 3, 2).reshape(-1, x.shape[-1])
         y = dense(jnp.concatenate(states, axis=-1), C)
-        return gated((y + self.d[...] * x).astype(x.dtype), self.gate[...])
+        return gated((y + self.d[...] * x).astype(x.dtype), self.gate.kernel[...], self.gate.bias[...])
 
 
 @jax.checkpoint
-def gated(y: Float[Array, "B L D"], W: Float[Array, "D D"]) -> Float[Array, "B L D"]:
-    """g sigmoid(W g), g = gelu(y); for the backward pass only y is kept."""
+def gated(y: Float[Array, "B L D"], W: Float[Array, "D D"], b: Float[Array, "D"]) -> Float[Array, "B L D"]:
+    """g sigmoid(g W + b), g = gelu(y); for the backward pass only y is kept."""
     g = jax.nn.gelu(y)
-    return g * jax.nn.sigmoid(dense(g, W))
+    return g * jax.nn.sigmoid(dense(g, W) + b.astype(y.dtype))
+
+
+def readout(start: str, V: np.ndarray, width: int, rngs: nnx.Rngs) -> Float[Array, "2 2 D S"]:
+    """C at the start: of both directions the real and the imaginary part, for one state of each conjugate pair.
+
+    A matrix [D, P] drawn before the state is diagonalized, times its eigenvectors `V` [P, S]; or drawn as it is.
+    """
+    P, S = V.shape
+    if start == "complex_normal":
+        return jax.random.normal(rngs.params(), (2, 2, width, S)) * 0.5**0.5
+    entries = P * width if start == "lecun_normal" else P  # the authors' fan-in, by which the variance is divided
+    drawn = jax.random.truncated_normal(rngs.params(), -2, 2, (2, 2, width, P)) * (entries**-0.5 / TRUNCATED)
+    C = jax.lax.complex(drawn[:, 0], drawn[:, 1]) @ V
+    return jnp.stack([C.real, C.imag], axis=1)
 
 
 def hippo_normal(size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int32
 from lra_bench.config import Trunk
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Constant, Dims
-from lra_bench.mixers.layers import LayerNorm
+from lra_bench.mixers.layers import LayerNorm, sinusoids
 from lra_bench.model.embedding import Embedding, Patches, Projection
 from lra_bench.model.head import Head
 from lra_bench.model.layers import UNCHANGED, Block, Choice, Shape, runs, thin
@@ -221,9 +221,3 @@ def sizes(trunk: Trunk, length: int, grid: tuple[int, int] | None) -> Dims:
         grid=cells,
         rotary=trunk.positions == "rotary",
     )
-
-
-def sinusoids(length: int, width: int) -> Float[Array, "L D"]:
-    """sin and cos of position / 10000^(2i / D), interleaved (arXiv 1706.03762, section 3.5)."""
-    angle = np.arange(length)[:, None] * np.exp(np.arange(0, width, 2) * (-np.log(10000.0) / width))
-    return jnp.asarray(np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(length, -1)[:, :width], jnp.float32)

@@ -17,7 +17,7 @@ D, MOST = 4, 20
 
 
 def filters(p: Values, lags: list[int]) -> dict[int, np.ndarray]:
-    """By lag: [N, D]."""
+    """By lag: [N - 1, D]."""
     rate = np.linspace(1 / 1.5, 1 / 0.3, D) * np.log(100)
     size = np.sqrt(sum(np.exp(-2 * abs(lag) / MOST * rate) for lag in lags))
     found = {}
@@ -33,18 +33,18 @@ def filters(p: Values, lags: list[int]) -> dict[int, np.ndarray]:
 
 
 def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    L, N = len(x), len(p["last"])
+    L, N = len(x), len(p["last"]) + 1
     z = (x @ p["projections.kernel"] + p["projections.bias"]) * mask[:, None]
     near = lambda t: z[t] if 0 <= t < L else 0 * z[0]  # noqa: E731
-    parts = [sum(p["taps"][s] * near(t + s - 1) for s in range(3)) for t in range(L)]
-    *gates, y = np.split(np.array(parts), N + 1, axis=1)
-    h = filters(p, list(range(1 - L, L)))
+    parts = [sum(p["taps"][s] * near(t + s - 1) for s in range(3)) + p["shift"] for t in range(L)]
+    first, *gates, y = np.split(np.array(parts), N + 1, axis=1)
+    y, h = first * y, filters(p, list(range(1 - L, L)))
     for n, gate in enumerate(gates):
         y = gate * np.array([sum(h[t - s][n] * y[s] * mask[s] for s in range(L)) for t in range(L)])
     return y @ p["out.kernel"] + p["out.bias"]
 
 
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order", [2, 3])
 @pytest.mark.parametrize("length", [11, MOST])
 def test_the_equations(order: int, length: int) -> None:
     compare(draw(Mixer, Config(order=order, hidden=5, sine=2.0), Dims(D, 2, 2, MOST)), plain, *texts(length, D))
@@ -67,7 +67,7 @@ def test_a_filter_is_as_strong_at_every_length() -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "named"), [({"order": 0}, "order"), ({"hidden": 0}, "hidden"), ({"sine": 0.0}, "sine")]
+    ("knobs", "named"), [({"order": 1}, "order"), ({"hidden": 0}, "hidden"), ({"sine": 0.0}, "sine")]
 )
 def test_wrong_knobs(knobs: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):

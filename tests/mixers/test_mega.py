@@ -8,7 +8,8 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import Values, compare, draw, sigmoid, silu, texts, unmoved_by_padding
+from equations import Values, compare, draw, sigmoid, silu, texts, unmoved_by_padding, values
+from flax import nnx
 
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims, Dynamics
@@ -26,12 +27,12 @@ def averages(p: Values, x: np.ndarray) -> np.ndarray:
         u = np.zeros(alpha[i].shape)
         for t in order:
             u = alpha[i] * p["beta"][i] * x[t][:, None] + (1 - alpha[i] * delta[i]) * u
-            y[t] += (p["eta"][i] * u).sum(1)
+            y[t] += (p["eta"][i] * u).sum(1) / math.sqrt(u.shape[1])
     return y
 
 
 def plain(c: int, laplace: bool, p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    average = averages(p, x * mask[:, None])
+    average = silu(averages(p, x * mask[:, None]) + p["omega"] * x)
     z, r, g, h = np.split(average @ p["averaged.kernel"] + p["averaged.bias"], [Z, Z + 2 * D, Z + 3 * D], axis=1)
     q, k = (p["kappa"][i] * silu(z) + p["mu"][i] for i in range(2))
     v = silu(x @ p["values.kernel"] + p["values.bias"])
@@ -69,9 +70,18 @@ def test_a_moving_average_that_keeps_nothing() -> None:
     mixer = draw(Mixer, Config(ema=3, shared=Z), DIMS)
     mixer.alpha[...] = mixer.delta[...] = jnp.full(mixer.alpha.shape, 50.0)
     kept = mixer.filters(13)
-    np.testing.assert_allclose(kept[..., 0], (mixer.beta[...] * mixer.eta[...]).sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(kept[..., 0], (mixer.beta[...] * mixer.eta[...]).sum(-1) / math.sqrt(3), rtol=1e-5)
     np.testing.assert_allclose(kept[..., 1:], 0, atol=1e-5)
     assert all(isinstance(part, Dynamics) for part in (mixer.alpha, mixer.delta, mixer.beta))
+
+
+def test_it_begins_as_the_authors_code() -> None:
+    mixer = Mixer(Config(), Dims(64, 2, 32, 256), rngs=nnx.Rngs(0))
+    small = {"averaged.kernel", "values.kernel", "attended", "kappa", "distances"}
+    spread = {name: array.std() for name, array in values(mixer).items()}
+    assert all(0.9 * 0.02 < spread[name] < 1.1 * 0.02 for name in small)
+    assert all(0.8 < spread[name] < 1.2 for name in ("eta", "omega"))
+    assert not any(values(mixer)[name].any() for name in ("mu", "averaged.bias", "values.bias"))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from draws import normal
 from equations import Equation, Values, apply, compare, cut, draw, join, softmax
+from flax import nnx
 
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
@@ -61,6 +62,13 @@ def test_padding_moves_no_segment() -> None:
     long, short = apply(mixer, X[:2], mask), apply(mixer, X[:2, :7], mask[:, :7])
     np.testing.assert_allclose(long[0, :7], short[0], atol=1e-5)
     np.testing.assert_allclose(long[1, :5], short[1, :5], atol=1e-5)
+
+
+def test_the_convolution_begins_as_the_released_codes() -> None:
+    """PyTorch's default for one input channel: uniform, at most one over the root of the kernel."""
+    filters = np.asarray(Mixer(Config(), Dims(64, 8, 8, 64), rngs=nnx.Rngs(0)).filters[...])
+    assert 0.95 * 33**-0.5 < abs(filters).max() <= 33**-0.5
+    assert filters.std() == pytest.approx((3 * 33) ** -0.5, rel=0.1)
 
 
 @pytest.mark.parametrize(

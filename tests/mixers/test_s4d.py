@@ -53,6 +53,7 @@ def test_where_it_starts() -> None:
     for start, A in starts.items():
         mixer = Mixer(Config(states=4, start=start), Dims(200, 2, 3, 13), rngs=nnx.Rngs(0))
         frequency = mixer.frequency[0] if mixer.complex else 0
+        assert np.square(mixer.c[...]).sum(1).mean() == pytest.approx(1, abs=0.1)
         np.testing.assert_allclose(-jnp.exp(mixer.log_decay[0]) + 1j * frequency, A, rtol=1e-5)
         dt = np.exp(mixer.log_dt[...])
         assert 1e-3 <= dt.min() < 2e-3 < 5e-2 < dt.max() <= 0.1

@@ -26,7 +26,7 @@ def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
             h, h_other = Abar * h + Bbar @ u[t], Abar.conj() * h_other + Bbar.conj() @ u[t]
             y[t] += (C @ h + C.conj() @ h_other).real
     g = gelu(y)
-    return g * sigmoid(g @ p["gate"])
+    return g * sigmoid(g @ p["gate.kernel"] + p["gate.bias"])
 
 
 def test_the_equations() -> None:
@@ -53,7 +53,20 @@ def test_it_starts_at_hippo() -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "named"), [({"states": 12}, "states"), ({"blocks": 0}, "blocks"), ({"dt_min": 0.0}, "dt_min")]
+    ("start", "size"),
+    [("lecun_normal", (2 / 64 / 64) ** 0.5), ("trunc_standard_normal", (2 / 64) ** 0.5), ("complex_normal", 1.0)],
+)
+def test_where_c_starts(start: str, size: float) -> None:
+    """A drawn matrix [D, P] of variance 1 / D P or 1 / P times unit eigenvectors, whose columns keep its size."""
+    C = Mixer(Config(start=start), Dims(64, 2, 32, 13), rngs=nnx.Rngs(0)).c[...]
+    assert np.sqrt(np.square(C).sum(1).mean()) == pytest.approx(size, rel=0.05)
+    for part in np.swapaxes(C, 0, 1):
+        assert np.sqrt(np.square(part).mean()) == pytest.approx(size * 0.5**0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "named"),
+    [({"states": 12}, "states"), ({"blocks": 0}, "blocks"), ({"dt_min": 0.0}, "dt_min"), ({"start": "big"}, "start")],
 )
 def test_wrong_knobs(knobs: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
