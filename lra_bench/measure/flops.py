@@ -5,9 +5,11 @@ of a scan is counted `length` times, and of a `cond` the dearest branch. What is
 (`jax.checkpoint`, blockwise attention) is counted, for it is work that is done.
 
 Counted: a product of matrices or a convolution, two for each multiply-add; a transform, 5 n log2 n; a sort, n log2 n;
-every element that an arithmetic operation makes and every element that a reduction or a cumulative operation eats, one.
-Moving, comparing and converting numbers, and integers and booleans: nothing. A Pallas kernel, whose loops depend on its
-data: what it states of itself (`cost_estimate`). A `while` loop raises: nobody knows how often it runs.
+the k largest, n log2 k; every element that an arithmetic operation makes, one; every element that a reduction, a
+cumulative operation or a scatter-add and its like eats, one, and of a reduction over windows, every element of every
+window. Of complex numbers a sum is two, a product six, a multiply-add eight, anything else two. Moving, comparing and
+converting numbers, and integers and booleans: nothing; nor factorizations (QR, SVD). A Pallas kernel, whose loops
+depend on its data: what it states of itself (`cost_estimate`). A `while` loop raises: nobody knows how often it runs.
 """
 
 from __future__ import annotations
@@ -29,8 +31,19 @@ ARITHMETIC = {
 }  # fmt: skip
 EATING = {
     "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce_max", "reduce_min",
-    "reduce_prod", "reduce_sum", "scatter-add", "scatter_max", "scatter_min", "scatter_mul",
+    "reduce_prod", "reduce_sum", "select_and_scatter_add",
 }  # fmt: skip
+SCATTERING = {"scatter-add", "scatter-max", "scatter-min", "scatter-mul", "scatter-sub"}  # their updates are eaten
+WINDOWED = {"reduce_window_max", "reduce_window_min", "reduce_window_sum"}
+PRODUCTS = {
+    "cumprod",
+    "div",
+    "integer_pow",
+    "mul",
+    "reduce_prod",
+    "scatter-mul",
+    "square",
+}  # dearer of complex numbers
 
 
 def flops(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> float:
@@ -53,8 +66,28 @@ def _equation(e: Any) -> float:
         return e.params["cost_estimate"].flops
     if name == "while":
         raise LraError("the work of a `while` loop cannot be counted: nobody knows how often it runs; use `scan`")
+    if name in ("reduce", "reduce_window"):  # by a function of two numbers, which is called for each that is eaten
+        return flops(e.params["jaxpr"]) * _eaten(name, e)
+    if name in EATING | SCATTERING | WINDOWED:  # a scatter holds a function of two numbers too
+        return _eaten(name, e) * _each(name, e.invars[0].aval.dtype)
     inner = sum(flops(j) for j in _inside(e.params))
     return inner if inner else _primitive(name, e)
+
+
+def _eaten(name: str, e: Any) -> int:
+    """The elements that a reduction, of whatever kind, takes in."""
+    if "window_dimensions" in e.params and name != "select_and_scatter_add":
+        return int(e.outvars[0].aval.size * math.prod(e.params["window_dimensions"]))
+    return int(e.invars[2 if name in SCATTERING else 0].aval.size)
+
+
+def _each(name: str, dtype: Any) -> int:
+    """Real operations of one on numbers of that kind."""
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return 0
+    if not jnp.issubdtype(dtype, jnp.complexfloating):
+        return 1
+    return 6 if name in PRODUCTS else 2
 
 
 def _primitive(name: str, e: Any) -> float:
@@ -63,23 +96,23 @@ def _primitive(name: str, e: Any) -> float:
         return 0
     if name == "dot_general":
         (contracted, _), _ = e.params["dimension_numbers"]
-        return 2 * out.size * math.prod(e.invars[0].aval.shape[i] for i in contracted)
+        return _multiply_add(out) * out.size * math.prod(e.invars[0].aval.shape[i] for i in contracted)
     if name == "conv_general_dilated":
         kernel, spec = e.invars[1].aval, e.params["dimension_numbers"].rhs_spec
-        return 2 * out.size * kernel.size / kernel.shape[spec[0]]
+        return _multiply_add(out) * out.size * kernel.size / kernel.shape[spec[0]]
     if name == "fft":
         lengths = e.params["fft_lengths"]
         return 5 * max(out.size, e.invars[0].aval.size) * math.log2(max(2, math.prod(lengths)))
     if name == "sort":
         eaten = e.invars[0].aval
         return eaten.size * math.log2(max(2, eaten.shape[e.params["dimension"]]))
-    if not jnp.issubdtype(out.dtype, jnp.inexact):
-        return 0
-    if name in ARITHMETIC:
-        return out.size
-    if name in EATING:
-        return e.invars[-1 if name.startswith("scatter") else 0].aval.size
-    return 0
+    if name == "top_k":
+        return e.invars[0].aval.size * math.log2(max(2, e.params["k"]))
+    return out.size * _each(name, e.invars[0].aval.dtype) if name in ARITHMETIC else 0
+
+
+def _multiply_add(out: Any) -> int:
+    return 8 if jnp.issubdtype(out.dtype, jnp.complexfloating) else 2
 
 
 def _inside(params: dict[str, Any]) -> Iterator[core.Jaxpr | core.ClosedJaxpr]:

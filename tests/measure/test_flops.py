@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax.extend import core
 
 from lra_bench.errors import LraError
 from lra_bench.kernels.block_attention import block_attention
 from lra_bench.kernels.patterns import Blocks
-from lra_bench.measure.flops import flops
+from lra_bench.measure.flops import ARITHMETIC, EATING, PRODUCTS, SCATTERING, WINDOWED, flops
 
 a, b = jnp.ones((3, 5)), jnp.ones((5, 7))
 PRODUCT = 2 * 3 * 5 * 7
@@ -38,6 +41,68 @@ def test_elements() -> None:
     assert count(lambda x: x + 1, jnp.ones(9, jnp.bfloat16)) == 9
     assert count(jnp.fft.fft, jnp.ones(8)) == 5 * 8 * 3
     assert count(jnp.sort, jnp.ones(8)) == 8 * 3
+
+
+ROWS, NEW = jnp.array([1, 1]), jnp.ones((2, 5))  # updates of a scatter into [3, 5]
+z = a.astype(jnp.complex64)
+windows = {"window_dimensions": (2, 2), "window_strides": (1, 1), "padding": "VALID"}  # of [3, 5]: [2, 4] of four each
+either = lambda p, q: jnp.exp(p) * q  # noqa: E731 - two operations
+
+
+@pytest.mark.parametrize(
+    ("primitive", "function", "work"),
+    [
+        ("scatter-add", lambda: a.at[ROWS].add(NEW), 10),
+        ("scatter-sub", lambda: a.at[ROWS].subtract(NEW), 10),
+        ("scatter-mul", lambda: a.at[ROWS].multiply(NEW), 10),
+        ("scatter-min", lambda: a.at[ROWS].min(NEW), 10),
+        ("scatter-max", lambda: a.at[ROWS].max(NEW), 10),
+        ("scatter-add", lambda: z.at[ROWS].add(NEW), 2 * 10),
+        ("scatter", lambda: a.at[ROWS].set(NEW), 0),
+        ("top_k", lambda: lax.top_k(a, 4), 15 * 2),
+        ("reduce_window_sum", lambda: lax.reduce_window(a, 0.0, lax.add, **windows), 8 * 4),
+        ("reduce_window_max", lambda: lax.reduce_window(a, -jnp.inf, lax.max, **windows), 8 * 4),
+        ("reduce_window_min", lambda: lax.reduce_window(a, jnp.inf, lax.min, **windows), 8 * 4),
+        ("reduce_window", lambda: lax.reduce_window(a, 1.0, either, **windows), 2 * 8 * 4),
+        ("reduce", lambda: lax.reduce(a, 1.0, either, (0,)), 2 * 15),
+        ("reduce_sum", lambda: lax.reduce_sum_p.bind(a, axes=(0,), out_sharding=None), 15),
+        ("reduce_sum", lambda: lax.reduce_sum_p.bind(z, axes=(0,), out_sharding=None), 2 * 15),
+        ("reduce_prod", lambda: lax.reduce(z, 1.0 + 0j, lax.mul, (0,)), 6 * 15),
+        ("argmax", lambda: lax.argmax(a, 0, jnp.int32), 15),
+        ("argmax", lambda: lax.argmax(a.astype(int), 0, jnp.int32), 0),
+        ("cumsum", lambda: lax.cumsum(a), 15),
+        ("cumprod", lambda: lax.cumprod(z), 6 * 15),
+        ("mul", lambda: lax.mul(z, z), 6 * 15),
+        ("add", lambda: lax.add(z, z), 2 * 15),
+        ("exp", lambda: lax.exp(z), 2 * 15),
+        ("abs", lambda: lax.abs(z), 2 * 15),
+        ("real", lambda: lax.real(z), 0),
+        ("dot_general", lambda: lax.dot(z, b.astype(z.dtype)), 4 * PRODUCT),
+        ("dot_general", lambda: lax.dot(a, b), PRODUCT),
+        (
+            "conv_general_dilated",
+            lambda: lax.conv_general_dilated(z[None], jnp.ones((4, 3, 3), z.dtype), (1,), "SAME"),
+            8 * 4 * 5 * 3 * 3,
+        ),
+    ],
+)
+def test_each_kind_of_operation_by_the_name_that_jax_has_for_it(primitive: str, function, work: float) -> None:
+    assert primitive in {e.primitive.name for e in jax.make_jaxpr(function)().eqns}
+    assert count(function) == work
+
+
+def test_the_gradient_of_an_embedding_and_of_a_pool_over_windows() -> None:
+    looked_up = lambda table: table[jnp.zeros((4, 9), jnp.int32)].sum()  # noqa: E731
+    assert count(jax.grad(looked_up), a) == 4 * 9 * 5 * 2  # the sum, and a scatter-add of as many
+    pooled = lambda x: lax.reduce_window(x, -jnp.inf, lax.max, **windows).sum()  # noqa: E731
+    assert count(jax.grad(pooled), a) == 8 * 4 + 8 + 8
+
+
+def test_every_name_is_one_that_jax_has() -> None:
+    rooms = ("ad_util", "lax.lax", "lax.slicing", "lax.windowed_reductions", "lax.special", "lax.control_flow.loops")
+    found = [vars(importlib.import_module(f"jax._src.{room}")).values() for room in rooms]
+    known = {value.name for values in found for value in values if isinstance(value, core.Primitive)}
+    assert (ARITHMETIC | EATING | SCATTERING | WINDOWED | PRODUCTS) - known == set()
 
 
 def test_loops_and_branches() -> None:
