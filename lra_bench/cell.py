@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lra_bench import answering, checkpoint, hosts, stats, store
+from lra_bench import answering, checkpoint, fingerprint, hosts, stats, store
 from lra_bench.assembly import Rung, examples, fitting
 from lra_bench.config import Cell, digest
 from lra_bench.errors import CellFailed, LraError
@@ -39,6 +39,7 @@ from lra_bench.train.precision import same_bits_as_asked
 from lra_bench.trained import stock
 
 RUNG = "fitted.json"
+BASIS = "basis.json"
 FAILED = 3  # the exit code of one of several processes that failed, perhaps alone; if it is the first, its row says how
 INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
 
@@ -47,6 +48,17 @@ def first_rung(folder: Path, *, fresh: bool) -> Rung | None:
     """The rung on which the cell was begun: a run that is taken up goes on as it was."""
     path = folder / RUNG
     return None if fresh or not path.exists() else Rung(*store.read_json(path))
+
+
+def of_another_basis(folder: Path, basis: Mapping[str, Any], tell: Tell) -> bool:
+    """Is what is half trained in the folder of other data, other code or other libraries? `tell` is told."""
+    if not any((folder / "checkpoints").glob("*/")):
+        return False
+    then = store.read_json(folder / BASIS) if (folder / BASIS).exists() else {}
+    why = fingerprint.apart(basis, then) if then else "code and data that nothing is known of"
+    if why:
+        tell("note", said=f"its half-trained state is not taken up, it is begun anew: trained by {why}")
+    return why is not None
 
 
 def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], *, fresh: bool) -> Row:
@@ -59,6 +71,8 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], *
     """
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     every, data_hash = all_examples(cell, tell)
+    basis = fingerprint.full(cell) | {"data_hash": data_hash}
+    fresh = fresh or of_another_basis(folder, basis, tell)
     splits = every[0]
     tell("compile", model=cell.model, length=cell.task.length)
     made = lambda what, done, total: tell("data", what=what, done=done, total=total)  # noqa: E731
@@ -66,12 +80,13 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], *
     program, facts, fitted = fitting(cell, splits["train"], first_rung(folder, fresh=fresh), tell, ground)
     if hosts.is_first():
         store.write_json(folder / RUNG, fitted)
+        store.write_json(folder / BASIS, basis)
     with checkpoint.opened(folder / "checkpoints", fresh=fresh) as checkpoints:
         train, val, test = ([splits[name] for splits in every] for name in SPLITS)
         fit = Fit(program, train, val, cell.recipe.training, cell.seed, checkpoints, tell, stopping)
         params, rest, progress = fit()
     tell("test", n=sum(map(len, test)))
-    scores = np.concatenate(evaluate_all(program, params, rest, test, tell))
+    scores = np.concatenate(evaluate_all(program, params, rest, test, tell, "test"))
     metric = cell.metric
     if hosts.is_first():
         store.put_scores(folder, scores, metric)
@@ -248,7 +263,7 @@ def settled(args: argparse.Namespace, stop: Stop) -> tuple[Row, bool]:
                 row = run(cell, args.folder, stop.tell, stop, fresh=args.fresh)
             row, alone = failure.row or row, failure.alone
             assert row is not None
-            ran = {"commit": args.commit, "dirty": args.dirty, "jobs": args.jobs}
+            ran = {"commit": args.commit, "dirty": args.dirty, "jobs": args.jobs, **fingerprint.of(cell)}
             row = dataclasses.replace(row, wall_s=row.wall_s or watch.seconds, **ran)
             if hosts.is_first():
                 store.put(results, cell, row)
@@ -264,6 +279,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.sched_setaffinity(0, args.cores)
     stop = Stop()
     try:
+        same_bits_as_asked([store.cell(args.folder).recipe])
         hosts.join(args.processes, args.process, args.coordinator, args.devices)
         row, alone = settled(args, stop)
     except Interrupted:
@@ -277,4 +293,3 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-        same_bits_as_asked([store.cell(args.folder).recipe])

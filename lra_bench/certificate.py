@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lra_bench import code, config, data, kernels, mixers, store
-from lra_bench.errors import ConfigError
+from lra_bench import config, data, fingerprint, mixers, store
 
 GROWTH = 6  # the promise that work and memory grow with L as the card says
 UNVERIFIED, DENSE, BROKEN, HELD = "unverified", "dense", "broken", "held"
 
 
 def standing(mixer: Path, knobs: Mapping[str, Any], platform: str) -> str:
-    """Does the contract hold for the mixer with these knobs, by this code of it and of the kernels, on this platform?
+    """Does the contract hold for the mixer with these knobs, by this code of it and of all that it imports, on this platform?
 
     DENSE is one that grows faster than its card says: a product of all pairs under a mask, and the like.
     """
@@ -40,10 +39,8 @@ def keep(mixer: Path, knobs: Mapping[str, Any], platform: str, verdicts: Sequenc
 
 
 def _path(mixer: Path, knobs: Mapping[str, Any], platform: str) -> Path:
-    ours = sorted(Path(kernels.__file__).parent.glob("*.py"))
     facts = {
-        "mixer": mixers.code(mixer),
-        "kernels": [code.hash_of(file, ConfigError) for file in ours],
+        "mixer": fingerprint.of_files([mixer]),
         "knobs": dict(knobs),
         "platform": platform,
         "jax": importlib.metadata.version("jax"),

@@ -133,7 +133,7 @@ def compared(old: Ran, new: Ran) -> Reproduction:
     outcome = [_line(what, *(row[what] for row in rows)) for what in OUTCOMES]
     outcome += [_many("test examples", old.scores, new.scores), _many("curve", old.curve, new.curve)]
     place = [_line(what, *(row[what] for row in rows)) for what in PLACE]
-    place += [*_inside("versions", *rows), *_inside("environment", *rows), _commit(*rows)]
+    place += [*_inside("versions", *rows), *_inside("environment", *rows), *_code(*rows)]
     place.append(_line("mixer", old.cell.code, new.cell.code))
     return Reproduction(old, new, tuple(outcome), tuple(place), _paired(old, new))
 
@@ -159,10 +159,13 @@ def _inside(column: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iter
             yield _line(key, *(value.get(key) for value in values))
 
 
-def _commit(old: Mapping[str, Any], new: Mapping[str, Any]) -> Line:
-    """The code's commit; code that is not as committed may be any."""
+def _code(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
+    """The code that makes numbers; where that of one is not known, its commit, and what is not as committed may be any."""
+    if old["code_hash"] and new["code_hash"]:
+        yield from (_line(column, old[column], new[column]) for column in ("code_hash", "parts_hash"))
+        return
     before, now = (f"{(row['commit'] or '')[:10]}{' and changes' if row['dirty'] else ''}" for row in (old, new))
-    return Line(
+    yield Line(
         "commit", before or None, now or None, old["commit"] == new["commit"] and not old["dirty"] and not new["dirty"]
     )
 

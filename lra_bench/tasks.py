@@ -59,6 +59,14 @@ def load(
     return config.validated(TaskSpec, {"name": path.stem, "variant": used, **folded}, overlays, TaskError)
 
 
+def said(name: str, include: Sequence[Path] = (), variant: str | None = None) -> dict[str, Any]:
+    """`written`, folded.
+
+    Raises: as `written`; ConfigError: a variant has an unknown key.
+    """
+    return config.fold(written(name, include, variant))
+
+
 def written(name: str, include: Sequence[Path] = (), variant: str | None = None) -> list[Overlay]:
     """What the task's file says, and its variant's section, where there is one.
 

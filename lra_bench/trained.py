@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lra_bench import checkpoint, data
+from lra_bench import checkpoint, data, store
 from lra_bench.assembly import built, examples
 from lra_bench.config import Cell
 from lra_bench.data.batches import batch_at
@@ -73,7 +73,7 @@ class Trained:
         if not self.program.objective.metric.share:
             raise ConfigError(f"{self.cell.task.name}: {self.cell.task.metric} counts no hits, which are compared here")
         told = lambda _, done, total: count(what, done, total)  # noqa: E731
-        return evaluate(self.program, params, self.rest, self.splits[split], told) > 0
+        return evaluate(self.program, params, self.rest, self.splits[split], told, split) > 0
 
 
 def stock(cell: Cell, runs: Path, train: Split, count: data.Progress) -> Stock:
@@ -88,7 +88,7 @@ def stock(cell: Cell, runs: Path, train: Split, count: data.Progress) -> Stock:
 
 
 def _learnt(cell: Cell, runs: Path, count: data.Progress) -> Learnt:
-    folder = runs / cell.folder
+    folder = store.folder_in(runs, cell)
     if not (folder / "row.json").exists():
         raise ConfigError(f"{folder}: is to be trained first; lra run with the same flags does that")
     return Trained.as_it_is(finished(folder), folder, count).learnt

@@ -19,7 +19,7 @@ FLOORS = {
     "errors": 1, "shapes": 1, "metrics": 1,
     "config": 2, "rows": 2, "kernels": 2, "code": 2,
     "tasks": 3, "data": 3, "mixers": 3, "store": 3, "hosts": 3,
-    "model": 4, "measure": 4, "checkpoint": 4, "stats": 4, "origin": 4, "track": 4, "certificate": 4,
+    "model": 4, "measure": 4, "checkpoint": 4, "stats": 4, "origin": 4, "track": 4, "fingerprint": 4, "certificate": 5,
     "train": 5,
     "compress": 6, "contract": 6,
     "regimes": 7,

@@ -62,7 +62,7 @@ def check(folder: Path) -> Cell:
         if (folder / name).exists():
             _printable(folder / name, store.read_json(folder / name))
     cell = store.cell(folder)
-    if cell.folder != folder.name:
+    if folder.name.rpartition("-")[2] != cell.id:
         raise ConfigError(f"{folder.name}/cell.json: of {cell.folder}, by its content")
     row = _row(folder / "row.json", cell)
     _scores(folder, row)

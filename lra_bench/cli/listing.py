@@ -48,7 +48,7 @@ def ls(
     elif kind is Kind.results:
         from lra_bench import store
 
-        screen.out.print(screen.results(store.rows(results)))
+        screen.out.print(screen.results(store.rows(results), {}))
         for folder in store.open_cells(results):
             screen.out.print(f"begun, without a row: {folder.name}", highlight=False)
         for bundle, n in Counter(row["bundle"] for row in listed if row["bundle"]).items():

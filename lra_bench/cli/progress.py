@@ -66,7 +66,8 @@ class Watch:
             self._line(cell, f"{event['status']}, {self._ended} of {self._cells} cells")
 
     def _on_already(self, cell: Cell, event: Mapping[str, Any]) -> None:
-        self._line(cell, "done before; --fresh does it again")
+        other = f", by other code: {code}" if (code := event.get("code")) else ""
+        self._line(cell, f"done before{other}; --fresh does it again")
 
     def _on_wait(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._line(cell, "another process runs this cell; waiting for it")

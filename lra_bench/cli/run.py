@@ -111,10 +111,11 @@ def run_cells(
     except Stopped as stopped:
         screen.err.print(str(stopped), style="yellow", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
+    other_code = matrix.of_other_code(every, rows)
     if json:
-        screen.print_json([row.as_dict() for row in rows])
+        screen.print_json([row.as_dict() | {"other_code": other_code.get(row.cell)} for row in rows])
     else:
-        screen.out.print(screen.results(rows))
+        screen.out.print(screen.results(rows, other_code))
         said = f"rows in {order.results}/runs; lra compare {order.results} puts them side by side"
         left = f"; {len(every) - len(rows)} cells are left" if len(rows) < len(every) else ""
         screen.err.print(said + left, highlight=False, soft_wrap=True)

@@ -32,6 +32,9 @@ out = Console(width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True)
 
 
+OTHER_CODE = "(other code)"
+
+
 def warn(lines: Iterable[str]) -> None:
     """Each line once, on stderr."""
     for line in dict.fromkeys(lines):
@@ -85,12 +88,24 @@ def titled(title: str, rows: Sequence[Mapping[Any, Any]], notes: Sequence[str] =
     return Group(Text(title, style="bold"), table(rows), *(Text(f"  {note}", style="dim") for note in notes), "")
 
 
-def results(rows: Sequence[Row]) -> Group:
-    """What came out: accuracy, speed and memory; a table for each task, recipe and seed, a line a model."""
+def results(rows: Sequence[Row], other_code: Mapping[str, str]) -> Group:
+    """What came out: accuracy, speed and memory; a table for each task, recipe and seed, a line a model.
+
+    `other_code` says, by the cells' ids, which were made by code that is not what stands here, and by which.
+    """
     by_title: dict[str, list[Row]] = {}
     for row in rows:
         by_title.setdefault(_title(row), []).append(row)
-    return Group(*(titled(title, [_summary(row) for row in group]) for title, group in by_title.items()))
+    return Group(
+        *(
+            titled(title, [_summary(row, row.cell in other_code) for row in group], _of_other_code(group, other_code))
+            for title, group in by_title.items()
+        )
+    )
+
+
+def _of_other_code(rows: Sequence[Row], other_code: Mapping[str, str]) -> list[str]:
+    return [f"{row.model} {OTHER_CODE}: made by {other_code[row.cell]}" for row in rows if row.cell in other_code]
 
 
 def _title(row: Row) -> str:
@@ -101,7 +116,7 @@ def _title(row: Row) -> str:
     return f"{row.task}, {row.recipe}{mark}, L = {row.length:,}, batch {row.batch}, seed {row.seed}{scored}{changed}"
 
 
-def _summary(row: Row) -> dict[str, Any]:
+def _summary(row: Row, other: bool) -> dict[str, Any]:
     from lra_bench.config import lever_words
 
     unit = " %" if named(row.metric).share else ""
@@ -110,7 +125,8 @@ def _summary(row: Row) -> dict[str, Any]:
         low, mid, high = (three_digits(ms) for ms in (row.step_ms_p10, row.step_ms_p50, row.step_ms_p90))
         spread = f"{mid} ({low}-{high})"
     return {
-        "model": " + ".join([row.model, *([lever_words(row.levers)] if row.levers else [])]),
+        "model": " + ".join([row.model, *([lever_words(row.levers)] if row.levers else [])])
+        + (f" {OTHER_CODE}" if other else ""),
         "steps": f"{row.steps:,}" if row.status in SCORED else row.status,
         f"val{unit}": score(row.val_score, row.metric),
         f"test{unit}": f"{test} floor" if row.status == "did-not-learn" else test,
@@ -124,9 +140,14 @@ def _summary(row: Row) -> dict[str, Any]:
 
 def states_table(states: Sequence[Mapping[str, Any]]) -> Group:
     """A line a cell, and how many are done."""
-    lines = [{key: state[key] for key in ("model", "task", "recipe", "length", "seed", "state")} for state in states]
+    keys = ("model", "task", "recipe", "length", "seed")
+    lines = [{key: state[key] for key in keys} | {"state": _state(state)} for state in states]
     left = sum(state["state"] != "done" for state in states)
     return titled("what would run", lines, [f"{len(states)} cells, {left} of them to be run"])
+
+
+def _state(state: Mapping[str, Any]) -> str:
+    return f"{state['state']}, by {state['other_code']}" if state["other_code"] else state["state"]
 
 
 def picture(levels: np.ndarray) -> Text:

@@ -57,11 +57,19 @@ class Cell(Strict):
 
     @property
     def id(self) -> str:
-        """Ten hexadecimal digits over all that decides the numbers, however it was said."""
-        facts = self.model_dump(exclude={"mixer", "family", "changed", "task", *OPTIONAL})
-        facts["task"] = _facts_of(self.task)
+        """Ten hexadecimal digits over all that decides the numbers and is asked for, however it was said.
+
+        Not over the package's code, which stands in the result beside it.
+        """
+        facts = self.model_dump(exclude={"mixer", "family", "changed", "recipe_name", "recipe", "task", *OPTIONAL})
+        facts |= {"task": _facts_of(self.task), "recipe": self._recipe_facts()}
         facts |= {key: said for key, said in self._optional() if said is not None}
         return digest(facts)[:10]
+
+    def _recipe_facts(self) -> dict[str, Any]:
+        facts = self.recipe.facts()
+        del facts["mark"], facts["training"]["checkpoint_every"]
+        return facts
 
     def _optional(self) -> Iterator[tuple[str, Any]]:
         yield "match", self.match and self.match.model_dump()
@@ -96,6 +104,15 @@ class Cell(Strict):
         return {f"{place}.{knob}": value for place, one in each for knob, value in one.knobs.items()}
 
     @property
+    def without_content(self) -> Cell:
+        """The cell, and those that it stands on, whatever the files hold that they are trained on."""
+        update: dict[str, Any] = {"task": _without_content(self.task)}
+        update["beside"] = self.beside and [_without_content(task) for task in self.beside]
+        update["start"] = self.start and self.start.without_content
+        update["teacher"] = self.teacher and self.teacher.without_content
+        return self.model_copy(update=update)
+
+    @property
     def needs(self) -> tuple[Cell, ...]:
         """The cells that are to be trained before it, those that they need first."""
         direct = [cell for cell in (self.start, self.teacher) if cell is not None]
@@ -120,6 +137,12 @@ class Cell(Strict):
     def tasks(self) -> tuple[TaskSpec, ...]:
         """Those that its trunk is for, its own first."""
         return (self.task, *(self.beside or ()))
+
+    @property
+    def every_task(self) -> tuple[TaskSpec, ...]:
+        """`tasks`, those whose inputs they are made of, and those of the cells that it stands on."""
+        ours = [task.of or task for task in self.tasks]
+        return (*ours, *(task for needed in self.needs for task in needed.every_task))
 
     @property
     def trains_on(self) -> tuple[Cell, ...]:
@@ -161,9 +184,15 @@ def of_mechanisms(each: Sequence[Mechanism]) -> dict[str, Any]:
     }
 
 
+def _without_content(task: TaskSpec) -> TaskSpec:
+    return task.model_copy(update={"content": None, "of": task.of and _without_content(task.of)})
+
+
 def _facts_of(task: TaskSpec) -> dict[str, Any]:
-    """A source of a user's own is named with its hash, wherever it lies."""
-    facts = task.model_dump(exclude={"of"}) | {"source": Path(task.source).name}
+    """What decides its examples: files are in it by their content, and a source of a user's own by its code."""
+    facts = task.model_dump(exclude={"of", "title", "paper", "folder", "content"})
+    facts["source"] = Path(task.source).name
+    facts |= {"content": task.content} if task.content else {}
     return facts if task.of is None else facts | {"of": _facts_of(task.of)}
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "Source",
     "arguments",
     "cache_root",
+    "identified",
     "load",
     "names",
     "of",
@@ -206,6 +207,20 @@ def prepare(task: TaskSpec, progress: Progress | None = None) -> Dataset:
     from lra_bench.data import cache
 
     return cache.prepare(task, progress or silent)
+
+
+def identified(task: TaskSpec) -> TaskSpec:
+    """The task with what the files in its folder hold as its `content`: other files make another question.
+
+    Raises:
+        DataError: a released file is missing.
+        TaskError: the source is not found.
+    """
+    if task.folder is None:
+        return task
+    from lra_bench.data import cache
+
+    return task.model_copy(update={"content": cache.content_of_files(task)})
 
 
 def verify(task: TaskSpec, progress: Progress | None = None, include: Sequence[Path] = ()) -> list[Check]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -42,9 +43,11 @@ def prepare(task: TaskSpec, progress: Progress) -> Dataset:
 
     Raises:
         TaskError: what the task asks for cannot be made.
-        DataError: a released file is missing or wrong, or there is no place for the cache.
+        DataError: a released file is missing or wrong, or has changed since the task was asked for, or there is no
+            place for the cache.
     """
     key = key_of(task)
+    _hold_files(task, key["files"])
     folder = folder_of(task, key)
     for attempt in range(ATTEMPTS):
         try:
@@ -59,10 +62,48 @@ def prepare(task: TaskSpec, progress: Progress) -> Dataset:
     raise DataError(f"{folder}: written, and could not be read {ATTEMPTS} times; is the disk full or failing?")
 
 
+def content_of_files(task: TaskSpec) -> str:
+    """Sixteen hexadecimal digits over what the files hold that the source reads from the task's folder.
+
+    Raises:
+        DataError: one is missing.
+    """
+    return _digest(_hashes(task))
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    return digest(files)[:16]
+
+
+def _hashes(task: TaskSpec) -> dict[str, str]:
+    """SHA-256 of each file that the source reads from the task's folder, by split or name."""
+    files = data.of(task).files(Path(task.folder)) if task.folder is not None else {}
+    return {name: _hash_as_it_stands(path, *_stamp(path)) for name, path in files.items()}
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """What changes whenever a file is written to."""
+    there = path.stat()
+    return there.st_size, there.st_mtime_ns, there.st_ctime_ns
+
+
+@functools.lru_cache(4096)
+def _hash_as_it_stands(path: Path, *stamp: int) -> str:
+    return hash_of(path)
+
+
+def _hold_files(task: TaskSpec, files: Mapping[str, str]) -> None:
+    """Raises DataError: the files are not those that the task was asked with."""
+    if task.content is not None and (now := _digest(files)) != task.content:
+        raise DataError(
+            f"{task.folder}: its files have changed since this run was asked for (content {task.content[:10]}, "
+            f"now {now[:10]}); lra run with the same flags makes another run, on what they hold now"
+        )
+
+
 def key_of(task: TaskSpec) -> dict[str, Any]:
     """Everything that decides the bytes of the task's examples; files are in it by their content, not their place."""
-    source = data.of(task)
-    files = source.files(Path(task.folder)) if task.folder is not None else {}
+    source, files = data.of(task), _hashes(task)
     inner = {} if task.of is None else {"of": key_of(task.of)}
     return inner | {
         "source": Path(task.source).name,
@@ -71,7 +112,7 @@ def key_of(task: TaskSpec) -> dict[str, Any]:
         "length": task.length,
         "splits": dict(task.splits),
         "seed": task.seed,
-        "files": {split: hash_of(path) for split, path in files.items()},
+        "files": files,
     }
 
 

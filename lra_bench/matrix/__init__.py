@@ -13,7 +13,7 @@ from lra_bench.matrix.request import (
     task,
     task_names,
 )
-from lra_bench.matrix.run import run, supply, with_needs
+from lra_bench.matrix.run import of_other_code, run, supply, with_needs
 from lra_bench.matrix.speed import Speed, speed
 from lra_bench.matrix.stages import after, taught
 
@@ -31,6 +31,7 @@ __all__ = [
     "matched",
     "models",
     "of_model",
+    "of_other_code",
     "on_task",
     "parse_seeds",
     "plan",

@@ -8,9 +8,10 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from lra_bench import store
+from lra_bench import fingerprint, store
 from lra_bench.config import Cell
 from lra_bench.launch import local
+from lra_bench.launch.place import Place, places
 from lra_bench.measure.asked import Asked
 from lra_bench.rows import SCORED, Row
 
@@ -20,8 +21,8 @@ KNOWN = ("params", "params_ratio", "planned_bytes", "flops_per_step", "compile_s
 
 
 def states(every: Sequence[Cell], results: Path) -> list[dict[str, Any]]:
-    """Which of the cells are done, begun or new, by what lies in the results folder."""
-    return [_asked(cell, _state(cell, results)) for cell in every]
+    """Which of the cells are done, begun or new, by what lies in the results folder; and by what other code."""
+    return [_asked(cell, results) for cell in every]
 
 
 def _state(cell: Cell, results: Path) -> str:
@@ -30,10 +31,11 @@ def _state(cell: Cell, results: Path) -> str:
     return "begun" if (store.folder(results, cell) / "checkpoints").is_dir() else "new"
 
 
-def _asked(cell: Cell, state: str) -> dict[str, Any]:
+def _asked(cell: Cell, results: Path) -> dict[str, Any]:
+    row = store.done(results, cell)
     asked: dict[str, Any] = {"cell": cell.id, "model": cell.model, "task": cell.task_name, "recipe": cell.recipe_name}
     asked |= {"mark": cell.mark, "length": cell.task.length, "seed": cell.seed, "but_for_seed": but_for_seed(cell)}
-    return asked | {"state": state}
+    return asked | {"state": _state(cell, results), "other_code": fingerprint.since(row, cell) if row else None}
 
 
 def job_list(every: Sequence[Cell], results: Path, jobs: int) -> list[str]:
@@ -47,14 +49,14 @@ def plan(
     """Each cell as `states` has it, its size and cost, whether a step fits in `available_bytes`, and its hours.
 
     `hours`, from a cell's start to its end, are what it took with another seed on such a machine (`hours_from` "row"),
-    else reckoned from a few steps on random tokens ("probe"), on one job's share of the cores, once for all seeds.
+    else reckoned from a few steps on random tokens ("probe"), on one job's share of the machine, once for all seeds.
     """
-    with local.on(local.shares(jobs)[0]):
-        here, found = local.machine(), dict[str, dict[str, Any]]()
-        for cell in every:
-            key = but_for_seed(cell)
-            if key not in found:
-                found[key] = _from_row(cell, results, here) or _probed(cell, partial(tell, cell))
+    place = places(jobs)[0]
+    here, found = local.machine(place), dict[str, dict[str, Any]]()
+    for cell in every:
+        key = but_for_seed(cell)
+        if key not in found:
+            found[key] = _from_row(cell, results, here) or _probed(cell, partial(tell, cell), place)
     return [_plan(cell, results, found[but_for_seed(cell)], here) for cell in every]
 
 
@@ -65,8 +67,9 @@ def _plan(cell: Cell, results: Path, found: Mapping[str, Any], here: Mapping[str
         {"hours": 0.0, "hours_from": None} if row else {k: found[k] for k in ("hours", "hours_from")}
     )
     planned, there = known.get("planned_bytes"), here["available_bytes"]
-    room = {"available_bytes": there, "fits": None if planned is None or there is None else planned <= there}
-    return _asked(cell, _state(cell, results)) | {column: known.get(column) for column in KNOWN} | room | spent
+    room = {"available_bytes": there, "limited_by": here.get("limited_by")}
+    room |= {"fits": None if planned is None or there is None else planned <= there}
+    return _asked(cell, results) | {column: known.get(column) for column in KNOWN} | room | spent
 
 
 def but_for_seed(cell: Cell) -> str:
@@ -93,8 +96,8 @@ def _row_of(folder: Path, cell: Cell) -> Row | None:
     return store.get(folder.parent.parent, kept) if but_for_seed(kept) == but_for_seed(cell) else None
 
 
-def _probed(cell: Cell, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    known = local.measure([cell], PROBE, tell)[0]
+def _probed(cell: Cell, tell: Callable[[dict[str, Any]], None], place: Place) -> dict[str, Any]:
+    known = local.measure([cell], PROBE, tell, place)[0]
     return known | {"hours": _hours(cell, known.get("step_ms_p50"), known.get("compile_s")), "hours_from": "probe"}
 
 

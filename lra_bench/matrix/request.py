@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lra_bench import config, mixers, tasks
-from lra_bench.config import Cell, Levers, Overlay, RecipeFile, TaskSpec
+from lra_bench import config, data, mixers, tasks
+from lra_bench.config import Cell, Levers, Overlay, Recipe, RecipeFile, TaskSpec
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.matrix.models import Choice, Part, fields, matching, models, parts
 from lra_bench.matrix.stages import staged
 from lra_bench.mixers import Sheet
 
+BETWEEN = r" (?=[\w.-]+=)"  # two of the settings in a result's `changed`
+UNSAID = {  # decides no number, or has a column of its own
+    "mark",
+    "variant",
+    "training.checkpoint_every",
+    "task.folder",
+    "task.title",
+    "task.paper",
+}
 NOTHING_BEFORE = {"start": None, "teacher": None, "beside": None}  # of a cell that stands on no other
 
 
@@ -70,6 +80,7 @@ def of_model(cell: Cell, choice: Choice, settings: Settings) -> Cell:
     turned = found.resolve(cell.task.name)[1] if found else {}
     trained = cell.trained_first
     recipe = config.changed(trained.recipe, settings.recipe)
+    before = dict(part.split("=", 1) for part in re.split(BETWEEN, trained.changed)) if trained.changed else {}
     return trained.model_copy(
         update={
             **fields(tuple(map(settings.turning, choice)), turned, recipe.trunk.layers),
@@ -78,7 +89,7 @@ def of_model(cell: Cell, choice: Choice, settings: Settings) -> Cell:
             "match": None,
             "task": cell.task,
             "recipe": recipe,
-            "changed": " ".join(filter(None, (trained.changed, settings.said))) or None,
+            "changed": _words({**before, **settings.changing(trained.recipe, {})}),
         }
     )
 
@@ -90,14 +101,16 @@ def on_task(cell: Cell, name: str, include: Sequence[Path], settings: Settings) 
         ConfigError, TaskError: the recipe or the task is not found, or a setting is unknown.
     """
     name, variant = tasks.parted(name)
-    recipe, _ = config.recipe(cell.recipe_name, include).resolve(Path(name).stem, settings.recipe)
-    task = tasks.load(name, include, variant or recipe.variant, settings.task)
+    file = config.recipe(cell.recipe_name, include)
+    recipe, _ = file.resolve(Path(name).stem, settings.recipe)
+    changed = settings.changing(file.resolve(Path(name).stem)[0], tasks.said(name, include, variant or recipe.variant))
+    task = data.identified(tasks.load(name, include, variant or recipe.variant, settings.task))
     same = recipe.model_copy(update={"trunk": cell.recipe.trunk})
     return cell.model_copy(
         update={
             "task": task,
             "recipe": same,
-            "changed": settings.said,
+            "changed": _words(changed),
             "levers": cell.levers.model_copy(update={"joint": None}),
             **NOTHING_BEFORE,
         }
@@ -170,7 +183,7 @@ class Settings:
     task: tuple[Overlay, ...]
     levers: tuple[Overlay, ...]
     knobs: tuple[tuple[str, str, Any, str], ...]  # (model or "model", knob, value, the flag)
-    said: str | None
+    said: tuple[tuple[str, Any], ...]  # what of it a result says, of the recipe and the task, each key once, in order
 
     @classmethod
     def parse(cls, settings: Sequence[str], length: int | None, sheets: Sequence[Sheet]) -> Settings:
@@ -184,31 +197,39 @@ class Settings:
         levers: list[Overlay] = []
         knobs: list[tuple[str, str, Any, str]] = []
         sections = ("mark", "variant", "trunk", "optimizer", "schedule", "training")
-        of_levers, said = tuple(Levers.model_fields), list(settings)
+        of_levers, said = tuple(Levers.model_fields), dict[str, Any]()
         named = {"model"} | {sheet.name for sheet in sheets}
         for text in settings:
             (head, *path), value = config.setting(text)
             flag = f"--set {text}"
             if head == "task" and path:
                 task.append(Overlay(flag, config.nested(path, _placed(path, value))))
+                said |= config.flat(config.nested(["task", *path], value))
             elif head in named and len(path) == 1:
                 knobs.append((head, path[0], value, flag))
             elif head in sections:
                 recipe.append(Overlay(flag, config.nested([head, *path], value)))
+                said |= config.flat(config.nested([head, *path], value))
             elif head in of_levers:
                 levers.append(Overlay(flag, config.nested([head, *path], value)))
-                said.remove(text)  # a cell says it of its levers
             else:
                 known = [*sections, *of_levers, "task", *named]
                 raise ConfigError(f"{flag}: '{head}': unknown; {nearest(head, known)}")
         if length is not None:
             task.append(Overlay(f"--length {length}", {"length": length}))
-            said.append(f"length={length}")
+            said["task.length"] = length
         for who, knob, _, flag in knobs:
             have = {k.name for sheet in sheets if who in ("model", sheet.name) for k in sheet.knobs}
             if knob not in have:
                 raise ConfigError(f"{flag}: no such knob; {nearest(knob, have)}")
-        return cls(tuple(recipe), tuple(task), tuple(levers), tuple(knobs), " ".join(said) or None)
+        for unsaid in UNSAID:
+            said.pop(unsaid, None)
+        return cls(tuple(recipe), tuple(task), tuple(levers), tuple(knobs), tuple(sorted(said.items())))
+
+    def changing(self, recipe: Recipe, task: Mapping[str, Any]) -> dict[str, Any]:
+        """What of it makes another of the recipe, or of what the task's file says, as they are without."""
+        before = dict(config.flat({**recipe.model_dump(), "task": task}))
+        return {key: value for key, value in self.said if key not in before or before[key] != value}
 
     def turning(self, part: Part) -> Part:
         """With the knobs that were set for the mixer: by its own name, or for every one that has them."""
@@ -217,6 +238,12 @@ class Settings:
             name: value for who, name, value, _ in self.knobs if who == sheet.name or (who == "model" and name in own)
         }
         return Part(sheet, {**turned, **part.knobs})
+
+
+def _words(said: Mapping[str, Any]) -> str | None:
+    """In the order of the keys, whatever the order in which they were given."""
+    each = ((key, value if isinstance(value, str) else json.dumps(value)) for key, value in sorted(said.items()))
+    return " ".join(f"{key}={value}" for key, value in each) or None
 
 
 def _placed(path: Sequence[str], value: Any) -> Any:
@@ -228,18 +255,21 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
     task, variant = tasks.parted(task)
     if variant:
         tasks.demanded(task, variant, request.include)
-    resolved, turned = recipe.resolve(Path(task).stem if task.endswith((".yaml", ".yml")) else task, settings.recipe)
+    section = Path(task).stem if task.endswith((".yaml", ".yml")) else task
+    resolved, turned = recipe.resolve(section, settings.recipe)
+    variant = variant or resolved.variant
+    changed = settings.changing(recipe.resolve(section)[0], tasks.said(task, request.include, variant))
     known = {*mixers.names(), *(part.sheet.name for part in choice)}
     strange = next((name for name in turned if name not in known), None)
     if strange:
         raise ConfigError(f"{recipe.path}: knobs.{strange}: no such model; {nearest(strange, known)}")
     return Cell(
         **fields(tuple(map(settings.turning, choice)), turned, resolved.trunk.layers),
-        task=tasks.load(task, request.include, variant or resolved.variant, settings.task),
+        task=data.identified(tasks.load(task, request.include, variant, settings.task)),
         recipe_name=recipe.name,
         recipe=resolved,
         seed=seed,
         limit=request.limit,
-        changed=settings.said,
+        changed=_words(changed),
         tuned=recipe.tuned,
     )

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from lra_bench import store
+from lra_bench import fingerprint, store
 from lra_bench.config import Cell, Launcher
 from lra_bench.errors import ConfigError
 from lra_bench.launch import local
@@ -40,9 +41,14 @@ def run(
     found = {cell.id: row for cell in every if not order.fresh and (row := store.done(order.results, cell))}
     needed = [cell for cell in with_needs(every) if cell.id in asked or store.done(order.results, cell) is None]
     left = [cell for cell in needed if cell.id not in found]
-    for cell in every:
+    for cell in needed:
         if cell.id in found:
             _already(cell, found[cell.id], tell)
+        elif not order.fresh:
+            _of_other_data(cell, order.results, tell)
+    for cell in with_needs(every):
+        if cell not in needed:
+            _stood_on(cell, order.results, tell)
     if left:
         with opened(launcher, left, order) as engine:
             found |= Shift(engine, order, tell, fail_fast, alone=len(every) == 1).work(left)
@@ -54,9 +60,31 @@ def with_needs(every: Sequence[Cell]) -> list[Cell]:
     return list({cell.id: cell for asked in every for cell in (*asked.needs, asked)}.values())
 
 
+def of_other_code(every: Sequence[Cell], rows: Sequence[Row]) -> dict[str, str]:
+    """By the ids of those cells whose rows were made by code that is not what stands here: by which."""
+    by_id = {cell.id: cell for cell in every}
+    found = {row.cell: fingerprint.since(row, by_id[row.cell]) for row in rows if row.cell in by_id}
+    return {cell: code for cell, code in found.items() if code}
+
+
 def _already(cell: Cell, row: Row, tell: Callable[[Cell, dict[str, Any]], None]) -> None:
-    tell(cell, {"event": "already"})
+    tell(cell, {"event": "already", "code": fingerprint.since(row, cell)})
     tell(cell, {"event": "ended", "status": row.status})
+
+
+def _stood_on(cell: Cell, results: Path, tell: Callable[[Cell, dict[str, Any]], None]) -> None:
+    """Say so if a run that others stand on was made by other code."""
+    row = store.done(results, cell)
+    if row is not None and (code := fingerprint.since(row, cell)):
+        tell(cell, {"event": "note", "said": f"others stand on it, and it was made by other code: {code}"})
+
+
+def _of_other_data(cell: Cell, results: Path, tell: Callable[[Cell, dict[str, Any]], None]) -> None:
+    """Say so if there is such a run, on what the files held before: it is not taken up."""
+    for folder in store.on_other_data(results, cell):
+        where = ", ".join(sorted({task.folder for task in cell.every_task if task.folder}))
+        said = f"{folder.name} is not taken up: what it was trained on has changed since, in {where}"
+        tell(cell, {"event": "note", "said": said})
 
 
 @dataclass

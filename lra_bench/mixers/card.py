@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args
 
-from lra_bench.code import text
+from lra_bench.code import hash_of
 from lra_bench.errors import ConfigError, nearest
 
 Family = Literal[
@@ -91,7 +91,7 @@ def read(path: Path) -> Sheet:
         raise ConfigError(f"{path}: not a mixer's file: {error}") from None
     card = knobs = None
     for node in tree.body:
-        if _is_card(node):
+        if is_card(node):
             card = _card(node.value, path)
         elif isinstance(node, ast.ClassDef) and node.name == "Config":
             knobs = tuple(_knobs(node, path))
@@ -102,8 +102,12 @@ def read(path: Path) -> Sheet:
 
 
 def code(path: Path) -> str:
-    """The mixer's source without what cannot move a number: comments, docstrings, the layout and the card."""
-    return text(path, _is_card)
+    """Ten hexadecimal digits over the mixer's code, without its card, and that of a user's own files that it imports.
+
+    Raises:
+        ConfigError: there is no such file, or one is no Python.
+    """
+    return hash_of(path, ConfigError, is_card)
 
 
 def aliases(sheet: Sheet) -> list[Sheet]:
@@ -122,7 +126,8 @@ def aliases(sheet: Sheet) -> list[Sheet]:
     return named
 
 
-def _is_card(node: ast.stmt) -> TypeGuard[ast.Assign]:
+def is_card(node: ast.stmt) -> TypeGuard[ast.Assign]:
+    """Does the statement state the card, which moves no number?"""
     return isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "CARD" for t in node.targets)
 
 

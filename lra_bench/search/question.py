@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import optuna
 
-from lra_bench import config, matrix
+from lra_bench import config, fingerprint, matrix
 from lra_bench.config import AND, Cell, Levers, Range, Scalar, Space
 from lra_bench.errors import ConfigError
 from lra_bench.matrix import Request
@@ -66,11 +67,33 @@ class Question:
 
     @property
     def name(self) -> str:
-        """The same for the same question."""
-        said = {key: what if isinstance(what, list) else what.model_dump() for key, what in self.space.items()}
-        digest = config.digest({"cell": self.cell.id, "space": said, "seed": self.seed, "costs": dict(self.costs)})
+        """The same for the same question, asked of the same data and of the same code."""
+        asked = {**self.asked_of(self.cell.id), "basis": self.basis}
+        return f"{self.about}-{config.digest(asked)[:10]}"
+
+    @property
+    def about(self) -> str:
+        """How its name begins."""
         of = [] if MODEL in self.space else [self.cell.model]
-        return "-".join([*of, self.cell.task.name, self.cell.recipe_name, digest[:10]])
+        return "-".join([*of, self.cell.task.name, self.cell.recipe_name])
+
+    def asked_of(self, cell: str) -> dict[str, Any]:
+        """The question, of the cell that goes by an id."""
+        said = {key: what if isinstance(what, list) else what.model_dump() for key, what in self.space.items()}
+        return {"cell": cell, "space": said, "seed": self.seed, "costs": dict(self.costs)}
+
+    @property
+    def alike(self) -> str:
+        """The same for the same question, whatever the data and the code that it is asked of."""
+        return config.digest(self.asked_of(self.cell.without_content.id))
+
+    @cached_property
+    def basis(self) -> dict[str, Any]:
+        """The code and the data that its answer comes from."""
+        models = [str(model) for model in self.space.get(MODEL, ())] or [self.request.models]
+        cells = [matrix.cells(replace(self.request, models=model))[0] for model in models]
+        parts = config.digest([fingerprint.of(cell)["parts_hash"] for cell in cells])
+        return fingerprint.full(self.cell) | {"parts_hash": parts, "data_hash": self.cell.task.content}
 
     @property
     def settings(self) -> Space:

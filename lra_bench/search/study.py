@@ -5,19 +5,21 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import optuna
 
-from lra_bench import config, store
+from lra_bench import config, fingerprint, store
 from lra_bench.config import Cell, Tuned
 from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.launch import local
 from lra_bench.launch.engine import Stopped
+from lra_bench.launch.place import Place, dealt, places
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.metrics import named
 from lra_bench.search import record
@@ -25,6 +27,7 @@ from lra_bench.search.question import Question
 from lra_bench.search.record import Trial
 
 MODULE = "lra_bench.trial"
+ASKED = "asked.json"  # the question, without data and code, and those
 STARTUP = 5  # trials before the first is given up: a median needs some
 MOMENT = 0.5  # seconds between two looks for a Ctrl-C
 TOO_DEAR = "over the limit"
@@ -64,7 +67,16 @@ class Study:
         """The question's study, which has a folder in `root`: the same question is the same study."""
         folder = root / question.name
         folder.mkdir(parents=True, exist_ok=True)
+        store.write_json(folder / ASKED, {"alike": question.alike, "basis": question.basis})
         return cls(question, folder)
+
+    def not_taken_up(self) -> Iterator[str]:
+        """A line for each study of the same question on other data or by other code: its trials are not this one's."""
+        for path in sorted(self.folder.parent.glob(f"{escape(self.question.about)}-*/{ASKED}")):
+            asked = store.read_json(path)
+            if path.parent != self.folder and asked["alike"] == self.question.alike:
+                why = fingerprint.apart(self.question.basis, asked["basis"])
+                yield f"{path.parent.name}, the same study, is not taken up: its trials are of {why}"
 
     @property
     def higher(self) -> bool:
@@ -85,16 +97,20 @@ class Study:
         with store.claimed(self.folder), record.quiet():
             study = self._opened()
             record.take_up(study)
-            shares = local.shares(jobs)
+            for line in self.not_taken_up():
+                tell(self.question.cell, {"event": "note", "said": line})
+            free = places(jobs)
+            if note := dealt(free):
+                tell(self.question.cell, {"event": "note", "said": note})
             with ThreadPoolExecutor(jobs, "trial") as pool:
-                running: dict[Future[None], list[int]] = {}
+                running: dict[Future[None], Place] = {}
                 try:
                     while running or self._wants(study, trials):
-                        while shares and len(running) < self._wants(study, trials):
-                            share = shares.pop()
-                            running[pool.submit(self._one, study, share, tell)] = share
+                        while free and len(running) < self._wants(study, trials):
+                            place = free.pop()
+                            running[pool.submit(self._one, study, place, tell)] = place
                         for future in wait(running, MOMENT, FIRST_COMPLETED).done:
-                            shares.append(running.pop(future))
+                            free.append(running.pop(future))
                             future.result()
                 except BaseException:
                     self._stopping.set()
@@ -132,7 +148,7 @@ class Study:
             pruner=optuna.pruners.NopPruner() if costs else optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
         )
 
-    def _one(self, study: optuna.Study, cores: list[int], tell: Tell) -> None:
+    def _one(self, study: optuna.Study, place: Place, tell: Tell) -> None:
         """Ask for a trial, run it, and tell what became of it; of what was tried before, as it was told then."""
         trial = study.ask()
         settings = self.question.chosen(trial)
@@ -150,17 +166,16 @@ class Study:
                 raise Stopped
             said = {"cell": same, "state": "failed", "steps": 0, "seconds": 0.0, "why": why}
             if why is None:
-                with local.on(cores):
-                    said |= self._tried(trial, cell, tell)
+                said |= self._tried(trial, cell, place, tell)
             record.tell(study, trial, self.question, said)
             tell(cell, {"event": "ended", "status": said["state"]})
 
-    def _tried(self, trial: optuna.Trial, cell: Cell, tell: Tell) -> dict[str, Any]:
+    def _tried(self, trial: optuna.Trial, cell: Cell, place: Place, tell: Tell) -> dict[str, Any]:
         """What became of a trial."""
         watch, taken = Stopwatch(), [0]
         said: dict[str, Any] = {"state": "failed"}
         try:
-            facts = self._trained(trial, cell, taken, tell)
+            facts = self._trained(trial, cell, place, taken, tell)
             said = {"state": "done" if "val_score" in facts else TOO_DEAR, "facts": facts}
         except Poor:
             said = {"state": "pruned"}
@@ -168,7 +183,9 @@ class Study:
             said["why"] = str(error)
         return {**said, "steps": taken[0], "seconds": watch.seconds}
 
-    def _trained(self, trial: optuna.Trial, cell: Cell, taken: list[int], tell: Tell) -> dict[str, Any]:
+    def _trained(
+        self, trial: optuna.Trial, cell: Cell, place: Place, taken: list[int], tell: Tell
+    ) -> dict[str, Any]:
         """What the trial's process found; `taken` holds the steps so far."""
         folder = self.folder / "trials" / cell.id
 
@@ -184,7 +201,7 @@ class Study:
                     raise Poor
 
         asked = {"folder": str(folder.resolve()), "costs": self.question.costs}
-        facts: dict[str, Any] = local.answers(MODULE, [cell], asked, heard)[0]
+        facts: dict[str, Any] = local.answers(MODULE, [cell], asked, heard, place)[0]
         shutil.rmtree(folder, ignore_errors=True)
         if "error" in facts:
             raise CellFailed(facts["error"])

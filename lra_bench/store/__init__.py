@@ -4,6 +4,7 @@ results/runs/<model>-<task>-<recipe>-s<seed>-<cell id>/
     cell.json      what was asked, fully resolved; written before anything runs
     row.json       what came out; written last, atomically
     hits.json      one bit an example of test, in order, hexadecimal; scores.json: a number each, of other metrics
+    basis.json     the data, the code and the libraries that the state in checkpoints/ comes from
     fitted.json    slices of a batch and recomputation with which the step fits in memory
     curve.json     training loss and validation accuracy over steps
     checkpoints/   the latest state
@@ -15,7 +16,18 @@ from lra_bench.store.claims import claimed, is_claimed
 from lra_bench.store.files import read_json, write_json
 from lra_bench.store.frame import frame
 from lra_bench.store.rows import blank, columns, done, folders, get, put, rows
-from lra_bench.store.runs import PROVENANCE, RUNS, asked, came, cell, find, folder, open_cells
+from lra_bench.store.runs import (
+    PROVENANCE,
+    RUNS,
+    asked,
+    came,
+    cell,
+    find,
+    folder,
+    folder_in,
+    on_other_data,
+    open_cells,
+)
 from lra_bench.store.scores import put_scores, scores
 
 __all__ = [
@@ -30,10 +42,12 @@ __all__ = [
     "done",
     "find",
     "folder",
+    "folder_in",
     "folders",
     "frame",
     "get",
     "is_claimed",
+    "on_other_data",
     "open_cells",
     "put",
     "put_scores",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,40 @@ PROVENANCE = "bundle.json"
 
 def folder(results: Path, cell: Cell) -> Path:
     """Where the cell's files lie."""
-    return results / RUNS / cell.folder
+    return folder_in(results / RUNS, cell)
+
+
+def folder_in(runs: Path, cell: Cell) -> Path:
+    """Of the folders in `runs`, the cell's: that of its name; or one that has its id and another name, where the same
+    was asked for under another config's name."""
+    own = runs / cell.folder
+    return own if own.is_dir() else runs / _by_id(runs, _changed(runs)).get(cell.id, cell.folder)
+
+
+def _changed(runs: Path) -> int | None:
+    """When a folder was last made or taken away in it, in ns; None where there is none."""
+    return runs.stat().st_mtime_ns if runs.is_dir() else None
+
+
+@functools.lru_cache(8)
+def _by_id(runs: Path, changed_ns: int | None) -> dict[str, str]:
+    """The names of runs' folders by the ids at their ends."""
+    names = [] if changed_ns is None else sorted(path.name for path in runs.iterdir())
+    return {name.rpartition("-")[2]: name for name in names}
+
+
+def on_other_data(results: Path, cell: Cell) -> list[Path]:
+    """The folders of the runs that differ from the cell in nothing but what the files hold that they are trained on."""
+    alike = escape(f"{cell.model}-{cell.task_name}-{cell.recipe_name}-s{cell.seed}") + "-*"
+    return [path for path in sorted((results / RUNS).glob(alike)) if _but_for_data(path, cell)]
+
+
+def _but_for_data(path: Path, cell: Cell) -> bool:
+    try:
+        kept = Cell.model_validate(asked(path))
+    except ValueError:
+        return False  # of another version
+    return kept.id != cell.id and kept.without_content.id == cell.without_content.id
 
 
 def asked(folder: Path) -> Any:
