@@ -18,7 +18,7 @@ from lra_bench.config import Cell, Levers, Recipe, TaskSpec
 from lra_bench.data.batches import take
 from lra_bench.errors import CellFailed
 from lra_bench.measure.machine import where
-from lra_bench.measure.memory import available_bytes
+from lra_bench.measure.memory import available_bytes, crowded
 from lra_bench.metrics import METRICS
 from lra_bench.model import Asked, Choice, Model
 from lra_bench.regimes import Learnt, Stock
@@ -230,8 +230,9 @@ def fitting(
         program, facts = compiled(cell.model_copy(update={"recipe": rung.of(cell.recipe)}), train, stock)
         short = lacking(facts["planned_bytes"])
         if short is None:
-            if program.devices.said:
-                tell("note", said=program.devices.said)
+            for note in (program.devices.said, crowded(facts["planned_bytes"], jax.local_devices()[0])):
+                if note:
+                    tell("note", said=note)
             return program, facts | {"accumulate": rung.accumulate, "fitted": rung.said(asked)}, rung
         needed = rung.accumulate * facts["planned_bytes"] / short.there
         tell("short", why=str(short))

@@ -10,36 +10,45 @@ from typing import Any
 import jax
 
 from lra_bench import config, data
-from lra_bench.launch.local import environment
+from lra_bench.launch import gpus
+from lra_bench.launch.place import WHOLE
 from lra_bench.launch.provenance import commit
+from lra_bench.measure.limit import free
 from lra_bench.measure.machine import LIBRARIES, cores, processor, versions
-from lra_bench.measure.memory import available_bytes
+from lra_bench.measure.memory import available_bytes, limited_by
+from lra_bench.train import precision
 
+SHOWN = ("MALLOC_", "XLA_", "JAX_")
 FULL_DATA_BYTES = 2**30  # room that a task's cache may want
 
 
 def examine() -> tuple[dict[str, Any], list[str]]:
     """The facts, and a line for each thing that is missing or short."""
     device, cache = jax.local_devices()[0], data.cache_root()
-    there = available_bytes(device)
-    free = shutil.disk_usage(_existing(cache)).free
+    there, now, dealt = available_bytes(device), free(), gpus.seen()
+    products = precision.of(device)
+    room = shutil.disk_usage(_existing(cache)).free
     head, dirty = commit()
     facts = {
         "system": platform.platform(),
         "python": platform.python_version(),
         "processor": processor(),
         "devices": [f"{d.platform}: {d.device_kind}" for d in jax.local_devices()],
-        "memory a device may use, GiB": round(there / 2**30, 1) if there else None,
+        "memory a step may take of a device, GiB": round(there / 2**30, 1) if there else None,
+        "which is": limited_by(device),
+        "memory free at the moment, GiB": round(now / 2**30, 1) if now else None,
+        "GPUs that --jobs deals": list(dealt.names) if dealt else [],
+        "precision of float32 products": products,
         "versions": versions(),
-        "environment of a cell": {k: v for k, v in environment().items() if k.startswith(("MALLOC_", "XLA_", "JAX_"))},
+        "environment of a cell": {k: v for k, v in WHOLE.environment().items() if k.startswith(SHOWN)},
         "commit": f"{head}{', with changes' if dirty else ''}" if head else None,
         "data cache": str(cache),
         "data cache, MiB": round(_size(cache) / 2**20),
-        "disk free there, GiB": round(free / 2**30, 1),
+        "disk free there, GiB": round(room / 2**30, 1),
         "tasks in": [str(f) for f in config.folders("tasks", ())],
         "configs in": [str(f) for f in config.folders("configs", ())],
     }
-    return facts, list(_missing(facts, free))
+    return facts, list(_missing(facts, room))
 
 
 def _missing(facts: dict[str, Any], free: int) -> list[str]:

@@ -16,7 +16,7 @@ from samples import FOUR, Lra, started
 
 from lra_bench import config, mixers
 from lra_bench.errors import ConfigError
-from lra_bench.launch import local
+from lra_bench.launch import place
 from lra_bench.rows import SCORED
 
 SAME = ("cell", "status", "val_score", "test_score", "best_step", "train_loss", "data_hash")
@@ -38,9 +38,9 @@ def same(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 def test_the_cores_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 4, 7}, raising=False)
-    assert local.shares(1) == [[]], "one job has all of them"
-    assert local.shares(2) == [[0, 2, 7], [1, 4]]
-    assert local.shares(7)[5:] == [[0, 1, 2, 4, 7]] * 2, "more jobs than cores share them"
+    assert place.shares(1) == [[]], "one job has all of them"
+    assert place.shares(2) == [[0, 2, 7], [1, 4]]
+    assert place.shares(7)[5:] == [[0, 1, 2, 4, 7]] * 2, "more jobs than cores share them"
 
 
 def test_a_matrix_names_what_is_wrong_in_it(four: Path) -> None:

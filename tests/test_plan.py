@@ -19,6 +19,7 @@ from lra_bench.cli import planned
 from lra_bench.config import Cell
 from lra_bench.launch import local
 from lra_bench.launch.engine import Stopped
+from lra_bench.launch.place import Place
 from lra_bench.matrix import Request
 from lra_bench.measure.asked import Asked
 from lra_bench.rows import Status
@@ -31,10 +32,10 @@ PROBED = {"params": 7, "planned_bytes": 1001, "flops_per_step": 1.0, "compile_s"
 def probed(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
     """What was probed, on a machine that is not there."""
     monkeypatch.chdir(here)
-    monkeypatch.setattr(local, "machine", lambda: HERE)
+    monkeypatch.setattr(local, "machine", lambda *_: HERE)
     seen: list[Cell] = []
 
-    def measure(cells: Sequence[Cell], asked: Asked, tell: Any) -> list[dict[str, Any]]:
+    def measure(cells: Sequence[Cell], asked: Asked, tell: Any, place: Place) -> list[dict[str, Any]]:
         assert asked.fitting, "a plan says what a run would do"
         seen.extend(cells)
         return [dict(PROBED) for _ in cells]
@@ -153,7 +154,7 @@ def test_ctrl_c_is_one_line(
         raise Stopped
 
     monkeypatch.chdir(here)
-    monkeypatch.setattr(local, "machine", lambda: HERE)
+    monkeypatch.setattr(local, "machine", lambda *_: HERE)
     monkeypatch.setattr(local, "answers", stopped)
     monkeypatch.setattr(sys, "argv", ["lra", "plan", "-m", "linear", "-t", "short", "-c", "tiny", *arguments])
     with pytest.raises(SystemExit) as ended:

@@ -15,7 +15,8 @@ from samples import Lra, started
 
 from lra_bench import config, matrix, trial
 from lra_bench.errors import ConfigError
-from lra_bench.launch import local
+from lra_bench.launch import gpus, local
+from lra_bench.launch.place import Place
 from lra_bench.matrix import Request
 from lra_bench.search import Question, Study, kept, record
 
@@ -38,7 +39,7 @@ def study(request: Request = ASKED, space: str = "rates.yaml", seed: int = 0) ->
 def answered(monkeypatch: pytest.MonkeyPatch, score: Any, looks: int = 3) -> None:
     """Trials that end at once, with a score that is a function of the cell and the look."""
 
-    def answers(module: str, cells: Any, asked: Any, tell: Any) -> list[dict[str, Any]]:
+    def answers(module: str, cells: Any, asked: Any, tell: Any, place: Any) -> list[dict[str, Any]]:
         (cell,) = cells
         for look in range(1, looks + 1):
             tell({"event": "step", "step": 4 * look, "steps": 12})
@@ -46,6 +47,25 @@ def answered(monkeypatch: pytest.MonkeyPatch, score: Any, looks: int = 3) -> Non
         return [{"val_score": score(cell, looks)}]
 
     monkeypatch.setattr(local, "answers", answers)
+
+
+def test_trials_side_by_side_are_on_gpus_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "seen", lambda: gpus.Gpus("CUDA_VISIBLE_DEVICES", ("5", "7")))
+    on, seen = set[str](), list[str]()
+
+    def answers(module: str, cells: Any, asked: Any, tell: Any, place: Place) -> list[dict[str, Any]]:
+        gpu = place.environment()["CUDA_VISIBLE_DEVICES"]
+        assert gpu not in on, "two at once"
+        on.add(gpu)
+        time.sleep(0.05)
+        on.remove(gpu)
+        seen.append(gpu)
+        return [{"val_score": 0.5}]
+
+    monkeypatch.setattr(local, "answers", answers)
+    found = study().run(6, 2, silent)
+    assert {trial.state for trial in found.trials} == {"done"}
+    assert set(seen) == {"5", "7"}
 
 
 def silent(cell: Any, event: Any) -> None:

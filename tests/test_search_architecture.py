@@ -49,7 +49,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Trials that end at once: more is dearer and scores better, softmax more so; the cells that were asked for."""
     asked_for = []
 
-    def answers(module: str, cells: Any, asked: Any, tell: Any) -> list[dict[str, Any]]:
+    def answers(module: str, cells: Any, asked: Any, tell: Any, place: Any) -> list[dict[str, Any]]:
         (cell,) = cells
         asked_for.append(cell)
         facts = {"params": params(cell), "planned_bytes": 2**20, "infer_ms_p50": 0.001 * params(cell)}
@@ -144,7 +144,7 @@ def test_what_is_tried_just_now_is_not_tried_beside_it(monkeypatch: pytest.Monke
     both = threading.Barrier(2, timeout=30)
     running: list[str] = []
 
-    def answers(module: str, cells: Any, asked: Any, tell: Any) -> list[dict[str, Any]]:
+    def answers(module: str, cells: Any, asked: Any, tell: Any, place: Any) -> list[dict[str, Any]]:
         assert cells[0].id not in running
         running.append(cells[0].id)
         if len(running) <= 2:

@@ -64,5 +64,7 @@ def _to_go(plans: Sequence[Plan], jobs: int) -> Iterator[str]:
 def _room(plans: Sequence[Plan]) -> Iterator[str]:
     there = next((plan["available_bytes"] for plan in plans if plan["available_bytes"]), None)
     yield "MiB, GFLOP, ms: of a training step; MiB as the compiler plans it"
+    by = next((plan["limited_by"] for plan in plans if plan.get("limited_by")), None)
     if there:
-        yield f"fits: in {there / 2**30:.1f} GiB; or what would be changed so that it does"
+        said = f"{there / 2**30:.1f} GiB{f', {by}' if by else ''}"
+        yield f"fits: in {said}; or what would be changed so that it does"

@@ -12,6 +12,7 @@ from typing import Any
 from lra_bench.launch.engine import Order
 from lra_bench.launch.errand import Errand
 from lra_bench.launch.local import Crew
+from lra_bench.launch.place import Place
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Job:
         return DelayedSubmission(Job(self.errand, self.grace, self.beside))
 
     def _hire(self, order: Order) -> Crew:
-        self._crew = Crew(order, [[]] * self.beside)
+        self._crew = Crew(order, [Place(jobs=self.beside)] * self.beside)
         return self._crew
 
 

@@ -21,43 +21,46 @@ from lra_bench import store
 from lra_bench.config import Cell, Local
 from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
+from lra_bench.launch.place import KEEP_MEMORY, WHOLE, Place, dealt, on, places
 from lra_bench.launch.provenance import commit
 from lra_bench.launch.team import Child, blamed, start
 from lra_bench.measure.asked import Asked
+from lra_bench.measure.limit import JOBS
 from lra_bench.rows import Row
 
 INTERRUPTED = 130
-
-# glibc gives large arrays back to the system and maps them anew at every step; told to keep them, steps on CPU are
-# 1.2 to 1.8 times faster. It is read when a process starts, so it is set here, and stands in the row.
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_ARENA_MAX": "1"}
 
 
 class Crew(Engine):
     """The processes of cells that run at once, on a share of the machine each. Ctrl-C is for all of them."""
 
-    def __init__(self, order: Order, cores: Sequence[list[int]]) -> None:
-        """`cores` are the shares of the machine, one for each cell that runs at once; an empty one is all of it."""
-        super().__init__(len(cores))
+    def __init__(self, order: Order, places: Sequence[Place]) -> None:
+        """`places` are the shares of the machine, one for each cell that runs at once."""
+        super().__init__(len(places))
         self._order = order
+        self._notes = [note] if (note := dealt(places)) else []
         self._children: set[Child] = set()
         self._lock = threading.RLock()  # a signal's handler may ask for the end amid our own hold
-        self._shares: queue.Queue[list[int]] = queue.Queue()
-        for share in cores:
-            self._shares.put(share)
+        self._places: queue.Queue[Place] = queue.Queue()
+        for place in places:
+            self._places.put(place)
 
     def run(self, cell: Cell, tell: Tell) -> Row:
         """Run the cell in a process of its own, on its share of the machine."""
+        with self._lock:
+            notes, self._notes = self._notes, []
+        for note in notes:
+            tell({"event": "note", "said": note})
         return run(cell, self._order, tell, self)
 
     @contextmanager
-    def share(self) -> Iterator[list[int]]:
-        """The cores that one cell has for itself while it runs."""
-        cores = self._shares.get()
+    def share(self) -> Iterator[Place]:
+        """What one cell has for itself while it runs."""
+        place = self._places.get()
         try:
-            yield cores
+            yield place
         finally:
-            self._shares.put(cores)
+            self._places.put(place)
 
     @contextmanager
     def member(self, child: Child) -> Iterator[None]:
@@ -98,41 +101,31 @@ class Crew(Engine):
 @contextmanager
 def opened(settings: Local, cells: Sequence[Cell], order: Order) -> Iterator[Crew]:
     """A crew on all of this machine."""
-    yield Crew(order, shares(order.jobs or settings.jobs))
+    yield Crew(order, places(order.jobs or settings.jobs, order.processes))
 
 
-def shares(jobs: int) -> list[list[int]]:
-    """The cores that we may use, dealt to so many jobs; no list where a job may use all."""
-    if jobs == 1 or not hasattr(os, "sched_getaffinity"):
-        return [[] for _ in range(jobs)]
-    cores = sorted(os.sched_getaffinity(0))
-    return [cores[job::jobs] or cores for job in range(jobs)]
-
-
-@contextmanager
-def on(cores: Sequence[int]) -> Iterator[None]:
-    """What is started meanwhile has these cores for itself; all that we have, if none are named."""
-    if not cores:
-        yield
-        return
-    ours = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, ours)
-
-
-def machine() -> dict[str, Any]:
+def machine(place: Place = WHOLE) -> dict[str, Any]:
     """Where a cell would run: a row's columns of the place, and `available_bytes`, asked in a process of its own."""
     command = [sys.executable, "-m", "lra_bench.measure.machine"]
-    asked = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
+    with on(place.cores):
+        asked = subprocess.run(command, capture_output=True, text=True, check=True, env=place.environment())
     return dict(json.loads(asked.stdout))
+
+
+def ordinals(place: Place, processes: int) -> list[int]:
+    """Of the GPUs that a cell sees, those that its processes are dealt, as many to each; none where nothing is dealt.
+
+    Raises:
+        ConfigError: there are not as many as processes.
+    """
+    if processes == 1:
+        return []
+    return list(range(len(place.gpus.names))) if place.gpus else gpus(processes)
 
 
 @cache
 def gpus(processes: int) -> list[int]:
-    """This machine's GPUs, where several processes of a cell are to share them out; none if it has none.
+    """This machine's GPUs, as many for each process, where several train a cell together; none if it has none.
 
     Raises:
         ConfigError: there are not as many.
@@ -144,13 +137,7 @@ def gpus(processes: int) -> list[int]:
         return []
     if place["platform"] != "gpu" or place["devices"] < processes:
         raise ConfigError(f"--processes {processes}: of this machine's {place['devices']} {place['device']}, one each")
-    return list(range(place["devices"]))
-
-
-def environment(jobs: int = 1) -> dict[str, str]:
-    """The environment of a cell's process: the user's own, which wins over ours."""
-    fraction = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / jobs:.2f}"} if jobs > 1 else {}
-    return {**KEEP_MEMORY, **fraction, **os.environ}
+    return list(range(place["devices"] // processes * processes))
 
 
 def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
@@ -166,9 +153,9 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
     if fresh:
         (folder / "row.json").unlink(missing_ok=True)
     asked = command(folder, crew.at_once, fresh=fresh)
-    with crew.share() as cores:
-        devices = gpus(order.processes)
-        child = start(asked, folder, environment(crew.at_once), order.processes, cores, devices)
+    with crew.share() as place:
+        devices = ordinals(place, order.processes)
+        child = start(asked, folder, place.environment(), order.processes, place.cores, devices)
         with crew.member(child), _timer(child, minutes) as late:
             last = _listen(child, tell)
     if child.returncode == 0:
@@ -197,22 +184,29 @@ def line(cell: Cell, results: Path, jobs: int) -> str:
     """A line of a shell that runs the cell by itself, whose cell.json is put where it will lie."""
     folder = store.folder(results.resolve(), cell)
     store.write_json(folder / "cell.json", cell.model_dump())
-    return shlex.join(["env", *(f"{key}={value}" for key, value in KEEP_MEMORY.items()), *command(folder, jobs)])
+    given = KEEP_MEMORY | ({JOBS: jobs} if jobs > 1 else {})
+    return shlex.join(["env", *(f"{key}={value}" for key, value in given.items()), *command(folder, jobs)])
 
 
-def measure(cells: Sequence[Cell], asked: Asked, tell: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
+def measure(
+    cells: Sequence[Cell], asked: Asked, tell: Callable[[dict[str, Any]], None], place: Place = WHOLE
+) -> list[dict[str, Any]]:
     """Compile the cells' steps and time them in turn, in one process; what is known of each, in order.
 
     Raises:
         Stopped, ConfigError, CellFailed: as `answers` does.
     """
-    return answers("lra_bench.speed", cells, asked._asdict(), tell)
+    return answers("lra_bench.speed", cells, asked._asdict(), tell, place)
 
 
 def answers(
-    module: str, cells: Sequence[Cell], asked: dict[str, Any], tell: Callable[[dict[str, Any]], None]
+    module: str,
+    cells: Sequence[Cell],
+    asked: dict[str, Any],
+    tell: Callable[[dict[str, Any]], None],
+    place: Place = WHOLE,
 ) -> list[dict[str, Any]]:
-    """What a module says of the cells in a process of its own: the facts of each, in order.
+    """What a module says of the cells in a process of its own, in that place: the facts of each, in order.
 
     Where `tell` raises, the process is ended, and what it raised goes on.
 
@@ -227,7 +221,10 @@ def answers(
         store.write_json(files[1], asked)
         command = [sys.executable, "-m", module, *map(str, files)]
         with log.open("w") as stderr:
-            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment())
+            with on(place.cores):
+                child = subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=place.environment()
+                )
             try:
                 last = _listen(child, tell)
             finally:

@@ -11,6 +11,7 @@ from lra_bench.launch.cores import held
 from lra_bench.launch.engine import Order
 from lra_bench.launch.errand import Errand
 from lra_bench.launch.local import Crew
+from lra_bench.launch.place import Place
 
 LOOK = 0.5  # seconds between two looks at what was said
 
@@ -49,7 +50,8 @@ def there(errand: Errand, wire: Any, share: Mapping[str, float]) -> dict[str, An
         crews: list[Crew] = []
 
         def hire(order: Order) -> Crew:
-            crews.append(Crew(order, [ours] * room(_node(ray), share)))
+            cells = room(_node(ray), share)
+            crews.append(Crew(order, [Place(tuple(ours), jobs=cells)] * cells))
             return crews[0]
 
         def look() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import jax
 
-from lra_bench.measure.memory import available_bytes
+from lra_bench.measure.memory import available_bytes, limited_by
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "lra-bench")
 MOVES_TIMINGS = ("MALLOC_", "XLA_", "JAX_", "OMP_", "CUDA_VISIBLE_DEVICES", "TPU_")
@@ -65,4 +65,5 @@ def where() -> dict[str, str | int | None]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(where() | {"available_bytes": available_bytes(jax.local_devices()[0])}))
+    first = jax.local_devices()[0]
+    print(json.dumps(where() | {"available_bytes": available_bytes(first), "limited_by": limited_by(first)}))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 import jax
+
+from lra_bench import hosts
+from lra_bench.measure import limit
 
 
 def planned_bytes(compiled: Any) -> int:
@@ -45,13 +47,36 @@ def peak_bytes(device: jax.Device) -> int:
 
 
 def available_bytes(device: jax.Device) -> int | None:
-    """What a program may ask for: the device's limit where it states one, else the machine's free memory."""
+    """What a step may be planned to need of a device, whatever else runs at the moment.
+
+    The device's limit where it states one; else a fixed share of what this machine, container or job may use, dealt to
+    the cells that run at once, to the processes of each, and to the devices of each process.
+    """
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
-    try:
-        with open("/proc/meminfo") as lines:  # noqa: PTH123
-            found = next(line for line in lines if line.startswith("MemAvailable:"))
-        return int(found.split()[1]) * 1024
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    whole = limit.smallest()
+    parts = limit.jobs() * hosts.beside() * jax.local_device_count()
+    return None if whole is None else int(limit.SHARE * whole.bytes) // parts
+
+
+def crowded(planned: int, device: jax.Device) -> str | None:
+    """In words, if a step of so many planned bytes on each device here is more than what is free at the moment."""
+    now, needed = limit.free(), planned * jax.local_device_count()
+    if device.memory_stats() or now is None or needed <= now:
+        return None
+    return f"the step needs {needed / 2**30:.1f} GiB as planned, and {now / 2**30:.1f} GiB are free at the moment"
+
+
+def limited_by(device: jax.Device) -> str | None:
+    """Who says how much `available_bytes` is."""
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return "as the device states it"
+    whole = limit.smallest()
+    if whole is None:
+        return None
+    said = f"{limit.SHARE:.0%} of {whole.bytes / 2**30:.1f} GiB ({whole.by})"
+    among = {"jobs": limit.jobs(), "processes": hosts.beside(), "devices": jax.local_device_count()}
+    words = [f"{count} {what}" for what, count in among.items() if count > 1]
+    return f"{said}, dealt to {' x '.join(words)}" if words else said

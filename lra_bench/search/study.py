@@ -183,9 +183,7 @@ class Study:
             said["why"] = str(error)
         return {**said, "steps": taken[0], "seconds": watch.seconds}
 
-    def _trained(
-        self, trial: optuna.Trial, cell: Cell, place: Place, taken: list[int], tell: Tell
-    ) -> dict[str, Any]:
+    def _trained(self, trial: optuna.Trial, cell: Cell, place: Place, taken: list[int], tell: Tell) -> dict[str, Any]:
         """What the trial's process found; `taken` holds the steps so far."""
         folder = self.folder / "trials" / cell.id
 

@@ -91,9 +91,10 @@ def same_bits(platform: str, environ: Mapping[str, str]) -> bool | None:
 def facts(recipe: Recipe) -> dict[str, Any]:
     """The row's columns on it, of this process's device."""
     device = jax.local_devices()[0]
-    capability = getattr(device, "compute_capability", None)
-    said = jax.config.jax_default_matmul_precision
-    return {
-        "matmul": products(device.platform, capability, recipe.trunk.matmul, said),
-        "deterministic": same_bits(device.platform, os.environ),
-    }
+    return {"matmul": of(device, recipe.trunk.matmul), "deterministic": same_bits(device.platform, os.environ)}
+
+
+def of(device: jax.Device, asked: str = DEFAULT) -> str | None:
+    """`products` of a device, as JAX is set here."""
+    said = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    return products(device.platform, getattr(device, "compute_capability", None), asked, said)
