@@ -12,7 +12,7 @@ import numpy as np
 from lra_bench import config, data, stats
 from lra_bench.assembly import built, examples
 from lra_bench.config import Cell, TaskSpec
-from lra_bench.errors import ConfigError
+from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.metrics import METRICS
 from lra_bench.train.fit import evaluate
 from lra_bench.train.program import Program
@@ -48,7 +48,10 @@ def over(folder: Path, lengths: Sequence[int], settings: Sequence[str], count: d
         cell = run.cell.model_copy(update={"task": _at(run.cell.task, length, settings)})
         program = built(cell, run.splits["train"])
         why = _bound(program, run)
-        yield Reading(length, None, None, None, None, None, why) if why else _read(cell, program, run, count)
+        try:
+            yield Reading(length, None, None, None, None, None, why) if why else _read(cell, program, run, count)
+        except CellFailed as error:
+            yield Reading(length, None, None, None, None, None, str(error))
 
 
 def _at(task: TaskSpec, length: int, settings: Sequence[str]) -> TaskSpec:
@@ -77,6 +80,6 @@ def _read(cell: Cell, program: Program, run: Trained, count: data.Progress) -> R
     test = splits["test"]
     told = lambda _, done, total: count(f"L = {length}, test", done, total)  # noqa: E731
     rest = jax.tree.map(lambda new, kept: kept if kept.shape == new.shape else new, program.init.rest, run.rest)
-    scores = evaluate(program, run.params, rest, test, told).astype(float)
+    scores = evaluate(program, run.params, rest, test, told, "test").astype(float)
     found = stats.over_examples(metric, float(scores.mean()), len(test), float(scores.std()))
     return Reading(length, found.value, found.low, found.high, metric.floor(test.label), len(test), None)

@@ -18,7 +18,7 @@ from samples import Lra, ran_own
 
 from lra_bench import matrix, mixers, tasks
 from lra_bench.assembly import maker
-from lra_bench.errors import ConfigError, DataError
+from lra_bench.errors import CellFailed, ConfigError, DataError
 from lra_bench.export import artifact, inputs
 from lra_bench.export.of_run import mapped
 
@@ -100,6 +100,15 @@ def test_a_batch_can_be_fixed_and_a_line_that_is_wrong_is_named(lra: Lra, ran: P
     (tmp_path / "wrong.txt").write_text("[SM " + "1 " * 40 + "]\n")
     assert lra("predict", "four.lra", "wrong.txt", "--cut").returncode == 0
     assert "cannot be read" in lra("predict", "four.lra", "nowhere.txt").stderr
+
+
+def test_logits_that_are_not_finite_are_no_answer() -> None:
+    task, logits = tasks.load("listops"), np.zeros((3, 10))
+    logits[1, 4] = np.nan
+    said = inputs.answers(task, logits, np.ones((3, 1, 4), np.int32), 1, first=7)
+    assert next(said)["answer"] == "0"
+    with pytest.raises(CellFailed, match="input 8: the model's logits are not finite"):
+        next(said)
 
 
 def test_a_file_is_written_whole_and_read_again(small: artifact.Artifact, tmp_path: Path) -> None:

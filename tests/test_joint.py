@@ -244,7 +244,8 @@ def test_an_interrupted_joint_training_ends_as_a_whole_one(tmp_path: Path) -> No
     means = []
     for task, count in enumerate((13, 30)):
         params, rest = program.own(task, *whole[:2])
-        means.append(evaluate(program.parts[task], params, rest, fit.val[task], fit.tell).mean(dtype=np.float64))
+        scores = evaluate(program.parts[task], params, rest, fit.val[task], fit.tell, "here")
+        means.append(scores.mean(dtype=np.float64))
         assert len(fit.val[task]) == count
     assert whole[2].val_score == pytest.approx(np.mean(means), abs=1e-9)
     with pytest.raises(Interrupted), fitted(another, tmp_path / "cut", stop_at=5) as fit:

@@ -15,11 +15,14 @@ from lra_bench import assembly, checkpoint, matrix
 from lra_bench.config import Cell, Optimizer, Recipe, Schedule
 from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.matrix import Request
+from lra_bench.metrics import BITS, METRICS, Metric
 from lra_bench.mixers.base import Dynamics
 from lra_bench.shapes import Batch, Split
 from lra_bench.train.fit import Fit, evaluate
+from lra_bench.train.objective import objective
 from lra_bench.train.optimiser import learning_rate, optimiser
 from lra_bench.train.program import Devices, Program, draw, sharing
+from lra_bench.train.step import scoring
 
 OWN_LOSS = '''
 from dataclasses import dataclass
@@ -134,10 +137,43 @@ def test_evaluation_counts_every_example_once_whatever_the_batch() -> None:
     hits = []
     for size in (8, 21, 32):
         _, program = made(f"training.batch={size}")
-        hits.append(evaluate(program, program.init.params, program.init.rest, shown, lambda *_, **__: None))
+        hits.append(evaluate(program, program.init.params, program.init.rest, shown, lambda *_, **__: None, "here"))
     assert [len(h) for h in hits] == [21, 21, 21]
     assert (hits[0] == hits[1]).all()
     assert (hits[0] == hits[2]).all()
+
+
+DUMB = OWN_LOSS.replace("return x", "return x if key is not None else x * jnp.inf")  # its logits, where it is evaluated
+
+
+def test_logits_that_are_not_finite_are_a_failed_evaluation(tmp_path: Path) -> None:
+    """Not an answer: the largest of ten nan is the first, class 0; and no nan is above 0, so no label is there."""
+    (tmp_path / "dumb.py").write_text(DUMB)
+    cell = matrix.cells(Request(str(tmp_path / "dumb.py"), "short", "tiny"))[0]
+    program, shown = assembly.built(cell), split(21)
+    silent, never = (lambda *_, **__: None), (lambda _: False)
+    with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
+        fit = Fit(program, [split(64)], [shown], cell.recipe.training, 0, checkpoints, silent, never)
+        with pytest.raises(CellFailed, match="val, after step 4: the logits of 21 of 21 examples") as failed:
+            fit()
+    assert failed.value.status == "nan"
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_by_any_metric_a_logit_that_is_not_finite_is_no_score(metric: Metric) -> None:
+    classes, length = 4, 20
+    goal = objective(metric, classes, length)
+    logits = jnp.zeros((3, length, classes) if metric is BITS else (3, classes))
+    logits = logits.at[1, ..., 2].set(jnp.inf).at[2, ..., 1].set(jnp.nan)
+
+    class Says(nnx.Module):
+        def __call__(self, tokens: jax.Array, mask: jax.Array, *, key: None) -> jax.Array:
+            return logits
+
+    graph, params, rest = nnx.split(Says(), nnx.Param, ...)
+    label = jnp.zeros((3, *goal.label.shape), goal.label.dtype)
+    score = scoring(graph, goal)({}, params, rest, jnp.zeros((3, 1, length), jnp.int32), None, label)
+    assert np.isfinite(score).tolist() == [True, False, False]
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def _said(
         part = tokens[first : first + size]
         filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
         count("predicting", first + len(part), len(tokens))
-        yield from inputs.answers(task, answer(filled)[: len(part)], part, top)
+        yield from inputs.answers(task, answer(filled)[: len(part)], part, top, first + 1)
 
 
 def _shown(value: Any) -> str:

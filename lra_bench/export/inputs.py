@@ -9,7 +9,7 @@ import numpy as np
 
 from lra_bench import data
 from lra_bench.config import TaskSpec
-from lra_bench.errors import DataError
+from lra_bench.errors import CellFailed, DataError
 from lra_bench.metrics import BITS, EXACT_MATCH, METRICS, SQUARED_ERROR
 
 
@@ -48,11 +48,19 @@ def _encoded(task: TaskSpec, text: str, where: str) -> np.ndarray:
     return found
 
 
-def answers(task: TaskSpec, logits: np.ndarray, tokens: np.ndarray, top: int) -> Iterator[dict[str, Any]]:
-    """What the model says of each input: logits [N, C], or [N, L, C] where a symbol is asked for at each place."""
+def answers(
+    task: TaskSpec, logits: np.ndarray, tokens: np.ndarray, top: int, first: int = 1
+) -> Iterator[dict[str, Any]]:
+    """What the model says of each input: logits [N, C], or [N, L, C] where a symbol is asked for at each place.
+
+    Raises:
+        CellFailed: they are not finite; names the input, where `first` is the number of the first.
+    """
     metric = METRICS[task.metric]
     names = _names(task)
-    for row, given in zip(logits, tokens, strict=True):
+    for number, (row, given) in enumerate(zip(logits, tokens, strict=True), first):
+        if not np.isfinite(row).all():
+            raise CellFailed(f"input {number}: the model's logits are not finite: it says nothing", "nan")
         if metric is SQUARED_ERROR:
             yield {"answer": [float(x) for x in row]}
         elif metric is EXACT_MATCH:

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Int32
 
+from lra_bench.errors import CellFailed
 from lra_bench.metrics import ACCURACY, BITS, Metric
 from lra_bench.model import Model
 from lra_bench.shapes import Batch
@@ -135,7 +136,14 @@ class Looking:
     @cached_property
     def _logits(self) -> Callable[[np.ndarray], np.ndarray]:
         forward = jax.jit(lambda tokens, mask: self._model()(tokens, mask, key=None))
-        return lambda tokens: np.asarray(forward(tokens, self.batch.mask), np.float32)
+
+        def finite(tokens: np.ndarray) -> np.ndarray:
+            logits = np.asarray(forward(tokens, self.batch.mask), np.float32)
+            if not np.isfinite(logits).all():
+                raise CellFailed("the model's logits are not finite: nothing can be said of where it looks", "nan")
+            return logits
+
+        return finite
 
     def _model(self) -> Model:
         return nnx.merge(self.graph, *self.state, copy=True)

@@ -31,22 +31,29 @@ class Interrupted(Exception):
     """The user asked to stop; the state is saved."""
 
 
-def evaluate(program: Program, params: Params, rest: Params, split: Split, tell: Tell) -> np.ndarray:
-    """The score of every example, exactly once: float32 [N]."""
+def evaluate(program: Program, params: Params, rest: Params, split: Split, tell: Tell, where: str) -> np.ndarray:
+    """The score of every example, exactly once: float32 [N].
+
+    Raises:
+        CellFailed: a logit, or a score, is not finite; `where` says of what the examples are, for the message.
+    """
     kept = program.kept(params)
     scores: list[np.ndarray] = []
     for batch in in_order(split, program.size, program.shown_rows):
         tell("evaluate", done=len(scores) * program.size, total=len(split))
         scores.append(np.asarray(program.forward(kept, rest, *program.show(batch))))
-    return np.concatenate(scores)[: len(split)]
+    every = np.concatenate(scores)[: len(split)]
+    if failed := int((~np.isfinite(every)).sum()):
+        raise CellFailed(f"{where}: the logits of {failed:,} of {len(every):,} examples are not finite", "nan")
+    return every
 
 
 def evaluate_all(
-    program: Program, params: Params, rest: Params, splits: Sequence[Split], tell: Tell
+    program: Program, params: Params, rest: Params, splits: Sequence[Split], tell: Tell, where: str
 ) -> list[np.ndarray]:
     """`evaluate` for each task that the program is for."""
     return [
-        evaluate(part, *program.own(task, params, rest), split, tell)
+        evaluate(part, *program.own(task, params, rest), split, tell, where)
         for task, (part, split) in enumerate(zip(program.parts, splits, strict=True))
     ]
 
@@ -88,7 +95,7 @@ class Fit:
 
         Raises:
             Interrupted: `stopping` said so; the state is saved.
-            CellFailed: the loss or a gradient is not finite.
+            CellFailed: the loss, a gradient, or a logit on val is not finite.
         """
         self._resume()
         with Prefetch(self._batch, self.progress.step, self.training.steps, AHEAD) as batches:
@@ -160,7 +167,8 @@ class Fit:
     def _look(self) -> None:
         p, _ = self.progress, [part.forward for part in self.program.parts]  # compiled before the clock starts
         watch = Stopwatch()
-        scores = evaluate_all(self.program, self.state.params, self.state.rest, self.val, self.tell)
+        where = f"val, after step {p.step}"
+        scores = evaluate_all(self.program, self.state.params, self.state.rest, self.val, self.tell, where)
         p.eval_s = watch.seconds
         score = float(np.mean([each.mean(dtype=np.float64) for each in scores]))
         p.train_loss, p.loss_sum, p.loss_n = p.loss_sum / p.loss_n if p.loss_n else None, 0.0, 0

@@ -191,10 +191,13 @@ def answers(graph: nnx.GraphDef[Any], regime: Regime = AS_IT_IS) -> Callable[...
 
 
 def scoring(graph: nnx.GraphDef[Any], objective: Objective, regime: Regime = AS_IT_IS) -> Callable[..., jax.Array]:
-    """The forward pass, (given, kept, rest, tokens, mask, label) -> the score of each example [B]."""
+    """The forward pass, (given, kept, rest, tokens, mask, label) -> the score of each example [B]; nan, by any metric,
+    where a logit is not finite: the largest of several nan is the first, which would be class 0."""
     answered = answers(graph, regime)
 
     def scored(given: Any, kept: Any, rest: Params, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> jax.Array:
-        return objective.score(answered(given, kept, rest, tokens, mask), label)
+        logits = answered(given, kept, rest, tokens, mask)
+        finite = jnp.isfinite(logits).all(axis=tuple(range(1, logits.ndim)))
+        return jnp.where(finite, objective.score(logits, label), jnp.nan)
 
     return scored
