@@ -22,7 +22,9 @@ from lra_bench.rows import FINAL, SCORED, Row
 Verdict = Literal["identical", "agrees", "differs"]
 OUTCOMES = ("status", "test_score", "val_score", "best_step", "train_loss", "data_hash", "params")
 PLACE = ("platform", "device", "devices", "impl", "fitted")
-MOVES_NO_NUMBER = "MALLOC_"  # variables that move times alone
+KNOWN_LATER = ("matmul", "deterministic")  # columns of the place that a kept row may not have
+# How variables begin that move times and memory alone.
+MOVES_NO_NUMBER = ("MALLOC_", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 
 
 class Line(NamedTuple):
@@ -71,13 +73,18 @@ class Reproduction:
 
     @property
     def verdict(self) -> Verdict:
-        """identical: every outcome. agrees: not that, but something of the place is another, data and parameters are
-        not, and test's examples tell no difference (p >= ALPHA). differs: else."""
+        """identical: every outcome. agrees: not that, but something of the place is another or bits are not promised
+        there, data and parameters are the same, and test's examples tell no difference (p >= ALPHA). differs: else."""
         if all(line.same for line in self.outcome):
             return "identical"
         held = all(line.same for line in self.outcome if line.what in ("data_hash", "params"))
-        moved = not all(line.same for line in self.place)
+        moved = not self.promised or not all(line.same for line in self.place)
         return "agrees" if moved and held and self.paired and self.paired.p >= stats.ALPHA else "differs"
+
+    @property
+    def promised(self) -> bool:
+        """Is it the same bits each time where both ran? On a CPU it is; on a GPU, where XLA was told so."""
+        return all(ran.row.platform in (None, "cpu") or ran.row.deterministic for ran in (self.old, self.new))
 
 
 def finished(folder: Path) -> Ran:
@@ -132,7 +139,8 @@ def compared(old: Ran, new: Ran) -> Reproduction:
     rows = old.row.as_dict(), new.row.as_dict()
     outcome = [_line(what, *(row[what] for row in rows)) for what in OUTCOMES]
     outcome += [_many("test examples", old.scores, new.scores), _many("curve", old.curve, new.curve)]
-    place = [_line(what, *(row[what] for row in rows)) for what in PLACE]
+    known = [what for what in KNOWN_LATER if all(row[what] is not None for row in rows)]
+    place = [_line(what, *(row[what] for row in rows)) for what in (*PLACE, *known)]
     place += [*_inside("versions", *rows), *_inside("environment", *rows), *_code(*rows)]
     place.append(_line("mixer", old.cell.code, new.cell.code))
     return Reproduction(old, new, tuple(outcome), tuple(place), _paired(old, new))

@@ -84,14 +84,14 @@ class Row:
     versions: str | None = None  # of the libraries that matter, as JSON
     code_hash: str | None = None  # of the package's numeric code that every run goes through
     parts_hash: str | None = None  # of the code of its mixers and its source, and of all that they import
-    matmul: str | None = None  # the precision that float32 products had: float32, tf32, bf16
-    deterministic: bool | None = None  # XLA was told to use only operations that give the same bits each time
+    matmul: str | None = None  # the precision that float32 products had: float32, tf32, bf16, bf16_3x; None: not known
+    deterministic: bool | None = None  # its steps give the same bits each time: a CPU's, a GPU's where XLA is told so
     commit: str | None = None
     dirty: bool | None = None
     environment: str | None = None  # the variables that move timings (allocator, XLA), as JSON
     data_hash: str | None = None  # of the examples of all splits
     started: str | None = None  # ISO 8601, UTC
-    wall_s: float | None = None  # over all sessions of the run
+    wall_s: float | None = None  # from the run's start to its end, over all its sessions: data, compilation, all that it does
     resumed: int | None = None  # times the run was taken up again
 
     def as_dict(self) -> dict[str, Any]:

@@ -69,6 +69,26 @@ def test_elsewhere_it_is_held_to_what_examples_can_tell(run: Path, moved: dict[s
     assert again(run, flipped=3, params=1, **moved).verdict == "differs", "not the same model"
 
 
+def test_without_a_promise_of_bits_it_is_held_to_what_examples_can_tell(run: Path) -> None:
+    def on_a_gpu(flipped: int, said: bool | None) -> str:
+        columns = {"platform": "gpu", "device": "NVIDIA H100", "matmul": "tf32", "deterministic": said}
+        store.write_json(run / "row.json", {**store.read_json(run / "row.json"), **columns})
+        return again(run, flipped=flipped).verdict
+
+    assert [on_a_gpu(3, said) for said in (False, None, True)] == ["agrees", "agrees", "differs"]
+    assert [on_a_gpu(60, said) for said in (False, None, True)] == ["differs"] * 3
+    assert on_a_gpu(0, False) == "identical"
+
+
+def test_what_a_kept_row_does_not_say_of_its_place_is_no_difference(run: Path) -> None:
+    store.write_json(run / "row.json", {**store.read_json(run / "row.json"), "matmul": None, "deterministic": None})
+    assert again(run, flipped=3, matmul="float32", deterministic=True).verdict == "differs"
+    store.write_json(run / "row.json", {**store.read_json(run / "row.json"), "matmul": "float32"})
+    assert again(run, flipped=3, matmul="tf32").verdict == "agrees"
+    there = json.loads(store.read_json(run / "row.json")["environment"]) | {"CUDA_VISIBLE_DEVICES": "1"}
+    assert again(run, flipped=3, environment=json.dumps(there)).verdict == "differs", "one GPU is as another"
+
+
 def test_what_cannot_be_held_to_its_row(run: Path) -> None:
     row = store.read_json(run / "row.json")
     store.write_json(run / "row.json", row | {"status": "oom"})

@@ -34,8 +34,9 @@ def reproduce(
 ) -> None:
     """Run a finished row again from its own cell.json: is it the same, bit for bit?
 
-    Where the platform, versions or code are others, it is held to its old score instead: the paired difference over
-    test's examples, with its interval and p. Exit codes: 0 the same, 1 it differs, 2 the input is wrong.
+    Where the platform, versions or code are others, and on a GPU without training.deterministic, it is held to its old
+    score instead: the paired difference over test's examples, with its interval and p. Exit codes: 0 the same, or it
+    agrees, 1 it differs, 2 the input is wrong.
 
     Example: lra reproduce results/runs/linformer-listops-quick-s0-0123456789
     """
@@ -80,6 +81,8 @@ def _notes(found: Reproduction) -> list[str]:
     notes += [f"{one} has changed since; it was run as it is now, as {found.new.folder.name}" for one in changed]
     if moved:
         notes.append(f"other than then: {', '.join(moved)}")
+    if not found.promised:
+        notes.append("the same bits are not promised there: on a GPU --set training.deterministic=true asks for them")
     if found.new.row.error:
         notes.append(f"now {found.new.row.status}: {found.new.row.error}")
     if found.paired is not None:

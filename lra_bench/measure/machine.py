@@ -16,7 +16,8 @@ import jax
 from lra_bench.measure.memory import available_bytes, limited_by
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "lra-bench")
-MOVES_TIMINGS = ("MALLOC_", "XLA_", "JAX_", "OMP_", "CUDA_VISIBLE_DEVICES", "TPU_")
+DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "TPU_")
+MOVES_TIMINGS = ("MALLOC_", "XLA_", "JAX_", "OMP_", *DEVICES)
 
 
 def versions(libraries: Iterable[str] = LIBRARIES) -> dict[str, str | None]:
