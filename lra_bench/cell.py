@@ -61,8 +61,10 @@ def of_another_basis(folder: Path, basis: Mapping[str, Any], tell: Tell) -> bool
     return why is not None
 
 
-def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], *, fresh: bool) -> Row:
+def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], watch: Stopwatch, *, fresh: bool) -> Row:
     """Train, choose on val, read test once; the row. Goes on from the folder's checkpoint where there is one.
+
+    `watch` was started as the session began; those before it are added to it.
 
     Raises:
         Interrupted: `stopping` said so; the state is saved.
@@ -83,7 +85,7 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], *
         store.write_json(folder / BASIS, basis)
     with checkpoint.opened(folder / "checkpoints", fresh=fresh) as checkpoints:
         train, val, test = ([splits[name] for splits in every] for name in SPLITS)
-        fit = Fit(program, train, val, cell.recipe.training, cell.seed, checkpoints, tell, stopping)
+        fit = Fit(program, train, val, cell.recipe.training, cell.seed, checkpoints, tell, stopping, watch)
         params, rest, progress = fit()
     tell("test", n=sum(map(len, test)))
     scores = np.concatenate(evaluate_all(program, params, rest, test, tell, "test"))
@@ -143,7 +145,6 @@ def speed(fit: Fit, cell: Cell) -> dict[str, Any]:
         "input_ms_p50": float(np.median(fit.input_ms)) if fit.input_ms else None,
         "examples_per_s": cell.recipe.training.batch / p50 * 1e3 if p50 else None,
         "eval_s": fit.progress.eval_s,
-        "wall_s": fit.watch.seconds,
         "resumed": fit.progress.sessions - 1,
     }
 
@@ -255,16 +256,17 @@ def settled(args: argparse.Namespace, stop: Stop) -> tuple[Row, bool]:
         LraError: the user's input is wrong.
     """
     cell = Cell.model_validate(store.read_json(args.folder / "cell.json"))
-    results, watch = args.folder.parent.parent, Stopwatch()
+    results = args.folder.parent.parent
     with claimed(args.folder, stop):
+        watch = Stopwatch()  # a run does not last while it waits for another
         row, alone = None if args.fresh else store.done(results, cell), False
         if row is None:
             with failures(cell) as failure:
-                row = run(cell, args.folder, stop.tell, stop, fresh=args.fresh)
+                row = run(cell, args.folder, stop.tell, stop, watch, fresh=args.fresh)
             row, alone = failure.row or row, failure.alone
             assert row is not None
             ran = {"commit": args.commit, "dirty": args.dirty, "jobs": args.jobs, **fingerprint.of(cell)}
-            row = dataclasses.replace(row, wall_s=row.wall_s or watch.seconds, **ran)
+            row = dataclasses.replace(row, wall_s=watch.seconds, **ran)
             if hosts.is_first():
                 store.put(results, cell, row)
         if not alone:

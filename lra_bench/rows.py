@@ -91,7 +91,7 @@ class Row:
     environment: str | None = None  # the variables that move timings (allocator, XLA), as JSON
     data_hash: str | None = None  # of the examples of all splits
     started: str | None = None  # ISO 8601, UTC
-    wall_s: float | None = None  # from the run's start to its end, over all its sessions: data, compilation, all that it does
+    wall_s: float | None = None  # from start to end, over all sessions: data, compilation, all that the run does
     resumed: int | None = None  # times the run was taken up again
 
     def as_dict(self) -> dict[str, Any]:

@@ -122,6 +122,7 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
     assert row["test_n"] == 21
     assert row["step_ms_p10"] <= row["step_ms_p50"] <= row["step_ms_p90"]
     assert row["planned_bytes"] < row["peak_bytes"]
+    assert row["wall_s"] > row["compile_s"] + row["eval_s"], "a run is not its steps alone"
 
     again = lra(*RUN, "-m", "linear")
     assert again.returncode == 0

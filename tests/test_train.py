@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -15,10 +16,11 @@ from lra_bench import assembly, checkpoint, matrix
 from lra_bench.config import Cell, Optimizer, Recipe, Schedule
 from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.matrix import Request
+from lra_bench.measure.clocks import Stopwatch
 from lra_bench.metrics import BITS, METRICS, Metric
 from lra_bench.mixers.base import Dynamics
 from lra_bench.shapes import Batch, Split
-from lra_bench.train.fit import Fit, evaluate
+from lra_bench.train.fit import Fit, Interrupted, evaluate
 from lra_bench.train.objective import objective
 from lra_bench.train.optimiser import learning_rate, optimiser
 from lra_bench.train.program import Devices, Program, draw, sharing
@@ -184,6 +186,26 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
         with pytest.raises(CellFailed, match=r"not finite at step \d+") as failed:
             fit()
     assert failed.value.status == "nan"
+
+
+def test_the_seconds_of_a_run_are_those_of_all_its_sessions_from_where_each_began(tmp_path: Path) -> None:
+    """A session is not only its steps: here the first compiled for 100 s before it came to them, the second for 10."""
+    cell, program = made()
+    first, second = Stopwatch(), Stopwatch()
+    first.add(100.0)
+    second.add(10.0)
+    for watch, stops in ((first, lambda step: step >= 4), (second, lambda step: False)):
+        begun = replace(program, init=jax.tree.map(jnp.copy, program.init))
+        with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
+            silent = lambda *_, **__: None  # noqa: E731
+            fit = Fit(begun, [split(64)], [split(8)], cell.recipe.training, 0, checkpoints, silent, stops, watch)
+            if watch is first:
+                with pytest.raises(Interrupted):
+                    fit()
+            else:
+                assert fit()[-1].sessions == 2
+    assert 110 < second.seconds < 110 + first.seconds - 100 + 60
+    assert fit._seconds_left() == 0
 
 
 def test_devices_that_cannot_share_a_batch_evenly_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

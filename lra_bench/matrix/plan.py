@@ -102,7 +102,8 @@ def _probed(cell: Cell, tell: Callable[[dict[str, Any]], None], place: Place) ->
 
 
 def _hours(cell: Cell, step_ms: float | None, compile_s: float | None) -> float | None:
-    """An estimate from the time of a step: a forward pass counts a third of one, a checkpoint nothing."""
+    """An estimate from the time of a step: a forward pass counts a third of one, and takes as long to compile; examples
+    that are to be made, and checkpoints, count nothing."""
     if step_ms is None or compile_s is None:
         return None
     t, sizes = cell.recipe.training, {k: min(n, cell.limit or n) for k, n in cell.task.splits.items()}

@@ -11,10 +11,14 @@ import numpy as np
 
 
 class Stopwatch:
-    """Seconds since it was made, on top of those of earlier sessions."""
+    """Seconds since it was made, and those that are added: of earlier sessions."""
 
-    def __init__(self, before: float = 0.0) -> None:
-        self._start = time.perf_counter() - before
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def add(self, seconds: float) -> None:
+        """Count so many more."""
+        self._start -= seconds
 
     @property
     def seconds(self) -> float:

@@ -72,7 +72,7 @@ class Progress:
     step_ms: list[float] = field(default_factory=list)
     input_ms: list[float] = field(default_factory=list)
     eval_s: float | None = None
-    wall_s: float = 0.0
+    wall_s: float = 0.0  # of all sessions up to the last save
     sessions: int = 0
 
 
@@ -88,6 +88,7 @@ class Fit:
     checkpoints: Checkpoints
     tell: Tell
     stopping: Callable[[int], bool]  # asked once a step, the same answer in all processes
+    watch: Stopwatch = field(default_factory=Stopwatch)  # of this session, from where it began; earlier ones are added
     _stops: bool = field(default=False, init=False)
 
     def __call__(self) -> tuple[Params, Params, Progress]:
@@ -125,7 +126,8 @@ class Fit:
         self.progress.sessions += 1
         self.laps = Laps(self.progress.step_ms)
         self.input_ms = deque(self.progress.input_ms, 2000)
-        self.watch = Stopwatch(self.progress.wall_s)
+        self.watch.add(self.progress.wall_s)
+        self.pace, self.first = Stopwatch(), self.progress.step
         self.tell("start", step=self.progress.step, steps=self.training.steps)
 
     def _batch(self, step: int) -> tuple[jax.Array, ...]:
@@ -179,8 +181,9 @@ class Fit:
         self.tell("val", step=p.step, train_loss=p.train_loss, val_score=score, left_s=self._seconds_left())
 
     def _seconds_left(self) -> float:
-        """An estimate from the pace of this run so far."""
-        return (self.training.steps - self.progress.step) * self.watch.seconds / max(self.progress.step, 1)
+        """An estimate from the pace of this session's steps so far."""
+        p = self.progress
+        return (self.training.steps - p.step) * self.pace.seconds / max(p.step - self.first, 1)
 
     def _save(self) -> None:
         p = self.progress
