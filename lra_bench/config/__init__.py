@@ -3,8 +3,9 @@
 A recipe (`configs/*.yaml`) says how we train, a task (`tasks/*.yaml`) what is asked. `configs/base.yaml` lists every
 knob with its default; a recipe overrides it, its section for the task overrides that, `--set a.b=c` overrides all.
 A lever (`configs/levers/*.yaml`) says what is done to a model besides. A `Cell` is one model on one task with one seed,
-fully resolved; its id is a hash of everything that decides the numbers, so a changed default cannot hide behind an old
-row. A `Launcher` says who starts the cells; it decides none.
+fully resolved; its id is a hash of everything that decides the numbers and is asked for: settings, the content of the
+user's files, the code of the mixer's file. So a changed default cannot hide behind an old row. The package's own code
+and the libraries' versions stand in the row (`fingerprint.py`). A `Launcher` says who starts the cells; it decides none.
 """
 
 from lra_bench.config.cell import AND, Cell, Match, Mechanism, digest, of_mechanisms

@@ -15,7 +15,7 @@ The file has to say two things; all else that a `Source` exports it may leave ou
             return Split(tokens, np.full((n, 1), length), (tokens == 1).sum((1, 2)) % 2)
         return {split: examples(n) for split, n in splits.items()}
 
-What the file imports of the user's own is not in its hash: it should stand alone.
+Its code, and that of the user's own files that it imports, is in the cache's key and in the ids of runs.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lra_bench import certificate, mixers
+from lra_bench import certificate, fingerprint, mixers
 from lra_bench.config import Cell
 from lra_bench.errors import CellFailed, ConfigError
 from lra_bench.launch import local
@@ -55,6 +55,9 @@ def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
     if facts:
         yield facts
     for group in groups:
+        for cell in group:
+            if said := _of_other_code(_fact(facts, cell, asked.mode), cell):
+                tell(cell, {"event": "note", "said": f"L = {cell.task.length}: {said}; --fresh measures it again"})
         new = [cell for cell in group if _fact(facts, cell, asked.mode) is None]
         if new:
             timed = new if new[0] is group[0] else [group[0], *new]
@@ -82,9 +85,20 @@ def _fact(facts: Facts, cell: Cell, mode: str) -> dict[str, Any] | None:
     return next((fact for fact in facts if fact["cell"] == cell.id and fact.get("mode", "train") == mode), None)
 
 
+def _of_other_code(fact: dict[str, Any] | None, cell: Cell) -> str | None:
+    """What is to be said of a fact that is kept, if it was measured by code that is not what stands here."""
+    if fact is None:
+        return None
+    if fact.get("code_hash") is None:
+        return "kept, and measured by code that is not known"
+    why = fingerprint.apart(fingerprint.of(cell), fact)
+    return f"kept, and measured by other code: {why}" if why else None
+
+
 def _beside(found: Facts, timed: Sequence[Cell]) -> Facts:
     """With the first one's median, and with what the contract and the cards say of the mixers."""
     for fact, cell in zip(found, timed, strict=True):
+        fact |= fingerprint.of(cell)
         fact["reference_ms"] = found[0]["step_ms_p50"]
         fact["card_time"] = max(mixers.read(Path(one.mixer)).card.time for one in cell.mechanisms)
         if fact.get("platform"):
