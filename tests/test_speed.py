@@ -82,11 +82,11 @@ def test_a_step_is_told_against_the_first_model_of_its_own_process() -> None:
 
 def test_work_is_a_share_of_what_the_devices_were_measured_to_do() -> None:
     one = fact(ms=500.0, flops_per_step=3e9, ceiling_flops_per_s=60e9, devices=2)
-    assert scaling.mfu(one) == pytest.approx(0.05)
+    assert scaling.hfu(one) == pytest.approx(0.05)
     report = scaling.report([one, fact("linear")])
-    assert cell_of(report, "work a second", "softmax", 1024) == "5.0"
-    assert cell_of(report, "work a second", "linear", 1024) == ""
-    assert report.numbers["mfu"].tolist()[0] == pytest.approx(0.05)
+    assert cell_of(report, "hardware FLOPs utilization (HFU), %", "softmax", 1024) == "5.0"
+    assert cell_of(report, "hardware FLOPs utilization (HFU), %", "linear", 1024) == ""
+    assert report.numbers["hfu"].tolist()[0] == pytest.approx(0.05)
 
 
 def test_what_is_no_fair_number_is_marked() -> None:
@@ -239,6 +239,14 @@ def test_the_ceiling_is_the_best_rate_that_larger_products_reach(monkeypatch: py
     monkeypatch.setattr(ceiling, "ENOUGH_S", 1e9)
     assert ceiling.ceiling() == pytest.approx(3e9)
     assert tried == [512, 1024, 2048, 4096]
+
+
+def test_the_ceiling_is_of_the_numbers_that_the_trunk_computes_in(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys.modules["lra_bench.speed.measure"], "ceiling", {"float32": 1e9, "bfloat16": 3e9}.get)
+    asked = [Request("linear", "short", "tiny", settings=more) for more in ((), ("precision.compute=bf16",))]
+    facts = speed.measure([matrix.cells(one)[0] for one in asked], Asked(1, ceiling=True))
+    assert [fact["ceiling_flops_per_s"] for fact in facts] == [1e9, 3e9]
 
 
 def test_the_ceiling_is_measured() -> None:

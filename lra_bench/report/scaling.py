@@ -54,7 +54,7 @@ def numbers(facts: Sequence[Fact]) -> pd.DataFrame:
     for fact in facts:
         whole = dict(fact) | {"model": label(fact, facts)}
         over = interval(fact)
-        whole |= {"step_ms_low": over.low, "step_ms_high": over.high, "faster": faster(fact, facts), "mfu": mfu(fact)}
+        whole |= {"step_ms_low": over.low, "step_ms_high": over.high, "faster": faster(fact, facts), "hfu": hfu(fact)}
         lines.append({k: v for k, v in whole.items() if k not in ("laps_ms", "knobs")})
     return pd.DataFrame(lines)
 
@@ -80,8 +80,12 @@ def faster(fact: Fact, facts: Sequence[Fact]) -> float | None:
     return reference / fact["step_ms_p50"] if reference and fact["step_ms_p50"] else None
 
 
-def mfu(fact: Fact) -> float | None:
-    """Work a second as a share of what the devices were measured to do at best."""
+def hfu(fact: Fact) -> float | None:
+    """Work a second as a share of what the devices were measured to do at best: hardware FLOPs utilization.
+
+    Not of the model's FLOPs (MFU, PaLM, arXiv 2204.02311, appendix B): what is computed again in the backward pass, and
+    elementwise operations, are work too.
+    """
     if not fact.get("ceiling_flops_per_s") or not fact["step_ms_p50"]:
         return None
     best = fact["ceiling_flops_per_s"] * fact.get("devices", 1)
@@ -129,10 +133,11 @@ def _work(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:
         said = ", ".join(f"{rate / 1e9:,.0f} at L = {length:,}" for length, rate in rates.items())
         notes = (
             f"of the best rate of a product of two matrices, measured in the same process, GFLOP/s a device: {said}",
-            "what is computed again in the backward pass is work too (PaLM's HFU, arXiv 2204.02311)",
+            "all that is computed counts, recomputation in the backward pass and elementwise operations too: not MFU, "
+            "which is lower (PaLM, arXiv 2204.02311, appendix B)",
         )
-        title = "work a second, % of the device's measured ceiling (MFU)"
-        yield _table(title, facts, lambda f: _number(mfu(f), "{:.1f}", 100), notes)
+        title = "hardware FLOPs utilization (HFU), % of the device's measured best rate"
+        yield _table(title, facts, lambda f: _number(hfu(f), "{:.1f}", 100), notes)
 
 
 def _protocol(facts: Sequence[Fact]) -> Iterator[str]:

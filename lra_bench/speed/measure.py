@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from lra_bench import regimes
 from lra_bench.assembly import compiled, fitting, lacking
 from lra_bench.cell import failures, tell
 from lra_bench.config import Cell
@@ -43,8 +44,8 @@ def measure(cells: Sequence[Cell], asked: Asked) -> list[dict[str, Any]]:
 
 
 def _products(cell: Cell) -> tuple[str, str]:
-    """Of which numbers a cell's products are, and how precise."""
-    trunk = cell.recipe.trunk
+    """Of which numbers a cell's products are, and how precise: as its levers have the trunk compute."""
+    trunk = regimes.trunk(cell.recipe, cell.levers)
     return trunk.dtype, trunk.matmul
 
 
