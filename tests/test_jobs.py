@@ -6,17 +6,21 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from samples import FOUR, Lra, started
 
-from lra_bench import config, mixers
+from lra_bench import config, matrix, mixers
 from lra_bench.errors import ConfigError
-from lra_bench.launch import place
+from lra_bench.launch import grace, local, place
+from lra_bench.launch.engine import Order
+from lra_bench.matrix import Request
 from lra_bench.rows import SCORED
 
 SAME = ("cell", "status", "val_score", "test_score", "best_step", "train_loss", "data_hash")
@@ -119,3 +123,59 @@ def test_ctrl_c_is_for_all_that_run(four: Path, cache: Path, to: Callable[[int, 
     assert "stopped and saved; the same command goes on" in err
     left = subprocess.run(["pgrep", "-f", f"lra_bench.cell {four}"], capture_output=True, text=True).stdout
     assert not left
+
+
+DEAF = """
+import signal, time
+for name in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(name, signal.SIG_IGN)
+print("deaf", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def deaf(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+    """A process that hears no signal, as one that compiles, where one that is asked to stop has half a second."""
+    monkeypatch.setattr(grace, "SECONDS", 0.5)
+    child = subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    child.stdout.readline()
+    yield child
+    child.kill()
+
+
+def test_what_does_not_stop_in_time_is_killed(
+    deaf: subprocess.Popen[str], four: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(four)
+    began = time.monotonic()
+    with grace.timed(deaf, 0.5 / 60) as late:
+        local._listen(deaf, lambda event: None)
+    assert (late.is_set(), deaf.returncode) == (True, -signal.SIGKILL)
+    assert 1 <= time.monotonic() - began < 30
+    cell = matrix.cells(Request("linear", "short", "tiny"))[0]
+    row = local._failed(cell, deaf.returncode, 0.5 / 60, "", four)
+    assert row.status == "timeout", "it was not the system that killed it"
+    assert "killed as it did not in 0.5 s; the same command goes on" in str(row.error)
+
+
+def test_a_crew_that_is_ended_kills_what_does_not_stop(deaf: subprocess.Popen[str], tmp_path: Path) -> None:
+    crew = local.Crew(Order(tmp_path), [place.Place()])
+    with crew.member(deaf):
+        crew.end()
+        assert deaf.wait(timeout=30) == -signal.SIGKILL
+
+
+def test_a_first_ctrl_c_kills_what_does_not_stop(deaf: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, told = [KeyboardInterrupt], list[dict[str, Any]]()
+    wholly = deaf.stdout.readline  # type: ignore[union-attr]
+
+    def readline() -> str:
+        if lines:
+            raise lines.pop()
+        return wholly()
+
+    monkeypatch.setattr(deaf, "stdout", SimpleNamespace(readline=readline))
+    local._listen(deaf, told.append)
+    assert (told, deaf.returncode) == ([{"event": "stopping"}], -signal.SIGKILL)

@@ -65,7 +65,8 @@ Match = Annotated[
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Do again what is done, and forget checkpoints.")]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", help="Minutes a cell may take; it is saved.", metavar="MIN")
+    float | None,
+    typer.Option("--timeout", help="Minutes a cell may take; it is saved, or killed later.", metavar="MIN"),
 ]
 Jobs = Annotated[
     int | None,

@@ -20,6 +20,7 @@ from typing import Any
 from lra_bench import store
 from lra_bench.config import Cell, Local
 from lra_bench.errors import CellFailed, ConfigError
+from lra_bench.launch import grace
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
 from lra_bench.launch.place import KEEP_MEMORY, WHOLE, Place, dealt, on, places
 from lra_bench.launch.provenance import commit
@@ -76,10 +77,11 @@ class Crew(Engine):
                 self._children.discard(child)
 
     def end(self) -> None:
-        """Ask all to save and stop, once."""
+        """Ask all to save and stop, once; those that have not, after a while, are killed."""
         if not self.ended:
             self.ended = True
             self._send(signal.SIGINT)
+            grace.then(self.kill).start()
 
     def kill(self) -> None:
         """End all at once."""
@@ -156,7 +158,7 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
     with crew.share() as place:
         devices = ordinals(place, order.processes)
         child = start(asked, folder, place.environment(), order.processes, place.cores, devices)
-        with crew.member(child), _timer(child, minutes) as late:
+        with crew.member(child), grace.timed(child, minutes) as late:
             last = _listen(child, tell)
     if child.returncode == 0:
         row = store.get(results, cell)
@@ -246,41 +248,31 @@ def _listen(child: Child, tell: Callable[[dict[str, Any]], None]) -> dict[str, A
     assert child.stdout is not None
     last: dict[str, Any] = {}
     asked = False
-    while True:
-        try:
-            line = child.stdout.readline()
-            if not line:
-                child.wait()
-                return last
-            if line.startswith('{"event"'):
-                last = json.loads(line)
-                tell(last)
-        except KeyboardInterrupt:
-            child.send_signal(signal.SIGKILL if asked else signal.SIGINT)
-            asked = True
-            tell({"event": "stopping"})
-
-
-@contextmanager
-def _timer(child: Child, minutes: float | None) -> Iterator[threading.Event]:
-    late = threading.Event()
-
-    def ring() -> None:
-        late.set()
-        child.send_signal(signal.SIGTERM)
-
-    timer = threading.Timer((minutes or 0) * 60, ring)
-    if minutes is not None:
-        timer.start()
+    killer = grace.then(child.send_signal, signal.SIGKILL)
     try:
-        yield late
+        while True:
+            try:
+                line = child.stdout.readline()
+                if not line:
+                    child.wait()
+                    return last
+                if line.startswith('{"event"'):
+                    last = json.loads(line)
+                    tell(last)
+            except KeyboardInterrupt:
+                child.send_signal(signal.SIGKILL if asked else signal.SIGINT)
+                if not asked:
+                    killer.start()
+                asked = True
+                tell({"event": "stopping"})
     finally:
-        timer.cancel()
+        killer.cancel()
 
 
 def _failed(cell: Cell, code: int, minutes: float | None, who: str, log: Path) -> Row:
     if minutes is not None:
-        return store.blank(cell, "timeout", f"stopped after {minutes:g} minutes; the same command goes on")
+        killed = f", killed as it did not in {grace.SECONDS:g} s" if code == -signal.SIGKILL else ""
+        return store.blank(cell, "timeout", f"stopped after {minutes:g} minutes{killed}; the same command goes on")
     if code == -signal.SIGKILL:
         return store.blank(cell, "oom", f"{who}killed by the system (signal 9): most likely out of memory")
     return store.blank(cell, "error", f"{who}ended with code {code}: {_last_line(log)}"[:300])
