@@ -30,8 +30,13 @@ def frame(*rows: Row, origin: str = "results") -> pd.DataFrame:
     return pd.DataFrame([row.as_dict() | {"cell": ids[row], "origin": origin} for row in rows])
 
 
+def compared(*rows: Row, metric: str = "accuracy", by: str = "model") -> tables.Comparison:
+    joined = tables.summary if metric == "accuracy" else tables.measured
+    return tables.compare(joined(frame(*rows), by), metric, by)
+
+
 def cells(row: Row, *others: Row, metric: str = "accuracy", by: str = "model") -> dict[str, dict[str, Any]]:
-    table = tables.compare(tables.summary(frame(row, *others), by), metric, by).cells
+    table = compared(row, *others, metric=metric, by=by).cells
     return {str(k): dict(v) for k, v in table.to_dict("index").items()}
 
 
@@ -74,14 +79,21 @@ def test_a_variant_is_in_the_columns_name(row: Row) -> None:
     assert set(cells(quick)["softmax"]) == {"short tiny"}
 
 
-def test_rows_of_other_data_in_one_column_are_said_to_be(row: Row) -> None:
-    one = dataclasses.replace(row, data_hash="a" * 64)
-    other = dataclasses.replace(one, model="linear", data_hash="b" * 64)
-    compared = tables.compare(tables.summary(frame(one, other)), "accuracy")
-    assert "short tiny: NOT OF THE SAME DATA, its rows have 2 hashes: aaaaaaaaaa, bbbbbbbbbb" in compared.notes
-    same = dataclasses.replace(other, data_hash=one.data_hash)
-    for table in (frame(one, same), frame(one, dataclasses.replace(same, data_hash=None, status="oom"))):
-        assert not [n for n in tables.compare(tables.summary(table), "accuracy").notes if "NOT" in n]
+def test_other_data_are_another_column_and_are_said_to_be(row: Row) -> None:
+    """Three data sets under one name are no three seeds: no mean, no interval beyond 0 to 100."""
+    one = dataclasses.replace(row, data_hash="a" * 64, test_score=0.99)
+    two = dataclasses.replace(row, data_hash="b" * 64, test_score=0.4)
+    three = dataclasses.replace(row, data_hash=None, test_score=0.02)
+    table = compared(one, two, three)
+    names = ["short tiny, data aaaaaaa", "short tiny, data bbbbbbb", "short tiny, data unknown"]
+    assert list(table.cells.loc["softmax", names]) == ["99.0 (98.5-99.4)", "40.0 (37.9-42.2)", "2.0 (1.5-2.7)"]
+    said = "short tiny: NOT OF THE SAME DATA, a column for each of 3 hashes: aaaaaaaaaa, bbbbbbbbbb, unknown"
+    assert said in table.notes
+    assert list(table.cells) == names, "no mean over data sets of one task"
+    failed = dataclasses.replace(one, model="linear", data_hash=None, status="oom", test_score=None)
+    alone = compared(one, dataclasses.replace(one, model="linear"), failed)
+    assert list(alone.cells) == ["short tiny"], "what failed before it saw its data stands where the others do"
+    assert not [note for note in alone.notes if "NOT" in note]
 
 
 def test_a_cell_from_two_places_counts_once(row: Row) -> None:
@@ -155,10 +167,9 @@ def test_names_are_escaped(row: Row) -> None:
 def test_times_beside_other_cells_are_said_to_be(row: Row) -> None:
     beside = dataclasses.replace(row, jobs=2)
     for what in ("speed", "memory"):
-        said = [n for n in tables.compare(tables.summary(frame(beside)), what).notes if "at once" in n]
+        said = [n for n in compared(beside, metric=what).notes if "at once:" in n]
         assert said == ["short tiny: up to 2 cells ran at once: no times and peaks of a quiet machine"]
-        quiet = frame(dataclasses.replace(row, jobs=1))
-        assert not [n for n in tables.compare(tables.summary(quiet), what).notes if "at once" in n]
+        assert not [n for n in compared(dataclasses.replace(row, jobs=1), metric=what).notes if "at once" in n]
 
 
 def test_two_versions_of_a_task_are_two_columns(row: Row) -> None:

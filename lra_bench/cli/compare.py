@@ -86,11 +86,23 @@ def compare(
             _tell_changes(frame, metrics, by, _limit(fail_on_regression), format, out)
             return
         else:
-            summed, notes = ranks.beside(frame, tables.summary(frame, by.value), by.value)
-            made = tables.Report(summed, tuple(tables.compare(summed, one, by.value, notes) for one in metrics))
+            made = _tables(frame, metrics, by.value)
     if fail_on_regression is not None:
         raise ConfigError("--fail-on-regression: is of two results folders, the old one and the new one")
     tell(made, format, out)
+
+
+def _tables(frame: Any, metrics: Sequence[str], by: str) -> Report:
+    """A table a metric; the numbers are of each place where the runs ran, or of scores alone over all places."""
+    from lra_bench.report import ranks, tables
+
+    summed, notes = ranks.beside(frame, tables.summary(frame, by), by)
+    measured, ranked = tables.measured(frame, by), {}
+    if "rank" in summed:
+        ranked = {(row[by], tables.column_of(row)): row["rank"] for row in summed.to_dict("records")}
+        measured["rank"] = [ranked[row[by], tables.column_of(row)] for row in measured.to_dict("records")]
+    shown = [tables.compare(summed if one == "accuracy" else measured, one, by, notes) for one in metrics]
+    return tables.Report(summed if list(metrics) == ["accuracy"] else measured, tuple(shown))
 
 
 @contextmanager

@@ -79,8 +79,8 @@ def plot(
         drawn: Any = charts.growth(facts, {name: mixers.sheet(name).card.family for name in mixers.names()})
     else:
         frame = tables.of_task(store.frame(paths or [options.RESULTS]), task)
-        of_rows = {Kind.curves: charts.curves, Kind.sparsity: charts.sparsity}
-        drawn = of_rows[kind](frame) if kind in of_rows else charts.tradeoff(tables.summary(frame))
+        of_rows = {Kind.curves: charts.curves, Kind.sparsity: charts.sparsity, Kind.tradeoff: charts.tradeoff}
+        drawn = of_rows[kind](frame)
     charts.save(drawn, out)
     screen.err.print(str(out), highlight=False)
 

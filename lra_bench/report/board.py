@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,16 @@ import pandas as pd
 
 from lra_bench import mixers
 from lra_bench.metrics import named
-from lra_bench.report import marks, tables
+from lra_bench.report import marks, places, tables
 from lra_bench.report.digits import three_digits
 
 MIB = 2.0**-20
+MEASURED: Mapping[str, Callable[[float], str]] = {
+    "step_ms_p50": lambda ms: str(three_digits(ms)),
+    "examples_per_s": lambda rate: str(three_digits(rate)),
+    "planned_bytes": lambda size: f"{size * MIB:,.0f}",
+    "peak_bytes": lambda size: f"{size * MIB:,.0f}",
+}
 
 
 @dataclass(frozen=True)
@@ -48,17 +54,18 @@ HEADS = (
     Head("task", "under which recipe", number=False),
     Head("score", "on test, with a 95% interval", number=False),
     Head("floor", "the best score without a look at the input"),
-    Head("ms/step", "median of a training step"),
-    Head("ex/s", "examples a second in training"),
-    Head("MiB", "planned by the compiler for a training step"),
-    Head("peak MiB", "measured"),
+    Head("ms/step", "median of a training step, in the place of most of its column; other places are named"),
+    Head("ex/s", "examples a second in training, likewise"),
+    Head("MiB", "planned by the compiler for a training step, likewise"),
+    Head("peak MiB", "measured, likewise"),
     Head("parameters", "and times those of full attention"),
 )
 
 
 def board(frame: pd.DataFrame, summed: pd.DataFrame, out: Path) -> Iterator[dict[str, Any]]:
-    """The lines of the leaderboard, the best first."""
-    named_frame = frame.assign(model=tables.labels(frame))
+    """The lines of the leaderboard, the best first; `summed` is of `tables.summary`, with its columns' names."""
+    named_frame = places.settled(frame.assign(model=tables.labels(frame)), tables.COLUMN)
+    speeds = _speeds(frame)
     keyed = named_frame.groupby(["model", *tables.COLUMN], dropna=False, sort=False)
     runs = {tuple(None if k != k else k for k in key): rows for key, rows in keyed}
     worse = summed["test_score"] * summed["metric"].map(lambda name: -1.0 if named(name).higher else 1.0)
@@ -70,16 +77,44 @@ def board(frame: pd.DataFrame, summed: pd.DataFrame, out: Path) -> Iterator[dict
             "family": row["family"],
             "column": row["column"],
             "control": _is_control(row["model"]),
-            "cells": _entries(row, float(summed["test_score"].max())),
+            "cells": _entries(row, speeds.get(key, {}), float(summed["test_score"].max())),
             "runs": _links(runs[key], out),
         }
+
+
+def _speeds(frame: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Entry]]:
+    """By model and column, the times and sizes: of the place that most models of the column were measured in; where a
+    model was not, of the one it was measured in last, which is said, and is sorted with none."""
+    measured = tables.measured(frame)
+    measured = measured.assign(name=tables.column_names(measured)[0])
+    measured = measured.assign(
+        head=places.headers(measured, list(measured["name"])), last=measured["started"].fillna("")
+    )
+    models = measured.groupby(["name", "head"], sort=False).agg(models=("model", "nunique"), last=("last", "max"))
+    main = set(models.sort_values(["models", "last"]).reset_index().groupby("name")["head"].last())
+    ordered = measured.assign(main=measured["head"].isin(main)).sort_values(["main", "last"], kind="stable")
+    found: dict[tuple[Any, ...], dict[str, Entry]] = {}
+    for (model, *_), rows in ordered.groupby(["model", *tables.COLUMN], dropna=False, sort=False):
+        here = rows[rows["head"] == rows["head"].iloc[-1]].to_dict("records")
+        found[model, *tables.column_of(here[0])] = {what: _measured(here, what) for what in MEASURED}
+    return found
+
+
+def _measured(rows: Sequence[Mapping[Any, Any]], what: str) -> Entry:
+    """One thing that was measured, of one model in one place; of several builds one after another, sorted with none."""
+    shown = [MEASURED[what](float(row[what])) + places.tag(row["fitted"]) for row in rows if pd.notna(row[what])]
+    if not shown:
+        return Entry("", "")
+    elsewhere = "" if rows[-1]["main"] else rows[-1]["head"].removeprefix(rows[-1]["name"])
+    alone = len(shown) == 1 and not elsewhere
+    return Entry("; ".join(shown) + elsewhere, float(rows[-1][what]) if alone else "")
 
 
 def _is_control(model: str) -> bool:
     return model in mixers.names() and bool(mixers.sheet(model).card.control)
 
 
-def _entries(row: Mapping[Any, Any], best: float) -> list[Entry]:
+def _entries(row: Mapping[Any, Any], speeds: Mapping[str, Entry], best: float) -> list[Entry]:
     score = _score(row, best)
     ratio = "" if pd.isna(row["params_ratio"]) else f" ({row['params_ratio']:.2f}x)"
     rank = row.get("rank")
@@ -90,10 +125,7 @@ def _entries(row: Mapping[Any, Any], best: float) -> list[Entry]:
         Entry(str(row["column"])),
         score,
         _entry(row["floor"], lambda v: marks.score(v, row["metric"])),
-        _entry(row["step_ms_p50"], three_digits),
-        _entry(row["examples_per_s"], three_digits),
-        _entry(row["planned_bytes"], lambda v: f"{v * MIB:,.0f}"),
-        _entry(row["peak_bytes"], lambda v: f"{v * MIB:,.0f}"),
+        *(speeds.get(what, Entry("", "")) for what in MEASURED),
         _entry(row["params"], lambda v: f"{v:,.0f}{ratio}"),
     ]
 

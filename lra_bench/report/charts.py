@@ -14,7 +14,7 @@ from lra_bench import stats, store
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import named
 from lra_bench.mixers.card import Family
-from lra_bench.report import scaling, tables
+from lra_bench.report import places, scaling, tables
 
 Figure = alt.FacetChart | alt.LayerChart
 
@@ -29,16 +29,16 @@ WIDTH, HEIGHT = 460, 330
 INK = "#7a828c"  # of axes and labels: read on white and on black
 
 
-def tradeoff(summed: pd.DataFrame) -> Figure:
+def tradeoff(rows: pd.DataFrame) -> Figure:
     """Score against examples a second, the circle's area what a step is planned to need; Long Range Arena's figure 3.
 
-    `summed` is of `tables.summary`. The line joins those that no other beats in both; they and full attention
-    are named.
+    `rows` are of `store.frame`: each place where times were measured has a panel of its own, with the score over all
+    places. The line joins those that no other beats in both; they and full attention are named.
 
     Raises:
         ConfigError: no model has a score and a speed.
     """
-    there = _named(summed).dropna(subset=["test_score", "examples_per_s", "planned_bytes"])
+    there = _placed(rows).dropna(subset=["test_score", "examples_per_s", "planned_bytes"])
     if there.empty:
         raise ConfigError("no model here has a score, a speed and a memory: there is nothing to draw")
     there = there.assign(
@@ -46,7 +46,18 @@ def tradeoff(summed: pd.DataFrame) -> Figure:
         mib=there["planned_bytes"] / 2**20,
         best=[_is_best(row, there) for row in there.to_dict("records")],
     )
-    columns = ["model", "family", "column", "shown", "examples_per_s", "mib", "params_ratio", "best"]
+    columns = [
+        "model",
+        "family",
+        "column",
+        "shown",
+        "examples_per_s",
+        "mib",
+        "params_ratio",
+        "best",
+        "fallback",
+        "named",
+    ]
     base = alt.Chart(there[columns])
     x = alt.X(
         "examples_per_s:Q", title="examples a second (training)", scale=alt.Scale(type="log", nice=False, padding=24)
@@ -62,13 +73,28 @@ def tradeoff(summed: pd.DataFrame) -> Figure:
             alt.Tooltip("examples_per_s:Q", title="examples/s", format=",.3~g"),
             alt.Tooltip("mib:Q", title="planned MiB", format=",.0f"),
             alt.Tooltip("params_ratio:Q", title="parameters to full", format=".2f"),
+            alt.Tooltip("fallback:N", title="memory fallback"),
         ],
     ).add_params(_chosen())  # fmt: skip
     line = base.transform_filter("datum.best").mark_line(color=INK, strokeDash=[3, 3], strokeWidth=1).encode(x, y)
     told = base.transform_filter(f"datum.best || datum.family == '{FULL}'")
-    names = told.mark_text(dy=-14, fontSize=11, color=INK).encode(x, y, text="model:N")
+    names = told.mark_text(dy=-14, fontSize=11, color=INK).encode(x, y, text="named:N")
     layered = alt.layer(line, circles, names).properties(width=WIDTH, height=HEIGHT)
     return _faceted(layered, there)
+
+
+def _placed(rows: pd.DataFrame) -> pd.DataFrame:
+    """What was measured in each place, the place in the column's name, and the score over all of them."""
+    measured, summed = tables.measured(rows), tables.summary(rows)
+    scores = {(row["model"], tables.column_of(row)): row for row in summed.to_dict("records")}
+    every = [scores[row["model"], tables.column_of(row)] for row in measured.to_dict("records")]
+    fallback = [places.tag(fitted).strip() for fitted in measured["fitted"]]
+    return measured.assign(
+        test_score=pd.Series([row.get("test_score") for row in every], measured.index, dtype=float),
+        column=places.headers(measured, tables.column_names(measured)[0]),
+        fallback=[said or "none" for said in fallback],
+        named=[f"{model} {said}".strip() for model, said in zip(measured["model"], fallback, strict=True)],
+    )
 
 
 def _is_best(row: Mapping[Any, Any], every: pd.DataFrame) -> bool:
@@ -193,7 +219,8 @@ def _curve(folder: Path) -> list[dict[str, Any]]:
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
     """With the column's short name, as the tables have it."""
-    return frame.assign(column=tables.column_names(frame)[0])
+    whole = places.settled(frame, tables.COLUMN)
+    return frame.assign(column=tables.column_names(whole)[0])
 
 
 def _family(frame: pd.DataFrame) -> alt.Color:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lra_bench.errors import ConfigError
-from lra_bench.report import marks, tables
+from lra_bench.report import marks, places, tables
 from lra_bench.report.tables import COLUMN, Comparison, Report
 
 
@@ -21,7 +21,7 @@ def report(frame: pd.DataFrame) -> Report:
     """
     summed = tables.summary(frame)
     alike = summed.assign(changed=summed["changed"].map(_without_length, na_action="ignore"))
-    keys = [key for key in COLUMN if key != "length"]
+    keys = [key for key in COLUMN if key not in ("length", "data_hash")]  # data cut at another length are other data
     made = [
         _table(rows)
         for _, rows in alike.groupby(keys, dropna=False, sort=False)
@@ -38,14 +38,23 @@ def _without_length(changed: str) -> str | None:
 
 def _table(rows: pd.DataFrame) -> Comparison:
     names, _ = tables.column_names(rows.assign(length=0, data_hash=""))
-    long = pd.DataFrame(
-        {"model": rows["model"], "L": rows["length"], "said": rows.apply(tables.text, axis=1, what="accuracy")}
-    )
-    cells = long.pivot(index="model", columns="L", values="said").fillna("").rename(columns="L = {:,}".format)
+    ordered = rows.sort_values("length", kind="stable")
+    texts = ordered.apply(tables.text, axis=1, what="accuracy")
+    long = pd.DataFrame({"model": ordered["model"], "L": _heads(ordered), "said": texts})
+    cells = long.pivot(index="model", columns="L", values="said").fillna("")
+    cells = cells.reindex(index=list(dict.fromkeys(rows["model"])), columns=list(dict.fromkeys(long["L"])))
     cells.columns.name = None
     floors = rows.dropna(subset=["test_score"]).drop_duplicates("length").sort_values("length")
     said = ", ".join(f"{marks.score(r['floor'], r['metric'])} at {r['length']:,}" for r in floors.to_dict("records"))
     return Comparison("accuracy", f"{names[0]}: score on test over length", cells, (f"floor: {said}",))
+
+
+def _heads(rows: pd.DataFrame) -> pd.Series:
+    """Each row's length; with the first digits of its data's hash, where there are several data at that length."""
+    heads = rows["length"].map(lambda length: f"L = {length:,}")
+    data = rows["data_hash"].fillna("unknown").astype(str)
+    several = data.groupby(rows["length"]).transform("nunique") > 1
+    return (heads + ", data " + data.str[: places.DIGITS]).where(several, heads)
 
 
 def longer(name: str, trained: int, metric: str, readings: Sequence[Mapping[str, Any]]) -> Report:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from lra_bench import config
 from lra_bench.metrics import HITS, named
+from lra_bench.report.summing import COLUMN
 
 
 class Means(NamedTuple):
@@ -46,8 +47,8 @@ def means(summed: pd.DataFrame, by: str) -> Means:
     There is none over columns of several recipes, or scores that are no shares. A column of several tasks is in none.
     """
     summed = summed[summed["metric"] != HITS.name]
-    under = summed[["task", "task_version", "recipe", "changed", "mark"]].drop_duplicates()
-    ways = under.drop(columns=["task", "task_version"]).drop_duplicates()
+    under = summed[COLUMN].drop_duplicates()
+    ways = under[["recipe", "changed", "mark"]].drop_duplicates()
     several = under["task"].duplicated().any() or len(ways) > 1
     if several or "test_score" not in summed or not all(named(name).share for name in summed["metric"]):
         return NONE

@@ -65,7 +65,7 @@ def page(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]], out: Path) ->
     if "test_score" not in summed:
         raise ConfigError("no run here has finished: there is nothing to report")
     accuracy = tables.compare(summed, "accuracy", also=notes)
-    parts = [Part("leaderboard", "Leaderboard"), *_parts(frame, summed, speeds)]
+    parts = [Part("leaderboard", "Leaderboard"), *_parts(frame, speeds)]
     specs = {part.id: json.loads(charts.styled(part.chart).to_json()) for part in parts if part.chart is not None}
     names = tables.column_names(summed)[0]
     return _template("page.html").render(
@@ -106,15 +106,17 @@ def _lead(frame: pd.DataFrame, summed: pd.DataFrame) -> str:
     return f"{said}; {failed} failed, {floor} did not learn. Accuracy, speed and memory are of the same compiled step."
 
 
-def _parts(frame: pd.DataFrame, summed: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
+def _parts(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
     families = {name: mixers.sheet(name).card.family for name in mixers.names()}
+    measured = tables.measured(frame)
     yield Part(
         "tradeoff",
         "Accuracy against speed",
         "A circle's area is the memory that a training step is planned to need; the dashed line joins the models that "
-        "no other beats in both. Click a family to see it alone; each circle says what it is.",
-        _drawn(lambda: charts.tradeoff(summed)),
-        [Table.of(tables.compare(summed, what)) for what in ("speed", "memory")],
+        "no other beats in both; each machine and code has a panel of its own. Click a family to see it alone; each "
+        "circle says what it is.",
+        _drawn(lambda: charts.tradeoff(frame)),
+        [Table.of(tables.compare(measured, what)) for what in ("speed", "memory")],
     )
     if speeds:
         yield Part(
@@ -150,7 +152,10 @@ def _measured(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
         ("device", "devices"),
         ("jobs", "cells at once"),
         ("processes", "processes a cell"),
+        ("code_hash", "codes"),
         ("commit", "commits"),
+        ("matmul", "precision of float32 products"),
+        ("fitted", "memory fallbacks"),
         ("data_hash", "data"),
     ):
         yield said, "; ".join(_counted(frame[column])) or "not said"

@@ -14,11 +14,15 @@ from lra_bench.store.runs import RUNS, came
 if TYPE_CHECKING:
     import pandas as pd
 
+SUMMED = ("runs", "finished", "floored", "test_sd")  # of an exported row: how many runs, and their scores' deviation
+TEXT = ("cell", "start", "teacher", "data_hash", "code_hash", "parts_hash", "commit")
+
 
 def frame(paths: Sequence[Path]) -> pd.DataFrame:
     """The rows of results folders, single runs, and exported tables (.csv, .json), one below another.
 
-    The column `origin` says which of `paths` a row came from, `folder` in which folder the run's other files lie,
+    A table that was exported has joined several runs in a row: SUMMED are kept, missing for single runs. The column
+    `origin` says which of `paths` a row came from, `folder` in which folder the run's other files lie,
     `bundle` and `code` what `came` does; they are missing for the rows of a table.
 
     Raises:
@@ -33,7 +37,7 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
             raise ConfigError(f"{path}: no results here; a run leaves {RUNS}/<cell>/row.json in its results folder")
         parts.append(part.assign(origin=str(path)))
     return pd.concat([p.dropna(axis="columns", how="all") for p in parts], ignore_index=True).reindex(
-        columns=[*COLUMNS, "origin", "folder", "bundle", "code"]
+        columns=[*COLUMNS, *SUMMED, "origin", "folder", "bundle", "code"]
     )
 
 
@@ -49,7 +53,8 @@ def _table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_json(path)
+        as_text = dict.fromkeys(TEXT, str)  # a hash of digits alone is no number
+        table = pd.read_csv(path, dtype=as_text) if path.suffix == ".csv" else pd.read_json(path, dtype=as_text)
     except (ValueError, OSError) as error:
         raise ConfigError(f"{path}: not a table of rows (.csv or .json): {error}") from None
     missing = [c for c in ("model", "task", "status") if c not in table]
