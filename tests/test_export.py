@@ -20,7 +20,9 @@ from lra_bench import matrix, mixers, tasks
 from lra_bench.assembly import maker
 from lra_bench.errors import CellFailed, ConfigError, DataError
 from lra_bench.export import artifact, inputs
-from lra_bench.export.of_run import mapped
+from lra_bench.export.of_run import mapped, others
+from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR, Metric
+from lra_bench.train.objective import objective
 
 READS = """
 import sys
@@ -58,6 +60,7 @@ def test_a_run_is_exported_and_answers_alike(lra: Lra, ran: Path, tmp_path: Path
     assert (said["batch"], said["other_answers"], said["examples"]) == (None, 0, 40)
     assert said["furthest"] < 1e-5
     assert said["bytes"] == (tmp_path / "model.lra").stat().st_size
+    assert (said["checked"], said["unchecked"]) == (["cpu"], [])
     (tmp_path / "in.txt").write_text("[MAX 2 9 [MIN 4 7 ] 0 ]\n[SM 1 2 3 ]\n[MIN 5 ]\n")
     answers = [lra("predict", model, "in.txt", "--top", "10", "--json") for model in (ran, "model.lra")]
     of_run, of_file = (json.loads(answer.stdout) for answer in answers)
@@ -71,6 +74,22 @@ def test_a_run_is_exported_and_answers_alike(lra: Lra, ran: Path, tmp_path: Path
     read = subprocess.run(child, capture_output=True, text=True)
     assert read.returncode == 0, read.stderr
     assert int(np.argmax(json.loads(read.stdout)[0])) == int(of_run[1]["answer"])
+
+
+@pytest.mark.slow
+def test_what_was_checked_is_said(lra: Lra, ran: Path, tmp_path: Path) -> None:
+    done = lra("export", ran, "--out", "cuda.lra", "--platforms", "cuda")
+    assert done.returncode == 0, done.stderr
+    assert "nowhere" in done.stdout
+    assert "cuda: not checked" in done.stdout
+    (tmp_path / "in.txt").write_text("[SM 1 2 3 ]\n")
+    wrong = lra("predict", "cuda.lra", "in.txt")
+    assert (wrong.returncode, wrong.stderr) == (2, "lra: the model was exported for cuda, and this is cpu\n")
+    both = json.loads(lra("export", ran, "--out", "both.lra", "--platforms", "cpu,tpu", "--json").stdout)
+    assert (both["checked"], both["unchecked"], both["other_answers"]) == (["cpu"], ["tpu"], 0)
+    unknown = lra("export", ran, "--out", "none.lra", "--platforms", "abacus")
+    assert unknown.returncode == 2
+    assert len(unknown.stderr.strip().splitlines()) == 1
 
 
 def artifact_task(path: Path) -> object:
@@ -133,6 +152,42 @@ def test_what_is_no_such_file_is_one_line(content: bytes | None, tmp_path: Path)
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"model\.lra: not a model that lra export wrote"):
         artifact.read(path)
+
+
+def test_an_answer_is_another_by_the_metric_of_the_task() -> None:
+    tokens = np.asarray([[[5, 5, 0]], [[5, 5, 0]]])
+    labels = np.asarray([[0.0], [2.0]], np.float32)
+
+    def found(metric: Metric, a: object, b: object) -> list[bool]:
+        return list(others(metric, np.asarray(a), np.asarray(b), tokens, labels).tolist())
+
+    sets = [[-1.0, 3.0], [-1.0, 3.0]], [[1.0, 3.0], [-2.0, 3.0]]
+    assert found(EXACT_MATCH, *sets) == [True, False], "a label more, whichever is the largest"
+    assert found(ACCURACY, *sets) == [False, False]
+    numbers = [[10.0], [11.0]], [[10.00001], [11.01]]
+    assert found(SQUARED_ERROR, *numbers) == [False, True], "of one number, the largest is always the same"
+    assert found(ACCURACY, *numbers) == [False, False]
+    a, b = np.zeros((2, 3, 4)), np.zeros((2, 3, 4))
+    b[0, 2, 1] = b[1, 1, 1] = 1.0
+    assert found(BITS, a, b) == [False, True], "at a place of no token, nothing is answered"
+
+
+def test_a_number_is_answered_in_the_units_of_the_labels() -> None:
+    train = np.asarray([[10.0], [14.0]], np.float32)  # mean 12, standard deviation 2
+    made = objective(SQUARED_ERROR, 1, 4, train)
+    said = made.answer(jnp.asarray([[0.5]]))
+    np.testing.assert_allclose(said, [[13.0]])
+    assert float(made.score(jnp.asarray([[0.5]]), said)[0]) == 0
+    logits = jnp.asarray([[0.5, 1.0]])
+    np.testing.assert_array_equal(objective(ACCURACY, 2, 4).answer(logits), logits)
+
+
+def test_a_file_for_another_platform_says_so(tmp_path: Path) -> None:
+    shape = jax.ShapeDtypeStruct((1, 1, 4), jnp.int32)
+    made = export.export(jax.jit(lambda tokens: tokens.sum((1, 2))), platforms=["tpu"])(shape)
+    artifact.write(tmp_path / "model.lra", made, [], {})
+    with pytest.raises(ConfigError, match="the model was exported for tpu, and this is cpu"):
+        artifact.read(tmp_path / "model.lra")(np.ones((1, 1, 4), np.int32))
 
 
 def test_answers_by_metric() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lra_bench.config import TaskSpec
+    from lra_bench.export.of_run import Held
 
 SUFFIX = ".lra"
 
@@ -51,10 +52,16 @@ def export(
         return
     line = {
         "file": str(held.path), "KiB": f"{held.bytes / 2**10:,.0f}", "examples at once": held.batch or "any",
-        "held against the run": f"{held.examples} examples, {held.other_answers} answered otherwise",
-        "furthest logit": f"{held.furthest:.1e}",
+        "held against the run": f"on {held.checked[0]}: {held.examples} examples, {held.other_answers} answered "
+        "otherwise" if held.checked else "nowhere",
+        "furthest logit": "" if held.furthest is None else f"{held.furthest:.1e}",
     }  # fmt: skip
-    screen.out.print(screen.titled("exported", [line]))
+    screen.out.print(screen.titled("exported", [line], _unchecked(held)))
+
+
+def _unchecked(held: Held) -> list[str]:
+    others = ", ".join(held.unchecked)
+    return [f"{others}: not checked; traced here, to be held against the run on such a machine"] if others else []
 
 
 @app.command()

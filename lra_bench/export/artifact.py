@@ -32,7 +32,14 @@ class Artifact:
     card: dict[str, Any]
 
     def __call__(self, tokens: np.ndarray) -> np.ndarray:
-        """The logits of examples, tokens [B, S, L]."""
+        """The logits of examples, tokens [B, S, L]; of a task of numbers, those.
+
+        Raises:
+            ConfigError: it is for other platforms than the one that is here.
+        """
+        here = export.default_export_platform()
+        if here not in self.function.platforms:
+            raise ConfigError(f"the model was exported for {', '.join(self.function.platforms)}, and this is {here}")
         return np.asarray(jax.jit(self.function.call)(*self.weights, tokens.astype(np.int32)))
 
     @property

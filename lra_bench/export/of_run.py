@@ -13,9 +13,11 @@ import numpy as np
 from jax import export
 
 from lra_bench import data
+from lra_bench.config import TaskSpec
 from lra_bench.data.batches import in_order
 from lra_bench.errors import ConfigError
 from lra_bench.export import artifact
+from lra_bench.metrics import BITS, EXACT_MATCH, METRICS, SQUARED_ERROR, Metric
 from lra_bench.regimes import RANGES
 from lra_bench.trained import Trained
 
@@ -24,24 +26,27 @@ CLOSE = 1e-4  # of the largest logit
 
 
 class Held(NamedTuple):
-    """What came of holding a file against its run."""
+    """What came of holding a file against its run, on the platform that is here."""
 
     path: Path
     bytes: int
     batch: int | None  # the only size that it takes; None: any
-    furthest: float  # greatest difference of two logits, of the largest logit
-    examples: int
-    other_answers: int  # of them, those answered otherwise
+    checked: tuple[str, ...]  # the platforms on which it was held against the run: this one, or none
+    unchecked: tuple[str, ...]  # the others that it is for: traced here, and run by nobody
+    furthest: float | None = None  # greatest difference of two logits, of the largest logit
+    examples: int = 0
+    other_answers: int = 0  # of them, those answered otherwise
 
     @property
     def ok(self) -> bool:
-        return self.furthest <= CLOSE and not self.other_answers
+        return self.furthest is None or (self.furthest <= CLOSE and not self.other_answers)
 
 
 def exported(run: Trained, path: Path, batch: int | None, platforms: Sequence[str] | None) -> Held:
     """Write the run's model to `path`, for any number of examples at once or for `batch`, read it, and compare.
 
-    One that does not answer as the run does is taken away again.
+    One that does not answer as the run does is taken away again. One that is for other platforms alone is kept, and
+    nobody has compared it.
 
     Raises:
         ConfigError: the model cannot be exported so, or does not answer as the run does.
@@ -83,7 +88,7 @@ def _function(run: Trained) -> tuple[list[jax.Array], Any]:
 
     def function(*arguments: jax.Array) -> jax.Array:
         *weights, tokens = arguments
-        return program.answers(*jax.tree.unflatten(tree, weights), tokens, tokens > 0)
+        return program.objective.answer(program.answers(*jax.tree.unflatten(tree, weights), tokens, tokens > 0))
 
     return leaves, function
 
@@ -102,21 +107,50 @@ def card(run: Trained) -> dict[str, Any]:
         "model": cell.model, "levers": cell.levers.words, "recipe": cell.recipe_name, "seed": cell.seed,
         "cell": cell.id,
         "task": task.model_dump(), "inputs": "int32 [B, S, L], ids of symbols, 0 on the right as padding",
-        "outputs": f"float32 logits of {task.classes}, by the metric {task.metric}",
+        "outputs": f"float32 {_outputs(task)} of {task.classes}, by the metric {task.metric}",
         "vocabulary": list(data.vocabulary(task)), "jax": importlib.metadata.version("jax"),
     }  # fmt: skip
 
 
+def _outputs(task: TaskSpec) -> str:
+    return "numbers, in the labels' units," if METRICS[task.metric].real else "logits"
+
+
 def _held(run: Trained, path: Path) -> Held:
     """The file, read again, against the run on val."""
-    made = artifact.read(path)
-    ours, theirs = [], []
+    made, here = artifact.read(path), export.default_export_platform()
+    platforms = made.function.platforms
+    known = Held(
+        path,
+        path.stat().st_size,
+        made.batch,
+        tuple(one for one in platforms if one == here),
+        tuple(one for one in platforms if one != here),
+    )
+    if not known.checked:
+        return known
+    ours, theirs, tokens = [], [], []
     plain = answering(run)
     for size in (made.batch,) if made.batch else SIZES:
         batch = next(in_order(run.splits["val"], size))
         ours.append(plain(batch.tokens))
         theirs.append(made(batch.tokens))
+        tokens.append(batch.tokens)
     a, b = np.concatenate(ours), np.concatenate(theirs)
     furthest = float(np.abs(a - b).max() / np.abs(a).max())
-    other = (a.argmax(-1) != b.argmax(-1)).reshape(len(a), -1).any(-1).sum()
-    return Held(path, path.stat().st_size, made.batch, furthest, len(a), int(other))
+    other = others(METRICS[run.cell.task.metric], a, b, np.concatenate(tokens), run.splits["val"].label)
+    return known._replace(furthest=furthest, examples=len(a), other_answers=int(other.sum()))
+
+
+def others(metric: Metric, a: np.ndarray, b: np.ndarray, tokens: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which examples are answered otherwise by logits b than by a, as the metric has an answer: bool [N].
+
+    A class, a set of labels, a symbol at each true token; a number is another where it is off by more than `CLOSE` of
+    the spread of `labels`.
+    """
+    if metric is SQUARED_ERROR:
+        return np.asarray((np.abs(a - b) > CLOSE * labels.std(0)).any(-1))
+    if metric is EXACT_MATCH:
+        return np.asarray(((a > 0) != (b > 0)).any(-1))
+    apart = a.argmax(-1) != b.argmax(-1)
+    return np.asarray((apart & (tokens[:, 0] > 0)).any(-1) if metric is BITS else apart)

@@ -44,8 +44,8 @@ def _training(program: Program, batches: Sequence[Batch]) -> Callable[[], Any]:
 
 
 def _forward(program: Program, batch: Batch) -> Callable[[], Any]:
-    shown, state = program.show(batch), program.init
-    return lambda: program.scoring.step(state.params, state.rest, *shown)
+    shown, kept, rest = program.show(batch), program.kept(program.init.params), program.init.rest
+    return lambda: program.forward(kept, rest, *shown)
 
 
 def random_batches(cell: Cell, program: Program) -> list[Batch]:

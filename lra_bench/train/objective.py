@@ -28,6 +28,7 @@ class Objective:
     label: jax.ShapeDtypeStruct  # of an example
     loss: Each
     score: Each
+    answer: Callable[[Array], Array] = lambda logits: logits  # what the model says, in the labels' units
 
 
 def objective(metric: Metric, classes: int, length: int, train: np.ndarray | None = None) -> Objective:
@@ -42,8 +43,7 @@ def objective(metric: Metric, classes: int, length: int, train: np.ndarray | Non
         SQUARED_ERROR: _squared_errors(train),
         BITS: (_cross_entropy_where_asked, _bits),
     }
-    loss, score = made[metric]
-    return Objective(metric, label, loss, score)
+    return Objective(metric, label, *made[metric])
 
 
 def _hit(logits: Array, label: Array) -> Float[Array, "B"]:
@@ -58,18 +58,22 @@ def _all_right(logits: Array, label: Array) -> Float[Array, "B"]:
     return ((logits > 0) == (label > 0)).all(-1).astype(jnp.float32)
 
 
-def _squared_errors(train: np.ndarray | None) -> tuple[Each, Each]:
-    """Of a model that answers in standard deviations of train from its mean: the loss in those, the score in units."""
+def _squared_errors(train: np.ndarray | None) -> tuple[Each, Each, Callable[[Array], Array]]:
+    """Of a model that answers in standard deviations of train from its mean: the loss in those, the score in units; and
+    its answer in units."""
     centre = 0.0 if train is None else train.mean(0, dtype=np.float64).astype(np.float32)
     spread = 1.0 if train is None else np.where((sd := train.std(0, dtype=np.float64)) > 0, sd, 1).astype(np.float32)
 
     def loss(logits: Array, label: Array) -> Float[Array, "B"]:
         return jnp.square(logits - (label - centre) / spread).mean(-1)
 
-    def score(logits: Array, label: Array) -> Float[Array, "B"]:
-        return jnp.square(logits * spread + centre - label).mean(-1)
+    def answer(logits: Array) -> Array:
+        return logits * spread + centre
 
-    return loss, score
+    def score(logits: Array, label: Array) -> Float[Array, "B"]:
+        return jnp.square(answer(logits) - label).mean(-1)
+
+    return loss, score, answer
 
 
 def _cross_entropy_where_asked(logits: Array, label: Array) -> Float[Array, "B"]:
