@@ -134,6 +134,15 @@ def test_a_crossover_is_as_unsure_as_the_medians() -> None:
 
     over = growth.crossover(line([4, 8, 16], 1.2), line([1, 4, 64], 1.1))
     assert over.low < over.value < over.high
+def test_a_step_that_takes_little_more_than_its_dispatch_is_marked() -> None:
+    facts = [fact(ms=1.0, dispatch_ms=0.5), fact("linear", ms=1.6, dispatch_ms=0.5), fact("gla", ms=1.0)]
+    report = scaling.report(facts)
+    shown = [cell_of(report, "training step, ms", f["model"], 1024) for f in facts]
+    assert [text.endswith(" d") for text in shown] == [True, False, False], "of the last, nothing is known"
+    assert "d: less than 3 times an empty step (0.5 ms to dispatch one)" in " ".join(report.tables[0].notes)
+    assert "d: " not in " ".join(scaling.report(facts[1:]).tables[0].notes)
+
+
     assert 2048 < over.low < over.high < 4096
 
 
@@ -305,6 +314,16 @@ def test_speed_measures_and_keeps(lra: Lra, here: Path) -> None:
 
 
 @pytest.mark.slow
+    assert 0 < train["dispatch_ms"] < train["step_ms_p50"]
+    assert 0 < infer["dispatch_ms"] < infer["step_ms_p50"]
+    assert (train["matmul"], train["deterministic"], train["devices"]) == ("float32", True, 1)
+
+
+def test_a_forward_pass_is_of_what_is_kept_to_answer_with(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    (cell,) = matrix.cells(Request("linear", "short", "tiny", settings=("quantise.weights=8",)))
+    (infer,) = speed.measure([cell], Asked(1, infer=True))
+    assert (infer["status"], infer["error"]) == ("ok", None)
 def test_ctrl_c_keeps_the_lengths_that_are_done(here: Path, cache: Path) -> None:
     command = [str(Path(sys.executable).parent / "lra"), "speed", "-m", "linear", "-n", "16,32", "--rounds", "100000"]
     env = {**os.environ, "LRA_CACHE": str(cache)}

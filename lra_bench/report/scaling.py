@@ -17,6 +17,7 @@ from lra_bench.report.tables import Comparison, Report
 NEEDED = ("model", "knobs", "length", "status", "step_ms_p50", "planned_bytes")
 WIDE = 0.2  # of the median: an interval that is wider is marked
 TOLD = {"train": ("training step", "training steps"), "infer": ("forward pass", "forward passes")}
+NEAR = 3  # times an empty step: what takes less is marked
 MARKS = {
     certificate.UNVERIFIED: "?: the contract was not held to it here with this code; lra verify -m NAME does",
     certificate.DENSE: "dense: its work or memory grow faster than its card says, as of all pairs under a mask",
@@ -97,6 +98,12 @@ def label(fact: Fact, facts: Sequence[Fact]) -> str:
     settings = {json.dumps(f["knobs"], sort_keys=True): f["knobs"] for f in facts if f["model"] == fact["model"]}
     differing = [k for k in fact["knobs"] if len({str(s.get(k)) for s in settings.values()}) > 1]
     turned = ",".join(f"{k}={fact['knobs'][k]}" for k in differing)
+def is_near_dispatch(fact: Fact) -> bool:
+    """Does the step take so little that a good part of it is the time to dispatch one, which is the host's?"""
+    empty, step = fact.get("dispatch_ms"), fact["step_ms_p50"]
+    return bool(empty and step) and step < NEAR * empty
+
+
     return f"{fact['model']}[{turned}]" if turned else str(fact["model"])
 
 
@@ -109,7 +116,7 @@ def _tables(facts: Sequence[Fact], mode: str) -> Iterator[Comparison]:
 def _times(facts: Sequence[Fact], step: str, steps: str) -> Iterator[Comparison]:
     marks = [note for standing, note in MARKS.items() if any(f.get("standing") == standing for f in facts)]
     wide = [f"~: the interval is wider than {WIDE:.0%} of the median"] if any(map(is_wide, facts)) else []
-    yield _table(f"{step}, ms, median (interval)", facts, _ms, (*_protocol(facts), *marks, *wide))
+    yield _table(f"{step}, ms, median (interval)", facts, _ms, (*_protocol(facts), *marks, *wide, *_dispatch(facts)))
     yield _table(f"{steps} a second", facts, lambda f: _digits(1e3 / f["step_ms_p50"]))
     yield _table(f"times faster than {label(facts[0], facts)}", facts, lambda f: _number(faster(f, facts), "{:.2f}"))
 
@@ -143,6 +150,13 @@ def _work(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:
 def _protocol(facts: Sequence[Fact]) -> Iterator[str]:
     """How the numbers were made."""
     first = facts[0]
+def _dispatch(facts: Sequence[Fact]) -> Iterator[str]:
+    near = [fact["dispatch_ms"] for fact in facts if is_near_dispatch(fact)]
+    if near:
+        between = " to ".join(dict.fromkeys((_digits(min(near)), _digits(max(near)))))
+        yield f"d: less than {NEAR} times an empty step ({between} ms to dispatch one): the host's time as the device's"
+
+
     laps = sorted({len(fact["laps_ms"]) for fact in facts if fact.get("laps_ms")})
     batch = f"batch {first['batch']}, " if first.get("batch") else ""
     place = ", ".join(str(first[key]) for key in ("platform", "device") if first.get(key))
@@ -180,7 +194,8 @@ def _ms(fact: Fact) -> str:
     over = interval(fact)
     between = f" ({_digits(over.low)}-{_digits(over.high)})" if over.low == over.low else ""
     marked = {certificate.UNVERIFIED: " ?", certificate.DENSE: " dense", certificate.BROKEN: " !"}
-    return f"{_digits(over.value)}{between}{' ~' if is_wide(fact) else ''}{marked.get(fact.get('standing', ''), '')}"
+    signs = f"{' ~' if is_wide(fact) else ''}{' d' if is_near_dispatch(fact) else ''}"
+    return f"{_digits(over.value)}{between}{signs}{marked.get(fact.get('standing', ''), '')}"
 
 
 def _digits(value: float) -> str:

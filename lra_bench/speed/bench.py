@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lra_bench import data
@@ -14,6 +16,11 @@ from lra_bench.measure.clocks import Laps
 from lra_bench.metrics import METRICS
 from lra_bench.shapes import Batch
 from lra_bench.train.program import Program
+from lra_bench.train.step import State
+
+EMPTY = 20  # runs of a step that does nothing, of which the median is the time to dispatch one
+
+Run = Callable[[], Any]
 
 
 class Bench:
@@ -21,7 +28,7 @@ class Bench:
 
     def __init__(self, cell: Cell, program: Program, *, infer: bool = False) -> None:
         self.laps = Laps()
-        self._run = (
+        self._run, self._nothing = (
             _forward(program, random_batch(cell)) if infer else _training(program, random_batches(cell, program))
         )
 
@@ -31,21 +38,48 @@ class Bench:
         jax.block_until_ready(self._run())
         self.laps.lap()
 
+    def dispatch_ms(self) -> float | None:
+        """Milliseconds until a step with the same arguments and results, that does nothing, is there: what a step takes
+        at the least, whatever the device does."""
+        laps = Laps()
+        laps.start()
+        for _ in range(1 + EMPTY):
+            jax.block_until_ready(self._nothing())
+            laps.lap()
+        return laps.percentile(50)
 
-def _training(program: Program, batches: Sequence[Batch]) -> Callable[[], Any]:
+
+def _training(program: Program, batches: Sequence[Batch]) -> tuple[Run, Run]:
     fed, state = program.feed(*batches), program.init
+    nothing = partial(_compiled(_kept, (program.given, state, *fed), donate=1), program.given)
 
-    def run() -> Any:
+    def once(step: Callable[..., Any]) -> Any:
         nonlocal state
-        state, loss = program.training.step(state, *fed)
+        state, loss = step(state, *fed)
         return state, loss
 
-    return run
+    return lambda: once(program.training.step), lambda: once(nothing)
 
 
-def _forward(program: Program, batch: Batch) -> Callable[[], Any]:
-    shown, kept, rest = program.show(batch), program.kept(program.init.params), program.init.rest
-    return lambda: program.forward(kept, rest, *shown)
+def _forward(program: Program, batch: Batch) -> tuple[Run, Run]:
+    arguments = (program.kept(program.init.params), program.init.rest, *program.show(batch))
+    nothing = partial(_compiled(_zeros, (program.given, *arguments)), program.given)
+    return lambda: program.forward(*arguments), lambda: nothing(*arguments)
+
+
+def _kept(given: Any, state: State, *fed: Any) -> tuple[State, jax.Array]:
+    """A training step that trains nothing."""
+    return state, jnp.float32(0)
+
+
+def _zeros(given: Any, kept: Any, rest: Any, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> jax.Array:
+    """A forward pass that scores nothing."""
+    return jnp.zeros(len(tokens), jnp.float32)
+
+
+def _compiled(function: Callable[..., Any], arguments: Sequence[Any], donate: int | None = None) -> Callable[..., Any]:
+    """With all arguments as they are: those that nobody reads too."""
+    return jax.jit(function, donate_argnums=donate, keep_unused=True).lower(*arguments).compile()
 
 
 def random_batches(cell: Cell, program: Program) -> list[Batch]:

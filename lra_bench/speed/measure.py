@@ -77,7 +77,8 @@ def _prepared(cell: Cell, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
 
 def _timed(bench: Bench | None) -> dict[str, Any]:
     laps = bench.laps if bench else Laps()
-    return {"laps_ms": list(laps.ms)} | {f"step_ms_p{q}": laps.percentile(q) for q in (10, 50, 90)}
+    times = {"laps_ms": list(laps.ms)} | {f"step_ms_p{q}": laps.percentile(q) for q in (10, 50, 90)}
+    return times | {"dispatch_ms": bench.dispatch_ms() if bench else None}
 
 
 def _room(cell: Cell, asked: Asked) -> dict[str, Any]:
