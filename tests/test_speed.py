@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import Lra, started
 
@@ -24,7 +26,7 @@ from lra_bench.launch import local
 from lra_bench.matrix import Request, Speed
 from lra_bench.measure import ceiling
 from lra_bench.measure.asked import Asked
-from lra_bench.report import growth, scaling
+from lra_bench.report import charts, growth, scaling
 from lra_bench.speed.largest import NEAR, largest
 
 HERE = {"platform": "cpu", "device": "ours, 2 cores", "available_bytes": 10**9}
@@ -40,6 +42,34 @@ def fact(model: str = "softmax", length: int = 1024, ms: float | None = 100.0, *
 def cell_of(report: Any, title: str, model: str, length: int) -> str:
     table = next(table for table in report.tables if table.title.startswith(title))
     return str(table.cells.loc[model, f"L = {length:,}"])
+
+
+def kept(name: str) -> Facts:
+    return scaling.read(Path(__file__).parents[1] / "results" / "speed" / f"{name}.json")
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.randoms())
+def test_the_order_of_measurement_changes_nothing(random: Random) -> None:
+    """A shorter length that was measured later bent the exponent of memory, and hid where memory ends."""
+    facts = [one for one in kept("cpu") if one["model"] in ("softmax", "linear", "s5")]
+    mixed = random.sample(facts, len(facts))
+    for made in (growth.report, scaling.report):
+        one, other = made(facts), made(mixed)
+        for ours, theirs in zip(one.tables, other.tables, strict=True):
+            assert ours.notes == theirs.notes
+            assert ours.title == theirs.title
+            pd.testing.assert_frame_equal(ours.cells.sort_index(), theirs.cells.sort_index())
+    numbers = [growth.report(order).numbers.sort_values("model", ignore_index=True) for order in (facts, mixed)]
+    pd.testing.assert_frame_equal(*numbers)
+    drawn = [charts.growth(order, {}).to_dict()["datasets"].values() for order in (facts, mixed)]
+    first, second = ([sorted(map(repr, points)) for points in each] for each in drawn)
+    assert first == second
+
+
+def test_other_devices_are_another_line() -> None:
+    facts = [fact(), fact(devices=4, ms=30.0)]
+    assert list(scaling.report(facts).tables[0].cells.index) == ["softmax[devices=1]", "softmax[devices=4]"]
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10**4), st.integers(0, 10**8), st.sampled_from((0.7, 1.0, 1.5)))
@@ -104,6 +134,15 @@ def test_what_is_no_fair_number_is_marked() -> None:
     assert "~: " not in " ".join(scaling.report(facts[:1]).tables[0].notes)
 
 
+def test_a_step_that_takes_little_more_than_its_dispatch_is_marked() -> None:
+    facts = [fact(ms=1.0, dispatch_ms=0.5), fact("linear", ms=1.6, dispatch_ms=0.5), fact("gla", ms=1.0)]
+    report = scaling.report(facts)
+    shown = [cell_of(report, "training step, ms", f["model"], 1024) for f in facts]
+    assert [text.endswith(" d") for text in shown] == [True, False, False], "of the last, nothing is known"
+    assert "d: less than 3 times an empty step (0.5 ms to dispatch one)" in " ".join(report.tables[0].notes)
+    assert "d: " not in " ".join(scaling.report(facts[1:]).tables[0].notes)
+
+
 def test_forward_passes_have_tables_of_their_own() -> None:
     titles = [table.title for table in scaling.report([fact(), fact(mode="infer", ms=30.0)]).tables]
     assert "training steps a second" in titles
@@ -134,15 +173,6 @@ def test_a_crossover_is_as_unsure_as_the_medians() -> None:
 
     over = growth.crossover(line([4, 8, 16], 1.2), line([1, 4, 64], 1.1))
     assert over.low < over.value < over.high
-def test_a_step_that_takes_little_more_than_its_dispatch_is_marked() -> None:
-    facts = [fact(ms=1.0, dispatch_ms=0.5), fact("linear", ms=1.6, dispatch_ms=0.5), fact("gla", ms=1.0)]
-    report = scaling.report(facts)
-    shown = [cell_of(report, "training step, ms", f["model"], 1024) for f in facts]
-    assert [text.endswith(" d") for text in shown] == [True, False, False], "of the last, nothing is known"
-    assert "d: less than 3 times an empty step (0.5 ms to dispatch one)" in " ".join(report.tables[0].notes)
-    assert "d: " not in " ".join(scaling.report(facts[1:]).tables[0].notes)
-
-
     assert 2048 < over.low < over.high < 4096
 
 
@@ -284,6 +314,16 @@ def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch:
     assert train["ceiling_flops_per_s"] > 1e8
     assert train["peak_bytes"] > train["planned_bytes"]
     assert infer["largest_batch"] > 8
+    assert 0 < train["dispatch_ms"] < train["step_ms_p50"]
+    assert 0 < infer["dispatch_ms"] < infer["step_ms_p50"]
+    assert (train["matmul"], train["deterministic"], train["devices"]) == ("float32", True, 1)
+
+
+def test_a_forward_pass_is_of_what_is_kept_to_answer_with(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    (cell,) = matrix.cells(Request("linear", "short", "tiny", settings=("quantise.weights=8",)))
+    (infer,) = speed.measure([cell], Asked(1, infer=True))
+    assert (infer["status"], infer["error"]) == ("ok", None)
 
 
 @pytest.mark.slow
@@ -314,16 +354,6 @@ def test_speed_measures_and_keeps(lra: Lra, here: Path) -> None:
 
 
 @pytest.mark.slow
-    assert 0 < train["dispatch_ms"] < train["step_ms_p50"]
-    assert 0 < infer["dispatch_ms"] < infer["step_ms_p50"]
-    assert (train["matmul"], train["deterministic"], train["devices"]) == ("float32", True, 1)
-
-
-def test_a_forward_pass_is_of_what_is_kept_to_answer_with(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(here)
-    (cell,) = matrix.cells(Request("linear", "short", "tiny", settings=("quantise.weights=8",)))
-    (infer,) = speed.measure([cell], Asked(1, infer=True))
-    assert (infer["status"], infer["error"]) == ("ok", None)
 def test_ctrl_c_keeps_the_lengths_that_are_done(here: Path, cache: Path) -> None:
     command = [str(Path(sys.executable).parent / "lra"), "speed", "-m", "linear", "-n", "16,32", "--rounds", "100000"]
     env = {**os.environ, "LRA_CACHE": str(cache)}

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lra_bench import certificate, stats, store
+from lra_bench import certificate, mixers, stats, store
 from lra_bench.errors import ConfigError
 from lra_bench.report.digits import three_digits
 from lra_bench.report.tables import Comparison, Report
 
 NEEDED = ("model", "knobs", "length", "status", "step_ms_p50", "planned_bytes")
 WIDE = 0.2  # of the median: an interval that is wider is marked
-TOLD = {"train": ("training step", "training steps"), "infer": ("forward pass", "forward passes")}
 NEAR = 3  # times an empty step: what takes less is marked
+TOLD = {"train": ("training step", "training steps"), "infer": ("forward pass", "forward passes")}
 MARKS = {
     certificate.UNVERIFIED: "?: the contract was not held to it here with this code; lra verify -m NAME does",
     certificate.DENSE: "dense: its work or memory grow faster than its card says, as of all pairs under a mask",
@@ -42,6 +43,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def report(facts: Sequence[Fact]) -> Report:
     """A table for each thing that is known of the steps, a line a model and a column a length."""
+    facts = arranged(facts)
     modes = dict.fromkeys(fact.get("mode") or "train" for fact in facts)
     tables = [
         table for mode in modes for table in _tables([f for f in facts if (f.get("mode") or "train") == mode], mode)
@@ -60,6 +62,28 @@ def numbers(facts: Sequence[Fact]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def arranged(facts: Sequence[Fact]) -> list[Fact]:
+    """The facts with those of the reference before others, and of each model by rising length, in whatever order they
+    were measured. Models keep the order in which they come."""
+    order = list(dict.fromkeys([_setting(reference(facts)), *map(_setting, facts)]))
+    return sorted(facts, key=lambda fact: (order.index(_setting(fact)), fact["length"]))
+
+
+def reference(facts: Sequence[Fact]) -> Fact:
+    """A fact of the model that the others were timed beside; where that is not known, of full attention, else of the
+    first."""
+    beside = [f for f in facts if f.get("reference_ms") and f["reference_ms"] == f["step_ms_p50"]]
+    full = [fact for fact in facts if fact["model"] == mixers.reference().stem]
+    found = {_setting(fact): fact for fact in beside or full or facts[:1]}
+    counts = Counter(map(_setting, beside or full))
+    return found[min(found, key=lambda setting: (-counts[setting], setting))]
+
+
+def _setting(fact: Fact) -> tuple[str, str, int]:
+    """What facts of one line have in common."""
+    return fact["model"], json.dumps(fact["knobs"], sort_keys=True), fact.get("devices") or 1
+
+
 def interval(fact: Fact) -> stats.Interval:
     """The median of a step's times, milliseconds, with its interval; not a number where too few are kept."""
     if fact["step_ms_p50"] is None:
@@ -74,11 +98,19 @@ def is_wide(fact: Fact) -> bool:
     return over.high - over.low > WIDE * over.value
 
 
+def is_near_dispatch(fact: Fact) -> bool:
+    """Does the step take so little that a good part of it is the time to dispatch one, which is the host's?"""
+    empty, step = fact.get("dispatch_ms"), fact["step_ms_p50"]
+    return bool(empty and step) and step < NEAR * empty
+
+
 def faster(fact: Fact, facts: Sequence[Fact]) -> float | None:
-    """How many times faster than the first model at this length, in the same process where that is known."""
-    first = next(f["step_ms_p50"] for f in facts if f["length"] == fact["length"] and f.get("mode") == fact.get("mode"))
-    reference = fact.get("reference_ms") or first
-    return reference / fact["step_ms_p50"] if reference and fact["step_ms_p50"] else None
+    """How many times faster than the reference at this length, in the same process where that is known."""
+    first = _setting(reference(facts))
+    like = [f for f in facts if all(f.get(key) == fact.get(key) for key in ("length", "mode"))]
+    theirs = next((f["step_ms_p50"] for f in like if _setting(f) == first), None)
+    there = fact.get("reference_ms") or theirs
+    return float(there / fact["step_ms_p50"]) if there and fact["step_ms_p50"] else None
 
 
 def hfu(fact: Fact) -> float | None:
@@ -94,16 +126,13 @@ def hfu(fact: Fact) -> float | None:
 
 
 def label(fact: Fact, facts: Sequence[Fact]) -> str:
-    """The model's name; with the knobs that differ, where it was measured with several settings."""
-    settings = {json.dumps(f["knobs"], sort_keys=True): f["knobs"] for f in facts if f["model"] == fact["model"]}
+    """The model's name; with the knobs, or devices, that differ, where it was measured with several settings."""
+    its = [f for f in facts if f["model"] == fact["model"]]
+    settings = {json.dumps(f["knobs"], sort_keys=True): f["knobs"] for f in its}
     differing = [k for k in fact["knobs"] if len({str(s.get(k)) for s in settings.values()}) > 1]
-    turned = ",".join(f"{k}={fact['knobs'][k]}" for k in differing)
-def is_near_dispatch(fact: Fact) -> bool:
-    """Does the step take so little that a good part of it is the time to dispatch one, which is the host's?"""
-    empty, step = fact.get("dispatch_ms"), fact["step_ms_p50"]
-    return bool(empty and step) and step < NEAR * empty
-
-
+    said = [f"{k}={fact['knobs'][k]}" for k in differing]
+    said += [f"devices={fact.get('devices')}"] if len({f.get("devices") for f in its}) > 1 else []
+    turned = ",".join(said)
     return f"{fact['model']}[{turned}]" if turned else str(fact["model"])
 
 
@@ -119,6 +148,13 @@ def _times(facts: Sequence[Fact], step: str, steps: str) -> Iterator[Comparison]
     yield _table(f"{step}, ms, median (interval)", facts, _ms, (*_protocol(facts), *marks, *wide, *_dispatch(facts)))
     yield _table(f"{steps} a second", facts, lambda f: _digits(1e3 / f["step_ms_p50"]))
     yield _table(f"times faster than {label(facts[0], facts)}", facts, lambda f: _number(faster(f, facts), "{:.2f}"))
+
+
+def _dispatch(facts: Sequence[Fact]) -> Iterator[str]:
+    near = [fact["dispatch_ms"] for fact in facts if is_near_dispatch(fact)]
+    if near:
+        between = " to ".join(dict.fromkeys((_digits(min(near)), _digits(max(near)))))
+        yield f"d: less than {NEAR} times an empty step ({between} ms to dispatch one): the host's time as the device's"
 
 
 def _memory(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:
@@ -137,7 +173,7 @@ def _work(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:
     yield _table(f"GFLOP a {step}", facts, lambda f: _number(f.get("flops_per_step"), "{:,.1f}", 1e-9))
     rates = {f["length"]: f["ceiling_flops_per_s"] for f in facts if f.get("ceiling_flops_per_s")}
     if rates:
-        said = ", ".join(f"{rate / 1e9:,.0f} at L = {length:,}" for length, rate in rates.items())
+        said = ", ".join(f"{rate / 1e9:,.0f} at L = {length:,}" for length, rate in sorted(rates.items()))
         notes = (
             f"of the best rate of a product of two matrices, measured in the same process, GFLOP/s a device: {said}",
             "all that is computed counts, recomputation in the backward pass and elementwise operations too: not MFU, "
@@ -150,13 +186,6 @@ def _work(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:
 def _protocol(facts: Sequence[Fact]) -> Iterator[str]:
     """How the numbers were made."""
     first = facts[0]
-def _dispatch(facts: Sequence[Fact]) -> Iterator[str]:
-    near = [fact["dispatch_ms"] for fact in facts if is_near_dispatch(fact)]
-    if near:
-        between = " to ".join(dict.fromkeys((_digits(min(near)), _digits(max(near)))))
-        yield f"d: less than {NEAR} times an empty step ({between} ms to dispatch one): the host's time as the device's"
-
-
     laps = sorted({len(fact["laps_ms"]) for fact in facts if fact.get("laps_ms")})
     batch = f"batch {first['batch']}, " if first.get("batch") else ""
     place = ", ".join(str(first[key]) for key in ("platform", "device") if first.get(key))
