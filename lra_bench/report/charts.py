@@ -118,6 +118,7 @@ def growth(facts: Sequence[Mapping[str, Any]], families: Mapping[str, str]) -> F
     timed = [fact for fact in facts if fact["step_ms_p50"] is not None]
     if not timed:
         raise ConfigError("no step was timed: there is nothing to draw")
+    timed = scaling.arranged(timed)
     lines = []
     for fact in timed:
         over = scaling.interval(fact)

@@ -27,7 +27,7 @@ class Line(NamedTuple):
 
 def report(facts: Sequence[Fact], room: int | None = None) -> Report:
     """A line a model and mode; `room` bytes stand in place of the measured device's."""
-    lines = []
+    facts, lines = scaling.arranged(facts), []
     for mode in dict.fromkeys(fact.get("mode") or "train" for fact in facts):
         ours = [fact for fact in facts if (fact.get("mode") or "train") == mode and fact["step_ms_p50"] is not None]
         names = [scaling.label(fact, facts) for fact in ours]
@@ -40,6 +40,7 @@ def report(facts: Sequence[Fact], room: int | None = None) -> Report:
 
 
 def _grown(facts: Sequence[Fact], first: Line, room: int | None) -> dict[str, Any]:
+    """Of one model's facts by rising length."""
     time = _line(facts)
     planned = np.array([fact["planned_bytes"] for fact in facts], float)
     over_time, over_memory = stats.power(time.lengths, time.values), stats.power(time.lengths, planned)
@@ -64,7 +65,7 @@ def _grown(facts: Sequence[Fact], first: Line, room: int | None) -> dict[str, An
 
 
 def _line(facts: Sequence[Fact]) -> Line:
-    facts = sorted(facts, key=lambda fact: fact["length"])
+    """Of one model's facts by rising length."""
     over = np.array([scaling.interval(fact) for fact in facts])
     low, high = (np.where(np.isnan(over[:, i]), over[:, 0], over[:, i]) for i in (1, 2))
     return Line(np.array([fact["length"] for fact in facts], float), over[:, 0], low, high)
