@@ -241,6 +241,9 @@ def test_an_interrupted_joint_training_ends_as_a_whole_one(tmp_path: Path) -> No
     another, last = (replace(program, init=jax.tree.map(jnp.copy, program.init)) for _ in range(2))
     with fitted(program, tmp_path / "whole") as fit:
         whole = fit()
+    sizes, steps = [part.slices * part.size for part in program.parts], program.recipe.training.steps
+    epochs = sum(-(-steps * size // len(train)) for size, train in zip(sizes, fit.train, strict=True))
+    assert fit.order.cache_info().misses == epochs, "an epoch of a task is put in order once, not at every step"
     means = []
     for task, count in enumerate((13, 30)):
         params, rest = program.own(task, *whole[:2])

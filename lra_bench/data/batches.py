@@ -20,27 +20,42 @@ Rows = np.ndarray | slice  # of a batch
 ALL = slice(None)
 
 
-def batch_at(split: Split, size: int, seed: int, step: int, rows: Rows = ALL) -> Batch:
-    """The batch of a training step, or some rows of it: a function of its arguments alone, so that a run is resumed by
-    its step.
-
-    Every example comes once an epoch, in an order of that epoch's own. A batch may straddle two epochs; none is short.
-    """
-    epoch, place = np.divmod(step * size + np.arange(size), len(split))
-    index = np.empty(size, np.int64)
-    for number in range(epoch[0], epoch[-1] + 1):
-        here = epoch == number
-        index[here] = permutation(len(split), seed, number)[place[here]]
-    return _gathered(split, index[rows], np.ones(size, np.float32)[rows])
-
-
-@lru_cache(maxsize=4)
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     """An order of `count` examples, int64 [count], the same on every machine and with every version of NumPy."""
     words = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw(count)
     order = np.argsort(words, kind="stable")
     order.setflags(write=False)
     return order
+
+
+def remembered(splits: int) -> Callable[[int, int, int], np.ndarray]:
+    """`permutation`, the last ones remembered: two for each of so many splits, as a batch may straddle two epochs."""
+    return lru_cache(maxsize=2 * splits)(permutation)
+
+
+of_one = remembered(1)
+
+
+def batch_at(
+    split: Split,
+    size: int,
+    seed: int,
+    step: int,
+    rows: Rows = ALL,
+    order: Callable[[int, int, int], np.ndarray] = of_one,
+) -> Batch:
+    """The batch of a training step, or some rows of it: a function of its arguments alone, so that a run is resumed by
+    its step.
+
+    Every example comes once an epoch, in an order of that epoch's own. A batch may straddle two epochs; none is short.
+    `order` is `permutation`; who asks for batches of several splits in turn has it remember so many.
+    """
+    epoch, place = np.divmod(step * size + np.arange(size), len(split))
+    index = np.empty(size, np.int64)
+    for number in range(epoch[0], epoch[-1] + 1):
+        here = epoch == number
+        index[here] = order(len(split), seed, number)[place[here]]
+    return _gathered(split, index[rows], np.ones(size, np.float32)[rows])
 
 
 def in_order(split: Split, size: int, rows: Rows = ALL) -> Iterator[Batch]:

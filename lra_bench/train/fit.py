@@ -14,7 +14,7 @@ import numpy as np
 
 from lra_bench import config
 from lra_bench.checkpoint import Checkpoints
-from lra_bench.data.batches import Prefetch, batch_at, in_order
+from lra_bench.data.batches import Prefetch, batch_at, in_order, remembered
 from lra_bench.errors import CellFailed
 from lra_bench.measure.clocks import Laps, Stopwatch, lapped
 from lra_bench.shapes import Split
@@ -124,7 +124,7 @@ class Fit:
             (state, best), progress = kept
             self.state, self.best, self.progress = State(*state), tuple(best), Progress(**progress)
         self.progress.sessions += 1
-        self.laps = Laps(self.progress.step_ms)
+        self.laps, self.order = Laps(self.progress.step_ms), remembered(len(self.train))
         self.input_ms = deque(self.progress.input_ms, 2000)
         self.watch.add(self.progress.wall_s)
         self.pace, self.first = Stopwatch(), self.progress.step
@@ -132,10 +132,10 @@ class Fit:
 
     def _batch(self, step: int) -> tuple[jax.Array, ...]:
         with lapped(self.input_ms):
-            parts = zip(self.program.parts, self.train, strict=True)
-            return self.program.feed(
-                *(batch_at(train, part.slices * part.size, self.seed, step, part.fed_rows) for part, train in parts)
-            )
+            each = []
+            for part, train in zip(self.program.parts, self.train, strict=True):
+                each.append(batch_at(train, part.slices * part.size, self.seed, step, part.fed_rows, self.order))
+            return self.program.feed(*each)
 
     def _settled(self, batches: Iterator[tuple[jax.Array, ...]]) -> Iterator[None]:
         """Run the steps, one in flight beyond the one waited for; yield, with none in flight, where we stop to look."""

@@ -33,7 +33,7 @@ def test_every_example_once_an_epoch(n: int, size: int, seed: int) -> None:
 def test_a_batch_depends_on_its_step_alone() -> None:
     split = numbered(23)
     passed_through = [batches.batch_at(split, 4, 0, step) for step in range(20)]
-    batches.permutation.cache_clear()
+    batches.of_one.cache_clear()
     assert same(batches.batch_at(split, 4, 0, 17), passed_through[17])
 
 
@@ -41,6 +41,14 @@ def test_seeds_and_epochs_have_their_own_order() -> None:
     split = numbered(64)
     orders = [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert len({tuple(batches.batch_at(split, 64, seed, step).label) for seed, step in orders}) == 4
+
+
+def test_each_of_many_tasks_is_put_in_order_once_an_epoch() -> None:
+    splits, order = [numbered(n) for n in range(30, 37)], batches.remembered(7)
+    for step in range(12):  # 60 examples of each, and the first batch that straddles two epochs is the seventh
+        for split in splits:
+            assert same(batches.batch_at(split, 5, 0, step, order=order), batches.batch_at(split, 5, 0, step))
+    assert order.cache_info().misses == 2 * len(splits)  # type: ignore[attr-defined]
 
 
 def test_the_order_is_the_same_for_ever() -> None:
