@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import jax
@@ -9,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lra_bench import mixers
-from lra_bench.contract import PROMISES, verify
+from lra_bench import contract, mixers
+from lra_bench.contract import PROMISES, SPAN, Trial, grown, verify
 from lra_bench.kernels.softmax_attention import softmax_attention_reference
 
 
@@ -66,6 +70,73 @@ def test_the_limit_is_measured(tmp_path: Path) -> None:
     source = mixers.sheet("local").path.read_text()
     path.write_text(source.replace("window=dims.length", "window=dims.length - 2"))
     assert [verdict.promise for verdict in verify(mixers.sheet(str(path))) if not verdict.held] == [7]
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-3, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("power", [1.5, 2.0, 3.0])
+def test_between_the_linear_term_and_a_faster_one_no_exponent_is_found(share: float, power: float) -> None:
+    """The rest counts from a fiftieth of the whole, and then with its own exponent, however small its share."""
+    amounts = [L * (1 + share * (L / SPAN[0]) ** (power - 1)) for L in SPAN]
+    assert grown(amounts) == pytest.approx(power if share else 1.0, abs=0.01 if share != 1e-3 else 2 * power)
+    assert not 1.2 < grown(amounts) < power - 0.2
+
+
+def test_what_grows() -> None:
+    assert grown([L * math.log2(L) for L in SPAN]) == pytest.approx(1)
+    assert grown([L + 1e3 for L in SPAN]) == pytest.approx(1, abs=0.1)
+    assert math.isnan(grown([L + 1e-4 * L**2 + 1e4 for L in SPAN]))
+
+
+def test_a_fitted_exponent_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between 2,048 and 4,096 tokens sinkhorn's work grows like L^1.21, and from 16,384 on like L^1.7."""
+    sheet = mixers.sheet("sinkhorn")
+    trial = Trial(sheet, mixers.turned(sheet, {}), mixers.load(sheet.path))
+    for name in ("_work", "_kept"):
+        once = cache(partial(getattr(contract, name), trial))
+        monkeypatch.setattr(contract, name, lambda _, dims, once=once: once(dims))
+    monkeypatch.setattr(contract, "_planned", lambda _, dims: dims.length)
+    assert contract.exponents(trial)[0]
+    for claim in ({"time": 1.2}, {"time": 1.7}, {"memory": 1.0}):
+        other = replace(trial, sheet=replace(sheet, card=replace(sheet.card, **claim)))
+        assert not contract.exponents(other)[0], claim
+
+
+def rounding(exact: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """A platform's product, whose operands have TF32's ten bits where nobody asks for more."""
+
+    def product(a: jax.Array, b: jax.Array, *rest: object, **more: object) -> jax.Array:
+        if jax.config.jax_default_matmul_precision in (None, "default"):
+            a, b = (jax.lax.reduce_precision(x, 8, 10) if x.dtype == jnp.float32 else x for x in (a, b))
+        return exact(a, b, *rest, **more)
+
+    return product
+
+
+def test_products_are_full_ones_whatever_the_platforms_default_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("jax._src.lax.lax", "jax.lax"):
+        monkeypatch.setattr(f"{module}.dot_general", rounding(jax.lax.dot_general))
+    monkeypatch.setattr(contract, "PROMISES", {"the limit case": contract.limit})
+    sheet = mixers.sheet("compressed")
+    held, figures = contract.limit(Trial(sheet, mixers.turned(sheet, {}), mixers.load(sheet.path)))
+    assert not held, f"this platform would not round: {figures}"
+    assert next(verify(sheet)).held
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_card_follows_its_option(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contract, "PROMISES", {"both ways": contract.directions})
+    sheet = mixers.sheet("transformer-xl")
+    assert sheet.card.is_causal(mixers.turned(sheet, {"causal": causal})) == causal
+    verdict = next(verify(sheet, {"causal": causal}))
+    assert verdict.held, verdict.figures
+
+
+def test_what_a_limit_leaves_out_is_held_to_its_equation() -> None:
+    """By a dense one in float64, in tests/mixers."""
+    folder = Path(__file__).parent / "mixers"
+    for sheet in map(mixers.read, mixers.files()):
+        if sheet.card.exact_without:
+            assert "    compare(" in (folder / f"test_{sheet.path.stem}.py").read_text(), sheet.name
 
 
 def test_the_oracle_is_the_equation() -> None:

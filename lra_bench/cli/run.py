@@ -74,12 +74,12 @@ def sized(every: Sequence[Cell], match: str | None) -> Sequence[Cell]:
 
 
 def warn_of(every: Sequence[Cell]) -> None:
-    """Say once, a line each on stderr, what is strange about the recipes of the cells and of those they stand on."""
+    """Say once, a line each on stderr, what is strange about the cells and those they stand on."""
     from lra_bench import matrix
     from lra_bench.cli import screen
 
-    told = ((cell, cell.recipe.warning) for cell in matrix.with_needs(every))
-    screen.warn(f"{cell.task_name} under {cell.recipe_name}: {said}" for cell, said in told if said)
+    told = ((cell, cell.warning or matrix.pooled_otherwise(cell)) for cell in matrix.with_needs(every))
+    screen.warn(f"{cell.model} on {cell.task_name} under {cell.recipe_name}: {said}" for cell, said in told if said)
 
 
 def show_states(every: Sequence[Cell], results: Path, *, json: bool) -> None:

@@ -13,7 +13,7 @@ from lra_bench.config.schema import Count, NoneOrMore, Recipe, Scalar, Strict, T
 from lra_bench.metrics import HITS, METRICS, Metric
 
 AND = "+"  # between the names of the mixers of a model
-OPTIONAL = ("match", "levers", "start", "teacher", "beside", "then", "tuned")
+OPTIONAL = ("match", "levers", "start", "teacher", "beside", "then", "tuned", "reach")
 
 
 class Match(Strict):
@@ -54,6 +54,7 @@ class Cell(Strict):
     beside: list[TaskSpec] | None = None  # the tasks that its trunk is trained on, or was, beside its own
     then: list[Mechanism] | None = None  # the mixers of the layers after the first, in turn; None: one for all
     tuned: Tuned | None = None  # what its recipe's settings cost to find; decides no number, and is in no id
+    reach: Count | None = None  # places that the first can learn of through all layers; None: all of them; in no id
 
     @property
     def id(self) -> str:
@@ -167,10 +168,27 @@ class Cell(Strict):
         return f"{self.model}-{self.task_name}-{self.recipe_name}-s{self.seed}-{self.id}"
 
     @property
+    def narrow(self) -> str | None:
+        """How much of a text its cls token sees, where that is a part of it; None where it reads nothing out, or all.
+
+        A text as long as a segment counts as seen: the cls token pushes its last place out.
+        """
+        trunk, task = self.recipe.trunk, self.task
+        places = task.length // trunk.patch**2 if task.grid else -(-task.length // trunk.patch)
+        reads = trunk.pool == "cls" and not METRICS[task.metric].everywhere
+        return f"cls sees {self.reach - 1} of {places}" if reads and self.reach and self.reach < places else None
+
+    @property
+    def warning(self) -> str | None:
+        """A line on what is strange about it; None where nothing is."""
+        said = self.narrow and f"trunk.pool: {self.narrow} tokens: nothing flows back to it; mean reads all of them"
+        return self.recipe.warning or said
+
+    @property
     def mark(self) -> str | None:
         """What must stand beside the cell's numbers in every table, so that nobody takes them for full ones."""
         matched = f"match {self.match.what}" if self.match else None
-        words = [self.recipe.mark, f"limit {self.limit}" if self.limit else None, matched]
+        words = [self.recipe.mark, f"limit {self.limit}" if self.limit else None, matched, self.narrow]
         return ", ".join(w for w in words if w) or None
 
 

@@ -10,6 +10,7 @@ from lra_bench.matrix.request import (
     of_model,
     on_task,
     parse_seeds,
+    pooled_otherwise,
     task,
     task_names,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "on_task",
     "parse_seeds",
     "plan",
+    "pooled_otherwise",
     "run",
     "speed",
     "states",

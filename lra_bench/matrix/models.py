@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from lra_bench import config, mixers, origin
 from lra_bench.config import AND, Mechanism
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.mixers import Sheet
+from lra_bench.mixers import Card, Sheet
 
 FAMILY = "family:"
 T = TypeVar("T")
@@ -81,7 +82,18 @@ def fields(choice: Choice, turned: Mapping[str, Mapping[str, Any]], layers: int)
     """
     each = in_turn([mechanism(part, turned) for part in choice], layers)
     families = {part.sheet.card.family: None for part in choice}
-    return {**config.of_mechanisms(each), "family": AND.join(families)}
+    reach = reached(
+        [choice[i % len(choice)].sheet.card for i in range(layers)], [each[i % len(each)].knobs for i in range(layers)]
+    )
+    return {**config.of_mechanisms(each), "family": AND.join(families), "reach": reach}
+
+
+def reached(cards: Sequence[Card], knobs: Sequence[Mapping[str, Any]]) -> int | None:
+    """Places of a text that its first can learn of, through the layers of these mixers; None: all of them."""
+    places = 1.0
+    for card, turned in zip(reversed(cards), reversed(knobs), strict=True):
+        places = card.seen_from(places, turned)
+    return None if math.isinf(places) else int(places)
 
 
 def mechanism(part: Part, turned: Mapping[str, Mapping[str, Any]]) -> Mechanism:

@@ -26,6 +26,7 @@ UNSAID = {  # decides no number, or has a column of its own
     "task.title",
     "task.paper",
 }
+POOL = "trunk.pool"
 NOTHING_BEFORE = {"start": None, "teacher": None, "beside": None}  # of a cell that stands on no other
 
 
@@ -81,7 +82,7 @@ def of_model(cell: Cell, choice: Choice, settings: Settings) -> Cell:
     trained = cell.trained_first
     recipe = config.changed(trained.recipe, settings.recipe)
     before = dict(part.split("=", 1) for part in re.split(BETWEEN, trained.changed)) if trained.changed else {}
-    return trained.model_copy(
+    student = trained.model_copy(
         update={
             **fields(tuple(map(settings.turning, choice)), turned, recipe.trunk.layers),
             **NOTHING_BEFORE,
@@ -92,6 +93,7 @@ def of_model(cell: Cell, choice: Choice, settings: Settings) -> Cell:
             "changed": _words({**before, **settings.changing(trained.recipe, {})}),
         }
     )
+    return _pooled(student, settings)
 
 
 def on_task(cell: Cell, name: str, include: Sequence[Path], settings: Settings) -> Cell:
@@ -263,7 +265,7 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
     strange = next((name for name in turned if name not in known), None)
     if strange:
         raise ConfigError(f"{recipe.path}: knobs.{strange}: no such model; {nearest(strange, known)}")
-    return Cell(
+    cell = Cell(
         **fields(tuple(map(settings.turning, choice)), turned, resolved.trunk.layers),
         task=data.identified(tasks.load(task, request.include, variant, settings.task)),
         recipe_name=recipe.name,
@@ -273,3 +275,20 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
         changed=_words(changed),
         tuned=recipe.tuned,
     )
+    return _pooled(cell, settings)
+
+
+def _pooled(cell: Cell, settings: Settings) -> Cell:
+    """Read out through the mean over tokens, where a cls token would not see them all and nobody asked for it."""
+    if not cell.narrow or POOL in dict(settings.said):
+        return cell
+    trunk = cell.recipe.trunk.model_copy(update={"pool": "mean"})
+    return cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"trunk": trunk})})
+
+
+def pooled_otherwise(cell: Cell) -> str | None:
+    """A line where the cell reads out another way than its recipe says, as nobody asked it to."""
+    if cell.reach is None or cell.recipe_name not in config.found("configs") or POOL in (cell.changed or ""):
+        return None
+    said, is_ = config.recipe(cell.recipe_name).resolve(cell.task.name)[0].trunk.pool, cell.recipe.trunk.pool
+    return None if said == is_ else f"trunk.pool: {is_}, not {said}: a cls token would see {cell.reach - 1} tokens"

@@ -104,7 +104,9 @@ def pretrained(cell: Cell, levers: Levers) -> Cell:
     """
     how = levers.pretrain
     assert how is not None
-    if how.objective == "causal" and not all(mixers.read(Path(m.mixer)).card.causal for m in cell.mechanisms):
+    if how.objective == "causal" and not all(
+        mixers.read(Path(m.mixer)).card.is_causal(m.knobs) for m in cell.mechanisms
+    ):
         raise ConfigError(f"pretrain.objective: causal: {cell.model} sees the symbols that follow; masked is for it")
     texts = cell.task.splits["train"] * cell.task.streams
     held = max(1, min(cell.task.splits["val"], texts // HELD_OUT))

@@ -33,6 +33,7 @@ CARD = Card(
     time=1.5,
     memory=1.0,
     exact_when="rows = 1 and W_v = 0 along the columns",
+    exact_without="the columns",
     differs="both axes in one layer, with weights of their own: two residual layers without the MLP and norm between "
     "them; a text's grid is arbitrary; what stands before an image's pixels (cls) has a row of its own above them; "
     "both ways, no shifts",

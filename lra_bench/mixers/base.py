@@ -7,8 +7,10 @@ Seven promises, held by `lra_bench/contract.py` (`lra verify`, `tests/test_contr
 3. Finite everywhere, on a row with no real token too; gradients too.
 4. `y.dtype == x.dtype`; normalisers in float32. Works under jit, vmap and scan.
 5. Rows of a batch do not see each other. Same key, same y. Dropout belongs to the block.
-6. The card does not lie: work and memory grow with L as the card says.
-7. The limit case: where the card names one, the output equals softmax attention's.
+6. The card does not lie: work and memory grow with L as the card says, to 32,768 tokens and beyond: by the fastest
+   growing term, not by what a short span shows.
+7. The limit case: where the card names one, the output equals softmax attention's. What the limit switches off, which
+   the card names too, `tests/mixers` hold to a dense equation in float64.
 
 A mixer's file exports `CARD`, `Config` and `Mixer`, and where `CARD.exact_when` names a limit, `limits(dims, rngs=r)`:
 a list of mixers at that limit. One must equal softmax attention; of several, each is nearer to it than the one before

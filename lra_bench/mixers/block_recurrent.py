@@ -39,10 +39,12 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    segment="block",
     differs="tokens of a block see each other both ways, of other blocks only the past, so a cls token sees its own "
-    "block alone; the state reads its own block (the authors' code: the previous one too); the whole text is "
-    "differentiated through; every layer is recurrent (the paper: one of twelve); blocks and states of 128 (the paper: "
-    "512); no relative position bias, no unit-length keys",
+    "block alone, and texts that are longer are pooled by the mean unless cls is asked for; the state reads its own "
+    "block (the authors' code: the previous one too); the whole text is differentiated through; every layer is "
+    "recurrent (the paper: one of twelve); blocks and states of 128 (the paper: 512); no relative position bias, no "
+    "unit-length keys",
     short={"block": 8, "states": 3},
 )
 

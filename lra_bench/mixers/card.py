@@ -8,8 +8,9 @@ the knob means. Listing verbs and the parent of a matrix read that from the synt
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args
 
@@ -47,11 +48,29 @@ class Card:
     memory: float  # exponent of L
     exact_when: str  # the limit in which it equals softmax attention; "" if none
     differs: str  # what is not done as in the paper, and why; "" if nothing
-    causal: bool = False  # a token sees none that come after it
+    causal: bool | str = False  # a token sees none that come after it; or the option that says so
+    segment: str = (
+        ""  # the option that says how long a segment is, where nothing flows from one back to those before it
+    )
     control: str = ""  # why tables say what it scores: what it cannot see; "" if it is no control
     exact_padded: bool = True  # the limit holds for texts with padding too
+    exact_without: str = ""  # what the limit switches off, so that it says nothing of it
     short: dict[str, Any] = field(default_factory=dict)  # knobs that fit a text of some forty tokens
     aliases: dict[str, dict[str, Any]] = field(default_factory=dict)  # further names, and the knobs that they turn
+    alias_cards: dict[str, dict[str, Any]] = field(default_factory=dict)  # what an alias says otherwise than this card
+
+    def is_causal(self, knobs: Mapping[str, Any]) -> bool:
+        """Is it that, with these knobs?"""
+        return bool(knobs[self.causal]) if isinstance(self.causal, str) else self.causal
+
+    def seen_from(self, places: float, knobs: Mapping[str, Any]) -> float:
+        """How many places of a text so many first ones learn of in one layer; infinity: all."""
+        if self.is_causal(knobs):
+            return places
+        if not self.segment or math.isinf(places):
+            return math.inf
+        segment = int(knobs[self.segment])
+        return math.ceil(places / segment) * segment
 
 
 @dataclass(frozen=True)
@@ -98,6 +117,7 @@ def read(path: Path) -> Sheet:
     if card is None or knobs is None:
         missing = "CARD" if card is None else "Config"
         raise ConfigError(f"{path}: a mixer's file exports CARD, Config and Mixer; {missing} is missing")
+    _name_options(card, {knob.name for knob in knobs}, path)
     return Sheet(title(path), path, card, knobs)
 
 
@@ -121,7 +141,7 @@ def aliases(sheet: Sheet) -> list[Sheet]:
         defaults = turned(sheet, values)
         knobs = tuple(replace(knob, default=defaults[knob.name]) for knob in sheet.knobs)
         turns = ", ".join(f"{knob} = {value}" for knob, value in values.items())
-        card = replace(sheet.card, title=f"{sheet.card.title}, {turns}")
+        card = replace(sheet.card, **{"title": f"{sheet.card.title}, {turns}", **sheet.card.alias_cards.get(name, {})})
         named.append(replace(sheet, name=name, card=card, knobs=knobs))
     return named
 
@@ -151,6 +171,24 @@ def _card(node: ast.expr, path: Path) -> Card:
     if card.family not in get_args(Family):
         raise ConfigError(f"{path}: CARD: family '{card.family}'; it can be: {', '.join(get_args(Family))}")
     return card
+
+
+def _name_options(card: Card, options: set[str], path: Path) -> None:
+    """Hold the names of options on the card to be those of options, and of aliases, to be of aliases.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for field_, name in (("causal", card.causal), ("segment", card.segment)):
+        if isinstance(name, str) and name and name not in options:
+            raise ConfigError(f"{path}: CARD: {field_}: '{name}' is no option; {nearest(name, options)}")
+    for name, says in card.alias_cards.items():
+        if name not in card.aliases:
+            raise ConfigError(f"{path}: CARD: alias_cards: '{name}' is no alias; {nearest(name, card.aliases)}")
+        if unknown := set(says) - {f.name for f in fields(Card)}:
+            raise ConfigError(
+                f"{path}: CARD: alias_cards: {name}: no such field of a card: {', '.join(sorted(unknown))}"
+            )
 
 
 def _knobs(node: ast.ClassDef, path: Path) -> list[Knob]:

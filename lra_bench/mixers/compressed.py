@@ -31,6 +31,7 @@ CARD = Card(
     time=2.0,
     memory=1.0,
     exact_when="kernel = stride = 1 and C = the identity",
+    exact_without="the compression",
     differs="every layer compresses (the paper alternates with layers of local attention); both ways",
 )
 

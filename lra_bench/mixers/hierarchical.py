@@ -29,6 +29,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="block >= length",
+    exact_without="the coarser levels",
     differs="no relative position bias (the authors' code has one); a cell's mean is over its true tokens (their code: "
     "the mean of its halves' means); any length, not a power of two",
     short={"block": 4},

@@ -35,8 +35,8 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
-    differs="as in the released code the first gate meets v directly, so that order N has N - 1 long filters "
-    "(definition 3.1: N); not causal: filters, the short ones too, are two-sided, the network taking lags of both signs; "
+    differs="as in the released code the first gate meets v directly, so that order N has N - 1 long filters, not N as "
+    "in definition 3.1. Not causal: filters, the short ones too, are two-sided, the network taking lags of both signs; "
     "each is divided by the root of its window's sum of squares, or its gain would grow with the root of the length. "
     "The filters' network is trained as a state space's dynamics are: without decay, at a rate of its own; its sines "
     "start at 10 (the paper's language models: 14)",

@@ -33,6 +33,16 @@ CARD = Card(
     differs="no global tokens; the same window and dilation in every layer (the paper widens them with depth)",
     short={"window": 5},
     aliases={"block-local": {"form": "block"}, "dilated": {"dilation": 2, "near_heads": 1}},
+    alias_cards={
+        "block-local": {
+            "title": "Block-local attention",
+            "paper": "1911.02972",
+            "equation": "blockwise attention with the identity permutation; 1802.05751, local attention",
+            "year": 2019,
+            "differs": "one permutation, the identity, in every head and layer, and no tokens beside a block's own",
+        },
+        "dilated": {"exact_when": ""},
+    },
 )
 
 

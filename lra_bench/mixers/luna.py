@@ -31,9 +31,9 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
-    differs="P is each layer's own: the packed rows do not go on to the next layer, whose P in the paper is "
-    "LN(Y_P + P); the trunk's layers hand on tokens only; every text has all l rows, where the authors' LRA runs have "
-    "no more of them than the text has tokens; projections without bias",
+    differs="P is each layer's own: the packed rows do not go on to the next layer, whose P in the paper is LN(Y_P + "
+    "P); the trunk's layers hand on tokens only; every text has all l rows, where the authors' LRA runs have no more "
+    "of them than the text has tokens; projections without bias",
     short={"packed": 5},
 )
 

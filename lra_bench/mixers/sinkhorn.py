@@ -33,10 +33,12 @@ CARD = Card(
     paper="2002.11296",
     equation="section 3",
     year=2020,
-    time=1.2,
-    memory=1.0,
+    time=2.0,
+    memory=2.0,
     exact_when="block >= length",
-    differs="nothing is causal; own and sorted keys stand side by side in one softmax; padding takes weight from a "
+    exact_without="the sort",
+    differs="nothing is causal; the block's size, not the number of blocks, is held fixed as texts grow, so that P "
+    "grows with their square; own and sorted keys stand side by side in one softmax; padding takes weight from a "
     "sorted token as its share of it grows",
     short={"block": 8},
 )

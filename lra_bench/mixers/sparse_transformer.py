@@ -37,6 +37,13 @@ CARD = Card(
     differs="bidirectional: the paper's patterns without their triangle j <= i; 8 summary cells (its texts: 32)",
     short={"stride": 6, "summary": 2},
     aliases={"strided": {"pattern": "stride", "merge": "heads"}},
+    alias_cards={
+        "strided": {
+            "equation": "section 4.3, strided attention",
+            "exact_when": "",
+            "differs": "bidirectional: the paper's patterns without their triangle j <= i",
+        }
+    },
 )
 
 Part = tuple[Float[Array, "B H L K"], Float32[Array, "B H L"]]

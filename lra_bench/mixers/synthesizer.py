@@ -39,6 +39,7 @@ CARD = Card(
     time=2.0,
     memory=1.0,
     exact_when="form = dense+dot and all weight on dot",
+    exact_without="the synthesized weights",
     differs="without the factorised dense form; `random` holds heads * length^2 parameters, its memory grows with L^2",
 )
 

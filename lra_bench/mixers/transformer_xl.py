@@ -35,9 +35,13 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="segment >= length, W_r = 0 and u = 0",
+    exact_without="the cached past",
+    causal="causal",
+    segment="segment",
     differs="tokens of a segment see each other both ways (`causal`: as in the paper); of other segments only the "
-    "cached past is seen, so a cls token sees its own segment alone; the trunk's absolute positions stand beside the "
-    "relative ones; u and v belong to a layer; segments of 128 (the authors' base models: 150 and 512)",
+    "cached past is seen, so a cls token sees its own segment alone, and texts that are longer are pooled by the mean "
+    "unless cls is asked for; the trunk's absolute positions stand beside the relative ones; u and v belong to a "
+    "layer; segments of 128 (the authors' base models: 150 and 512)",
     short={"segment": 8, "memory": 2},
 )
 
