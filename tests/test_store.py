@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import fcntl
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import pytest
 from lra_bench import matrix, store
 from lra_bench.config import Cell
 from lra_bench.errors import ConfigError
+from lra_bench.launch import cores
 from lra_bench.matrix import Request
 from lra_bench.rows import COLUMNS
 
@@ -70,7 +75,44 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         store.write_json(path, {"a": object()})
     assert store.read_json(path) == {"a": 1}
-    assert [p.name for p in tmp_path.glob("*.json")] == ["a.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_a_killed_writer_left_is_taken_away(tmp_path: Path) -> None:
+    path, left, writing = tmp_path / "row.json", tmp_path / ".row.json.dead", tmp_path / ".row.json.alive"
+    other = tmp_path / ".cell.json.dead"
+    for file in (left, writing, other):
+        file.write_text("{")
+    for file in (left, other):
+        os.utime(file, (0, 0))
+    store.write_json(path, {})
+    assert sorted(tmp_path.iterdir()) == sorted([path, writing, other]), "another may write it now; another file's stay"
+
+
+def test_a_name_is_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bool] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(handle).st_mode))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    store.write_json(tmp_path / "row.json", {})
+    assert synced == [False, True], "the file, then its folder"
+
+
+def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(ConfigError, match=r"its file system has no locks \(Function not implemented\).*-o flock"):
+        store.claimed(tmp_path).__enter__()
+    with pytest.raises(ConfigError, match="no locks"):
+        store.is_claimed(tmp_path)
+    with cores.held(1) as ours:
+        assert ours == [], "a cell goes on without cores of its own"
 
 
 def test_a_frame_joins_folders_runs_and_tables(cell: Cell, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
 import hashlib
 import os
 import shutil
@@ -57,7 +56,7 @@ def _stage(results: Path) -> Iterator[Path]:
     results.mkdir(parents=True, exist_ok=True)
     handle, stage = os.open(results, os.O_RDONLY), results / STAGE
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        store.lock(handle, results)
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir()
         yield stage

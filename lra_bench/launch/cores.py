@@ -12,7 +12,8 @@ from pathlib import Path
 
 @contextmanager
 def held(count: int) -> Iterator[list[int]]:
-    """So many cores that no other process holds, let go at the end or with its death; none, if too few are left."""
+    """So many cores that no other process holds, let go at the end or with its death; none, if too few are left or
+    there are no locks to hold them by."""
     folder = Path(tempfile.gettempdir()) / f"lra-cores-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     with ExitStack() as stack:
@@ -30,6 +31,6 @@ def _taken(stack: ExitStack, path: Path) -> bool:
     file = stack.enter_context(path.open("w"))
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:
         return False
     return True

@@ -101,7 +101,7 @@ def is_wide(fact: Fact) -> bool:
 def is_near_dispatch(fact: Fact) -> bool:
     """Does the step take so little that a good part of it is the time to dispatch one, which is the host's?"""
     empty, step = fact.get("dispatch_ms"), fact["step_ms_p50"]
-    return bool(empty and step) and step < NEAR * empty
+    return step < NEAR * empty if empty and step else False
 
 
 def faster(fact: Fact, facts: Sequence[Fact]) -> float | None:

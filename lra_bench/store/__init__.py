@@ -12,7 +12,7 @@ results/runs/<model>-<task>-<recipe>-s<seed>-<cell id>/
     bundle.json    where it came from, if it was merged from a bundle
 """
 
-from lra_bench.store.claims import claimed, is_claimed
+from lra_bench.store.claims import claimed, is_claimed, lock
 from lra_bench.store.files import read_json, write_json
 from lra_bench.store.frame import frame
 from lra_bench.store.rows import blank, columns, done, folders, get, put, rows
@@ -47,6 +47,7 @@ __all__ = [
     "frame",
     "get",
     "is_claimed",
+    "lock",
     "on_other_data",
     "open_cells",
     "put",

@@ -7,24 +7,44 @@ import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
+from lra_bench.errors import ConfigError
+
 
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[None]:
     """Hold the cell's folder against other processes; wait for one that has it. A killed holder lets go."""
     path.mkdir(parents=True, exist_ok=True)
     with (path / "cell.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file.fileno(), path)
         yield
 
 
 def is_claimed(path: Path) -> bool:
     """Does another process run this cell now?"""
-    lock = path / "cell.lock"
-    if not lock.exists():
+    held = path / "cell.lock"
+    if not held.exists():
         return False
-    with lock.open("w") as file:
+    with held.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file.fileno(), path, wait=False)
         except BlockingIOError:
             return True
     return False
+
+
+def lock(handle: int, path: Path, *, wait: bool = True) -> None:
+    """Lock an open file of `path` against other processes, until it is closed.
+
+    Raises:
+        BlockingIOError: another has it, and it is not waited for.
+        ConfigError: the file system has no locks.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: its file system has no locks ({error.strerror}), by which no cell is run twice at once: mount it "
+            "with them (Lustre: -o flock; NFS: with lockd), or keep the results elsewhere (--results)"
+        ) from None

@@ -37,13 +37,15 @@ def objective(metric: Metric, classes: int, length: int, train: np.ndarray | Non
     Without `train`, as where a step is only timed, numbers are taken as they are.
     """
     label = jax.ShapeDtypeStruct(metric.shape(classes, length), jnp.float32 if metric.real else jnp.int32)
+    if metric is SQUARED_ERROR:
+        return Objective(metric, label, *_squared_errors(train))
     made = {
         ACCURACY: (optax.softmax_cross_entropy_with_integer_labels, _hit),
         EXACT_MATCH: (_binary_cross_entropy, _all_right),
-        SQUARED_ERROR: _squared_errors(train),
         BITS: (_cross_entropy_where_asked, _bits),
     }
-    return Objective(metric, label, *made[metric])
+    loss, score = made[metric]
+    return Objective(metric, label, loss, score)
 
 
 def _hit(logits: Array, label: Array) -> Float[Array, "B"]:
