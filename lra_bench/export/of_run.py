@@ -15,12 +15,13 @@ from jax import export
 from lra_bench import data
 from lra_bench.config import TaskSpec
 from lra_bench.data.batches import in_order
-from lra_bench.errors import ConfigError
+from lra_bench.errors import ConfigError, nearest
 from lra_bench.export import artifact
 from lra_bench.metrics import BITS, EXACT_MATCH, METRICS, SQUARED_ERROR, Metric
 from lra_bench.regimes import RANGES
 from lra_bench.trained import Trained
 
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 SIZES = (1, 7, 32)  # examples at once, by which the file is held against the run
 CLOSE = 1e-4  # of the largest logit
 
@@ -51,6 +52,9 @@ def exported(run: Trained, path: Path, batch: int | None, platforms: Sequence[st
     Raises:
         ConfigError: the model cannot be exported so, or does not answer as the run does.
     """
+    for name in platforms or ():
+        if name not in PLATFORMS:
+            raise ConfigError(f"--platforms: '{name}'; {nearest(name, PLATFORMS)}")
     leaves, function = _function(run)
     S, L = run.program.shape
     one = function if batch else mapped(function)
