@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from samples import SHORT, Lra
+from samples import SHORT, TINY, Lra
 
 from lra_bench import check, mixers, tasks
 from lra_bench.rows import COLUMNS, SCORED
@@ -71,6 +71,23 @@ def test_a_strange_flag_is_exit_code_2(lra: Lra) -> None:
     done = lra("run", "--modle", "linear")
     assert done.returncode == 2
     assert "--model" in done.stderr
+
+
+def test_a_warmup_that_never_ends_is_one_line_on_stderr(lra: Lra, here: Path) -> None:
+    said = "under tiny: schedule.warmup: 2 of training.steps: 2: the learning rate never reaches its peak"
+    asked = ("-t", "short", "-c", "tiny", "--set", "training.steps=2", "--dry-run")
+    for models, who in (
+        ("linear", "linear"),
+        ("softmax,linear,linformer,fnet,gla", "softmax, linear, linformer and 2 more"),
+    ):
+        done = lra("run", "-m", models, *asked)
+        assert (done.returncode, done.stderr) == (0, f"{who} on short {said}\n")
+    assert lra("run", "-m", "linear", *asked, "--set", "schedule.warmup=1").stderr == ""
+    (here / "tiny.yaml").write_text(TINY.replace("steps: 12", "steps: 2") + "tasks: {mqar: {training: {steps: 3}}}\n")
+    checked = lra("check", "tiny.yaml")
+    assert (checked.returncode, "ok" in checked.stdout) == (0, True)
+    assert f"short {said}\n" in checked.stderr
+    assert "mqar" not in checked.stderr
 
 
 def test_ls_and_show(lra: Lra, here: Path) -> None:

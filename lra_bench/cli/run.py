@@ -78,8 +78,11 @@ def warn_of(every: Sequence[Cell]) -> None:
     from lra_bench import matrix
     from lra_bench.cli import screen
 
-    told = ((cell, cell.warning or matrix.pooled_otherwise(cell)) for cell in matrix.with_needs(every))
-    screen.warn(f"{cell.model} on {cell.task_name} under {cell.recipe_name}: {said}" for cell, said in told if said)
+    models: dict[str, dict[str, None]] = {}
+    for cell in matrix.with_needs(every):
+        for said in filter(None, (*cell.warnings, matrix.pooled_otherwise(cell))):
+            models.setdefault(f"on {cell.task_name} under {cell.recipe_name}: {said}", {})[cell.model] = None
+    screen.warn(f"{screen.few([*who])} {said}" for said, who in models.items())
 
 
 def show_states(every: Sequence[Cell], results: Path, *, json: bool) -> None:

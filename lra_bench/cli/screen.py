@@ -41,6 +41,12 @@ def warn(lines: Iterable[str]) -> None:
         err.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def print_json(value: Any) -> None:
     """As JSON on stdout, nothing else."""
     sys.stdout.write(json.dumps(value, indent=1) + "\n")

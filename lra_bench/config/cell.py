@@ -179,10 +179,10 @@ class Cell(Strict):
         return f"cls sees {self.reach - 1} of {places}" if reads and self.reach and self.reach < places else None
 
     @property
-    def warning(self) -> str | None:
-        """A line on what is strange about it; None where nothing is."""
+    def warnings(self) -> tuple[str, ...]:
+        """A line on each thing that is strange about it."""
         said = self.narrow and f"trunk.pool: {self.narrow} tokens: nothing flows back to it; mean reads all of them"
-        return self.recipe.warning or said
+        return tuple(line for line in (self.recipe.warning, said) if line)
 
     @property
     def mark(self) -> str | None:
