@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,8 +55,16 @@ def compare(
         str | None,
         typer.Option(
             "--fail-on-regression",
-            help="Of two folders: exit code 1 if a model is worse by more, and not by chance.",
+            help="Of two folders: exit code 1 if a model is worse by more, and not by chance, or does not finish now.",
             metavar="2%",
+        ),
+    ] = None,
+    seeds_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--seeds-from",
+            help="Runs there tell too how scores vary over seeds, in the same columns; they are not shown.",
+            metavar="DIR",
         ),
     ] = None,
     out: Annotated[
@@ -69,7 +77,7 @@ def compare(
     """
     from lra_bench.report import ledger as given
     from lra_bench.report import levers as pulled
-    from lra_bench.report import ranks, tables
+    from lra_bench.report import ranks, regressions, tables
 
     reports = {"--pairs": (pairs, ranks), "--ledger": (ledger, given), "--levers": (levers, pulled)}
     chosen = [room for asked_for, room in reports.values() if asked_for]
@@ -77,26 +85,27 @@ def compare(
         raise ConfigError(f"{', '.join(reports)} and --against: one of them")
     asked = paths or [options.RESULTS]
     metrics = tables.TABLES if metric is Metric.all else (metric.value,)
-    with _frame(asked) as frame:
+    with _frame(asked) as frame, _frame([seeds_from]) if seeds_from else nullcontext() as elsewhere:
         if against is not None:
             made = _against(frame, against, metric, by)
         elif chosen:
-            made = chosen[0].report(frame)
+            made = given.report(frame) if ledger else chosen[0].report(frame, elsewhere)
         elif len(asked) == 2 and not any(path.is_file() for path in asked):
-            _tell_changes(frame, metrics, by, _limit(fail_on_regression), format, out)
+            made = regressions.report(frame, metrics, by.value, elsewhere)
+            _tell_changes(made, by, _limit(fail_on_regression), format, out)
             return
         else:
-            made = _tables(frame, metrics, by.value)
+            made = _tables(frame, metrics, by.value, elsewhere)
     if fail_on_regression is not None:
         raise ConfigError("--fail-on-regression: is of two results folders, the old one and the new one")
     tell(made, format, out)
 
 
-def _tables(frame: Any, metrics: Sequence[str], by: str) -> Report:
+def _tables(frame: Any, metrics: Sequence[str], by: str, elsewhere: Any) -> Report:
     """A table a metric; the numbers are of each place where the runs ran, or of scores alone over all places."""
     from lra_bench.report import ranks, tables
 
-    summed, notes = ranks.beside(frame, tables.summary(frame, by), by)
+    summed, notes = ranks.beside(frame, tables.summary(frame, by), by, elsewhere)
     measured, ranked = tables.measured(frame, by), {}
     if "rank" in summed:
         ranked = {(row[by], tables.column_of(row)): row["rank"] for row in summed.to_dict("records")}
@@ -134,17 +143,19 @@ def _limit(text: str | None) -> float | None:
     return share
 
 
-def _tell_changes(
-    frame: Any, metrics: Sequence[str], by: By, limit: float | None, format: Format, out: Path | None
-) -> None:
+def _tell_changes(made: Report, by: By, limit: float | None, format: Format, out: Path | None) -> None:
     """Two folders side by side; exit code 1 if what must not get worse did."""
     from lra_bench.cli import screen
-    from lra_bench.report import changes, tables
+    from lra_bench.report import regressions
 
-    found, origins = changes.changes(frame, metrics, by.value), list(dict.fromkeys(frame["origin"]))
-    made = [changes.table(found, one, origins, by.value) for one in metrics]
-    tell(tables.Report(found, tuple(made)), format, out)
-    worse = [] if limit is None else list(changes.regressions(found, limit))
+    if limit is not None and by is not By.model:
+        raise ConfigError(f"--by {by.value}: --fail-on-regression is of models")
+    tell(made, format, out)
+    if limit is None:
+        return
+    for line in regressions.untold(made.numbers):
+        screen.err.print(f"cannot be told: {line}", style="yellow", markup=False, soft_wrap=True)
+    worse = list(regressions.lines(made.numbers, limit))
     for line in worse:
         screen.err.print(f"worse: {line}", style="red", markup=False, soft_wrap=True)
     if worse:

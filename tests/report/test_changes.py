@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from samples import Lra
 
-from lra_bench import matrix, store
+from lra_bench import matrix, stats, store
 from lra_bench.cli.compare import _limit
 from lra_bench.errors import ConfigError
 from lra_bench.matrix import Request
 from lra_bench.metrics import ACCURACY
-from lra_bench.report import changes
-from lra_bench.rows import Row
+from lra_bench.report import changes, regressions
+from lra_bench.rows import COLUMNS, Row
 
 N = 1000
 ALL = ("accuracy", "speed", "memory")
+SEEDS = range(stats.LEAST_RUNS)
 
 
 @pytest.fixture(autouse=True)
@@ -29,12 +33,12 @@ def inside(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
 
 
-def put(origin: str, right: int, seed: int = 0, model: str = "softmax", first: int = 0, **more: object) -> Row:
+def put(origin: str, right: int, seed: int = 0, model: str = "softmax", first: int = 0, **more: Any) -> Row:
     """A run that has `right` of the examples right, those from `first` on."""
     (cell,) = matrix.cells(Request(model, "short", "tiny", seeds=(seed,)))
     facts = {"val_score": 0.5, "test_n": N, "floor": 0.1, "step_ms_p50": 20.0, "planned_bytes": 2**20, "data_hash": "d"}
-    row = store.blank(cell, "ok", test_score=right / N, **facts | more)  # type: ignore[arg-type]
-    store.write_json(store.folder(Path(origin), cell) / "cell.json", cell.model_dump())
+    row = dataclasses.replace(store.blank(cell, "ok"), **{"test_score": right / N} | facts | more)
+    store.write_json(store.folder(Path(origin), cell) / "cell.json", cell.model_dump(mode="json"))
     store.put(Path(origin), cell, row)
     bits = np.zeros(N, bool)
     bits[first : first + right] = True
@@ -43,21 +47,37 @@ def put(origin: str, right: int, seed: int = 0, model: str = "softmax", first: i
 
 
 def found(what: str = "accuracy") -> pd.Series:
-    (row,) = changes.changes(store.frame([Path("old"), Path("new")]), (what,)).to_dict("records")
+    every = changes.changes(store.frame([Path("old"), Path("new")]), (what,))
+    (row,) = every[every["what"] == what].to_dict("records")
     return pd.Series(row)
 
 
-def test_scores_are_compared_on_the_same_examples() -> None:
+def worse(limit: float = 0.02, what: Sequence[str] = ALL) -> list[str]:
+    return list(regressions.lines(changes.changes(store.frame([Path("old"), Path("new")]), what), limit))
+
+
+def test_single_runs_are_not_told_apart_and_that_is_said() -> None:
+    """The same model differs from itself by more than its examples say."""
     put("old", 400)
     put("new", 390)
-    same = found()
-    assert (same["first"], same["second"]) == (0.4, 0.39)
-    assert same["change"] == pytest.approx(-0.01)
-    assert same["worse_by"] == pytest.approx(0.025)
-    assert same["sure"], "ten examples lost and none gained"
-    put("new", 390, first=300)
-    assert found()["change"] == pytest.approx(-0.01)
-    assert not found()["sure"], "300 lost and 290 gained"
+    one = found()
+    assert (one["first"], one["second"], one["sure"]) == (0.4, 0.39, False)
+    assert one["change"] == pytest.approx(-0.01)
+    assert one["worse_by"] == pytest.approx(0.025)
+    assert math.isnan(one["p"])
+    assert "accuracy of softmax: not told: no model" in next(regressions.untold(one.to_frame().T))
+    assert not worse()
+
+
+def test_seeds_of_another_model_of_the_column_tell() -> None:
+    for seed in SEEDS:
+        put("old", 400 + seed, seed, model="linear")
+    put("old", 400)
+    put("new", 300)
+    put("new", 400, model="linear")
+    assert worse(what=["accuracy"]) == ["softmax on short tiny: accuracy 40.0 -> 30.0: -10.0 (-11.9 to -8.1) *"]
+    put("new", 398)
+    assert not worse(0.0, ["accuracy"]), "within what seeds do"
 
 
 def test_seeds_widen_the_interval() -> None:
@@ -69,51 +89,99 @@ def test_seeds_widen_the_interval() -> None:
     assert found()["low"] < -0.05
 
 
-def test_times_are_compared_over_seeds_and_single_ones_are_never_sure() -> None:
-    put("old", 400, step_ms_p50=10.0)
-    put("new", 400, step_ms_p50=20.0)
+def test_seeds_of_another_folder_tell_too() -> None:
+    for seed in SEEDS:
+        put("elsewhere", 400 + seed, seed + 1)
+    put("old", 400)
+    put("new", 300)
+    frame, elsewhere = store.frame([Path("old"), Path("new")]), store.frame([Path("elsewhere")])
+    assert changes.changes(frame, ["accuracy"], elsewhere=elsewhere)["sure"].all()
+    assert not changes.changes(frame, ["accuracy"])["sure"].any()
+
+
+@pytest.mark.parametrize(
+    ("times", "sure"),
+    [
+        ({"step_ms_p10": 18.0, "step_ms_p50": 20.0, "step_ms_p90": 22.0}, True),
+        ({"step_ms_p10": 5.0, "step_ms_p50": 20.0, "step_ms_p90": 80.0}, False),
+        ({"step_ms_p50": 20.0}, True),
+    ],
+)
+def test_a_time_of_single_runs_is_judged_by_its_steps_or_by_the_bare_ratio(times: dict[str, float], sure: bool) -> None:
+    put("old", 400, **{key: ms / 2 for key, ms in times.items()})
+    put("new", 400, **times)
     assert found("speed")["change"] == pytest.approx(2)
-    assert math.isnan(found("speed")["low"])
-    assert not found("speed")["sure"]
-    for seed in (1, 2):
+    assert found("speed")["sure"] == sure
+    assert len(worse()) == sure
+    put("new", 400, **{key: ms / 2 for key, ms in times.items()})
+    assert not worse(0.0)
+
+
+def test_times_of_several_seeds_are_compared_over_them() -> None:
+    for seed in SEEDS:
         put("old", 400, seed, step_ms_p50=10.0 + seed)
         put("new", 400, seed, step_ms_p50=20.0 + seed)
     assert found("speed")["sure"]
-    assert 1.5 < found("speed")["low"] < found("speed")["change"] < found("speed")["high"] < 2.5
+    assert 1.4 < found("speed")["low"] < found("speed")["change"] < found("speed")["high"] < 2.6
 
 
 def test_what_was_planned_has_no_chance_in_it() -> None:
     put("old", 400)
     put("new", 400, planned_bytes=2**21)
     assert (found("memory")["change"], found("memory")["sure"], found("memory")["worse_by"]) == (2, True, 1)
-    put("new", 400)
-    assert not found("memory")["sure"]
+    assert worse() == ["softmax on short tiny: memory 1 MiB -> 2 MiB: 2.00x *"]
+    assert not worse(1.0), "not by more than the limit"
+    put("new", 400, planned_bytes=2**19)
+    assert not worse(0.0), "less is not worse"
 
 
-def test_what_one_folder_lacks_and_what_failed_is_left_out() -> None:
-    row = put("old", 400)
-    put("new", 400)
-    put("new", 400, model="linear")
-    assert list(changes.changes(store.frame([Path("old"), Path("new")]), ALL)["model"]) == ["softmax"] * 3
-    (cell,) = matrix.cells(Request("softmax", "short", "tiny"))
-    store.put(Path("new"), cell, dataclasses.replace(row, status="nan", test_score=None))
-    assert changes.changes(store.frame([Path("old"), Path("new")]), ALL).empty
+@pytest.mark.parametrize("status", ["nan", "oom", "timeout", "error"])
+def test_what_finished_and_does_not_is_a_regression(status: str) -> None:
+    for seed in (0, 1):
+        put("old", 400, seed)
+        put("new", 400, seed)
+    put("new", 0, 1, status=status, test_score=None, step_ms_p50=None, planned_bytes=None, data_hash=None)
+    assert worse() == [f"softmax on short tiny: ok -> {status} (seed 1)"]
+    put("old", 0, 1, status=status, test_score=None, step_ms_p50=None, planned_bytes=None, data_hash=None)
+    assert not worse(), "it did not finish before either"
 
 
-def test_only_a_sure_and_large_loss_is_a_regression() -> None:
+def test_what_is_gone_or_on_other_data_is_a_regression() -> None:
     put("old", 400)
-    put("new", 390, planned_bytes=2**20 * 3 // 2)
-    changed = changes.changes(store.frame([Path("old"), Path("new")]), ALL)
-    assert list(changes.regressions(changed, 0.02)) == [
-        "softmax on short tiny: accuracy 40.0 -> 39.0: -1.0 (-1.6 to -0.4) *",
-        "softmax on short tiny: memory 1 MiB -> 2 MiB: 1.50x *",
+    put("old", 400, model="linear")
+    put("new", 400, data_hash="other")
+    put("new", 400, model="local")
+    assert worse() == [
+        "linear on short tiny, data d: ok -> missing",
+        "softmax on short tiny, data other: data d -> other data other",
     ]
-    assert len(list(changes.regressions(changed, 0.03))) == 1
-    put("new", 390, first=300)
-    assert not list(changes.regressions(changes.changes(store.frame([Path("old"), Path("new")]), ALL), 0.02))
-    put("new", 500)
-    better = changes.changes(store.frame([Path("old"), Path("new")]), ALL)
-    assert not list(changes.regressions(better, 0.0)), "more accurate is not worse"
+
+
+def test_what_learned_and_does_not_is_a_regression_unless_at_the_edge() -> None:
+    put("old", 400)
+    put("new", 110, status="did-not-learn")
+    assert worse() == ["softmax on short tiny: ok -> did-not-learn (seed 0)"]
+    put("old", 125)
+    assert not worse()
+
+
+def test_another_machine_is_not_slower_code() -> None:
+    place = {"platform": "gpu", "device": "NVIDIA H100", "devices": 1}
+    put("old", 400, **place, step_ms_p50=2.0)
+    put("new", 400, platform="cpu", device="AMD EPYC, 8 cores", devices=1, planned_bytes=2**25)
+    assert not worse()
+    told = list(regressions.untold(changes.changes(store.frame([Path("old"), Path("new")]), ALL)))
+    assert "speed of softmax: not compared: measured on other machines" in told
+    put("new", 400, **place, step_ms_p50=20.0, fitted="accumulate 2", code_hash="c" * 64)
+    assert worse(what=["speed"]) == ["softmax on short tiny: speed 2 ms -> 20 ms accumulate 2: 10.00x, the bare ratio"]
+
+
+def test_an_option_that_the_code_got_is_no_other_model() -> None:
+    row = put("old", 400)
+    put("new", 400, knobs=row.knobs.replace("{", '{"cap": 0, '), planned_bytes=2**21)
+    assert worse() == ["softmax on short tiny: memory 1 MiB -> 2 MiB: 2.00x *"]
+    (said,) = changes.other_settings(store.frame([Path("old"), Path("new")]))
+    assert said == "softmax: other hyperparameters: cap not there -> 0"
 
 
 @pytest.mark.parametrize(("text", "share"), [("2%", 0.02), ("0.05", 0.05), ("0%", 0.0)])
@@ -127,30 +195,99 @@ def test_wrong_limits_are_named(text: str) -> None:
         _limit(text)
 
 
-def test_the_command_fails_a_ci(lra: Lra) -> None:
-    put("old", 400)
-    put("new", 390)
-    told = lra("compare", "old", "new", "--metric", "accuracy", "--format", "md")
-    assert "| softmax | short tiny | 40.0 | 39.0 | -1.0 (-1.6 to -0.4) * |" in " ".join(told.stdout.split())
-    assert told.returncode == 0
-    failed = lra("compare", "old", "new", "--fail-on-regression", "2%", "--format", "json")
-    assert failed.returncode == 1
-    assert failed.stderr == "worse: softmax on short tiny: accuracy 40.0 -> 39.0: -1.0 (-1.6 to -0.4) *\n"
-    assert lra("compare", "old", "new", "--fail-on-regression", "5%").returncode == 0
-    one = lra("compare", "old", "--fail-on-regression", "5%")
-    assert (one.returncode, "is of two results folders" in one.stderr) == (2, True)
+@pytest.fixture
+def many() -> None:
+    """A folder as a CI keeps it: two models, three seeds; and the same as a new one."""
+    for model, ms in (("softmax", 20.0), ("linear", 10.0)):
+        for seed in SEEDS:
+            times = {"step_ms_p10": 0.9 * ms, "step_ms_p50": ms + seed / 10, "step_ms_p90": 1.1 * ms}
+            put("old", 400 + 5 * seed, seed, model, **times)
+    shutil.copytree("old", "new")
+
+
+def again(model: str, **facts: Any) -> None:
+    """The new rows of a model with other facts; a number multiplies what was there."""
+    for path in Path("new/runs").glob(f"{model}-*/row.json"):
+        row = store.read_json(path)
+        changed = {key: row[key] * fact if isinstance(fact, int) else fact for key, fact in facts.items()}
+        store.write_json(path, row | changed)
+
+
+def test_a_ci_passes_what_is_the_same(many: None, lra: Lra) -> None:
+    told = lra("compare", "old", "new", "--fail-on-regression", "2%", "--format", "json")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert lra("compare", "old", "--fail-on-regression", "5%").returncode == 2
+    family = lra("compare", "old", "new", "--by", "family", "--fail-on-regression", "5%")
+    assert (family.returncode, family.stderr.count("\n")) == (2, 1)
+
+
+def test_a_ci_fails_what_is_slower(many: None, lra: Lra) -> None:
+    again("softmax", step_ms_p10=10, step_ms_p50=10, step_ms_p90=10)
+    told = lra("compare", "old", "new", "--metric", "speed", "--fail-on-regression", "2%", "--format", "md")
+    assert told.returncode == 1
+    assert told.stderr.startswith("worse: softmax on short tiny: speed 20.1 ms -> 201 ms: 10.00x (")
+    assert told.stderr.count("\n") == 1
+    assert "after Holm over the 2 scores and times that were tested" in " ".join(told.stdout.split())
+    assert lra("compare", "old", "new").returncode == 0, "none was asked to fail"
+
+
+def test_a_ci_fails_what_broke_or_is_gone(many: None, lra: Lra) -> None:
+    again("linear", status="nan", test_score=None, step_ms_p50=None)
+    for path in Path("new/runs").glob("softmax-*"):
+        shutil.rmtree(path)
+    told = lra("compare", "old", "new", "--fail-on-regression", "90%")
+    assert told.returncode == 1
+    assert sorted(told.stderr.splitlines()) == [
+        *(f"worse: linear on short tiny: ok -> nan (seed {seed})" for seed in SEEDS),
+        "worse: softmax on short tiny: ok -> missing",
+    ]
+    assert "runs that finished, and do not now" in told.stdout
+
+
+def noise(rng: np.random.Generator, seeds: int, bad: float) -> pd.DataFrame:
+    """Two folders of 41 models on two columns, as alike as seeds and a machine make them; `bad` do not learn."""
+    lines = []
+    for task, sd in (("one", 0.012), ("two", 0.013)):
+        for model in range(41):
+            level, ms = rng.uniform(0.2, 0.4), rng.uniform(10, 200)
+            for origin in ("old", "new"):
+                for seed in range(seeds):
+                    learned = rng.random() >= bad
+                    score = rng.binomial(2000, np.clip(rng.normal(level if learned else 0.15, sd), 0, 1)) / 2000
+                    median = ms * math.exp(rng.normal(0, 0.1))
+                    lines.append(
+                        {"origin": origin, "model": f"m{model}", "task": task, "seed": seed, "test_score": score}
+                        | {"step_ms_p10": median * 0.88, "step_ms_p50": median, "step_ms_p90": median * 1.14}
+                    )
+    whole = {"family": "f", "recipe": "quick", "length": 128, "batch": 32, "metric": "accuracy", "test_n": 2000}
+    more = {"status": "ok", "planned_bytes": 2**20, "floor": 0.1, "knobs": "{}", "data_hash": "d"}
+    columns = [*COLUMNS, "origin", "folder", "bundle", "code"]
+    return pd.DataFrame(lines).assign(**whole, **more).reindex(columns=columns)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "bad", "tables"), [(1, 0.0, 100), (3, 0.0, 60), (3, 0.1, 60)])
+def test_noise_of_many_models_fails_few_cis(seeds: int, bad: float, tables: int) -> None:
+    """41 models on two tasks, alike in both folders: at most one in twenty fails, so of a hundred ten by bad luck."""
+    rng = np.random.default_rng(seeds)
+    failed = 0
+    for _ in range(tables):
+        changed = changes.changes(noise(rng, seeds, bad), ("accuracy", "speed", "memory"))
+        assert changed["p"].notna().sum() == 82 * (2 if seeds > 1 else 1)
+        failed += len(changes.regressions(changed, 0.02)) > 0
+    assert failed <= 0.1 * tables
 
 
 def test_a_folder_at_two_commits(lra: Lra, here: Path) -> None:
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(here)]
     subprocess.run([*git, "init", "-q"], check=True)
-    for right in (400, 390):
-        put("results", right)
+    for right, planned in ((400, 2**20), (390, 2**21)):
+        put("results", right, planned_bytes=planned)
         subprocess.run([*git, "add", "results"], check=True)
         subprocess.run([*git, "commit", "-qm", "rows"], check=True)
     told = lra("compare", "results@HEAD~1", "results@HEAD", "--metric", "accuracy", "--format", "md")
     assert "| results@HEAD~1 | results@HEAD | difference" in " ".join(told.stdout.split()).replace("   ", " ")
-    assert "| 40.0 | 39.0 | -1.0 (-1.6 to -0.4) * |" in " ".join(told.stdout.split())
+    assert "| 40.0 | 39.0 | -1.0 (-1.6 to -0.4), not told |" in " ".join(told.stdout.split())
     assert lra("compare", "results@HEAD~1", "results", "--fail-on-regression", "2%").returncode == 1
     wrong = lra("compare", "results@nowhere", "results")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
