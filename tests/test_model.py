@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 import lra_bench.model.layers
+from lra_bench import config, mixers
 from lra_bench.config import Trunk
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Auxiliary, Memory, MixerBase
@@ -61,6 +62,26 @@ def test_padding_changes_nothing_and_nothing_is_infinite(pool: str, positions: s
     assert np.isfinite(whole).all()
     for leaf in jax.tree.leaves(gradients(model)):
         assert jnp.isfinite(leaf).all()
+
+
+@pytest.mark.parametrize("grid", [None, (4, 4)])
+def test_embeddings_and_positions_begin_with_the_deviation_that_is_asked_for(grid: tuple[int, int] | None) -> None:
+    """A patch of four symbols, whose embeddings are added up, begins as a symbol does."""
+    trunk = Trunk(**TRUNK | {"width": 256, "positions": "learned", "patch": 2 if grid else 1})
+    trunk = trunk.model_copy(update={"embedding_std": 0.3, "position_std": 0.05})
+    asked = Asked(vocab=64, length=16 if grid else 64, classes=CLASSES, grid=grid)
+    model = Model([Choice(Mixer, Config(impl="plain"))], trunk, asked, rngs=nnx.Rngs(0))
+    x, _ = model.embed(
+        jax.random.randint(jax.random.key(1), (64, asked.length), 1, 64), jnp.ones((64, asked.length), bool)
+    )
+    assert float(x.std()) == pytest.approx(0.3, rel=0.05)
+    assert float(model.positions[...].std()) == pytest.approx(0.05, rel=0.05)
+
+
+def test_small_begins_as_its_source_and_the_others_as_long_range_arena() -> None:
+    said = {name: config.recipe(name).resolve("listops")[0].trunk for name in ("small", "base", "quick", "paper")}
+    found = {name: (trunk.embedding_std, trunk.position_std) for name, trunk in said.items()}
+    assert found == {"small": (0.02, 0.02)} | dict.fromkeys(("base", "quick", "paper"), (1.0, 0.02))
 
 
 def test_mean_is_over_the_tokens_that_are_there() -> None:
@@ -177,8 +198,13 @@ def test_rotary_is_refused_where_there_is_nothing_to_turn() -> None:
     class Fixed(MixerBase):
         pass
 
-    with pytest.raises(ConfigError, match="rotary"):
-        Model([Choice(Fixed, None)], Trunk(**TRUNK | {"positions": "rotary"}), Asked(5, L, 2), rngs=nnx.Rngs(0))
+    for mixer in (
+        Fixed,
+        mixers.load(mixers.sheet("etc").path).Mixer,
+        mixers.load(mixers.sheet("compressive").path).Mixer,
+    ):
+        with pytest.raises(ConfigError, match="rotary"):
+            Model([Choice(mixer, None)], Trunk(**TRUNK | {"positions": "rotary"}), Asked(5, L, 2), rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("grid", [None, (4, 6)])
