@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from lra_bench import matrix, mixers, store
+from lra_bench.config import Tuned
 from lra_bench.matrix import Request
 from lra_bench.report import ledger, tables
 from lra_bench.report.means import arena, means
@@ -111,6 +112,32 @@ def test_the_ledger_says_what_each_was_given(here: Path, row: Row, streams: int)
     assert (entry["flops_per_token"], entry["examples_seen"], entry["steps"]) == (3000, 12 * 8, 12)
     (line,) = ledger.report(frame).tables[0].cells.to_dict("records")
     assert (line["parameters"], line["to full"], line["kFLOP/token"]) == ("1,500", "1.50 !", "3")
+
+
+def test_the_ledger_counts_what_a_result_depends_on(here: Path, row: Row) -> None:
+    """A run that was pruned and had a teacher stands on the training of both, once each, and on their tuning."""
+    results, trained = here / "results", Tuned(trials=3, pruned=0, steps=36, hours=0.1)
+    start = matrix.cells(Request("linear", "short", "tiny"))[0].model_copy(update={"tuned": trained})
+    (teacher,) = matrix.cells(Request("softmax", "short", "tiny"))
+    taught = start.model_copy(update={"teacher": teacher})
+    recipe = start.recipe.model_copy(update={"training": start.recipe.training.model_copy(update={"steps": 0})})
+    pruned = start.model_copy(update={"start": taught, "recipe": recipe, "recipe_name": "other", "tuned": None})
+    for cell in (teacher, taught, pruned):
+        store.write_json(store.folder(results, cell) / "cell.json", cell.model_dump(mode="json"))
+        store.put(results, cell, store.blank(cell, "ok", flops_per_step=1e12))
+    entries = ledger.ledger(store.frame([results])).to_dict("records")
+    own = next(entry for entry in entries if entry["steps"] == 0)
+    assert (own["examples_seen"], own["flops"]) == (0, 0)
+    assert (own["inherited_steps"], own["inherited_examples"], own["inherited_flops"]) == (24, 24 * 8, 24e12)
+    assert (own["tuning_trials"], own["tuning_steps"]) == (3, 36)
+    assert pd.isna(own["flops_per_token"]), "what was counted is a forward pass"
+    lines = ledger.report(store.frame([results])).tables[0].cells
+    assert {"0 + 24", "12 + 12", "12"} == set(lines["steps"])
+    assert {"0 + 192", "96 + 96", "96"} == set(lines["examples seen"])
+    assert {"0 + 24", "12 + 12", "12"} == set(lines["TFLOP"])
+    bare = ledger.report(store.frame([results]).assign(folder=None)).tables[0]
+    assert set(bare.cells["steps"]) == {"0 + ?", "12 + ?"}
+    assert any(note.startswith("+ ?: what it depends on is not here: linear") for note in bare.notes)
 
 
 def test_what_was_tried_is_counted_and_unequal_budgets_are_said(row: Row) -> None:
