@@ -2,6 +2,8 @@
 
 phi is applied to a block of tokens at a time, in float32, and again in the backward pass: the features of all tokens,
 [B, H, L, m], never exist. Keys that are not there add nothing. The denominator is at least `floor`.
+
+With rotary positions the features are turned, but not in the denominator (arXiv 2104.09864, equation 19). m is even.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from lra_bench.kernels.product import product
+from lra_bench.kernels.rotary import rotary, turning
 
 BLOCK = 512  # tokens: their features stay in cache
 
@@ -28,11 +31,14 @@ def feature_attention_reference(
     mask: Bool[Array, "B L"],
     phi: Features,
     floor: float,
+    turned: bool = False,
 ) -> Float[Array, "B H M V"]:
     """Attention whose weights are phi(q) . phi(k), all M x L of them."""
     q, k = (phi(x.astype(jnp.float32), jnp.arange(x.shape[2])) for x in (q, k))
     weights = jnp.where(mask[:, None, None, :], product("bhmf,bhlf->bhml", q, k), 0)
     total = jnp.maximum(weights.sum(-1, keepdims=True), floor)
+    if turned:
+        weights = jnp.where(mask[:, None, None, :], product("bhmf,bhlf->bhml", rotary(q), rotary(k)), 0)
     return (product("bhml,bhlv->bhmv", weights, v) / total).astype(v.dtype)
 
 
@@ -43,19 +49,28 @@ def feature_attention(
     mask: Bool[Array, "B L"],
     phi: Features,
     floor: float,
+    turned: bool = False,
 ) -> Float[Array, "B H M V"]:
     """The same, the keys summed first."""
+    turn = turning(max(q.shape[2], k.shape[2]))
     M, V = q.shape[2], v.shape[3]
     there = mask[:, None, :, None]
     values = jnp.concatenate([jnp.where(there, v, 0), jnp.broadcast_to(there, (*v.shape[:3], 1))], axis=-1)
 
     @jax.checkpoint
     def sums(k: Array, values: Array, i: Array) -> Float32[Array, "B H m V+1"]:
-        return product("bhlf,bhlv->bhfv", phi(k.astype(jnp.float32), i), values)
+        f = phi(k.astype(jnp.float32), i)
+        if not turned:
+            return product("bhlf,bhlv->bhfv", f, values)
+        return above_and_below("bhlf,bhlv->bhfv", turn(f, i), f, values)
 
     @jax.checkpoint
     def read(q: Array, i: Array, memory: Array) -> Float[Array, "B H N V"]:
-        mixed = product("bhmf,bhfv->bhmv", phi(q.astype(jnp.float32), i), memory)
+        f = phi(q.astype(jnp.float32), i)
+        if turned:
+            mixed = above_and_below("bhmf,bhfv->bhmv", turn(f, i), f, memory)
+        else:
+            mixed = product("bhmf,bhfv->bhmv", f, memory)
         return (mixed[..., :V] / jnp.maximum(mixed[..., V:], floor)).astype(v.dtype)
 
     keys = (_blocks(k), _blocks(values), _places(k))
@@ -64,6 +79,12 @@ def feature_attention(
     memory, _ = lax.scan(lambda total, block: (total + sums(*block), None), start, keys)
     mixed = lax.map(lambda block: read(*block, memory), (_blocks(q), _places(q)))
     return jnp.moveaxis(mixed, 0, 2).reshape(*v.shape[:2], -1, V)[:, :, :M]
+
+
+def above_and_below(equation: str, turned: Array, plain: Array, values: Array) -> Float32[Array, "..."]:
+    """Of values whose last entry counts for the denominator: the others by `turned` features, that one by `plain`."""
+    parts = ((turned, values[..., :-1]), (plain, values[..., -1:]))
+    return jnp.concatenate([product(equation, f, part) for f, part in parts], axis=-1)
 
 
 def _blocks(x: Float[Array, "B H L K"]) -> Float[Array, "N B H size K"]:

@@ -4,7 +4,8 @@
 
 The cosine of a difference is a sum of two products, so that s_ij = phi(q_i) . phi(k_j) with
 phi(x)_i = [relu(x) cos(pi i / 2M), relu(x) sin(pi i / 2M)], and the keys are summed first. M is the model's padded
-length, whatever the batch's is. phi(k) of padding is zero; the denominator is at least 1e-6.
+length, whatever the batch's is. phi(k) of padding is zero; the denominator is at least 1e-6. Rotary positions turn
+phi(q) and phi(k), in the numerator only (arXiv 2104.09864, equation 19).
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ class Mixer(HeadsMixer):
         super().__init__(config, dims, rngs=rngs)
         self.length = dims.length
 
+    def project(
+        self, x: Float[Array, "B L D"]
+    ) -> tuple[Float[Array, "B H L K"], Float[Array, "B H L K"], Float[Array, "B H L K"]]:
+        """Not turned: rotary positions turn their features."""
+        return self.unturned(x)
+
     def attend(
         self,
         q: Float[Array, "B H L K"],
@@ -55,7 +62,7 @@ class Mixer(HeadsMixer):
         v: Float[Array, "B H L K"],
         mask: Bool[Array, "B L"],
     ) -> Float[Array, "B H L K"]:
-        return feature_attention(q, k, v, mask, self.weighed, FLOOR)
+        return feature_attention(q, k, v, mask, self.weighed, FLOOR, self.rotary)
 
     def weighed(self, x: Float32[Array, "B H N K"], i: Int[Array, "N"]) -> Float32[Array, "B H N 2K"]:
         """relu(x) times the cosine and the sine of each token's angle."""

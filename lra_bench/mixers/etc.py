@@ -12,6 +12,7 @@ each direction. The four pieces share their projections. Padding is no key; the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +71,8 @@ class Config:
 
 class Mixer(HeadsMixer):
     """Every token looks at its neighbours and at a memory that has looked at all of them."""
+
+    turns: ClassVar[bool] = False  # its positions are relative already, and its labels' vectors would not be turned
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)

@@ -1,7 +1,8 @@
 """Multi-head attention (arXiv 1706.03762, section 3.2.2) around any `attend(q, k, v, mask)`.
 
 Projections without bias, Xavier uniform, as in LRA. The heads' joint width H K may differ from D. Where the trunk's
-positions are rotary, queries and keys are turned before `attend` sees them.
+positions are rotary, queries and keys are turned before `attend` sees them, unless it is something made of them that
+their product is of: a feature map's values (`linear`, `cosformer`, `performer`), or normalized keys (`long-short`).
 """
 
 from __future__ import annotations
@@ -49,9 +50,20 @@ class HeadsMixer(MixerBase):
     def project(
         self, x: Float[Array, "B L D"]
     ) -> tuple[Float[Array, "B H L K"], Float[Array, "B H L K"], Float[Array, "B H L K"]]:
-        """Queries, keys and values of every token, by heads."""
+        """Queries, keys and values of every token, by heads; turned by their positions, where those are rotary."""
+        q, k, v = self.unturned(x)
+        return self.turned(q), self.turned(k), v
+
+    def unturned(
+        self, x: Float[Array, "B L D"]
+    ) -> tuple[Float[Array, "B H L K"], Float[Array, "B H L K"], Float[Array, "B H L K"]]:
+        """The same as they are projected, for mixers that make something of them before they turn it."""
         q, k, v = (cut(part, self.heads) for part in jnp.split(dense(x, self.qkv[...]), 3, axis=-1))
-        return (rotary(q), rotary(k), v) if self.rotary else (q, k, v)
+        return q, k, v
+
+    def turned(self, x: Float[Array, "B H L K"]) -> Float[Array, "B H L K"]:
+        """Queries or keys of a text by their positions, where those are rotary."""
+        return rotary(x) if self.rotary else x
 
     def output(self, y: Float[Array, "B H L K"]) -> Float[Array, "B L D"]:
         """The heads side by side, through W_o."""

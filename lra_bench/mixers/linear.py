@@ -2,7 +2,8 @@
 
     y_i = phi(q_i)^T S / phi(q_i)^T z,   S = sum_j phi(k_j) v_j^T,   z = sum_j phi(k_j),   phi(x) = elu(x) + 1
                                                                                           (equations 5 and 7)
-The sums run over the tokens that are there; the denominator is at least 1e-6.
+The sums run over the tokens that are there; the denominator is at least 1e-6. Rotary positions turn phi(q) and phi(k),
+in the numerator only (arXiv 2104.09864, equation 19).
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ class Config:
 class Mixer(HeadsMixer):
     """The keys are summed before the queries look at them."""
 
+    def project(
+        self, x: Float[Array, "B L D"]
+    ) -> tuple[Float[Array, "B H L K"], Float[Array, "B H L K"], Float[Array, "B H L K"]]:
+        """Not turned: rotary positions turn their features."""
+        return self.unturned(x)
+
     def attend(
         self,
         q: Float[Array, "B H L K"],
@@ -43,4 +50,4 @@ class Mixer(HeadsMixer):
         v: Float[Array, "B H L K"],
         mask: Bool[Array, "B L"],
     ) -> Float[Array, "B H L K"]:
-        return linear_attention(q, k, v, mask)
+        return linear_attention(q, k, v, mask, self.rotary)

@@ -82,7 +82,10 @@ class Segments:
 
 
 class Mixer(HeadsMixer):
-    """Every token looks at its neighbours and at r mixtures of all."""
+    """Every token looks at its neighbours and at r mixtures of all.
+
+    Rotary positions turn queries and normalized keys; queries meet the mixtures, which have no place, as they are.
+    """
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
@@ -95,15 +98,15 @@ class Mixer(HeadsMixer):
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
-        q, k, v = self.project(x)
         if not self.rank:
-            return self.output(block_attention(q, k, v, mask, self.pattern)[0])
+            return self.output(block_attention(*self.project(x), mask, self.pattern)[0])
+        q, k, v = self.unturned(x)
         far = gathered(dense(x, self.gather[...]), k, v, mask)
         near_k, near_v = (normed(part, self.near) for part in (k, v))
         far_k, far_v = (normed(part, self.far) for part in far)
         some = jnp.broadcast_to(mask.any(1, keepdims=True), (len(x), self.rank))
         parts = (
-            block_attention(q, near_k, near_v, mask, self.pattern),
+            block_attention(self.turned(q), self.turned(near_k), near_v, mask, self.pattern),
             softmax_attention_part(q, far_k, far_v, some),
         )
         return self.output(joined(parts))

@@ -68,6 +68,8 @@ class Mixer(HeadsMixer):
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
         self.kernel, self.redraw = config.kernel, config.redraw
+        if self.rotary and self.kernel == "relu" and config.features % 2:
+            raise ConfigError(f"features: {config.features}; rotary positions turn pairs of rectified features: even")
         self.features = Constant(orthogonal_features(rngs.params(), config.features, dims.head_width))
 
     def __call__(
@@ -76,14 +78,13 @@ class Mixer(HeadsMixer):
         w = self.features[...]
         if self.redraw and key is not None:
             w = orthogonal_features(key, *w.shape)
-        q, k, v = self.project(x)
         if self.kernel == "exp":
-            return self.output(favor(q, k, v, mask, w))
+            return self.output(favor(*self.project(x), mask, w))
 
         def phi(x: Float32[Array, "B H N K"], i: Int[Array, "N"]) -> Float32[Array, "B H N m"]:
             return jax.nn.relu(product("bhlk,fk->bhlf", x * x.shape[-1] ** -0.25, w)) + 1e-3
 
-        return self.output(feature_attention(q, k, v, mask, phi, FLOOR))
+        return self.output(feature_attention(*self.unturned(x), mask, phi, FLOOR, self.rotary))
 
 
 def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:

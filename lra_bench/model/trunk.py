@@ -181,8 +181,12 @@ class Model(nnx.Module):
 
 
 def _check(mixers: Sequence[Choice], trunk: Trunk, asked: Asked, patches: Patches) -> None:
-    if trunk.positions == "rotary" and not all(choice.mixer.turns for choice in mixers):
-        raise ConfigError("trunk.positions: rotary turns queries and keys of tokens, and this mixer has none to turn")
+    fixed = next((choice.mixer.__module__ for choice in mixers if not choice.mixer.turns), None)
+    if trunk.positions == "rotary" and fixed:
+        name = fixed.rpartition(".")[2].replace("_", "-")
+        raise ConfigError(
+            f"trunk.positions: rotary: {name} has no queries and keys to turn, or labels distances itself"
+        )
     if asked.everywhere and (patches.places > 1 or asked.streams > 1):
         raise ConfigError("trunk.patch: an answer is asked for at each symbol, and a vector would stand for several")
     if trunk.input == "values" and asked.values is None:

@@ -20,6 +20,10 @@ Attend = Callable[..., jax.Array]
 PAIRS: dict[str, tuple[Attend, Attend]] = {
     "softmax": (softmax_attention, softmax_attention_reference),
     "linear": (linear_attention, linear_attention_reference),
+    "linear, turned": (
+        lambda *given: linear_attention(*given, True),
+        lambda *given: linear_attention_reference(*given, True),
+    ),
 }
 pairs = pytest.mark.parametrize(("fast", "plain"), PAIRS.values(), ids=PAIRS)
 

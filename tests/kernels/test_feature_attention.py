@@ -32,9 +32,11 @@ def values_and_gradients(f: Callable, q: jax.Array, k: jax.Array, v: jax.Array, 
     return y, *pull(g)
 
 
+@pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("length", [1, 511, 1100])
-def test_values_and_gradients(length: int) -> None:
-    both = (values_and_gradients(f, *arrays(length)) for f in (feature_attention, feature_attention_reference))
+def test_values_and_gradients(length: int, turned: bool) -> None:
+    fs = (partial(f, turned=turned) for f in (feature_attention, feature_attention_reference))
+    both = (values_and_gradients(f, *arrays(length)) for f in fs)
     for a, b in zip(*both, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, float(abs(b).max())), rtol=2e-3)
 
