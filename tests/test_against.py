@@ -13,9 +13,11 @@ import pytest
 import yaml
 from samples import Lra
 
-from lra_bench import config, mixers, tasks
+from lra_bench import config, matrix, mixers, store, tasks
 from lra_bench.errors import ConfigError
+from lra_bench.matrix import Request
 from lra_bench.report import against, published, tables
+from lra_bench.report.means import arena
 from lra_bench.report.published import Mechanism, Protocol, Published, Result
 from lra_bench.rows import Row
 
@@ -148,13 +150,27 @@ def test_a_model_that_stayed_at_chance_is_met_by_one_that_does(score: float, ver
         ({"changed": "linformer.rank=16"}, "settings: linformer.rank=16"),
         ({"recipe": "small"}, "recipe: small, not paper (4/512/512/1024/8)"),
         ({"length": 2048}, "length: 2,048 tokens, not 2,000"),
-        ({"variant": None}, "split: listops without a variant, not listops@lra"),
+        ({"variant": None}, "task: listops without a variant, not listops@lra"),
         ({"status": "oom", "test_score": None}, "status: 1 of 1: oom"),
         ({"metric": "mean-squared-error", "test_spread": 0.1}, "metric: mean squared error, not accuracy"),
     ],
 )
 def test_what_was_made_otherwise_is_not_comparable(facts: dict[str, Any], why: str) -> None:
     assert held(dataclasses.replace(ROW, **facts)) == ("not comparable", why)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "paper-appendix"])
+def test_under_the_papers_recipes_every_task_is_comparable_with_it(recipe: str) -> None:
+    """What a run under such a recipe is, is what the set's protocol says, but for what the protocol says is apart."""
+    tasks_ = [member.task for member in arena() if member.of == "five"]
+    cells = [matrix.cells(Request("softmax", task, recipe))[0] for task in tasks_]
+    facts = {"test_score": 0.5, "test_n": 10_000, "floor": 0.1}
+    rows = [store.blank(cell, "ok", **facts) for cell in cells]
+    lines = against.against(frame(*rows), published.load("paper"))
+    apart = {line.ours["task"]: [reason.whole for reason in line.reasons] for line in lines if line.reasons}
+    only = {"text": ["split: the best of 1,000 to 4,000 bytes there"]} if recipe == "paper-appendix" else {}
+    assert {line.ours["task"] for line in lines} == set(tasks_)
+    assert apart == only
 
 
 def test_a_setting_that_moves_no_number_is_no_reason() -> None:
