@@ -71,6 +71,8 @@ def asked(*settings: str) -> Cell:
 
 def test_what_is_not_asked_is_in_no_id(cell: Cell) -> None:
     assert asked("trunk.matmul=default", "training.deterministic=false").id == cell.id
+    assert "matmul" not in cell.recipe.facts()["trunk"], "ids are of that"
+    assert "deterministic" not in cell.recipe.facts()["training"]
     kept = cell.model_dump()
     del kept["recipe"]["trunk"]["matmul"], kept["recipe"]["training"]["deterministic"]
     assert Cell.model_validate(kept) == cell, "a result from before there were such options"
