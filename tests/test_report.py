@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +177,101 @@ def test_two_versions_of_a_task_are_two_columns(row: Row) -> None:
     table = tables.compare(tables.summary(frame(row, dataclasses.replace(row, task_version=2))), "accuracy")
     assert list(table.cells.columns) == ["short tiny", "short tiny #2"]
     assert "short tiny #2: version 2, n = 2,000, L = 20, batch 8" in table.notes
+
+
+H100 = {"platform": "gpu", "device": "NVIDIA H100", "devices": 1, "processes": 1}
+CPU = {"platform": "cpu", "device": "AMD EPYC, 2 cores", "devices": 1, "processes": 1}
+
+
+@pytest.mark.parametrize(
+    ("other", "heads"),
+    [
+        (H100, ["short tiny, 1 x NVIDIA H100", "short tiny, AMD EPYC, 2 cores"]),
+        (CPU | {"devices": 4}, ["short tiny, 4 x CPU devices", "short tiny, AMD EPYC, 2 cores"]),
+        (CPU | {"processes": 2}, ["short tiny, 2 processes", "short tiny, 1 process"]),
+        (CPU | {"jobs": 2}, ["short tiny, 2 jobs at once", "short tiny, 1 job"]),
+        (CPU | {"code_hash": "b" * 64}, ["short tiny, code bbbbbbb", "short tiny, code aaaaaaa"]),
+        (CPU | {"code_hash": None, "commit": "c" * 40}, ["short tiny, commit ccccccc", "short tiny, code aaaaaaa"]),
+        (CPU | {"versions": '{"jax": "0.11"}'}, ["short tiny, jax 0.11", "short tiny, jax 0.10"]),
+        (CPU | {"matmul": "tf32"}, ["short tiny, tf32 products", "short tiny, float32 products"]),
+        (CPU | {"deterministic": True}, ["short tiny, deterministic", "short tiny, not deterministic"]),
+        (CPU | {"environment": '{"XLA": "x"}'}, ["short tiny, XLA x", "short tiny, XLA unknown"]),
+    ],
+)
+def test_no_time_is_a_mean_over_places(row: Row, other: dict[str, Any], heads: list[str]) -> None:
+    """One model and two runs that differ in one thing alone: two columns, that which ran last first."""
+    code = {"code_hash": "a" * 64, "versions": '{"jax": "0.10", "lra-bench": "0.1"}', "jobs": 1}
+    more = {"matmul": "float32", "deterministic": False, "environment": "{}"}
+    ours = dataclasses.replace(row, **CPU, **code, **more, started="2026-01-01", step_ms_p50=68.0)
+    theirs = dataclasses.replace(ours, seed=1, **other, started="2026-01-02", step_ms_p50=2.0, planned_bytes=2**22)
+    for what, numbers in (("speed", ["2 (400/s)", "68 (400/s)"]), ("memory", ["4 (2)", "1 (2)"])):
+        table = compared(ours, theirs, metric=what)
+        assert list(table.cells) == heads
+        assert list(table.cells.loc["softmax"]) == numbers
+        assert any(note.startswith(f"{heads[0]}: measured on ") for note in table.notes)
+    assert list(compared(ours, theirs).cells.columns) == ["short tiny"], "a score is of both"
+    same = dataclasses.replace(ours, seed=1, versions='{"jax": "0.10", "lra-bench": "0.2"}', commit="d" * 40)
+    assert cells(ours, same, metric="speed") == {"softmax": {"short tiny": "68 (400/s)"}}, "the same code and libraries"
+
+
+def test_a_memory_fallback_stands_behind_its_numbers_and_in_no_mean(row: Row) -> None:
+    fell = dataclasses.replace(row, seed=1, fitted="accumulate 4, remat", accumulate=4, step_ms_p50=60.0)
+    assert cells(row, fell, metric="speed")["softmax"]["short tiny"] == "20 (400/s); 60 (400/s) accumulate 4, remat"
+    assert cells(fell, metric="memory")["softmax"]["short tiny"] == "1 (2) accumulate 4, remat"
+    assert any(note.startswith("accumulate k, remat: ") for note in compared(fell, metric="speed").notes)
+    one, two = (dataclasses.replace(row, seed=seed, parts_hash=part * 64) for seed, part in enumerate("ef"))
+    said = cells(one, two, metric="speed")["softmax"]["short tiny"]
+    assert said == "20 (400/s) parts eeeeeee; 20 (400/s) parts fffffff"
+    assert cells(one, metric="speed")["softmax"]["short tiny"] == "20 (400/s)"
+
+
+def test_what_failed_stands_in_the_only_place_there_is(row: Row) -> None:
+    ours = dataclasses.replace(row, **CPU, code_hash="a" * 64)
+    failed = dataclasses.replace(row, seed=1, status="oom", test_score=None, step_ms_p50=None, planned_bytes=None)
+    assert cells(ours, failed, metric="speed") == {"softmax": {"short tiny": "20 (400/s) (FAIL 1 of 2: oom)"}}
+    elsewhere = dataclasses.replace(ours, seed=2, **H100)
+    said = cells(ours, elsewhere, failed, metric="speed")["softmax"]
+    assert said["short tiny, device unknown"] == "FAIL (oom)"
+
+
+def test_a_column_that_mixes_codes_says_so(row: Row) -> None:
+    ours = dataclasses.replace(row, code_hash="a" * 64, parts_hash="1" * 64, matmul="float32", versions='{"jax": "1"}')
+    plain = compared(ours, dataclasses.replace(ours, model="linear", parts_hash="2" * 64))
+    assert not [note for note in plain.notes if "NOT" in note], "models have each their own parts"
+    cases = [
+        (
+            {"model": "linear", "code_hash": "b" * 64},
+            "NOT OF THE SAME CODE, its results have 2 hashes: aaaaaaa",
+        ),
+        ({"seed": 1, "parts_hash": "2" * 64}, "runs NOT OF THE SAME CODE of their mixer or source: softmax"),
+        ({"code_hash": None, "commit": "c" * 40}, "NOT KNOWN TO BE OF THE SAME CODE, its results are of 1 hashes: aaa"),
+        ({"seed": 1, "matmul": "tf32"}, "NOT OF THE SAME PRECISION, float32 products were float32, tf32"),
+        ({"seed": 1, "versions": '{"jax": "2"}'}, "NOT OF THE SAME LIBRARIES: jax 1 / jax 2"),
+    ]
+    for facts, said in cases:
+        notes = compared(ours, dataclasses.replace(ours, **{"seed": 5} | facts)).notes
+        assert any(note.startswith(f"short tiny: {said}") for note in notes), (said, notes)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_what_is_exported_keeps_places_and_seeds(row: Row, tmp_path: Path, suffix: str) -> None:
+    runs = [dataclasses.replace(row, seed=s, test_score=0.4 + s / 50, **CPU, code_hash="1" * 64) for s in range(3)]
+    away = dataclasses.replace(row, seed=3, test_score=0.45, **H100, fitted="accumulate 2", deterministic=True)
+    failed = dataclasses.replace(runs[0], seed=4, status="nan", test_score=None, step_ms_p50=None)
+    rows = frame(*runs, away, failed)
+    path = tmp_path / f"t.{suffix}"
+    path.write_text(tables.exported(tables.measured(rows), suffix))
+    again = store.frame([path])
+    for what, joined in (("accuracy", tables.summary), ("speed", tables.measured), ("memory", tables.measured)):
+        one, other = (tables.compare(joined(each), what) for each in (rows, again))
+        pd.testing.assert_frame_equal(one.cells, other.cells)
+        assert one.notes == other.notes
+    assert "4 runs) (FAIL 1 of 5: nan)" in tables.compare(tables.summary(again), "accuracy").cells.iloc[0, 0]
+
+
+def test_an_interval_of_a_share_stays_within_0_and_100(row: Row) -> None:
+    high = [dataclasses.replace(row, seed=seed, test_score=score) for seed, score in enumerate((0.99, 0.9, 0.999))]
+    low, top = re.search(r"\((.+)-(.+), 3 runs", cells(*high)["softmax"]["short tiny"]).groups()  # type: ignore[union-attr]
+    assert 0 <= float(low) < float(top) <= 100
+    alike = [dataclasses.replace(row, seed=seed) for seed in range(3)]
+    assert cells(*alike)["softmax"]["short tiny"] == "40.0 (37.9-42.2, 3 runs)", "as wide as one run's examples say"

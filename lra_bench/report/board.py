@@ -87,9 +87,7 @@ def _speeds(frame: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Entry]]:
     model was not, of the one it was measured in last, which is said, and is sorted with none."""
     measured = tables.measured(frame)
     measured = measured.assign(name=tables.column_names(measured)[0])
-    measured = measured.assign(
-        head=places.headers(measured, list(measured["name"])), last=measured["started"].fillna("")
-    )
+    measured = measured.assign(head=places.headers(measured, list(measured["name"])), last=measured["started"])
     models = measured.groupby(["name", "head"], sort=False).agg(models=("model", "nunique"), last=("last", "max"))
     main = set(models.sort_values(["models", "last"]).reset_index().groupby("name")["head"].last())
     ordered = measured.assign(main=measured["head"].isin(main)).sort_values(["main", "last"], kind="stable")

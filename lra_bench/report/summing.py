@@ -101,13 +101,13 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     joined |= {"family": ", ".join(sorted(set(rows["family"].dropna()))), "finished": int(done["finished"].sum())}
     joined["status"] = ", ".join(sorted(set(rows["status"]) - set(SCORED))) or _of_finished(done)
     if done.empty:
-        return joined
+        return joined | {"started": ""}
     scored = done.dropna(subset="test_score")
     if len(scored):
         joined |= _scored(scored)
     for column in ("params", "params_ratio", *(TIMES if "platform" in keys else ())):
         joined[column] = _mean(done[column], done["finished"])
-    joined["started"] = done["started"].dropna().max() if done["started"].notna().any() else None
+    joined["started"] = str(done["started"].dropna().max()) if done["started"].notna().any() else ""
     return joined
 
 
@@ -130,7 +130,7 @@ def _scored(rows: pd.DataFrame) -> dict[str, Any]:
     metric, n, floor = named(first["metric"]), int(first["test_n"]), float(first["floor"])
     spread = None if metric.share else float(first["test_spread"])
     centre = stats.over_examples(metric, float(np.mean(values)), n, spread)
-    over = stats.mean(values) if len(values) > 1 else centre
+    over = stats.over_runs(metric, values, n, spread)
     return {
         "test_score": over.value,
         "test_low": over.low,

@@ -37,7 +37,7 @@ __all__ = [
 TABLES = ("accuracy", "speed", "memory")
 VALUE = {"accuracy": "test_score", "speed": "step_ms_p50", "memory": "planned_bytes"}
 UNITS = {
-    "accuracy": "test accuracy, % ↑, with a 95% interval (over seeds where there are several, else over examples)",
+    "accuracy": "test accuracy, % ↑, with a 95% interval (over examples, or over seeds where that is wider)",
     "speed": "training step, ms, median ↓ (examples a second ↑)",
     "memory": "planned by the compiler for a training step, MiB ↓ (measured peak ↓)",
 }
@@ -105,7 +105,7 @@ def _cells(summed: pd.DataFrame, heads: Sequence[str], what: str, by: str) -> pd
 
 def _newest_first(summed: pd.DataFrame, names: Sequence[str], heads: Sequence[str]) -> list[str]:
     """The heads, those of a column together, the place that ran last before others."""
-    rows = pd.DataFrame({"name": list(names), "head": list(heads), "started": list(summed["started"].fillna(""))})
+    rows = pd.DataFrame({"name": list(names), "head": list(heads), "started": [str(at) for at in summed["started"]]})
     last = rows.groupby(["name", "head"], sort=False)["started"].max().reset_index()
     order = {name: at for at, name in enumerate(dict.fromkeys(names))}
     newest = last.sort_values("started", ascending=False, kind="stable")

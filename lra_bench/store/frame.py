@@ -53,8 +53,11 @@ def _table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        as_text = dict.fromkeys(TEXT, str)  # a hash of digits alone is no number
-        table = pd.read_csv(path, dtype=as_text) if path.suffix == ".csv" else pd.read_json(path, dtype=as_text)
+        as_text = dict.fromkeys(TEXT, str)  # a hash of digits alone is no number, and the status nan is not missing
+        if path.suffix == ".csv":
+            table = pd.read_csv(path, dtype=as_text, keep_default_na=False, na_values=[""])
+        else:
+            table = pd.read_json(path, dtype=as_text)
     except (ValueError, OSError) as error:
         raise ConfigError(f"{path}: not a table of rows (.csv or .json): {error}") from None
     missing = [c for c in ("model", "task", "status") if c not in table]
