@@ -59,6 +59,15 @@ def compare(
             metavar="2%",
         ),
     ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            "--margin",
+            help="With --against: scores that differ by less, in points, are equivalent; 2 if not said.",
+            min=0.01,
+            max=50,
+        ),
+    ] = None,
     seeds_from: Annotated[
         Path | None,
         typer.Option(
@@ -83,11 +92,15 @@ def compare(
     chosen = [room for asked_for, room in reports.values() if asked_for]
     if len(chosen) + (against is not None) > 1:
         raise ConfigError(f"{', '.join(reports)} and --against: one of them")
+    if margin is not None and against is None:
+        raise ConfigError("--margin: is of --against SET")
+    if seeds_from is not None and ledger:
+        raise ConfigError("--seeds-from: a ledger has no scores")
     asked = paths or [options.RESULTS]
     metrics = tables.TABLES if metric is Metric.all else (metric.value,)
     with _frame(asked) as frame, _frame([seeds_from]) if seeds_from else nullcontext() as elsewhere:
         if against is not None:
-            made = _against(frame, against, metric, by)
+            made = _against(frame, against, metric, by, margin, elsewhere)
         elif chosen:
             made = given.report(frame) if ledger else chosen[0].report(frame, elsewhere)
         elif len(asked) == 2 and not any(path.is_file() for path in asked):
@@ -162,11 +175,12 @@ def _tell_changes(made: Report, by: By, limit: float | None, format: Format, out
         raise typer.Exit(1)
 
 
-def _against(frame: Any, name: str, metric: Metric, by: By) -> Report:
-    from lra_bench.report import against, published, tables
+def _against(frame: Any, name: str, metric: Metric, by: By, margin: float | None, elsewhere: Any) -> Report:
+    from lra_bench.report import against, equivalence, published, tables
 
     if metric in (Metric.speed, Metric.memory) or by is not By.model:
         raise ConfigError("--against: holds accuracies of models against published ones; no --metric, no --by with it")
     theirs = published.load(name)
-    lines = against.against(frame, theirs)
-    return tables.Report(against.numbers(lines), (against.table(lines, theirs),))
+    share = equivalence.MARGIN if margin is None else margin / 100
+    lines = against.against(frame, theirs, share, elsewhere)
+    return tables.Report(against.numbers(lines), (against.table(lines, theirs, share),))

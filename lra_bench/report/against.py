@@ -1,6 +1,6 @@
-"""Ours against a set of published results: reproduced, above, below, or not comparable and why.
+"""Ours against a set of published results: equivalent, different, not to be told, or not comparable and why.
 
-A published number stands alone, so it is asked whether it lies in the interval of ours. It is asked only where ours
+Both numbers are uncertain, over their test sets and their seeds: see `equivalence`. It is asked only where ours
 was made as that number was: the same length and split, under a recipe that follows the set's protocol, the mechanism
 set as there. Every reason against it is said, in words.
 """
@@ -8,6 +8,7 @@ set as there. Every reason against it is said, in words.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,22 +17,27 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lra_bench import config
+from lra_bench import config, stats
 from lra_bench.metrics import ACCURACY, named
-from lra_bench.report import tables
+from lra_bench.report import equivalence, tables
+from lra_bench.report.equivalence import MARGIN, Held, Score
 from lra_bench.report.published import Mechanism, Protocol, Published, Result
+from lra_bench.report.seeds import NO_SEEDS, Seeds
 from lra_bench.report.tables import Comparison
 from lra_bench.rows import SCORED
 
-VERDICTS = REPRODUCED, ABOVE, BELOW, APART = ("reproduced", "above", "below", "not comparable")
+APART = "not comparable"
+VERDICTS = (*equivalence.VERDICTS, APART)
 MOVES_NOTHING = ("task.folder", "training.accumulate", "training.checkpoint_every", "trunk.remat")
 OURS = ("model", "task", "variant", "recipe", "changed", "mark", "length", "column", "status", "runs", "finished")
 HEADS = ("model", "column", "ours", "published", "verdict", "why")
 SCORES = ("test_score", "test_low", "test_high")
 NOTES = (
-    "reproduced: the published number lies in the interval of ours; it has none itself, and a wide one reproduces much",
+    "their test set is taken to have as many examples as ours, drawn independently; their seeds to vary as ours in the "
+    "column, and to be one where the source does not say how many; a published chance level is met by the chance level",
     "what a source does not state of knobs and sizes is not compared; sizes are layers/width/qkv/mlp/heads",
 )
+FACTS = ("verdict", "difference", "low", "high", "more")
 
 
 class Reason(NamedTuple):
@@ -53,14 +59,26 @@ class Line:
 
     ours: Mapping[str, Any]  # a row of `tables.summary`, with its `column`, `knobs` and bare `name`
     published: Result
-    verdict: str
+    held: Held | None  # None where it is not comparable
     reasons: tuple[Reason, ...]  # why it is not comparable; empty where it is
+    spread: stats.Spread | None = None  # how seeds vary in its column; None where that is not known
+
+    @property
+    def verdict(self) -> str:
+        """One of `VERDICTS`."""
+        return self.held.verdict if self.held else APART
 
 
-def against(frame: pd.DataFrame, published: Published) -> list[Line]:
-    """A line for each row of ours, seeds joined, and each published number of its model and task."""
+def against(
+    frame: pd.DataFrame, published: Published, margin: float = MARGIN, elsewhere: pd.DataFrame | None = None
+) -> list[Line]:
+    """A line for each row of ours, seeds joined, and each published number of its model and task.
+
+    `margin`: shares that differ by less are equivalent. Rows `elsewhere` too tell how seeds vary, in the same columns.
+    """
+    seeds = Seeds.of(frame, elsewhere)
     return [
-        _line(row, result, published)
+        _line(row, result, published, seeds.get(row), margin)
         for row in _rows(frame)
         for result in published.results
         if row["name"] in result.models and row["task"] == result.task
@@ -83,17 +101,19 @@ def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
         }
 
 
-def _line(row: Mapping[str, Any], result: Result, published: Published) -> Line:
+def _line(
+    row: Mapping[str, Any], result: Result, published: Published, spread: stats.Spread | None, margin: float
+) -> Line:
     why = tuple(reasons(row, result, published))
-    return Line(row, result, APART if why else verdict(row, result.score), why)
+    return Line(row, result, None if why else _held(row, result, spread, margin), why, spread)
 
 
-def verdict(row: Mapping[str, Any], score: float | None) -> str:
-    """Where ours stands; None, a model that stayed at chance, is met by one that does not leave the floor."""
-    score = row["floor"] if score is None else score
-    if row["test_low"] <= score <= row["test_high"]:
-        return REPRODUCED
-    return ABOVE if row["test_score"] > score else BELOW
+def _held(row: Mapping[str, Any], result: Result, spread: stats.Spread | None, margin: float) -> Held:
+    """Ours, a row of `tables.summary`, beside theirs; one that stayed at chance has the floor, which is no estimate."""
+    ours = Score(row["test_score"], row["test_n"], row["finished"], (row["test_sd"] or 0.0) ** 2)
+    if result.score is None:
+        return equivalence.held(ours, Score(row["floor"], math.inf, math.inf), spread, margin)
+    return equivalence.held(ours, Score(result.score, row["test_n"], result.seeds or 1), spread, margin)
 
 
 def reasons(row: Mapping[str, Any], result: Result, published: Published) -> Iterator[Reason]:
@@ -154,7 +174,7 @@ def _of_the_task(row: Mapping[str, Any], protocol: Protocol | None) -> Iterator[
         yield Reason("length", f"{row['length']:,.0f} tokens, not {protocol.length:,}", True)
     ours, theirs = _examples(protocol.task, row["variant"]), _examples(protocol.task, protocol.variant)
     if protocol.recipe and ours != theirs:
-        yield Reason("split", f"{ours}, not {theirs}", True)
+        yield Reason("task", f"{ours}, not {theirs}", True)
     if protocol.apart:
         yield Reason("split", protocol.apart, True)
 
@@ -188,14 +208,16 @@ def numbers(lines: Sequence[Line]) -> pd.DataFrame:
     records = [
         {key: line.ours.get(key) for key in (*OURS, *SCORES)}
         | {"source": line.published.source, "published_model": line.published.name, "published": line.published.said}
-        | {"published_score": line.published.score, "verdict": line.verdict}
+        | {"published_score": line.published.score, "published_seeds": line.published.seeds}
+        | {key: getattr(line.held, key, None) for key in FACTS}
+        | {"verdict": line.verdict, "seeds_sd": line.spread.variance**0.5 if line.spread else None}
         | {"why": "; ".join(reason.whole for reason in line.reasons)}
         for line in lines
     ]
     return pd.DataFrame(records)
 
 
-def table(lines: Sequence[Line], published: Published) -> Comparison:
+def table(lines: Sequence[Line], published: Published, margin: float = MARGIN) -> Comparison:
     """The lines as a table; what holds for a whole column is said in words below it."""
     title = f"test accuracy, %, with a 95% interval, against the published results '{published.name}'"
     records = [
@@ -204,12 +226,12 @@ def table(lines: Sequence[Line], published: Published) -> Comparison:
             "column": line.ours["column"],
             "ours": _ours(line.ours),
             "published": f"{line.published.said} {line.published.name}",
-            "verdict": line.verdict,
+            "verdict": line.held.said if line.held else APART,
             "why": "; ".join(dict.fromkeys(r.kind if r.of_all else r.whole for r in line.reasons)),
         }
         for line in lines
     ]
-    notes = _notes(lines, published) if lines else ("nothing here has a counterpart among them",)
+    notes = _notes(lines, published, margin) if lines else ("nothing here has a counterpart among them",)
     return Comparison("accuracy", title, pd.DataFrame(records, columns=list(HEADS)).set_index("model"), tuple(notes))
 
 
@@ -223,16 +245,35 @@ def _ours(row: Mapping[str, Any]) -> str:
     return f"{score} ({low}-{high})"
 
 
-def _notes(lines: Sequence[Line], published: Published) -> Iterator[str]:
+def _notes(lines: Sequence[Line], published: Published, margin: float) -> Iterator[str]:
     counts = Counter(line.verdict for line in lines)
     yield ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
     yield from _by_column(lines)
+    yield (
+        f"equivalent: surely within {100 * margin:g} points of the published number (two one-sided tests, 5% each); "
+        f"differs: by at least the near end of the 95% interval; seeds that are asked for tell {100 * margin:g} points "
+        f"with a power of {100 * equivalence.POWER:.0f}%"
+    )
+    yield from _of_seeds(lines)
     yield from NOTES
     for protocol in published.protocols:
         met = [line for line in lines if line.published.task == protocol.task]
         if protocol.note and any(protocol.recipe in ("", line.ours["recipe"]) for line in met):
             yield f"there, on {' under '.join(filter(None, (protocol.task, protocol.recipe)))}: {protocol.note}"
     yield "published: " + "; ".join(dict.fromkeys(line.published.source for line in lines))
+
+
+def _of_seeds(lines: Sequence[Line]) -> Iterator[str]:
+    """How seeds vary in each column where something was held against a published number."""
+    known = {line.ours["column"]: line.spread for line in lines if line.held}
+    for column, spread in known.items():
+        if spread is None:
+            yield f"{column}: {NO_SEEDS}"
+        else:
+            yield (
+                f"{column}: seeds vary by {100 * spread.variance**0.5:.1f} points (standard deviation, of "
+                f"{spread.models} models with {stats.LEAST_RUNS} runs or more)"
+            )
 
 
 def _by_column(lines: Sequence[Line]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from lra_bench.errors import ConfigError
 from lra_bench.metrics import named
 from lra_bench.report import marks, ranks, tables
 from lra_bench.report.digits import three_digits
+from lra_bench.report.seeds import Seeds
 from lra_bench.report.tables import COLUMN, Comparison, Report
 from lra_bench.rows import SCORED
 
@@ -28,15 +30,19 @@ MEANS = (
     "peak_bytes",
 )
 NOTES = (
-    "against none: difference of test scores with its 95% interval, * where p < 0.05 after Holm over the table's pairs",
+    f"against none: difference of test scores with its 95% interval; *: p < {stats.ALPHA} by {stats.SEEDS}, after "
+    "Holm over the table's pairs; where nothing is known of seeds, the interval is of these runs on other examples, "
+    "and there is no *",
     "kept: the parameters as they answer, whole numbers packed, zeros of sparse arrays left out; answer: the forward "
     "pass of a batch; step: a training step of the cell itself, none where it takes no step; GFLOP: of it, as the "
     "compiler counts, or of the answer",
 )
 
 
-def report(frame: pd.DataFrame) -> Report:
+def report(frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Report:
     """A row a lever, model and column, the same model without a lever first.
+
+    Rows `elsewhere` are not shown: they too tell how seeds vary, in the same columns.
 
     Raises:
         ConfigError: no row was run with a lever.
@@ -47,11 +53,12 @@ def report(frame: pd.DataFrame) -> Report:
     pulled = frame["levers"].map(lambda facts: config.lever_words(facts) if isinstance(facts, str) else "none")
     done = frame.assign(bare=_bare(frame), lever=pulled, model=tables.labels(frame))
     done = done[done["status"].isin(SCORED)]
-    models = done.groupby([*COLUMN, "bare"], dropna=False, sort=False)
-    numbers = pd.DataFrame([line for key, rows in models for line in _lines(key, rows)])
-    numbers = numbers.assign(p_holm=_corrected(numbers["p"]))
+    models, seeds = done.groupby([*COLUMN, "bare"], dropna=False, sort=False), Seeds.of(frame, elsewhere)
+    numbers = pd.DataFrame([line for key, rows in models for line in _lines(key, rows, seeds)])
+    numbers = numbers.assign(p_holm=stats.holm(list(numbers["p"])))
     names, notes = tables.column_names(numbers)
     told = numbers.assign(column=names)
+    notes += seeds.notes(told[told["difference"].notna()])
     each = [_table(str(name), rows, notes) for name, rows in told.groupby("column", sort=False)]
     return Report(numbers, (_overview(told, notes), *each))
 
@@ -61,7 +68,7 @@ def _bare(frame: pd.DataFrame) -> pd.Series:
     return tables.labels(frame.assign(levers=None))
 
 
-def _lines(key: tuple[Any, ...], rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _lines(key: tuple[Any, ...], rows: pd.DataFrame, seeds: Seeds) -> Iterator[dict[str, Any]]:
     """Of one model in one column: a line a lever. Alone, a model without levers is not shown."""
     column = dict(zip([*COLUMN, "bare"], key, strict=True))
     groups = {str(label): group for label, group in rows.groupby("model", sort=False)}
@@ -69,15 +76,14 @@ def _lines(key: tuple[Any, ...], rows: pd.DataFrame) -> Iterator[dict[str, Any]]
         return
     scores = ranks.scores(rows.dropna(subset="folder"))
     plain = scores.get(str(column["bare"]))
-    spread = stats.pooled(list(scores.values()))
+    spread = seeds.get(column)
     for label in sorted(groups, key=lambda label: _order(groups[label]["levers"].iloc[0])):
         group = groups[label]
         line = {**column, "model": label, "lever": group["lever"].iloc[0], "runs": len(group)}
         line |= {name: group[name].astype(float).mean() for name in MEANS}
-        line["data_hash"] = " ".join(sorted(set(group["data_hash"].dropna())))
         ours = None if label == column["bare"] else scores.get(label)
-        found = None if ours is None or plain is None else stats.paired(ours, plain, spread)
-        yield line | {name: getattr(found, name, None) for name in ("difference", "low", "high", "p")}
+        found = None if ours is None or plain is None else stats.every_two([ours, plain], spread)[0]
+        yield line | {name: getattr(found, name, math.nan) for name in ("difference", "low", "high", "p")}
 
 
 def _order(facts: Any) -> tuple[list[int], str]:
@@ -85,11 +91,6 @@ def _order(facts: Any) -> tuple[list[int], str]:
     pulled = json.loads(facts) if isinstance(facts, str) else {}
     sections = list(config.Levers.model_fields)
     return sorted((sections.index(name) for name in pulled), reverse=True), str(facts)
-
-
-def _corrected(p: pd.Series) -> pd.Series:
-    there = p.dropna().astype(float)
-    return pd.Series(stats.holm(list(there)), index=there.index).reindex(p.index) if len(there) else p
 
 
 def _overview(numbers: pd.DataFrame, notes: list[str]) -> Comparison:

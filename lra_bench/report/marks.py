@@ -18,6 +18,11 @@ def score(value: float, metric: object) -> str:
     return f"{100 * value:.1f}" if named(metric).share else f"{value:.4g}"
 
 
+def points(value: float, metric: object) -> str:
+    """A difference of scores, in words: of shares in points of percent."""
+    return f"{100 * value:.1f} points" if named(metric).share else f"{value:.3g}"
+
+
 def beside(row: Mapping[Any, Any]) -> str:
     """The marks of a summed row."""
     rank = f" [{row['rank']}]" if pd.notna(row.get("rank")) else ""

@@ -1,7 +1,8 @@
 """What papers printed, shipped with its sources: `results/published/`.
 
 results.csv    a number a line as printed, with its source and notes; `set` is the name it goes by here; `our_model` and
-               `our_task` say what it is of in this project, empty where nothing here is like it
+               `our_task` say what it is of in this project, empty where nothing here is like it; `seeds`, whose
+               mean it is, empty where that is not stated
 protocols.csv  how a set's numbers on a task came about, a line for each recipe here that follows it
 models.csv     what a published model had, where a model here can be set otherwise, or cannot be set alike
 """
@@ -29,6 +30,7 @@ class Result:
     models: tuple[str, ...]  # ours
     task: str  # ours
     said: str  # the number as printed, %, or `FAILED`
+    seeds: int | None = None  # whose mean it is; None: not stated
 
     @property
     def score(self) -> float | None:
@@ -107,7 +109,8 @@ def _is_ours(line: Mapping[str, str]) -> bool:
 
 def _result(line: Mapping[str, str]) -> Result:
     source = f"{line['source']}, {line['table']}"
-    return Result(source, line["model"], tuple(line["our_model"].split()), line["our_task"], line["value"])
+    seeds = int(line["seeds"]) if line["seeds"] else None
+    return Result(source, line["model"], tuple(line["our_model"].split()), line["our_task"], line["value"], seeds)
 
 
 def _protocol(line: Mapping[str, str]) -> Protocol:

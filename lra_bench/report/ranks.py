@@ -1,12 +1,13 @@
 """Which model is better than which: pairs compared example by example, corrected for their number; ranks from them.
 
 A model's rank in a column is one more than the number of models that are significantly better there. So several models
-may have rank 1, and none that is as good as the best, as far as the examples and seeds can tell, has another.
+may have rank 1, and none that is as good as the best, as far as the examples and seeds can tell, has another. Where
+nothing is known of seeds there are no ranks: the pairs have their differences, with intervals over examples, and no p.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -19,10 +20,10 @@ from lra_bench import stats, store
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import named
 from lra_bench.report import tables
+from lra_bench.report.seeds import Column, Seeds
 from lra_bench.report.tables import COLUMN, Comparison, Report
 from lra_bench.rows import SCORED
 
-Column = tuple[Any, ...]
 TESTED = ["better", "worse", "difference", "low", "high", "p", "test", "p_holm"]
 
 
@@ -32,10 +33,15 @@ class Ranking:
 
     pairs: pd.DataFrame  # a row a pair: COLUMN and TESTED, the difference in the score's unit
     apart: frozenset[Column]  # columns whose rows were not tested on the same examples
+    seeds: Seeds
 
     @classmethod
-    def of(cls, frame: pd.DataFrame) -> Ranking:
-        """Compare the models of `frame`; p is corrected over all pairs of all columns."""
+    def of(cls, frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Ranking:
+        """Compare the models of `frame`; p is corrected over all pairs of all columns.
+
+        Rows `elsewhere` are not compared: they too tell how seeds vary, in the same columns.
+        """
+        seeds = Seeds.of(frame, elsewhere)
         frame = frame[frame["cell"].isna() | ~frame["cell"].duplicated()]
         done = frame.assign(model=tables.labels(frame))[frame["status"].isin(SCORED)]
         done = done.dropna(subset=["test_score", "folder"])
@@ -46,62 +52,69 @@ class Ranking:
             if len(rows[["data_hash", "test_n"]].drop_duplicates()) > 1:
                 apart.add(tables.column_of(column))
             else:
-                found += [column | pair for pair in every_two(scores(rows), named(column["metric"]).higher)]
-        pairs = pd.DataFrame(found, columns=[*COLUMN, *TESTED])
-        return cls(pairs.assign(p_holm=stats.holm(list(pairs["p"]))), frozenset(apart))
+                higher, spread = named(column["metric"]).higher, seeds.get(column)
+                found += [column | pair for pair in every_two(scores(rows), higher, spread)]
+        return cls(corrected(found), frozenset(apart), seeds)
 
     def ranks(self) -> dict[tuple[Column, str], int]:
-        """By column and model, of those that were compared."""
+        """By column and model, of those that were tested."""
         ranks: dict[tuple[Column, str], int] = {}
-        for pair in self.pairs.to_dict("records"):
-            column = tables.column_of(pair)
-            ranks.setdefault((column, pair["better"]), 1)
-            ranks[column, pair["worse"]] = ranks.get((column, pair["worse"]), 1) + (pair["p_holm"] < stats.ALPHA)
+        for key, pairs in self.pairs.dropna(subset="p").groupby(COLUMN, dropna=False, sort=False):
+            column = tables.column_of(dict(zip(COLUMN, key, strict=True)))
+            for better, worse, p in zip(pairs["better"], pairs["worse"], pairs["p_holm"], strict=True):
+                ranks.setdefault((column, better), 1)
+                ranks[column, worse] = ranks.get((column, worse), 1) + (p < stats.ALPHA)
         return ranks
 
     def notes(self, ranked: pd.DataFrame) -> Iterator[str]:
         """How the summed rows' ranks are made, and who has none."""
-        if len(self.pairs):
+        tested = self.pairs.dropna(subset="p")
+        if len(tested):
             yield (
                 f"[rank]: one more than the models that are significantly better, in place of a bold maximum: "
-                f"p < {stats.ALPHA} by {', '.join(sorted(set(self.pairs['test'])))}, after Holm over "
-                f"{len(self.pairs):,} pairs"
+                f"p < {stats.ALPHA} by {stats.SEEDS}, after Holm over {len(tested):,} pairs"
             )
-        names, _ = tables.column_names(ranked)
-        without = ranked.assign(column=names)[ranked["rank"].isna() & ranked["test_score"].notna()]
+        told = ranked.assign(column=tables.column_names(ranked)[0])
+        compared = {tables.column_of(pair) for pair in self.pairs.to_dict("records")}
+        yield from self.seeds.notes(told[[tables.column_of(row) in compared for row in told.to_dict("records")]])
+        without = told[told["rank"].isna() & told["test_score"].notna()]
         for name, rows in without.groupby("column", sort=False):
-            if tables.column_of(rows.iloc[0].to_dict()) in self.apart:
+            column = tables.column_of(rows.iloc[0].to_dict())
+            if column in self.apart:
                 yield f"{name}: no ranks, its rows were not tested on the same examples"
-            else:
+            elif column not in compared or column in self.seeds.spreads:
                 yield f"{name}: no rank, its scores of single examples are not here, or alone: {_few(rows['model'])}"
 
     def shown(self, summed: pd.DataFrame) -> list[Comparison]:
         """A table of pairs for each column."""
         names, _ = tables.column_names(summed)
         by_key = dict(zip((tables.column_of(row) for row in summed.to_dict("records")), names, strict=True))
-        columns = [tables.column_of(pair) for pair in self.pairs.to_dict("records")]
-        named_pairs = self.pairs.assign(column=[by_key[column] for column in columns])
-        return [_table(str(name), rows) for name, rows in named_pairs.groupby("column", sort=False)]
+        keys = [tables.column_of(pair) for pair in self.pairs.to_dict("records")]
+        named_pairs = self.pairs.assign(column=[by_key[key] for key in keys])
+        columns = named_pairs.groupby("column", sort=False)
+        return [_table(str(name), rows, self.seeds.notes(rows)) for name, rows in columns]
 
 
-def beside(frame: pd.DataFrame, summed: pd.DataFrame, by: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def beside(
+    frame: pd.DataFrame, summed: pd.DataFrame, by: str, elsewhere: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The summed rows with the column `rank`, and what is to be said of it. A family has none, nor what is apart."""
     if by != "model" or "origin" in summed or "test_score" not in summed:
         return summed, ()
-    ranking = Ranking.of(frame)
+    ranking = Ranking.of(frame, elsewhere)
     ranks = ranking.ranks()
     keys = [(tables.column_of(row), row["model"]) for row in summed.to_dict("records")]
     ranked = summed.assign(rank=pd.array([ranks.get(key) for key in keys], dtype="Int64"))
     return ranked, tuple(ranking.notes(ranked))
 
 
-def report(frame: pd.DataFrame) -> Report:
-    """Every two models of a frame: as numbers, and as a table for each column.
+def report(frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Report:
+    """Every two models of a frame: as numbers, and as a table for each column. `elsewhere`: see `Ranking.of`.
 
     Raises:
         ConfigError: no two can be compared.
     """
-    ranking = Ranking.of(frame)
+    ranking = Ranking.of(frame, elsewhere)
     if ranking.pairs.empty:
         raise ConfigError("no two models here whose scores of the same examples are kept; results folders have them")
     return Report(ranking.pairs, tuple(ranking.shown(tables.summary(frame))))
@@ -127,15 +140,27 @@ def scores(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     return {model: np.stack(runs) for model, runs in found.items()}
 
 
-def every_two(scores: dict[str, np.ndarray], higher: bool) -> Iterator[dict[str, Any]]:
+def every_two(scores: dict[str, np.ndarray], higher: bool, spread: stats.Spread | None) -> Iterator[dict[str, Any]]:
     """Every two models, the better one first."""
-    spread = stats.pooled(list(scores.values()))
+    if len(scores) < 2:
+        return
     best_first = sorted(scores, key=lambda model: float(scores[model].mean()), reverse=higher)
-    for better, worse in combinations(best_first, 2):
-        yield {"better": better, "worse": worse, **stats.paired(scores[better], scores[worse], spread)._asdict()}
+    found = stats.every_two([scores[model] for model in best_first], spread)
+    for (better, worse), pair in zip(combinations(best_first, 2), found, strict=True):
+        yield {"better": better, "worse": worse, **pair._asdict()}
 
 
-def _table(name: str, pairs: pd.DataFrame) -> Comparison:
+def corrected(pairs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """A family of pairs with their p after Holm."""
+    family = pd.DataFrame(pairs, columns=[*COLUMN, *TESTED])
+    return family.assign(p_holm=stats.holm(list(family["p"])))
+
+
+def _chance(p: float) -> str:
+    return "" if pd.isna(p) else f"{p:.2g}"
+
+
+def _table(name: str, pairs: pd.DataFrame, said: Iterable[str]) -> Comparison:
     """The pairs of one column, those first that are surest to differ."""
     share = named(pairs["metric"].iloc[0]).share
     score = (lambda v: f"{100 * v:+.1f}") if share else (lambda v: f"{v:+.4g}")
@@ -148,12 +173,13 @@ def _table(name: str, pairs: pd.DataFrame) -> Comparison:
                 f"{score(d)} ({score(low)} to {score(high)})"
                 for d, low, high in zip(ordered["difference"], ordered["low"], ordered["high"], strict=True)
             ],
-            "p": ordered["p"].map("{:.2g}".format),
-            "p, Holm": ordered["p_holm"].map("{:.2g}".format),
+            "p": ordered["p"].map(_chance),
+            "p, Holm": ordered["p_holm"].map(_chance),
         }
     ).set_index("better")
     told = int((pairs["p_holm"] < stats.ALPHA).sum())
     notes = (
+        *said,
         f"{told:,} of {len(pairs):,} differ after Holm (p < {stats.ALPHA}); the interval is of a pair alone, at 95%",
         f"p: {', '.join(sorted(set(pairs['test'])))}",
     )

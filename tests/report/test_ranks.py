@@ -18,6 +18,7 @@ from lra_bench.errors import ConfigError
 from lra_bench.matrix import Request
 from lra_bench.metrics import ACCURACY, SQUARED_ERROR
 from lra_bench.report import ranks, tables
+from lra_bench.report.seeds import Seeds
 
 N = 400
 CHANCES = {"softmax": 0.8, "linear": 0.78, "local": 0.3}
@@ -48,14 +49,37 @@ def test_a_rank_is_one_more_than_the_models_that_are_better(results: Path) -> No
     assert notes == (
         f"[rank]: one more than the models that are significantly better, in place of a bold maximum: "
         f"p < 0.05 by {stats.SEEDS}, after Holm over 3 pairs",
+        notes[1],
     )
+    assert notes[1].startswith("short tiny: seeds vary by 1.")
+    assert "of 3 models with 3 runs or more)" in notes[1]
 
 
-def test_one_seed_each_takes_mcnemar(results: Path) -> None:
-    frame = store.frame([results]).query("seed == 0")
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_single_runs_are_not_ranked_and_nor_are_two(results: Path, seeds: int) -> None:
+    frame = store.frame([results]).query(f"seed < {seeds}")
     pairs = ranks.Ranking.of(frame).pairs
-    assert set(pairs["test"]) == {stats.MCNEMAR}
-    assert ranked(frame)[0]["local"] == 3
+    assert len(pairs) == 3
+    assert pairs[["p", "p_holm"]].isna().all(axis=None)
+    assert (pairs["difference"] > 0.4).sum() == 2, "the difference and its interval over examples are there"
+    assert (pairs["low"] > 0.3).sum() == 2
+    found, notes = ranked(frame)
+    assert set(found.values()) == {None}
+    assert len(notes) == 1
+    assert notes[0].startswith("short tiny: nothing is known of other seeds")
+    (table,) = ranks.report(frame).tables
+    assert list(table.cells["p, Holm"]) == [""] * 3
+    assert any("nothing is known of other seeds" in note for note in table.notes)
+
+
+def test_runs_elsewhere_say_how_seeds_vary_and_that_is_said(results: Path) -> None:
+    frame = store.frame([results])
+    single, others = frame.query("seed == 0"), frame[frame["model"].isin(["softmax", "linear"])]
+    summed, notes = ranks.beside(single, tables.summary(single), "model", others)
+    assert dict(zip(summed["model"], summed["rank"], strict=True)) == {"softmax": 1, "linear": 1, "local": 3}
+    assert f"of 2 models with 3 runs or more, with those in {results}); a model of fewer runs is taken" in notes[1]
+    other = others.assign(length=64)
+    assert ranks.beside(single, tables.summary(single), "model", other)[0]["rank"].isna().all(), "of another column"
 
 
 def test_a_rank_stands_behind_its_score(results: Path) -> None:
@@ -63,7 +87,7 @@ def test_a_rank_stands_behind_its_score(results: Path) -> None:
     summed, notes = ranks.beside(frame, tables.summary(frame), "model")
     comparison = tables.compare(summed, "accuracy", also=notes)
     assert [text.split("[")[1] for text in comparison.cells["short tiny"]] == ["1]", "3]", "1]"]
-    assert comparison.notes[-1] == notes[0]
+    assert comparison.notes[-2:] == notes
 
 
 def test_of_errors_the_lower_is_the_better(results: Path) -> None:
@@ -119,13 +143,14 @@ def test_scores_come_back_as_they_were_put(tmp_path: Path, metric: Any) -> None:
 
 
 def ranks_of(scores: dict[str, np.ndarray]) -> dict[str, int]:
-    pairs = pd.DataFrame([dict.fromkeys(tables.COLUMN) | pair for pair in ranks.every_two(scores, True)])
-    found = ranks.Ranking(pairs.assign(p_holm=stats.holm(list(pairs["p"]))), frozenset()).ranks()
+    pairs = ranks.every_two(scores, True, stats.pooled(list(scores.values())))
+    family = ranks.corrected([dict.fromkeys(tables.COLUMN) | pair for pair in pairs])
+    found = ranks.Ranking(family, frozenset(), Seeds({})).ranks()
     return {model: rank for (_, model), rank in found.items()}
 
 
 @settings(max_examples=15, deadline=None)
-@given(arrays.arrays(bool, st.tuples(st.integers(2, 5), st.integers(1, 3), st.just(16))), st.randoms())
+@given(arrays.arrays(bool, st.tuples(st.integers(2, 5), st.integers(3, 4), st.just(16))), st.randoms())
 def test_ranks_do_not_depend_on_the_order_and_equals_share_theirs(scores: np.ndarray, random: Any) -> None:
     models = {f"model {i}": runs for i, runs in enumerate(scores)} | {"twin": scores[0].copy()}
     found = ranks_of(models)
