@@ -88,6 +88,25 @@ def test_rows_arrive_as_they_were(results: Path, tmp_path: Path, name: str) -> N
     assert any(note.startswith("merged from a bundle (Ann, 20") for note in notes)
 
 
+def test_a_colleagues_times_are_not_averaged_with_ours(results: Path, tmp_path: Path) -> None:
+    """His second seed is of eight GPUs and fell back: a column of its own, in words; the score is of both."""
+    ours, theirs = tmp_path / "ours", sorted(results.glob("runs/linear-*"))[1]
+    shutil.copytree(results, ours)
+    shutil.rmtree(ours / "runs" / theirs.name)
+    facts = {"platform": "gpu", "device": "NVIDIA H100", "devices": 8, "fitted": "accumulate 8", "step_ms_p50": 2.0}
+    store.write_json(theirs / "row.json", {**store.read_json(theirs / "row.json"), **facts})
+    merge(pack(results, tmp_path / "a.zip", "Ann", silent).out, ours, silent)
+    frame = store.frame([ours]).assign(code=None)  # of whichever mixer this package has now
+    mean = frame[frame["model"] == "linear"]["step_ms_p50"].mean()
+    table = tables.compare(tables.measured(frame[frame["model"] == "linear"]), "speed")
+    (gpu, cpu) = sorted(table.cells, key=lambda head: "H100" not in head)
+    assert (gpu, "CPU" in cpu or "EPYC" in cpu) == ("listops quick, 8 x NVIDIA H100", True)
+    assert table.cells.loc["linear", gpu].startswith("2 (")
+    assert table.cells.loc["linear", gpu].endswith(" accumulate 8")
+    assert f"{mean:.3g}" not in table.cells.loc["linear", cpu]
+    assert "2 runs" in tables.compare(tables.summary(frame), "accuracy").cells.loc["linear", "listops quick"]
+
+
 def test_what_is_there_is_skipped_or_in_conflict(bundle: Path, results: Path, tmp_path: Path) -> None:
     before = texts(results)
     assert len(merge(bundle, results, silent).equal) == 3
