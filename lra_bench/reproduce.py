@@ -168,7 +168,7 @@ def _inside(column: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iter
 
 
 def _code(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
-    """The code that makes numbers; where that of one is not known, its commit, and what is not as committed may be any."""
+    """The code that makes numbers; where that of one is not known, its commit; what is not as committed may be any."""
     if old["code_hash"] and new["code_hash"]:
         yield from (_line(column, old[column], new[column]) for column in ("code_hash", "parts_hash"))
         return

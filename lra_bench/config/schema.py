@@ -172,7 +172,7 @@ class TaskSpec(Strict):
     seed: NoneOrMore  # of the data, not of the run
     metric: Literal["accuracy", "exact-match", "mean-squared-error", "bits"]
     variant: str | None  # the variant that was used
-    content: str | None = None  # a hash over the folder's files that the source reads; None: it reads none, or is not asked
+    content: str | None = None  # a hash of the files in `folder` that it reads; None: none, or not asked
     of: TaskSpec | None = None  # the task whose training inputs these are, symbols of which are asked for
 
     @pydantic.field_validator("splits")
