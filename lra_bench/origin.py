@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from lra_bench import config, mixers, store
+from lra_bench import mixers, store
 from lra_bench.config import Cell, Mechanism
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.rows import SCORED

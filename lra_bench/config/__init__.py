@@ -5,7 +5,7 @@ knob with its default; a recipe overrides it, its section for the task overrides
 A lever (`configs/levers/*.yaml`) says what is done to a model besides. A `Cell` is one model on one task with one seed,
 fully resolved; its id is a hash of everything that decides the numbers and is asked for: settings, the content of the
 user's files, the code of the mixer's file. So a changed default cannot hide behind an old row. The package's own code
-and the libraries' versions stand in the row (`fingerprint.py`). A `Launcher` says who starts the cells; it decides none.
+and the libraries' versions stand in the row (`fingerprint.py`). A `Launcher` says who starts the cells.
 """
 
 from lra_bench.config.cell import AND, Cell, Match, Mechanism, digest, of_mechanisms
