@@ -13,7 +13,7 @@ import pytest
 
 from lra_bench import matrix, store
 from lra_bench.matrix import Request
-from lra_bench.report import tables
+from lra_bench.report import levers, tables
 from lra_bench.rows import Row
 
 
@@ -275,3 +275,18 @@ def test_an_interval_of_a_share_stays_within_0_and_100(row: Row) -> None:
     assert 0 <= float(low) < float(top) <= 100
     alike = [dataclasses.replace(row, seed=seed) for seed in range(3)]
     assert cells(*alike)["softmax"]["short tiny"] == "40.0 (37.9-42.2, 3 runs)", "as wide as one run's examples say"
+
+
+def test_levers_times_say_where_they_were_measured(row: Row) -> None:
+    """None over two machines is a mean: the newest counts, and a number says which lines may be compared."""
+    none = dataclasses.replace(row, **CPU, started="2026-01-01", step_ms_p50=68.0)
+    moved = dataclasses.replace(none, **H100, seed=1, started="2026-01-02", step_ms_p50=2.0)
+    pruned = dataclasses.replace(none, levers='{"further": {"steps": 9}}', fitted="remat", step_ms_p50=50.0)
+    rows = frame(none, moved, pruned).assign(folder=None)
+    table = levers.report(rows).tables[1]
+    assert list(table.cells["step ms"]) == ["2", "50 remat"]
+    assert list(table.cells["timed"]) == ["#1", "#2"]
+    assert (
+        "short tiny: timed: compare times of one number alone: #1 1 x NVIDIA H100; #2 AMD EPYC, 2 cores" in table.notes
+    )
+    assert "timed" not in levers.report(frame(none, pruned).assign(folder=None)).tables[1].cells

@@ -129,7 +129,7 @@ def _summary(row: Row, other: bool) -> dict[str, Any]:
     test, spread = score(row.test_score, row.metric), None
     if row.step_ms_p50 is not None:
         low, mid, high = (three_digits(ms) for ms in (row.step_ms_p10, row.step_ms_p50, row.step_ms_p90))
-        spread = f"{mid} ({low}-{high})"
+        spread = f"{mid} ({low}-{high})" + (f" {row.fitted}" if row.fitted else "")
     return {
         "model": " + ".join([row.model, *([lever_words(row.levers)] if row.levers else [])])
         + (f" {OTHER_CODE}" if other else ""),

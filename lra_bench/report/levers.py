@@ -12,8 +12,9 @@ import pandas as pd
 from lra_bench import config, stats
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import named
-from lra_bench.report import marks, ranks, tables
+from lra_bench.report import marks, places, ranks, tables
 from lra_bench.report.digits import three_digits
+from lra_bench.report.places import BUILD, PLACE
 from lra_bench.report.seeds import Seeds
 from lra_bench.report.tables import COLUMN, Comparison, Report
 from lra_bench.rows import SCORED
@@ -25,10 +26,8 @@ MEANS = (
     "sparsity",
     "stored_bytes",
     "flops_per_step",
-    "step_ms_p50",
-    "infer_ms_p50",
-    "peak_bytes",
 )
+TIMES = ("step_ms_p50", "infer_ms_p50", "peak_bytes")  # of one place, see `places`
 NOTES = (
     f"against none: difference of test scores with its 95% interval; *: p < {stats.ALPHA} by {stats.SEEDS}, after "
     "Holm over the table's pairs; where nothing is known of seeds, the interval is of these runs on other examples, "
@@ -52,7 +51,7 @@ def report(frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Report
     frame = frame[frame["cell"].isna() | ~frame["cell"].duplicated()]
     pulled = frame["levers"].map(lambda facts: config.lever_words(facts) if isinstance(facts, str) else "none")
     done = frame.assign(bare=_bare(frame), lever=pulled, model=tables.labels(frame))
-    done = done[done["status"].isin(SCORED)]
+    done = places.settled(done[done["status"].isin(SCORED)], COLUMN)
     models, seeds = done.groupby([*COLUMN, "bare"], dropna=False, sort=False), Seeds.of(frame, elsewhere)
     numbers = pd.DataFrame([line for key, rows in models for line in _lines(key, rows, seeds)])
     numbers = numbers.assign(p_holm=stats.holm(list(numbers["p"])))
@@ -81,6 +80,9 @@ def _lines(key: tuple[Any, ...], rows: pd.DataFrame, seeds: Seeds) -> Iterator[d
         group = groups[label]
         line = {**column, "model": label, "lever": group["lever"].iloc[0], "runs": len(group)}
         line |= {name: group[name].astype(float).mean() for name in MEANS}
+        last = places.newest(group)
+        line |= {name: last[name].astype(float).mean() for name in TIMES}
+        line |= {name: last[name].iloc[0] for name in (*PLACE, *BUILD)}
         ours = None if label == column["bare"] else scores.get(label)
         found = None if ours is None or plain is None else stats.every_two([ours, plain], spread)[0]
         yield line | {name: getattr(found, name, math.nan) for name in ("difference", "low", "high", "p")}
@@ -124,10 +126,16 @@ def _table(name: str, rows: pd.DataFrame, notes: list[str]) -> Comparison:
             "zero %": rows["sparsity"].map(lambda share: f"{100 * share:.0f}" if share > 0.005 else ""),
             "kept KiB": (rows["stored_bytes"] / 2**10).map(_count),
             "GFLOP": (rows["flops_per_step"] / 1e9).map(_digits),
-            "answer ms": rows["infer_ms_p50"].map(_digits),
-            "step ms": rows["step_ms_p50"].map(_digits),
+            "answer ms": [_digits(row["infer_ms_p50"]) for row in rows.to_dict("records")],
+            "step ms": [_timed(row) for row in rows.to_dict("records")],
         }
     ).set_index("model")
+    where = [places.of(row) for row in rows.to_dict("records")]
+    if len(every := list(dict.fromkeys(where))) > 1:
+        at = {place: f"#{number}" for number, place in enumerate(every, 1)}
+        cells = cells.assign(timed=[at[place] for place in where])
+        words = "; ".join(f"{at[place]} {said}" for place, said in zip(every, places.apart(every), strict=True))
+        notes = [*notes, f"{name}: timed: compare times of one number alone: {words}"]
     told = [note for note in notes if note.startswith(f"{name}: ")]
     score = "accuracy, %" if named(metric).share else named(metric).title
     return Comparison("levers", f"{name}: levers, test {score}", cells, (*told, *NOTES))
@@ -139,6 +147,10 @@ def _difference(row: dict[Any, Any]) -> str:
     scale = 100 if named(row["metric"]).share else 1
     value, low, high = (f"{scale * row[key]:+.1f}" for key in ("difference", "low", "high"))
     return f"{value} ({low} to {high})" + (" *" if row["p_holm"] < stats.ALPHA else "")
+
+
+def _timed(row: dict[Any, Any]) -> str:
+    return _digits(row["step_ms_p50"]) + (places.tag(row["fitted"]) if pd.notna(row["step_ms_p50"]) else "")
 
 
 def _count(value: float) -> str:

@@ -92,6 +92,12 @@ def of(row: Mapping[Any, Any]) -> Place:
     return tuple(None if _missing(row[key]) else row[key] for key in PLACE)
 
 
+def newest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of the place and build that ran last."""
+    groups = [group for _, group in rows.groupby([*PLACE, *BUILD], dropna=False, sort=False)]
+    return max(groups, key=lambda group: max(str(at) for at in group["started"]))
+
+
 def headers(measured: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """Each row's header: the name of its column, and what of its place tells it from the column's other places."""
     rows = [(name, of(row)) for name, row in zip(names, measured.to_dict("records"), strict=True)]
@@ -161,8 +167,8 @@ def _unlike(text: str | None, others: Sequence[str | None]) -> str:
     return ", ".join(f"{key} {ours.get(key, 'unknown')}" for key in keys)
 
 
-def whole(place: Place) -> str:
-    """All that is known of a place, in words; empty where nothing is."""
+def whole(place: Place, *, libraries: bool = True) -> str:
+    """What is known of a place, in words; empty where nothing is."""
     facts = dict(zip(PLACE, place, strict=True))
     said = [_hardware(facts, several=True)] if facts["device"] or facts["platform"] else []
     said += [_count(facts["processes"], "process", "processes")] if (facts["processes"] or 1) > 1 else []
@@ -170,7 +176,7 @@ def whole(place: Place) -> str:
     said += [f"{facts['matmul']} products"] if facts["matmul"] else []
     said += ["deterministic"] if facts["deterministic"] else []
     said += [_code(facts)] if facts["code_hash"] or facts["commit"] else []
-    said += [" ".join(pair) for pair in json.loads(facts["versions"] or "{}").items()]
+    said += [" ".join(pair) for pair in json.loads(facts["versions"] or "{}").items()] if libraries else []
     return "; ".join(said)
 
 
@@ -189,9 +195,10 @@ def parts(measured: pd.DataFrame, heads: Sequence[str], by: str) -> pd.Series:
 
 
 def notes(measured: pd.DataFrame, heads: Sequence[str]) -> Iterator[str]:
-    """Where each column was measured; what a fallback is, where there is one."""
+    """Where each column was measured, its libraries where they are not the same in all; what a fallback is, if any."""
+    several = measured["versions"].nunique(dropna=False) > 1
     for head, row in dict(zip(heads, measured.to_dict("records"), strict=True)).items():
-        if said := whole(of(row)):
+        if said := whole(of(row), libraries=several):
             yield f"{head}: measured on {said}"
     if measured["fitted"].notna().any():
         yield "accumulate k, remat: the step did not fit in memory; it was run in k micro-batches, or recomputes layers"
