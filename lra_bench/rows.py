@@ -38,6 +38,7 @@ class Row:
     teacher: str | None = None  # the cell whose model it learnt from
     tuning_trials: int | None = None  # by which the recipe's settings were found, on val
     tuning_steps: int | None = None  # of training, over all of them
+    config_hash: str | None = None  # of what the config says for the task: the same for all models of a column
     seed: int
     length: int  # L: tokens a stream is padded to
     batch: int  # examples an optimiser step, over all devices and slices

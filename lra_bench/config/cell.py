@@ -13,7 +13,7 @@ from lra_bench.config.schema import Count, NoneOrMore, Recipe, Scalar, Strict, T
 from lra_bench.metrics import HITS, METRICS, Metric
 
 AND = "+"  # between the names of the mixers of a model
-OPTIONAL = ("match", "levers", "start", "teacher", "beside", "then", "tuned", "reach")
+OPTIONAL = ("match", "levers", "start", "teacher", "beside", "then", "tuned", "reach", "config_hash")
 
 
 class Match(Strict):
@@ -54,6 +54,7 @@ class Cell(Strict):
     beside: list[TaskSpec] | None = None  # the tasks that its trunk is trained on, or was, beside its own
     then: list[Mechanism] | None = None  # the mixers of the layers after the first, in turn; None: one for all
     tuned: Tuned | None = None  # what its recipe's settings cost to find; decides no number, and is in no id
+    config_hash: str | None = None  # of what the config says for the task, whatever the model and lever; in no id
     reach: Count | None = None  # places that the first can learn of through all layers; None: all of them; in no id
 
     @property
@@ -63,14 +64,9 @@ class Cell(Strict):
         Not over the package's code, which stands in the result beside it.
         """
         facts = self.model_dump(exclude={"mixer", "family", "changed", "recipe_name", "recipe", "task", *OPTIONAL})
-        facts |= {"task": _facts_of(self.task), "recipe": self._recipe_facts()}
+        facts |= {"task": _facts_of(self.task), "recipe": self.recipe.facts()}
         facts |= {key: said for key, said in self._optional() if said is not None}
         return digest(facts)[:10]
-
-    def _recipe_facts(self) -> dict[str, Any]:
-        facts = self.recipe.facts()
-        del facts["mark"], facts["training"]["checkpoint_every"]
-        return facts
 
     def _optional(self) -> Iterator[tuple[str, Any]]:
         yield "match", self.match and self.match.model_dump()

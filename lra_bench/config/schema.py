@@ -118,8 +118,8 @@ class Recipe(Strict):
     training: Training
 
     def facts(self) -> dict[str, Any]:
-        """All that it says, without what is as it was before it could be said."""
-        said = self.model_dump()
+        """All that it says and that decides numbers, without what is as it was before it could be said."""
+        said = self.model_dump(exclude={"mark": True, "training": {"checkpoint_every"}})
         for part, before in BEFORE_IT_WAS_SAID.items():
             said[part] = {k: v for k, v in said[part].items() if k not in before or v != before[k]}
         return said

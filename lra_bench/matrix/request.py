@@ -91,6 +91,7 @@ def of_model(cell: Cell, choice: Choice, settings: Settings) -> Cell:
             "task": cell.task,
             "recipe": recipe,
             "changed": _words({**before, **settings.changing(trained.recipe, {})}),
+            "config_hash": _hash(recipe) if settings.recipe else trained.config_hash,
         }
     )
     return _pooled(student, settings)
@@ -113,6 +114,7 @@ def on_task(cell: Cell, name: str, include: Sequence[Path], settings: Settings) 
             "task": task,
             "recipe": same,
             "changed": _words(changed),
+            "config_hash": _hash(recipe),
             "levers": cell.levers.model_copy(update={"joint": None}),
             **NOTHING_BEFORE,
         }
@@ -242,6 +244,10 @@ class Settings:
         return Part(sheet, {**turned, **part.knobs})
 
 
+def _hash(recipe: Recipe) -> str:
+    return config.digest(recipe.facts())[:10]
+
+
 def _words(said: Mapping[str, Any]) -> str | None:
     """In the order of the keys, whatever the order in which they were given."""
     each = ((key, value if isinstance(value, str) else json.dumps(value)) for key, value in sorted(said.items()))
@@ -273,6 +279,7 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
         seed=seed,
         limit=request.limit,
         changed=_words(changed),
+        config_hash=_hash(resolved),
         tuned=recipe.tuned,
     )
     return _pooled(cell, settings)

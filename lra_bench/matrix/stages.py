@@ -93,7 +93,8 @@ def jointly(cell: Cell, lever: Joint, on_task: Elsewhere) -> Cell:
     others = [one.task for name, one in named.items() if name != cell.task.name]
     training = joint.recipe.training.model_copy(update={"steps": 0})
     recipe = joint.recipe.model_copy(update={"training": training})
-    return joint.model_copy(update={"task": cell.task, "beside": others, "start": joint, "recipe": recipe})
+    part = {"task": cell.task, "beside": others, "start": joint, "recipe": recipe, "config_hash": cell.config_hash}
+    return joint.model_copy(update=part)
 
 
 def pretrained(cell: Cell, levers: Levers) -> Cell:

@@ -38,6 +38,7 @@ def columns(cell: Cell) -> dict[str, Any]:
         "teacher": cell.teacher and cell.teacher.id,
         "tuning_trials": cell.tuned and cell.tuned.trials,
         "tuning_steps": cell.tuned and cell.tuned.steps,
+        "config_hash": cell.config_hash,
         "seed": cell.seed,
         "length": task.length,
         "batch": recipe.training.batch,
