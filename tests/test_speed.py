@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from samples import Lra, started
 
@@ -48,7 +48,7 @@ def kept(name: str) -> Facts:
     return scaling.read(Path(__file__).parents[1] / "results" / "speed" / f"{name}.json")
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5, deadline=None, phases=[Phase.generate])
 @given(st.randoms())
 def test_the_order_of_measurement_changes_nothing(random: Random) -> None:
     """A shorter length that was measured later bent the exponent of memory, and hid where memory ends."""
