@@ -123,6 +123,15 @@ def test_a_column_says_what_changes_the_run_whatever_the_order(own: Path) -> Non
     assert cell_of(length=16).changed == cell_of(settings=("task.length=16",)).changed == "task.length=16"
 
 
+def test_a_config_that_is_edited_has_another_hash_and_a_model_or_a_lever_has_not(own: Path) -> None:
+    before = cell_of().config_hash
+    same = (cell_of(models="softmax[impl=plain]"), cell_of(levers="further"), cell_of(settings=("mark=x",)))
+    assert {cell.config_hash for cell in same} == {before}
+    assert cell_of(levers="further").recipe.training.steps != cell_of().recipe.training.steps
+    (own / "configs/tiny.yaml").write_text(TINY.replace("lr: 1.0e-2", "lr: 2.0e-2"))
+    assert cell_of().config_hash != before
+
+
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A copy of the package's code."""

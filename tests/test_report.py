@@ -97,6 +97,15 @@ def test_other_data_are_another_column_and_are_said_to_be(row: Row) -> None:
     assert not [note for note in alone.notes if "NOT" in note]
 
 
+def test_a_configs_name_for_other_settings_is_another_column(row: Row) -> None:
+    """A config that was edited between two runs: no mean over both, nor of two runs of one seed."""
+    edited = dataclasses.replace(row, config_hash="0123456789", test_score=0.6)
+    table = compared(row, edited)
+    names = [f"short tiny, config {str(one.config_hash)[:7]}" for one in (row, edited)]
+    assert list(table.cells.loc["softmax", names]) == ["40.0 (37.9-42.2)", "60.0 (57.8-62.1)"]
+    assert any(note.startswith("short tiny: NOT OF THE SAME SETTINGS, a column for each of 2") for note in table.notes)
+
+
 def test_a_cell_from_two_places_counts_once(row: Row) -> None:
     twice = pd.concat([frame(row, origin="a"), frame(row, origin="b")])
     assert list(tables.summary(twice)["runs"]) == [1]

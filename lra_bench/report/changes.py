@@ -34,7 +34,7 @@ FOUND += ["first_fitted", "second_fitted"]
 DECILES = 2.5631  # standard deviations between the 10th and the 90th percentile of a normal distribution
 SURE = 10**6  # degrees of freedom of a variance that is known
 
-KEYS = [key for key in COLUMN if key != "data_hash"]
+KEYS = [key for key in COLUMN if key not in ("data_hash", "config_hash")]  # a config may have changed since
 
 Run = dict[str, Any]
 
@@ -74,7 +74,7 @@ def _of_column(runs: Sequence[Run], origins: Sequence[str], what: Sequence[str],
     for name in dict.fromkeys(run[by] for run in runs):
         its = [[run for run in runs if run[by] == name and run["origin"] == origin] for origin in origins]
         for data, sides in _of_same_data(its):
-            at = {key: runs[0][key] for key in KEYS} | {"data_hash": data, by: name}
+            at = {key: runs[0][key] for key in KEYS} | {"data_hash": data, "config_hash": None, by: name}
             yield from (at | {"what": STATUS} | one for one in _statuses(sides))
             scored = [_scored(side) for side in sides]
             if all(scored) and _data(sides[0])[:1] == [data]:

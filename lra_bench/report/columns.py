@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,36 +12,39 @@ from lra_bench.metrics import ACCURACY, named
 from lra_bench.report.places import DIGITS
 from lra_bench.report.summing import COLUMN, column_of
 
+HASHES = {"data_hash": ("data", "DATA"), "config_hash": ("config", "SETTINGS")}  # that are apart within a column
+
 
 def column_names(summed: pd.DataFrame) -> tuple[list[str], list[str]]:
     """A short name a row for its column, and a note a column on what the name leaves out.
 
-    Where a column is there with several data, each has the first digits of its data's hash in its name.
+    Where a column is there with several data, or its config with several settings under one name, each has the first
+    digits of that hash in its name.
     """
     columns = summed[COLUMN].astype(object).where(summed[COLUMN].notna(), None).to_dict("records")
     names: dict[str, str] = {}  # by the whole column
-    data: dict[str, list[Any]] = {}  # of each column but for its data
+    alike: dict[str, dict[str, list[Any]]] = {}  # of each column but for its hashes: those
     for column in columns:
-        hashes = data.setdefault(_but_for_data(column), [])
-        hashes += [column["data_hash"]] if column["data_hash"] not in hashes else []
+        for hash_of, found in alike.setdefault(_but_for_hashes(column), {key: [] for key in HASHES}).items():
+            found += [column[hash_of]] if column[hash_of] not in found else []
     notes = []
     for column in columns:
         key = json.dumps(column, default=float)
         if key not in names:
-            names[key] = _new_name(column, data[_but_for_data(column)], list(names.values()))
+            names[key] = _new_name(column, alike[_but_for_hashes(column)], list(names.values()))
             notes.append(f"{names[key]}: {_version_and_n(summed, column)}{_told(column)}")
     short_names = [names[json.dumps(column, default=float)] for column in columns]
-    return short_names, [*notes, *_of_several_data(short_names, data.values())]
+    return short_names, [*notes, *_of_several(columns, alike)]
 
 
-def _but_for_data(column: Mapping[Any, Any]) -> str:
-    return json.dumps({key: value for key, value in column.items() if key != "data_hash"}, default=float)
+def _but_for_hashes(column: Mapping[Any, Any]) -> str:
+    return json.dumps({key: value for key, value in column.items() if key not in HASHES}, default=float)
 
 
-def _new_name(column: Mapping[Any, Any], hashes: Sequence[Any], taken: Sequence[str]) -> str:
+def _new_name(column: Mapping[Any, Any], alike: Mapping[str, Sequence[Any]], taken: Sequence[str]) -> str:
     short = _short(column)
-    if len(hashes) > 1:
-        short += f", data {str(column['data_hash'] or 'unknown')[:DIGITS]}"
+    for key, (word, _) in HASHES.items():
+        short += f", {word} {str(column[key] or 'unknown')[:DIGITS]}" if len(alike[key]) > 1 else ""
     count = sum(name.split(" #")[0] == short for name in taken)
     return f"{short} #{count + 1}" if count else short
 
@@ -63,14 +66,16 @@ def _version_and_n(summed: pd.DataFrame, column: Mapping[Any, Any]) -> str:
     return version if known.empty else f"{version}n = {known.iloc[0]:,.0f}, "
 
 
-def _of_several_data(names: Sequence[str], data: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """A note where what seems one column is several, of other examples."""
-    for hashes in data:
-        if len(hashes) > 1:
-            said = ", ".join(str(digest or "unknown")[:10] for digest in hashes)
-            first = next(name for name in names if f", data {str(hashes[0] or 'unknown')[:DIGITS]}" in name)
-            name = first.split(", data ")[0]
-            yield f"{name}: NOT OF THE SAME DATA, a column for each of {len(hashes)} hashes: {said}"
+def _of_several(
+    columns: Sequence[Mapping[Any, Any]], alike: Mapping[str, Mapping[str, Sequence[Any]]]
+) -> Iterator[str]:
+    """A note where what seems one column is several: of other examples, or of other settings under one name."""
+    names = {_but_for_hashes(column): _short(column) for column in reversed(columns)}
+    for key, hashes in alike.items():
+        for hash_of, (_, what) in HASHES.items():
+            if len(found := hashes[hash_of]) > 1:
+                said = ", ".join(str(digest or "unknown")[:10] for digest in found)
+                yield f"{names[key]}: NOT OF THE SAME {what}, a column for each of {len(found)} hashes: {said}"
 
 
 def _short(column: Mapping[Any, Any]) -> str:

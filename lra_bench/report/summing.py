@@ -16,7 +16,10 @@ from lra_bench.report.places import BUILD, PLACE
 from lra_bench.rows import SCORED, Status
 from lra_bench.store.frame import SUMMED
 
-COLUMN = ["task", "task_version", "variant", "recipe", "changed", "mark", "length", "batch", "metric", "data_hash"]
+COLUMN = [
+    *("task", "task_version", "variant", "recipe", "changed", "mark", "length", "batch", "metric"),
+    *("data_hash", "config_hash"),
+]
 TIMES = ("step_ms_p50", "examples_per_s", "planned_bytes", "peak_bytes")
 CODES = ("code_hash", "commit", "parts_hash", "versions", "matmul")  # what scores are to be of the same
 
