@@ -48,7 +48,7 @@ class Entry:
 
 
 HEADS = (
-    Head("rank", "one more than the models that are significantly better"),
+    Head("rank", "one more than the models that are significantly better; none of single runs alone"),
     Head("model", "as named in its paper", number=False),
     Head("family", "after Tay et al.'s survey", number=False),
     Head("task", "under which recipe", number=False),

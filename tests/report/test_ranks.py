@@ -17,7 +17,7 @@ from lra_bench import matrix, stats, store
 from lra_bench.errors import ConfigError
 from lra_bench.matrix import Request
 from lra_bench.metrics import ACCURACY, SQUARED_ERROR
-from lra_bench.report import ranks, tables
+from lra_bench.report import levers, ranks, tables
 from lra_bench.report.seeds import Seeds
 
 N = 400
@@ -88,6 +88,21 @@ def test_a_rank_stands_behind_its_score(results: Path) -> None:
     comparison = tables.compare(summed, "accuracy", also=notes)
     assert [text.split("[")[1] for text in comparison.cells["short tiny"]] == ["1]", "3]", "1]"]
     assert comparison.notes[-2:] == notes
+
+
+def test_of_levers_too_nothing_is_significant_without_a_variance_over_seeds(results: Path) -> None:
+    frame = store.frame([results])
+    single = frame.query("seed == 0 and model != 'linear'").copy()
+    pulled = single["model"] == "local"
+    single.loc[pulled, ["model", "levers"]] = ["softmax", '{"further": {"steps": 9}}']
+    alone, told = levers.report(single), levers.report(single, frame[frame["model"] == "linear"])
+    assert alone.numbers["p"].isna().all()
+    assert alone.numbers["difference"].notna().sum() == 1, "the difference and its interval over examples are there"
+    assert alone.numbers["low"].notna().sum() == 1
+    assert "*" not in "".join(alone.tables[1].cells["against none"])
+    assert any("nothing is known of other seeds" in note for note in alone.tables[0].notes)
+    assert "*" in "".join(told.tables[1].cells["against none"])
+    assert any(f"of 1 models with 3 runs or more, with those in {results}" in note for note in told.tables[1].notes)
 
 
 def test_of_errors_the_lower_is_the_better(results: Path) -> None:
