@@ -92,9 +92,9 @@ def test_a_rank_stands_behind_its_score(results: Path) -> None:
 
 def test_of_levers_too_nothing_is_significant_without_a_variance_over_seeds(results: Path) -> None:
     frame = store.frame([results])
-    single = frame.query("seed == 0 and model != 'linear'").copy()
-    pulled = single["model"] == "local"
-    single.loc[pulled, ["model", "levers"]] = ["softmax", '{"further": {"steps": 9}}']
+    single = frame.query("seed == 0 and model != 'linear'")
+    further = single["model"].map({"local": '{"further": {"steps": 9}}'})
+    single = single.assign(model="softmax", knobs=None, levers=further)
     alone, told = levers.report(single), levers.report(single, frame[frame["model"] == "linear"])
     assert alone.numbers["p"].isna().all()
     assert alone.numbers["difference"].notna().sum() == 1, "the difference and its interval over examples are there"
