@@ -199,8 +199,8 @@ def every_two(models: Sequence[np.ndarray], spread: Spread | None) -> list[Paire
     degrees of freedom, and those of the sum are Satterthwaite's (1946). What chance does to one run on one example
     is in both parts: cautious. Without a `spread` there is no p, and the interval is of these runs on other examples.
 
-    How often a table of equally good models tells any two apart, Holm over its pairs; % of 2,000 tables of 10 models and
-    of 1,000 of 41, of three and five runs each (`python tests/simulate.py ranks`; of fewer runs none is told):
+    How often a table of equally good models tells any two apart, Holm over its pairs; % of 2,000 tables of 10 models
+    and of 1,000 of 41, of three and five runs each (`python tests/simulate.py ranks`; of fewer runs none is told):
 
         seeds vary               10 models   41 models
         alike                      0.4 0.3     0.0 0.0

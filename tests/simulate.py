@@ -1,8 +1,8 @@
 """Tables of models that are all equally good, and replicas of published numbers: how often the product errs.
 
 `python tests/simulate.py ranks` and `python tests/simulate.py against` print the tables that the docstrings of
-`lra_bench.stats.every_two` and `lra_bench.report.equivalence` have: two numbers a cell, of ranks all errors and those of
-tables in which models that fail at times do not show it; against, how often equivalent and how often differs is said.
+`lra_bench.stats.every_two` and `lra_bench.report.equivalence` have. Two numbers a cell: of ranks all errors, and those
+of tables in which models that fail at times do not show it; of against how often it is equivalent, and how often differs.
 """
 
 from __future__ import annotations
