@@ -70,13 +70,16 @@ def test_hours_are_those_of_another_seed_on_this_machine(probed: list[Cell], tmp
     assert all(p["fits"] and p["planned_bytes"] == 999 and p["available_bytes"] == 1000 for p in plans)
 
 
-@pytest.mark.parametrize("why", ["another machine", "two processes", "failed", "other settings", "another version"])
+@pytest.mark.parametrize(
+    "why", ["another machine", "two processes", "failed", "no time", "other settings", "another version"]
+)
 def test_other_rows_say_nothing_and_a_step_is_probed_once_for_all_seeds(
     probed: list[Cell], tmp_path: Path, why: str
 ) -> None:
     every = cells()
     kept = cells(settings=("training.steps=13",))[0] if why == "other settings" else every[0]
-    other = {"another machine": {"device": "theirs"}, "two processes": {"devices": 2, "processes": 2}}.get(why, {})
+    places = {"another machine": {"device": "theirs"}, "two processes": {"devices": 2, "processes": 2}}
+    other = {**places, "no time": {"wall_s": None}}.get(why, {})
     put(tmp_path, kept, "oom" if why == "failed" else "ok", **other)
     if why == "another version":
         store.write_json(store.folder(tmp_path, kept) / "cell.json", {"model": "linear"})

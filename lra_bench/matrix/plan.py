@@ -82,8 +82,10 @@ def _from_row(cell: Cell, results: Path, here: Mapping[str, Any]) -> dict[str, A
     seeds = escape(f"{cell.model}-{cell.task_name}-{cell.recipe_name}-s") + "*"
     for folder in sorted((results / store.RUNS).glob(seeds)):
         row = _row_of(folder, cell)
-        if row is not None and row.status in SCORED and all(getattr(row, k) == here[k] for k in PLACE):
-            return row.as_dict() | {"hours": (row.wall_s or 0.0) / 3600, "hours_from": "row"}
+        if row is None or row.status not in SCORED or row.wall_s is None:
+            continue
+        if all(getattr(row, k) == here[k] for k in PLACE):
+            return row.as_dict() | {"hours": row.wall_s / 3600, "hours_from": "row"}
     return None
 
 
