@@ -18,6 +18,7 @@ from lra_bench.launch.engine import Order
 from lra_bench.metrics import ACCURACY
 from lra_bench.reproduce import Ran, Reproduction, compared, finished
 
+LINEAR = mixers.sheet("linear").path
 KEPT = Path(__file__).parent.parent / "results/quick/runs"
 
 
@@ -57,7 +58,15 @@ def test_one_example_is_a_difference_where_all_else_is_the_same(run: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "moved", [{"device": "abacus"}, {"versions": '{"jax": "9"}'}, {"commit": "f"}, {"dirty": True}]
+    "moved",
+    [
+        {"device": "abacus"},
+        {"versions": '{"jax": "9"}'},
+        {"code_hash": "f"},
+        {"parts_hash": "f"},
+        {"code_hash": None, "commit": "f"},
+        {"code_hash": None, "dirty": True},
+    ],
 )
 def test_elsewhere_it_is_held_to_what_examples_can_tell(run: Path, moved: dict[str, Any]) -> None:
     near, far = again(run, flipped=3, **moved), again(run, flipped=60, **moved)
@@ -134,7 +143,8 @@ def test_a_run_by_its_folder_its_name_or_its_id(run: Path) -> None:
 
 
 def test_whose_code_a_mixer_is(run: Path, tmp_path: Path) -> None:
-    cell = store.cell(run)
+    kept = store.cell(run)
+    cell = kept.with_mechanisms([kept.mechanisms[0].model_copy(update={"mixer_hash": mixers.code(LINEAR)})])
     assert origin.of(cell) == "here", "wherever its file lay"
     assert origin.as_here(cell).mixer == str(mixers.sheet("linear").path)
     older = cell.model_copy(update={"mixer_hash": "0"})
