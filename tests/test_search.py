@@ -13,7 +13,7 @@ import optuna
 import pytest
 from samples import Lra, started
 
-from lra_bench import config, matrix, trial
+from lra_bench import config, fingerprint, matrix, trial
 from lra_bench.errors import ConfigError
 from lra_bench.launch import gpus, local
 from lra_bench.launch.place import Place
@@ -70,6 +70,20 @@ def test_trials_side_by_side_are_on_gpus_of_their_own(monkeypatch: pytest.Monkey
 
 def silent(cell: Any, event: Any) -> None:
     pass
+
+
+def test_a_study_of_other_code_or_data_is_not_taken_up_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered(monkeypatch, lambda cell, look: 0.5)
+    before, said = study(), list[str]()
+    before.run(2, 1, silent)
+    of = fingerprint.of
+    monkeypatch.setattr(fingerprint, "of", lambda cell, *more: of(cell, *more) | {"code_hash": "0123456789"})
+    after = study()
+    assert after.folder != before.folder
+    found = after.run(1, 1, lambda cell, event: said.append(event.get("said", "")))
+    assert len(found.trials) == 1
+    now = of(after.question.cell)["code_hash"]
+    assert f"{before.folder.name}, the same study, is not taken up: its trials are of code {now} (now 0123456789)" in said
 
 
 def test_the_best_on_val_is_found_and_the_budget_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
