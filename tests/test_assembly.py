@@ -14,6 +14,7 @@ from lra_bench.assembly import Rung
 from lra_bench.config import Cell, Training
 from lra_bench.errors import CellFailed
 from lra_bench.matrix import Request
+from lra_bench.measure.clocks import Stopwatch
 from lra_bench.shapes import Split
 
 SPLIT = Split(np.ones((8, 1, 20), np.uint8), np.full((8, 1), 20, np.int32), np.zeros(8, np.int32))
@@ -89,13 +90,13 @@ def test_the_same_batch_in_slices_learns_the_same_and_goes_on_so(
     cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
-    whole = cells.run(cell, tmp_path / "whole", lambda *_, **__: None, lambda _: False, fresh=False)
+    whole = cells.run(cell, tmp_path / "whole", lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)
     there(monkeypatch, lambda rung: rung.accumulate >= 4)
-    sliced = cells.run(cell, tmp_path / "sliced", lambda *_, **__: None, lambda _: False, fresh=False)
+    sliced = cells.run(cell, tmp_path / "sliced", lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)
     assert (whole.fitted, whole.accumulate) == (None, 1)
     assert (sliced.fitted, sliced.accumulate, sliced.batch) == ("accumulate 4", 4, 8)
     assert sliced.train_loss == pytest.approx(whole.train_loss, rel=1e-4)
     assert cells.first_rung(tmp_path / "sliced", fresh=False) == Rung(4, False)
     assert cells.first_rung(tmp_path / "sliced", fresh=True) is None
-    again = cells.run(cell, tmp_path / "sliced", lambda *_, **__: None, lambda _: False, fresh=False)
+    again = cells.run(cell, tmp_path / "sliced", lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)
     assert again.test_score == sliced.test_score

@@ -36,7 +36,7 @@ def silent(what: str, done: int, total: int) -> None:
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     """Three rows that this repository keeps, one with what is not to travel."""
-    for name in ("linear-listops-quick-s0", "linear-listops-quick-s1", "fnet-mqar-quick-s0"):
+    for name in ("softmax-listops-quick-s0", "softmax-listops-quick-s1", "fnet-mqar-quick-s0"):
         (kept,) = KEPT.glob(f"{name}-*")
         shutil.copytree(kept, tmp_path / "results/runs" / kept.name)
     (tmp_path / "results/runs" / kept.name / "checkpoints").mkdir()
@@ -90,36 +90,36 @@ def test_rows_arrive_as_they_were(results: Path, tmp_path: Path, name: str) -> N
 
 def test_a_colleagues_times_are_not_averaged_with_ours(results: Path, tmp_path: Path) -> None:
     """His second seed is of eight GPUs and fell back: a column of its own, in words; the score is of both."""
-    ours, theirs = tmp_path / "ours", sorted(results.glob("runs/linear-*"))[1]
+    ours, theirs = tmp_path / "ours", sorted(results.glob("runs/softmax-*"))[1]
     shutil.copytree(results, ours)
     shutil.rmtree(ours / "runs" / theirs.name)
     facts = {"platform": "gpu", "device": "NVIDIA H100", "devices": 8, "fitted": "accumulate 8", "step_ms_p50": 2.0}
     store.write_json(theirs / "row.json", {**store.read_json(theirs / "row.json"), **facts})
     merge(pack(results, tmp_path / "a.zip", "Ann", silent).out, ours, silent)
     frame = store.frame([ours]).assign(code=None)  # of whichever mixer this package has now
-    mean = frame[frame["model"] == "linear"]["step_ms_p50"].mean()
-    table = tables.compare(tables.measured(frame[frame["model"] == "linear"]), "speed")
+    mean = frame[frame["model"] == "softmax"]["step_ms_p50"].mean()
+    table = tables.compare(tables.measured(frame[frame["model"] == "softmax"]), "speed")
     (gpu, cpu) = sorted(table.cells, key=lambda head: "H100" not in head)
     assert (gpu, "CPU" in cpu or "EPYC" in cpu) == ("listops quick, 8 x NVIDIA H100", True)
-    assert table.cells.loc["linear", gpu].startswith("2 (")
-    assert table.cells.loc["linear", gpu].endswith(" accumulate 8")
-    assert f"{mean:.3g}" not in table.cells.loc["linear", cpu]
-    assert "2 runs" in tables.compare(tables.summary(frame), "accuracy").cells.loc["linear", "listops quick"]
+    assert table.cells.loc["softmax", gpu].startswith("2 (")
+    assert table.cells.loc["softmax", gpu].endswith(" accumulate 8")
+    assert f"{mean:.3g}" not in table.cells.loc["softmax", cpu]
+    assert "2 runs" in tables.compare(tables.summary(frame), "accuracy").cells.loc["softmax", "listops quick"]
 
 
 def test_what_is_there_is_skipped_or_in_conflict(bundle: Path, results: Path, tmp_path: Path) -> None:
     before = texts(results)
     assert len(merge(bundle, results, silent).equal) == 3
-    (linear,) = results.glob("runs/linear-*-s0-*")
-    store.write_json(linear / "row.json", {**store.read_json(linear / "row.json"), "compile_s": 1.5})
-    (other,) = results.glob("runs/linear-*-s1-*")
+    (softmax,) = results.glob("runs/softmax-*-s0-*")
+    store.write_json(softmax / "row.json", {**store.read_json(softmax / "row.json"), "compile_s": 1.5})
+    (other,) = results.glob("runs/softmax-*-s1-*")
     (other / "row.json").unlink()
     (gone,) = results.glob("runs/fnet-*")
     shutil.rmtree(gone)
     changed = texts(results)
     merged = merge(bundle, results, silent)
     assert (merged.added, merged.equal) == ([gone.name], [])
-    assert merged.conflicts[linear.name].startswith("compile_s 1.5 here, ")
+    assert merged.conflicts[softmax.name].startswith("compile_s 1.5 here, ")
     assert merged.conflicts[other.name] == "begun here, and has no row yet"
     after = texts(results)
     assert after.pop(f"runs/{gone.name}/bundle.json")
@@ -130,7 +130,7 @@ def test_what_is_there_is_skipped_or_in_conflict(bundle: Path, results: Path, tm
 
 
 def named(files: Files, kind: str) -> str:
-    return next(name for name in sorted(files) if name.startswith("runs/linear") and name.endswith(kind))
+    return next(name for name in sorted(files) if name.startswith("runs/softmax") and name.endswith(kind))
 
 
 def edited(kind: str, **values: Any) -> Callable[[Files], None]:
@@ -169,7 +169,7 @@ def without(kind: str) -> Callable[[Files], None]:
 
 def moved(files: Files) -> None:
     """A run under another one's name."""
-    for name in [name for name in files if name.startswith("runs/linear")]:
+    for name in [name for name in files if name.startswith("runs/softmax")]:
         files[name.replace("-s0-", "-s9-")] = files.pop(name)
 
 
@@ -211,14 +211,14 @@ def moved(files: Files) -> None:
         (edited("row.json", status="oom"), r"has hits\.json, and is oom"),
         (edited("row.json", status="fine"), r"row\.json: status: "),
         (edited("row.json", device="\x1b[31mred"), r"row\.json: has characters that cannot be shown: '\\x1b"),
-        (edited("cell.json", seed=7), r"cell\.json: of linear-listops-quick-s7-\w+, by its content"),
-        (edited("cell.json", mixer_hash="0"), r"cell\.json: of linear-listops-quick-s0-\w+, by its content"),
+        (edited("cell.json", seed=7), r"cell\.json: of softmax-listops-quick-s7-\w+, by its content"),
+        (edited("cell.json", mixer_hash="0"), r"cell\.json: of softmax-listops-quick-s0-\w+, by its content"),
         (edited("cell.json", extra=1), r"cell\.json: extra: unknown key"),
         (edited("hits.json", n=3), r"hits\.json: 3 examples, and test_n is 2000"),
         (edited("hits.json", n=9999), r"hits\.json: not the score of every example"),
         (better_hits, r"hits\.json: a mean of 1, and test_score is"),
         (better_curve, "no val_score of"),
-        (moved, r"cell\.json: of linear-listops-quick-s0-\w+, by its content"),
+        (moved, r"cell\.json: of softmax-listops-quick-s0-\w+, by its content"),
     ],
 )
 def test_what_does_not_agree_is_refused_whole(
@@ -288,7 +288,7 @@ def test_a_folder_with_a_link_is_refused(results: Path, tmp_path: Path) -> None:
 
 def foreign(results: Path, tmp_path: Path, **changed: str) -> str:
     """A row of other code, among the results; its name."""
-    (kept,) = results.glob("runs/linear-*-s1-*")
+    (kept,) = results.glob("runs/softmax-*-s1-*")
     cell = store.cell(kept).model_copy(update={"mixer_hash": "a" * 64, **changed})
     row = dataclasses.replace(store.rows(kept)[0], **store.columns(cell))
     folder = kept.rename(kept.parent / cell.folder)
@@ -299,7 +299,7 @@ def foreign(results: Path, tmp_path: Path, **changed: str) -> str:
 
 @pytest.mark.parametrize(
     ("changed", "mark"),
-    [({}, "other version"), ({"mixer": "/home/ann/linear.py"}, "own file"), ({"model": "mine"}, "other version")],
+    [({}, "other version"), ({"mixer": "/home/ann/softmax.py"}, "own file"), ({"model": "mine"}, "other version")],
 )
 def test_rows_of_other_code_are_kept_and_marked(
     results: Path, tmp_path: Path, changed: dict[str, str], mark: str
@@ -309,8 +309,8 @@ def test_rows_of_other_code_are_kept_and_marked(
     assert len(merged.added) == 3
     assert merged.marked == {name: f"its mixer is of an {mark}"}
     frame = store.frame([tmp_path / "there"])
-    model = changed.get("model", "linear")
-    assert set(tables.labels(frame)) == {"fnet", "linear", f"{model}[code=aaaaaaaaaa]"}, "not another seed of ours"
+    model = changed.get("model", "softmax")
+    assert set(tables.labels(frame)) == {"fnet", "softmax", f"{model}[code=aaaaaaaaaa]"}, "not another seed of ours"
     notes = " ".join(marks.notes(tables.summary(frame), ["listops"] * 3))
     assert "[code=...]: by code that is not this package's" in notes
 
@@ -353,12 +353,12 @@ def test_a_merge_that_is_killed_leaves_whole_runs(bundle: Path, tmp_path: Path, 
 
 
 def test_what_nobody_could_merge_is_left_out(lra: Lra, results: Path, tmp_path: Path) -> None:
-    (linear,) = results.glob("runs/linear-*-s0-*")
-    (linear / "hits.json").unlink()
+    (softmax,) = results.glob("runs/softmax-*-s0-*")
+    (softmax / "hits.json").unlink()
     done = lra("bundle", "results", "--out", "b.zip", "--by", "Ann", "--json")
     assert done.returncode == 1
     said = json.loads(done.stdout)
-    assert (len(said["rows"]), list(said["left_out"])) == (2, [linear.name])
+    assert (len(said["rows"]), list(said["left_out"])) == (2, [softmax.name])
     assert lra("bundle", "results", "--out", "b.zip").stderr == "lra: b.zip: is there already\n"
     assert lra("bundle", "nothing", "--out", "c.zip").stderr.startswith("lra: nothing: no results here; ")
 

@@ -130,10 +130,12 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
     done = lra(*RUN, "-m", "linear", "--json")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
-    assert tuple(row) == COLUMNS
+    assert tuple(row) == (*COLUMNS, "other_code")
     missing = {key for key, value in row.items() if value is None}
     of_others = {"levers", "start", "teacher", "tuning_trials", "tuning_steps"}
-    assert missing <= {"error", "variant", "changed", "commit", "test_spread", "fitted", *of_others}, missing
+    assert missing <= {"error", "variant", "changed", "commit", "test_spread", "fitted", "other_code", *of_others}, (
+        missing
+    )
     assert row["stored_bytes"] == 4 * row["params"] == 4 * row["trained_params"]
     assert row["status"] in SCORED
     assert row["test_n"] == 21
@@ -186,15 +188,17 @@ def test_a_users_own_mixer_and_task(lra: Lra, here: Path) -> None:
 
 
 def test_a_mixer_that_cannot_be_imported_is_one_line(lra: Lra, here: Path) -> None:
-    (here / "mine.py").write_text(mixers.sheet("linear").path.read_text() + "\nimport nowhere\n")
+    source = mixers.sheet("linear").path.read_text() + "\nimport nowhere\n"
+    (here / "mine.py").write_text(source)
     done = lra(*RUN, "-m", "mine.py")
     assert done.returncode == 2
-    assert "mine.py:48: cannot be imported: ModuleNotFoundError" in done.stderr
+    assert f"mine.py:{source.count(chr(10))}: cannot be imported: ModuleNotFoundError" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_one_bad_cell_spares_the_rest(lra: Lra, here: Path) -> None:
-    (here / "mine.py").write_text(mixers.sheet("linear").path.read_text() + "\nimport nowhere\n")
+    source = mixers.sheet("linear").path.read_text() + "\nimport nowhere\n"
+    (here / "mine.py").write_text(source)
     done = lra(*RUN, "-m", "mine.py,linear", "--json")
     assert done.returncode == 1
     first, second = json.loads(done.stdout)

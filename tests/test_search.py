@@ -83,7 +83,9 @@ def test_a_study_of_other_code_or_data_is_not_taken_up_and_that_is_said(monkeypa
     found = after.run(1, 1, lambda cell, event: said.append(event.get("said", "")))
     assert len(found.trials) == 1
     now = of(after.question.cell)["code_hash"]
-    assert f"{before.folder.name}, the same study, is not taken up: its trials are of code {now} (now 0123456789)" in said
+    assert (
+        f"{before.folder.name}, the same study, is not taken up: its trials are of code {now} (now 0123456789)" in said
+    )
 
 
 def test_the_best_on_val_is_found_and_the_budget_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,8 @@ def check(folder: Path) -> Cell:
         if (folder / name).exists():
             _printable(folder / name, store.read_json(folder / name))
     cell = store.cell(folder)
-    if folder.name.rpartition("-")[2] != cell.id:
+    ends = (f"{cell.model}-{cell.task_name}-", f"-s{cell.seed}-{cell.id}")  # between them, whose config it was
+    if not (folder.name.startswith(ends[0]) and folder.name.endswith(ends[1])):
         raise ConfigError(f"{folder.name}/cell.json: of {cell.folder}, by its content")
     row = _row(folder / "row.json", cell)
     _scores(folder, row)
