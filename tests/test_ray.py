@@ -79,7 +79,7 @@ def test_stopped_then_a_node_killed_and_the_matrix_completes(two_nodes: list[Any
     wait_for_checkpoints(here, furthest)
     for pid in beneath(two_nodes[0].all_processes["raylet"][0].process.pid):
         os.kill(pid, signal.SIGKILL)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert err.count("its node was lost; started again") == 1
     rows = json.loads(out)
