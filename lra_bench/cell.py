@@ -208,7 +208,7 @@ class Stop:
             tell(event, **facts)
         except BrokenPipeError:
             self.asked = True
-            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
     def refuse(self, error: LraError) -> None:
         """Say what is wrong with what the user asked; on stderr, if it is not ours to speak."""

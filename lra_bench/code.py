@@ -39,7 +39,7 @@ def text(path: Path, said: Said = nothing) -> str:
 
 
 def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+    return ast.parse(path.read_bytes())
 
 
 def _canonical(node: Any) -> Any:

@@ -36,7 +36,7 @@ def model(name: str, family: str, folder: Path) -> list[Path]:
         raise ConfigError(f"{taken}: is there already")
     folder.mkdir(parents=True, exist_ok=True)
     for path, template in files.items():
-        path.write_text((TEMPLATES / template).read_text().format(**values))
+        path.write_text((TEMPLATES / template).read_text(encoding="utf-8").format(**values), encoding="utf-8")
     return list(files)
 
 
@@ -56,15 +56,15 @@ def task(name: str, source: str, folder: Path) -> Path:
     if path.exists():
         raise ConfigError(f"{path}: is there already")
     folder.mkdir(parents=True, exist_ok=True)
-    text = _pattern(FORMATS.get(source, source)).read_text().partition("\nvariants:")[0].rstrip() + "\n"
+    text = _pattern(FORMATS.get(source, source)).read_text(encoding="utf-8").partition("\nvariants:")[0].rstrip() + "\n"
     text = re.sub("^title: .*", f"title: {name}", text, flags=re.MULTILINE)
-    path.write_text(f"{text}{_unsaid(text)}")
+    path.write_text(f"{text}{_unsaid(text)}", encoding="utf-8")
     return path
 
 
 def _unsaid(text: str) -> str:
     """The keys that a task's YAML leaves out, as a comment with their defaults."""
-    lines = (config.shipped("tasks") / f"{tasks.BASE}.yaml").read_text().splitlines()[1:]
+    lines = (config.shipped("tasks") / f"{tasks.BASE}.yaml").read_text(encoding="utf-8").splitlines()[1:]
     said = set(re.findall(r"^(\w+):", text, re.MULTILINE))
     return "".join(f"# {line}\n" for line in lines if line.partition(":")[0] not in said)
 

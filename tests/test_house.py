@@ -102,7 +102,7 @@ def room(path: Path) -> str:
 
 def imports(path: Path) -> Iterator[str]:
     """Every module that `path` names in an import, at any depth."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -112,7 +112,7 @@ def imports(path: Path) -> Iterator[str]:
 
 def at_top(path: Path) -> set[str]:
     """The outside libraries that importing `path` opens at once."""
-    nodes = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.Import | ast.ImportFrom)]
+    nodes = [n for n in ast.parse(path.read_bytes()).body if isinstance(n, ast.Import | ast.ImportFrom)]
     names = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
     names += [n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)]
     return {name.split(".")[0] for name in names}
@@ -152,7 +152,7 @@ def test_no_model_or_task_is_named_in_the_package() -> None:
     named |= set(tasks.names())
     assert named
     for path in files():
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_bytes())
         tree.body = [node for node in tree.body if not ast.unparse(node).startswith("CARD = ")]
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and node.value in named:

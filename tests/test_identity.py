@@ -139,9 +139,9 @@ def package(tmp_path: Path) -> Path:
 
 
 def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, new, 1))
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def kept_cell(model: str) -> Cell:
@@ -164,7 +164,7 @@ def test_the_hashes_are_of_the_code_that_a_run_goes_through(package: Path) -> No
     edit(package / "kernels/lsh_attention.py", "import jax\n", "import jax\n\nUNUSED = 1\n")
     assert moved() == set()
     path = package / "kernels/linear_attention.py"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     edit(path, "import jax\n", "import jax\n\nMORE = 1\n")
     assert moved() == {"parts_hash"}
     path.write_text(text)

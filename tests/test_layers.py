@@ -100,7 +100,9 @@ def test_what_is_no_model_is_one_line(named: str, settings: tuple[str, ...], mes
 
 def test_every_layer_must_be_causal_where_the_next_symbol_is_guessed() -> None:
     linear = mixers.sheet("linear").path.read_text()
-    Path("before.py").write_text(linear.replace('family="kernel",', 'family="kernel",\n    causal=True,'))
+    Path("before.py").write_text(
+        linear.replace('family="kernel",', 'family="kernel",\n    causal=True,'), encoding="utf-8"
+    )
     guessing = ("pretrain.objective=causal", "pretrain.steps=2")
     assert cell("before.py", *guessing).start is not None
     with pytest.raises(ConfigError, match=r"before\+softmax sees the symbols"):

@@ -123,7 +123,7 @@ def test_a_lower_score_is_the_better_where_the_metric_says_so(monkeypatch: pytes
 
 
 def test_a_trial_that_is_refused_or_fails_spares_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("widths.yaml").write_text("trunk.width: [16, 15]\n")
+    Path("widths.yaml").write_text("trunk.width: [16, 15]\n", encoding="utf-8")
     answered(monkeypatch, lambda cell, look: 0.5)
     found = study(space="widths.yaml", seed=1).run(6, 1, silent)
     failed = [t for t in found.trials if t.state == "failed"]
@@ -179,7 +179,7 @@ def test_a_trial_never_reads_test(cache: Path, monkeypatch: pytest.MonkeyPatch, 
     ],
 )
 def test_a_wrong_space_is_one_line(text: str, message: str) -> None:
-    Path("space.yaml").write_text(f"{text}\n")
+    Path("space.yaml").write_text(f"{text}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         study(space="space.yaml")
 

@@ -206,7 +206,7 @@ def test_a_trial_that_costs_too_much_is_not_trained(
     ],
 )
 def test_a_wrong_space_is_one_line(text: str, message: str) -> None:
-    Path("space.yaml").write_text(f"{text}\n")
+    Path("space.yaml").write_text(f"{text}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         question()
 

@@ -44,7 +44,7 @@ def report(
 
     text = page(store.frame(paths or [options.RESULTS]), _speeds(speed), out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text)
+    out.write_text(text, encoding="utf-8")
     screen.err.print(f"{out}: {len(text) / 2**20:.1f} MiB", highlight=False)
 
 

@@ -192,7 +192,7 @@ def show_plan(every: Sequence[Cell], results: Path, *, jobs: int | None, out: Pa
     warn_of(every)
     if out is not None:
         lines = matrix.job_list(matrix.with_needs(every), results, jobs)
-        out.write_text("".join(f"{line}\n" for line in lines))
+        out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         screen.err.print(f"{out}: {len(lines)} cells, a line each; rows will lie in {results}/runs", soft_wrap=True)
         return
     with progress.watching() as watch:

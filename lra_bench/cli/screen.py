@@ -70,7 +70,7 @@ def to(path: Path | None) -> Iterator[Console]:
         yield out
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         yield Console(file=file, width=200)
 
 

@@ -55,4 +55,4 @@ def _write(text: str, out: Path | None) -> None:
         typer.echo(text)
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text if text.endswith("\n") else f"{text}\n")
+        out.write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8")

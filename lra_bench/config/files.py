@@ -53,7 +53,7 @@ def first_comment(path: Path) -> str:
 
 
 def _comment_lines(path: Path) -> Iterator[str]:
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
         if not line.startswith("#"):
             return
         yield line.lstrip("# ").rstrip()

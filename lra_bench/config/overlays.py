@@ -63,7 +63,7 @@ def read(path: Path) -> Overlay:
         ConfigError: the file cannot be read, is no YAML, or is no mapping.
     """
     try:
-        loader = _Loader(path.read_text())
+        loader = _Loader(path.read_text(encoding="utf-8-sig"))
         node = loader.get_single_node()
         values = loader.construct_document(node) if node else None
     except (OSError, UnicodeDecodeError) as error:

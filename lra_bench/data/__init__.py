@@ -132,7 +132,13 @@ class Check(NamedTuple):
 @functools.cache
 def names() -> tuple[str, ...]:
     """The sources that ship with the package, sorted."""
-    return tuple(sorted(p.stem for p in FOLDER.glob("*.py") if re.search(r"^def (build|draw)\(", p.read_text(), re.M)))
+    return tuple(
+        sorted(
+            p.stem
+            for p in FOLDER.glob("*.py")
+            if re.search(r"^def (build|draw)\(", p.read_text(encoding="utf-8"), re.M)
+        )
+    )
 
 
 def load(name: str) -> Source:

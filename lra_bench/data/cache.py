@@ -145,7 +145,7 @@ def read(folder: Path, key: Mapping[str, Any], fresh: bool) -> Dataset:
     """
     folder.stat()
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if manifest["key"] != key:
             raise Unusable("its key is another")
         for name, stated in manifest["files"].items():
@@ -227,7 +227,7 @@ def _fill(folder: Path, key: Mapping[str, Any], splits: Mapping[str, Split], pro
         files[path.name] = _facts(path)
         progress("writing the cache", done, len(splits) * len(ARRAYS))
     manifest = {"package": __version__, "key": key, "files": files, "content": content_of(splits)}
-    with (folder / "manifest.json").open("w") as text:
+    with (folder / "manifest.json").open("w", encoding="utf-8") as text:
         json.dump(manifest, text, indent=1)
         _to_disk(text)
 

@@ -50,7 +50,7 @@ def record(task: TaskSpec, sha256: str, file: Path) -> None:
         key=lambda row: (row["task"], row["variant"]),
     )
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="") as written:
+    with file.open("w", newline="", encoding="utf-8") as written:
         table = csv.DictWriter(written, COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
@@ -59,5 +59,5 @@ def record(task: TaskSpec, sha256: str, file: Path) -> None:
 def _rows(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
-    with file.open(newline="") as read:
+    with file.open(newline="", encoding="utf-8") as read:
         return list(csv.DictReader(read))

@@ -57,7 +57,7 @@ def _locked(folder: Path) -> Iterator[bool]:
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(lock.open("w"))
+            file = stack.enter_context(lock.open("wb"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             ours = os.fstat(file.fileno()).st_ino == lock.stat().st_ino
             folder.mkdir(exist_ok=True)
@@ -142,12 +142,12 @@ class Journal:
             os.fsync(file.fileno())
         notes = {"total": self.total, "rows": self.rows, "chunks": self.chunks, "digests": len(self._seen)}
         unfinished = folder / f"{NOTES}.unfinished"
-        unfinished.write_text(json.dumps(notes))
+        unfinished.write_text(json.dumps(notes), encoding="utf-8")
         unfinished.replace(folder / NOTES)
 
     def _resume(self, folder: Path) -> None:
         """Go on where a process was killed; what is not whole there is an exception, and nothing has changed."""
-        notes = json.loads((folder / NOTES).read_text())
+        notes = json.loads((folder / NOTES).read_text(encoding="utf-8"))
         whole = Split(*(np.load(folder / f"{name}.npy", mmap_mode="r+") for name in Split.__dataclass_fields__))
         digests = (folder / "digests").read_bytes()[: notes["digests"] * DIGEST]
         if (len(whole), notes["total"], len(digests)) != (self.total, self.total, notes["digests"] * DIGEST):

@@ -28,7 +28,7 @@ def held(count: int) -> Iterator[list[int]]:
 
 
 def _taken(stack: ExitStack, path: Path) -> bool:
-    file = stack.enter_context(path.open("w"))
+    file = stack.enter_context(path.open("wb"))
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

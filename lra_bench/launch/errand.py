@@ -51,7 +51,7 @@ class Errand:
 
         def heard(event: dict[str, Any]) -> None:
             if event["event"] == "start":
-                (self.folder / BEGUN).write_text(self.name)
+                (self.folder / BEGUN).write_text(self.name, encoding="utf-8")
             tell(event)
 
         try:
@@ -70,7 +70,7 @@ class Errand:
         if self.here.is_dir():
             os.chdir(self.here)
         begun = self.folder / BEGUN
-        anew = self.order.fresh and not (begun.exists() and begun.read_text() == self.name)
+        anew = self.order.fresh and not (begun.exists() and begun.read_text(encoding="utf-8") == self.name)
         return replace(self.order, fresh=anew)
 
 

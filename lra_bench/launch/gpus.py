@@ -35,10 +35,12 @@ def plugin() -> str | None:
 def count(kind: str) -> int:
     """GPUs that the driver tells of."""
     if kind == "rocm":
-        ids = (file.read_text().strip() for file in AMD.glob("*/gpu_id"))
+        ids = (file.read_text(encoding="utf-8").strip() for file in AMD.glob("*/gpu_id"))
         return sum(said not in ("", "0") for said in ids)
     try:
-        said = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
+        said = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", timeout=20, check=True
+        ).stdout
         return sum(line.startswith("GPU ") for line in said.splitlines())
     except (OSError, subprocess.SubprocessError):
         return len(list(NVIDIA.glob("*")))

@@ -110,7 +110,9 @@ def machine(place: Place = WHOLE) -> dict[str, Any]:
     """Where a cell would run: a row's columns of the place, and `available_bytes`, asked in a process of its own."""
     command = [sys.executable, "-m", "lra_bench.measure.machine"]
     with on(place.cores):
-        asked = subprocess.run(command, capture_output=True, text=True, check=True, env=place.environment())
+        asked = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=True, env=place.environment()
+        )
     return dict(json.loads(asked.stdout))
 
 
@@ -222,10 +224,15 @@ def answers(
         store.write_json(files[0], [cell.model_dump() for cell in cells])
         store.write_json(files[1], asked)
         command = [sys.executable, "-m", module, *map(str, files)]
-        with log.open("w") as stderr:
+        with log.open("wb") as stderr:
             with on(place.cores):
                 child = subprocess.Popen(
-                    command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=place.environment()
+                    command,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    encoding="utf-8",
+                    errors="replace",
+                    env=place.environment(),
                 )
             try:
                 last = _listen(child, tell)
@@ -279,5 +286,5 @@ def _failed(cell: Cell, code: int, minutes: float | None, who: str, log: Path) -
 
 
 def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else "no word"

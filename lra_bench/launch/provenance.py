@@ -26,7 +26,12 @@ def commit() -> tuple[str | None, bool]:
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, timeout=20, check=True
+            ["git", "-C", str(PACKAGE), *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=20,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -41,7 +46,12 @@ def at(revision: str, folder: Path) -> Iterator[Path]:
         ConfigError: no such revision, or the folder is not in it.
     """
     top, name = _existing(folder.absolute()), folder.absolute()
-    root = subprocess.run(["git", "-C", str(top), "rev-parse", "--show-toplevel"], capture_output=True, text=True)
+    root = subprocess.run(
+        ["git", "-C", str(top), "rev-parse", "--show-toplevel"],
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+    )
     if root.returncode:
         raise ConfigError(f"{folder}@{revision}: {folder} is in no git checkout")
     inside = name.resolve().relative_to(Path(root.stdout.strip()).resolve())

@@ -96,8 +96,8 @@ def start(
 
 
 def _process(command: Sequence[str], environment: Mapping[str, str], log: Path, out: int) -> subprocess.Popen[str]:
-    with log.open("a") as stderr:
-        return subprocess.Popen(command, stdout=out, stderr=stderr, text=True, env=environment)
+    with log.open("ab") as stderr:
+        return subprocess.Popen(command, stdout=out, stderr=stderr, encoding="utf-8", errors="replace", env=environment)
 
 
 def _list(flag: str, numbers: Sequence[int]) -> list[str]:

@@ -58,7 +58,7 @@ def jobs(environ: Mapping[str, str] = os.environ) -> int:
 
 def _machine(proc: Path) -> Limit | None:
     try:
-        pairs = (line.split()[:2] for line in (proc / "meminfo").read_text().splitlines())
+        pairs = (line.split()[:2] for line in (proc / "meminfo").read_text(encoding="utf-8").splitlines())
         kibibytes = {name: int(said) for name, said in pairs}
         total = kibibytes["MemTotal:"]
         return Limit(total * 1024, "the machine", (total - kibibytes.get("MemAvailable:", total)) * 1024)
@@ -76,7 +76,7 @@ def _groups(proc: Path, root: Path) -> Iterator[Limit]:
     A container sees its own group as the root, whatever path the kernel names; what is not there is gone past.
     """
     try:
-        lines = (proc / "self/cgroup").read_text().splitlines()
+        lines = (proc / "self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
@@ -103,7 +103,7 @@ def _above(mount: Path, path: str, by: str, limit: str, usage: str, cache: str) 
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text().strip()
+        return file.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 

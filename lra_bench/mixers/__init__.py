@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent
 
 def files() -> list[Path]:
     """The mixers' files that ship with the package."""
-    return sorted(path for path in FOLDER.glob("*.py") if "\nCARD = " in path.read_text())
+    return sorted(path for path in FOLDER.glob("*.py") if "\nCARD = " in path.read_text(encoding="utf-8"))
 
 
 def _named(own: Sheet) -> list[Sheet]:

@@ -105,7 +105,7 @@ def read(path: Path) -> Sheet:
         ConfigError: the file has no `CARD` or `Config`, or one that is not literal.
     """
     try:
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a mixer's file: {error}") from None
     card = knobs = None

@@ -4,4 +4,4 @@ from lra_bench.model.embedding import Embedding, Patches
 from lra_bench.model.layers import Choice, Shape
 from lra_bench.model.trunk import Asked, Model, sizes
 
-__all__ = ["Asked", "Choice", "Embedding", "Model", "Patches", "Shape", "sinusoids", "sizes"]
+__all__ = ["Asked", "Choice", "Embedding", "Model", "Patches", "Shape", "sizes"]

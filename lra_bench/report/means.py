@@ -37,7 +37,7 @@ NONE = Means({}, ())
 
 def arena() -> list[Member]:
     """The arena's tasks, those of the smaller mean first."""
-    with (config.shipped("tasks") / "arena.csv").open(newline="") as file:
+    with (config.shipped("tasks") / "arena.csv").open(newline="", encoding="utf-8") as file:
         return [Member(r["task"], r["of"], float(r["failed"]) if r["failed"] else None) for r in csv.DictReader(file)]
 
 

@@ -92,7 +92,7 @@ def _vega() -> str:
 
 
 def _file(name: str) -> str:
-    return (resources.files("lra_bench") / "templates" / "report" / name).read_text()
+    return (resources.files("lra_bench") / "templates" / "report" / name).read_text(encoding="utf-8")
 
 
 def _template(name: str) -> jinja2.Template:

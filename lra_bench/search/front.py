@@ -32,7 +32,7 @@ def _point(question: Question, folder: Path, trial: Trial, tuned: Tuned, *, seve
     cell = question.cell
     path = folder / f"{cell.recipe_name}-{f'trial{trial.number}' if several else 'tuned'}.yaml"
     model = question.model(trial.settings)
-    path.write_text(question.recipe(trial.settings, tuned, _says(question, trial, tuned, model)))
+    path.write_text(question.recipe(trial.settings, tuned, _says(question, trial, tuned, model)), encoding="utf-8")
     said = {"model": model, "recipe": str(path), "command": question.command(trial.settings, path)}
     return {**trial._asdict(), **said}
 

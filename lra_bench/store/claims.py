@@ -14,7 +14,7 @@ from lra_bench.errors import ConfigError
 def claimed(path: Path) -> Iterator[None]:
     """Hold the cell's folder against other processes; wait for one that has it. A killed holder lets go."""
     path.mkdir(parents=True, exist_ok=True)
-    with (path / "cell.lock").open("w") as file:
+    with (path / "cell.lock").open("wb") as file:
         lock(file.fileno(), path)
         yield
 
@@ -24,7 +24,7 @@ def is_claimed(path: Path) -> bool:
     held = path / "cell.lock"
     if not held.exists():
         return False
-    with held.open("w") as file:
+    with held.open("wb") as file:
         try:
             lock(file.fileno(), path, wait=False)
         except BlockingIOError:

@@ -21,7 +21,9 @@ def write_json(path: Path, value: Any) -> None:
     What writers that were killed left beside it is taken away.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+    ) as file:
         new = Path(file.name)
         try:
             json.dump(value, file, indent=1)
@@ -58,6 +60,6 @@ def read_json(path: Path) -> Any:
         ConfigError: it cannot be read or is no JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None

@@ -304,7 +304,7 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif("LRA_LISTOPS_TSV" not in os.environ, reason="LRA_LISTOPS_TSV names no file of original rows")
 def test_original_rows_are_reproduced() -> None:
-    for line in Path(os.environ["LRA_LISTOPS_TSV"]).read_text().splitlines():
+    for line in Path(os.environ["LRA_LISTOPS_TSV"]).read_text(encoding="utf-8").splitlines():
         label, source = line.split("\t")
         tokens = listops.encode(source)[None]
         listops.check(ANY, tokens, int(label))

@@ -35,7 +35,7 @@ def row(k: int, i: int) -> list[str]:
 
 
 def as_text(path: Path, rows: list[list[str]]) -> None:
-    path.write_text("".join(" ".join(columns) + "\n" for columns in rows))
+    path.write_text("".join(" ".join(columns) + "\n" for columns in rows), encoding="utf-8")
 
 
 def as_array(path: Path, rows: list[list[str]]) -> None:
