@@ -31,8 +31,8 @@ def check(
     for finding in room.those(files, include) if files else room.everything(include):
         found.append(finding)
         if not json:
-            mark = "[green]ok   [/]" if finding.ok else "[red]WRONG[/]"
-            screen.out.print(f"{mark} {finding.kind:6} {finding.name}: ", end="")
+            screen.out.print(screen.styled("ok   ", "green") if finding.ok else screen.styled("WRONG", "red"), end="")
+            screen.out.print(f" {finding.kind:6} {finding.name}: ", end="", soft_wrap=True)
             screen.out.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
     screen.warn(line for finding in found for line in finding.warnings)
     if json:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lra_bench.cli import app, options
+from lra_bench.cli.commands import App
 
 if TYPE_CHECKING:
     from lra_bench.config import TaskSpec
     from lra_bench.data.examples import Example
 
-data = typer.Typer(help="Make or fetch, check, look at and export the examples of a task.", no_args_is_help=True)
+data = App(help="Make, check, look at and export a task's examples.")
 app.add_typer(data, name="data")
 
 Task = Annotated[str, typer.Argument(help="A task's name or its YAML file.", metavar="TASK")]
@@ -113,7 +114,8 @@ def show_examples(
         return
     for index, example in enumerate(examples):
         lengths = " + ".join(str(length) for length in example.lengths)
-        screen.out.print(f"[bold]{spec.name} {split} {index}[/]  label {example.label}  {lengths} tokens")
+        screen.out.print(screen.styled(f"{spec.name} {split} {index}", "bold"), end="")
+        screen.out.print(f"  label {example.label}  {lengths} tokens")
         for text in [] if example.pictures else example.streams:
             screen.out.print(text, markup=False, highlight=False)
         for picture in example.pictures:

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from lra_bench.cli import app, options
+from lra_bench.cli.commands import App
 
-create = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Start a file of your own.")
+create = App(help="Start a mixer or a task of your own.")
 app.add_typer(create, name="new")
 
 
@@ -64,8 +65,9 @@ def verify(model: options.Model, json: options.Json = False) -> None:
         for verdict in contract.verify(sheet, turned):
             ours.append({"model": sheet.name, **verdict._asdict()})
             if not json:
-                mark = "[green]held  [/]" if verdict.held else "[red]BROKEN[/]"
-                screen.out.print(f"{mark} {sheet.name} {verdict.promise}. {verdict.title}: ", end="")
+                mark = screen.styled("held  ", "green") if verdict.held else screen.styled("BROKEN", "red")
+                screen.out.print(mark, end="")
+                screen.out.print(f" {sheet.name} {verdict.promise}. {verdict.title}: ", end="", soft_wrap=True)
                 screen.out.print(verdict.figures, markup=False, highlight=False, soft_wrap=True)
         knobs = mixers.turned(sheet, turned)
         certificate.keep(sheet.path, knobs, str(where()["platform"]), ours)

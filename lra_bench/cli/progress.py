@@ -9,6 +9,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lra_bench.cli.screen import err, score
+from lra_bench.cli.streams import shown
 from lra_bench.config import Cell
 from lra_bench.metrics import named
 
@@ -48,7 +49,7 @@ class Watch:
         if cell.id not in self._bars:
             self._bars[cell.id] = self._progress.add_task("", total=total, said="")
         self._progress.update(
-            self._bars[cell.id], description=what, completed=done, total=total, said=self._words(cell)
+            self._bars[cell.id], description=shown(what), completed=done, total=total, said=self._words(cell)
         )
 
     def _says(self, cell: Cell) -> dict[str, str]:
@@ -139,8 +140,14 @@ def watching(cells: int = 1) -> Iterator[Watch]:
     if not err.is_terminal:
         yield Watch(None, cells)
         return
-    said = TextColumn("{task.fields[said]}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), said, TimeRemainingColumn())
+    said = TextColumn("{task.fields[said]}", markup=False)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        said,
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err, transient=True) as progress:
         yield Watch(progress, cells)
 
@@ -148,13 +155,14 @@ def watching(cells: int = 1) -> Iterator[Watch]:
 @contextmanager
 def counting(title: str) -> Iterator[Any]:
     """A `data.Progress` that shows a bar with an ETA on a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    description = TextColumn("{task.description}", markup=False)
+    columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         bars: dict[str, TaskID] = {}
 
         def count(what: str, done: int, total: int) -> None:
             if what not in bars:
-                bars[what] = progress.add_task(f"{title}: {what}", total=total)
+                bars[what] = progress.add_task(shown(f"{title}: {what}"), total=total)
             progress.update(bars[what], completed=done, total=total)
 
         yield count

@@ -16,6 +16,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from lra_bench.cli.streams import shown
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.report.digits import three_digits
 from lra_bench.rows import SCORED
@@ -28,8 +29,20 @@ if TYPE_CHECKING:
 SHADES = " .:-=+*#%@"
 WIDE = 120  # columns, where no terminal says otherwise
 
-out = Console(width=None if sys.stdout.isatty() else WIDE)
-err = Console(stderr=True)
+
+class Screen(Console):
+    """A console that takes what it prints as it is: brackets are no markup, and nothing in it is obeyed."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **how)
+
+    def render_str(self, text: str, *said: Any, **how: Any) -> Text:
+        """The text, with what a terminal would obey shown."""
+        return super().render_str(shown(text), *said, **how)
+
+
+out = Screen(width=None if sys.stdout.isatty() else WIDE)
+err = Screen(stderr=True)
 
 
 OTHER_CODE = "(other code)"
@@ -57,9 +70,9 @@ def table(rows: Sequence[Mapping[Any, Any]]) -> Table:
     built = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for key in rows[0] if rows else ():
         right = all(isinstance(row[key], int | float | None) or str(row[key])[:1].isdigit() for row in rows)
-        built.add_column(key, justify="right" if right else "left", overflow="fold")
+        built.add_column(str(key), justify="right" if right else "left", overflow="fold")
     for row in rows:
-        built.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
+        built.add_row(*("" if value is None else str(value) for value in row.values()))
     return built
 
 
@@ -71,7 +84,12 @@ def to(path: Path | None) -> Iterator[Console]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
-        yield Console(file=file, width=200)
+        yield Screen(file=file, width=200)
+
+
+def styled(said: str, style: str) -> Text:
+    """The text as it is, in a style of ours."""
+    return Text(shown(said), style=style)
 
 
 def percent(share: float | None) -> str | None:
@@ -91,7 +109,7 @@ def mebibytes(count: int | None) -> str | None:
 
 def titled(title: str, rows: Sequence[Mapping[Any, Any]], notes: Sequence[str] = ()) -> Group:
     """A table between its title and its notes."""
-    return Group(Text(title, style="bold"), table(rows), *(Text(f"  {note}", style="dim") for note in notes), "")
+    return Group(styled(title, "bold"), table(rows), *(styled(f"  {note}", "dim") for note in notes), "")
 
 
 def results(rows: Sequence[Row], other_code: Mapping[str, str]) -> Group:
@@ -203,5 +221,5 @@ def card(title: str, values: Mapping[str, Any]) -> Table:
     built = Table(title, "", box=box.SIMPLE_HEAD, pad_edge=False)
     built.columns[0].no_wrap, built.columns[1].overflow = True, "fold"
     for key, value in flat(values):
-        built.add_row(key, Text("" if value is None else str(value)))
+        built.add_row(key, "" if value is None else str(value))
     return built
