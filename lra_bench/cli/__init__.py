@@ -10,16 +10,19 @@ import sys
 import typer
 
 from lra_bench import __version__
-from lra_bench.errors import LraError
+from lra_bench.cli import streams
+from lra_bench.cli.commands import App
+from lra_bench.cli.completion import whole_words
+from lra_bench.errors import LraError, of_place, place_at_fault
 
-app = typer.Typer(
+OUTPUT = "stdout, or a file"  # where a command writes, if an error does not say
+
+app = App(
     name="lra",
     help="The honest comparison of efficient transformers: accuracy, speed and memory of the same compiled step.",
     epilog="Exit codes: 0 done; 1 a cell failed, its row says why; 2 the input is wrong; 130 stopped and saved.",
-    no_args_is_help=True,
-    rich_markup_mode=None,  # rich's help alone takes 0.15 s to import
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
 
@@ -36,6 +39,8 @@ def _root(version: bool = typer.Option(False, "--version", callback=_version, is
 
 def main() -> None:
     """The command `lra`. No traceback reaches a user unless LRA_TRACEBACK is set."""
+    streams.in_utf8()
+    streams.opened()
     from lra_bench.cli import (
         bundle,
         check,
@@ -55,20 +60,28 @@ def main() -> None:
     )
 
     try:
-        app()
+        try:
+            with whole_words():
+                app()
+        finally:
+            sys.stdout.flush()
     except LraError as error:
         _end(str(error), error.exit_code)
     except KeyboardInterrupt:
         _end("stopped", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.silenced()
         sys.exit(0)
     except Exception as error:
         if os.environ.get("LRA_TRACEBACK"):
             raise
+        place = place_at_fault(error, OUTPUT) or (of_place(error, OUTPUT) if isinstance(error, OSError) else None)
+        if place is not None:
+            streams.silenced()
+            _end(str(place), place.exit_code)
         _end(f"{type(error).__name__}: {error}; LRA_TRACEBACK=1 shows where", 1)
 
 
 def _end(message: str, code: int) -> None:
-    print(f"lra: {message}", file=sys.stderr)
+    print(streams.shown(f"lra: {message}"), file=sys.stderr)
     sys.exit(code)

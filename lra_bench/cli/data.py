@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lra_bench.cli import app, options
+from lra_bench.cli import app, completion, options
 from lra_bench.cli.commands import App
 
 if TYPE_CHECKING:
@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 data = App(help="Make, check, look at and export a task's examples.")
 app.add_typer(data, name="data")
 
-Task = Annotated[str, typer.Argument(help="A task's name or its YAML file.", metavar="TASK")]
-Variant = Annotated[str | None, typer.Option("--variant", help="A named variant of the task.", metavar="NAME")]
+Task = Annotated[
+    str,
+    typer.Argument(help="A task's name or its YAML file.", metavar="TASK", autocompletion=completion.one_task),
+]
+Variant = Annotated[
+    str | None,
+    typer.Option("--variant", help="A named variant of the task.", metavar="NAME", autocompletion=completion.variants),
+]
 Split = Annotated[str, typer.Option("--split", help="train, val or test.")]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from lra_bench.cli import app, options
+from lra_bench.cli import app, completion, options
 from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,7 +64,12 @@ def prune(
 
 @app.command()
 def distil(
-    teacher: Annotated[str, typer.Option("--teacher", help="A finished run: folder, id or name.", metavar="RUN")],
+    teacher: Annotated[
+        str,
+        typer.Option(
+            "--teacher", help="A finished run: folder, id or name.", metavar="RUN", autocompletion=completion.runs
+        ),
+    ],
     model: options.Model,
     settings: options.Settings = None,
     results: Results = None,

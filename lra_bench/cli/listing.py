@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lra_bench.cli import app, options
+from lra_bench.cli import app, completion, options
 
 
 class Kind(StrEnum):
@@ -115,7 +115,12 @@ def _results(results: Path) -> list[dict[str, Any]]:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Of a model, task, config or lever; or a path to its file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Of a model, task, config or lever; or a path to its file.", autocompletion=completion.anything
+        ),
+    ],
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:

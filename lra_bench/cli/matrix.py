@@ -7,13 +7,20 @@ from typing import Annotated
 
 import typer
 
-from lra_bench.cli import app, options
+from lra_bench.cli import app, completion, options
 from lra_bench.errors import ConfigError
 
 
 @app.command()
 def matrix(
-    file: Annotated[Path, typer.Argument(help="What is to be run: models, tasks, seeds, a recipe.", metavar="FILE")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="What is to be run: models, tasks, seeds, a recipe.",
+            metavar="FILE",
+            autocompletion=completion.matrices,
+        ),
+    ],
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="In place of the file's own.")] = None,
     launcher: Annotated[
         str | None, typer.Option("--launcher", help="In place of the file's own.", metavar="NAME|file.yaml")

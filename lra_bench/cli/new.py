@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lra_bench.cli import app, options
+from lra_bench.cli import app, completion, options
 from lra_bench.cli.commands import App
 
 create = App(help="Start a mixer or a task of your own.")
@@ -19,7 +19,15 @@ app.add_typer(create, name="new")
 @create.command("model")
 def new_model(
     name: Annotated[str, typer.Argument(help="Of the mixer: a-z, 0-9 and -.")],
-    family: Annotated[str, typer.Option("--family", help="After the survey: kernel, low-rank, memory, ...")],
+    family: Annotated[
+        str,
+        typer.Option(
+            "--family",
+            help=f"After the survey: {', '.join(completion.families(''))}.",
+            metavar="NAME",
+            autocompletion=completion.families,
+        ),
+    ],
     folder: Annotated[Path, typer.Option("--folder", help="Where the files go.", metavar="DIR")] = Path(),
 ) -> None:
     """Write a mixer's file and its test, which pass the contract as they stand.
@@ -36,7 +44,15 @@ def new_model(
 @create.command("task")
 def new_task(
     name: Annotated[str, typer.Argument(help="Of the task: a-z, 0-9 and -.")],
-    source: Annotated[str, typer.Option("--from", help="The source of its examples, or their format: csv, npz, ...")],
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="The source of its examples, or their format: csv, tsv, jsonl, parquet, npz, ...",
+            metavar="NAME",
+            autocompletion=completion.formats,
+        ),
+    ],
     folder: Annotated[Path, typer.Option("--folder", help="Where the file goes.", metavar="DIR")] = Path("tasks"),
 ) -> None:
     """Write a task's YAML, with a comment a key, to be changed from there.

@@ -9,26 +9,34 @@ from typing import Annotated
 
 import typer
 
+from lra_bench.cli import completion
 from lra_bench.errors import ConfigError
 
 Model = Annotated[
     str,
     typer.Option(
         "-m", "--model", help="Names, name[knob=value], layers a+b, globs, family:NAME, file.py, all; comma-separated.",
-        metavar="NAME|file.py",
+        metavar="NAME|file.py", autocompletion=completion.models,
     ),
 ]  # fmt: skip
 Task = Annotated[
-    str, typer.Option("-t", "--task", help="Names, globs, file.yaml or all; comma-separated.", metavar="NAME|file.yaml")
-]
+    str,
+    typer.Option(
+        "-t", "--task", help="Names, globs, file.yaml or all; comma-separated.", metavar="NAME|file.yaml",
+        autocompletion=completion.tasks,
+    ),
+]  # fmt: skip
 Config = Annotated[
-    str, typer.Option("-c", "--config", help="The recipe: how we train.", metavar="NAME|file.yaml")
+    str,
+    typer.Option(
+        "-c", "--config", help="The recipe: how we train.", metavar="NAME|file.yaml", autocompletion=completion.configs
+    ),
 ]  # fmt: skip
 Lever = Annotated[
     str,
     typer.Option(
         "-l", "--lever", help="What is done to a model besides: names, files or all, comma-separated; a+b at once.",
-        metavar="NAME|file.yaml",
+        metavar="NAME|file.yaml", autocompletion=completion.levers,
     ),
 ]  # fmt: skip
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the parameters, the order of examples and the dropout.")]
@@ -37,14 +45,18 @@ Length = Annotated[int | None, typer.Option("--length", min=1, help="L, in place
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="One value: training.steps=500, task.args.max_depth=5, linformer.rank=64.", metavar="a.b=c"
+        "--set", help="One value: training.steps=500, task.args.max_depth=5, linformer.rank=64.", metavar="a.b=c",
+        autocompletion=completion.settings,
     ),
-]
+]  # fmt: skip
 Results = Annotated[Path, typer.Option("-o", "--results", help="The results folder.", metavar="DIR")]
 Run = Annotated[
     str,
-    typer.Argument(help="A finished run: its folder, or its id or name in the results folder.", metavar="RUN"),
-]
+    typer.Argument(
+        help="A finished run: its folder, or its id or name in the results folder.", metavar="RUN",
+        autocompletion=completion.runs,
+    ),
+]  # fmt: skip
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="At most so many examples a split; marked in tables.")
 ]

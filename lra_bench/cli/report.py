@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lra_bench.cli import app, options
+from lra_bench.cli import app, completion, options
 from lra_bench.errors import ConfigError
 
 Paths = Annotated[
@@ -52,7 +52,10 @@ def report(
 def plot(
     paths: Paths = None,
     kind: Annotated[Kind, typer.Option("--kind", help="Which figure.")] = Kind.tradeoff,
-    task: Annotated[str | None, typer.Option("-t", "--task", help="Of this task alone.", metavar="NAME")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("-t", "--task", help="Of this task alone.", metavar="NAME", autocompletion=completion.one_task),
+    ] = None,
     speed: Speed = None,
     out: Annotated[
         Path, typer.Option("--out", help="The figure, as its name ends.", metavar="FILE.svg|png|pdf")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lra_bench.cli import app, options
+from lra_bench.cli import app, completion, options
 
 if TYPE_CHECKING:
     from lra_bench.search import Found, Study, Trial
@@ -21,7 +21,10 @@ def tune(
     task: options.Task,
     trials: Trials = 20,
     config: options.Config = options.RECIPE,
-    space: Annotated[str, typer.Option("--space", help="What may be chosen.", metavar="NAME|file.yaml")] = "optimiser",
+    space: Annotated[
+        str,
+        typer.Option("--space", help="What may be chosen.", metavar="NAME|file.yaml", autocompletion=completion.spaces),
+    ] = "optimiser",
     settings: options.Settings = None,
     seed: options.Seed = 0,
     limit: options.Limit = None,
@@ -62,7 +65,8 @@ def search(
     trials: Trials = 30,
     config: options.Config = options.RECIPE,
     space: Annotated[
-        str, typer.Option("--space", help="What may be chosen.", metavar="NAME|file.yaml")
+        str,
+        typer.Option("--space", help="What may be chosen.", metavar="NAME|file.yaml", autocompletion=completion.spaces),
     ] = "architecture",
     max_params: Annotated[int | None, typer.Option("--max-params", min=1, help="Parameters, at most.")] = None,
     max_ms: Annotated[

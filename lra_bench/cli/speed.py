@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lra_bench.cli import app, options
+from lra_bench.cli import app, completion, options
 from lra_bench.cli.written import Format, chosen, tell
 from lra_bench.errors import ConfigError
 
@@ -37,7 +37,14 @@ class Mode(StrEnum):
 def speed(
     model: options.Model = MODELS,
     task: Annotated[
-        str | None, typer.Option("-t", "--task", help="Its symbols and classes; the recipe's if none.", metavar="NAME")
+        str | None,
+        typer.Option(
+            "-t",
+            "--task",
+            help="Its symbols and classes; the recipe's if none.",
+            metavar="NAME",
+            autocompletion=completion.one_task,
+        ),
     ] = None,
     lengths: Annotated[str, typer.Option("-n", "--lengths", help="L, comma-separated.")] = LENGTHS,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Examples a step, not the recipe's.")] = None,
