@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import json
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ import numpy as np
 from lra_bench import answering, checkpoint, fingerprint, hosts, stats, store
 from lra_bench.assembly import Rung, examples, fitting
 from lra_bench.config import Cell, digest
-from lra_bench.errors import CellFailed, LraError
+from lra_bench.errors import CellFailed, LraError, PlaceError, place_at_fault
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.measure.memory import peak_bytes
 from lra_bench.metrics import METRICS, Metric
@@ -93,6 +92,7 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], w
     if hosts.is_first():
         store.put_scores(folder, scores, metric)
         store.write_json(folder / "curve.json", progress.history)
+    tell("timing")
     facts |= scored(cell, val, test, scores, progress) | speed(fit, cell) | answering.facts(program, params, rest, val)
     facts |= {"data_hash": data_hash, "started": started}
     facts["peak_bytes"] = int(hosts.numbers(peak_bytes(jax.local_devices()[0])).max())
@@ -158,8 +158,15 @@ class Failure:
 
 
 @contextmanager
-def failures(cell: Cell) -> Iterator[Failure]:
-    """Turn what goes wrong inside into the cell's row; what is not the user's fault leaves its traceback on stderr."""
+def failures(cell: Cell, place: Path | str = "a file") -> Iterator[Failure]:
+    """Turn what goes wrong inside into the cell's row; what is not the user's fault leaves its traceback on stderr.
+
+    A disk that is full, or a place that cannot be used, is no result of the cell's: `place` where nobody says which.
+
+    Raises:
+        LraError: the user has to change something; `PlaceError`, on a disk.
+        Interrupted: the user asked to stop.
+    """
     failure = Failure()
     try:
         yield failure
@@ -168,9 +175,37 @@ def failures(cell: Cell) -> Iterator[Failure]:
     except (LraError, Interrupted):
         raise
     except Exception as error:
-        traceback.print_exc()
-        short = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-        failure.row, failure.alone = store.blank(cell, "oom" if short else "error", _one_line(error)), True
+        if fault := place_at_fault(error, place):
+            raise fault from error
+        with suppress(OSError):  # of a log that is on a full disk too
+            traceback.print_exc()
+        failure.row, failure.alone = (
+            store.blank(cell, "oom" if short_of_memory(error) else "error", _one_line(error)),
+            True,
+        )
+
+
+@contextmanager
+def using(place: Path | str) -> Iterator[None]:
+    """What goes wrong with a disk meanwhile is said as such, whatever a library makes of it.
+
+    Raises:
+        PlaceError: something does.
+    """
+    try:
+        yield
+    except (LraError, Interrupted):
+        raise
+    except Exception as error:
+        if fault := place_at_fault(error, place):
+            raise fault from error
+        raise
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Is it Python's word or XLA's that memory is short? tensorstore has the same one for disks."""
+    from_xla = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    return isinstance(error, MemoryError) or from_xla
 
 
 def _one_line(error: BaseException) -> str:
@@ -179,7 +214,7 @@ def _one_line(error: BaseException) -> str:
 
 def tell(event: str, **facts: Any) -> None:
     """Print an event as a line of JSON."""
-    print(json.dumps({"event": event, **facts}), flush=True)
+    print(store.as_json({"event": event, **facts}, None), flush=True)
 
 
 class Stop:
@@ -214,7 +249,12 @@ class Stop:
         """Say what is wrong with what the user asked; on stderr, if it is not ours to speak."""
         if not hosts.is_first():
             print(error, file=sys.stderr)
-        self.tell("refused", message=str(error), exit_code=error.exit_code)
+        self.tell("refused", **refused(error))
+
+
+def refused(error: LraError) -> dict[str, Any]:
+    """What is said of it to who started the process, for `errors.refusal`."""
+    return {"message": str(error), "exit_code": error.exit_code, "place": isinstance(error, PlaceError)}
 
 
 def _numbers(text: str) -> list[int]:
@@ -261,7 +301,7 @@ def settled(args: argparse.Namespace, stop: Stop) -> tuple[Row, bool]:
         watch = Stopwatch()  # a run does not last while it waits for another
         row, alone = None if args.fresh else store.done(results, cell), False
         if row is None:
-            with failures(cell) as failure:
+            with failures(cell, args.folder) as failure:
                 row = run(cell, args.folder, stop.tell, stop, watch, fresh=args.fresh)
             row, alone = failure.row or row, failure.alone
             assert row is not None
@@ -283,7 +323,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         same_bits_as_asked([store.cell(args.folder).recipe])
         hosts.join(args.processes, args.process, args.coordinator, args.devices)
-        row, alone = settled(args, stop)
+        with using(args.folder):
+            row, alone = settled(args, stop)
     except Interrupted:
         return INTERRUPTED
     except LraError as error:

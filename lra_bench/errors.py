@@ -4,13 +4,52 @@ LraError
   ConfigError    a YAML, a flag or a knob is wrong        exit code 2
   TaskError      a task cannot be found or understood     exit code 2
   DataError      a file of examples is missing or wrong   exit code 2
+  PlaceError     a disk or a folder cannot be used        exit code 2
   CellFailed     a cell ran and did not finish            exit code 1
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import errno
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOM = "make room there, and the same command goes on"
+OTHER = "have that changed, or name another place"
+LOCKS = (
+    "by locks no run is made twice at once: mount the file system with them (Lustre: -o flock; NFS: with lockd), or "
+    "keep the results elsewhere (--results)"
+)
+REMEDIES = {  # what to do about a place, by what the system says of it
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EFBIG: "have the limit on the size of files raised (ulimit -f), and the same command goes on",
+    errno.EIO: "the disk may be failing; name another place",
+    errno.EROFS: OTHER,
+    errno.EACCES: OTHER,
+    errno.EPERM: OTHER,
+    errno.ENOTDIR: "a part of it is a file; name another place",
+    errno.EISDIR: "a file is wanted; name one",
+    errno.ENAMETOOLONG: "name a shorter one",
+    errno.ENOLCK: LOCKS,
+    errno.EOPNOTSUPP: LOCKS,
+}
+# tensorstore says which error of the system it met; NumPy, which writes part of an array, only that it did
+SYSTEM = re.compile(r"OS error (\d+)")
+SHORT = re.compile(r"\d+ requested and \d+ written")
+WORDS = {  # of libraries that keep the number to themselves, SQLite among them
+    **{os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)},
+    "database or disk is full": errno.ENOSPC,
+    "attempt to write a readonly database": errno.EROFS,
+    "unable to open database file": errno.EACCES,
+    "disk I/O error": errno.EIO,
+    "locking protocol": errno.ENOLCK,
+}
 
 
 class LraError(Exception):
@@ -31,6 +70,10 @@ class DataError(LraError):
     """A file of examples that is missing, corrupt or mislabelled."""
 
 
+class PlaceError(LraError):
+    """A disk or a folder that cannot be used: it is full, read-only, or no folder. It is no result of any run."""
+
+
 class CellFailed(LraError):
     """A cell that ran and did not finish; `status` is what stands in its row."""
 
@@ -48,3 +91,66 @@ def nearest(name: str, names: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return f"it can be: {', '.join(names)}" if names else "there is none"
+
+
+def of_place(error: OSError, place: Path | str = "a file") -> PlaceError:
+    """What the system says of a place, and what to do; `place` is it where the error does not say."""
+    number = _number(error)
+    path = error.filename if error.filename is not None else place
+    name = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else "a file"
+    why = os.strerror(number) if number else error.strerror or str(error)
+    return PlaceError(f"{name}: {why}: {REMEDIES.get(number or 0, 'name another place')}")
+
+
+def place_at_fault(error: BaseException, place: Path | str) -> PlaceError | None:
+    """The place that is at fault, if one is, behind whatever a library made of it; `place` where nobody says which."""
+    for one in _behind(error):
+        if isinstance(one, PlaceError):
+            return one
+        if isinstance(one, OSError) and _number(one) in REMEDIES:
+            return of_place(one, place)
+        number = _said(str(one))
+        if number in REMEDIES:
+            return of_place(OSError(number, ""), place)
+    return None
+
+
+def _said(text: str) -> int | None:
+    """The error of the system that a library's message is of."""
+    found = SYSTEM.search(text)
+    return int(found[1]) if found else next((number for words, number in WORDS.items() if words in text), None)
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """The error, those that it holds, and those that it was raised from."""
+    left, seen = [error], set[int]()
+    while left:
+        one = left.pop(0)
+        if id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            inner = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+            left += [other for other in (*inner, one.__cause__, one.__context__) if other is not None]
+
+
+def _number(error: OSError) -> int | None:
+    return errno.ENOSPC if error.errno is None and SHORT.search(str(error)) else error.errno
+
+
+@contextmanager
+def using(place: Path | str) -> Iterator[None]:
+    """What goes wrong with files meanwhile is said of `place`, or of the part of it that the system names.
+
+    Raises:
+        PlaceError: something does.
+    """
+    try:
+        yield
+    except OSError as error:
+        part = isinstance(error.filename, str) and Path(place).is_relative_to(error.filename)
+        raise of_place(error if part else OSError(_number(error), str(error), str(place))) from None
+
+
+def refusal(said: Mapping[str, Any]) -> LraError:
+    """The error of another process that said `refused`."""
+    return (PlaceError if said.get("place") else ConfigError)(said["message"])

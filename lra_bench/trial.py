@@ -15,7 +15,7 @@ from typing import Any
 from lra_bench import checkpoint, store
 from lra_bench.answering import forward_ms
 from lra_bench.assembly import examples, fitting
-from lra_bench.cell import INTERRUPTED, Stop
+from lra_bench.cell import INTERRUPTED, Stop, using
 from lra_bench.config import Cell
 from lra_bench.errors import CellFailed, LraError
 from lra_bench.train.fit import Fit, Interrupted, Tell
@@ -52,7 +52,8 @@ def main() -> int:
     try:
         cell = Cell.model_validate(cells[0])
         same_bits_as_asked([cell.recipe])
-        facts = run(cell, Path(asked["folder"]), asked["costs"], stop.tell, stop)
+        with using(asked["folder"]):
+            facts = run(cell, Path(asked["folder"]), asked["costs"], stop.tell, stop)
     except Interrupted:
         return INTERRUPTED
     except CellFailed as error:

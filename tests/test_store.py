@@ -13,7 +13,7 @@ import pytest
 
 from lra_bench import matrix, store
 from lra_bench.config import Cell
-from lra_bench.errors import ConfigError
+from lra_bench.errors import ConfigError, PlaceError
 from lra_bench.launch import cores
 from lra_bench.matrix import Request
 from lra_bench.rows import COLUMNS
@@ -107,9 +107,9 @@ def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(ConfigError, match=r"its file system has no locks \(Function not implemented\).*-o flock"):
+    with pytest.raises(PlaceError, match=r"its file system has no locks \(Function not implemented\).*-o flock"):
         store.claimed(tmp_path).__enter__()
-    with pytest.raises(ConfigError, match="no locks"):
+    with pytest.raises(PlaceError, match="no locks"):
         store.is_claimed(tmp_path)
     with cores.held(1) as ours:
         assert ours == [], "a cell goes on without cores of its own"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,7 +61,9 @@ def few(names: Sequence[str], most: int = 3) -> str:
 
 def print_json(value: Any) -> None:
     """As JSON on stdout, nothing else."""
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+    from lra_bench.store.files import as_json
+
+    sys.stdout.write(f"{as_json(value)}\n")
 
 
 def table(rows: Sequence[Mapping[Any, Any]]) -> Table:

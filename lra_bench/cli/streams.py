@@ -55,7 +55,7 @@ def _nowhere(number: int) -> Any:
     return os.fdopen(number, "w" if number else "r", encoding="utf-8")
 
 
-def _encoding(stream: TextIOWrapper, *, reads: bool) -> dict[str, str]:
+def _encoding(stream: TextIOWrapper, *, reads: bool) -> dict[str, Any]:
     """UTF-8, whatever the locale; a terminal is written to as it reads, with escapes for what it cannot show."""
     if reads:
         return {} if stream.isatty() else {"encoding": "utf-8-sig", "errors": "strict"}

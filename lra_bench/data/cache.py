@@ -26,7 +26,7 @@ import numpy as np
 from lra_bench import __version__, data
 from lra_bench.config import TaskSpec, digest
 from lra_bench.data import Dataset, Progress, arguments, cache_root, scratch
-from lra_bench.errors import DataError, TaskError
+from lra_bench.errors import DataError, PlaceError, TaskError
 from lra_bench.metrics import METRICS
 from lra_bench.shapes import Split
 
@@ -43,8 +43,8 @@ def prepare(task: TaskSpec, progress: Progress) -> Dataset:
 
     Raises:
         TaskError: what the task asks for cannot be made.
-        DataError: a released file is missing or wrong, or has changed since the task was asked for, or there is no
-            place for the cache.
+        DataError: a released file is missing or wrong, or has changed since the task was asked for.
+        PlaceError: there is no place for the cache.
     """
     key = key_of(task)
     _hold_files(task, key["files"])
@@ -202,7 +202,7 @@ def _write(folder: Path, key: Mapping[str, Any], splits: Mapping[str, Split], pr
     """Put the splits into `folder`, whole or not at all. If another process was quicker, its work stands.
 
     Raises:
-        DataError: there is no place for it.
+        PlaceError: there is no place for it.
     """
     unfinished = _beside(folder)
     try:
@@ -211,7 +211,7 @@ def _write(folder: Path, key: Mapping[str, Any], splits: Mapping[str, Split], pr
         unfinished.rename(folder)
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise DataError(f"{folder}: cannot be written; $LRA_CACHE may name another place: {error}") from error
+            raise PlaceError(f"{folder}: cannot be written; $LRA_CACHE may name another place: {error}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from lra_bench.data.splits import cut, taken
-from lra_bench.errors import DataError, TaskError
+from lra_bench.errors import PlaceError, TaskError
 from lra_bench.shapes import Split
 
 DIGEST = 16  # bytes by which an example is told from others
@@ -72,7 +72,7 @@ def array(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An array of zeros: a file of the open place, or memory.
 
     Raises:
-        DataError: the disk has no room for it. That is asked at once: a full disk would later kill the process.
+        PlaceError: the disk has no room for it. That is asked at once: a full disk would later kill the process.
     """
     folder = _open.get()
     if folder is None or 0 in shape:
@@ -84,7 +84,7 @@ def array(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
-        raise DataError(f"{path}: no room for it; $LRA_CACHE may name another place: {error}") from error
+        raise PlaceError(f"{path}: no room for it; $LRA_CACHE may name another place: {error}") from error
     return mapped
 
 

@@ -51,6 +51,7 @@ class Engine(ABC):
         Raises:
             Stopped: it was told to end.
             ConfigError: the cell refused what the user asked for.
+            PlaceError: a disk is full, or a place cannot be used.
         """
 
     @abstractmethod

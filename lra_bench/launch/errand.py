@@ -12,7 +12,7 @@ from typing import Any
 
 from lra_bench import store
 from lra_bench.config import Cell
-from lra_bench.errors import ConfigError
+from lra_bench.errors import ConfigError, PlaceError, refusal
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
 from lra_bench.rows import Row
 
@@ -58,8 +58,8 @@ class Errand:
             return {"row": hire(self._arrived()).run(self.cell, heard).as_dict()}
         except Stopped:
             return {"stopped": True}
-        except ConfigError as error:
-            return {"refused": str(error)}
+        except (ConfigError, PlaceError) as error:
+            return {"refused": {"message": str(error), "place": isinstance(error, PlaceError)}}
 
     def _arrived(self) -> Order:
         """The order, in the place and with the environment of whoever sent it. What is begun is not begun anew."""
@@ -80,9 +80,10 @@ def received(outcome: Mapping[str, Any], parting: str) -> Row:
     Raises:
         Stopped: the cell was stopped; says `parting`.
         ConfigError: the cell refused what the user asked for.
+        PlaceError: a disk is full, or a place cannot be used.
     """
     if "refused" in outcome:
-        raise ConfigError(outcome["refused"])
+        raise refusal(outcome["refused"])
     if "stopped" in outcome:
         raise Stopped(parting)
     return Row(**outcome["row"])

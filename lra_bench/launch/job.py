@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lra_bench import store
 from lra_bench.launch.engine import Order
 from lra_bench.launch.errand import Errand
 from lra_bench.launch.local import Crew
@@ -26,7 +27,7 @@ class Job:
 
     def __call__(self) -> dict[str, Any]:
         """Do the errand; the outcome."""
-        outcome = self.errand.do(self._hire, lambda event: print(json.dumps(event), flush=True))
+        outcome = self.errand.do(self._hire, lambda event: print(store.as_json(event, None), flush=True))
         if "stopped" in outcome:
             time.sleep(self.grace)
         return outcome

@@ -19,7 +19,7 @@ from typing import Any
 
 from lra_bench import store
 from lra_bench.config import Cell, Local
-from lra_bench.errors import CellFailed, ConfigError
+from lra_bench.errors import CellFailed, ConfigError, refusal
 from lra_bench.launch import grace
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
 from lra_bench.launch.place import KEEP_MEMORY, WHOLE, Place, dealt, on, places
@@ -150,6 +150,7 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
     Raises:
         Stopped: Ctrl-C; the cell has saved its state.
         ConfigError: the cell refused what the user asked for.
+        PlaceError: a disk is full, or a place cannot be used.
     """
     results, fresh, minutes = order.results, order.fresh, order.minutes
     folder = store.folder(results, cell)
@@ -159,6 +160,7 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
     asked = command(folder, crew.at_once, fresh=fresh)
     with crew.share() as place:
         devices = ordinals(place, order.processes)
+        tell({"event": "starting"})
         child = start(asked, folder, place.environment(), order.processes, place.cores, devices)
         with crew.member(child), grace.timed(child, minutes) as late:
             last = _listen(child, tell)
@@ -167,7 +169,7 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
         assert row is not None, "a cell that ends well has left its row"
         return row
     if last.get("event") == "refused":
-        raise ConfigError(last["message"])
+        raise refusal(last)
     if (child.returncode == INTERRUPTED and not late.is_set()) or (crew.ended and child.returncode < 0):
         raise Stopped
     row = _failed(cell, child.returncode, minutes if late.is_set() else None, *blamed(child, folder))
@@ -217,6 +219,7 @@ def answers(
     Raises:
         Stopped: Ctrl-C.
         ConfigError: a cell refused what the user asked for.
+        PlaceError: a disk is full, or a place cannot be used.
         CellFailed: the process died.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -224,6 +227,7 @@ def answers(
         store.write_json(files[0], [cell.model_dump() for cell in cells])
         store.write_json(files[1], asked)
         command = [sys.executable, "-m", module, *map(str, files)]
+        tell({"event": "starting"})
         with log.open("wb") as stderr:
             with on(place.cores):
                 child = subprocess.Popen(
@@ -241,7 +245,7 @@ def answers(
                     child.kill()
                     child.wait()
         if last.get("event") == "refused":
-            raise ConfigError(last["message"])
+            raise refusal(last)
         if child.returncode in (-signal.SIGINT, INTERRUPTED):
             raise Stopped
         if last.get("event") != "facts":

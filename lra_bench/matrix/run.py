@@ -11,7 +11,7 @@ from typing import Any
 
 from lra_bench import fingerprint, store
 from lra_bench.config import Cell, Launcher
-from lra_bench.errors import ConfigError
+from lra_bench.errors import ConfigError, PlaceError
 from lra_bench.launch import local
 from lra_bench.launch.engine import Engine, Order, Stopped, opened
 from lra_bench.measure.asked import Asked
@@ -69,7 +69,11 @@ def of_other_code(every: Sequence[Cell], rows: Sequence[Row]) -> dict[str, str]:
 
 def _already(cell: Cell, row: Row, tell: Callable[[Cell, dict[str, Any]], None]) -> None:
     tell(cell, {"event": "already", "code": fingerprint.since(row, cell)})
-    tell(cell, {"event": "ended", "status": row.status})
+    tell(cell, _ended(row))
+
+
+def _ended(row: Row) -> dict[str, Any]:
+    return {"event": "ended", "status": row.status, "test_score": row.test_score, "error": row.error}
 
 
 def _stood_on(cell: Cell, results: Path, tell: Callable[[Cell, dict[str, Any]], None]) -> None:
@@ -105,6 +109,7 @@ class Shift:
         Raises:
             Stopped: Ctrl-C, or somebody stopped a cell.
             ConfigError: the only cell refused what the user asked for.
+            PlaceError: a disk is full, or a place cannot be used.
         """
         with ThreadPoolExecutor(self.engine.at_once, "cell") as pool:
             futures, asked = self._waited(pool, cells)
@@ -128,7 +133,10 @@ class Shift:
         except Stopped:
             self.engine.leave()  # Ctrl-C reaches a cell before it reaches us
             raise
-        self.tell(cell, {"event": "ended", "status": row.status})
+        except PlaceError:
+            self.engine.end()  # what other runs leave would find no room either
+            raise
+        self.tell(cell, _ended(row))
         if self.fail_fast and row.status not in SCORED:
             self.failed = True
             self.engine.end()

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from lra_bench import speed, store
-from lra_bench.cell import tell
+from lra_bench.cell import refused, tell, using
 from lra_bench.config import Cell
 from lra_bench.errors import LraError
 from lra_bench.measure.asked import Asked
@@ -21,11 +21,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("asked", type=Path, help="what is to be measured, as JSON: the fields of `Asked`")
     args = parser.parse_args(arguments)
     cells = [Cell.model_validate(values) for values in store.read_json(args.cells)]
-    same_bits_as_asked(cell.recipe for cell in cells)
     try:
-        tell("facts", facts=speed.measure(cells, Asked(**store.read_json(args.asked))))
+        same_bits_as_asked(cell.recipe for cell in cells)
+        with using(args.cells):
+            facts = speed.measure(cells, Asked(**store.read_json(args.asked)))
+        tell("facts", facts=facts)
     except LraError as error:
-        tell("refused", message=str(error), exit_code=error.exit_code)
+        tell("refused", **refused(error))
         return error.exit_code
     return 0
 

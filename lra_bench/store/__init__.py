@@ -13,7 +13,7 @@ results/runs/<model>-<task>-<recipe>-s<seed>-<cell id>/
 """
 
 from lra_bench.store.claims import claimed, is_claimed, lock
-from lra_bench.store.files import read_json, write_json
+from lra_bench.store.files import as_json, read_json, write_json
 from lra_bench.store.frame import frame
 from lra_bench.store.rows import blank, columns, done, folders, get, put, rows
 from lra_bench.store.runs import (
@@ -33,6 +33,7 @@ from lra_bench.store.scores import put_scores, scores
 __all__ = [
     "PROVENANCE",
     "RUNS",
+    "as_json",
     "asked",
     "blank",
     "came",

@@ -7,13 +7,14 @@ import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
-from lra_bench.errors import ConfigError
+from lra_bench.errors import LOCKS, PlaceError, using
 
 
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[None]:
     """Hold the cell's folder against other processes; wait for one that has it. A killed holder lets go."""
-    path.mkdir(parents=True, exist_ok=True)
+    with using(path):
+        path.mkdir(parents=True, exist_ok=True)
     with (path / "cell.lock").open("wb") as file:
         lock(file.fileno(), path)
         yield
@@ -37,14 +38,11 @@ def lock(handle: int, path: Path, *, wait: bool = True) -> None:
 
     Raises:
         BlockingIOError: another has it, and it is not waited for.
-        ConfigError: the file system has no locks.
+        PlaceError: the file system has no locks.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
     except OSError as error:
-        raise ConfigError(
-            f"{path}: its file system has no locks ({error.strerror}), by which no cell is run twice at once: mount it "
-            "with them (Lustre: -o flock; NFS: with lockd), or keep the results elsewhere (--results)"
-        ) from None
+        raise PlaceError(f"{path}: its file system has no locks ({error.strerror}): {LOCKS}") from None

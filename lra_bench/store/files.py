@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+import math
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lra_bench.errors import ConfigError
+from lra_bench.errors import ConfigError, using
 
 DEAD = 3600.0  # seconds after which nobody writes a file any more that was begun
 
@@ -19,15 +21,40 @@ def write_json(path: Path, value: Any) -> None:
     """Write atomically: a reader sees the old file or the new one, whole, also after a power cut.
 
     What writers that were killed left beside it is taken away.
+
+    Raises:
+        PlaceError: the disk is full, or the place cannot be written to.
     """
+    text = as_json(value)
+    with using(path):
+        _write(path, f"{text}\n")
+
+
+def as_json(value: Any, indent: int | None = 1) -> str:
+    """The value as JSON, which has no numbers but finite ones: what is none is null."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(finite(value), indent=indent, allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """The value with None for each number in it that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
     ) as file:
         new = Path(file.name)
         try:
-            json.dump(value, file, indent=1)
-            file.write("\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         except BaseException:
@@ -53,6 +80,10 @@ def _sync(folder: Path) -> None:
             os.close(handle)
 
 
+def _no_number(said: str) -> None:
+    """Infinity and NaN, which files of earlier versions have: no number was there."""
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file holds.
 
@@ -60,6 +91,6 @@ def read_json(path: Path) -> Any:
         ConfigError: it cannot be read or is no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from lra_bench import config
+from lra_bench import config, store
 from lra_bench.config import Cell
 from lra_bench.rows import Row
 
@@ -46,4 +45,4 @@ class Run:
 
 def _code(values: Mapping[str, object]) -> str:
     """As JSON in a Markdown block."""
-    return f"```\n{json.dumps(values, indent=1)}\n```"
+    return f"```\n{store.as_json(values)}\n```"

@@ -13,7 +13,7 @@ import pytest
 from lra_bench import data
 from lra_bench.config import TaskSpec
 from lra_bench.data import cache, listops
-from lra_bench.errors import DataError, TaskError
+from lra_bench.errors import PlaceError, TaskError
 from lra_bench.shapes import Split
 
 
@@ -178,7 +178,7 @@ def test_what_a_killed_process_left_is_not_taken_for_data(
 def test_a_place_that_cannot_be_written(small: TaskSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DataError, match=r"cannot be written; \$LRA_CACHE may name another place"):
+    with pytest.raises(PlaceError, match=r"cannot be written; \$LRA_CACHE may name another place"):
         data.prepare(small)
 
 
