@@ -22,6 +22,8 @@ class Watch:
 
     def __init__(self, progress: Progress | None, cells: int = 1) -> None:
         self._progress, self._cells, self._ended = progress, cells, 0
+        self._before: dict[str, str] = {}  # what is to be said of cells that were done before
+        self._making: set[tuple[str, str]] = set()  # what is made for a cell, and was said
         self._bars: dict[str, TaskID] = {}
         self._said: dict[str, dict[str, str]] = {}
         self._whole = progress.add_task("cells", total=cells, said="") if progress and cells > 1 else None
@@ -52,6 +54,19 @@ class Watch:
             self._bars[cell.id], description=shown(what), completed=done, total=total, said=self._words(cell)
         )
 
+    def _pulse(self, cell: Cell, what: str) -> None:
+        """A bar that says that something is done, and not how long it takes."""
+        self._remove(cell)
+        if self._progress is not None:
+            said = f"{cell.model} on {cell.task_name}: {what}"
+            self._bars[cell.id] = self._progress.add_task(shown(said), total=None, said="")
+
+    def _begins(self, cell: Cell, what: str) -> None:
+        """Of what is done beside training: a bar; a line where there are none."""
+        self._pulse(cell, what)
+        if self._progress is None:
+            self._line(cell, what)
+
     def _says(self, cell: Cell) -> dict[str, str]:
         return self._said.setdefault(cell.id, {})
 
@@ -63,12 +78,20 @@ class Watch:
         self._ended += 1
         if self._whole is not None and self._progress is not None:
             self._progress.update(self._whole, completed=self._ended)
-        if self._cells > 1 and self._progress is None:
-            self._line(cell, f"{event['status']}, {self._ended} of {self._cells} cells")
+        if self._cells > 1:
+            before = self._before.pop(cell.id, "")
+            self._line(cell, f"{_outcome(cell, event)} ({self._ended}/{self._cells}){before and ', '}{before}")
 
     def _on_already(self, cell: Cell, event: Mapping[str, Any]) -> None:
         other = f", by other code: {code}" if (code := event.get("code")) else ""
-        self._line(cell, f"done before{other}; --fresh does it again")
+        said = f"done before{other}; --fresh does it again"
+        if self._cells > 1:
+            self._before[cell.id] = said
+        else:
+            self._line(cell, said)
+
+    def _on_starting(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._begins(cell, "starting, importing JAX")
 
     def _on_wait(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._line(cell, "another process runs this cell; waiting for it")
@@ -77,11 +100,16 @@ class Watch:
         self._line(cell, event["said"])
 
     def _on_data(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        if (cell.id, event["what"]) not in self._making:
+            self._making.add((cell.id, event["what"]))
+            self._begins(cell, f"{event['what']}, {event['total']:,}")
+            self._remove(cell)
         self._advance(cell, f"{cell.task_name}: {event['what']}", event["done"], event["total"])
 
     def _on_compile(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._remove(cell)
-        self._line(cell, f"compiling, L = {event['length']}")
+        self._line(cell, f"compiling, L = {event['length']:,}")
+        self._pulse(cell, "compiling")
 
     def _on_compiled(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._advance(cell, f"compiled, L = {cell.task.length:,}", event["done"], event["total"])
@@ -122,8 +150,14 @@ class Watch:
 
     def _on_evaluate(self, cell: Cell, event: Mapping[str, Any]) -> None:
         if self._progress is not None and cell.id in self._bars:
-            looking = f"looking {event['done']}/{event['total']}"
-            self._progress.update(self._bars[cell.id], said=f"{self._words(cell)}  {looking}")
+            evaluating = f"evaluating {event['done']}/{event['total']}"
+            self._progress.update(self._bars[cell.id], said=f"{self._words(cell)}  {evaluating}")
+
+    def _on_test(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._begins(cell, f"evaluating test, {event['n']:,} examples")
+
+    def _on_timing(self, cell: Cell, event: Mapping[str, Any]) -> None:
+        self._begins(cell, "timing the forward pass")
 
     def _on_round(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._advance(cell, f"timed rounds, L = {cell.task.length:,}", event["done"], event["total"])
@@ -132,6 +166,17 @@ class Watch:
 
     def _on_stopping(self, cell: Cell, event: Mapping[str, Any]) -> None:
         self._line(cell, "saving; Ctrl-C again ends it at once")
+
+
+def _outcome(cell: Cell, event: Mapping[str, Any]) -> str:
+    """A line's worth of a cell's result."""
+    metric = cell.metric
+    unit = " %" if metric.share else ""
+    for split in ("test", "val"):
+        if (value := event.get(f"{split}_score")) is not None:
+            learned = ", did not learn" if event["status"] == "did-not-learn" else ""
+            return f"{split} {score(value, metric.name)}{unit}{learned}"
+    return f"{event['status']}: {event['error']}" if event.get("error") else str(event["status"])
 
 
 @contextmanager

@@ -168,7 +168,8 @@ class Study:
             if why is None:
                 said |= self._tried(trial, cell, place, tell)
             record.tell(study, trial, self.question, said)
-            tell(cell, {"event": "ended", "status": said["state"]})
+            found = said.get("facts") or {}
+            tell(cell, {"event": "ended", "status": said["state"], "val_score": found.get("val_score")})
 
     def _tried(self, trial: optuna.Trial, cell: Cell, place: Place, tell: Tell) -> dict[str, Any]:
         """What became of a trial."""

@@ -1,0 +1,103 @@
+"""The command line's own words, called in this process: panels, the nearest right word, what the shell completes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from lra_bench import cli
+
+Said = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Said:
+    """What `lra` with these arguments says, and its exit code."""
+
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["lra", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        written = capfd.readouterr()
+        return int(end.value.code or 0), written.out + written.err
+
+    return call
+
+
+def test_help_has_every_command_in_a_panel_run_first_and_nothing_cut_off(said: Said) -> None:
+    code, text = said("--help")
+    assert code == 0
+    assert "..." not in text.partition("Commands")[2] + text.partition("\nRun:")[2]
+    titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles[:2] == ["Options:", "Run:"]
+    assert "Other:" not in titles, "a command that is new stands in a panel"
+    assert text.index("\n  run ") < text.index("\n  compare ") < text.index("\n  bundle ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train",), "No such command 'train'; did you mean 'run'?"),
+        (("sped",), "No such command 'sped'; did you mean 'speed'?"),
+        (("bench", "-m", "linear"), "No such command 'bench'; did you mean 'speed'?"),
+        (("zzzz",), "No such command 'zzzz'; it can be: adapt, bundle,"),
+        (("data", "shwo"), "No such command 'shwo'; did you mean 'show'?"),
+        (("new", "modle"), "No such command 'modle'; did you mean 'model'?"),
+        (("ls", "modles"), "'modles': did you mean 'models'?"),
+        (("plot", "--kind", "scalng"), "'--kind': 'scalng': did you mean 'scaling'?"),
+        (("run", "-m", "a", "-t", "b", "--seed", "x"), "'--seed': 'x' must be an integer"),
+        (("run", "-m", "a", "-t", "b", "--timeout", "x"), "'--timeout': 'x' must be a number"),
+        (("run", "linformer", "listops"), "unexpected argument 'linformer': its values follow options: lra run -m li"),
+        (("run", "-m", "linformer", "listops"), "options: lra run -t listops"),
+        (("ls", "models", "tasks"), "unexpected argument 'tasks': lra ls takes 1 at most"),
+        (("run", "--modle", "x"), "--model"),
+    ],
+)
+def test_a_wrong_word_gets_the_nearest_right_one(said: Said, arguments: tuple[str, ...], message: str) -> None:
+    code, text = said(*arguments)
+    assert code == 2
+    assert message in text
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("lra ru", ["run"]),
+        ("lra run -m linf", ["linformer"]),
+        ("lra run -m softmax,linf", ["softmax,linformer"]),
+        ("lra run -m softmax+linf", ["softmax+linformer"]),
+        ("lra run -m family:ker", ["family:kernel"]),
+        ("lra run -m linformer[ra", ["linformer[rank="]),
+        ("lra run -m linformer[rank=2,sh", ["linformer[rank=2,sharing="]),
+        ("lra plan -t listo", ["listops"]),
+        ("lra run -t listops,needle@dist", ["listops,needle@distance-16"]),
+        ("lra run -c paper-", ["paper-appendix"]),
+        ("lra run -l prun", ["pruned"]),
+        ("lra run --set optimizer.l", ["optimizer.lr="]),
+        ("lra speed -m linf", ["linformer"]),
+        ("lra speed -t listo", ["listops"]),
+        ("lra tune --space archi", ["architecture"]),
+        ("lra show linf", ["linformer"]),
+        ("lra show listo", ["listops"]),
+        ("lra show paper-", ["paper-appendix"]),
+        ("lra data prepare listo", ["listops"]),
+        ("lra data show listops --variant lr", ["lra"]),
+        ("lra new model mine --family ker", ["kernel"]),
+        ("lra new task mine --from cs", ["csv"]),
+        ("lra verify -m linf", ["linformer"]),
+        ("lra run -m family : ker".replace(" : ", "\n:\n"), ["kernel"]),  # as bash splits it
+        ("lra run -t listops @ qu".replace(" @ ", "\n@\n"), ["quick"]),
+        ("lra run --config = paper-".replace(" = ", "\n=\n"), ["paper-appendix"]),
+    ],
+)
+def test_the_shell_completes_names(
+    said: Said, monkeypatch: pytest.MonkeyPatch, words: str, completed: list[str]
+) -> None:
+    monkeypatch.setenv("COMP_WORDS", words.replace(" ", "\n"))
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    monkeypatch.setenv("_LRA_COMPLETE", "complete_bash")
+    code, text = said()
+    assert code == 0
+    assert text.split()[: len(completed)] == completed
