@@ -18,7 +18,7 @@ from lra_bench.assembly import maker
 from lra_bench.config import Cell
 from lra_bench.errors import LraError
 from lra_bench.matrix import Part, Request, cells, fields, models
-from lra_bench.train.program import RUNS_ONCE
+from lra_bench.train.program import runs_once
 
 LENGTH = 40  # of the texts that models are tried on: short, and no multiple of a block
 ONE_LAYER = config.Overlay("check", {"trunk": {"layers": 1}})
@@ -175,7 +175,7 @@ def _model(name: str, include: Sequence[Path]) -> str:
         ran.append(model.impl)
         return model(tokens, tokens > 0, key=jax.random.key(0))
 
-    logits = jax.jit(once).lower().compile(RUNS_ONCE)()
+    logits = runs_once(once)()
     if not bool(jnp.isfinite(logits).all()):
         raise ValueError("the logits are not finite")
     return f"{sheet.card.title} (arXiv:{sheet.card.paper}), {sheet.card.family}; ran as {ran[0]}"

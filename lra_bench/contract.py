@@ -20,6 +20,7 @@ from lra_bench.measure.memory import planned_bytes
 from lra_bench.mixers import Sheet
 from lra_bench.mixers.base import Dims, MixerBase
 from lra_bench.mixers.heads import HeadsMixer
+from lra_bench.train.program import Options, known, runs_once
 
 B, L = 3, 37  # odd: no multiple of a block
 SHORT = Dims(width=16, heads=2, head_width=4, length=L)
@@ -30,7 +31,7 @@ NARROW, WIDE = (Dims(width=2 * k, heads=2, head_width=k, length=0) for k in (8, 
 EXPONENT, EXACT = 0.2, 2e-5  # how far from the card, and from softmax attention
 REST = 0.02  # of the whole at the end of the span: what is less than that beside the linear term does not count
 HALF, TURNED = 0.1, 1e-5  # how far bfloat16 may be, and a transformation, as a share of the largest value
-QUICK = {"xla_backend_optimization_level": "1"}  # half the time to compile
+PLANNED: Options = {"xla_backend_optimization_level": "0"}  # the plan of memory is all that is wanted
 Array = jax.Array
 
 
@@ -91,12 +92,12 @@ class Trial:
             y, back = jax.vjp(lambda params, x: self.run(params, x, mask, None), params, x)
             return y, *back(g)
 
-        return jax.jit(pull, compiler_options=QUICK)
+        return runs_once(pull)
 
     @cached_property
     def trained(self) -> Callable[[Array, Array], Array]:
         """y in training, always with the same key."""
-        return jax.jit(lambda x, mask: self.run(self.parts[1], x, mask, jax.random.key(3)), compiler_options=QUICK)
+        return runs_once(lambda x, mask: self.run(self.parts[1], x, mask, jax.random.key(3)))
 
     def seen(self, x: Array, mask: Array) -> Array:
         """y at evaluation."""
@@ -157,8 +158,8 @@ def dtypes(trial: Trial) -> tuple[bool, str]:
     rounded = _apart(mask, y, half.astype(jnp.float32)) / size
     once = partial(trial.run, trial.parts[1], key=None)
     rows = x[:, None], mask[:, None]
-    mapped = jax.jit(jax.vmap(once), compiler_options=QUICK)(*rows)[:, 0]
-    scanned = jax.jit(partial(jax.lax.map, lambda row: once(*row)), compiler_options=QUICK)(rows)[:, 0]
+    mapped = runs_once(jax.vmap(once))(*rows)[:, 0]
+    scanned = runs_once(partial(jax.lax.map, lambda row: once(*row)))(rows)[:, 0]
     turned = max(_apart(mask, y, z) for z in (mapped, scanned)) / size
     kept = y.dtype == x.dtype and half.dtype == jnp.bfloat16 and y.shape == x.shape
     said = f"{y.dtype}, {half.dtype}; bfloat16 off by {rounded:.1e}, vmap and scan by {turned:.1e}, of the largest"
@@ -215,7 +216,7 @@ def _kept(trial: Trial, dims: Dims) -> float:
 
 def _planned(trial: Trial, dims: Dims) -> float:
     step, arguments = _step(trial, dims)
-    return planned_bytes(jax.jit(step).lower(*arguments).compile({"xla_backend_optimization_level": "0"}))
+    return planned_bytes(jax.jit(step).lower(*arguments).compile(known(PLANNED)))
 
 
 def _step(trial: Trial, dims: Dims) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -257,7 +258,7 @@ def _error(mixer: MixerBase, *, padded: bool) -> float:
     exact = _softmax(mixer)
     x, mask = text()
     mask = mask if padded else jnp.ones_like(mask)
-    y, z = (jax.jit(partial(m, key=None), compiler_options=QUICK)(x, mask) for m in (mixer, exact))
+    y, z = (runs_once(partial(m, key=None))(x, mask) for m in (mixer, exact))
     return _apart(mask, y, z) / float(abs(z).max())
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from samples import SHORT, TINY, Lra
 
+from lra_bench import flags
+
 # Before anything opens jax: what a test compiles runs once or twice, and with these it compiles five times as fast.
 QUICK = (
     "--xla_backend_optimization_level=0",
@@ -19,7 +21,8 @@ QUICK = (
     "--xla_cpu_use_fusion_emitters=false",
     "--xla_cpu_parallel_codegen_split_count=1",
 )
-os.environ.setdefault("XLA_FLAGS", " ".join(QUICK))
+if "XLA_FLAGS" not in os.environ:  # workers have it of the first process
+    os.environ["XLA_FLAGS"] = " ".join(flags.known(QUICK))
 
 
 @pytest.fixture(scope="module", autouse=True)

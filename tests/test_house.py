@@ -16,7 +16,7 @@ from lra_bench import mixers, tasks
 PACKAGE = Path(__file__).parent.parent / "lra_bench"
 
 FLOORS = {
-    "errors": 1, "shapes": 1, "metrics": 1,
+    "errors": 1, "shapes": 1, "metrics": 1, "flags": 1,
     "config": 2, "rows": 2, "kernels": 2, "code": 2,
     "tasks": 3, "data": 3, "mixers": 3, "store": 3, "hosts": 3,
     "model": 4, "measure": 4, "checkpoint": 4, "stats": 4, "origin": 4, "track": 4, "fingerprint": 4, "certificate": 5,
@@ -145,6 +145,12 @@ def test_mixers_do_not_know_each_other() -> None:
         for name in imports(path):
             if name.startswith("lra_bench.mixers."):
                 assert name.split(".")[2] in shared or path.stem == "__init__", f"{path} imports {name}"
+
+
+def test_what_jax_deprecates_is_in_one_file() -> None:
+    """Pallas' Triton backend; so a JAX without it breaks nothing else."""
+    backend = "jax.experimental.pallas.triton"
+    assert [path.name for path in files() if any(name.startswith(backend) for name in imports(path))] == ["triton.py"]
 
 
 def test_no_model_or_task_is_named_in_the_package() -> None:

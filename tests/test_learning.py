@@ -16,6 +16,7 @@ from lra_bench.config import Trunk
 from lra_bench.mixers.base import Auxiliary
 from lra_bench.model import Asked, Choice, Model
 from lra_bench.train.optimiser import dynamics
+from lra_bench.train.program import runs_once
 
 B, L, SYMBOLS, LOUD = 32, 64, 8, 4
 LR, MOST, LOOK = 3e-3, 480, 40  # steps a pupil may take, and after how many it is looked at
@@ -59,7 +60,7 @@ class Pupil:
         )
         self.graph, *self.start = nnx.split(self.model, nnx.Param, ...)
         self.rule = optax.partition({False: optax.adam(LR), True: optax.adam(1e-3)}, dynamics)
-        self.step = jax.jit(self._step, compiler_options={"xla_backend_optimization_level": "1"})
+        self.step = runs_once(self._step)
 
     def _step(self, params: Any, rest: Any, opt: Any, texts: Texts, key: jax.Array) -> tuple[Any, Any, Any, jax.Array]:
         tokens, mask, label = texts

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import pytest
 from jax.extend import core
 
-from lra_bench import assembly, config, matrix, train
+from lra_bench import assembly, config, flags, matrix, train
 from lra_bench.config import Cell
+from lra_bench.errors import ConfigError
 from lra_bench.matrix import Request
 from lra_bench.train.precision import products, said_so, same_bits, same_bits_as_asked
 from lra_bench.train.program import Compiled
@@ -88,6 +89,17 @@ def test_xla_is_told_once_and_only_where_it_is_asked(cell: Cell) -> None:
     before = dict(environ)
     same_bits_as_asked([asked("training.deterministic=true").recipe], environ)
     assert environ == before
+
+
+def test_where_xla_has_no_flag_for_it_that_is_refused(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flags, "known", lambda names: [])
+    environ: dict[str, str] = {}
+    same_bits_as_asked([cell.recipe], environ)
+    with pytest.raises(
+        ConfigError, match=r"training\.deterministic: jaxlib .* has no flag --xla_gpu_deterministic_ops"
+    ):
+        same_bits_as_asked([asked("training.deterministic=true").recipe], environ)
+    assert environ == {}
 
 
 @pytest.mark.parametrize(

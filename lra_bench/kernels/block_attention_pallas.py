@@ -28,9 +28,9 @@ import numpy as np
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
-from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
+from lra_bench.kernels import triton
 from lra_bench.kernels.patterns import Pattern
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
@@ -192,20 +192,22 @@ def _call(
     arrays: list[Any] = [*own, *others, *shapes]
     moved = sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays)
     lists = pl.BlockSpec(memory_space=pltpu.SMEM) if platform == "tpu" else pl.BlockSpec()
-    params: dict[str, Any] = {
-        "gpu": plgpu.CompilerParams(num_warps=4, num_stages=2),
-        "tpu": pltpu.CompilerParams(dimension_semantics=("parallel",) * 3, vmem_limit_bytes=VMEM),
-    }
     return pl.pallas_call(
         kernel,
         shapes,
         grid=(B, H, N),
         in_specs=[lists, lists, *map(_one, own), *map(_all, others)],
         out_specs=[_one(x) for x in shapes],
-        compiler_params=params.get(platform),
+        compiler_params=_params(platform),
         cost_estimate=pl.CostEstimate((2 * widths + ELEMENTWISE) * pairs, transcendentals=pairs, bytes_accessed=moved),
         interpret=platform == "cpu",
     )(*_listed(met), *own, *others)
+
+
+def _params(platform: str) -> Any:
+    if platform == "tpu":
+        return pltpu.CompilerParams(dimension_semantics=("parallel",) * 3, vmem_limit_bytes=VMEM)
+    return triton.params() if platform == "gpu" else None
 
 
 def _one(x: Any) -> pl.BlockSpec:

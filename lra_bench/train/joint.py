@@ -22,7 +22,7 @@ from lra_bench.model import Asked, Choice, Model, Shape
 from lra_bench.shapes import Batch
 from lra_bench.train.objective import Objective
 from lra_bench.train.optimiser import Params
-from lra_bench.train.program import LEAST_MEMORY, Compiled, Program, compiled, shapes
+from lra_bench.train.program import LEAST_MEMORY, Compiled, Program, compiled, known, shapes
 from lra_bench.train.step import Make, Question, Regime, State, of_the_task, training_step
 
 
@@ -156,7 +156,7 @@ class JointProgram(Program):
         cut = self.devices.cut(1)
         each = [shapes((self.slices, p.size), p.shape, p.objective, cut) for p in self.parts]
         step = training_step(self.graph, self.recipe, self.objective, self.seed, self.regime)
-        options = LEAST_MEMORY.get(jax.default_backend())
+        options = known(LEAST_MEMORY.get(jax.default_backend(), {}))
         arguments = (self.given, self.init, *zip(*each, strict=True))
         made = compiled(jax.jit(self.precisely(step), donate_argnums=1), arguments, options)
         return made._replace(step=partial(made.step, self.given))

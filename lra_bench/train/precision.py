@@ -7,6 +7,7 @@ mantissa, where JAX is not told otherwise, and a TPU one pass of bfloat16 (JAX's
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import os
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +15,9 @@ from typing import Any, TypeVar
 
 import jax
 
+from lra_bench import flags
 from lra_bench.config import Recipe
+from lra_bench.errors import ConfigError
 
 DEFAULT = "default"
 JAX_HAS = {"float32": "float32", "tf32": "tensorfloat32", "bf16": "bfloat16"}  # what is asked for, in JAX's words
@@ -70,8 +73,14 @@ def same_bits_as_asked(recipes: Iterable[Recipe], environ: MutableMapping[str, s
     """Where one of the recipes asks for it, have XLA use only operations that give the same bits each time.
 
     Called before anything opens a device: XLA reads its flags then.
+
+    Raises:
+        ConfigError: the installed XLA has no flag for it.
     """
     if any(recipe.training.deterministic for recipe in recipes) and not said_so(environ):
+        if not flags.known([SAME_BITS]):
+            installed = importlib.metadata.version("jaxlib")
+            raise ConfigError(f"training.deterministic: jaxlib {installed} has no flag {SAME_BITS.partition('=')[0]}")
         environ["XLA_FLAGS"] = f"{environ.get('XLA_FLAGS', '')} {SAME_BITS}".strip()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -12,6 +13,7 @@ import pytest
 from full import Full
 
 from lra_bench.errors import ConfigError
+from lra_bench.kernels import triton
 from lra_bench.kernels.block_attention import block_attention, block_attention_reference, chosen
 from lra_bench.kernels.block_attention_pallas import block_attention_pallas
 from lra_bench.kernels.patterns import Blocks, Pattern, RandomBlocks, Window
@@ -97,6 +99,15 @@ def test_lowers_for_what_is_not_here(backend: str, call: str, dtype: type, monke
     platforms = ("cuda" if backend == "gpu" else backend,)
     lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(*shapes).lower(lowering_platforms=platforms)
     assert lowered.as_text().count(call) >= 3
+
+
+def test_a_jax_without_triton_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
+    monkeypatch.delattr("jax.experimental.pallas.triton", raising=False)
+    with pytest.raises(
+        ConfigError, match=r"impl: 'pallas' needs Pallas' Triton backend on a GPU, which jax \d.* not have"
+    ):
+        triton.params()
 
 
 def test_which_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
