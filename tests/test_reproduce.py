@@ -57,6 +57,12 @@ def test_one_example_is_a_difference_where_all_else_is_the_same(run: Path) -> No
     assert again(run, train_loss=1.0).verdict == "differs"
 
 
+def test_a_new_release_of_the_same_code_is_no_other_place(run: Path) -> None:
+    versions = json.loads(store.read_json(run / "row.json")["versions"]) | {"lra-bench": "9.0"}
+    found = again(run, flipped=1, versions=json.dumps(versions))
+    assert (found.verdict, unlike(found)) == ("differs", ["test_score", "test examples"])
+
+
 @pytest.mark.parametrize(
     "moved",
     [
