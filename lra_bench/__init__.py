@@ -1,3 +1,3 @@
-"""lra_bench: the honest comparison of efficient transformers."""
+"""lra_bench: a Long Range Arena benchmark of efficient transformers in JAX."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
