@@ -7,8 +7,8 @@ import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
@@ -91,23 +91,45 @@ def digest(texts: Iterable[str]) -> str:
 
 
 def local(path: Path, error: type[LraError]) -> set[Path]:
-    """The user's own files that a file imports, and that those import: beside it, below the working folder, or below a
-    folder of the path of modules that holds no installed packages. Nothing is executed.
+    """The user's own files that a file imports, and that those import: below a folder of the path of modules that holds
+    no installed packages, beside it, or below the working folder. Nothing is executed.
 
     Raises:
         `error`: one of them is no Python.
     """
     if path.resolve().is_relative_to(PACKAGE):
         return set()
-    roots = [path.resolve().parent, Path.cwd(), *_own_roots()]
-    return reached([path], lambda one: None if one.of(PACKAGE.name) else one.file(roots), error)
+    return reached([path], _own_file(path), error)
 
 
-def _own_roots() -> list[Path]:
-    installed = {"site-packages", "dist-packages"}
+def _beside(path: Path) -> list[Path]:
+    """Where modules of the user's own are looked for that a file imports, after all libraries."""
+    return [path.resolve().parent, Path.cwd().resolve()]
+
+
+def _is_installed(root: Path) -> bool:
     prefixes = [Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
-    roots = (Path(entry).resolve() for entry in sys.path if entry)
-    return [r for r in roots if not installed & set(r.parts) and not any(r.is_relative_to(p) for p in prefixes)]
+    packages = {"site-packages", "dist-packages"} & set(root.parts)
+    return bool(packages) or any(root.is_relative_to(prefix) for prefix in prefixes)
+
+
+def _own_file(path: Path) -> Callable[[Import], Path | None]:
+    """What finds the file that Python imports for a file of the user's, where it is the user's own."""
+    beside = _beside(path)
+    roots = list(dict.fromkeys([*(Path(entry).resolve() for entry in sys.path if entry), *beside]))
+    return partial(_own_below, roots, {root for root in roots if root in beside or not _is_installed(root)})
+
+
+def _own_below(roots: Sequence[Path], own: Collection[Path], one: Import) -> Path | None:
+    """A library of the same name goes before a module of the user's own."""
+    if one.near is not None:
+        return one.file([])
+    top = one.name.split(".")[0]
+    if top == PACKAGE.name or top in sys.stdlib_module_names:
+        return None
+    whole = next((root for root in roots if Import(top, None).file([root])), None)  # a package without __init__.py last
+    root = whole or next((root for root in roots if (root / top).is_dir()), None)
+    return one.file([root]) if root is not None and root in own else None
 
 
 class Import(NamedTuple):
@@ -177,21 +199,37 @@ def _read(read: Callable[[Path, int], T], path: Path, error: type[LraError]) -> 
 
 
 def imported(path: Path, error: type[LraError]) -> ModuleType:
-    """The module that the file is.
+    """The module that the file is. It may import what lies beside it and in the working folder, where that has not the
+    name of a library's module.
 
     Raises:
-        `error`: running it ends in an exception.
+        `error`: running it ends in an exception, or imports a module of another folder by the name of one of its own.
     """
     spec = importlib.util.spec_from_file_location(f"lra_own_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
+    sys.path += [str(folder) for folder in _beside(path) if str(folder) not in sys.path]
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as fault:
         raise error(f"{place(path, fault)}: cannot be imported: {type(fault).__name__}: {fault}") from fault
+    _hold(path, error)
     return module
+
+
+def _hold(path: Path, error: type[LraError]) -> None:
+    """Of modules by one name in two folders, a process has the one that was imported first; see that it is the file's.
+
+    Raises:
+        `error`: it is another's.
+    """
+    found = _own_file(path)
+    for one in {one for file in (path, *local(path, error)) for one in imports(file, error) if one.near is None}:
+        own, loaded = found(one), getattr(sys.modules.get(one.name), "__file__", None)
+        if own and loaded and Path(loaded).resolve() != own.resolve():
+            raise error(f"{path}: imports {own}, but {loaded} has that name in this process; rename one of the two")
 
 
 def place(path: Path, fault: Exception) -> str:

@@ -14,6 +14,7 @@ from lra_bench.cli import streams
 from lra_bench.cli.commands import App
 from lra_bench.cli.completion import whole_words
 from lra_bench.errors import LraError, of_place, place_at_fault
+from lra_bench.launch import variables
 
 OUTPUT = "stdout, or a file"  # where a command writes, if an error does not say
 
@@ -41,6 +42,7 @@ def main() -> None:
     """The command `lra`. No traceback reaches a user unless LRA_TRACEBACK is set."""
     streams.in_utf8()
     streams.opened()
+    _alone()
     from lra_bench.cli import (
         bundle,
         check,
@@ -80,6 +82,14 @@ def main() -> None:
             streams.silenced()
             _end(str(place), place.exit_code)
         _end(f"{type(error).__name__}: {error}; LRA_TRACEBACK=1 shows where", 1)
+
+
+def _alone() -> None:
+    """Have no variable of the environment change numbers, nor a file of the working folder stand for a library's
+    module in the processes that are started from here."""
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
+    for line in variables.left_out(os.environ):
+        print(streams.shown(f"lra: {line}"), file=sys.stderr)
 
 
 def _end(message: str, code: int) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from lra_bench import store
 from lra_bench.config import Cell, Local
 from lra_bench.errors import CellFailed, ConfigError, refusal
-from lra_bench.launch import grace
+from lra_bench.launch import grace, variables
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
 from lra_bench.launch.place import KEEP_MEMORY, WHOLE, Place, dealt, on, places
 from lra_bench.launch.provenance import commit
@@ -30,6 +30,7 @@ from lra_bench.measure.limit import JOBS
 from lra_bench.rows import Row
 
 INTERRUPTED = 130
+PYTHON = (sys.executable, "-P", "-m")  # no file of the working folder stands for a library's module
 
 
 class Crew(Engine):
@@ -39,7 +40,7 @@ class Crew(Engine):
         """`places` are the shares of the machine, one for each cell that runs at once."""
         super().__init__(len(places))
         self._order = order
-        self._notes = [note] if (note := dealt(places)) else []
+        self._notes = [*([note] if (note := dealt(places)) else []), *variables.left_out(dict(os.environ))]
         self._children: set[Child] = set()
         self._lock = threading.RLock()  # a signal's handler may ask for the end amid our own hold
         self._places: queue.Queue[Place] = queue.Queue()
@@ -108,7 +109,7 @@ def opened(settings: Local, cells: Sequence[Cell], order: Order) -> Iterator[Cre
 
 def machine(place: Place = WHOLE) -> dict[str, Any]:
     """Where a cell would run: a row's columns of the place, and `available_bytes`, asked in a process of its own."""
-    command = [sys.executable, "-m", "lra_bench.measure.machine"]
+    command = [*PYTHON, "lra_bench.measure.machine"]
     with on(place.cores):
         asked = subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="replace", check=True, env=place.environment()
@@ -180,7 +181,7 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
 def command(folder: Path, jobs: int, *, fresh: bool = False) -> list[str]:
     """What runs the cell whose cell.json lies in a folder, beside `jobs` - 1 others."""
     head, dirty = commit()
-    asked = [sys.executable, "-m", "lra_bench.cell", str(folder), "--jobs", str(jobs)]
+    asked = [*PYTHON, "lra_bench.cell", str(folder), "--jobs", str(jobs)]
     return [
         *asked, *(["--fresh"] if fresh else []), *(["--commit", head] if head else []), *(["--dirty"] if dirty else []),
     ]  # fmt: skip
@@ -191,7 +192,8 @@ def line(cell: Cell, results: Path, jobs: int) -> str:
     folder = store.folder(results.resolve(), cell)
     store.write_json(folder / "cell.json", cell.model_dump())
     given = KEEP_MEMORY | ({JOBS: jobs} if jobs > 1 else {})
-    return shlex.join(["env", *(f"{key}={value}" for key, value in given.items()), *command(folder, jobs)])
+    unset = [word for name in variables.NUMBERS for word in ("-u", name)]
+    return shlex.join(["env", *unset, *(f"{key}={value}" for key, value in given.items()), *command(folder, jobs)])
 
 
 def measure(
@@ -226,7 +228,7 @@ def answers(
         files, log = (Path(folder) / "cells.json", Path(folder) / "asked.json"), Path(folder) / "log.txt"
         store.write_json(files[0], [cell.model_dump() for cell in cells])
         store.write_json(files[1], asked)
-        command = [sys.executable, "-m", module, *map(str, files)]
+        command = [*PYTHON, module, *map(str, files)]
         tell({"event": "starting"})
         with log.open("wb") as stderr:
             with on(place.cores):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lra_bench.errors import ConfigError
-from lra_bench.launch import gpus
+from lra_bench.launch import gpus, variables
 from lra_bench.launch.gpus import Gpus
 from lra_bench.measure.limit import JOBS
 
@@ -29,12 +29,13 @@ class Place:
     on_a_gpu: int = 1  # of them, on each of these GPUs
 
     def environment(self) -> dict[str, str]:
-        """The environment of a job's process: the user's own, which wins over ours, but for which GPUs it sees."""
+        """The environment of a job's process: the user's own, which wins over ours, but for which GPUs it sees, and
+        for what would change numbers."""
         sharing = self.on_a_gpu if self.gpus else self.jobs
         ours = KEEP_MEMORY | ({JOBS: str(self.jobs)} if self.jobs > 1 else {})
         ours |= {FRACTION: f"{OF_A_GPU / sharing:.2f}"} if sharing > 1 else {}
         seen = {self.gpus.variable: ",".join(self.gpus.names)} if self.gpus else {}
-        return {**ours, **os.environ, **seen}
+        return {**ours, **variables.within(os.environ), **seen}
 
 
 WHOLE = Place()

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stdout
 from typing import Any
 
 from lra_bench import store
@@ -172,7 +172,8 @@ def _join(ray: Any, address: str | None, folder: str) -> None:
         if address and PORT.search(address):  # what does not answer, Ray calls for minutes, and aborts
             host, _, port = address.rpartition("/")[2].rpartition(":")
             socket.create_connection((host, int(port)), ANSWER).close()
-        ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
+        with chdir(folder):  # Ray puts the driver's before all else in its workers' path of modules
+            ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())[:300]
         raise ConfigError(f"--launcher: ray: {address or 'a cluster here'} cannot be reached: {said}") from None

@@ -22,6 +22,7 @@ from lra_bench.launch.job import Job, Log
 from lra_bench.rows import Row, Status
 
 JOBS = "jobs"  # the folder in the results where submitit keeps what is sent, what comes back, and logs
+SAFE = "export PYTHONSAFEPATH=1"  # in a job: no file of the working folder stands for a library's module
 SENT = "job.json"  # in a cell's folder: the job that was sent for it
 QUEUED = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "PREEMPTED")
 OUT_OF_TIME = "timed-out"  # in submitit's words for why a job was not queued again
@@ -173,7 +174,7 @@ def opened(settings: Slurm, cells: Sequence[Cell], order: Order) -> Iterator[Pro
 def parameters(settings: Slurm, at_once: int) -> dict[str, Any]:
     """The settings in submitit's words."""
     own = {name: getattr(settings, name) for name in ("partition", "account", "qos", "constraint")}
-    own |= {"array_parallelism": at_once, "signal_delay_s": settings.signal, "setup": settings.setup or None}
+    own |= {"array_parallelism": at_once, "signal_delay_s": settings.signal, "setup": [SAFE, *settings.setup]}
     own["additional_parameters"] = settings.extra or None
     return {
         "name": "lra",
