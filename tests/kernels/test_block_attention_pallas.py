@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from full import Full
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels import triton
@@ -87,8 +88,12 @@ def test_mapped_over_a_further_axis() -> None:
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize(("backend", "call"), [("gpu", "triton"), ("tpu", "tpu_custom_call")])
-def test_lowers_for_what_is_not_here(backend: str, call: str, dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("backend", "kind", "call"), [("gpu", "NVIDIA H100 80GB HBM3", "triton"), ("tpu", "TPU v5 lite", "tpu_custom_call")]
+)
+def test_lowers_for_what_is_not_here(
+    backend: str, kind: str, call: str, dtype: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As far as a compiler's input, all three kernels: the shapes and the operations are those it takes."""
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays(300, 300, dtype, width=40)[:4]]
@@ -97,7 +102,9 @@ def test_lowers_for_what_is_not_here(backend: str, call: str, dtype: type, monke
         return block_attention_pallas(q, k, v, mask, Window(100, first=1))[0].sum()
 
     platforms = ("cuda" if backend == "gpu" else backend,)
-    lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(*shapes).lower(lowering_platforms=platforms)
+    device = AbstractDevice(kind, num_cores=1, platform=backend)
+    with use_abstract_mesh(AbstractMesh((), (), abstract_device=device)):
+        lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(*shapes).lower(lowering_platforms=platforms)
     assert lowered.as_text().count(call) >= 3
 
 
