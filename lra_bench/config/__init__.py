@@ -26,7 +26,7 @@ from lra_bench.config.levers import (
     levers,
 )
 from lra_bench.config.levers import words as lever_words
-from lra_bench.config.overlays import Overlay, flat, fold, nested, read, setting, validated
+from lra_bench.config.overlays import Overlay, flat, fold, nested, read, validated
 from lra_bench.config.recipes import RecipeFile, changed, matrix, recipe
 from lra_bench.config.schema import (
     Count,
@@ -42,6 +42,7 @@ from lra_bench.config.schema import (
     Tuned,
 )
 from lra_bench.config.search import Range, Space, first, recipe_text, space, spaces
+from lra_bench.config.values import declared, setting
 
 __all__ = [
     "AND",
@@ -78,6 +79,7 @@ __all__ = [
     "Trunk",
     "Tuned",
     "changed",
+    "declared",
     "digest",
     "file_of",
     "first",

@@ -84,19 +84,13 @@ def _lines(node: yaml.Node, path: Keys) -> Iterator[tuple[Keys, int]]:
             yield from _lines(value, here)
 
 
-def setting(text: str, flag: str = "--set") -> tuple[list[str], Any]:
-    """`a.b=c` as its path and its value, read as YAML would; `flag` is where it was given.
+def loaded(text: str) -> Any:
+    """The value that YAML reads in a text.
 
     Raises:
-        ConfigError: there is no `=`, or the value is no YAML.
+        yaml.YAMLError: it is none.
     """
-    dotted, equals, value = text.partition("=")
-    if not equals or not dotted:
-        raise ConfigError(f"{flag} {text}: must be key=value")
-    try:
-        return dotted.strip().split("."), yaml.load(value, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{flag} {text}: {' '.join(str(error).split())}") from None
+    return yaml.load(text, _Loader)
 
 
 def nested(path: Sequence[str], value: Any) -> dict[str, Any]:

@@ -53,9 +53,14 @@ def _named(pattern: str) -> list[Part]:
     name, bracket, inside = pattern.strip().partition("[")
     if bracket and not inside.endswith("]"):
         raise ConfigError(f"--model {pattern}: must be name[knob=value,...]")
-    turned = [config.setting(part, "--model") for part in inside.rstrip("]").split(",") if part]
-    knobs = {".".join(path): value for path, value in turned}
-    return [Part(sheet, knobs) for sheet in _sheets(name)]
+    said = [part for part in inside.rstrip("]").split(",") if part]
+    return [Part(sheet, _turned(said, sheet)) for sheet in _sheets(name)]
+
+
+def _turned(said: Iterable[str], sheet: Sheet) -> dict[str, Any]:
+    """The knobs in `knob=value`, read as the mixer declares them."""
+    turned = (config.setting(part, "--model", lambda path: mixers.kinds([sheet], ".".join(path))) for part in said)
+    return {".".join(path): value for path, value in turned}
 
 
 def _sheets(pattern: str) -> list[Sheet]:

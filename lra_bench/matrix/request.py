@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -204,7 +204,7 @@ class Settings:
         of_levers, said = tuple(Levers.model_fields), dict[str, Any]()
         named = {"model"} | {sheet.name for sheet in sheets}
         for text in settings:
-            (head, *path), value = config.setting(text)
+            (head, *path), value = config.setting(text, kinds=partial(_kinds, sheets))
             flag = f"--set {text}"
             if head == "task" and path:
                 task.append(Overlay(flag, config.nested(path, _placed(path, value))))
@@ -242,6 +242,13 @@ class Settings:
             name: value for who, name, value, _ in self.knobs if who == sheet.name or (who == "model" and name in own)
         }
         return Part(sheet, {**turned, **part.knobs})
+
+
+def _kinds(sheets: Sequence[Sheet], path: Sequence[str]) -> Collection[type]:
+    """The kinds that are declared for a setting: of a mixer's own where it is a knob."""
+    head, *rest = path
+    ours = [sheet for sheet in sheets if head in ("model", sheet.name)]
+    return mixers.kinds(ours, ".".join(rest)) if ours else config.declared(path)
 
 
 def _hash(recipe: Recipe) -> str:

@@ -13,9 +13,23 @@ from types import ModuleType
 
 from lra_bench.code import imported
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.mixers.card import Card, Knob, Sheet, aliases, code, is_card, read, turned
+from lra_bench.mixers.card import Card, Knob, Sheet, aliases, code, is_card, kinds, read, turned
 
-__all__ = ["Card", "Knob", "Sheet", "code", "files", "is_card", "load", "names", "read", "reference", "sheet", "turned"]
+__all__ = [
+    "Card",
+    "Knob",
+    "Sheet",
+    "code",
+    "files",
+    "is_card",
+    "kinds",
+    "load",
+    "names",
+    "read",
+    "reference",
+    "sheet",
+    "turned",
+]
 
 FOLDER = Path(__file__).parent
 

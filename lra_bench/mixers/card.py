@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args
@@ -208,6 +208,13 @@ def _knobs(node: ast.ClassDef, path: Path) -> list[Knob]:
             raise ConfigError(f"{path}: Config.{name}: a knob's type is made of {', '.join(KNOB_TYPES)}")
         knobs.append(Knob(name, ast.unparse(item.annotation), default, " ".join(meaning.split())))
     return knobs
+
+
+def kinds(sheets: Iterable[Sheet], name: str) -> frozenset[type]:
+    """The kinds that the value of a knob may be of, over all of the mixers that have it; of any scalar if none has."""
+    knobs = [knob for sheet in sheets for knob in sheet.knobs if knob.name == name]
+    every = {KNOB_TYPES[part] for knob in knobs for part in knob.type.split(" | ")}
+    return frozenset(every) or frozenset(KNOB_TYPES.values())
 
 
 def turned(sheet: Sheet, values: Mapping[str, Any]) -> dict[str, Any]:
