@@ -17,9 +17,11 @@ from lra_bench.origin import answering, finished
 from lra_bench.regimes import Learnt, Stock
 from lra_bench.shapes import Batch, Split
 from lra_bench.train.fit import evaluate
+from lra_bench.train.objective import Units
 from lra_bench.train.optimiser import Params
 from lra_bench.train.program import Program
 
+UNITS = "units.json"  # what a model's answers are in, where they are numbers
 JUDGED_AT_ONCE = 32  # examples of train by which what is in a model is judged
 
 
@@ -50,10 +52,11 @@ class Trained:
         Raises:
             ConfigError: as `open`.
         """
-        splits, _ = examples(cell, lambda _, what, done, total: count(what, done, total))
-        program = built(cell, splits["train"], stock(cell, folder.parent, splits["train"], count))
+        splits, data_hash = examples(cell, lambda _, what, done, total: count(what, done, total))
+        ground = stock(cell, folder.parent, splits["train"], count)
+        program = built(cell, splits["train"], ground, _units(cell, folder, data_hash))
         with checkpoint.opened(folder / "checkpoints", fresh=False) as checkpoints:
-            kept = checkpoints.restore((program.init, (program.init.params, program.init.rest)))
+            kept = checkpoints.latest((program.init, (program.init.params, program.init.rest)))
         if kept is None:
             raise ConfigError(f"{folder}/checkpoints: holds no whole checkpoint; lra run with --fresh makes one")
         (_, (params, rest)), _ = kept
@@ -74,6 +77,23 @@ class Trained:
             raise ConfigError(f"{self.cell.task.name}: {self.cell.task.metric} counts no hits, which are compared here")
         told = lambda _, done, total: count(what, done, total)  # noqa: E731
         return evaluate(self.program, params, self.rest, self.splits[split], told, split) > 0
+
+
+def _units(cell: Cell, folder: Path, data_hash: str) -> Units | None:
+    """What its answers are in, where they are numbers and it was kept; None where train says the same.
+
+    Raises:
+        ConfigError: an earlier version trained it, kept nothing, and chose train's examples otherwise.
+    """
+    if (folder / UNITS).exists():
+        return Units.kept(store.read_json(folder / UNITS))
+    (row,) = store.rows(folder)
+    if cell.metric.real and (cell.limit or row.data_hash != data_hash):
+        raise ConfigError(
+            f"{folder}: an earlier version trained it, on other examples of the same files, and did not keep the unit of "
+            "its answers; lra run with --fresh makes it anew"
+        )
+    return None
 
 
 def stock(cell: Cell, runs: Path, train: Split, count: data.Progress) -> Stock:

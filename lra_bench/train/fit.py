@@ -17,6 +17,7 @@ from lra_bench.checkpoint import Checkpoints
 from lra_bench.data.batches import Prefetch, batch_at, in_order, remembered
 from lra_bench.errors import CellFailed
 from lra_bench.measure.clocks import Laps, Stopwatch, lapped
+from lra_bench.measure.load import Load, Ticks
 from lra_bench.shapes import Split
 from lra_bench.train.optimiser import Params
 from lra_bench.train.program import Program
@@ -73,6 +74,7 @@ class Progress:
     input_ms: list[float] = field(default_factory=list)
     eval_s: float | None = None
     wall_s: float = 0.0  # of all sessions up to the last save
+    load: Sequence[float] = Ticks()  # of all sessions up to the last save
     sessions: int = 0
 
 
@@ -119,7 +121,7 @@ class Fit:
     def _resume(self) -> None:
         self.state, self.progress = self.program.init, Progress()
         self.best = _copy(self.state)
-        kept = self.checkpoints.restore((self.state, self.best))
+        kept = self.checkpoints.restore((self.state, self.best), lambda line: self.tell("note", said=line))
         if kept is not None:
             (state, best), progress = kept
             self.state, self.best, self.progress = State(*state), tuple(best), Progress(**progress)
@@ -127,6 +129,7 @@ class Fit:
         self.laps, self.order = Laps(self.progress.step_ms), remembered(len(self.train))
         self.input_ms = deque(self.progress.input_ms, 2000)
         self.watch.add(self.progress.wall_s)
+        self.load = Load(self.progress.load)
         self.pace, self.first = Stopwatch(), self.progress.step
         self.tell("start", step=self.progress.step, steps=self.training.steps)
 
@@ -188,6 +191,7 @@ class Fit:
     def _save(self) -> None:
         p = self.progress
         p.step_ms, p.input_ms, p.wall_s = list(self.laps.ms), list(self.input_ms), self.watch.seconds
+        p.load = self.load.ticks
         self.checkpoints.save(p.step, (self.state, self.best), dataclasses.asdict(p))
 
 
