@@ -16,7 +16,7 @@ from lra_bench import mixers, tasks
 PACKAGE = Path(__file__).parent.parent / "lra_bench"
 
 FLOORS = {
-    "errors": 1, "shapes": 1, "metrics": 1, "flags": 1,
+    "errors": 1, "shapes": 1, "metrics": 1, "seeds": 1, "flags": 1,
     "config": 2, "rows": 2, "kernels": 2, "code": 2,
     "tasks": 3, "data": 3, "mixers": 3, "store": 3, "hosts": 3,
     "model": 4, "measure": 4, "checkpoint": 4, "stats": 4, "origin": 4, "track": 4, "fingerprint": 4, "certificate": 5,

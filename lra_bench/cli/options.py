@@ -11,6 +11,7 @@ import typer
 
 from lra_bench.cli import completion
 from lra_bench.errors import ConfigError
+from lra_bench.seeds import LAST
 
 Model = Annotated[
     str,
@@ -39,7 +40,9 @@ Lever = Annotated[
         metavar="NAME|file.yaml", autocompletion=completion.levers,
     ),
 ]  # fmt: skip
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the parameters, the order of examples and the dropout.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=LAST, help="Of the parameters, the order of examples and the dropout.")
+]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="Several, in place of --seed: 0-4 or 0,3,7.", metavar="0-4")]
 Length = Annotated[int | None, typer.Option("--length", min=1, help="L, in place of the task's own.")]
 Settings = Annotated[

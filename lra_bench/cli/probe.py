@@ -9,6 +9,7 @@ import typer
 
 from lra_bench.cli import app, options
 from lra_bench.cli.written import Format, chosen, tell
+from lra_bench.seeds import LAST
 
 
 @app.command()
@@ -16,7 +17,7 @@ def probe(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="RUN")],
     examples: Annotated[int, typer.Option("--examples", min=1, help="Of test, the first.")] = 64,
     places: Annotated[int, typer.Option("--places", min=1, help="Of each, at random, whose vectors are read.")] = 8,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the places, and of what is drawn anew.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=LAST, help="Of the places, and of what is drawn anew.")] = 0,
     format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
     json: options.Json = False,
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lra_bench.config.levers import Lever, Levers
-from lra_bench.config.schema import Count, NoneOrMore, Recipe, Scalar, Strict, TaskSpec, Tuned
+from lra_bench.config.schema import Count, Recipe, Scalar, Seed, Strict, TaskSpec, Tuned
 from lra_bench.metrics import HITS, METRICS, Metric
 
 AND = "+"  # between the names of the mixers of a model
@@ -43,7 +43,7 @@ class Cell(Strict):
     task: TaskSpec
     recipe_name: str
     recipe: Recipe
-    seed: NoneOrMore
+    seed: Seed
     limit: Count | None  # at most so many examples of each split
     changed: str | None  # the --set and --length that were given
     # what a cell has none of is not in its id

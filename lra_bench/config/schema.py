@@ -10,10 +10,12 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
 from lra_bench.metrics import ACCURACY
+from lra_bench.seeds import LAST
 from lra_bench.shapes import SPLITS
 
 Count = Annotated[int, Field(ge=1)]
 NoneOrMore = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=LAST)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Above = Annotated[float, Field(gt=0)]
 Scalar = bool | int | float | str | None
@@ -169,7 +171,7 @@ class TaskSpec(Strict):
     streams: Literal[1, 2]
     interaction: Literal["nli", "concat"]  # of two streams' vectors a, b: [a, b, a*b, a-b], or as published [a, b]
     splits: dict[str, Count]  # examples of train, val and test
-    seed: NoneOrMore  # of the data, not of the run
+    seed: Seed  # of the data, not of the run
     metric: Literal["accuracy", "exact-match", "mean-squared-error", "bits"]
     variant: str | None  # the variant that was used
     content: str | None = None  # a hash of the files in `folder` that it reads; None: none, or not asked

@@ -16,6 +16,7 @@ from lra_bench.errors import ConfigError, nearest
 from lra_bench.matrix.models import Choice, Part, fields, matching, models, parts
 from lra_bench.matrix.stages import staged
 from lra_bench.mixers import Sheet
+from lra_bench.seeds import LAST
 
 BETWEEN = r" (?=[\w.-]+=)"  # two of the settings in a result's `changed`
 UNSAID = {  # decides no number, or has a column of its own
@@ -137,13 +138,15 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """The seeds in `0-4`, `0,3,7` or a mixture, each once, in order.
 
     Raises:
-        ConfigError: a part is no number, and no range of two.
+        ConfigError: a part is no number, and no range of two, or a seed is too large.
     """
     seeds: list[int] = []
     for part in parts(text, "--seeds"):
         ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
         if not ends or (ends[2] and int(ends[2]) < int(ends[1])):
             raise ConfigError(f"--seeds {text}: '{part}' must be a number, or a range as 0-4")
+        if int(ends[2] or ends[1]) > LAST:
+            raise ConfigError(f"--seeds {text}: '{part}': a seed is at most {LAST}")
         seeds += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
     return tuple(dict.fromkeys(seeds))
 
