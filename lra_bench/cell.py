@@ -24,10 +24,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from lra_bench import answering, checkpoint, fingerprint, hosts, stats, store
+from lra_bench import answering, checkpoint, data, fingerprint, hosts, stats, store
 from lra_bench.assembly import Rung, examples, fitting
 from lra_bench.config import Cell, digest
-from lra_bench.errors import CellFailed, LraError, PlaceError, place_at_fault
+from lra_bench.data import made
+from lra_bench.errors import CellFailed, LraError, PlaceError, users_fault
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.measure.memory import peak_bytes
 from lra_bench.metrics import METRICS, Metric
@@ -35,7 +36,7 @@ from lra_bench.rows import Row, Status
 from lra_bench.shapes import SPLITS, Split
 from lra_bench.train.fit import Fit, Interrupted, Progress, Tell, evaluate_all
 from lra_bench.train.precision import same_bits_as_asked
-from lra_bench.trained import stock
+from lra_bench.trained import UNITS, stock
 
 RUNG = "fitted.json"
 BASIS = "basis.json"
@@ -76,12 +77,14 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], w
     fresh = fresh or of_another_basis(folder, basis, tell)
     splits = every[0]
     tell("compile", model=cell.model, length=cell.task.length)
-    made = lambda what, done, total: tell("data", what=what, done=done, total=total)  # noqa: E731
-    ground = stock(cell, folder.parent, splits["train"], made)
+    count = lambda what, done, total: tell("data", what=what, done=done, total=total)  # noqa: E731
+    ground = stock(cell, folder.parent, splits["train"], count)
     program, facts, fitted = fitting(cell, splits["train"], first_rung(folder, fresh=fresh), tell, ground)
     if hosts.is_first():
         store.write_json(folder / RUNG, fitted)
         store.write_json(folder / BASIS, basis)
+        if units := program.objective.units:
+            store.write_json(folder / UNITS, units.as_lists())
     with checkpoint.opened(folder / "checkpoints", fresh=fresh) as checkpoints:
         train, val, test = ([splits[name] for splits in every] for name in SPLITS)
         fit = Fit(program, train, val, cell.recipe.training, cell.seed, checkpoints, tell, stopping, watch)
@@ -95,6 +98,7 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], w
     tell("timing")
     facts |= scored(cell, val, test, scores, progress) | speed(fit, cell) | answering.facts(program, params, rest, val)
     facts |= {"data_hash": data_hash, "started": started}
+    facts |= made.columns(data.about(one.task) for one in cell.trains_on)
     facts["peak_bytes"] = int(hosts.numbers(peak_bytes(jax.local_devices()[0])).max())
     return store.blank(cell, status(facts, metric), **facts)
 
@@ -145,6 +149,7 @@ def speed(fit: Fit, cell: Cell) -> dict[str, Any]:
         "input_ms_p50": float(np.median(fit.input_ms)) if fit.input_ms else None,
         "examples_per_s": cell.recipe.training.batch / p50 * 1e3 if p50 else None,
         "eval_s": fit.progress.eval_s,
+        "other_load": fit.load.share,
         "resumed": fit.progress.sessions - 1,
     }
 
@@ -161,10 +166,11 @@ class Failure:
 def failures(cell: Cell, place: Path | str = "a file") -> Iterator[Failure]:
     """Turn what goes wrong inside into the cell's row; what is not the user's fault leaves its traceback on stderr.
 
-    A disk that is full, or a place that cannot be used, is no result of the cell's: `place` where nobody says which.
+    A disk that is full, or a device that is not there, is no result of the cell's; `place` is the disk's where nobody
+    says which.
 
     Raises:
-        LraError: the user has to change something; `PlaceError`, on a disk.
+        LraError: the user has to change something.
         Interrupted: the user asked to stop.
     """
     failure = Failure()
@@ -175,7 +181,7 @@ def failures(cell: Cell, place: Path | str = "a file") -> Iterator[Failure]:
     except (LraError, Interrupted):
         raise
     except Exception as error:
-        if fault := place_at_fault(error, place):
+        if fault := users_fault(error, place):
             raise fault from error
         with suppress(OSError):  # of a log that is on a full disk too
             traceback.print_exc()
@@ -187,17 +193,17 @@ def failures(cell: Cell, place: Path | str = "a file") -> Iterator[Failure]:
 
 @contextmanager
 def using(place: Path | str) -> Iterator[None]:
-    """What goes wrong with a disk meanwhile is said as such, whatever a library makes of it.
+    """What goes wrong meanwhile with a disk or a device is said as such, whatever a library makes of it.
 
     Raises:
-        PlaceError: something does.
+        LraError: something does.
     """
     try:
         yield
     except (LraError, Interrupted):
         raise
     except Exception as error:
-        if fault := place_at_fault(error, place):
+        if fault := users_fault(error, place):
             raise fault from error
         raise
 
@@ -322,8 +328,9 @@ def main(arguments: list[str] | None = None) -> int:
     stop = Stop()
     try:
         same_bits_as_asked([store.cell(args.folder).recipe])
-        hosts.join(args.processes, args.process, args.coordinator, args.devices)
         with using(args.folder):
+            hosts.join(args.processes, args.process, args.coordinator, args.devices)
+            jax.local_devices()  # one that is not there is said before examples are made
             row, alone = settled(args, stop)
     except Interrupted:
         return INTERRUPTED

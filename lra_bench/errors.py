@@ -14,6 +14,7 @@ import difflib
 import errno
 import os
 import re
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,6 +103,23 @@ def of_place(error: OSError, place: Path | str = "a file") -> PlaceError:
     return PlaceError(f"{name}: {why}: {REMEDIES.get(number or 0, 'name another place')}")
 
 
+def users_fault(error: BaseException, place: Path | str) -> LraError | None:
+    """What the user has to change, behind whatever a library made of it: a place on a disk, or a device that is not
+    there; None where it is neither."""
+    return place_at_fault(error, place) or device_at_fault(error)
+
+
+def device_at_fault(error: BaseException) -> ConfigError | None:
+    """What JAX says where it finds no device to open, if the error is of that."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    if not isinstance(error, RuntimeError | AssertionError) or not any(one.filename.endswith(OPENS) for one in last):
+        return None
+    asked, said = os.environ.get("JAX_PLATFORMS"), " ".join(str(error).partition("(set JAX_PLATFORMS")[0].split()).rstrip(".")
+    which = f"JAX_PLATFORMS={asked}: no such device" if asked else "no device"
+    why = f": {said}" if said else ""
+    return ConfigError(f"{which} that JAX can open is here{why}; with JAX_PLATFORMS=cpu it takes the processor")
+
+
 def place_at_fault(error: BaseException, place: Path | str) -> PlaceError | None:
     """The place that is at fault, if one is, behind whatever a library made of it; `place` where nobody says which."""
     for one in _behind(error):
@@ -119,6 +137,9 @@ def _said(text: str) -> int | None:
     """The error of the system that a library's message is of."""
     found = SYSTEM.search(text)
     return int(found[1]) if found else next((number for words, number in WORDS.items() if words in text), None)
+
+
+OPENS = "xla_bridge.py"  # JAX's module that opens devices
 
 
 def _behind(error: BaseException) -> Iterator[BaseException]:

@@ -13,7 +13,7 @@ from lra_bench import __version__
 from lra_bench.cli import streams
 from lra_bench.cli.commands import App
 from lra_bench.cli.completion import whole_words
-from lra_bench.errors import LraError, of_place, place_at_fault
+from lra_bench.errors import LraError, of_place, users_fault
 from lra_bench.launch import variables
 
 OUTPUT = "stdout, or a file"  # where a command writes, if an error does not say
@@ -77,10 +77,10 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("LRA_TRACEBACK"):
             raise
-        place = place_at_fault(error, OUTPUT) or (of_place(error, OUTPUT) if isinstance(error, OSError) else None)
-        if place is not None:
+        fault = users_fault(error, OUTPUT) or (of_place(error, OUTPUT) if isinstance(error, OSError) else None)
+        if fault is not None:
             streams.silenced()
-            _end(str(place), place.exit_code)
+            _end(str(fault), fault.exit_code)
         _end(f"{type(error).__name__}: {error}; LRA_TRACEBACK=1 shows where", 1)
 
 

@@ -108,13 +108,23 @@ def opened(settings: Local, cells: Sequence[Cell], order: Order) -> Iterator[Cre
 
 
 def machine(place: Place = WHOLE) -> dict[str, Any]:
-    """Where a cell would run: a row's columns of the place, and `available_bytes`, asked in a process of its own."""
+    """Where a cell would run: a row's columns of the place, and `available_bytes`, asked in a process of its own.
+
+    Raises:
+        ConfigError: it has no such device as is asked for.
+        CellFailed: the process died.
+    """
     command = [*PYTHON, "lra_bench.measure.machine"]
     with on(place.cores):
         asked = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", check=True, env=place.environment()
+            command, capture_output=True, encoding="utf-8", errors="replace", env=place.environment()
         )
-    return dict(json.loads(asked.stdout))
+    said = dict(json.loads(asked.stdout)) if asked.stdout else {}
+    if said.get("event") == "refused":
+        raise refusal(said)
+    if asked.returncode:
+        raise CellFailed(f"{command[-1]} ended with code {asked.returncode}: {_last(asked.stderr)}")
+    return said
 
 
 def ordinals(place: Place, processes: int) -> list[int]:
@@ -292,5 +302,9 @@ def _failed(cell: Cell, code: int, minutes: float | None, who: str, log: Path) -
 
 
 def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "no word"
+    return _last(log.read_text(encoding="utf-8", errors="replace"))
+
+
+def _last(text: str) -> str:
+    """The last line that says something."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "no word")

@@ -9,10 +9,12 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterable
 
 import jax
 
+from lra_bench.errors import device_at_fault
 from lra_bench.measure.memory import available_bytes, limited_by
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "lra-bench")
@@ -66,5 +68,9 @@ def where() -> dict[str, str | int | None]:
 
 
 if __name__ == "__main__":
-    first = jax.local_devices()[0]
+    try:
+        first = jax.local_devices()[0]
+    except Exception as error:
+        print(json.dumps({"event": "refused", "message": str(device_at_fault(error) or error)}))
+        sys.exit(2)
     print(json.dumps(where() | {"available_bytes": available_bytes(first), "limited_by": limited_by(first)}))
