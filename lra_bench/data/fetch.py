@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from lra_bench.data import cache_root
-from lra_bench.errors import DataError
+from lra_bench.errors import DataError, PlaceError, place_at_fault
 
 PATIENCE = 10  # seconds until a host that does not answer is not there; TFDS alone tries for minutes
+
+
+OF_A_PROXY = (407, 502, 503, 504)  # what a proxy answers that does not pass a request on
 
 
 class Remote(NamedTuple):
@@ -29,6 +31,7 @@ def fetched(remote: Remote) -> Path:
 
     Raises:
         DataError: it cannot be had, or is not what it was; the message says where to put it by hand.
+        PlaceError: there is no room for it in the cache.
     """
     path = cache_root() / "downloads" / remote.name
     if not (path.is_file() and _sha256(path) == remote.sha256):
@@ -56,6 +59,8 @@ def _download(remote: Remote, folder: str) -> Path:
         knock(remote.url)
         return Path(manager.download(remote.url))
     except Exception as error:
+        if place := no_place(error, Path(folder)):
+            raise place from error
         raise DataError(
             f"{remote.url}: cannot be fetched ({_first_line(error)}); put {remote.name} into a folder of yours, "
             "and name it: --set task.folder=FOLDER"
@@ -63,10 +68,24 @@ def _download(remote: Remote, folder: str) -> Path:
 
 
 def knock(url: str) -> None:
-    """Raises OSError: the host does not answer."""
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    socket.create_connection((parts.hostname or "", port), PATIENCE).close()
+    """Ask for it as it will be fetched, by the environment's proxies (HTTP_PROXY, HTTPS_PROXY, NO_PROXY).
+
+    Raises:
+        OSError: the host does not answer, or the proxy does not pass it on.
+    """
+    import requests
+
+    if urlsplit(url).scheme in ("http", "https"):
+        with requests.get(url, stream=True, timeout=PATIENCE) as response:
+            if response.status_code in OF_A_PROXY:
+                response.raise_for_status()
+
+
+def no_place(error: Exception, folder: Path) -> PlaceError | None:
+    """The disk's fault, if what was fetched could not be written; a connection that is forbidden is none of a place."""
+    import requests
+
+    return None if isinstance(error, requests.RequestException) else place_at_fault(error, folder)
 
 
 def _first_line(error: Exception) -> str:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lra_bench.config import Strict
-from lra_bench.data import Progress, cache_root
-from lra_bench.data.fetch import knock
+from lra_bench.data import Progress, answers, cache_root, published
+from lra_bench.data.fetch import knock, no_place
+from lra_bench.data.made import Made
+from lra_bench.data.published import Examples
 from lra_bench.data.splits import stacked
 from lra_bench.errors import DataError, TaskError, nearest
 from lra_bench.shapes import SPLITS, Split
@@ -43,6 +45,8 @@ class Kind(NamedTuple):
     what: str
     fits: Callable[[Any], bool]  # is a feature of TFDS such a thing?
     tokens: Callable[[Any], np.ndarray]  # of one such thing [n]; DataError: it has none
+    unit: str  # what it is long in
+    is_long: Callable[[Any], bool] = lambda found: False  # is it longer than the task's length, and cut?
 
 
 def files(folder: Path) -> dict[str, Path]:
@@ -54,11 +58,19 @@ def files(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(_set_in(folder).iterdir()) if path.is_file()}
 
 
-def parts(args: Args, kind: Kind, length: int, folder: Path | None, progress: Progress) -> dict[str, Split]:
-    """The splits that `args` names, whole, in the set's own order.
+def made(
+    args: Args,
+    kind: Kind,
+    length: int,
+    counts: Mapping[str, int],
+    seed: int,
+    folder: Path | None,
+    progress: Progress,
+) -> Made:
+    """So many examples of each split, of that which `args` names, or of train, as `published.completed` chooses them.
 
     Raises:
-        TaskError: the set has no such split or feature, or it is of another kind.
+        TaskError: there are not so many, or the set has no such split or feature, or it is of another kind.
         DataError: the set cannot be had or read, or an example is wrong; it is named.
     """
     builder = _fetched(args.name) if folder is None else _opened(_set_in(folder), args.name)
@@ -72,9 +84,21 @@ def parts(args: Args, kind: Kind, length: int, folder: Path | None, progress: Pr
     wanted = {split: name for split, name in named.items() if name is not None}
     for split, name in wanted.items():
         _demand(args.name, f"{split}_split", name.partition("[")[0], list(builder.info.splits), "a split")
-    return {
-        split: stacked(list(_examples(builder, name, args, kind, progress)), length) for split, name in wanted.items()
-    }
+    files = {split: _stacked(builder, name, args, kind, length, progress) for split, name in wanted.items()}
+    chosen = published.completed(files, counts, seed, {"train": args.name}, kind.unit)
+    return chosen.known(classes=list(getattr(features[args.label], "names", None) or []) or None)
+
+
+def _stacked(builder: Any, name: str, args: Args, kind: Kind, length: int, progress: Progress) -> Examples:
+    """A split of the set, whole, in its own order."""
+    read = list(_examples(builder, name, args, kind, progress))
+    split = stacked([(streams, label) for streams, label, _ in read], length)
+    if split.label.dtype.kind == "f":
+        try:
+            split = Split(split.tokens, split.lengths, answers.kept(split.label, [args.label]))
+        except DataError as error:
+            raise DataError(f"{builder.data_dir}: {name}: {error}") from None
+    return Examples(split, np.array([long for _, _, long in read]))
 
 
 def _set_in(folder: Path) -> Path:
@@ -120,6 +144,8 @@ def _fetched(name: str) -> Any:
             with contextlib.redirect_stdout(sys.stderr):  # it prints
                 builder.download_and_prepare(file_format=FORMAT)
         except Exception as error:
+            if fault := no_place(error, place):
+                raise fault from error
             raise DataError(
                 f"{name}: cannot be prepared here ({_line(error)}); prepare it elsewhere, `tfds build {name} "
                 f"--file_format={FORMAT}`, and name the folder: --set task.folder=FOLDER"
@@ -139,32 +165,33 @@ def _is_answer(feature: Any) -> bool:
 
 
 def _answer(name: str, found: Any) -> int | np.ndarray:
-    """A class, or numbers, float32 [C].
+    """A class, or numbers, float [C].
 
     Raises:
-        DataError: it is below 0, or no number.
+        DataError: it is no class, or no number.
     """
     value = np.asarray(found)
     if value.dtype.kind == "f":
         if not np.isfinite(value).all():
             raise DataError(f"{name}: {value} is no number")
-        return np.atleast_1d(value).astype(np.float32)
-    if value < 0:
+        return np.atleast_1d(value)
+    if not 0 <= value <= np.iinfo(np.int32).max:
         raise DataError(f"{name}: {value} is no class")
     return int(value)
 
 
 def _examples(
     builder: Any, split: str, args: Args, kind: Kind, progress: Progress
-) -> Iterator[tuple[list[np.ndarray], int | np.ndarray]]:
-    """The stream of tokens and the answer of each example of a split."""
+) -> Iterator[tuple[list[np.ndarray], int | np.ndarray, bool]]:
+    """The stream of tokens and the answer of each example of a split, and whether it was cut."""
     where = f"{builder.data_dir}: {split}"
     number = -1
     try:
         source = builder.as_data_source(split=split)
         for number, example in enumerate(source):
             answer = _answer(args.label, example[args.label])
-            yield [kind.tokens(example[args.feature])], answer
+            found = example[args.feature]
+            yield [kind.tokens(found)], answer, kind.is_long(found)
             if number % 1000 == 0:
                 progress(f"reading {split}", number, len(source))
     except DataError as error:
