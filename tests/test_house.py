@@ -68,6 +68,7 @@ LIVES_IN = {
     "optax": {"train", "compress", "regimes"},
     "orbax": {"checkpoint", "hosts"},
     "PIL": {"data"},
+    "requests": {"data"},
     "tensorflow_datasets": {"data"},
     "pyarrow": {"data"},
     "yaml": {"config"},
