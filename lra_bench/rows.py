@@ -82,6 +82,7 @@ class Row:
     devices: int | None = None  # of all processes
     processes: int | None = None  # that trained the cell together, on one machine or several
     jobs: int | None = None  # cells that ran at once on the machine, which times are to be read with
+    other_load: float | None = None  # share of its cores' time that other programs, or the host, had meanwhile
     versions: str | None = None  # of the libraries that matter, as JSON
     code_hash: str | None = None  # of the package's numeric code that every run goes through
     parts_hash: str | None = None  # of the code of its mixers and its source, and of all that they import
@@ -91,6 +92,9 @@ class Row:
     dirty: bool | None = None
     environment: str | None = None  # the variables that move timings (allocator, XLA), as JSON
     data_hash: str | None = None  # of the examples of all splits
+    unused_rows: int | None = None  # of the files that they were read from, in no split
+    truncated: int | None = None  # texts of the splits that are longer than L
+    overlap: int | None = None  # inputs of val and test that stand in an earlier split, too
     started: str | None = None  # ISO 8601, UTC
     wall_s: float | None = None  # from start to end, over all sessions: data, compilation, all that the run does
     resumed: int | None = None  # times the run was taken up again

@@ -11,7 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from lra_bench.errors import nearest
 
-UsageError = typer.BadParameter.__mro__[1]  # what says that the command line is wrong, in every version of Typer
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what says that the command line is wrong, in every version of Typer
 
 PANELS = {
     "Run": ("run", "matrix", "plan", "reproduce"),

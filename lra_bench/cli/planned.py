@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Group
 
 from lra_bench.cli.screen import mebibytes, titled
+from lra_bench.report import load
 from lra_bench.report.digits import three_digits
 
 Plan = Mapping[str, Any]
@@ -35,10 +36,14 @@ def _line(group: Sequence[Plan]) -> dict[str, Any]:
         "MiB": mebibytes(first["planned_bytes"]),
         "fits": _fits(first),
         "GFLOP": None if first["flops_per_step"] is None else f"{first['flops_per_step'] / 1e9:.1f}",
-        "ms": three_digits(first["step_ms_p50"]),
+        "ms": None if first["step_ms_p50"] is None else _timed(first),
         "hours": None if hours is None else f"{hours:.2f}",
         "from": next((plan["hours_from"] for plan in group if plan["hours_from"]), None),
     }
+
+
+def _timed(plan: Plan) -> str:
+    return f"{three_digits(plan['step_ms_p50'])}{load.tag(plan.get('other_load'))}"
 
 
 def _left(group: Sequence[Plan]) -> float | None:
@@ -59,6 +64,8 @@ def _to_go(plans: Sequence[Plan], jobs: int) -> Iterator[str]:
     said = f"cells: {len(plans)}, to be run: {len(left)}{f', {jobs} at once' if jobs > 1 else ''}"
     yield f"{said}, hours on this machine: about {hours:.2f}{f', {unknown} that failed apart' if unknown else ''}"
     yield "hours from row: what the cell took here with another seed; from probe: by a few timed steps"
+    if any(load.tag(plan.get("other_load")) for plan in plans):
+        yield f"{load.NOTE}, and so do the hours"
 
 
 def _room(plans: Sequence[Plan]) -> Iterator[str]:

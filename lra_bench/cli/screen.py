@@ -17,6 +17,7 @@ from rich.text import Text
 
 from lra_bench.cli.streams import shown
 from lra_bench.metrics import ACCURACY, named
+from lra_bench.report import load
 from lra_bench.report.digits import three_digits
 from lra_bench.rows import SCORED
 
@@ -123,14 +124,15 @@ def results(rows: Sequence[Row], other_code: Mapping[str, str]) -> Group:
         by_title.setdefault(_title(row), []).append(row)
     return Group(
         *(
-            titled(title, [_summary(row, row.cell in other_code) for row in group], _of_other_code(group, other_code))
+            titled(title, [_summary(row, row.cell in other_code) for row in group], _notes(group, other_code))
             for title, group in by_title.items()
         )
     )
 
 
-def _of_other_code(rows: Sequence[Row], other_code: Mapping[str, str]) -> list[str]:
-    return [f"{row.model} {OTHER_CODE}: made by {other_code[row.cell]}" for row in rows if row.cell in other_code]
+def _notes(rows: Sequence[Row], other_code: Mapping[str, str]) -> list[str]:
+    notes = [f"{row.model} {OTHER_CODE}: made by {other_code[row.cell]}" for row in rows if row.cell in other_code]
+    return notes + ([load.NOTE] if any(load.tag(row.other_load) for row in rows) else [])
 
 
 def _title(row: Row) -> str:
@@ -148,7 +150,7 @@ def _summary(row: Row, other: bool) -> dict[str, Any]:
     test, spread = score(row.test_score, row.metric), None
     if row.step_ms_p50 is not None:
         low, mid, high = (three_digits(ms) for ms in (row.step_ms_p10, row.step_ms_p50, row.step_ms_p90))
-        spread = f"{mid} ({low}-{high})" + (f" {row.fitted}" if row.fitted else "")
+        spread = f"{mid} ({low}-{high})" + (f" {row.fitted}" if row.fitted else "") + load.tag(row.other_load)
     return {
         "model": " + ".join([row.model, *([lever_words(row.levers)] if row.levers else [])])
         + (f" {OTHER_CODE}" if other else ""),

@@ -17,7 +17,10 @@ from lra_bench.rows import SCORED, Row
 
 PLACE = ("platform", "device", "devices")  # on which hours and bytes depend
 PROBE = Asked(rounds=3, fitting=True)
-KNOWN = ("params", "params_ratio", "planned_bytes", "flops_per_step", "compile_s", "step_ms_p50", "fitted", "error")
+KNOWN = (
+    *("params", "params_ratio", "planned_bytes", "flops_per_step", "compile_s"),
+    *("step_ms_p50", "other_load", "fitted", "error"),
+)
 
 
 def states(every: Sequence[Cell], results: Path) -> list[dict[str, Any]]:

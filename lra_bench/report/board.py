@@ -13,7 +13,7 @@ import pandas as pd
 
 from lra_bench import mixers
 from lra_bench.metrics import named
-from lra_bench.report import marks, places, tables
+from lra_bench.report import load, marks, places, tables
 from lra_bench.report.digits import three_digits
 
 MIB = 2.0**-20
@@ -100,7 +100,14 @@ def _speeds(frame: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Entry]]:
 
 def _measured(rows: Sequence[Mapping[Any, Any]], what: str) -> Entry:
     """One thing that was measured, of one model in one place; of several builds one after another, sorted with none."""
-    shown = [MEASURED[what](float(row[what])) + places.tag(row["fitted"]) for row in rows if pd.notna(row[what])]
+    timed = what in ("step_ms_p50", "examples_per_s")
+    shown = [
+        MEASURED[what](float(row[what]))
+        + places.tag(row["fitted"])
+        + (load.tag(row.get("other_load")) if timed else "")
+        for row in rows
+        if pd.notna(row[what])
+    ]
     if not shown:
         return Entry("", "")
     elsewhere = "" if rows[-1]["main"] else rows[-1]["head"].removeprefix(rows[-1]["name"])

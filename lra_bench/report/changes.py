@@ -30,7 +30,7 @@ ELSEWHERE = "not compared: measured on other machines"
 UNMEASURED = "not measured in both"
 BARE = "the bare ratio"
 FOUND = ["first", "second", "change", "low", "high", "p", "worse_by", "was", "now", "why"]
-FOUND += ["first_fitted", "second_fitted"]
+FOUND += ["first_fitted", "second_fitted", "first_load", "second_load"]
 DECILES = 2.5631  # standard deviations between the 10th and the 90th percentile of a normal distribution
 SURE = 10**6  # degrees of freedom of a variance that is known
 
@@ -211,7 +211,12 @@ def _compared(what: str, sides: Sequence[Sequence[Run]], data: Any, spreads: _Sp
 def _values(what: str, sides: Sequence[Sequence[Run]]) -> dict[str, Any]:
     means = [float(np.mean([run[VALUE[what]] for run in side])) if side else None for side in sides]
     fitted = [side[0]["fitted"] if side and what != "accuracy" else None for side in sides]
-    return {"first": means[0], "second": means[1], "first_fitted": fitted[0], "second_fitted": fitted[1]}
+    known = [[run.get("other_load") or 0.0 for run in side] if what == "speed" else [] for side in sides]
+    loads = [max(side, default=None) for side in known]
+    return {
+        **{"first": means[0], "second": means[1], "first_fitted": fitted[0], "second_fitted": fitted[1]},
+        **{"first_load": loads[0], "second_load": loads[1]},
+    }
 
 
 def _groups(side: Sequence[Run]) -> list[list[Run]]:

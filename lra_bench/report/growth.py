@@ -128,6 +128,7 @@ def _table(numbers: pd.DataFrame, first: str, facts: Sequence[Fact], room: int |
         notes.append(
             f"memory ends: tokens whose step is planned to need {said} GiB{of}, by the growth of the two longest"
         )
+    notes += scaling.busy(facts)
     return Comparison("scaling", "growth with L", pd.DataFrame(lines).set_index("model"), tuple(notes))
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from lra_bench import config, stats
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import named
-from lra_bench.report import marks, places, ranks, tables
+from lra_bench.report import load, marks, places, ranks, tables
 from lra_bench.report.digits import three_digits
 from lra_bench.report.places import BUILD, PLACE
 from lra_bench.report.seeds import Seeds
@@ -83,6 +83,7 @@ def _lines(key: tuple[Any, ...], rows: pd.DataFrame, seeds: Seeds) -> Iterator[d
         last = places.newest(group)
         line |= {name: last[name].astype(float).mean() for name in TIMES}
         line |= {name: last[name].iloc[0] for name in (*PLACE, *BUILD)}
+        line["other_load"] = last.reindex(columns=["other_load"])["other_load"].astype(float).max()
         ours = None if label == column["bare"] else scores.get(label)
         found = None if ours is None or plain is None else stats.every_two([ours, plain], spread)[0]
         yield line | {name: getattr(found, name, math.nan) for name in ("difference", "low", "high", "p")}
@@ -126,7 +127,7 @@ def _table(name: str, rows: pd.DataFrame, notes: list[str]) -> Comparison:
             "zero %": rows["sparsity"].map(lambda share: f"{100 * share:.0f}" if share > 0.005 else ""),
             "kept KiB": (rows["stored_bytes"] / 2**10).map(_count),
             "GFLOP": (rows["flops_per_step"] / 1e9).map(_digits),
-            "answer ms": [_digits(row["infer_ms_p50"]) for row in rows.to_dict("records")],
+            "answer ms": [_answered(row) for row in rows.to_dict("records")],
             "step ms": [_timed(row) for row in rows.to_dict("records")],
         }
     ).set_index("model")
@@ -137,6 +138,7 @@ def _table(name: str, rows: pd.DataFrame, notes: list[str]) -> Comparison:
         words = "; ".join(f"{at[place]} {said}" for place, said in zip(every, places.apart(every), strict=True))
         notes = [*notes, f"{name}: timed: compare times of one number alone: {words}"]
     told = [note for note in notes if note.startswith(f"{name}: ")]
+    told += [load.NOTE] if any(map(load.tag, rows["other_load"])) else []
     score = "accuracy, %" if named(metric).share else named(metric).title
     return Comparison("levers", f"{name}: levers, test {score}", cells, (*told, *NOTES))
 
@@ -151,6 +153,11 @@ def _difference(row: dict[Any, Any]) -> str:
 
 def _timed(row: dict[Any, Any]) -> str:
     return _digits(row["step_ms_p50"]) + (places.tag(row["fitted"]) if pd.notna(row["step_ms_p50"]) else "")
+
+
+def _answered(row: dict[Any, Any]) -> str:
+    said = _digits(row["infer_ms_p50"])
+    return said + load.tag(row["other_load"]) if said else ""
 
 
 def _count(value: float) -> str:

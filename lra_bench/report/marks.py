@@ -45,8 +45,9 @@ def notes(summed: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
             "floor: no better than an answer without a look (the majority class), as far as the examples can tell; "
             "k of n: so many of the runs did not learn, and the mean is over all of them"
         )
-    if any(of_other_size(row.get("params_ratio")) for row in rows):
-        yield "2.00x: so many times full attention's parameters, where that is more than 10% off: not a fair match"
+    sizes = [row["params_ratio"] for row in rows if of_other_size(row.get("params_ratio"))]
+    if sizes:
+        yield f"{sizes[0]:.2f}x and the like: parameters over full attention's, more than 10% off: not a fair match"
     yield from _bundles(rows)
     for name, column in pd.DataFrame(rows).groupby("column", sort=False):
         yield from _controls(str(name), column.dropna(subset="test_score")) if "test_score" in column else ()

@@ -14,7 +14,7 @@ import pandas as pd
 
 from lra_bench import config
 from lra_bench.metrics import HITS, named
-from lra_bench.report.summing import COLUMN
+from lra_bench.report.summing import COLUMN, derived
 
 
 class Means(NamedTuple):
@@ -42,7 +42,8 @@ def arena() -> list[Member]:
 
 
 def means(summed: pd.DataFrame, by: str) -> Means:
-    """The means that the table has: where it holds the arena, the arena's; else one over what every row has.
+    """The means that the table has: where it holds the arena, the arena's; else one over what every row has that was
+    not derived from another run.
 
     There is none over columns of several recipes, or scores that are no shares. A column of several tasks is in none.
     """
@@ -56,10 +57,12 @@ def means(summed: pd.DataFrame, by: str) -> Means:
 
 
 def _of_all(summed: pd.DataFrame, by: str) -> Means:
-    wide = _wide(summed, by).dropna(axis="columns")
-    if wide.shape[1] < 2:
+    wide = _wide(summed, by)
+    trained = _wide(summed[~derived(summed)], by)
+    columns = (wide if trained.empty else trained).dropna(axis="columns").columns
+    if len(columns) < 2:
         return NONE
-    return Means({f"mean of {wide.shape[1]}": wide.mean(axis=1)}, ())
+    return Means({f"mean of {len(columns)}": wide[columns].mean(axis=1, skipna=False)}, ())
 
 
 def _of_arena(summed: pd.DataFrame, by: str) -> Means | None:

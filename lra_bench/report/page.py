@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from lra_bench import __version__, mixers
 from lra_bench.errors import ConfigError
-from lra_bench.report import charts, growth, ledger, ranks, tables
+from lra_bench.report import charts, growth, ledger, load, ranks, tables
 from lra_bench.report.board import HEADS, board
 from lra_bench.report.tables import Comparison
 from lra_bench.rows import SCORED
@@ -81,7 +81,7 @@ def page(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]], out: Path) ->
         columns=list(dict.fromkeys(names)),
         families=list(dict.fromkeys(summed["family"])),
         board=list(board(frame, summed.assign(column=names), out)),
-        notes=accuracy.notes,
+        notes=(*accuracy.notes, *([load.NOTE] if any(map(load.tag, frame["other_load"])) else [])),
     )
 
 

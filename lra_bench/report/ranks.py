@@ -3,6 +3,9 @@
 A model's rank in a column is one more than the number of models that are significantly better there. So several models
 may have rank 1, and none that is as good as the best, as far as the examples and seeds can tell, has another. Where
 nothing is known of seeds there are no ranks: the pairs have their differences, with intervals over examples, and no p.
+
+A model that was derived from another run (quantized, pruned, distilled, adapted) takes no part, unless asked for: a
+copy is no competitor, and each one more makes the correction stricter for those that are.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from lra_bench.errors import ConfigError
 from lra_bench.metrics import named
 from lra_bench.report import tables
 from lra_bench.report.seeds import Column, Seeds
+from lra_bench.report.summing import derived
 from lra_bench.report.tables import COLUMN, Comparison, Report
 from lra_bench.rows import SCORED
 
@@ -34,16 +38,24 @@ class Ranking:
     pairs: pd.DataFrame  # a row a pair: COLUMN and TESTED, the difference in the score's unit
     apart: frozenset[Column]  # columns whose rows were not tested on the same examples
     seeds: Seeds
+    left_out: frozenset[str] = frozenset()  # models that were derived from another run
 
     @classmethod
-    def of(cls, frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Ranking:
-        """Compare the models of `frame`; p is corrected over all pairs of all columns.
+    def of(cls, frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None, *, every: bool = False) -> Ranking:
+        """Compare the models of `frame`, those that were derived from another run too if `every` is asked for; p is
+        corrected over all pairs of all columns.
 
         Rows `elsewhere` are not compared: they too tell how seeds vary, in the same columns.
         """
-        seeds = Seeds.of(frame, elsewhere)
+        frame = frame.assign(model=tables.labels(frame), bare=frame["model"])
+        left_out = frozenset[str]()
+        if not every:
+            left_out = frozenset(frame["model"][derived(frame)])
+            frame = frame[~derived(frame)]
+            elsewhere = elsewhere if elsewhere is None else elsewhere[~derived(elsewhere)]
+        seeds = Seeds.of(frame.assign(model=frame["bare"]), elsewhere)
         frame = frame[frame["cell"].isna() | ~frame["cell"].duplicated()]
-        done = frame.assign(model=tables.labels(frame))[frame["status"].isin(SCORED)]
+        done = frame[frame["status"].isin(SCORED)]
         done = done.dropna(subset=["test_score", "folder"])
         found: list[dict[str, Any]] = []
         apart = set()
@@ -54,7 +66,7 @@ class Ranking:
             else:
                 higher, spread = named(column["metric"]).higher, seeds.get(column)
                 found += [column | pair for pair in every_two(scores(rows), higher, spread)]
-        return cls(corrected(found), frozenset(apart), seeds)
+        return cls(corrected(found), frozenset(apart), seeds, left_out)
 
     def ranks(self) -> dict[tuple[Column, str], int]:
         """By column and model, of those that were tested."""
@@ -78,12 +90,19 @@ class Ranking:
         compared = {tables.column_of(pair) for pair in self.pairs.to_dict("records")}
         yield from self.seeds.notes(told[[tables.column_of(row) in compared for row in told.to_dict("records")]])
         without = told[told["rank"].isna() & told["test_score"].notna()]
+        if len(copies := without[without["model"].isin(self.left_out)]):
+            models = _few(copies["model"].drop_duplicates().reset_index(drop=True))
+            yield f"no rank, derived from another run (--rank-derived ranks these too): {models}"
+        without = without[~without["model"].isin(self.left_out)]
         for name, rows in without.groupby("column", sort=False):
             column = tables.column_of(rows.iloc[0].to_dict())
             if column in self.apart:
                 yield f"{name}: no ranks, its rows were not tested on the same examples"
             elif column not in compared or column in self.seeds.spreads:
-                yield f"{name}: no rank, its scores of single examples are not here, or alone: {_few(rows['model'])}"
+                yield (
+                    f"{name}: no rank, as no other model is there to compare with or scores of single examples are not "
+                    f"kept: {_few(rows['model'])}"
+                )
 
     def shown(self, summed: pd.DataFrame) -> list[Comparison]:
         """A table of pairs for each column."""
@@ -96,27 +115,33 @@ class Ranking:
 
 
 def beside(
-    frame: pd.DataFrame, summed: pd.DataFrame, by: str, elsewhere: pd.DataFrame | None = None
+    frame: pd.DataFrame, summed: pd.DataFrame, by: str, elsewhere: pd.DataFrame | None = None, *, every: bool = False
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The summed rows with the column `rank`, and what is to be said of it. A family has none, nor what is apart."""
+    """The summed rows with the column `rank`, and what is to be said of it. A family has none, nor what is apart.
+
+    `every`: see `Ranking.of`.
+    """
     if by != "model" or "origin" in summed or "test_score" not in summed:
         return summed, ()
-    ranking = Ranking.of(frame, elsewhere)
+    ranking = Ranking.of(frame, elsewhere, every=every)
     ranks = ranking.ranks()
     keys = [(tables.column_of(row), row["model"]) for row in summed.to_dict("records")]
     ranked = summed.assign(rank=pd.array([ranks.get(key) for key in keys], dtype="Int64"))
     return ranked, tuple(ranking.notes(ranked))
 
 
-def report(frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Report:
-    """Every two models of a frame: as numbers, and as a table for each column. `elsewhere`: see `Ranking.of`.
+def report(frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None, *, every: bool = False) -> Report:
+    """Every two models of a frame: as numbers, and as a table for each column. `elsewhere`, `every`: see `Ranking.of`.
 
     Raises:
         ConfigError: no two can be compared.
     """
-    ranking = Ranking.of(frame, elsewhere)
+    ranking = Ranking.of(frame, elsewhere, every=every)
     if ranking.pairs.empty:
-        raise ConfigError("no two models here whose scores of the same examples are kept; results folders have them")
+        copies = "; --rank-derived compares those that were derived from another run" if ranking.left_out else ""
+        raise ConfigError(
+            f"no two models here whose scores of the same examples are kept; results folders have them{copies}"
+        )
     return Report(ranking.pairs, tuple(ranking.shown(tables.summary(frame))))
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lra_bench import stats
 from lra_bench.metrics import named
-from lra_bench.report import changes, columns, places, tables
+from lra_bench.report import changes, columns, load, places, tables
 from lra_bench.report.changes import BARE, STATUS
 from lra_bench.report.digits import three_digits
 from lra_bench.report.tables import Comparison
@@ -84,7 +84,8 @@ def _table(changed: pd.DataFrame, what: str, origins: Sequence[str], by: str, se
         f"*: surer than chance: p < {stats.ALPHA} after Holm over the {tested:,} scores and times that were tested, so "
     )
     sure += "that in one of twenty comparisons of equals any is marked; intervals are of each alone, at 95%"
-    return Comparison(what, tables.UNITS[what].split(",")[0], cells, (*notes, *settings, BASIS[what], sure))
+    busy = [load.NOTE] if any(map(load.tag, [*ours["first_load"], *ours["second_load"]])) else []
+    return Comparison(what, tables.UNITS[what].split(",")[0], cells, (*notes, *settings, *busy, BASIS[what], sure))
 
 
 def _names(changed: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -97,7 +98,7 @@ def _shown(row: Mapping[Any, Any], side: str) -> str:
     if row["what"] == "accuracy":
         return _points(row["metric"], row[side])
     shown = f"{three_digits(row[side])} ms" if row["what"] == "speed" else f"{row[side] * MIB:,.0f} MiB"
-    return shown + places.tag(row[f"{side}_fitted"])
+    return shown + places.tag(row[f"{side}_fitted"]) + load.tag(row[f"{side}_load"])
 
 
 def _points(metric: Any, value: float, sign: str = "") -> str:

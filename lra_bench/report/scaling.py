@@ -12,6 +12,7 @@ import pandas as pd
 
 from lra_bench import certificate, mixers, stats, store
 from lra_bench.errors import ConfigError
+from lra_bench.report import load
 from lra_bench.report.digits import three_digits
 from lra_bench.report.tables import Comparison, Report
 
@@ -145,9 +146,25 @@ def _tables(facts: Sequence[Fact], mode: str) -> Iterator[Comparison]:
 def _times(facts: Sequence[Fact], step: str, steps: str) -> Iterator[Comparison]:
     marks = [note for standing, note in MARKS.items() if any(f.get("standing") == standing for f in facts)]
     wide = [f"~: the interval is wider than {WIDE:.0%} of the median"] if any(map(is_wide, facts)) else []
-    yield _table(f"{step}, ms, median (interval)", facts, _ms, (*_protocol(facts), *marks, *wide, *_dispatch(facts)))
+    yield _table(
+        f"{step}, ms, median (interval)",
+        facts,
+        _ms,
+        (*_protocol(facts), *marks, *wide, *busy(facts), *_dispatch(facts)),
+    )
     yield _table(f"{steps} a second", facts, lambda f: _digits(1e3 / f["step_ms_p50"]))
     yield _table(f"times faster than {label(facts[0], facts)}", facts, lambda f: _number(faster(f, facts), "{:.2f}"))
+
+
+def busy(facts: Sequence[Fact]) -> Iterator[str]:
+    """A note on lengths that were timed while other programs ran: all models of a length were, in turn."""
+    loads: dict[int, float] = {}
+    for fact in facts:
+        if load.tag(fact.get("other_load")):
+            loads[fact["length"]] = max(fact["other_load"], loads.get(fact["length"], 0.0))
+    if loads:
+        said = ", ".join(f"{100 * share:.0f} % at L = {length:,}" for length, share in sorted(loads.items()))
+        yield f"busy: other programs, or the host, had so much of the cores while these were timed: {said}"
 
 
 def _dispatch(facts: Sequence[Fact]) -> Iterator[str]:
@@ -224,6 +241,7 @@ def _ms(fact: Fact) -> str:
     between = f" ({_digits(over.low)}-{_digits(over.high)})" if over.low == over.low else ""
     marked = {certificate.UNVERIFIED: " ?", certificate.DENSE: " dense", certificate.BROKEN: " !"}
     signs = f"{' ~' if is_wide(fact) else ''}{' d' if is_near_dispatch(fact) else ''}"
+    signs += " busy" if load.tag(fact.get("other_load")) else ""
     return f"{_digits(over.value)}{between}{signs}{marked.get(fact.get('standing', ''), '')}"
 
 

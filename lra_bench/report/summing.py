@@ -20,6 +20,7 @@ COLUMN = [
     *("task", "task_version", "variant", "recipe", "changed", "mark", "length", "batch", "metric"),
     *("data_hash", "config_hash"),
 ]
+DERIVED = ("start", "teacher")  # the runs that a model was derived from
 TIMES = ("step_ms_p50", "examples_per_s", "planned_bytes", "peak_bytes")
 CODES = ("code_hash", "commit", "parts_hash", "versions", "matmul")  # what scores are to be of the same
 
@@ -77,6 +78,12 @@ def labels(frame: pd.DataFrame) -> pd.Series:
     return named
 
 
+def derived(frame: pd.DataFrame) -> pd.Series:
+    """Which rows are of a model that began with another run's parameters, or learned from another run's model?"""
+    named = frame.reindex(columns=list(DERIVED)).astype(object)
+    return named.map(lambda run: pd.notna(run) and run != "").any(axis=1)
+
+
 def _levers(facts: pd.Series) -> pd.Series:
     """Of each row, its levers in words; with the knobs that differ, where the same words stand for several settings."""
     there = facts.dropna()
@@ -99,7 +106,7 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     """The rows of one model on one column as one row: means over what finished, statuses of what did not."""
     done = rows[rows["finished"] > 0]
     joined: dict[str, Any] = {**keys, "model": ", ".join(sorted(set(rows["model"]))), "runs": int(rows["runs"].sum())}
-    joined |= {key: _set(rows[key]) for key in ("cell", "bundle") if key in rows}
+    joined |= {key: _set(rows[key]) for key in ("cell", "bundle", *DERIVED) if key in rows}
     joined |= {key: _set(done[key], places.JOINED) or None for key in CODES if key not in keys}
     joined |= {"family": ", ".join(sorted(set(rows["family"].dropna()))), "finished": int(done["finished"].sum())}
     joined["status"] = ", ".join(sorted(set(rows["status"]) - set(SCORED))) or _of_finished(done)
@@ -110,6 +117,8 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
         joined |= _scored(scored)
     for column in ("params", "params_ratio", *(TIMES if "platform" in keys else ())):
         joined[column] = _mean(done[column], done["finished"])
+    if "platform" in keys and "other_load" in done:
+        joined["other_load"] = done["other_load"].astype(float).max()
     joined["started"] = str(done["started"].dropna().max()) if done["started"].notna().any() else ""
     return joined
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.metrics import ACCURACY, named
-from lra_bench.report import marks, places
+from lra_bench.report import load, marks, places
 from lra_bench.report.columns import column_names
 from lra_bench.report.digits import three_digits
 from lra_bench.report.means import means
@@ -91,6 +91,7 @@ def compare(summed: pd.DataFrame, what: str, by: str = "model", also: Sequence[s
         cells = _cells(summed, heads, what, by)
         cells = cells[list(dict.fromkeys(_newest_first(summed, names, heads)))]
         notes += [*places.notes(summed, heads), *_beside_others(summed, heads)]
+        notes += [load.NOTE] if what == "speed" and any(map(load.tag, summed.get("other_load", ()))) else []
     cells.index.name, cells.columns.name = by, None
     return Comparison(what, title(summed, what), cells, tuple(notes))
 
@@ -143,7 +144,7 @@ def _accuracy_text(row: pd.Series) -> str:
 
 def _speed_text(row: pd.Series) -> str:
     rate = f" ({three_digits(row['examples_per_s'])}/s)" if pd.notna(row.get("examples_per_s")) else ""
-    return f"{three_digits(row['step_ms_p50'])}" + rate + places.tag(row["fitted"])
+    return f"{three_digits(row['step_ms_p50'])}" + rate + places.tag(row["fitted"]) + load.tag(row.get("other_load"))
 
 
 def _memory_text(row: pd.Series) -> str:

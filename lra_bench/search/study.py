@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from glob import escape
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import optuna
+from sqlalchemy.pool import QueuePool
 
 from lra_bench import config, fingerprint, store
 from lra_bench.config import Cell, Tuned
@@ -140,7 +143,7 @@ class Study:
     def _opened(self) -> optuna.Study:
         costs: list[Literal["minimize"]] = ["minimize"] * len(self.question.costs)
         return optuna.create_study(
-            storage=f"sqlite:///{self.folder / 'study.db'}",
+            storage=_sqlite(self.folder / "study.db"),
             study_name="study",
             load_if_exists=True,
             directions=["maximize" if self.higher else "minimize", *costs],
@@ -164,12 +167,12 @@ class Study:
                 return
             if self._stopping.is_set():
                 raise Stopped
-            said = {"cell": same, "state": "failed", "steps": 0, "seconds": 0.0, "why": why}
+            said: dict[str, Any] = {"cell": same, "state": "failed", "steps": 0, "seconds": 0.0, "why": why}
             if why is None:
                 said |= self._tried(trial, cell, place, tell)
             record.tell(study, trial, self.question, said)
-            found = said.get("facts") or {}
-            tell(cell, {"event": "ended", "status": said["state"], "val_score": found.get("val_score")})
+            score = said.get("facts", {}).get("val_score")
+            tell(cell, {"event": "ended", "status": said["state"], "val_score": score})
 
     def _tried(self, trial: optuna.Trial, cell: Cell, place: Place, tell: Tell) -> dict[str, Any]:
         """What became of a trial."""
@@ -205,3 +208,9 @@ class Study:
         if "error" in facts:
             raise CellFailed(facts["error"])
         return facts
+
+
+def _sqlite(path: Path) -> optuna.storages.RDBStorage:
+    """A file of SQLite, whatever its name: in an address, `?`, `#`, `%` and braces would be more than a name."""
+    creator = partial(sqlite3.connect, path, check_same_thread=False)
+    return optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": creator, "poolclass": QueuePool})

@@ -15,6 +15,7 @@ from lra_bench.errors import CellFailed
 from lra_bench.measure.asked import Asked
 from lra_bench.measure.ceiling import ceiling
 from lra_bench.measure.clocks import Laps
+from lra_bench.measure.load import Load
 from lra_bench.measure.memory import available_bytes, peak_bytes
 from lra_bench.speed.bench import Bench
 from lra_bench.speed.largest import largest_batch
@@ -28,12 +29,13 @@ def measure(cells: Sequence[Cell], asked: Asked) -> list[dict[str, Any]]:
     for cell in cells:
         found.append(_prepared(cell, asked))
         tell("compiled", done=len(found), total=len(cells))
+    load = Load()
     for done in range(asked.rounds):
         for _, bench in found:
             if bench is not None:
                 bench.once()
         tell("round", done=done + 1, total=asked.rounds)
-    facts = [fact | _timed(bench) for fact, bench in found]
+    facts = [fact | {"other_load": load.share} | _timed(bench) for fact, bench in found]
     if len(facts) == 1:  # it has the process for itself
         facts[0]["peak_bytes"] = peak_bytes(jax.local_devices()[0])
     rates = {kind: _ceiling(*kind) for kind in map(_products, cells)} if asked.ceiling else {}

@@ -115,7 +115,10 @@ def test_who_kept_no_scores_has_no_rank(results: Path) -> None:
         path.unlink()
     found, notes = ranked(store.frame([results]))
     assert found == {"softmax": 1, "linear": None, "local": 2}
-    assert notes[-1] == "short tiny: no rank, its scores of single examples are not here, or alone: linear"
+    assert notes[-1] == (
+        "short tiny: no rank, as no other model is there to compare with or scores of single examples are not kept: "
+        "linear"
+    )
 
 
 def test_rows_of_other_examples_are_not_ranked(results: Path) -> None:
@@ -183,3 +186,34 @@ def test_the_command_line(results: Path, lra: Lra) -> None:
     assert "[3]" in lra("compare", "--metric", "accuracy").stdout
     assert "what each model was given" in lra("compare", "--ledger").stdout
     assert '"rank":3' in lra("compare", "--format", "json").stdout
+
+
+def test_copies_that_were_derived_from_a_run_change_no_rank_unless_asked(results: Path) -> None:
+    """Quantized softmax and a distilled linear model, each with seeds of its own that vary far more."""
+    before = store.frame([results])
+    for column, model, facts in (
+        ("start", "softmax", '{"quantise": {"weights": 8}}'),
+        ("teacher", "linear", '{"distil": {"teacher": "softmax"}}'),
+    ):
+        copies = before[before["model"] == model].assign(**{column: "0" * 10}, levers=facts)
+        copies = copies.assign(cell=copies["cell"] + column, test_score=[0.1, 0.5, 0.9])
+        frame = pd.concat([before, copies], ignore_index=True)
+        monkeyed = frame.assign(levers=None, model=frame["model"].where(frame[column].isna(), f"{model} copy"))
+        assert ranks.Ranking.of(monkeyed).pairs.equals(ranks.Ranking.of(before).pairs)
+        assert ranks.Ranking.of(monkeyed).seeds.spreads == ranks.Ranking.of(before).seeds.spreads
+        found, notes = ranked(monkeyed)
+        assert found == {**ranked(before)[0], f"{model} copy": None}
+        assert f"no rank, derived from another run (--rank-derived ranks these too): {model} copy" in notes
+        asked = ranks.Ranking.of(monkeyed, every=True)
+        assert len(asked.pairs) == 6
+        assert asked.left_out == frozenset()
+
+
+def test_a_copy_on_one_task_leaves_the_mean_over_tasks(results: Path) -> None:
+    frame = store.frame([results])
+    other = frame.assign(task="other", cell=frame["cell"] + "o")
+    copy = frame[frame["model"] == "linear"].assign(start="0" * 10, cell="c", model="copy")
+    summed = tables.summary(pd.concat([frame, other, copy], ignore_index=True))
+    cells = tables.compare(summed, "accuracy").cells
+    assert list(cells.loc[["linear", "local", "softmax"], "mean of 2"].ne("")) == [True] * 3
+    assert cells.loc["copy", "mean of 2"] == ""
