@@ -83,6 +83,7 @@ LIVES_IN = {
     "rich": {"cli"},
     "subprocess": {"launch"},
     "optuna": {"search"},
+    "sqlalchemy": {"search"},
     "ray": {"launch"},
     "submitit": {"launch"},
     "tensorboard": {"track"},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +17,25 @@ from mlflow.entities import Metric, Param, RunTag
 
 from lra_bench import config
 from lra_bench.config import Cell
+from lra_bench.errors import PlaceError
 from lra_bench.rows import SCORED, Row
 
+ADDRESS = re.compile(r"[?#%{}]")  # what is more than a name in an address of SQLAlchemy's
 AT_ONCE = 100  # parameters that MLflow takes in a call
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _kept_in(results: Path) -> str:
+    """The address of the file of SQLite in a results folder.
+
+    Raises:
+        PlaceError: it cannot be one of MLflow's.
+    """
+    if found := ADDRESS.search(str(results)):
+        raise PlaceError(f"{results}: MLflow takes no '{found[0]}' in the name of a folder; set MLFLOW_TRACKING_URI")
+    return f"sqlite:///{results / 'mlflow.db'}"
 
 
 class Run:
@@ -29,8 +43,7 @@ class Run:
 
     def __init__(self, results: Path, cell: Cell) -> None:
         results.mkdir(parents=True, exist_ok=True)
-        kept = f"sqlite:///{(results / 'mlflow.db').resolve()}"
-        self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or kept)
+        self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or _kept_in(results.resolve()))
         self._id = self._begun(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "lra", cell)
         params = [Param(key, str(value)) for key, value in config.flat(cell.model_dump())]
         for first in range(0, len(params), AT_ONCE):
