@@ -15,6 +15,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from lra_bench.cli.sheet import Sheet
 from lra_bench.cli.streams import shown
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.report import load
@@ -67,15 +68,9 @@ def print_json(value: Any) -> None:
     sys.stdout.write(f"{as_json(value)}\n")
 
 
-def table(rows: Sequence[Mapping[Any, Any]]) -> Table:
+def table(rows: Sequence[Mapping[Any, Any]]) -> Sheet:
     """Rows with the same keys as a table; numbers stand right, missing is empty."""
-    built = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for key in rows[0] if rows else ():
-        right = all(isinstance(row[key], int | float | None) or str(row[key])[:1].isdigit() for row in rows)
-        built.add_column(str(key), justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        built.add_row(*("" if value is None else str(value) for value in row.values()))
-    return built
+    return Sheet(rows)
 
 
 @contextmanager
