@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 BETWEEN = 3  # columns of space between two of the table's
-WORD = 16  # columns that a word has to itself; a longer one, as a path, may be cut, but for a number
+WORDS = (24, 16, 12, 8)  # columns that a word is given at most, as there is room; a longer one is cut, but for a number
 
 
 class Sheet:
@@ -27,8 +27,9 @@ class Sheet:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         room = options.max_width + 1 - BETWEEN * len(self._keys)
         whole = [max(map(cell_len, column)) for column in self._columns()]
-        least = [self._least(place, column) for place, column in enumerate(self._columns())]
-        if sum(least) > room:
+        every = ([self._least(place, column, most) for place, column in enumerate(self._columns())] for most in WORDS)
+        least = next((least for least in every if sum(least) <= room), None)
+        if least is None:
             yield from self._blocks()
         else:
             yield self._table(None if sum(whole) <= room else dealt(whole, least, room))
@@ -37,11 +38,11 @@ class Sheet:
         """Each with its head."""
         return [[key, *(row[place] for row in self._rows)] for place, key in enumerate(self._keys)]
 
-    def _least(self, place: int, column: Sequence[str]) -> int:
-        """The columns that the words of a column need."""
+    def _least(self, place: int, column: Sequence[str], most: int) -> int:
+        """The columns that the words of a column need, at most so many for one."""
         head, *cells = ([cell_len(word) for word in cell.split()] for cell in column)
         numbers = max(sum(cells, [0]))
-        words = min(WORD, max([*head, numbers, 1]))
+        words = min(most, max([*head, numbers, 1]))
         return max(numbers, words) if self._right[place] else words
 
     def _table(self, widths: Sequence[int] | None) -> Table:
