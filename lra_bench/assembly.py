@@ -15,7 +15,6 @@ from flax import nnx
 
 from lra_bench import data, hosts, mixers, regimes
 from lra_bench.config import Cell, Levers, Recipe, TaskSpec
-from lra_bench.data.batches import take
 from lra_bench.errors import CellFailed
 from lra_bench.measure.machine import where
 from lra_bench.measure.memory import available_bytes, crowded
@@ -25,7 +24,7 @@ from lra_bench.regimes import Learnt, Stock
 from lra_bench.shapes import Split
 from lra_bench.train import precision
 from lra_bench.train.joint import JointModel, JointProgram, Lesson
-from lra_bench.train.objective import objective
+from lra_bench.train.objective import Units, objective
 from lra_bench.train.program import Program, abstract, count, cut, draw, parameters, sharing, step_flops
 from lra_bench.train.step import Make
 
@@ -33,10 +32,9 @@ NOTHING = Stock()  # is trained yet that a cell stands on
 
 
 def examples(cell: Cell, tell: Callable[..., None]) -> tuple[dict[str, Split], str]:
-    """The splits, cut to `limit`, and the hash of the whole data."""
+    """The splits, of `limit` examples at most, and the hash of the whole data."""
     dataset = data.prepare(cell.task, lambda what, done, total: tell("data", what=what, done=done, total=total))
-    splits = {name: take(split, cell.limit) if cell.limit else split for name, split in dataset.splits.items()}
-    return splits, dataset.hash
+    return data.limited(cell.task, dataset.splits, cell.limit), dataset.hash
 
 
 def maker(cell: Cell, *, reference: bool = False) -> Make:
@@ -76,8 +74,8 @@ def asked(task: TaskSpec) -> Asked:
     )
 
 
-def built(cell: Cell, train: Split | None = None, stock: Stock = NOTHING) -> Program:
-    """The cell's program; where answers are numbers, they are standardised by those in `train`.
+def built(cell: Cell, train: Split | None = None, stock: Stock = NOTHING, units: Units | None = None) -> Program:
+    """The cell's program; where answers are numbers, they are in `units`, or are standardised by those in `train`.
 
     `stock` is what the cell stands on, as it was trained; where it is not there yet, as it is drawn, for all that can
     be known before.
@@ -87,7 +85,7 @@ def built(cell: Cell, train: Split | None = None, stock: Stock = NOTHING) -> Pro
     """
     task = cell.task
     labels = None if train is None else train.label
-    goal = objective(METRICS[task.metric], task.classes, task.length, labels)
+    goal = objective(METRICS[task.metric], task.classes, task.length, labels, units)
     make = maker(cell)
     if cell.teacher is not None and stock.teacher is None:
         stock = replace(stock, teacher=Learnt(*nnx.split(draw(maker(cell.teacher), cell.seed), nnx.Param, ...)))

@@ -90,8 +90,8 @@ def _units(cell: Cell, folder: Path, data_hash: str) -> Units | None:
     (row,) = store.rows(folder)
     if cell.metric.real and (cell.limit or row.data_hash != data_hash):
         raise ConfigError(
-            f"{folder}: an earlier version trained it, on other examples of the same files, and did not keep the unit of "
-            "its answers; lra run with --fresh makes it anew"
+            f"{folder}: an earlier version trained it, on other examples of the same files, and did not keep what its "
+            "answers are in; lra run with --fresh makes it anew"
         )
     return None
 

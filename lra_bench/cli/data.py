@@ -50,7 +50,8 @@ def prepare(
     """
     from lra_bench import data as room
     from lra_bench.cli import progress, screen
-    from lra_bench.data import recorded
+    from lra_bench.data import checks, recorded
+    from lra_bench.data.made import COLUMNS
 
     spec = _task(task, variant, settings, include_path)
     with progress.counting(spec.name) as count:
@@ -59,10 +60,14 @@ def prepare(
         recorded.record(spec, dataset.hash, Path("tasks") / recorded.NAME)
     sizes = {name: len(split) for name, split in dataset.splits.items()}
     facts = {"task": spec.name, **sizes, "sha256": dataset.hash, "folder": str(dataset.folder), "new": dataset.fresh}
+    facts |= {name: said for name in COLUMNS if (said := getattr(dataset.about, name)) is not None}
+    remarks = checks.remarks(spec, dataset)
     if json:
-        screen.print_json(facts)
+        screen.print_json({**facts, "classes": dataset.about.classes, "remarks": remarks})
     else:
         screen.out.print(screen.card("data", facts))
+        for remark in remarks:
+            screen.out.print(remark, soft_wrap=True)
 
 
 @data.command()

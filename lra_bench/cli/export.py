@@ -83,9 +83,9 @@ def predict(
 
     lines = _lines(file)
     with progress.counting("predicting") as count:
-        task, answer = _model(model, results, count)
+        task, answer, classes = _model(model, results, count)
         tokens = inputs.tokens(task, lines, "stdin" if file == "-" else file, cut=cut)
-        said = list(_said(task, tokens, answer, batch, top, count))
+        said = list(_said(task, tokens, answer, batch, top, classes, count))
     if json:
         screen.print_json(said)
         return
@@ -94,33 +94,41 @@ def predict(
 
 
 def _lines(file: str) -> list[str]:
+    from lra_bench.export import inputs
+
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
         raise DataError(f"{file}: cannot be read: {error}") from None
-    lines = text.splitlines()
-    if not lines:
-        raise DataError(f"{'stdin' if file == '-' else file}: holds no input")
-    return lines
+    return inputs.read(content, "stdin" if file == "-" else file)
 
 
-def _model(model: str, results: Path, count: Callable[..., None]) -> tuple[TaskSpec, Callable[[Any], np.ndarray]]:
-    """The task that a run or a file answers, and what answers: tokens [B, S, L] -> logits."""
-    from lra_bench import store
+def _model(
+    model: str, results: Path, count: Callable[..., None]
+) -> tuple[TaskSpec, Callable[[Any], np.ndarray], list[str] | None]:
+    """The task that a run or a file answers, what answers, tokens [B, S, L] -> logits, and the classes' names."""
+    from lra_bench import data, store
     from lra_bench.config import Overlay, TaskSpec, validated
-    from lra_bench.export import artifact
+    from lra_bench.export import artifact, inputs
     from lra_bench.export.of_run import answering
     from lra_bench.trained import Trained
 
     if Path(model).is_file():
         made = artifact.read(Path(model))
-        return validated(TaskSpec, made.card["task"], [Overlay(model, made.card["task"])]), made
+        task = validated(TaskSpec, made.card["task"], [Overlay(model, made.card["task"])])
+        return task, made, inputs.known(made.card, task, model)
     run = Trained.open(store.find(model, results), count)
-    return run.cell.task, answering(run)
+    return run.cell.task, answering(run), data.about(run.cell.task).classes
 
 
 def _said(
-    task: TaskSpec, tokens: np.ndarray, answer: Callable[[Any], np.ndarray], batch: int, top: int, count: Any
+    task: TaskSpec,
+    tokens: np.ndarray,
+    answer: Callable[[Any], np.ndarray],
+    batch: int,
+    top: int,
+    classes: list[str] | None,
+    count: Any,
 ) -> Iterator[dict[str, Any]]:
     import numpy as np
 
@@ -131,7 +139,7 @@ def _said(
         part = tokens[first : first + size]
         filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
         count("predicting", first + len(part), len(tokens))
-        yield from inputs.answers(task, answer(filled)[: len(part)], part, top, first + 1)
+        yield from inputs.answers(task, answer(filled)[: len(part)], part, top, first + 1, classes)
 
 
 def _shown(value: Any) -> str:

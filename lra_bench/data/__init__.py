@@ -23,6 +23,7 @@ from lra_bench.errors import TaskError, nearest
 if TYPE_CHECKING:
     import numpy as np
 
+    from lra_bench.data.made import About
     from lra_bench.shapes import Split
 
 __all__ = [
@@ -30,9 +31,11 @@ __all__ = [
     "Dataset",
     "Progress",
     "Source",
+    "about",
     "arguments",
     "cache_root",
     "identified",
+    "limited",
     "load",
     "names",
     "of",
@@ -86,6 +89,8 @@ class Source(Protocol):
     ) -> dict[str, Split]:
         """So many examples of each split, padded to `length`: made from `seed`, or read from `folder` if it is given.
 
+        A `made.Made` says what else is known of them.
+
         The same question has the same bytes for an answer on every machine. TaskError: what is asked cannot be made.
         DataError: a file is missing or wrong; it is named, with the line.
         """
@@ -119,6 +124,7 @@ class Dataset:
     hash: str  # SHA-256 over the content of all splits, hexadecimal
     folder: Path
     fresh: bool  # built by this call, not found
+    about: About  # what is known of them beside
 
 
 class Check(NamedTuple):
@@ -213,6 +219,32 @@ def prepare(task: TaskSpec, progress: Progress | None = None) -> Dataset:
     from lra_bench.data import cache
 
     return cache.prepare(task, progress or silent)
+
+
+def about(task: TaskSpec) -> About:
+    """What is known of the task's examples beside them, if they are in the cache."""
+    from lra_bench.data import cache
+
+    return cache.about(task)
+
+
+def limited(task: TaskSpec, splits: Mapping[str, Split], limit: int | None) -> dict[str, Split]:
+    """At most so many examples of each split.
+
+    Those that are drawn here stand in an order that was drawn: the first. Those that are read may be sorted: some that
+    the task's seed draws, in their order.
+    """
+    if limit is None:
+        return dict(splits)
+    from lra_bench.data import published
+    from lra_bench.data.splits import cut, taken
+
+    if task.folder is None and not of(task).PUBLISHED:
+        return {name: cut(split, 0, limit) for name, split in splits.items()}
+    return {
+        name: taken(split, published.drawn(len(split), limit, task.seed)) if limit < len(split) else split
+        for name, split in splits.items()
+    }
 
 
 def identified(task: TaskSpec) -> TaskSpec:

@@ -17,7 +17,7 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,12 +25,15 @@ import numpy as np
 
 from lra_bench import __version__, data
 from lra_bench.config import TaskSpec, digest
-from lra_bench.data import Dataset, Progress, arguments, cache_root, scratch
+from lra_bench.data import Dataset, Progress, answers, arguments, cache_root, made, published, scratch
+from lra_bench.data.made import About
 from lra_bench.errors import DataError, PlaceError, TaskError
 from lra_bench.metrics import METRICS
 from lra_bench.shapes import Split
 
+MANIFEST = "manifest.json"
 ARRAYS = tuple(field.name for field in fields(Split))
+NAMED = 10  # classes in a message
 ATTEMPTS = 3  # to read what was just written, while others write too
 
 
@@ -41,8 +44,10 @@ class Unusable(Exception):
 def prepare(task: TaskSpec, progress: Progress) -> Dataset:
     """The task's examples, from the cache, or built once into it. A folder that is not whole is built anew.
 
+    Whoever built them, and for whichever task, they are held against this one.
+
     Raises:
-        TaskError: what the task asks for cannot be made.
+        TaskError: what the task asks for cannot be made, or is not what its metric, classes and streams say.
         DataError: a released file is missing or wrong, or has changed since the task was asked for.
         PlaceError: there is no place for the cache.
     """
@@ -51,14 +56,17 @@ def prepare(task: TaskSpec, progress: Progress) -> Dataset:
     folder = folder_of(task, key)
     for attempt in range(ATTEMPTS):
         try:
-            return read(folder, key, fresh=attempt > 0)
+            dataset = read(folder, key, fresh=attempt > 0)
+            hold(task, dataset.splits, dataset.about)
+            return dataset
         except (FileNotFoundError, NotADirectoryError):
             pass
         except Unusable as fault:
             warnings.warn(f"{folder}: {fault}; it is built anew", stacklevel=3)
             _discard(folder)
         with scratch.place(cache_root() / "unfinished" / folder.name):
-            _write(folder, key, _built(task, progress), progress)
+            splits = _built(task, progress)
+            _write(folder, key, splits, _about(task, splits), progress)
     raise DataError(f"{folder}: written, and could not be read {ATTEMPTS} times; is the disk full or failing?")
 
 
@@ -145,14 +153,14 @@ def read(folder: Path, key: Mapping[str, Any], fresh: bool) -> Dataset:
     """
     folder.stat()
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest["key"] != key:
             raise Unusable("its key is another")
         for name, stated in manifest["files"].items():
             if _facts(folder / name) != stated:
                 raise Unusable(f"{name} is not what was written")
         splits = {split: _mapped(folder, split) for split in key["splits"]}
-        return Dataset(splits, manifest["content"], folder, fresh)
+        return Dataset(splits, manifest["content"], folder, fresh, About.read(manifest))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unusable(f"it is not whole: {type(error).__name__}: {error}") from error
 
@@ -167,25 +175,53 @@ def _built(task: TaskSpec, progress: Progress) -> dict[str, Split]:
     args = arguments(task)
     counts = {str(name): n for name, n in task.splits.items()}
     splits = data.of(task).build(args, task.length, counts, task.seed, folder, progress)
-    for split in splits.values():
-        if split.tokens.shape[1] != task.streams:
-            raise TaskError(f"task '{task.name}': streams: {task.streams}, but the source has {split.tokens.shape[1]}")
-        _hold_labels(task, split.label)
+    hold(task, splits, made.about(splits))
     return splits
 
 
-def _hold_labels(task: TaskSpec, label: np.ndarray) -> None:
-    """Raises TaskError: the labels [N, ...] are not what the task's metric is of."""
+def hold(task: TaskSpec, splits: Mapping[str, Split], about: About) -> None:
+    """Raises TaskError: the examples are not what the task's metric, classes and streams say."""
+    for name, split in splits.items():
+        if split.tokens.shape[1] != task.streams:
+            raise TaskError(f"task '{task.name}': streams: {task.streams}, but the source has {split.tokens.shape[1]}")
+        _hold_labels(task, name, split.label, about)
+
+
+def _hold_labels(task: TaskSpec, split: str, label: np.ndarray, about: About) -> None:
     metric = METRICS[task.metric]
     shape = (len(label), *metric.shape(task.classes, task.length))
     if label.shape != shape or (label.dtype == np.float32) != metric.real:
         found = f"{label.dtype} [{', '.join(map(str, label.shape))}]"
         raise TaskError(
             f"task '{task.name}': metric: {metric.name} is of {metric.answer}, C {task.classes}, not {found}"
+            + _there_are(about)
         )
+    if metric.real:
+        try:
+            answers.kept(label)
+        except DataError as error:
+            raise TaskError(f"task '{task.name}': labels of {split}{error}") from None
+        return
     highest = {(): task.classes - 1, (task.classes,): 1}.get(shape[1:], task.classes)
-    if not metric.real and label.max() > highest:
-        raise TaskError(f"task '{task.name}': classes: {task.classes}, but a label is {label.max()}")
+    if label.max() > highest:
+        raise TaskError(
+            f"task '{task.name}': classes: {task.classes}, but a label of {split} is {label.max()}{_there_are(about)}"
+        )
+    if label.min() < 0:
+        raise TaskError(f"task '{task.name}': a label of {split} is {label.min()}; they begin with 0")
+
+
+def _there_are(about: About) -> str:
+    """The classes that there are, where they have names; first the rarest, as a fault would be."""
+    names = sorted(about.classes or [], key=lambda name: about.times.get(name, 0))
+    if not names:
+        return ""
+    said = [
+        f"'{name}' ({about.times[name]:,} rows, the first {about.first[name]})" if name in about.first else f"'{name}'"
+        for name in names[:NAMED]
+    ]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"; there are {len(names)}: {', '.join(said)}{more}"
 
 
 def _arrays(splits: Mapping[str, Split]) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -198,7 +234,23 @@ def _facts(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": hash_of(path)}
 
 
-def _write(folder: Path, key: Mapping[str, Any], splits: Mapping[str, Split], progress: Progress) -> None:
+def _about(task: TaskSpec, splits: Mapping[str, Split]) -> About:
+    """What is known of the splits; of those that other people made, also whether they share inputs."""
+    known = made.about(splits)
+    theirs = task.folder is not None or data.of(task).PUBLISHED
+    return replace(known, overlap=published.overlap(splits)) if theirs else known
+
+
+def about(task: TaskSpec) -> About:
+    """What is known of the task's examples beside them, if they are in the cache."""
+    key = key_of(task)
+    try:
+        return About.read(json.loads((folder_of(task, key) / MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return About()
+
+
+def _write(folder: Path, key: Mapping[str, Any], splits: Mapping[str, Split], about: About, progress: Progress) -> None:
     """Put the splits into `folder`, whole or not at all. If another process was quicker, its work stands.
 
     Raises:
@@ -207,7 +259,7 @@ def _write(folder: Path, key: Mapping[str, Any], splits: Mapping[str, Split], pr
     unfinished = _beside(folder)
     try:
         unfinished.mkdir(parents=True)
-        _fill(unfinished, key, splits, progress)
+        _fill(unfinished, key, splits, about, progress)
         unfinished.rename(folder)
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
@@ -216,7 +268,7 @@ def _write(folder: Path, key: Mapping[str, Any], splits: Mapping[str, Split], pr
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _fill(folder: Path, key: Mapping[str, Any], splits: Mapping[str, Split], progress: Progress) -> None:
+def _fill(folder: Path, key: Mapping[str, Any], splits: Mapping[str, Split], about: About, progress: Progress) -> None:
     """Write one file an array, then the manifest."""
     files = {}
     for done, (split, name, array) in enumerate(_arrays(splits), 1):
@@ -226,8 +278,9 @@ def _fill(folder: Path, key: Mapping[str, Any], splits: Mapping[str, Split], pro
             _to_disk(file)
         files[path.name] = _facts(path)
         progress("writing the cache", done, len(splits) * len(ARRAYS))
-    manifest = {"package": __version__, "key": key, "files": files, "content": content_of(splits)}
-    with (folder / "manifest.json").open("w", encoding="utf-8") as text:
+    content = {"content": content_of(splits), **about.kept()}
+    manifest = {"package": __version__, "key": key, "files": files, **content}
+    with (folder / MANIFEST).open("w", encoding="utf-8") as text:
         json.dump(manifest, text, indent=1)
         _to_disk(text)
 

@@ -11,12 +11,14 @@ import numpy as np
 
 from lra_bench.config import TaskSpec
 from lra_bench.data import Check, Dataset, Progress, arguments, cache, of, recorded, vocabulary, workers
+from lra_bench.data.made import About
 from lra_bench.data.splits import cut
 from lra_bench.errors import DataError
-from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, METRICS, SQUARED_ERROR
+from lra_bench.metrics import ACCURACY, EXACT_MATCH, METRICS, SQUARED_ERROR
 from lra_bench.shapes import Split
 
 AT_ONCE = 256  # examples that a process looks at in one go
+FEW = 5  # classes that are named
 
 
 def verify(task: TaskSpec, progress: Progress, include: Sequence[Path] = ()) -> list[Check]:
@@ -32,6 +34,7 @@ def verify(task: TaskSpec, progress: Progress, include: Sequence[Path] = ()) -> 
         data = cache.prepare(task, progress)
     except cache.Unusable as fault:
         return [Check("files", False, f"{folder}: {fault}")]
+    cache.hold(task, data.splits, data.about)
     return [
         Check("files", True, f"{folder}: all as their manifest says"),
         _content(data),
@@ -42,7 +45,8 @@ def verify(task: TaskSpec, progress: Progress, include: Sequence[Path] = ()) -> 
         *_derived(task, data),
         _duplicates(task, data),
         _vocabulary(task, data),
-        *(_labels(task, name, split) for name, split in data.splits.items()),
+        *(_labels(task, name, split, data.about) for name, split in data.splits.items()),
+        *(Check("note", True, note) for note in data.about.notes),
         *(_lengths(task, name, split) for name, split in data.splits.items()),
     ]
 
@@ -149,31 +153,55 @@ def _vocabulary(task: TaskSpec, data: Dataset) -> Check:
     return Check("vocabulary", ok, f"{symbols} symbols with padding, highest id {highest}")
 
 
-def _labels(task: TaskSpec, name: str, split: Split) -> Check:
+def remarks(task: TaskSpec, data: Dataset) -> list[str]:
+    """What is not wrong with the examples, and what who runs them will want to know, a line each."""
+    shared, names = data.about.overlap, [name for name in data.splits if name != "train"]
+    said = [f"{shared:,} inputs of {' and '.join(names)} stand in an earlier split, too"] if shared else []
+    lacking = (_lacking(task, name, split, data.about) for name, split in data.splits.items())
+    return [*data.about.notes, *said, *(line for line in lacking if line)]
+
+
+def _lacking(task: TaskSpec, name: str, split: Split, about: About) -> str | None:
+    """The classes or labels that no example of a split has."""
+    if METRICS[task.metric] not in (ACCURACY, EXACT_MATCH):
+        return None
+    there = np.bincount(split.label, minlength=task.classes) if split.label.ndim == 1 else split.label.sum(0)
+    missing = [about.name(int(c)) for c in np.flatnonzero(np.asarray(there) == 0)]
+    if not missing:
+        return None
+    more = f" and {len(missing) - FEW} more" if len(missing) > FEW else ""
+    return f"no example of {name} is of {', '.join(missing[:FEW])}{more}"
+
+
+def _labels(task: TaskSpec, name: str, split: Split, about: About) -> Check:
     label, metric = split.label, METRICS[task.metric]
     floor = f"{metric.floor(label):.2%}" if metric.share else f"{metric.floor(label):.4g}"
-    said = {ACCURACY: _classes, EXACT_MATCH: _several, SQUARED_ERROR: _numbers, BITS: _symbols}[metric](task, label)
-    return Check(f"labels of {name}", bool(np.isfinite(label).all()), f"{said}; without a look {floor}")
+    if metric in (ACCURACY, EXACT_MATCH):
+        said = (_classes if metric is ACCURACY else _several)(task, label, about)
+    else:
+        said = (_numbers if metric is SQUARED_ERROR else _symbols)(label)
+    more = [said, f"without a look {floor}", *([lacks] if (lacks := _lacking(task, name, split, about)) else [])]
+    return Check(f"labels of {name}", bool(np.isfinite(label).all()), "; ".join(more))
 
 
-def _classes(task: TaskSpec, label: np.ndarray) -> str:
-    return _percent(np.bincount(label, minlength=task.classes) / len(label))
+def _classes(task: TaskSpec, label: np.ndarray, about: About) -> str:
+    return _percent(np.bincount(label, minlength=task.classes) / len(label), about)
 
 
-def _several(task: TaskSpec, label: np.ndarray) -> str:
-    return f"{_percent(label.mean(0))}; {label.sum(1).mean():.2f} an example"
+def _several(task: TaskSpec, label: np.ndarray, about: About) -> str:
+    return f"{_percent(label.mean(0), about)}; {label.sum(1).mean():.2f} an example"
 
 
-def _percent(shares: np.ndarray) -> str:
-    return ", ".join(f"{label}: {share:.1%}" for label, share in enumerate(shares))
+def _percent(shares: np.ndarray, about: About) -> str:
+    return ", ".join(f"{about.name(label)}: {share:.1%}" for label, share in enumerate(shares))
 
 
-def _numbers(task: TaskSpec, label: np.ndarray) -> str:
+def _numbers(label: np.ndarray) -> str:
     spread = f"mean {label.mean():.4g}, standard deviation {label.std():.4g}"
     return f"{spread}, {label.min():.4g} to {label.max():.4g}"
 
 
-def _symbols(task: TaskSpec, label: np.ndarray) -> str:
+def _symbols(label: np.ndarray) -> str:
     asked = (label > 0).sum(1)
     return f"{asked.min()} to {asked.max()} symbols asked for in an example"
 

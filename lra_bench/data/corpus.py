@@ -1,9 +1,10 @@
 """Masked language modelling of the bytes of a text (BERT, arXiv 1810.04805, section 3.1): which bytes stood there?
 
-The folder holds `train.txt`, and `val.txt` and `test.txt` likewise; what it does not hold is cut from the end of train,
-and no window of train reaches into it. An example of train is a window at a place of its own; those of val and test lie
-end to end. In each, `rate` of the places are asked for: of those, eight in ten show byte 0, which no text may hold, one
-a random byte, one the byte itself. Token = byte + 1 (`octets.py`), as in the other tasks over bytes.
+The folder holds `train.txt`, and `val.txt` and `test.txt` likewise (`beside.py` has val's names); what it does not hold
+is cut from the end of train, and no window of train reaches into it. An example of train is a window at a place of its
+own; those of val and test lie end to end. In each, `rate` of the places are asked for: of those, eight in ten show byte
+0, which no text may hold, one a random byte, one the byte itself. Token = byte + 1 (`octets.py`), as in the other tasks
+over bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from lra_bench.config import Strict
-from lra_bench.data import Progress, octets
+from lra_bench.data import Progress, beside, octets
 from lra_bench.data.generated import Dice
 from lra_bench.data.octets import decode, encode
 from lra_bench.errors import DataError, TaskError
@@ -48,12 +49,9 @@ def files(folder: Path) -> dict[str, Path]:
     """The texts in `folder`, by split.
 
     Raises:
-        DataError: there is none for train.
+        DataError: there is none for train, or a split has two.
     """
-    found = {split: path for split in SPLITS if (path := folder / f"{split}.txt").is_file()}
-    if "train" not in found:
-        raise DataError(f"{folder}: looked for train.txt, and val.txt and test.txt if they are apart; there is none")
-    return found
+    return beside.one_each(folder, ".txt")
 
 
 def build(

@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lra_bench.config import TaskSpec
-from lra_bench.data import Progress, Source, of, prepare
+from lra_bench.data import Dataset, Progress, Source, of, prepare
+from lra_bench.data.made import About
 from lra_bench.data.pictures import picture
 from lra_bench.errors import DataError, nearest
 from lra_bench.metrics import METRICS
-from lra_bench.shapes import Split
 
 
 class Example(NamedTuple):
     """One example as text, and as a picture."""
 
-    label: Any  # a number; several of them; of symbols, those that are asked for
+    label: Any  # a class's name, or its number where it has none; several names; numbers; symbols that are asked for
     lengths: list[int]  # tokens of each stream
     streams: list[str]
     pictures: list[np.ndarray]  # of each stream, where the task's examples are pictures; see `pictures.py`
@@ -29,11 +29,11 @@ def shown(task: TaskSpec, split: str, n: int, progress: Progress) -> list[Exampl
 
     Raises: as `prepare`; DataError: there is no such split.
     """
-    examples, source = _split(task, split, progress), of(task)
-    everywhere = METRICS[task.metric].everywhere
+    source, data = of(task), _data(task, split, progress)
+    examples = data.splits[split]
     return [
         Example(
-            _said(source, examples.label[i], everywhere),
+            _said(task, source, examples.label[i], data.about),
             examples.lengths[i].tolist(),
             [_printable(source.decode(stream)) for stream in examples.tokens[i]],
             [made for stream in examples.tokens[i] if (made := picture(task, stream)) is not None],
@@ -49,7 +49,7 @@ def export(task: TaskSpec, split: str, out: Path, limit: int | None, progress: P
 
     Raises: as `prepare`; DataError: there is no such split.
     """
-    examples, source = _split(task, split, progress), of(task)
+    examples, source = _data(task, split, progress).splits[split], of(task)
     total = min(len(examples), limit or len(examples))
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.unfinished")
@@ -64,11 +64,15 @@ def export(task: TaskSpec, split: str, out: Path, limit: int | None, progress: P
     return total
 
 
-def _said(source: Source, label: np.ndarray, everywhere: bool) -> Any:
-    """A label as one reads it: symbols that are asked for as text."""
-    if everywhere:
+def _said(task: TaskSpec, source: Source, label: np.ndarray, about: About) -> Any:
+    """A label as one reads it: by the classes' names, and symbols that are asked for as text."""
+    if METRICS[task.metric].everywhere:
         return _printable(source.decode(label[label > 0]))
-    return [float(f"{x:.7g}") for x in label] if label.dtype == np.float32 else label.tolist()
+    if label.dtype == np.float32:
+        return [float(f"{x:.7g}") for x in label]
+    if about.classes is None:
+        return label.tolist()
+    return [about.name(int(c)) for c in np.flatnonzero(label)] if label.ndim else about.name(int(label))
 
 
 def _printable(text: str) -> str:
@@ -76,7 +80,8 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\0", "\u2400")
 
 
-def _split(task: TaskSpec, split: str, progress: Progress) -> Split:
+def _data(task: TaskSpec, split: str, progress: Progress) -> Dataset:
+    """Raises DataError: there is no such split."""
     if split not in task.splits:
         raise DataError(f"split '{split}': {nearest(split, task.splits)}")
-    return prepare(task, progress).splits[split]
+    return prepare(task, progress)

@@ -95,7 +95,7 @@ def build(
         progress(f"reading {path.name}", done, BATCHES)
     train, test = (_pictures(path, part, args) for part in batches.values())
     if args.val_from == "tfds":
-        return published.completed({**_in_tfds_order(train), "test": test}, splits, seed, {"train": path})
+        return published.first({**_in_tfds_order(train), "test": test}, splits, {"train": path})
     return published.splits(train, test, splits, seed, args.val_from, path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -13,6 +14,7 @@ from lra_bench.data import Progress, splits, workers
 from lra_bench.errors import DataError
 from lra_bench.shapes import Split
 
+BOM = codecs.BOM_UTF8
 AT_ONCE = 256  # lines that a process reads in one go
 
 Parse = Callable[[bytes], tuple[Sequence[np.ndarray], int]]
@@ -20,13 +22,13 @@ Parse = Callable[[bytes], tuple[Sequence[np.ndarray], int]]
 
 
 def count(path: Path) -> int:
-    """The number of lines in the file."""
+    """The number of lines in the file that are not blank."""
     with path.open("rb") as file:
-        return sum(1 for _ in file)
+        return sum(1 for line in file if line.strip())
 
 
 def read(path: Path, start: int, length: int, parse: Parse, progress: Progress) -> Split:
-    """The examples in the file, from line `start` on (the first is 1), padded to `length`.
+    """The examples in the file, from line `start` on (the first is 1), padded to `length`; blank lines are none.
 
     Raises:
         DataError: names the file and the first line that `parse` refuses.
@@ -39,20 +41,19 @@ def read(path: Path, start: int, length: int, parse: Parse, progress: Progress) 
     return splits.joined(parts)
 
 
-def _batches(path: Path, start: int) -> Iterator[tuple[int, list[bytes]]]:
-    """The number of the first of some lines, and the lines."""
+def _batches(path: Path, start: int) -> Iterator[list[tuple[int, bytes]]]:
+    """Some lines that are not blank, each with its number."""
     with path.open("rb") as file:
-        lines = islice(file, start - 1, None)
+        lines = ((number, line) for number, line in enumerate(file, 1) if number >= start and line.strip())
         while batch := list(islice(lines, AT_ONCE)):
-            yield start, batch
-            start += len(batch)
+            yield batch
 
 
-def _examples(path: Path, length: int, parse: Parse, batch: tuple[int, list[bytes]]) -> Split:
+def _examples(path: Path, length: int, parse: Parse, batch: list[tuple[int, bytes]]) -> Split:
     examples = []
-    for number, line in enumerate(batch[1], batch[0]):
+    for number, line in batch:
         try:
-            examples.append(parse(line.rstrip(b"\r\n")))
+            examples.append(parse(line.removeprefix(BOM if number == 1 else b"").rstrip(b"\r\n")))
         except DataError as error:
             raise DataError(f"{path}:{number}: {error}") from None
     return splits.stacked(examples, length)

@@ -100,7 +100,7 @@ def _generated(args: Args, length: int, splits: Mapping[str, int], seed: int, pr
 def _released(path: Path, name: str, n: int, args: Args, length: int, progress: Progress) -> Split:
     """Read one released file, whose header may be missing."""
     with path.open("rb") as file:
-        header = sorted(file.readline().split()) == sorted(HEADER.encode().split())
+        header = sorted(file.readline().removeprefix(lines.BOM).split()) == sorted(HEADER.encode().split())
     rows = lines.count(path) - header
     if rows != n:
         raise DataError(f"{path}: has {rows} rows, but splits.{name} asks for {n}")

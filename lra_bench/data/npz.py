@@ -1,7 +1,8 @@
 """Sequences, or pairs of them, or pictures, with a class each, from NumPy arrays of the user's own: .npz.
 
-The folder holds `train.npz`, and `val.npz` and `test.npz` if there are such; what it does not hold is cut from train,
-in an order of the task's seed, and shares no example with it. token = symbol + 1.
+The folder holds `train.npz`, and `val.npz` and `test.npz` if there are such (`beside.py` has val's names); what it does
+not hold is cut from train, in an order of the task's seed, and shares no example with it. Where fewer examples are
+asked for than a file has, they are drawn by that seed. token = symbol + 1.
 
 An array holds whole numbers, which are symbols as they stand, or numbers of any kind, which become levels between `low`
 and `high`; what lies beyond these counts as the nearer of them. Its shape is [N, L], or [N, 2, L] for pairs, or any
@@ -24,20 +25,23 @@ from numpy.lib.npyio import NpzFile
 from pydantic import Field
 
 from lra_bench.config import Strict
-from lra_bench.data import Progress, answers, levels, published
+from lra_bench.data import Progress, answers, beside, levels, published
 from lra_bench.data.levels import decode, encode
+from lra_bench.data.made import Made
+from lra_bench.data.published import Examples
 from lra_bench.errors import DataError, TaskError, nearest
-from lra_bench.shapes import SPLITS, Split
+from lra_bench.shapes import Split
 
 __all__ = [
     "HEADER", "PUBLISHED", "VERSION", "Args",
     "build", "check", "decode", "encode", "files", "row", "values", "vocabulary",
 ]  # fmt: skip
 
-VERSION = 1
+VERSION = 2
 HEADER = ""
 PUBLISHED = True
 
+SUFFIX = ".npz"
 AT_ONCE = 1 << 22  # numbers that are made into tokens in one go
 
 
@@ -78,18 +82,15 @@ def files(folder: Path) -> dict[str, Path]:
     """The archives in `folder`, by split.
 
     Raises:
-        DataError: there is none for train.
+        DataError: there is none for train, or a split has two.
     """
-    found = {split: path for split in SPLITS if (path := folder / f"{split}.npz").is_file()}
-    if "train" not in found:
-        raise DataError(f"{folder}: looked for train.npz; it is not there")
-    return found
+    return beside.one_each(folder, SUFFIX)
 
 
 def build(
     args: Args, length: int, splits: Mapping[str, int], seed: int, folder: Path | None, progress: Progress
-) -> dict[str, Split]:
-    """The first so many examples of a split that has a file; so many of train, in an order that `seed` gives, else.
+) -> Made:
+    """So many examples of each split, of its file, or of train, as `published.completed` chooses them.
 
     Raises:
         TaskError: there are not so many, or examples have not `length` numbers.
@@ -100,9 +101,11 @@ def build(
     paths = files(folder)
     parts = {}
     for done, (split, path) in enumerate(paths.items(), 1):
-        parts[split] = _examples(path, args, length)
+        examples = _examples(path, args, length)
+        parts[split] = Examples(examples, np.zeros(len(examples), bool))
         progress("reading arrays", done, len(paths))
-    return published.completed(parts, splits, seed, paths)
+    made = published.completed(parts, splits, seed, paths)
+    return made.known(notes=beside.unread([folder], [SUFFIX], list(paths.values())))
 
 
 def _examples(path: Path, args: Args, length: int) -> Split:
@@ -194,14 +197,13 @@ def _labels(path: Path, name: str, count: int) -> np.ndarray:
     label = _array(path, name)
     if label.dtype.kind not in "biuf" or label.ndim not in (1, 2) or len(label) != count:
         raise DataError(f"{path}: {name} is {_kind(label)}, not numbers for each of {count} examples")
-    if label.dtype.kind == "f":
-        if not np.isfinite(label).all():
-            raise DataError(f"{path}: {name}[{int(np.argwhere(~np.isfinite(label))[0, 0])}] holds no number")
-        return label.reshape(count, -1).astype(np.float32)
-    if label.min() < 0:
-        raise DataError(f"{path}: {name}[{np.argwhere(label < 0)[0, 0]}]: {label.min()} is no class; they begin with 0")
     several = label.ndim == 2 and label.shape[1] > 1
-    return label.astype(np.uint8) if several else label.reshape(count).astype(np.int32)
+    try:
+        if label.dtype.kind == "f":
+            return answers.kept(label.reshape(count, -1))
+        return answers.whole(label if several else label.reshape(count))
+    except DataError as error:
+        raise DataError(f"{path}: {name}{error}") from None
 
 
 def _kind(array: np.ndarray) -> str:

@@ -30,7 +30,7 @@ import numpy as np
 
 from lra_bench import code
 from lra_bench.config import Strict
-from lra_bench.data import Progress
+from lra_bench.data import Progress, answers
 from lra_bench.errors import DataError, LraError, TaskError
 from lra_bench.shapes import Split
 
@@ -149,7 +149,7 @@ def _held(split: Split, n: int, length: int, symbols: int) -> Split:
     """The split, its numbers of the types that it wants.
 
     Raises:
-        DataError: it is of another shape, or a token is no symbol.
+        DataError: it is of another shape, or a token is no symbol, or a label is none.
     """
     tokens, lengths, label = map(np.asarray, (split.tokens, split.lengths, split.label))
     if tokens.ndim != 3 or (len(tokens), tokens.shape[2]) != (n, length) or tokens.dtype.kind not in "iu":
@@ -160,5 +160,24 @@ def _held(split: Split, n: int, length: int, symbols: int) -> Split:
         raise DataError(f"label is {label.dtype}{list(label.shape)}, not a number, or numbers, for each of {n}")
     if tokens.min() < 0 or tokens.max() >= symbols:
         raise DataError(f"tokens are from {tokens.min()} to {tokens.max()}, and there are {symbols} symbols")
-    kind = np.float32 if label.dtype.kind == "f" else np.int32 if label.ndim == 1 else np.min_scalar_type(label.max())
-    return Split(tokens.astype(np.min_scalar_type(symbols - 1)), lengths.astype(np.int32), label.astype(kind))
+    if lengths.min() < 0 or lengths.max() > length:
+        raise DataError(f"lengths are from {lengths.min()} to {lengths.max()}, and must be from 0 to {length}")
+    return Split(tokens.astype(np.min_scalar_type(symbols - 1)), lengths.astype(np.int32), _label(label))
+
+
+def _label(label: np.ndarray) -> np.ndarray:
+    """Numbers as float32; classes as int32; several labels, or symbols that are asked for, as small as they are.
+
+    Raises:
+        DataError: one is below 0, or no number, or the type cannot hold it.
+    """
+    try:
+        if label.dtype.kind == "f":
+            return answers.kept(label.reshape(len(label), -1)).reshape(label.shape)
+        if label.ndim == 1:
+            return answers.whole(label)
+    except DataError as fault:
+        raise DataError(f"label{fault}") from None
+    if label.min() < 0:
+        raise DataError(f"label[{np.argwhere(label < 0)[0, 0]}]: {label.min()} is below 0")
+    return label.astype(np.min_scalar_type(label.max()))

@@ -2,27 +2,37 @@
 .parquet.
 
 The folder holds `train.csv`, or its like (`records.py`), and val's and test's; what it does not hold is cut from train,
-in an order of the task's seed, and shares no example with it. Texts become the bytes of their UTF-8 (`octets.py`).
+in an order of the task's seed, and shares no example with it. Where fewer rows are asked for than a file has, they are
+drawn by that seed. Texts become the bytes of their UTF-8 (`octets.py`).
+
+Missing are: of any column, null and NaN; a text that is blank; a label or number that is blank or one of
+`answers.MISSING`, but for a word that `args.classes` names. "NA" and "null" are texts as others. An answer of several
+labels may name none.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 
 from lra_bench.config import Strict
 from lra_bench.data import Progress, answers, octets, published, records
+from lra_bench.data.made import Made
 from lra_bench.data.octets import decode, encode
+from lra_bench.data.published import Examples
 from lra_bench.data.splits import stacked
 from lra_bench.errors import DataError
 from lra_bench.shapes import Split
 
 __all__ = ["HEADER", "PUBLISHED", "VERSION", "Args", "build", "check", "decode", "encode", "files", "row", "vocabulary"]
 
-VERSION = 1
+VERSION = 2
 HEADER = ""
 PUBLISHED = True
 
@@ -35,6 +45,21 @@ class Args(Strict):
     label: str  # the column of the answer; of numbers several, with commas between them
     answer: answers.Kind  # a class | labels, a list or with | between them | numbers
     classes: str | None  # the classes' or labels' names, with commas between them; null: those in train, sorted
+    quoted: bool = False  # in a .tsv, fields may stand in quotes, as Excel and pandas write them; else quotes are text
+
+    @pydantic.field_validator("classes")
+    @classmethod
+    def _each_once(cls, classes: str | None) -> str | None:
+        names = [] if classes is None else _names_in(classes)
+        if "" in names:
+            raise ValueError(f"'{classes}': a name between commas is missing")
+        if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+            raise ValueError(f"'{classes}': names '{twice}' twice")
+        return classes
+
+
+def _names_in(classes: str) -> list[str]:
+    return [name.strip() for name in classes.split(",")]
 
 
 def vocabulary(args: Args) -> tuple[str, ...]:
@@ -58,8 +83,8 @@ def files(folder: Path) -> dict[str, Path]:
 
 def build(
     args: Args, length: int, splits: Mapping[str, int], seed: int, folder: Path | None, progress: Progress
-) -> dict[str, Split]:
-    """The first so many rows of a split that has a file; so many of train, in an order that `seed` gives, else.
+) -> Made:
+    """So many rows of each split, of its file, or of train, as `published.completed` chooses them.
 
     Raises:
         TaskError: there are not so many.
@@ -68,44 +93,121 @@ def build(
     if folder is None:
         raise DataError("folder: null; name one that holds train.csv, or its like: --set task.folder=FOLDER")
     paths = records.tables(folder)
-    names = args.classes.split(",") if args.classes else _names(paths["train"], args)
-    parts = {split: _examples(tables, args, names, length, progress) for split, tables in paths.items()}
-    return published.completed(parts, splits, seed, {split: tables[0] for split, tables in paths.items()})
+    said = args.classes if args.answer != "numbers" else None
+    first, times = ({}, Counter[str]()) if said or args.answer == "numbers" else _named(paths["train"], args)
+    names = _names_in(said) if said else answers.in_order(first)
+    read = {split: _Table(tables, args, names, length) for split, tables in paths.items()}
+    files = {split: table.examples(progress) for split, table in read.items()}
+    made = published.completed(files, splits, seed, {split: tables[0] for split, tables in paths.items()}, "bytes")
+    notes = [note for table in read.values() for note in table.notes] + records.unread(folder)
+    return made.known(classes=names or None, first=first, times=dict(times), notes=notes)
 
 
-def _names(tables: Sequence[Path], args: Args) -> list[str]:
-    """The names of the classes or labels in the tables of a split."""
-    if args.answer == "numbers":
-        return []
-    rows = (fields[args.label] for path in tables for _, fields in records.rows(path, [args.label], [args.label]))
-    return answers.names(args.answer, rows)
+def _named(tables: Sequence[Path], args: Args) -> tuple[dict[str, str], Counter[str]]:
+    """The classes or labels that the tables of a split name: where each stands first, and how often.
 
-
-def _examples(tables: Sequence[Path], args: Args, names: list[str], length: int, progress: Progress) -> Split:
-    ids = {name.strip(): i for i, name in enumerate(names)}
-    examples = []
-    for example in _parsed(tables, args, ids, length):
-        examples.append(example)
-        if len(examples) % 1000 == 0:
-            progress(f"reading {tables[0].name}", len(examples), len(examples))
-    if not examples:
-        raise DataError(f"{tables[0]}: holds no row")
-    return stacked(examples, length)
-
-
-def _parsed(
-    tables: Sequence[Path], args: Args, ids: Mapping[str, int], length: int
-) -> Iterator[tuple[list[np.ndarray], int | np.ndarray]]:
-    """The streams of tokens and the label of each row."""
-    columns, asked = [args.text, *([args.text_b] if args.text_b else [])], answers.columns(args.answer, args.label)
-    lists = asked if args.answer == "labels" else []
+    Raises:
+        DataError: one is missing; the row is named.
+    """
+    first, times = dict[str, str](), Counter[str]()
+    asked = records.Asked([args.label], [args.label] if args.answer == "labels" else [], args.quoted)
     for path in tables:
-        for number, fields in records.rows(path, [*columns, *asked], lists):
+        for number, fields in records.rows(path, asked):
             try:
-                label = answers.answer(args.answer, {column: fields[column] for column in asked}, ids)
-                yield [octets.tokens_of(str(fields[column]).encode(), length) for column in columns], label
+                found = answers.named(args.answer, args.label, fields[args.label])
             except DataError as error:
                 raise DataError(f"{path}:{number}: {error}") from None
+            times.update(found)
+            for name in found:
+                first.setdefault(name, f"{path.name}:{number}")
+    return first, times
+
+
+@dataclass
+class _Table:
+    """The tables of a split as they are read, and what is strange about them."""
+
+    tables: Sequence[Path]
+    args: Args
+    names: list[str]
+    length: int
+    quotes: int = 0  # fields of a .tsv that look quoted, and are not
+    lines: list[str] = field(default_factory=list)
+
+    def examples(self, progress: Progress) -> Examples:
+        """All of them, in order.
+
+        Raises:
+            DataError: there is none, or a row is wrong; it is named.
+        """
+        examples, long = [], []
+        for streams, label in self._parsed():
+            examples.append(([octets.tokens_of(text, self.length) for text in streams], label))
+            long.append(any(len(text) > self.length for text in streams))
+            if len(examples) % 1000 == 0:
+                progress(f"reading {self.tables[0].name}", len(examples), len(examples))
+        if not examples:
+            raise DataError(f"{self.tables[0]}: holds no row")
+        split = stacked(examples, self.length)
+        if self.args.answer == "numbers":
+            split = Split(split.tokens, split.lengths, self._kept(split.label))
+        return Examples(split, np.array(long))
+
+    def _kept(self, numbers: np.ndarray) -> np.ndarray:
+        try:
+            return answers.kept(numbers, answers.columns(self.args.answer, self.args.label))
+        except DataError as error:
+            raise DataError(f"{self.tables[0]}: {error}") from None
+
+    def _parsed(self) -> Iterator[tuple[list[bytes], int | np.ndarray]]:
+        """The texts and the label of each row."""
+        args, ids = self.args, {name: i for i, name in enumerate(self.names)}
+        texts, asked = [args.text, *([args.text_b] if args.text_b else [])], answers.columns(args.answer, args.label)
+
+        def is_row(fields: dict[str, str]) -> bool:
+            return answers.is_answer(args.answer, [fields[column] for column in asked], ids)
+
+        wanted = records.Asked([*texts, *asked], asked if args.answer == "labels" else [], args.quoted, is_row)
+        for path in self.tables:
+            read, number = 0, 0
+            for number, fields in records.rows(path, wanted):
+                read += 1
+                try:
+                    label = answers.answer(args.answer, {column: fields[column] for column in asked}, ids)
+                    yield [_bytes(fields[column]) for column in texts], label
+                except DataError as error:
+                    raise DataError(f"{path}:{number}: {error}") from None
+                self.quotes += path.suffix.lower() == ".tsv" and any(_looks_quoted(fields[c]) for c in texts)
+            lines = number - (path.suffix.lower() in (".csv", ".tsv"))
+            if read != lines:
+                self.lines.append(
+                    f"{path.name}: {read:,} rows of {lines:,} lines: some are blank, or texts go over several"
+                )
+
+    @property
+    def notes(self) -> list[str]:
+        """What its user may want to know of it."""
+        quotes = (
+            f"{self.tables[0].name}: {self.quotes:,} texts begin and end with a quote, which is text in a .tsv; "
+            "`quoted: true` among the task's args reads such fields without"
+        )
+        return [*self.lines, *([quotes] if self.quotes and not self.args.quoted else [])]
+
+
+def _bytes(value: Any) -> bytes:
+    """Raises DataError: the text is blank, or holds half of a pair that makes one character."""
+    text = str(value)
+    if not text.strip():
+        raise DataError("the text is empty" if not text else "the text is blank")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"no UTF-8: character {error.start} of the text is a lone surrogate") from None
+
+
+def _looks_quoted(value: Any) -> bool:
+    text = str(value)
+    return len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1].replace('""', "")
 
 
 def check(args: Args, tokens: np.ndarray, label: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lra_bench.data import Progress, answers, levels, prepared, published
+from lra_bench.data import Progress, answers, levels, prepared
 from lra_bench.data.image import grey
 from lra_bench.data.levels import decode, encode, row, values
 from lra_bench.data.prepared import files
@@ -24,7 +24,7 @@ __all__ = [
     "build", "check", "decode", "encode", "files", "row", "values", "vocabulary",
 ]  # fmt: skip
 
-VERSION = 1
+VERSION = 2
 HEADER = "Source\tTarget"
 PUBLISHED = True
 
@@ -43,15 +43,14 @@ def vocabulary(args: Args) -> tuple[str, ...]:
 def build(
     args: Args, length: int, splits: Mapping[str, int], seed: int, folder: Path | None, progress: Progress
 ) -> dict[str, Split]:
-    """The first so many pictures of a split that `args` names; so many of train, in an order that `seed` gives, else.
+    """So many pictures of each split, of that which `args` names, or of train, as `published.completed` chooses them.
 
     Raises:
         TaskError: there are not so many, or the set has no such split or feature.
         DataError: the set cannot be had or read, or a picture has not `length` tokens.
     """
-    kind = prepared.Kind("a picture", _is_picture, partial(_tokens, length, args.colour))
-    parts = prepared.parts(args, kind, length, folder, progress)
-    return published.completed(parts, splits, seed, {"train": args.name})
+    kind = prepared.Kind("a picture", _is_picture, partial(_tokens, length, args.colour), "symbols")
+    return prepared.made(args, kind, length, splits, seed, folder, progress)
 
 
 def _is_picture(feature: Any) -> bool:

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from lra_bench.data import Progress, answers, octets, prepared, published
+from lra_bench.data import Progress, answers, octets, prepared
 from lra_bench.data.octets import decode, encode
 from lra_bench.data.prepared import Args, files
 from lra_bench.shapes import Split
 
 __all__ = ["HEADER", "PUBLISHED", "VERSION", "Args", "build", "check", "decode", "encode", "files", "row", "vocabulary"]
 
-VERSION = 1
+VERSION = 2
 HEADER = ""
 PUBLISHED = True
 
@@ -29,15 +29,15 @@ def vocabulary(args: Args) -> tuple[str, ...]:
 def build(
     args: Args, length: int, splits: Mapping[str, int], seed: int, folder: Path | None, progress: Progress
 ) -> dict[str, Split]:
-    """The first so many texts of a split that `args` names; so many of train, in an order that `seed` gives, else.
+    """So many texts of each split, of that which `args` names, or of train, as `published.completed` chooses them.
 
     Raises:
         TaskError: there are not so many, or the set has no such split or feature.
         DataError: the set cannot be had or read, or a text is empty or no UTF-8.
     """
-    kind = prepared.Kind("a text", _is_text, partial(octets.tokens_of, length=length))
-    parts = prepared.parts(args, kind, length, folder, progress)
-    return published.completed(parts, splits, seed, {"train": args.name})
+    read = partial(octets.tokens_of, length=length)
+    kind = prepared.Kind("a text", _is_text, read, "bytes", lambda text: len(text) > length)
+    return prepared.made(args, kind, length, splits, seed, folder, progress)
 
 
 def _is_text(feature: Any) -> bool:

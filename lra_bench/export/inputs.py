@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lra_bench import data
 from lra_bench.config import TaskSpec
-from lra_bench.errors import CellFailed, DataError
+from lra_bench.errors import CellFailed, ConfigError, DataError
 from lra_bench.metrics import BITS, EXACT_MATCH, METRICS, SQUARED_ERROR
+
+
+def read(content: bytes, origin: str) -> list[str]:
+    """The inputs in a file, a line each: of whatever else Unicode ends lines at, none does here.
+
+    A line ends in \\n or \\r\\n; in a file that has no \\n, in \\r. A byte order mark is no part of the first.
+
+    Raises:
+        DataError: there is none, or it is no UTF-8.
+    """
+    try:
+        text = content.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{origin}:{number}: no UTF-8: {error.reason} at byte {error.start} of the file") from None
+    text = text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise DataError(f"{origin}: holds no input")
+    return lines
+
+
+def known(card: Mapping[str, Any], task: TaskSpec, origin: str) -> list[str] | None:
+    """The names of the classes that an exported file has, where they have names.
+
+    Raises:
+        ConfigError: the file answers numbers, and an earlier version lost what they are in.
+    """
+    if METRICS[task.metric].real and "units" not in card and "units" not in str(card.get("outputs")):
+        raise ConfigError(
+            f"{origin}: an earlier version exported it, whose answers are in standard deviations of its training "
+            "numbers, which it did not keep; lra export the run again"
+        )
+    return card.get("classes")
 
 
 def tokens(task: TaskSpec, lines: Sequence[str], origin: str, *, cut: bool) -> np.ndarray:
@@ -42,22 +78,29 @@ def _encoded(task: TaskSpec, text: str, where: str) -> np.ndarray:
         few = f"; known: {' '.join(known)}" if len(known) <= 40 else ""
         raise DataError(f"{where}: {error}{few}") from None
     if not len(found):
-        raise DataError(f"{where}: is empty")
+        raise DataError(f"{where}: is empty; no model was trained on an empty text: take the line out")
     if found.max() >= len(data.vocabulary(task)):
         raise DataError(f"{where}: symbol {found.max()} of {len(data.vocabulary(task))}")
     return found
 
 
 def answers(
-    task: TaskSpec, logits: np.ndarray, tokens: np.ndarray, top: int, first: int = 1
+    task: TaskSpec,
+    logits: np.ndarray,
+    tokens: np.ndarray,
+    top: int,
+    first: int = 1,
+    classes: Sequence[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """What the model says of each input: logits [N, C], or [N, L, C] where a symbol is asked for at each place.
+
+    `classes` are the names of the task's classes, where the task does not say them itself.
 
     Raises:
         CellFailed: they are not finite; names the input, where `first` is the number of the first.
     """
     metric = METRICS[task.metric]
-    names = _names(task)
+    names = list(classes or _names(task))
     for number, (row, given) in enumerate(zip(logits, tokens, strict=True), first):
         if not np.isfinite(row).all():
             raise CellFailed(f"input {number}: the model's logits are not finite: it says nothing", "nan")

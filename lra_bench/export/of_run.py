@@ -106,12 +106,13 @@ def answering(run: Trained) -> Callable[[np.ndarray], np.ndarray]:
 
 def card(run: Trained) -> dict[str, Any]:
     """What one must know to use the file."""
-    cell, task = run.cell, run.cell.task
+    cell, task, units = run.cell, run.cell.task, run.program.objective.units
     return {
         "model": cell.model, "levers": cell.levers.words, "recipe": cell.recipe_name, "seed": cell.seed,
         "cell": cell.id,
         "task": task.model_dump(), "inputs": "int32 [B, S, L], ids of symbols, 0 on the right as padding",
         "outputs": f"float32 {_outputs(task)} of {task.classes}, by the metric {task.metric}",
+        "classes": data.about(task).classes, "units": units and units.as_lists(),
         "vocabulary": list(data.vocabulary(task)), "jax": importlib.metadata.version("jax"),
     }  # fmt: skip
 

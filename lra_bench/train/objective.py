@@ -6,8 +6,9 @@ function gives one number an example, [B].
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,28 @@ from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR, Metric
 Each = Callable[[Array, Array], Float[Array, "B"]]
 
 
+class Units(NamedTuple):
+    """What a model's answers are in, where they are numbers: standard deviations of train from its mean."""
+
+    centre: np.ndarray  # float32 [C]
+    spread: np.ndarray  # float32 [C]
+
+    @classmethod
+    def of(cls, train: np.ndarray) -> Units:
+        """Those of the numbers in train [N, C]; a constant has a spread of 1."""
+        sd = train.std(0, dtype=np.float64)
+        return cls(train.mean(0, dtype=np.float64).astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32))
+
+    def as_lists(self) -> dict[str, list[float]]:
+        """As JSON can keep them, to the last bit."""
+        return {name: numbers.tolist() for name, numbers in self._asdict().items()}
+
+    @classmethod
+    def kept(cls, lists: Mapping[str, Sequence[float]]) -> Units:
+        """What `as_lists` gave."""
+        return cls(**{name: np.array(numbers, np.float32) for name, numbers in lists.items()})
+
+
 @dataclass(frozen=True)
 class Objective:
     """A metric, made for the labels of one task."""
@@ -29,16 +52,21 @@ class Objective:
     loss: Each
     score: Each
     answer: Callable[[Array], Array] = lambda logits: logits  # what the model says, in the labels' units
+    units: Units | None = None  # of its numbers; None: it has none, or they are taken as they are
 
 
-def objective(metric: Metric, classes: int, length: int, train: np.ndarray | None = None) -> Objective:
-    """The loss and the score of a task of `classes` and `length`; numbers are standardised by those in `train` [N, C].
+def objective(
+    metric: Metric, classes: int, length: int, train: np.ndarray | None = None, units: Units | None = None
+) -> Objective:
+    """The loss and the score of a task of `classes` and `length`.
 
-    Without `train`, as where a step is only timed, numbers are taken as they are.
+    Numbers are standardised by `units`, or by those in `train` [N, C]; without either, as where a step is only timed,
+    they are taken as they are.
     """
     label = jax.ShapeDtypeStruct(metric.shape(classes, length), jnp.float32 if metric.real else jnp.int32)
     if metric is SQUARED_ERROR:
-        return Objective(metric, label, *_squared_errors(train))
+        found = units if units or train is None else Units.of(train)
+        return Objective(metric, label, *_squared_errors(found), found)
     made = {
         ACCURACY: (optax.softmax_cross_entropy_with_integer_labels, _hit),
         EXACT_MATCH: (_binary_cross_entropy, _all_right),
@@ -60,11 +88,9 @@ def _all_right(logits: Array, label: Array) -> Float[Array, "B"]:
     return ((logits > 0) == (label > 0)).all(-1).astype(jnp.float32)
 
 
-def _squared_errors(train: np.ndarray | None) -> tuple[Each, Each, Callable[[Array], Array]]:
-    """Of a model that answers in standard deviations of train from its mean: the loss in those, the score in units; and
-    its answer in units."""
-    centre = 0.0 if train is None else train.mean(0, dtype=np.float64).astype(np.float32)
-    spread = 1.0 if train is None else np.where((sd := train.std(0, dtype=np.float64)) > 0, sd, 1).astype(np.float32)
+def _squared_errors(units: Units | None) -> tuple[Each, Each, Callable[[Array], Array]]:
+    """Of a model that answers in `units`: the loss in those, and in the labels' own its score and its answer."""
+    centre, spread = units or (0.0, 1.0)
 
     def loss(logits: Array, label: Array) -> Float[Array, "B"]:
         return jnp.square(logits - (label - centre) / spread).mean(-1)

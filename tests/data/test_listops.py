@@ -247,6 +247,14 @@ def test_several_processes_read_the_same(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("alone")
+def test_a_mark_at_the_head_and_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    splits = generated()
+    for path in written(tmp_path, splits).glob("*.tsv"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\n\n", 30) + b"\n \n")
+    assert_same(splits, listops.build(ARGS, 64, COUNTS, 0, tmp_path, silent))
+
+
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
@@ -264,7 +272,7 @@ def test_several_processes_read_the_same(tmp_path: Path, monkeypatch: pytest.Mon
         ("[MAX 2 [MIN 8 1 ] ]\tx", "its value 'x' is no digit"),
         ("[MAX 2 [MIN 8 1 ] ]", "has 1 columns"),
         ("[MAX 2 [MIN 8 1 ] ]\t2\t2", "has 3 columns"),
-        ("", "has 1 columns"),
+        ("5", "has 1 columns"),
     ],
 )
 def test_rows_that_are_refused(tmp_path: Path, line: str, fault: str | None) -> None:

@@ -40,7 +40,7 @@ def found(splits: dict[str, Split]) -> dict[bytes, int]:
 
 
 def test_three_files_are_three_splits(tmp_path: Path) -> None:
-    made = {split: arrays(n + 1, 12, seed=n) for split, n in COUNTS.items()}
+    made = {split: arrays(n, 12, seed=n) for split, n in COUNTS.items()}
     for split in ("val", "test"):
         np.savez_compressed(tmp_path / f"{split}.npz", **made[split])
     splits = built(tmp_path, made["train"])
