@@ -28,7 +28,7 @@ from lra_bench import answering, checkpoint, data, fingerprint, hosts, stats, st
 from lra_bench.assembly import Rung, examples, fitting
 from lra_bench.config import Cell, digest
 from lra_bench.data import made
-from lra_bench.errors import CellFailed, LraError, PlaceError, users_fault
+from lra_bench.errors import CellFailed, LraError, PlaceError, faults_told, users_fault
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.measure.memory import peak_bytes
 from lra_bench.metrics import METRICS, Metric
@@ -191,23 +191,6 @@ def failures(cell: Cell, place: Path | str = "a file") -> Iterator[Failure]:
         )
 
 
-@contextmanager
-def using(place: Path | str) -> Iterator[None]:
-    """What goes wrong meanwhile with a disk or a device is said as such, whatever a library makes of it.
-
-    Raises:
-        LraError: something does.
-    """
-    try:
-        yield
-    except (LraError, Interrupted):
-        raise
-    except Exception as error:
-        if fault := users_fault(error, place):
-            raise fault from error
-        raise
-
-
 def short_of_memory(error: BaseException) -> bool:
     """Is it Python's word or XLA's that memory is short? tensorstore has the same one for disks."""
     from_xla = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
@@ -328,7 +311,7 @@ def main(arguments: list[str] | None = None) -> int:
     stop = Stop()
     try:
         same_bits_as_asked([store.cell(args.folder).recipe])
-        with using(args.folder):
+        with faults_told(args.folder):
             hosts.join(args.processes, args.process, args.coordinator, args.devices)
             jax.local_devices()  # one that is not there is said before examples are made
             row, alone = settled(args, stop)

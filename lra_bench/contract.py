@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lra_bench import mixers
+from lra_bench.errors import device_at_fault
 from lra_bench.measure.flops import flops
 from lra_bench.measure.memory import planned_bytes
 from lra_bench.mixers import Sheet
@@ -58,6 +59,8 @@ def verify(sheet: Sheet, knobs: Mapping[str, Any] | None = None) -> Iterator[Ver
             with jax.default_matmul_precision("highest"):
                 held, figures = promise(trial)
         except Exception as error:
+            if fault := device_at_fault(error):
+                raise fault from error
             held, figures = False, f"{type(error).__name__}: {error}"
         yield Verdict(number, title, held, figures)
 

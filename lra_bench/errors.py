@@ -114,7 +114,10 @@ def device_at_fault(error: BaseException) -> ConfigError | None:
     last = traceback.extract_tb(error.__traceback__)[-1:]
     if not isinstance(error, RuntimeError | AssertionError) or not any(one.filename.endswith(OPENS) for one in last):
         return None
-    asked, said = os.environ.get("JAX_PLATFORMS"), " ".join(str(error).partition("(set JAX_PLATFORMS")[0].split()).rstrip(".")
+    asked, said = (
+        os.environ.get("JAX_PLATFORMS"),
+        " ".join(str(error).partition("(set JAX_PLATFORMS")[0].split()).rstrip("."),
+    )
     which = f"JAX_PLATFORMS={asked}: no such device" if asked else "no device"
     why = f": {said}" if said else ""
     return ConfigError(f"{which} that JAX can open is here{why}; with JAX_PLATFORMS=cpu it takes the processor")
@@ -137,6 +140,23 @@ def _said(text: str) -> int | None:
     """The error of the system that a library's message is of."""
     found = SYSTEM.search(text)
     return int(found[1]) if found else next((number for words, number in WORDS.items() if words in text), None)
+
+
+@contextmanager
+def faults_told(place: Path | str) -> Iterator[None]:
+    """What goes wrong meanwhile with a disk, `place` where nobody says which, or a device is said as `users_fault`.
+
+    Raises:
+        LraError: something does.
+    """
+    try:
+        yield
+    except LraError:
+        raise
+    except Exception as error:
+        if fault := users_fault(error, place):
+            raise fault from error
+        raise
 
 
 OPENS = "xla_bridge.py"  # JAX's module that opens devices

@@ -15,9 +15,9 @@ from typing import Any
 from lra_bench import checkpoint, store
 from lra_bench.answering import forward_ms
 from lra_bench.assembly import examples, fitting
-from lra_bench.cell import INTERRUPTED, Stop, using
+from lra_bench.cell import INTERRUPTED, Stop
 from lra_bench.config import Cell
-from lra_bench.errors import CellFailed, LraError
+from lra_bench.errors import CellFailed, LraError, faults_told
 from lra_bench.train.fit import Fit, Interrupted, Tell
 from lra_bench.train.precision import same_bits_as_asked
 
@@ -52,7 +52,7 @@ def main() -> int:
     try:
         cell = Cell.model_validate(cells[0])
         same_bits_as_asked([cell.recipe])
-        with using(asked["folder"]):
+        with faults_told(asked["folder"]):
             facts = run(cell, Path(asked["folder"]), asked["costs"], stop.tell, stop)
     except Interrupted:
         return INTERRUPTED

@@ -19,7 +19,7 @@ from sqlalchemy.pool import QueuePool
 
 from lra_bench import config, fingerprint, store
 from lra_bench.config import Cell, Tuned
-from lra_bench.errors import CellFailed, ConfigError
+from lra_bench.errors import CellFailed, ConfigError, faults_told
 from lra_bench.launch import local
 from lra_bench.launch.engine import Stopped
 from lra_bench.launch.place import Place, dealt, places
@@ -94,10 +94,11 @@ class Study:
         Raises:
             Stopped: Ctrl-C; the study, and the state of the trials that ran, are saved.
             ConfigError: times are asked for of trials that run side by side.
+            PlaceError: a disk is full, or a place cannot be used.
         """
         if jobs > 1 and "infer_ms_p50" in self.question.costs:
             raise ConfigError("--max-ms: a trial's time is its own where none runs beside it; --jobs 1")
-        with store.claimed(self.folder), record.quiet():
+        with store.claimed(self.folder), record.quiet(), faults_told(self.folder):
             study = self._opened()
             record.take_up(study)
             for line in self.not_taken_up():

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from lra_bench import speed, store
-from lra_bench.cell import refused, tell, using
+from lra_bench.cell import refused, tell
 from lra_bench.config import Cell
-from lra_bench.errors import LraError
+from lra_bench.errors import LraError, faults_told
 from lra_bench.measure.asked import Asked
 from lra_bench.train.precision import same_bits_as_asked
 
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     cells = [Cell.model_validate(values) for values in store.read_json(args.cells)]
     try:
         same_bits_as_asked(cell.recipe for cell in cells)
-        with using(args.cells):
+        with faults_told(args.cells):
             facts = speed.measure(cells, Asked(**store.read_json(args.asked)))
         tell("facts", facts=facts)
     except LraError as error:

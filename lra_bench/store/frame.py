@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +61,7 @@ def _table(path: Path) -> pd.DataFrame:
             table = pd.read_json(path, dtype=as_text)
     except (ValueError, OSError) as error:
         raise ConfigError(f"{path}: not a table of rows (.csv or .json): {error}") from None
+    table = table.replace([math.inf, -math.inf], math.nan)  # of earlier versions; no number was there
     missing = [c for c in ("model", "task", "status") if c not in table]
     if missing:
         raise ConfigError(f"{path}: not a table of rows: the column '{missing[0]}' is missing")

@@ -82,8 +82,15 @@ def _row_files(path: Path) -> list[Path]:
 
 
 def _row(path: Path) -> Row:
-    """The row in a file; a column that another version of the schema did not have is missing."""
-    values = read_json(path)
+    """The row in a file; a column that another version of the schema did not have is missing.
+
+    Raises:
+        ConfigError: it is no row.
+    """
+    try:
+        values = read_json(path)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; without it the run is not done, and the same lra run makes it again") from None
     if not isinstance(values, dict) or not values.keys() >= {"cell", "status", "model", "task"}:
         raise ConfigError(f"{path}: not a row: it lacks cell, status, model or task")
     known: dict[str, Any] = {column: values.get(column) for column in COLUMNS}
