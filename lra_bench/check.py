@@ -16,6 +16,7 @@ from flax import nnx
 from lra_bench import config, data, mixers, tasks
 from lra_bench.assembly import maker
 from lra_bench.config import Cell
+from lra_bench.data import cache, checks, made
 from lra_bench.errors import LraError
 from lra_bench.matrix import Part, Request, cells, fields, models
 from lra_bench.train.program import runs_once
@@ -23,6 +24,7 @@ from lra_bench.train.program import runs_once
 LENGTH = 40  # of the texts that models are tried on: short, and no multiple of a block
 ONE_LAYER = config.Overlay("check", {"trunk": {"layers": 1}})
 FEW = {"train": 4, "val": 2, "test": 2}
+LOOKED_AT = 1000  # examples of a split, at most
 
 
 class Finding(NamedTuple):
@@ -77,7 +79,8 @@ def _with_variants(task: str, include: Sequence[Path]) -> Iterator[Finding]:
         yield Finding("task", task, False, str(error))
         return
     for variant in (None, *variants):
-        yield _tried("task", f"{task}@{variant}" if variant else task, partial(_task, task, variant, include))
+        found = _tried("task", f"{task}@{variant}" if variant else task, partial(_task, task, variant, include))
+        yield found._replace(warnings=tuple(_remarks(task, variant, include))) if found.ok else found
 
 
 def _tried(kind: str, name: str, attempt: Callable[[], str]) -> Finding:
@@ -146,12 +149,28 @@ def _task(name: str, variant: str | None, include: Sequence[Path]) -> str:
     said = f"{spec.title}; {len(source.vocabulary(args))} symbols, L = {spec.length}"
     if spec.folder is None and source.PUBLISHED:
         return f"{said}; its examples are fetched, or read from a folder that is named"
-    folder = Path(spec.folder) if spec.folder else None
-    splits = source.build(args, spec.length, FEW, spec.seed, folder, data.silent)
+    splits = _examples(spec, source)
+    checked = 0
     for split in splits.values():
-        for tokens, label in zip(split.tokens, split.label, strict=True):
+        for tokens, label in zip(split.tokens[:LOOKED_AT], split.label[:LOOKED_AT], strict=True):
             source.check(args, tokens, label)
-    return f"{said}; examples made and checked"
+            checked += 1
+    return f"{said}; {sum(map(len, splits.values())):,} examples made, {checked:,} of them checked"
+
+
+def _examples(spec: config.TaskSpec, source: data.Source) -> dict[str, Split]:
+    """All that are asked for, where they are in files of the user's own; a few, where they are made."""
+    if spec.folder is not None:
+        return data.prepare(spec).splits
+    splits = source.build(data.arguments(spec), spec.length, FEW, spec.seed, None, data.silent)
+    cache.hold(spec, splits, made.about(splits))
+    return splits
+
+
+def _remarks(name: str, variant: str | None, include: Sequence[Path]) -> Iterator[str]:
+    spec = tasks.load(name, include, variant)
+    if spec.folder is not None:
+        yield from (f"{name}: {remark}" for remark in checks.remarks(spec, data.prepare(spec)))
 
 
 def _model(name: str, include: Sequence[Path]) -> str:

@@ -12,7 +12,10 @@ from lra_bench import config, data, mixers, tasks
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers.card import Family
 
-FORMATS = {"csv": "table", "tsv": "table", "jsonl": "table", "parquet": "table", "tfds": "tfds_text"}
+OWN = "python"  # a source in a file of the user's own, which is written too
+FORMATS = {
+    "csv": "table", "tsv": "table", "jsonl": "table", "parquet": "table", "tfds": "tfds_text", OWN: OWN, "py": OWN,
+}  # fmt: skip
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -43,6 +46,8 @@ def model(name: str, family: str, folder: Path) -> list[Path]:
 def task(name: str, source: str, folder: Path) -> Path:
     """Write a task's YAML into `folder`, after one with the same source, or of a format that a source reads; the path.
 
+    Where the source is to be the user's own, its Python file is written beside it.
+
     Raises:
         ConfigError: the name is no name or is taken, or the source is none.
     """
@@ -52,12 +57,16 @@ def task(name: str, source: str, folder: Path) -> Path:
         raise ConfigError(f"'{name}': there is a task of that name, {config.found('tasks')[name]}")
     if source not in {*data.names(), *FORMATS}:
         raise ConfigError(f"--from {source}: {nearest(source, {*data.names(), *FORMATS})}")
-    path = folder / f"{name}.yaml"
-    if path.exists():
-        raise ConfigError(f"{path}: is there already")
+    path, own = folder / f"{name}.yaml", folder / f"{name.replace('-', '_')}.py"
+    files = [path, own] if FORMATS.get(source) == OWN else [path]
+    if taken := next((file for file in files if file.exists()), None):
+        raise ConfigError(f"{taken}: is there already")
     folder.mkdir(parents=True, exist_ok=True)
+    if own in files:
+        own.write_text((TEMPLATES / "source.txt").read_text(encoding="utf-8"), encoding="utf-8")
     text = _pattern(FORMATS.get(source, source)).read_text(encoding="utf-8").partition("\nvariants:")[0].rstrip() + "\n"
     text = re.sub("^title: .*", f"title: {name}", text, flags=re.MULTILINE)
+    text = re.sub(r"^source: python\b", f"source: {own.name}", text, flags=re.MULTILINE)
     path.write_text(f"{text}{_unsaid(text)}", encoding="utf-8")
     return path
 

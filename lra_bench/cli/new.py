@@ -48,14 +48,14 @@ def new_task(
         str,
         typer.Option(
             "--from",
-            help="The source of its examples, or their format: csv, tsv, jsonl, parquet, npz, ...",
+            help="The source of its examples, or their format: csv, tsv, jsonl, parquet, npz, python, ...",
             metavar="NAME",
             autocompletion=completion.formats,
         ),
     ],
     folder: Annotated[Path, typer.Option("--folder", help="Where the file goes.", metavar="DIR")] = Path("tasks"),
 ) -> None:
-    """Write a task's YAML, with a comment a key, to be changed from there.
+    """Write a task's YAML, with a comment a key, to be changed from there; from python, its source's file too.
 
     Example: lra new task moods --from csv
     """

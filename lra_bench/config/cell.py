@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lra_bench.config.levers import Lever, Levers
-from lra_bench.config.schema import Count, Recipe, Scalar, Seed, Strict, TaskSpec, Tuned
+from lra_bench.config.schema import Count, Recipe, Scalar, Seed, Strict, TaskSpec, Tuned, but_for_before
 from lra_bench.metrics import HITS, METRICS, Metric
 
 AND = "+"  # between the names of the mixers of a model
@@ -205,7 +205,7 @@ def _without_content(task: TaskSpec) -> TaskSpec:
 def _facts_of(task: TaskSpec) -> dict[str, Any]:
     """What decides its examples: files are in it by their content, and a source of a user's own by its code."""
     facts = task.model_dump(exclude={"of", "title", "paper", "folder", "content"})
-    facts["source"] = Path(task.source).name
+    facts |= {"source": Path(task.source).name, "args": but_for_before("args", task.args)}
     facts |= {"content": task.content} if task.content else {}
     return facts if task.of is None else facts | {"of": _facts_of(task.of)}
 

@@ -21,6 +21,12 @@ Above = Annotated[float, Field(gt=0)]
 Scalar = bool | int | float | str | None
 
 
+def but_for_before(part: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a part says, without what is as it was before it could be said."""
+    before = BEFORE_IT_WAS_SAID[part]
+    return {key: value for key, value in said.items() if key not in before or value != before[key]}
+
+
 class Strict(BaseModel):
     """Frozen, no unknown key, no conversion, no default: every value stands in a YAML file."""
 
@@ -31,6 +37,7 @@ class Strict(BaseModel):
 BEFORE_IT_WAS_SAID: dict[str, dict[str, Any]] = {
     "trunk": {"embedding_std": 1.0, "position_std": 0.02, "matmul": "default"},
     "training": {"deterministic": False},
+    "args": {"quoted": False},  # of a task
 }
 
 
@@ -122,9 +129,7 @@ class Recipe(Strict):
     def facts(self) -> dict[str, Any]:
         """All that it says and that decides numbers, without what is as it was before it could be said."""
         said = self.model_dump(exclude={"mark": True, "training": {"checkpoint_every"}})
-        for part, before in BEFORE_IT_WAS_SAID.items():
-            said[part] = {k: v for k, v in said[part].items() if k not in before or v != before[k]}
-        return said
+        return said | {part: but_for_before(part, said[part]) for part in BEFORE_IT_WAS_SAID if part in said}
 
     def over(self, steps: int) -> Recipe:
         """The recipe with its schedule compressed, or stretched, to so many steps: the same rates at the same shares.
