@@ -18,6 +18,8 @@ from lra_bench.errors import LraError
 PACKAGE = Path(__file__).parent
 DIGITS = 10  # of a hash of code, hexadecimal
 
+_added: set[str] = set()  # to the path of modules, for a file of the user's; another one is not to find its own there
+
 T = TypeVar("T")
 Said = Callable[[ast.stmt], bool]
 
@@ -116,7 +118,8 @@ def _is_installed(root: Path) -> bool:
 def _own_file(path: Path) -> Callable[[Import], Path | None]:
     """What finds the file that Python imports for a file of the user's, where it is the user's own."""
     beside = _beside(path)
-    roots = list(dict.fromkeys([*(Path(entry).resolve() for entry in sys.path if entry), *beside]))
+    entries = (Path(entry).resolve() for entry in sys.path if entry and entry not in _added)
+    roots = list(dict.fromkeys([*entries, *beside]))
     return partial(_own_below, roots, {root for root in roots if root in beside or not _is_installed(root)})
 
 
@@ -208,7 +211,9 @@ def imported(path: Path, error: type[LraError]) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"lra_own_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
-    sys.path += [str(folder) for folder in _beside(path) if str(folder) not in sys.path]
+    new = [str(folder) for folder in _beside(path) if str(folder) not in sys.path]
+    sys.path += new
+    _added.update(new)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:

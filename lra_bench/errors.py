@@ -41,7 +41,7 @@ REMEDIES = {  # what to do about a place, by what the system says of it
     errno.EOPNOTSUPP: LOCKS,
 }
 # tensorstore says which error of the system it met; NumPy, which writes part of an array, only that it did
-SYSTEM = re.compile(r"OS error (\d+)")
+SYSTEM = re.compile(r"\[os_error_code='(\d+)'\]")
 SHORT = re.compile(r"\d+ requested and \d+ written")
 WORDS = {  # of libraries that keep the number to themselves, SQLite among them
     **{os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)},
