@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from samples import SHORT, TINY, Lra
+from samples import SHORT, TINY, Lra, Said
 
 from lra_bench import flags
 
@@ -58,3 +58,22 @@ def here(tmp_path: Path) -> Path:
         (tmp_path / kind).mkdir()
         (tmp_path / kind / f"{name}.yaml").write_text(text)
     return tmp_path
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Said:
+    """What `lra` with these arguments says, called in this process, and its exit code."""
+
+    def call(*arguments: object) -> tuple[int, str]:
+        from lra_bench import cli
+
+        monkeypatch.setattr(sys, "argv", ["lra", *map(str, arguments)])
+        code: object = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+        written = capfd.readouterr()
+        return int(str(code or 0)), written.out + written.err
+
+    return call

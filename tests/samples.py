@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 Lra = Callable[..., subprocess.CompletedProcess[str]]
+Said = Callable[..., tuple[int, str]]
 LRA = str(Path(sys.executable).parent / "lra")
 
 TINY = """\

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from samples import SHORT, TINY, Lra
+from samples import SHORT, TINY, Lra, Said
 
 from lra_bench import check, mixers, tasks
+from lra_bench.cli import screen
 from lra_bench.rows import COLUMNS, SCORED
 
 RUN = ("run", "-t", "short", "-c", "tiny")
@@ -107,6 +108,37 @@ def test_ls_and_show(lra: Lra, here: Path) -> None:
     assert recipe["by task"]["listops"]["training"]["steps"] == 5000
     for name in ("linformer", "listops", "small"):
         assert name in lra("show", name).stdout
+
+
+@pytest.mark.parametrize("kind", ["models", "tasks", "configs", "levers"])
+def test_ls_fits_eighty_columns_and_breaks_no_word(said: Said, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screen, "out", screen.Screen(width=80))
+    text = said("ls", kind)[1]
+    assert max(map(len, text.splitlines())) <= 80
+    listed = json.loads(said("ls", kind, "--json")[1])
+    words = set(text.split())
+    for row in listed:
+        assert row[kind.removesuffix("s")] in words
+        assert not {word for word in str(row.get("title", "")).split() if len(word) <= 24} - words
+    assert "/" not in text.partition("\n")[2].partition("google-research")[0], "the path is for --json and show"
+
+
+def test_show_says_what_a_thing_changes(said: Said) -> None:
+    config = said("show", "quick")[1]
+    assert re.search(r"optimizer\.lr +0\.001 +0\.0001", config)
+    assert "optimizer.b1" not in config, "as in base"
+    assert len(config.splitlines()) < 40
+    assert re.search(r"optimizer\.b1 +0\.9 *\n", said("show", "base")[1])
+    assert re.search(r"image +trunk\.layers +1 +2", said("show", "paper")[1]), "what is another for one task"
+    task = said("show", "listops")[1]
+    assert re.search(r"quick +length +128 +2048", task)
+    assert task.count("Long ListOps") <= 2, "a variant says what it changes"
+    model = said("show", "linformer")[1]
+    assert "equation: equation" not in model
+    assert "exact_when" not in model
+    assert re.search(r"memory grows as +L", model)
+    assert re.search(r"rank +int +256 +r: rows", model)
+    assert re.search(r"prune\.sparsity +0\.9 +0\.0", said("show", "pruned")[1])
 
 
 def test_data_prepare_verify_show_export(lra: Lra, here: Path) -> None:

@@ -2,28 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-
 import pytest
-
-from lra_bench import cli
-
-Said = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Said:
-    """What `lra` with these arguments says, and its exit code."""
-
-    def call(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["lra", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        written = capfd.readouterr()
-        return int(end.value.code or 0), written.out + written.err
-
-    return call
+from samples import Said
 
 
 def test_help_has_every_command_in_a_panel_run_first_and_nothing_cut_off(said: Said) -> None:

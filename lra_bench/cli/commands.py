@@ -9,9 +9,12 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from lra_bench.cli import completion
 from lra_bench.errors import nearest
 
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what says that the command line is wrong, in every version of Typer
+UsageError: type[Exception] = typer.BadParameter.__mro__[
+    1
+]  # what says that the command line is wrong, in every version of Typer
 
 PANELS = {
     "Run": ("run", "matrix", "plan", "reproduce"),
@@ -53,6 +56,7 @@ MEANT = {  # what people type, and what does it
     "nas": "search",
     "resume": "run",
 }
+FAMILIES = "{families}"  # in an option's help: those that a mixer's card may name
 
 
 class Group(TyperGroup):
@@ -105,6 +109,13 @@ def summary(command: Any) -> str:
 class Command(TyperCommand):
     """A command whose errors name the option, the nearest value, and how an argument that is out of place is said."""
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """With what is found only when somebody asks for it."""
+        for param in self.params:
+            if FAMILIES in (help_ := getattr(param, "help", None) or ""):
+                param.help = help_.replace(FAMILIES, ", ".join(completion.families("")))
+        super().format_help(ctx, formatter)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; of what is wrong, say how it is right."""
         given = list(args)
@@ -116,7 +127,8 @@ class Command(TyperCommand):
             options, stray = self._parted(ctx, given)
             if stray:
                 ctx.fail(self._as_options(ctx, stray, options))
-            error.message = _plain(str(error.message))
+            if hasattr(error, "message"):
+                error.message = _plain(str(error.message))
             raise
 
     def _parted(self, ctx: Any, given: list[str]) -> tuple[Collection[str], list[str]]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lra_bench.cli import app, options
-from lra_bench.cli.written import Format, tell
+from lra_bench.cli import app, options, reading
+from lra_bench.cli.written import Format, How, Out, chosen, tell
 from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +25,13 @@ class Metric(StrEnum):
     all = "all"
 
 
+class Sort(StrEnum):
+    name = "name"
+    score = "score"
+    speed = "speed"
+    memory = "memory"
+
+
 class By(StrEnum):
     model = "model"
     family = "family"
@@ -35,7 +42,8 @@ def compare(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Results folders, single runs, exported tables, or a folder at a git revision; results/ if none.",
+            help="Results folders, single runs, exported tables, or a folder at a git revision; results/ if none. Two "
+            "folders are OLD and NEW.",
             metavar="DIR|RUN|TABLE|DIR@REV",
         ),
     ] = None,
@@ -47,7 +55,9 @@ def compare(
             "--against", help="Hold test accuracies against published ones: paper, or another set.", metavar="SET"
         ),
     ] = None,
-    format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    sort: Annotated[
+        Sort, typer.Option("--sort", help="Order of the lines: by name, or the best first by score, speed or memory.")
+    ] = Sort.name,
     pairs: Annotated[bool, typer.Option("--pairs", help="Every two models: the difference, and p after Holm.")] = False,
     ledger: Annotated[bool, typer.Option("--ledger", help="What each was given: parameters, FLOPs, steps.")] = False,
     levers: Annotated[bool, typer.Option("--levers", help="Each lever: score, size and speed beside none.")] = False,
@@ -76,71 +86,74 @@ def compare(
             metavar="DIR",
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Write it there, not on the screen.", metavar="FILE")
-    ] = None,
+    rank_derived: Annotated[
+        bool,
+        typer.Option(
+            "--rank-derived",
+            help="Rank and pair models that were derived from another run (quantized, pruned, distilled, adapted) too.",
+        ),
+    ] = False,
+    format: How = None,
+    out: Out = None,
+    json: options.Json = False,
 ) -> None:
-    """A table of models x tasks from what is in the results folders; two folders are shown side by side.
+    """Compare models over tasks: accuracy, speed and memory of the runs in results folders.
 
-    Example: lra compare results --metric accuracy --format md
+    One path, or three and more, make one table of all their runs together. Two folders are an old and a new state, OLD
+    NEW: what changed from the first to the second, and whether more than by chance.
+
+    Example: lra compare results --metric accuracy --sort score --out table.md
     """
     from lra_bench.report import ledger as given
     from lra_bench.report import levers as pulled
-    from lra_bench.report import ranks, regressions, tables
+    from lra_bench.report import ranks, regressions, sorting, tables
 
-    reports = {"--pairs": (pairs, ranks), "--ledger": (ledger, given), "--levers": (levers, pulled)}
-    chosen = [room for asked_for, room in reports.values() if asked_for]
-    if len(chosen) + (against is not None) > 1:
+    reports = {"--pairs": pairs, "--ledger": ledger, "--levers": levers}
+    rooms = [flag for flag, asked_for in reports.items() if asked_for]
+    if len(rooms) + (against is not None) > 1:
         raise ConfigError(f"{', '.join(reports)} and --against: one of them")
     if margin is not None and against is None:
         raise ConfigError("--margin: is of --against SET")
     if seeds_from is not None and ledger:
         raise ConfigError("--seeds-from: a ledger has no scores")
-    asked = paths or [options.RESULTS]
+    two = len(paths or ()) == 2 and not any(path.is_file() for path in paths or ())
+    plain = against is None and not rooms and not two
+    if sort is not Sort.name and not plain:
+        raise ConfigError(f"--sort {sort.value}: orders the tables of models over tasks alone")
+    if rank_derived and not (plain or pairs):
+        raise ConfigError("--rank-derived: is of the ranks in tables of models over tasks, and of --pairs")
+    limit, how = _limit(fail_on_regression), chosen(format, json=json, out=out)
     metrics = tables.TABLES if metric is Metric.all else (metric.value,)
-    with _frame(asked) as frame, _frame([seeds_from]) if seeds_from else nullcontext() as elsewhere:
+    with reading.frame(paths) as frame, reading.frame([seeds_from]) if seeds_from else nullcontext() as elsewhere:
         if against is not None:
             made = _against(frame, against, metric, by, margin, elsewhere)
-        elif chosen:
-            made = given.report(frame) if ledger else chosen[0].report(frame, elsewhere)
-        elif len(asked) == 2 and not any(path.is_file() for path in asked):
-            made = regressions.report(frame, metrics, by.value, elsewhere)
-            _tell_changes(made, by, _limit(fail_on_regression), format, out)
+        elif pairs:
+            made = ranks.report(frame, elsewhere, every=rank_derived)
+        elif ledger:
+            made = given.report(frame)
+        elif levers:
+            made = pulled.report(frame, elsewhere)
+        elif two:
+            _tell_changes(regressions.report(frame, metrics, by.value, elsewhere), by, limit, how, out)
             return
         else:
-            made = _tables(frame, metrics, by.value, elsewhere)
-    if fail_on_regression is not None:
+            made = _tables(sorting.ordered(frame, by.value, sort.value), metrics, by.value, elsewhere, rank_derived)
+    if limit is not None:
         raise ConfigError("--fail-on-regression: is of two results folders, the old one and the new one")
-    tell(made, format, out)
+    tell(made, how, out)
 
 
-def _tables(frame: Any, metrics: Sequence[str], by: str, elsewhere: Any) -> Report:
+def _tables(frame: Any, metrics: Sequence[str], by: str, elsewhere: Any, every: bool) -> Report:
     """A table a metric; the numbers are of each place where the runs ran, or of scores alone over all places."""
     from lra_bench.report import ranks, tables
 
-    summed, notes = ranks.beside(frame, tables.summary(frame, by), by, elsewhere)
+    summed, notes = ranks.beside(frame, tables.summary(frame, by), by, elsewhere, every=every)
     measured, ranked = tables.measured(frame, by), {}
     if "rank" in summed:
         ranked = {(row[by], tables.column_of(row)): row["rank"] for row in summed.to_dict("records")}
         measured["rank"] = [ranked[row[by], tables.column_of(row)] for row in measured.to_dict("records")]
     shown = [tables.compare(summed if one == "accuracy" else measured, one, by, notes) for one in metrics]
     return tables.Report(summed if list(metrics) == ["accuracy"] else measured, tuple(shown))
-
-
-@contextmanager
-def _frame(asked: Sequence[Path]) -> Iterator[Any]:
-    """The rows of all that was asked for; `DIR@REV` is DIR as it was at a git revision."""
-    from lra_bench import store
-    from lra_bench.launch import provenance
-
-    with ExitStack() as stack:
-        there = {}
-        for path in asked:
-            folder, at, revision = str(path).rpartition("@")
-            past = at and not path.exists()
-            there[stack.enter_context(provenance.at(revision, Path(folder))) if past else path] = str(path)
-        frame = store.frame(list(there))
-        yield frame.assign(origin=frame["origin"].map({str(real): said for real, said in there.items()}))
 
 
 def _limit(text: str | None) -> float | None:

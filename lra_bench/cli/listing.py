@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
@@ -29,7 +30,7 @@ def ls(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """List models, tasks, configs, levers or results.
+    """List models, tasks, configs, levers or results; --json has more of each.
 
     Example: lra ls tasks
     """
@@ -54,7 +55,7 @@ def ls(
         for bundle, n in Counter(row["bundle"] for row in listed if row["bundle"]).items():
             screen.out.print(f"merged from a bundle ({bundle}): {n} rows", highlight=False, markup=False)
     else:
-        screen.out.print(screen.table(listed))
+        screen.out.print(screen.table([BRIEF[kind](row) for row in listed]))
 
 
 def _models() -> tuple[str, ...]:
@@ -65,14 +66,40 @@ def _models() -> tuple[str, ...]:
 
 def _model(name: str) -> dict[str, Any]:
     from lra_bench import mixers
+    from lra_bench.cli import cards
 
     card = mixers.sheet(name).card
     return {"model": name, "family": card.family, "paper": f"arXiv:{card.paper}", "year": card.year,
-            "time": _power(card.time), "memory": _power(card.memory), "title": card.title}  # fmt: skip
+            "time": cards.grown(card.time), "memory": cards.grown(card.memory), "title": card.title}  # fmt: skip
 
 
-def _power(exponent: float) -> str:
-    return "L" if exponent == 1 else f"L^{exponent:g}"
+def _brief_model(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in ("paper", "year")}
+
+
+def _brief_task(row: dict[str, Any]) -> dict[str, Any]:
+    """With what is asked for, in place of the number of classes and the metric."""
+    from lra_bench.metrics import ACCURACY, named
+
+    metric, classes = named(row["metric"]), row["classes"]
+    of = f"{classes} classes" if classes and classes > 1 else ""
+    answer = ", ".join(filter(None, (of, metric.title if metric is not ACCURACY else "")))
+    told = {key: row[key] for key in ("task", "title")}
+    return {**told, "L": row["length"], "answer": answer, "variants": row["variants"]}
+
+
+def _brief_file(row: dict[str, Any]) -> dict[str, Any]:
+    """With the first sentence of what its file says."""
+    first = re.split(r"(?<=\.) (?=[A-Z])", row["says"])[0]
+    return {key: first if key == "says" else value for key, value in row.items() if key != "file"}
+
+
+BRIEF = {  # what of a thing stands in eighty columns; --json has all
+    Kind.models: _brief_model,
+    Kind.tasks: _brief_task,
+    Kind.configs: _brief_file,
+    Kind.levers: _brief_file,
+}
 
 
 def _tasks(include: tuple[Path, ...]) -> list[dict[str, Any]]:
@@ -124,18 +151,20 @@ def show(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Show a model's card and knobs, a task, a recipe or a lever, fully resolved.
+    """Show a model, task, config or lever: a task's variants and a config by what they change; --json has every value.
 
     Example: lra show linformer
     """
-    from lra_bench.cli import screen
+    from lra_bench.cli import cards, screen
 
-    shown = _shown(name, tuple(include_path or ()))
+    include = tuple(include_path or ())
+    shown = _shown(name, include)
     if json:
         screen.print_json(shown)
         return
+    written = {"model": cards.model, "task": cards.task, "config": lambda _: cards.recipe(name, include)}
     for kind, values in shown.items():
-        screen.out.print(screen.card(kind, values))
+        screen.out.print({**written, "lever": cards.lever}[kind](values))
 
 
 def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:

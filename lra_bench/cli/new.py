@@ -23,7 +23,7 @@ def new_model(
         str,
         typer.Option(
             "--family",
-            help=f"After the survey: {', '.join(completion.families(''))}.",
+            help="After the survey, one of: {families}.",
             metavar="NAME",
             autocompletion=completion.families,
         ),

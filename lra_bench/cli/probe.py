@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lra_bench.cli import app, options
-from lra_bench.cli.written import Format, chosen, tell
+from lra_bench.cli.written import How, Out, chosen, tell
 from lra_bench.seeds import LAST
 
 
@@ -18,7 +18,8 @@ def probe(
     examples: Annotated[int, typer.Option("--examples", min=1, help="Of test, the first.")] = 64,
     places: Annotated[int, typer.Option("--places", min=1, help="Of each, at random, whose vectors are read.")] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0, max=LAST, help="Of the places, and of what is drawn anew.")] = 0,
-    format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    format: How = None,
+    out: Out = None,
     json: options.Json = False,
 ) -> None:
     """How far a trained model looks: by gradient, by drawing far tokens anew, and by shuffling blocks of the text.
@@ -30,10 +31,10 @@ def probe(
     from lra_bench.report import context
     from lra_bench.trained import Trained
 
-    found = []
+    how, found = chosen(format, json=json, out=out), []
     for run in runs:
         with progress.counting(run.name) as count:
             trained = Trained.open(run, count)
             looked = room.probe(trained, examples, places, seed, count)
             found.append((run.name, trained.cell.task.metric, looked))
-    tell(context.report(found), chosen(format, json=json))
+    tell(context.report(found), how, out)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from lra_bench.cli import app, completion, options
+from lra_bench.cli import app, completion, options, reading
 from lra_bench.errors import ConfigError
 
 Paths = Annotated[
@@ -19,6 +20,8 @@ Speed = Annotated[
     Path | None,
     typer.Option("--speed", help=f"What `lra speed --out` kept; {options.SPEED} if it is there.", metavar="FILE"),
 ]
+
+PAGES = (".html", ".htm")
 
 
 class Kind(StrEnum):
@@ -33,19 +36,25 @@ def report(
     paths: Paths = None,
     speed: Speed = None,
     out: Annotated[Path, typer.Option("--out", help="The page.", metavar="FILE.html")] = Path("report.html"),
+    json: options.Json = False,
 ) -> None:
     """One page to look at, offline: leaderboard, figures, ledger, and how each number was measured.
 
     Example: lra report results/quick --out report.html
     """
-    from lra_bench import store
     from lra_bench.cli import screen
     from lra_bench.report.page import page
 
-    text = page(store.frame(paths or [options.RESULTS]), _speeds(speed), out)
+    if out.suffix not in PAGES:
+        raise ConfigError(f"--out {out}: must end in {' or '.join(PAGES)}")
+    with reading.frame(paths) as frame:
+        text = page(frame, _speeds(speed), out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
-    screen.err.print(f"{out}: {len(text) / 2**20:.1f} MiB", highlight=False)
+    if json:
+        screen.print_json({"out": str(out), "bytes": len(text.encode())})
+    else:
+        screen.err.print(f"{out}: {len(text) / 2**20:.1f} MiB", highlight=False)
 
 
 @app.command()
@@ -60,32 +69,42 @@ def plot(
     out: Annotated[
         Path, typer.Option("--out", help="The figure, as its name ends.", metavar="FILE.svg|png|pdf")
     ] = Path("figure.svg"),
+    json: options.Json = False,
 ) -> None:
     """A figure for a paper: score against speed, growth with L, learning curves, or score against sparsity.
 
     Example: lra plot results/quick --kind tradeoff -t listops --out tradeoff.pdf
     """
-    from lra_bench import mixers, store
+    from lra_bench import mixers
     from lra_bench.cli import screen
     from lra_bench.report import charts, tables
 
     if kind is Kind.scaling and (paths or task):
-        raise ConfigError("--kind scaling: draws what `lra speed` kept; no results and no --task with it")
+        raise ConfigError(f"--kind scaling: draws steps that `lra speed` timed, no results: {_scaling(paths or ())}")
     if kind is not Kind.scaling and speed is not None:
-        raise ConfigError(f"--speed {speed}: is of --kind scaling")
+        raise ConfigError(f"--speed {speed}: is of --kind scaling: {_scaling([speed])}")
     if kind is Kind.scaling:
         facts = _speeds(speed)
         if not facts:
-            raise ConfigError(
-                f"--kind scaling: draws what `lra speed --out {options.SPEED}` keeps, and there is none; or --speed"
-            )
+            raise ConfigError(f"--kind scaling: there is no {options.SPEED}: {_scaling(())}")
         drawn: Any = charts.growth(facts, {name: mixers.sheet(name).card.family for name in mixers.names()})
     else:
-        frame = tables.of_task(store.frame(paths or [options.RESULTS]), task)
         of_rows = {Kind.curves: charts.curves, Kind.sparsity: charts.sparsity, Kind.tradeoff: charts.tradeoff}
-        drawn = of_rows[kind](frame)
+        with reading.frame(paths) as frame:
+            drawn = of_rows[kind](tables.of_task(frame, task))
     charts.save(drawn, out)
-    screen.err.print(str(out), highlight=False)
+    if json:
+        screen.print_json({"out": str(out)})
+    else:
+        screen.err.print(str(out), highlight=False)
+
+
+def _scaling(near: Sequence[Path]) -> str:
+    """The command that draws it: of a file that was named, or lies where such files do; or what makes one."""
+    folders = [path for path in (*near, options.SPEED.parent) if path.is_dir()]
+    lying = [path for folder in folders for path in (folder, folder / "speed") for path in sorted(path.glob("*.json"))]
+    found = next((path for path in (*near, *lying) if path.is_file() and reading.is_of_speed(path)), None)
+    return f"lra plot --kind scaling --speed {found}" if found else f"lra speed --out {options.SPEED} makes them"
 
 
 def _speeds(path: Path | None) -> list[dict[str, Any]]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lra_bench.cli import app, completion, options
-from lra_bench.cli.written import Format, chosen, tell
+from lra_bench.cli import app, completion, options, reading
+from lra_bench.cli.written import How, Out, chosen, tell
 from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def speed(
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what --out holds.")] = False,
     read: Annotated[Path | None, typer.Option("--read", help="Show the numbers kept there; measure nothing.")] = None,
-    format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    format: How = None,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
@@ -74,6 +74,7 @@ def speed(
     from lra_bench.config import recipe
     from lra_bench.report import scaling
 
+    how = chosen(format, json=json)
     if fresh and out is None:
         raise ConfigError("--fresh: measures again what --out holds, which is not named")
     if read is not None and (out is not None or largest_batch or peak):
@@ -90,7 +91,7 @@ def speed(
         room = _room(memory) if largest_batch else None
         counts = options.counts(lengths, "--lengths")
         facts = _measured(matrix.Speed(request, counts, rounds, mode is Mode.infer, peak, room), out, fresh)
-    tell(scaling.report(facts), chosen(format, json=json))
+    tell(scaling.report(facts), how)
 
 
 def _room(memory: str | None) -> int:
@@ -141,7 +142,8 @@ def scale(
     ] = None,
     lengths: Annotated[str | None, typer.Option("-n", "--lengths", help="L, comma-separated; of --run.")] = None,
     settings: options.Settings = None,
-    format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    format: How = None,
+    out: Out = None,
     json: options.Json = False,
 ) -> None:
     """How time, memory and scores grow with L: exponents with intervals, where softmax is overtaken, where memory ends.
@@ -150,10 +152,10 @@ def scale(
 
     Example: lra scale results/speed/cpu.json --memory 16GiB
     """
-    from lra_bench import store
     from lra_bench.report import growth, scaling
     from lra_bench.report import lengths as scores
 
+    how = chosen(format, json=json, out=out)
     if run is not None and results is not None:
         raise ConfigError("--results and --run: one of the two")
     if run is None and (lengths or settings):
@@ -163,10 +165,11 @@ def scale(
     if run is not None:
         made = _longer(run, lengths, settings or [])
     elif results is not None:
-        made = scores.report(store.frame([results]))
+        with reading.frame([results]) as frame:
+            made = scores.report(frame)
     else:
         made = growth.report(scaling.read(kept), None if memory is None else _bytes(memory))
-    tell(made, chosen(format, json=json))
+    tell(made, how, out)
 
 
 def _longer(run: Path, lengths: str | None, settings: Sequence[str]) -> Report:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,9 @@ from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from lra_bench.report.tables import Report
+
+
+MARGIN = 3  # between two columns
 
 
 class Format(StrEnum):
@@ -23,15 +27,39 @@ class Format(StrEnum):
     html = "html"
 
 
-def chosen(format: Format, *, json: bool) -> Format:
-    """The format that --format and --json ask for together.
+SUFFIXES = {
+    ".txt": Format.table,
+    ".md": Format.md,
+    ".csv": Format.csv,
+    ".json": Format.json,
+    ".tex": Format.latex,
+    ".html": Format.html,
+    ".htm": Format.html,
+}
+How = Annotated[
+    Format | None, typer.Option("--format", help="How to write it; a table, if neither this nor --out's name says.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write it there: .md, .csv, .json, .tex, .html or .txt says how.", metavar="FILE"),
+]
+
+
+def chosen(format: Format | None, *, json: bool, out: Path | None = None) -> Format:
+    """The format that --format, --json and the name of --out ask for together; --json is --format json.
 
     Raises:
-        ConfigError: they ask for two.
+        ConfigError: they ask for two, or the name ends in what is no format.
     """
-    if json and format not in (Format.table, Format.json):
+    if json and format not in (None, Format.json):
         raise ConfigError(f"--json and --format {format.value}: one of the two")
-    return Format.json if json else format
+    if json or format is not None:
+        return format or Format.json
+    if out is None or not out.suffix:
+        return Format.table
+    if out.suffix not in SUFFIXES:
+        raise ConfigError(f"--out {out}: must end in {', '.join(SUFFIXES)}, or --format says how to write it")
+    return SUFFIXES[out.suffix]
 
 
 def tell(report: Report, format: Format, out: Path | None = None) -> None:
@@ -46,8 +74,28 @@ def tell(report: Report, format: Format, out: Path | None = None) -> None:
     else:
         with screen.to(out) as console:
             for one in report.tables:
-                rows = one.cells.reset_index().to_dict("records")
-                console.print(screen.titled(one.title, rows, one.notes))
+                parts = list(blocks(one.cells.reset_index().to_dict("records"), console.width))
+                for part in parts[:-1]:
+                    console.print(screen.titled(one.title, part))
+                console.print(screen.titled(one.title, parts[-1], one.notes))
+
+
+def blocks(rows: Sequence[Mapping[str, Any]], width: int) -> Iterator[list[dict[str, Any]]]:
+    """The rows, with as many columns at once as stand side by side without a broken line; the first is in each."""
+    first, *others = rows[0] if rows else ("",)
+    room = width - _width(first, rows)
+    taken: list[str] = []
+    for key in others:
+        if taken and sum(_width(one, rows) for one in (*taken, key)) > room:
+            yield [{one: row[one] for one in (first, *taken)} for row in rows]
+            taken = []
+        taken.append(key)
+    yield [{one: row[one] for one in (first, *taken)} for row in rows] if rows else []
+
+
+def _width(key: str, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Of a column: its longest cell; a head may be broken between its words."""
+    return max([*map(len, str(key).split()), *(len(str(row[key])) for row in rows)], default=0) + MARGIN
 
 
 def _write(text: str, out: Path | None) -> None:

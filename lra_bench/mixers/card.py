@@ -30,6 +30,7 @@ Family = Literal[
     "synthetic",
     "fourier",
     "state-space",
+    "other",
 ]
 
 KNOB_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None)}

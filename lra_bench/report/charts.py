@@ -18,10 +18,12 @@ from lra_bench.report import places, scaling, tables
 
 Figure = alt.FacetChart | alt.LayerChart
 
-# Twelve colours that the colour-blind tell apart (Krzywinski, mk.bcgsc.ca/colorblind), one a family.
+# Colours that the colour-blind tell apart (Krzywinski, mk.bcgsc.ca/colorblind), one a family. Full attention's, the
+# baseline, is a gray that is read on white and on black.
 COLOURS = (
-    "#222222", "#009F81", "#FF5AAF", "#8400CD", "#008DF9", "#00A6C8",
+    "#767676", "#009F81", "#FF5AAF", "#8400CD", "#008DF9", "#00A6C8",
     "#A40122", "#E20134", "#FF6E3A", "#D8A200", "#9F0162", "#6B7A00",
+    "#7F4F24",
 )  # fmt: skip
 FULL = get_args(Family)[0]  # attention of all pairs: what the others are held against
 SUFFIXES = (".svg", ".png", ".pdf")
@@ -189,14 +191,17 @@ def sparsity(frame: pd.DataFrame) -> Figure:
     if not points:
         raise ConfigError("no run here was pruned to a sparsity: lra prune RUN --sparsity 0.5,0.7,0.9")
     mean = pd.DataFrame(points).groupby(["model", "column", "how", "zero"], sort=False).mean().reset_index()
-    drawn = alt.Chart(mean).mark_line(point=True, strokeWidth=1.3).encode(
+    base = alt.Chart(mean).encode(
         alt.X("zero:Q", title="weights of matrices that are zero, %"),
         alt.Y("shown:Q", title="score on test, %", scale=alt.Scale(zero=False)),
         color=alt.Color("model:N", scale=alt.Scale(range=list(COLOURS))),
-        strokeDash=alt.StrokeDash("how:N", title="pruned by"),
-        tooltip=["model:N", "how:N", alt.Tooltip("zero:Q", format=".1f"), alt.Tooltip("shown:Q", format=".1f")],
-    )  # fmt: skip
-    return _faceted(alt.layer(drawn).properties(width=WIDTH, height=HEIGHT), mean)
+        detail="how:N",
+    )
+    dashes = alt.Legend(symbolType="stroke", symbolSize=400, symbolStrokeWidth=2, symbolStrokeColor=INK)
+    lines = base.mark_line(strokeWidth=1.3).encode(strokeDash=alt.StrokeDash("how:N", title="pruned by", legend=dashes))
+    tips = ["model:N", "how:N", alt.Tooltip("zero:Q", format=".1f"), alt.Tooltip("shown:Q", format=".1f")]
+    points = base.mark_point(filled=True, opacity=1).encode(tooltip=tips)
+    return _faceted(alt.layer(lines, points).properties(width=WIDTH, height=HEIGHT), mean)
 
 
 def _sparse(row: Mapping[Any, Any], rows: Sequence[Mapping[Any, Any]]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lra_bench import stats
+from lra_bench.errors import ConfigError
 from lra_bench.metrics import named
 from lra_bench.report import changes, columns, load, places, tables
 from lra_bench.report.changes import BARE, STATUS
@@ -28,11 +29,21 @@ BASIS = {
 def report(
     frame: pd.DataFrame, what: Sequence[str], by: str = "model", elsewhere: pd.DataFrame | None = None
 ) -> tables.Report:
-    """What changed, as numbers and as tables, that of what does not finish any more first."""
+    """What changed, as numbers and as tables, that of what does not finish any more first.
+
+    Raises:
+        ConfigError: the two have nothing in common.
+    """
     changed = changes.changes(frame, what, by, elsewhere)
     origins = list(dict.fromkeys(frame["origin"]))
     made = [_statuses(changed, origins, by)] if (changed["what"] == STATUS).any() else []
-    made += [_table(changed, one, origins, by, list(changes.other_settings(frame))) for one in what]
+    settings = list(changes.other_settings(frame))
+    made += [_table(changed, one, origins, by, settings) for one in what if (changed["what"] == one).any()]
+    if not made:
+        raise ConfigError(
+            f"{' and '.join(origins)}: no model is in both on the same task under the same config: nothing to compare; "
+            "a single folder is shown as it is"
+        )
     return tables.Report(changed, tuple(made))
 
 
