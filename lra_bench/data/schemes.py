@@ -55,7 +55,7 @@ def torch_permutation(n: int, seed: int) -> np.ndarray:
 
     Its words are those of MT19937, 32 bits each, reduced by a remainder; PyTorch 1.0 to 2.13 do so for n < 2^32 / 20.
     """
-    words = np.random.RandomState(seed).randint(0, 1 << 32, max(n - 1, 0), np.dtype("uint32")).astype(np.int64)
+    words = np.random.RandomState(seed).randint(0, 1 << 32, max(n - 1, 0), dtype=np.uint32).astype(np.int64)
     other = np.arange(n - 1) + words % np.arange(n, 1, -1)
     order = list(range(n))
     for i, j in enumerate(other.tolist()):

@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import jax.numpy as jnp
-from jax.extend import core
 
 from lra_bench.errors import LraError
 
@@ -46,14 +45,21 @@ PRODUCTS = {
 }  # dearer of complex numbers
 
 
-def flops(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> float:
+class Jaxpr(Protocol):
+    """A jaxpr, closed over its constants or not: two classes before JAX 0.12, and one since."""
+
+    @property
+    def eqns(self) -> Any:
+        """What it does, in order."""
+
+
+def flops(jaxpr: Jaxpr) -> float:
     """Floating-point operations of one execution of `jaxpr`, e.g. of `jax.make_jaxpr(step)(*arguments)`.
 
     Raises:
         LraError: it holds a `while` loop.
     """
-    equations = jaxpr.jaxpr.eqns if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr.eqns
-    return sum(_equation(e) for e in equations)
+    return sum(_equation(e) for e in jaxpr.eqns)
 
 
 def _equation(e: Any) -> float:
@@ -115,9 +121,9 @@ def _multiply_add(out: Any) -> int:
     return 8 if jnp.issubdtype(out.dtype, jnp.complexfloating) else 2
 
 
-def _inside(params: dict[str, Any]) -> Iterator[core.Jaxpr | core.ClosedJaxpr]:
+def _inside(params: dict[str, Any]) -> Iterator[Jaxpr]:
     """The jaxprs of a call: of `jit`, `checkpoint`, `custom_vjp_call`, `shard_map` and the like."""
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, core.Jaxpr | core.ClosedJaxpr):
+            if hasattr(item, "eqns"):
                 yield item

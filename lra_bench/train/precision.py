@@ -105,5 +105,6 @@ def facts(recipe: Recipe) -> dict[str, Any]:
 
 def of(device: jax.Device, asked: str = DEFAULT) -> str | None:
     """`products` of a device, as JAX is set here."""
-    said = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    config: Any = jax.config
+    said = config.jax_default_matmul_precision
     return products(device.platform, getattr(device, "compute_capability", None), asked, said)

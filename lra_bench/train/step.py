@@ -99,12 +99,14 @@ def initial(make: Make, recipe: config.Recipe, seed: int, regime: Regime = AS_IT
     begun = regime.begin(params, rest)
     kept = cast(begun.params, regime.params)
     opt = regime.rule(optimiser(recipe)).init(cast(kept, jnp.float32))  # in 16 bits, b2 = 0.999 is 1: v would not fall
-    scale = (
-        None
-        if regime.loss_scale is None
-        else DynamicScale(scale=jnp.float32(regime.loss_scale), fin_steps=jnp.int32(0))
-    )
-    return State(kept, begun.rest, opt, jnp.int32(0), scale), begun.given
+    return State(kept, begun.rest, opt, jnp.int32(0), _loss_scale(regime.loss_scale)), begun.given
+
+
+def _loss_scale(first: float | None) -> DynamicScale | None:
+    if first is None:
+        return None
+    counters: dict[str, Any] = {"scale": jnp.float32(first), "fin_steps": jnp.int32(0)}
+    return DynamicScale(**counters)
 
 
 def cast(params: Params, dtype: Any) -> Params:
