@@ -137,6 +137,16 @@ def test_stairs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_text_says_its_encoding(path: Path) -> None:
+    """Where ruff's PLW1514 does not know that it is a path; and what another process writes is text in UTF-8 too."""
+    for call in (node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Call)):
+        said = {keyword.arg: keyword.value for keyword in call.keywords}
+        file = isinstance(call.func, ast.Attribute) and call.func.attr in ("read_text", "write_text")
+        process = getattr(said.get("text"), "value", None) is True
+        assert not (file or process) or "encoding" in said, f"{path}:{call.lineno}: the locale decides what it says"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_nouns(path: Path) -> None:
     assert not NO_NOUN & set(path.relative_to(PACKAGE).with_suffix("").parts), f"{path}: a noun is missing"
 

@@ -18,7 +18,7 @@ from lra_bench import data, tasks
 from lra_bench.config import Overlay, TaskSpec
 from lra_bench.data import cache, contours, generated, pathfinder, scratch, silent, workers
 from lra_bench.data.scratch import Journal
-from lra_bench.errors import DataError, TaskError
+from lra_bench.errors import PlaceError, TaskError
 from lra_bench.shapes import Split
 
 SPLITS = {"train": 300, "val": 50, "test": 70}
@@ -122,7 +122,7 @@ def test_a_disk_without_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with scratch.place(tmp_path / "place"), pytest.raises(DataError, match=r"tokens\.npy: no room for it"):
+    with scratch.place(tmp_path / "place"), pytest.raises(PlaceError, match=r"tokens\.npy: no room for it"):
         Journal(9).add(*chunk_of([1]))
     assert not (tmp_path / "place").exists()
 

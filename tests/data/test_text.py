@@ -8,8 +8,9 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -185,6 +186,38 @@ def test_a_file_that_is_not_what_it_was_is_refused(served: Remote, root: Path) -
     with pytest.raises(DataError, match=r"cannot be fetched.*put file\.bin into a folder of yours"):
         fetched(served._replace(sha256="0" * 64))
     assert not (root / "downloads/file.bin").exists()
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """It has what is asked for of any host, and notes what that is."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(502 if "unknown" in self.path else 200)
+        self.end_headers()
+        self.wfile.write(b"what it was")
+
+    def log_message(self, *said: object) -> None:
+        pass
+
+
+def test_a_file_comes_by_the_environments_proxy(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    there = Remote("http://nowhere.invalid/file.bin", "file.bin", 11, hashlib.sha256(b"what it was").hexdigest())
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+        assert fetched(there).read_bytes() == b"what it was"
+        assert set(Proxy.asked) == {there.url}
+        with pytest.raises(DataError, match=r"unknown\.invalid.*cannot be fetched \(HTTPError: 502"):
+            fetched(there._replace(url="http://unknown.invalid/file.bin", name="other.bin"))
+        monkeypatch.setenv("no_proxy", "nowhere.invalid")
+        with pytest.raises(DataError, match=r"cannot be fetched \(ConnectionError"):
+            fetched(there._replace(name="third.bin"))
+        server.shutdown()
 
 
 def test_no_network_is_one_line_soon() -> None:
