@@ -37,8 +37,11 @@ class Finding(NamedTuple):
     warnings: tuple[str, ...] = ()  # of what is right, and strange
 
 
-def everything(include: Sequence[Path] = ()) -> Iterator[Finding]:
-    """Every recipe is resolved for every task, every lever read, every task's variants built small, every model run."""
+def everything(include: Sequence[Path] = (), *, fast: bool = False) -> Iterator[Finding]:
+    """Every recipe is resolved for every task, every lever read, every task's variants built small, every model run.
+
+    `fast`: no examples are made, and models are traced, not compiled.
+    """
     for name in config.found("configs", include):
         yield _tried_recipe(name, include)
     for name in config.lever_files(include):
@@ -46,9 +49,9 @@ def everything(include: Sequence[Path] = ()) -> Iterator[Finding]:
     for name in config.spaces(include):
         yield _tried("search", name, partial(_space, name, include))
     for name in tasks.names(include):
-        yield from _with_variants(name, include)
+        yield from _with_variants(name, include, fast=fast)
     for name in mixers.names():
-        yield _tried("model", name, partial(_model, name, include))
+        yield _tried("model", name, partial(_model, name, include, fast=fast))
 
 
 def those(files: Sequence[Path], include: Sequence[Path] = ()) -> Iterator[Finding]:
@@ -60,27 +63,31 @@ def those(files: Sequence[Path], include: Sequence[Path] = ()) -> Iterator[Findi
         except LraError as error:
             yield Finding("file", str(path), False, str(error))
             continue
-        if "source" in said:
+        kind = config.kind_of(said)
+        if kind == "task":
             yield from _with_variants(str(path), include)
-        elif "models" in said:
+        elif kind == "matrix":
             yield _tried("matrix", str(path), partial(_matrix, path))
-        elif any("." in key for key in said):
+        elif kind == "search space":
             yield _tried("search", str(path), partial(_space, str(path), include))
-        elif set(said) <= set(config.Levers.model_fields):
+        elif kind == "lever":
             yield _tried("lever", str(path), partial(_lever, str(path), include))
         else:
             yield _tried_recipe(str(path), include)
 
 
-def _with_variants(task: str, include: Sequence[Path]) -> Iterator[Finding]:
+def _with_variants(task: str, include: Sequence[Path], *, fast: bool = False) -> Iterator[Finding]:
     try:
         variants = tasks.variants(task, include)
     except LraError as error:
         yield Finding("task", task, False, str(error))
         return
     for variant in (None, *variants):
-        found = _tried("task", f"{task}@{variant}" if variant else task, partial(_task, task, variant, include))
-        yield found._replace(warnings=tuple(_remarks(task, variant, include))) if found.ok else found
+        found = _tried(
+            "task", f"{task}@{variant}" if variant else task, partial(_task, task, variant, include, fast=fast)
+        )
+        remarks = _remarks(task, variant, include) if found.ok and not fast else ()
+        yield found._replace(warnings=tuple(remarks))
 
 
 def _tried(kind: str, name: str, attempt: Callable[[], str]) -> Finding:
@@ -143,12 +150,14 @@ def _matrix(path: Path) -> str:
     return f"{asked.models} on {asked.tasks}, seeds {asked.seeds}; `lra matrix {path} --dry-run` lists its cells"
 
 
-def _task(name: str, variant: str | None, include: Sequence[Path]) -> str:
+def _task(name: str, variant: str | None, include: Sequence[Path], *, fast: bool) -> str:
     spec = tasks.load(name, include, variant)
     source, args = data.load(spec.source), data.arguments(spec, tasks.written(name, include, variant))
     said = f"{spec.title}; {len(source.vocabulary(args))} symbols, L = {spec.length}"
     if spec.folder is None and source.PUBLISHED:
         return f"{said}; its examples are fetched, or read from a folder that is named"
+    if fast:
+        return f"{said}; no examples made"
     splits = _examples(spec, source)
     checked = 0
     for split in splits.values():
@@ -173,7 +182,7 @@ def _remarks(name: str, variant: str | None, include: Sequence[Path]) -> Iterato
         yield from (f"{name}: {remark}" for remark in checks.remarks(spec, data.prepare(spec)))
 
 
-def _model(name: str, include: Sequence[Path]) -> str:
+def _model(name: str, include: Sequence[Path], *, fast: bool) -> str:
     sheet = mixers.sheet(name)
     task = next(iter(tasks.names(include)))
     spec = tasks.load(task, include).model_copy(update={"length": LENGTH, "grid": None})
@@ -194,7 +203,11 @@ def _model(name: str, include: Sequence[Path]) -> str:
         ran.append(model.impl)
         return model(tokens, tokens > 0, key=jax.random.key(0))
 
+    said = f"{sheet.card.title} (arXiv:{sheet.card.paper}), {sheet.card.family}"
+    if fast:
+        jax.eval_shape(once)
+        return f"{said}; traced as {ran[0]}"
     logits = runs_once(once)()
     if not bool(jnp.isfinite(logits).all()):
         raise ValueError("the logits are not finite")
-    return f"{sheet.card.title} (arXiv:{sheet.card.paper}), {sheet.card.family}; ran as {ran[0]}"
+    return f"{said}; ran as {ran[0]}"

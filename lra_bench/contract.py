@@ -43,10 +43,13 @@ class Verdict(NamedTuple):
     title: str
     held: bool
     figures: str
+    crashed: bool = False  # the check itself could not be made
 
 
 def verify(sheet: Sheet, knobs: Mapping[str, Any] | None = None) -> Iterator[Verdict]:
-    """Hold the mixer, its `knobs` turned, to the seven promises, one after another. What raises is a promise broken.
+    """Hold the mixer, its `knobs` turned, to the seven promises, one after another.
+
+    What raises counts as broken, and as crashed.
 
     Products of float32 are full ones, whatever the platform's default: TF32 and bfloat16 are no fault of a mixer's.
 
@@ -61,8 +64,9 @@ def verify(sheet: Sheet, knobs: Mapping[str, Any] | None = None) -> Iterator[Ver
         except Exception as error:
             if fault := device_at_fault(error):
                 raise fault from error
-            held, figures = False, f"{type(error).__name__}: {error}"
-        yield Verdict(number, title, held, figures)
+            yield Verdict(number, title, False, f"{type(error).__name__}: {error}", crashed=True)
+        else:
+            yield Verdict(number, title, held, figures)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def variants(name: str, include: Sequence[Path] = ()) -> tuple[str, ...]:
 
 
 def _file(name: str, include: Sequence[Path]) -> Overlay:
-    return config.read(config.file_of("tasks", name, include, TaskError))
+    return config.held(config.read(config.file_of("tasks", name, include, TaskError)), "task")
 
 
 def _placed(values: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -111,9 +111,10 @@ class Command(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """With what is found only when somebody asks for it."""
-        for param in self.params:
-            if FAMILIES in (help_ := getattr(param, "help", None) or ""):
-                param.help = help_.replace(FAMILIES, ", ".join(completion.families("")))
+        params: list[Any] = list(self.params)
+        for param in params:
+            if FAMILIES in (getattr(param, "help", None) or ""):
+                param.help = param.help.replace(FAMILIES, ", ".join(completion.families("")))
         super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -19,6 +20,11 @@ Steps = Annotated[int, typer.Option("--steps", min=0, help="Of further training;
 Results = Annotated[Path | None, typer.Option("-o", "--results", help="The run's results folder.", metavar="DIR")]
 
 
+class By(StrEnum):
+    magnitude = "magnitude"
+    movement = "movement"
+
+
 @app.command()
 def quantise(
     run: options.Run,
@@ -31,12 +37,14 @@ def quantise(
 ) -> None:
     """A finished run's model in whole numbers: what it takes to keep, its speed, and what that costs in accuracy.
 
+    A minute for each setting, without --steps.
+
     Example: lra quantise linformer-listops-quick-s0-0123456789 --bits 8 --activations 8
     """
     several = [
         {"weights": b, "activations": a, "steps": steps}
-        for b in options.counts(bits, "--bits")
-        for a in options.counts(activations, "--activations")
+        for b in options.choices(bits, "--bits", (8, 4))
+        for a in options.choices(activations, "--activations", (32, 8))
     ]
     _after(run, results, "quantise", several, jobs, json=json)
 
@@ -44,10 +52,12 @@ def quantise(
 @app.command()
 def prune(
     run: options.Run,
-    sparsity: Annotated[str, typer.Option("--sparsity", help="Shares of weights that are made zero: 0.5,0.9.")] = "0",
+    sparsity: Annotated[
+        str | None, typer.Option("--sparsity", help="Shares of weights that are made zero: 0.5,0.9.")
+    ] = None,
     heads: Annotated[float, typer.Option("--heads", min=0, max=0.99, help="Share of heads taken out.")] = 0.0,
     neurons: Annotated[float, typer.Option("--neurons", min=0, max=0.99, help="Share of the MLPs' neurons.")] = 0.0,
-    by: Annotated[str, typer.Option("--by", help="magnitude, or movement, which takes steps.")] = "magnitude",
+    by: Annotated[By, typer.Option("--by", help="What is taken out first; movement takes steps.")] = By.magnitude,
     steps: Steps = 0,
     results: Results = None,
     jobs: options.Jobs = None,
@@ -55,10 +65,14 @@ def prune(
 ) -> None:
     """A finished run's model with weights made zero, or with heads and neurons taken out.
 
+    A minute for each sparsity, and what --steps of training take.
+
     Example: lra prune softmax-listops-quick-s0-0123456789 --sparsity 0.5,0.7,0.9 --steps 100
     """
-    shares = options.shares(sparsity, "--sparsity")
-    several = [{"sparsity": s, "heads": heads, "neurons": neurons, "by": by, "steps": steps} for s in shares]
+    shares = options.shares(sparsity or "0", "--sparsity")
+    if not any((*shares, heads, neurons)):
+        raise ConfigError("nothing is taken out: --sparsity 0.5,0.9, --heads 0.5 or --neurons 0.5 say how much")
+    several = [{"sparsity": s, "heads": heads, "neurons": neurons, "by": by.value, "steps": steps} for s in shares]
     _after(run, results, "prune", several, jobs, json=json)
 
 
@@ -77,6 +91,8 @@ def distil(
     json: options.Json = False,
 ) -> None:
     """Train models under the recipe of a finished run, whose model is their teacher.
+
+    Each takes as long as its training, and the teacher's answers besides.
 
     `--set distil.temperature=4 --set distil.hidden=1` and the like say how; configs/levers/base.yaml has all. `--set
     trunk.layers=1 --set trunk.width=32` and the like make the student another one.
@@ -112,6 +128,8 @@ def adapt(
     json: options.Json = False,
 ) -> None:
     """Go on with a finished run's model on other tasks, its trunk frozen: the head is trained, and what is added.
+
+    Each takes as long as a run of that task under the run's recipe, at most.
 
     Example: lra adapt softmax-listops-quick-s0-0123456789 --task mqar --rank 8
     """

@@ -36,7 +36,9 @@ def matrix(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Run the matrix of models, tasks and seeds that a YAML file names. Finished cells are not run again.
+    """Run the matrix of models, tasks and seeds that a YAML file names.
+
+    Finished cells are not run again. All models take hours; --plan says how many.
 
     Example: lra matrix configs/matrix/quick.yaml --dry-run
     """

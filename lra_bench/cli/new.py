@@ -38,7 +38,7 @@ def new_model(
 
     mixer, test = new.model(name, family, folder)
     typer.echo(f"{mixer}: the mixer; run it with `lra run -m {mixer} -t TASK`, certify it with `lra verify -m {mixer}`")
-    typer.echo(f"{test}: its test; run it with `pytest {test}`")
+    typer.echo(f"{test}: its test; run it with `pytest {test}` (pip install pytest)")
 
 
 @create.command("task")
@@ -67,7 +67,9 @@ def new_task(
 
 @app.command()
 def verify(model: options.Model, json: options.Json = False) -> None:
-    """Hold mixers to the contract: promise by promise what held, with the figures. `lra speed` marks what was not held.
+    """Hold mixers to the contract: promise by promise what held, with the figures.
+
+    `lra speed` marks what was not held. A mixer takes ten seconds of a CPU core, all of them some seven minutes.
 
     Example: lra verify -m mine.py
     """
@@ -81,8 +83,8 @@ def verify(model: options.Model, json: options.Json = False) -> None:
         for verdict in contract.verify(sheet, turned):
             ours.append({"model": sheet.name, **verdict._asdict()})
             if not json:
-                mark = screen.styled("held  ", "green") if verdict.held else screen.styled("BROKEN", "red")
-                screen.out.print(mark, end="")
+                mark, color = ("held", "green") if verdict.held else ("ERROR" if verdict.crashed else "BROKEN", "red")
+                screen.out.print(screen.styled(f"{mark:6}", color), end="")
                 screen.out.print(f" {sheet.name} {verdict.promise}. {verdict.title}: ", end="", soft_wrap=True)
                 screen.out.print(verdict.figures, markup=False, highlight=False, soft_wrap=True)
         knobs = mixers.turned(sheet, turned)

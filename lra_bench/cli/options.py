@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -126,6 +127,19 @@ def counts(text: str, flag: str) -> list[int]:
     wrong = next((part for part in parts if not part.isdecimal() or int(part) < 1), None)
     if wrong is not None:
         raise ConfigError(f"{flag} {text}: '{wrong}' must be a whole number from 1 up")
+    return [int(part) for part in parts]
+
+
+def choices(text: str, flag: str, known: Sequence[int]) -> list[int]:
+    """The numbers in a comma list, each one of those that are known.
+
+    Raises:
+        ConfigError: a part is none of them.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    wrong = next((part for part in parts if part not in map(str, known)), None)
+    if wrong is not None:
+        raise ConfigError(f"{flag} {text}: '{wrong}' must be {' or '.join(map(str, known))}")
     return [int(part) for part in parts]
 
 

@@ -24,6 +24,8 @@ def probe(
 ) -> None:
     """How far a trained model looks: by gradient, by drawing far tokens anew, and by shuffling blocks of the text.
 
+    A run takes about a minute at a few hundred tokens, and as many more as its text is longer.
+
     Example: lra probe results/runs/linformer-listops-quick-s0-0123456789
     """
     from lra_bench import probe as room

@@ -32,7 +32,7 @@ def reproduce(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Run a finished row again from its own cell.json: is it the same, bit for bit?
+    """Run a finished row again from its own cell.json: is it the same, bit for bit? It takes as long as the run did.
 
     Where the platform, versions or code are others, and on a GPU without training.deterministic, it is held to its old
     score instead: the paired difference over test's examples, with its interval and p. Exit codes: 0 the same, or it

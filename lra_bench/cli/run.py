@@ -44,7 +44,8 @@ def run(
 ) -> None:
     """Train models on tasks: accuracy, speed and memory, a row each, kept in the results folder.
 
-    A finished cell is not run again. Ctrl-C saves; the same command goes on.
+    A finished cell is not run again. Ctrl-C saves; the same command goes on. A model takes one to five minutes of a CPU
+    core under -c quick, hours under others; lra plan says how many.
 
     Example: lra run --model linformer --task listops
     """
@@ -169,7 +170,7 @@ def plan(
     """What `run` with the same arguments would do: cells, parameters, FLOPs, what will not fit in memory, hours.
 
     Hours are what another seed took on this machine; where none ran, a step is compiled, and three are timed on random
-    tokens. Starts nothing.
+    tokens. Starts nothing; that takes half a minute a model and task that did not run here.
     """
     from lra_bench import matrix
 

@@ -36,8 +36,9 @@ def tune(
 ) -> None:
     """Search for the settings of a recipe, on val alone. Poor trials are given up; the best become a recipe of yours.
 
-    The study lies in RESULTS/tune; Ctrl-C saves, and the same command goes on, after `kill -9` too. Rows of that recipe
-    say what it cost to find (`lra compare --ledger`).
+    Each trial takes as long as a run of the config, or less where it is given up. The study lies in RESULTS/tune;
+    Ctrl-C saves, and the same command goes on, after `kill -9` too. Rows of that recipe say what it cost to find (`lra compare
+    --ledger`).
 
     Example: lra tune -m linformer -t listops -c quick --trials 20
     """
@@ -87,7 +88,8 @@ def search(
     """Search for architectures: the mixer of each layer, widths, depths, knobs. The result is a Pareto front.
 
     Each is weighed by its score on val and by what is limited: parameters, if nothing is. What is over a limit is not
-    trained. The study lies in RESULTS/search; Ctrl-C saves, and the same command goes on, after `kill -9` too.
+    trained; each other trial takes as long as a run of the config. The study lies in RESULTS/search; Ctrl-C saves, and
+    the same command goes on, after `kill -9` too.
 
     Example: lra search -t listops -c quick --max-params 60000 --trials 30
     """

@@ -80,7 +80,7 @@ def tell(report: Report, format: Format, out: Path | None = None) -> None:
                 console.print(screen.titled(one.title, parts[-1], one.notes))
 
 
-def blocks(rows: Sequence[Mapping[str, Any]], width: int) -> Iterator[list[dict[str, Any]]]:
+def blocks(rows: Sequence[Mapping[Any, Any]], width: int) -> Iterator[list[dict[str, Any]]]:
     """The rows, with as many columns at once as stand side by side without a broken line; the first is in each."""
     first, *others = rows[0] if rows else ("",)
     room = width - _width(first, rows)
@@ -93,7 +93,7 @@ def blocks(rows: Sequence[Mapping[str, Any]], width: int) -> Iterator[list[dict[
     yield [{one: row[one] for one in (first, *taken)} for row in rows] if rows else []
 
 
-def _width(key: str, rows: Sequence[Mapping[str, Any]]) -> int:
+def _width(key: str, rows: Sequence[Mapping[Any, Any]]) -> int:
     """Of a column: its longest cell; a head may be broken between its words."""
     return max([*map(len, str(key).split()), *(len(str(row[key])) for row in rows)], default=0) + MARGIN
 

@@ -10,6 +10,7 @@ and the libraries' versions stand in the row (`fingerprint.py`). A `Launcher` sa
 
 from lra_bench.config.cell import AND, Cell, Match, Mechanism, digest, of_mechanisms
 from lra_bench.config.files import file_of, first_comment, folders, found, shipped
+from lra_bench.config.kinds import held, kind_of
 from lra_bench.config.launchers import Launcher, Local, Ray, Slurm, launcher
 from lra_bench.config.levers import (
     FLOATS,
@@ -88,6 +89,8 @@ __all__ = [
     "fold",
     "folders",
     "found",
+    "held",
+    "kind_of",
     "launcher",
     "lever_files",
     "lever_words",

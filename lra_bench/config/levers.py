@@ -10,6 +10,7 @@ import pydantic
 from pydantic import Field
 
 from lra_bench.config.files import file_of, found, shipped
+from lra_bench.config.kinds import held
 from lra_bench.config.overlays import Overlay, fold, read, validated
 from lra_bench.config.schema import Count, NoneOrMore, Share, Strict
 
@@ -269,7 +270,7 @@ def levers(names: Sequence[str], settings: Sequence[Overlay] = (), include: Sequ
     Raises:
         ConfigError: one is not found, names an unknown key, or a value is wrong.
     """
-    files = [read(file_of(KIND, name, include)) for name in names if name != NO_LEVER]
+    files = [held(read(file_of(KIND, name, include)), "lever") for name in names if name != NO_LEVER]
     overlays = [read(shipped(KIND) / f"{BASE}.yaml"), *files, *settings]
     every = validated(Levers, fold(overlays), overlays)
     return Levers.model_validate({name: lever for name, lever in every.pulled().items() if lever.on})

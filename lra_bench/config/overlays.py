@@ -31,10 +31,10 @@ class Overlay:
         return Overlay(self.origin, values, self.lines, (*self.under, *under))
 
     def at(self, path: Keys) -> str:
-        """Where a key is found: the file with the line, or the flag, and the whole key."""
+        """Where a key is found: the file with the line, or the flag, and the whole key; of all together, the file."""
         whole = (*self.under, *path)
         line = f":{self.lines[whole]}" if whole in self.lines else ""
-        return f"{self.origin}{line}: {'.'.join(whole)}"
+        return f"{self.origin}{line}: {'.'.join(whole)}" if whole else self.origin
 
 
 Schema = TypeVar("Schema", bound=Strict)

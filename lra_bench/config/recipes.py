@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lra_bench.config.files import file_of, shipped
+from lra_bench.config.kinds import held
 from lra_bench.config.overlays import Overlay, fold, read, validated
 from lra_bench.config.schema import Matrix, Recipe, Scalar, Tuned
 from lra_bench.errors import ConfigError
@@ -80,7 +81,7 @@ def matrix(path: Path) -> Matrix:
     Raises:
         ConfigError: it cannot be read, lacks a key, or a value is wrong.
     """
-    own = read(path)
+    own = held(read(path), "matrix")
     whole = own.part((), {**unsaid().values, **own.values})
     return validated(Matrix, whole.values, [whole])
 
@@ -98,5 +99,5 @@ def recipe(name: str, include: Sequence[Path] = ()) -> RecipeFile:
     """
     path = file_of("configs", name, include)
     base = read(file_of("configs", "base", include))
-    overlays = (base,) if path.stem == "base" else (base, read(path))
+    overlays = (base,) if path.stem == "base" else (base, held(read(path), "config"))
     return RecipeFile(path.stem, path, overlays)

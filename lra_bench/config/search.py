@@ -12,6 +12,7 @@ from pydantic import Field
 
 from lra_bench.config.files import file_of
 from lra_bench.config.files import found as found_files
+from lra_bench.config.kinds import held
 from lra_bench.config.overlays import Overlay, nested, read, validated
 from lra_bench.config.recipes import RecipeFile
 from lra_bench.config.schema import Scalar, Strict, Tuned
@@ -55,7 +56,7 @@ def space(name: str, include: Sequence[Path] = ()) -> Space:
     Raises:
         ConfigError: it is not found, or a range is none.
     """
-    own = read(file_of(KIND, name, include))
+    own = held(read(file_of(KIND, name, include)), "search space")
     found: Space = {}
     for key, value in own.values.items():
         if isinstance(value, Mapping):

@@ -64,7 +64,7 @@ def build(
         DataError: no folder is named, a file is missing, or holds a byte 0.
     """
     if folder is None:
-        raise DataError("folder: null; name one that holds train.txt: --set task.folder=FOLDER")
+        raise DataError("needs a text of yours: name a folder that holds train.txt: --set task.folder=FOLDER")
     texts = _texts(files(folder), {split: n * length for split, n in splits.items() if split != "train"})
     built = {}
     for number, (split, n) in enumerate(splits.items()):

@@ -70,7 +70,9 @@ def build(
         DataError: no folder is named, a file is missing, or a line is no pair.
     """
     if folder is None:
-        raise DataError(f"folder: null; put {ORIGIN} into a folder of yours, and name it: --set task.folder=FOLDER")
+        raise DataError(
+            f"needs files that you download: put {ORIGIN} into a folder, and name it: --set task.folder=FOLDER"
+        )
     paths, built = files(folder), {}
     for split, n in splits.items():
         pairs = lines.read(paths[split], 1, length, partial(_parsed, length), progress)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from lra_bench import config, mixers, origin
@@ -15,6 +16,7 @@ from lra_bench.mixers import Card, Sheet
 
 FAMILY = "family:"
 T = TypeVar("T")
+FILES = (".py", ".yaml", ".yml")
 OUTSIDE = r"(?![^\[]*\])"  # what is split at stands in no bracket
 
 
@@ -37,7 +39,8 @@ def models(patterns: str) -> list[Choice]:
     """
     found: list[Choice] = []
     for pattern in parts(patterns, "--model"):
-        each = [_named(name) for name in re.split(re.escape(AND) + OUTSIDE, pattern)]
+        names = [pattern] if Path(pattern).is_file() else re.split(re.escape(AND) + OUTSIDE, pattern)
+        each = [_named(name) for name in names]
         if len(each) == 1:
             found += [(part,) for part in each[0]]
             continue
@@ -50,8 +53,10 @@ def models(patterns: str) -> list[Choice]:
 
 
 def _named(pattern: str) -> list[Part]:
-    name, bracket, inside = pattern.strip().partition("[")
-    if bracket and not inside.endswith("]"):
+    name, inside = pattern.strip(), ""
+    if name.endswith("]"):
+        name, _, inside = name.rpartition("[")
+    elif "[" in name and not name.endswith(".py"):
         raise ConfigError(f"--model {pattern}: must be name[knob=value,...]")
     said = [part for part in inside.rstrip("]").split(",") if part]
     return [Part(sheet, _turned(said, sheet)) for sheet in _sheets(name)]
@@ -136,6 +141,8 @@ def parts(patterns: str, flag: str) -> list[str]:
     Raises:
         ConfigError: there is none.
     """
+    if patterns.endswith(FILES) and Path(patterns).is_file():
+        return [patterns]  # a path may have a comma in it
     found = [part.strip() for part in re.split("," + OUTSIDE, patterns) if part.strip()]
     if not found:
         raise ConfigError(f"{flag}: names nothing")

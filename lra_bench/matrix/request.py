@@ -221,7 +221,8 @@ class Settings:
                 levers.append(Overlay(flag, config.nested([head, *path], value)))
             else:
                 known = [*sections, *of_levers, "task", *named]
-                raise ConfigError(f"{flag}: '{head}': unknown; {nearest(head, known)}")
+                meant = None if path else _meant(head, sheets)
+                raise ConfigError(f"{flag}: '{head}': unknown; {meant or nearest(head, known)}")
         if length is not None:
             task.append(Overlay(f"--length {length}", {"length": length}))
             said["task.length"] = length
@@ -252,6 +253,16 @@ def _kinds(sheets: Sequence[Sheet], path: Sequence[str]) -> Collection[type]:
     head, *rest = path
     ours = [sheet for sheet in sheets if head in ("model", sheet.name)]
     return mixers.kinds(ours, ".".join(rest)) if ours else config.declared(path)
+
+
+def _meant(key: str, sheets: Sequence[Sheet]) -> str | None:
+    """The whole keys that end in one that was given alone, as a question; None if there is none."""
+    base = config.recipe("base").overlays[0].values
+    known = [dotted for dotted, _ in config.flat({k: v for k, v in base.items() if isinstance(v, Mapping)})]
+    known += [f"task.{name}" for name in TaskSpec.model_fields]
+    known += [f"{sheet.name}.{knob.name}" for sheet in sheets for knob in sheet.knobs]
+    ends = list(dict.fromkeys(dotted for dotted in known if dotted.rpartition(".")[2] == key))
+    return f"did you mean {' or '.join(repr(one) for one in ends)}?" if ends else None
 
 
 def _hash(recipe: Recipe) -> str:

@@ -11,6 +11,7 @@ import ast
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args
 
@@ -33,6 +34,7 @@ Family = Literal[
     "other",
 ]
 
+FOREIGN = {"torch", "tensorflow", "keras", "mxnet", "paddle"}  # libraries whose modules no run can have
 KNOB_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None)}
 
 
@@ -117,9 +119,21 @@ def read(path: Path) -> Sheet:
             knobs = tuple(_knobs(node, path))
     if card is None or knobs is None:
         missing = "CARD" if card is None else "Config"
-        raise ConfigError(f"{path}: a mixer's file exports CARD, Config and Mixer; {missing} is missing")
+        raise ConfigError(
+            f"{path}: a mixer's file exports CARD, Config and Mixer; {missing} is missing{_instead(tree)}"
+        )
     _name_options(card, {knob.name for knob in knobs}, path)
     return Sheet(title(path), path, card, knobs)
+
+
+def _instead(tree: ast.Module) -> str:
+    """What to do about a file that is no mixer's; of a module of another library, that it has to be one of ours."""
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    foreign = sorted({name.split(".")[0] for name in names} & FOREIGN)
+    why = f"; {foreign[0]} is not supported, a mixer is written in JAX" if foreign else ""
+    return f"{why}; lra new model NAME --family other writes a file to start from"
 
 
 def code(path: Path) -> str:
@@ -234,4 +248,41 @@ def turned(sheet: Sheet, values: Mapping[str, Any]) -> dict[str, Any]:
         if not whole and type(value) not in types:
             raise ConfigError(f"{sheet.name}.{name}: must be {knobs[name].type}, not {value!r}")
         result[name] = float(value) if whole else value
+    _hold(sheet, result)
     return result
+
+
+def _hold(sheet: Sheet, values: Mapping[str, Any]) -> None:
+    """Let the mixer's own `Config` say what is out of range, as far as that can be had without importing the file.
+
+    Raises:
+        ConfigError: a value is.
+    """
+    try:
+        _config(sheet.path)(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{sheet.name}.{error}") from None
+    except Exception:  # it stands on what only its file has; the model's own making says what is wrong
+        return
+
+
+@cache
+def _config(path: Path) -> Any:
+    """The class `Config` of a mixer's file, with the constants that stand beside it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names: dict[str, Any] = {"__name__": __name__, "dataclass": dataclass, "field": field, "math": math}
+    names["ConfigError"] = ConfigError
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _is_literal(node.value):
+            names[node.targets[0].id] = ast.literal_eval(node.value)
+    own = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Config")
+    exec(compile(ast.Module([own], []), str(path), "exec", annotations.compiler_flag), names)
+    return names["Config"]
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except ValueError:
+        return False
+    return True

@@ -30,17 +30,29 @@ def _summary(probes: Sequence[tuple[str, str, Probe]]) -> Comparison:
         {
             "run": name,
             "L": f"{found.length:,}",
-            "95% of the gradient within": f"{found.within:,}",
-            "anything from": f"{found.farthest:,}",
-            "predictions read blocks of": "longer" if found.context is None else f"{found.context:,}",
+            "95% of the gradient within": _tokens(found.within),
+            "farthest token with any effect": _tokens(found.farthest),
+            "order that predictions need": _order(found),
         }
         for name, _, found in probes
     ]
     notes = (
-        f"gradient: with respect to the embeddings; anything from: the farthest that is not rounding; {SOURCE}",
-        "blocks: the shortest whose change of places alters 5% of the predictions at most: nothing longer is needed",
+        f"gradient: with respect to the embeddings; any effect: more than rounding; {SOURCE}",
+        "order: the text is cut into blocks, which change places; predictions need the order of tokens within the "
+        "shortest blocks whose shuffling alters 5% of them at most",
     )
     return Comparison("context", "effective context, tokens", pd.DataFrame(lines).set_index("run"), notes)
+
+
+def _tokens(distance: int) -> str:
+    return f"{distance:,} tokens away" if distance != 1 else "1 token away"
+
+
+def _order(found: Probe) -> str:
+    if found.context is None:
+        longest = max((one.block for one in found.shuffled), default=1)
+        return f"over more than {longest:,} tokens"
+    return "none: any order of tokens will do" if found.context == 1 else f"within {found.context:,} tokens"
 
 
 def _reach(name: str, found: Probe) -> Comparison:

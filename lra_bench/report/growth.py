@@ -14,6 +14,7 @@ from lra_bench.report.tables import Comparison, Report
 
 Fact = Mapping[str, Any]
 NEVER = float("inf")
+FEW = 4  # lengths: an exponent of fewer is tagged
 
 
 class Line(NamedTuple):
@@ -48,6 +49,7 @@ def _grown(facts: Sequence[Fact], first: Line, room: int | None) -> dict[str, An
     there = room if room is not None else facts[-1].get("available_bytes")
     return {
         "time_exponent": over_time.value,
+        "lengths": len(facts),
         "time_low": over_time.low,
         "time_high": over_time.high,
         "memory_exponent": over_memory.value,
@@ -122,6 +124,12 @@ def _table(numbers: pd.DataFrame, first: str, facts: Sequence[Fact], room: int |
         "time, memory: the exponent of L, by least squares on logarithms, with Student's interval",
         "faster from: interpolated between lengths; its interval by the ends of the medians' intervals",
     ]
+    if len(few := numbers[numbers["lengths"] < FEW]):
+        who = ", ".join(few["model"][:3]) + (f" and {len(few) - 3} more" if len(few) > 3 else "")
+        notes.append(
+            f"of 2, of 3: an exponent of so few lengths may be far off, whatever its interval: {who}; {FEW} and more "
+            "tell it, lra speed -n 1024,2048,4096,8192"
+        )
     if there:
         said = " to ".join(f"{bytes_ / 2**30:.1f}" for bytes_ in dict.fromkeys((there[0], there[-1])))
         of = f", batch {batch[0]}" if len(batch) == 1 else ""
@@ -136,7 +144,8 @@ def _power(line: Mapping[Any, Any], what: str) -> str:
     value, low, high = (line[f"{what}_{key}"] for key in ("exponent", "low", "high"))
     if pd.isna(value):
         return ""
-    return f"{value:.2f}" if pd.isna(low) else f"{value:.2f} ({low:.2f}-{high:.2f})"
+    said = f"{value:.2f}" if pd.isna(low) else f"{value:.2f} ({low:.2f}-{high:.2f})"
+    return f"{said} of {line['lengths']}" if line["lengths"] < FEW else said
 
 
 def _from(line: Mapping[Any, Any]) -> str:
