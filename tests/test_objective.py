@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, get_args
 
 import jax
@@ -12,7 +13,7 @@ from samples import Lra
 
 from lra_bench.config import TaskSpec
 from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, METRICS, SQUARED_ERROR
-from lra_bench.train.objective import objective
+from lra_bench.train.objective import Units, objective
 
 LOGITS = np.array([[2.0, -1.0, 0.5], [-3.0, 1.0, 4.0]], np.float32)
 
@@ -44,6 +45,18 @@ def test_numbers_are_scored_in_their_own_units_and_learnt_in_standard_deviations
     np.testing.assert_allclose(goal.score(logits, label), [((20 + 0.5 * 10 - 20) ** 2 + (5 - 6) ** 2) / 2])
     np.testing.assert_allclose(goal.loss(logits, label), [(0.5**2 + 1) / 2], err_msg="a constant has no deviation")
     assert SQUARED_ERROR.floor(train) == pytest.approx(50)
+
+
+def test_units_are_kept_to_the_last_bit() -> None:
+    train = np.random.default_rng(0).normal(1e6, 3, (50, 2)).astype(np.float32)
+    units = Units.of(train)
+    again = Units.kept(json.loads(json.dumps(units.as_lists())))
+    for one, other in zip(units, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype == np.float32
+    logits = np.array([[0.5, -1.0]], np.float32)
+    kept = objective(SQUARED_ERROR, 2, 8, np.zeros((2, 2)), again)
+    np.testing.assert_array_equal(kept.answer(logits), objective(SQUARED_ERROR, 2, 8, train).answer(logits))
 
 
 def test_bits_are_counted_where_a_symbol_is_asked_for() -> None:

@@ -139,6 +139,14 @@ MIXED[5, 2] = 0
         ({**GOOD, "y": GOOD["y"][:9]}, PLAIN, r"y is int64\[9\], not numbers for each of 10 examples"),
         ({**GOOD, "y": GOOD["y"] + np.nan}, PLAIN, r"y\[0\] holds no number"),
         ({**GOOD, "y": GOOD["y"] - 1}, PLAIN, r"y\[0\]: -1 is no class"),
+        ({**GOOD, "y": np.full(10, 1 << 32, np.uint64)}, PLAIN, r"y\[0\]: 4294967296 is no class"),
+        ({**GOOD, "y": np.full((10, 2), 256)}, PLAIN, r"y\[0\]: 256 is no bit"),
+        ({**GOOD, "y": np.full(10, 1e39)}, PLAIN, r"y\[:, 0\]: 1e\+39 is beyond 1e\+15"),
+        (
+            {**GOOD, "y": 2.0**24 + np.arange(10) % 2},
+            PLAIN,
+            r"y\[:, 0\]: from 16777216 to 16777217, a standard deviation",
+        ),
         ({**GOOD, "n": np.arange(10)}, turned(lengths="n"), r"n is from 0 to 9, and must be from 1 to 12"),
         (
             {**GOOD, "n": np.ones((10, 2), int)},
@@ -176,6 +184,19 @@ def test_length_folder_and_counts_are_held_to_the_arrays(tmp_path: Path) -> None
         built(tmp_path, arrays(10, 3, 4), length=13)
     with pytest.raises(TaskError, match=r"splits\.train: asks for 6 examples; .*train\.npz leaves 5"):
         built(tmp_path, arrays(9, 12))
+
+
+def test_val_has_other_names_too_and_what_has_no_splits_is_said(tmp_path: Path) -> None:
+    for name in ("dev", "holdout"):
+        np.savez(tmp_path / f"{name}.npz", **arrays(3, 12, seed=7))
+    np.savez(tmp_path / "train.npz", **arrays(20, 12))
+    made = npz.build(PLAIN, 12, {"train": 15, "val": 3, "test": 3}, 0, tmp_path, silent)
+    np.testing.assert_array_equal(made["val"].tokens[:, 0], arrays(3, 12, seed=7)["x"].astype(int) + 1)
+    assert made.about.unused_rows == 2
+    assert any(note.endswith(": holdout.npz") for note in made.about.notes)
+    np.savez(tmp_path / "valid.npz", **arrays(3, 12))
+    with pytest.raises(DataError, match=r"dev\.npz and valid\.npz are both of val; a split is one file"):
+        npz.files(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -174,3 +174,22 @@ def test_what_is_wrong_in_the_file_is_one_line(
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"yours\.py: there is no such file"):
         task(tmp_path, yaml=YAML.replace("mine.py", "yours.py"))
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("label - 1", r"label\[\d+\]: -1 is no class; they begin with 0"),
+        ("label.astype(np.uint64) + 2**32", r"label\[0\]: 429496729[67] is no class"),
+        ("np.where(label > 0, np.nan, 1.0)", r"label\[\d+\] holds no number"),
+        ("label * 1e39", r"label\[:, 0\]: 1e\+39 is beyond 1e\+15"),
+        ("2.0**24 + label", r"label\[:, 0\]: from 16777216 to 16777217, a standard deviation"),
+        ("label[:, None] - [[0, 1]]", r"label\[\d+\]: -1 is below 0"),
+    ],
+)
+def test_labels_are_held_from_both_sides_before_they_are_cast(tmp_path: Path, label: str, message: str) -> None:
+    source = PARITY.replace("(tokens == 1).sum((1, 2)) % 2)", "cast((tokens == 1).sum((1, 2)) % 2))")
+    assert "cast(" in source
+    spec = task(tmp_path, f"{source}\ndef cast(label):\n    return {label}\n")
+    with pytest.raises(DataError, match=message):
+        data.prepare(spec)
