@@ -119,7 +119,10 @@ def test_an_earlier_export_of_numbers_says_that_their_unit_is_lost(own: Path) ->
     with pytest.raises(ConfigError, match=r"old\.lra: an earlier version exported it, whose answers are in stand"):
         inputs.known({"outputs": "float32 logits of 1"}, spec, "old.lra")
     assert inputs.known({"units": {}, "outputs": ""}, spec, "new.lra") is None
-    assert inputs.known({"classes": ["1", "2"]}, tasks.load("stars.yaml"), "new.lra") == ["1", "2"]
+    stars = tasks.load("stars.yaml")
+    assert inputs.known({"classes": ["1", "2"]}, stars, "new.lra") == ["1", "2"]
+    assert [inputs.nameless(card, stars) for card in ({}, {"classes": ["1", "2"]})] == [True, False]
+    assert not inputs.nameless({}, tasks.load("listops"))
 
 
 def test_a_line_ends_where_a_file_ends_it(own: Path) -> None:

@@ -108,6 +108,7 @@ def _model(
 ) -> tuple[TaskSpec, Callable[[Any], np.ndarray], list[str] | None]:
     """The task that a run or a file answers, what answers, tokens [B, S, L] -> logits, and the classes' names."""
     from lra_bench import data, store
+    from lra_bench.cli import screen
     from lra_bench.config import Overlay, TaskSpec, validated
     from lra_bench.export import artifact, inputs
     from lra_bench.export.of_run import answering
@@ -116,6 +117,8 @@ def _model(
     if Path(model).is_file():
         made = artifact.read(Path(model))
         task = validated(TaskSpec, made.card["task"], [Overlay(model, made.card["task"])])
+        if inputs.nameless(made.card, task):
+            screen.warn([f"{model}: an earlier version exported it without its classes' names; they are numbers here"])
         return task, made, inputs.known(made.card, task, model)
     run = Trained.open(store.find(model, results), count)
     return run.cell.task, answering(run), data.about(run.cell.task).classes

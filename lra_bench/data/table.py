@@ -57,6 +57,12 @@ class Args(Strict):
             raise ValueError(f"'{classes}': names '{twice}' twice")
         return classes
 
+    @pydantic.model_validator(mode="after")
+    def _numbers_have_no_names(self) -> Args:
+        if self.answer == "numbers" and self.classes is not None:
+            raise ValueError(f"classes: '{self.classes}'; must be null where the answer is numbers")
+        return self
+
 
 def _names_in(classes: str) -> list[str]:
     return [name.strip() for name in classes.split(",")]
@@ -93,9 +99,11 @@ def build(
     if folder is None:
         raise DataError("folder: null; name one that holds train.csv, or its like: --set task.folder=FOLDER")
     paths = records.tables(folder)
-    said = args.classes if args.answer != "numbers" else None
-    first, times = ({}, Counter[str]()) if said or args.answer == "numbers" else _named(paths["train"], args)
-    names = _names_in(said) if said else answers.in_order(first)
+    if args.quoted and not any(path.suffix.lower() == ".tsv" for tables in paths.values() for path in tables):
+        raise DataError(f"{paths['train'][0]}: args.quoted: true, which is of .tsv alone; leave it out")
+    said = args.classes is not None or args.answer == "numbers"
+    first, times = ({}, Counter[str]()) if said else _named(paths["train"], args)
+    names = _names_in(args.classes) if args.classes else answers.in_order(first)
     read = {split: _Table(tables, args, names, length) for split, tables in paths.items()}
     files = {split: table.examples(progress) for split, table in read.items()}
     made = published.completed(files, splits, seed, {split: tables[0] for split, tables in paths.items()}, "bytes")

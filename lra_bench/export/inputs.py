@@ -49,6 +49,16 @@ def known(card: Mapping[str, Any], task: TaskSpec, origin: str) -> list[str] | N
     return card.get("classes")
 
 
+def nameless(card: Mapping[str, Any], task: TaskSpec) -> bool:
+    """Did an earlier version export it without the names that its classes have, for they were those in train?"""
+    return (
+        "classes" not in card
+        and "classes" in task.args
+        and task.args["classes"] is None
+        and not METRICS[task.metric].real
+    )
+
+
 def tokens(task: TaskSpec, lines: Sequence[str], origin: str, *, cut: bool) -> np.ndarray:
     """Inputs, a line each, as tokens int32 [N, S, L]; two streams stand beside each other with a tab between them.
 

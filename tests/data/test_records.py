@@ -154,6 +154,14 @@ def test_classes_are_named_once(classes: str) -> None:
         table.Args(**{**ARGS.model_dump(), "classes": classes})
 
 
+def test_no_argument_is_without_effect(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(csv_of(PAIRS))
+    quoted = ARGS.model_copy(update={"quoted": True})
+    assert said(tmp_path, quoted) == "train.csv: args.quoted: true, which is of .tsv alone; leave it out"
+    with pytest.raises(ValueError, match="classes: 'bad,good'; must be null where the answer is numbers"):
+        table.Args(**{**ARGS.model_dump(), "answer": "numbers"})
+
+
 @pytest.mark.parametrize("name", ["dev", "valid", "validation", "eval", "Val"])
 def test_val_has_the_names_that_it_has_in_the_field(tmp_path: Path, name: str) -> None:
     (tmp_path / "train.csv").write_text(csv_of(PAIRS))
