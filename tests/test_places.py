@@ -439,3 +439,23 @@ def test_a_run_in_a_folder_whose_files_have_libraries_names(lra: Lra, here: Path
     assert "JAX_ENABLE_X64=1: is left out of runs" in ran.stderr
     (row,) = (here / "out[/]").glob("runs/*/row.json")
     assert store.read_json(row)["status"] in ("ok", "did-not-learn")
+
+
+def test_a_path_may_hold_what_stands_for_more_elsewhere(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    folder = Path("a,b+[x]=é #1")
+    folder.mkdir()
+    shutil.copy(matrix.models("linformer")[0][0].sheet.path, folder / "mine.py")
+    (folder / "t.yaml").write_text(SHORT, encoding="utf-8")
+    made = matrix.cells(Request(f"{folder}/mine.py", f"{folder}/t.yaml", "tiny"))[0]
+    assert (made.model, made.task.name) == ("mine", "t")
+    assert matrix.models("linformer[rank=8]")[0][0].knobs == {"rank": 8}
+    with pytest.raises(ConfigError, match=r"--model linformer\[rank=8: must be name\[knob=value,...\]"):
+        matrix.models("linformer[rank=8")
+
+
+def test_what_is_wrong_of_a_whole_file_has_no_empty_key(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    Path("tasks/short.yaml").write_text(SHORT.replace("classes: 10", "classes: 1"), encoding="utf-8")
+    with pytest.raises(errors.LraError, match=r"^tasks/short\.yaml: classes: 1, and accuracy"):
+        matrix.cells(Request("linear", "short", "tiny"))
