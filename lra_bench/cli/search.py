@@ -37,8 +37,8 @@ def tune(
     """Search for the settings of a recipe, on val alone. Poor trials are given up; the best become a recipe of yours.
 
     Each trial takes as long as a run of the config, or less where it is given up. The study lies in RESULTS/tune;
-    Ctrl-C saves, and the same command goes on, after `kill -9` too. Rows of that recipe say what it cost to find (`lra compare
-    --ledger`).
+    Ctrl-C saves, and the same command goes on, after `kill -9` too. Rows of that recipe say what it cost to find
+    (`lra compare --ledger`).
 
     Example: lra tune -m linformer -t listops -c quick --trials 20
     """
