@@ -74,6 +74,11 @@ def is_answer(kind: Kind, said: Iterable[str], ids: Mapping[str, int]) -> bool:
     return all((names := _named(kind, field)) and all(name in ids for name in names) for field in said)
 
 
+def like_numbers(kind: Kind, names: Iterable[str]) -> bool:
+    """Are answers numbers, or some classes or labels named as numbers are?"""
+    return kind == "numbers" or any(_as_float(name) is not None for name in names)
+
+
 def _named(kind: Kind, said: Any) -> list[str]:
     if kind == "class":
         return [str(said).strip()]

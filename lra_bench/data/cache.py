@@ -28,7 +28,7 @@ from lra_bench.config import TaskSpec, digest
 from lra_bench.data import Dataset, Progress, answers, arguments, cache_root, made, published, scratch
 from lra_bench.data.made import About
 from lra_bench.errors import DataError, PlaceError, TaskError
-from lra_bench.metrics import METRICS
+from lra_bench.metrics import EXACT_MATCH, METRICS
 from lra_bench.shapes import Split
 
 MANIFEST = "manifest.json"
@@ -202,7 +202,7 @@ def _hold_labels(task: TaskSpec, split: str, label: np.ndarray, about: About) ->
         except DataError as error:
             raise TaskError(f"task '{task.name}': labels of {split}{error}") from None
         return
-    highest = {(): task.classes - 1, (task.classes,): 1}.get(shape[1:], task.classes)
+    highest = task.classes if metric.everywhere else 1 if metric is EXACT_MATCH else task.classes - 1
     if label.max() > highest:
         raise TaskError(
             f"task '{task.name}': classes: {task.classes}, but a label of {split} is {label.max()}{_there_are(about)}"

@@ -38,6 +38,7 @@ class Asked(NamedTuple):
     lists: Sequence[str] = ()  # the columns that may hold lists
     quoted: bool = False  # in a .tsv too, fields may stand in quotes
     is_row: Callable[[dict[str, str]], bool] = lambda fields: False  # is there an answer among such fields of a line?
+    enough: int = 2  # lines of a text, all of which are such rows, that are so by no accident
 
 
 def tables(folder: Path) -> dict[str, list[Path]]:
@@ -136,7 +137,7 @@ def _hold_head(where: str, names: Sequence[str], columns: Sequence[str]) -> None
     for column in columns:
         if column not in names:
             raise DataError(f"{where}: has no column '{column}'; {nearest(column, [name for name in names if name])}")
-    if twice := _twice(name for name in names if name.strip() or name in columns):
+    if twice := _twice(name.strip() for name in names if name.strip() or name in columns):
         raise DataError(f"{where}: has the column '{twice[0]}' twice")
 
 
@@ -162,7 +163,7 @@ def _with_a_head(lines: Iterator[_Line], path: Path, separator: str, asked: Aske
     for number, fields, written in lines:
         if len(fields) != len(names):
             raise DataError(_ragged(f"{path}:{number}", len(fields), len(names), separator))
-        if len(written) > 1 and all(_is_row(line.split(separator), names, asked) for line in written):
+        if len(written) >= asked.enough and all(_is_row(line.split(separator), names, asked) for line in written):
             raise DataError(
                 f"{path}:{number - len(written) + 1}: a quote that is opened here makes {len(written)} lines one row, "
                 "and each of them looks like a row; write a quote that belongs to a text twice, and the text in quotes"

@@ -175,7 +175,9 @@ class _Table:
         def is_row(fields: dict[str, str]) -> bool:
             return answers.is_answer(args.answer, [fields[column] for column in asked], ids)
 
-        wanted = records.Asked([*texts, *asked], asked if args.answer == "labels" else [], args.quoted, is_row)
+        lists = asked if args.answer == "labels" else []
+        enough = 3 if answers.like_numbers(args.answer, self.names) else 2  # texts have numbers after commas
+        wanted = records.Asked([*texts, *asked], lists, args.quoted, is_row, enough)
         for path in self.tables:
             read, number = 0, 0
             for number, fields in records.rows(path, wanted):

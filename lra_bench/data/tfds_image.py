@@ -15,9 +15,9 @@ import numpy as np
 from lra_bench.data import Progress, answers, levels, prepared
 from lra_bench.data.image import grey
 from lra_bench.data.levels import decode, encode, row, values
+from lra_bench.data.made import Made
 from lra_bench.data.prepared import files
 from lra_bench.errors import DataError
-from lra_bench.shapes import Split
 
 __all__ = [
     "HEADER", "PUBLISHED", "VERSION", "Args",
@@ -42,7 +42,7 @@ def vocabulary(args: Args) -> tuple[str, ...]:
 
 def build(
     args: Args, length: int, splits: Mapping[str, int], seed: int, folder: Path | None, progress: Progress
-) -> dict[str, Split]:
+) -> Made:
     """So many pictures of each split, of that which `args` names, or of train, as `published.completed` chooses them.
 
     Raises:

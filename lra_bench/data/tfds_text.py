@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from lra_bench.data import Progress, answers, octets, prepared
+from lra_bench.data.made import Made
 from lra_bench.data.octets import decode, encode
 from lra_bench.data.prepared import Args, files
-from lra_bench.shapes import Split
 
 __all__ = ["HEADER", "PUBLISHED", "VERSION", "Args", "build", "check", "decode", "encode", "files", "row", "vocabulary"]
 
@@ -28,7 +28,7 @@ def vocabulary(args: Args) -> tuple[str, ...]:
 
 def build(
     args: Args, length: int, splits: Mapping[str, int], seed: int, folder: Path | None, progress: Progress
-) -> dict[str, Split]:
+) -> Made:
     """So many texts of each split, of that which `args` names, or of train, as `published.completed` chooses them.
 
     Raises:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lra_bench import data, tasks
 from lra_bench.data import corpus, silent
 from lra_bench.data.corpus import MASK, Args
 from lra_bench.data.generated import Dice
@@ -91,6 +92,16 @@ def test_what_is_no_text_or_too_short_is_named(
     (tmp_path / "train.txt").write_bytes(content)
     with pytest.raises(error, match=said):
         built(tmp_path, counts=counts)
+
+
+def test_val_has_other_names_and_symbols_may_be_as_many_as_a_window_has_places(tmp_path: Path) -> None:
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"{name}.txt").write_text(f"{name} {TEXT}")
+    assert corpus.files(tmp_path)["val"].name == "valid.txt"
+    spec = tasks.load("masked-lm").model_copy(
+        update={"folder": str(tmp_path), "length": 256, "classes": 256, "splits": {"train": 9, "val": 2, "test": 2}}
+    )
+    assert data.prepare(spec).splits["val"].label.max() > 1
 
 
 def test_a_folder_is_needed(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_a_tsv_has_no_quotes(tmp_path: Path) -> None:
         ),
         ("train.tsv", "label\ttext\n\ngood\n", "train.tsv:3: has 1 fields with a tab between them, and the head has 2"),
         ("train.csv", "label,text,label\ngood,warm,bad\n", "train.csv:1: has the column 'label' twice"),
+        ("train.csv", "label,text, label\ngood,warm,bad\n", "train.csv:1: has the column 'label' twice"),
         ("train.csv", "id,label,text,id\n1,good,warm,1\n", "train.csv:1: has the column 'id' twice"),
         ("train.tsv", "\nlabel\ttext\tlabel\n", "train.tsv:2: has the column 'label' twice"),
         ("train.jsonl", '\n{"text": "a", "label": "bad", "text": "b"}\n', "train.jsonl:2: has the column 'text' twice"),
@@ -108,6 +109,14 @@ def test_what_is_only_unusual_is_read(tmp_path: Path) -> None:
     (tmp_path / "train.csv").unlink()
     (tmp_path / "train.jsonl").write_text(jsonl_of([{"text": t, "label": lab} for t, lab in PAIRS]) + "\n  \n")
     assert texts(built(tmp_path)) == sorted(text for text, _ in PAIRS)
+
+
+def test_a_number_after_a_comma_makes_no_row_of_a_text_of_two_lines(tmp_path: Path) -> None:
+    rows = [('"I rate it 4,5\nbut"', "5"), *((f"row {i}", str(4 + i % 2)) for i in range(7))]
+    (tmp_path / "train.csv").write_text(csv_of(rows))
+    assert "I rate it 4,5\nbut" in texts(built(tmp_path, NULL))
+    (tmp_path / "train.csv").write_text(csv_of([('"a', "5"), ("b", "4"), ('c"', "5"), *rows[1:]]))
+    assert said(tmp_path, NULL).startswith("train.csv:2: a quote that is opened here makes 3 lines one row")
 
 
 def test_a_parquet_with_a_column_twice_is_refused(tmp_path: Path) -> None:

@@ -74,6 +74,9 @@ def test_texts_become_bytes_and_val_is_cut_from_train(folder: Path) -> None:
     for split, numbers in (("train", range(12)), ("val", range(12)), ("test", range(12, 20))):
         assert read[split].items() <= {f"é {i}": i % 2 for i in numbers}.items()
     assert "tensorflow" not in sys.modules
+    assert made.about.classes == ["bad", "good"]
+    assert (made.about.unused_rows, made.about.truncated) == (7, 0)
+    assert tfds_text.build(TEXT, 4, COUNTS, 0, folder, silent).about.truncated >= 4
 
 
 def test_a_slice_is_a_split(folder: Path) -> None:
