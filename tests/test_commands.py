@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
+import typer
 from samples import Said
+
+from lra_bench import cli
 
 
 def test_help_has_every_command_in_a_panel_run_first_and_nothing_cut_off(said: Said) -> None:
@@ -81,3 +87,21 @@ def test_the_shell_completes_names(
     code, text = said()
     assert code == 0
     assert text.split()[: len(completed)] == completed
+
+
+def test_every_command_that_shows_or_reads_results_takes_json(said: Said) -> None:
+    said("--help")  # which registers all of them
+    root = typer.main.get_command(cli.app)
+    every = dict(_commands(root, ""))
+    options = {name: {flag for param in command.params for flag in param.opts} for name, command in every.items()}
+    writes_files = {"new model", "new task", "data export"}
+    assert {name for name, flags in options.items() if "--json" not in flags} == writes_files
+    assert {name for name, flags in options.items() if "--format" in flags} == {"compare", "probe", "speed", "scale"}
+
+
+def _commands(group: Any, before: str) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
