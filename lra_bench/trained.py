@@ -85,10 +85,12 @@ def _units(cell: Cell, folder: Path, data_hash: str) -> Units | None:
     Raises:
         ConfigError: an earlier version trained it, kept nothing, and chose train's examples otherwise.
     """
+    if not cell.metric.real:
+        return None
     if (folder / UNITS).exists():
         return Units.kept(store.read_json(folder / UNITS))
     (row,) = store.rows(folder)
-    if cell.metric.real and (cell.limit or row.data_hash != data_hash):
+    if cell.limit or row.data_hash != data_hash:
         raise ConfigError(
             f"{folder}: an earlier version trained it, on other examples of the same files, and did not keep what its "
             "answers are in; lra run with --fresh makes it anew"
