@@ -33,6 +33,7 @@ def two_nodes(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     try:
         nodes = [cluster.add_node(**NODE) for _ in range(2)]
         (here / "two.yaml").write_text(f"engine: ray\naddress: {cluster.address}\n")
+        (here / "pydantic.py").write_text("raise ImportError('a file of the working folder was imported')\n")
         (here / "both.yaml").write_text(FOUR.replace("0-1", '"0"').replace("steps=200", "steps=800"))
         yield nodes
     finally:

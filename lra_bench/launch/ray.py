@@ -174,6 +174,6 @@ def _join(ray: Any, address: str | None, folder: str) -> None:
             socket.create_connection((host, int(port)), ANSWER).close()
         with chdir(folder):  # Ray puts the driver's before all else in its workers' path of modules
             ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray has no class for a node that does not come up
         said = " ".join(str(error).split())[:300]
         raise ConfigError(f"--launcher: ray: {address or 'a cluster here'} cannot be reached: {said}") from None
