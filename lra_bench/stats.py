@@ -1,4 +1,7 @@
-"""How sure a number is: intervals over examples and over seeds; which of two models is the better one."""
+"""How sure a number is: intervals over examples and over seeds; which of two models is the better one.
+
+`scipy.stats`, a third of what a run's process would import, is opened by what asks for it; runs do not.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from lra_bench.metrics import Metric
 
@@ -32,15 +35,19 @@ def proportion(share: float, n: int) -> Interval:
 
 def mean(values: Sequence[float]) -> Interval:
     """The mean over at least two seeds, with Student's t interval: what other seeds might say."""
-    centre, error = float(np.mean(values)), float(stats.sem(values))
-    if error == 0:
-        return Interval(centre, centre, centre)
-    low, high = stats.t.interval(LEVEL, len(values) - 1, centre, error)
-    return Interval(centre, float(low), float(high))
+    return _t_interval(float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5, len(values) - 1)
+
+
+def _t_interval(centre: float, error: float, freedom: int) -> Interval:
+    """Student's t interval about `centre`, whose standard error is `error`."""
+    reach = special.stdtrit(freedom, (1 + LEVEL) / 2) * error
+    return Interval(centre, float(centre - reach), float(centre + reach))
 
 
 def apart(first: np.ndarray, second: np.ndarray) -> Interval:
     """The second's mean less the first's, with Welch's interval (1947); not a number where one has a single value."""
+    from scipy import stats
+
     difference = float(np.mean(second) - np.mean(first))
     if min(len(first), len(second)) < 2:
         return Interval(difference, np.nan, np.nan)
@@ -54,12 +61,13 @@ def mean_of(value: float, spread: float, n: int) -> Interval:
     """The mean of `n` examples whose standard deviation is `spread`, with Student's t interval."""
     if spread == 0 or n < 2:
         return Interval(value, value, value)
-    low, high = stats.t.interval(LEVEL, n - 1, value, spread / np.sqrt(n - 1))
-    return Interval(value, float(low), float(high))
+    return _t_interval(value, spread / (n - 1) ** 0.5, n - 1)
 
 
 def median(values: Sequence[float]) -> Interval:
     """The median, between the order statistics that hold it whatever the distribution; not a number of fewer than 6."""
+    from scipy import stats
+
     low, high = stats.quantile_test(values, p=0.5).confidence_interval(LEVEL)
     return Interval(float(np.median(values)), float(low), float(high))
 
@@ -69,10 +77,12 @@ def power(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> I
 
     Not a number of fewer than two points; of two, the interval is not.
     """
+    from scipy import stats
+
     if len(x) < 2:
         return Interval(np.nan, np.nan, np.nan)
     fit = stats.linregress(np.log(x), np.log(y))
-    reach = stats.t.ppf((1 + LEVEL) / 2, len(x) - 2) * fit.stderr if len(x) > 2 else np.nan
+    reach = special.stdtrit(len(x) - 2, (1 + LEVEL) / 2) * fit.stderr if len(x) > 2 else np.nan
     return Interval(float(fit.slope), float(fit.slope - reach), float(fit.slope + reach))
 
 
@@ -107,6 +117,8 @@ def mcnemar(lost: int, gained: int) -> float:
 
     `lost` are the examples that only the first gets right, `gained` those that only the second does.
     """
+    from scipy import stats
+
     return float(stats.binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
 
 
