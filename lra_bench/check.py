@@ -19,6 +19,7 @@ from lra_bench.config import Cell
 from lra_bench.data import cache, checks, made
 from lra_bench.errors import LraError
 from lra_bench.matrix import Part, Request, cells, fields, models
+from lra_bench.shapes import Split
 from lra_bench.train.program import runs_once
 
 LENGTH = 40  # of the texts that models are tried on: short, and no multiple of a block
