@@ -39,8 +39,8 @@ def models(patterns: str) -> list[Choice]:
     """
     found: list[Choice] = []
     for pattern in parts(patterns, "--model"):
-        names = [pattern] if Path(pattern).is_file() else re.split(re.escape(AND) + OUTSIDE, pattern)
-        each = [_named(name) for name in names]
+        layers = [pattern] if Path(pattern).is_file() else re.split(re.escape(AND) + OUTSIDE, pattern)
+        each = [_named(layer) for layer in layers]
         if len(each) == 1:
             found += [(part,) for part in each[0]]
             continue
