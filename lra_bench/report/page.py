@@ -113,8 +113,8 @@ def _parts(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> Iterator
         "tradeoff",
         "Accuracy against speed",
         "A circle's area is the memory that a training step is planned to need; the dashed line is the Pareto front: "
-        "no model beats these in both; each machine and code has a panel of its own. Click a family to see it alone; each "
-        "circle says what it is.",
+        "no model beats these in both; each machine and code has a panel of its own. Click a family to see it alone; "
+        "each circle says what it is.",
         _drawn(lambda: charts.tradeoff(frame)),
         [Table.of(tables.compare(measured, what)) for what in ("speed", "memory")],
     )
