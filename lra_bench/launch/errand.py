@@ -59,7 +59,7 @@ class Errand:
         except Stopped:
             return {"stopped": True}
         except (ConfigError, PlaceError) as error:
-            return {"refused": {"message": str(error), "place": isinstance(error, PlaceError)}}
+            return {"refused": str(error), "place": isinstance(error, PlaceError)}
 
     def _arrived(self) -> Order:
         """The order, in the place and with the environment of whoever sent it. What is begun is not begun anew."""
@@ -83,7 +83,7 @@ def received(outcome: Mapping[str, Any], parting: str) -> Row:
         PlaceError: a disk is full, or a place cannot be used.
     """
     if "refused" in outcome:
-        raise refusal(outcome["refused"])
+        raise refusal({"message": outcome["refused"], "place": outcome["place"]})
     if "stopped" in outcome:
         raise Stopped(parting)
     return Row(**outcome["row"])
