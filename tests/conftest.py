@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from samples import SHORT, TINY, Lra, Said
+from samples import LRA, SHORT, TINY, Done, Lra, Said
 
 from lra_bench import flags
 
@@ -38,15 +38,40 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lra(tmp_path: Path, cache: Path) -> Lra:
-    """The installed command, run in an empty folder."""
-    command = Path(sys.executable).parent / "lra"
+def installed(tmp_path: Path, cache: Path) -> Lra:
+    """The installed command, a process of its own, run in an empty folder."""
 
-    def call(*arguments: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: object, env: Mapping[str, str] | None = None) -> Done:
         full = {**os.environ, "LRA_CACHE": str(cache), "COLUMNS": "200", **(env or {})}
         return subprocess.run(
-            [str(command), *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path, env=full, timeout=600
-        )
+            [LRA, *map(str, arguments)],
+            capture_output=True, encoding="utf-8", cwd=tmp_path, env=full, timeout=600,
+        )  # fmt: skip
+
+    return call
+
+
+@pytest.fixture
+def lra(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Lra:
+    """The same command, called in this process, which has imported what a process would have to: what it starts are
+    processes as ever."""
+
+    def call(*arguments: object, env: Mapping[str, str] | None = None) -> Done:
+        from lra_bench import cli
+
+        full = {"LRA_CACHE": str(cache), "COLUMNS": "200", **(env or {})}
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", ["lra", *map(str, arguments)])
+            for name, value in full.items():
+                patch.setenv(name, value)
+            capfd.readouterr()
+            code: object = 0
+            try:
+                cli.main()
+            except SystemExit as end:
+                code = end.code
+        return subprocess.CompletedProcess(arguments, int(str(code or 0)), *capfd.readouterr())
 
     return call
 

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-Lra = Callable[..., subprocess.CompletedProcess[str]]
+Done = subprocess.CompletedProcess[str]
+Lra = Callable[..., Done]
 Said = Callable[..., tuple[int, str]]
 LRA = str(Path(sys.executable).parent / "lra")
 

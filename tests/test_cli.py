@@ -164,7 +164,7 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
     (row,) = json.loads(done.stdout)
     assert tuple(row) == (*COLUMNS, "other_code")
     missing = {key for key, value in row.items() if value is None}
-    of_others = {"levers", "start", "teacher", "tuning_trials", "tuning_steps"}
+    of_others = {"levers", "start", "teacher", "tuning_trials", "tuning_steps", "unused_rows", "truncated", "overlap"}
     assert missing <= {"error", "variant", "changed", "commit", "test_spread", "fitted", "other_code", *of_others}, (
         missing
     )
