@@ -187,7 +187,7 @@ def exponents(trial: Trial) -> tuple[bool, str]:
     Work is counted from the jaxpr. Memory is the faster of what the backward pass is handed and of the compiler's plan.
     """
     card = trial.sheet.card
-    time, kept = (grown([of(trial, replace(NARROW, length=L)) for L in SPAN]) for of in (_work, _kept))
+    time, kept = map(grown, zip(*(_counted(trial, replace(NARROW, length=L)) for L in SPAN), strict=True))
     short, long = (_planned(trial, replace(WIDE, length=L)) for L in COMPILED)
     memory = max(kept, math.log2(long / short))
     held = abs(time - card.time) < EXPONENT and abs(memory - card.memory) < EXPONENT
@@ -206,29 +206,22 @@ def grown(amounts: Sequence[float]) -> float:
     return math.log(last / first, 4) if first > 0 else math.nan
 
 
-def _work(trial: Trial, dims: Dims) -> float:
-    step, arguments = _step(trial, dims)
-    return flops(jax.make_jaxpr(step)(*arguments))
-
-
-def _kept(trial: Trial, dims: Dims) -> float:
-    """Bytes that the forward pass hands to the backward pass."""
+def _counted(trial: Trial, dims: Dims) -> tuple[float, float]:
+    """Operations of the gradient of one text's output, and bytes that its forward pass hands to the backward pass."""
     loss, (params, x, *others) = _loss(trial, dims)
-    pull = jax.eval_shape(
-        lambda params, x, *others: jax.vjp(lambda p, x: loss(p, x, *others), params, x)[1], params, x, *others
-    )
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(pull))
+
+    def both(params: Any, x: Array, *others: Array) -> tuple[Any, Any]:
+        value, pull = jax.vjp(lambda params, x: loss(params, x, *others), params, x)
+        return pull, pull(jnp.ones_like(value))
+
+    jaxpr, (pull, _) = jax.make_jaxpr(both, return_shape=True)(params, x, *others)
+    return flops(jaxpr), sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(pull))
 
 
 def _planned(trial: Trial, dims: Dims) -> float:
-    step, arguments = _step(trial, dims)
-    return planned_bytes(jax.jit(step).lower(*arguments).compile(known(PLANNED)))
-
-
-def _step(trial: Trial, dims: Dims) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """The gradient of one text's output, and shapes for its arguments."""
     loss, arguments = _loss(trial, dims)
-    return jax.grad(loss, argnums=(0, 1)), arguments
+    step = jax.grad(loss, argnums=(0, 1))
+    return planned_bytes(jax.jit(step).lower(*arguments).compile(known(PLANNED)))
 
 
 def _loss(trial: Trial, dims: Dims) -> tuple[Callable[..., Array], tuple[Any, ...]]:

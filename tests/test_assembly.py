@@ -79,7 +79,9 @@ class Planned:
     compile_s, flops, planned_bytes = 0.0, 1.0, 300
 
 
+@pytest.mark.slow
 def test_what_fits_on_no_rung_says_so(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly.Program, "training", property(lambda self: Planned()))
     there(monkeypatch, lambda rung: False)
     with pytest.raises(CellFailed, match=r"as planned, of 1024\.0 GiB there; nor do more slices of the batch help"):
         assembly.fitting(cell, SPLIT, None, lambda *_, **__: None)

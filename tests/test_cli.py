@@ -194,7 +194,8 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
 
 
 def test_what_cannot_fit_is_an_oom_row(lra: Lra, here: Path) -> None:
-    done = lra(*RUN, "-m", "softmax[impl=plain]", "--length", "200000", "--json")
+    job = {"SLURM_MEM_PER_NODE": "20"}  # MiB; a batch of one is in no slices that a smaller step could take
+    done = lra(*RUN, "-m", "softmax[impl=plain]", "--length", "1000", "--set", "training.batch=1", "--json", env=job)
     (row,) = json.loads(done.stdout)
     assert done.returncode == 1
     assert row["status"] == "oom"
@@ -202,6 +203,7 @@ def test_what_cannot_fit_is_an_oom_row(lra: Lra, here: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_diverging_run_is_a_nan_row_with_its_step(lra: Lra, here: Path) -> None:
     done = lra(*RUN, "-m", "linear", "--set", "optimizer.lr=1e30", "--json")
     (row,) = json.loads(done.stdout)
@@ -238,8 +240,9 @@ def test_one_bad_cell_spares_the_rest(lra: Lra, here: Path) -> None:
     assert second["status"] in SCORED
 
 
+@pytest.mark.slow
 def test_a_timeout_saves_and_is_a_row(lra: Lra, here: Path) -> None:
-    done = lra(*RUN, "-m", "linear", "--set", "training.steps=1000000", "--timeout", "0.4", "--json")
+    done = lra(*RUN, "-m", "linear", "--set", "training.steps=1000000", "--timeout", "0.2", "--json")
     (row,) = json.loads(done.stdout)
     assert (done.returncode, row["status"]) == (1, "timeout")
     assert list((here / "results").glob("runs/*/checkpoints/*"))

@@ -18,11 +18,31 @@ from lra_bench.contract import PROMISES, SPAN, Trial, grown, verify
 from lra_bench.kernels.softmax_attention import softmax_attention_reference
 
 
+GROWTH = "the card does not lie"
+
+
+def only(monkeypatch: pytest.MonkeyPatch, wanted: Callable[[str], bool]) -> None:
+    """Hold mixers to the promises whose titles are `wanted`."""
+    assert len(PROMISES) == 7
+    assert GROWTH in PROMISES
+    monkeypatch.setattr(contract, "PROMISES", {title: PROMISES[title] for title in PROMISES if wanted(title)})
+
+
 @pytest.mark.parametrize("name", mixers.names())
-def test_the_contract(name: str) -> None:
+def test_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for what `test_growth_with_length` holds."""
+    only(monkeypatch, lambda title: title != GROWTH)
     verdicts = list(verify(mixers.sheet(name)))
-    assert len(verdicts) == len(PROMISES) == 7
+    assert len(verdicts) == 6
     assert not [verdict for verdict in verdicts if not verdict.held]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", mixers.names())
+def test_growth_with_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, lambda title: title == GROWTH)
+    (verdict,) = verify(mixers.sheet(name))
+    assert verdict.held, verdict.figures
 
 
 BROKEN = {
@@ -37,7 +57,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("promise", BROKEN)
-def test_a_broken_promise_is_named(promise: int, tmp_path: Path) -> None:
+def test_a_broken_promise_is_named(promise: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     body, _ = BROKEN[promise]
     path = tmp_path / "mine.py"
     path.write_text(f'''
@@ -61,8 +81,9 @@ class Mixer(MixerBase):
         m = mask[..., None].astype(x.dtype)
         {body}
 ''')
-    broken = {verdict.promise for verdict in verify(mixers.sheet(str(path))) if not verdict.held}
-    assert promise in broken
+    only(monkeypatch, lambda title: title == [*PROMISES][promise - 1])
+    (verdict,) = verify(mixers.sheet(str(path)))
+    assert not verdict.held
 
 
 def test_the_limit_is_measured(tmp_path: Path) -> None:
@@ -91,9 +112,8 @@ def test_a_fitted_exponent_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> Non
     """Between 2,048 and 4,096 tokens sinkhorn's work grows like L^1.21, and from 16,384 on like L^1.7."""
     sheet = mixers.sheet("sinkhorn")
     trial = Trial(sheet, mixers.turned(sheet, {}), mixers.load(sheet.path))
-    for name in ("_work", "_kept"):
-        once = cache(partial(getattr(contract, name), trial))
-        monkeypatch.setattr(contract, name, lambda _, dims, once=once: once(dims))
+    once = cache(partial(contract._counted, trial))
+    monkeypatch.setattr(contract, "_counted", lambda _, dims: once(dims))
     monkeypatch.setattr(contract, "_planned", lambda _, dims: dims.length)
     assert contract.exponents(trial)[0]
     for claim in ({"time": 1.2}, {"time": 1.7}, {"memory": 1.0}):
