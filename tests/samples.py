@@ -8,6 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 Done = subprocess.CompletedProcess[str]
 Lra = Callable[..., Done]
@@ -48,6 +51,12 @@ seeds: 0-1
 settings: [training.steps=200, training.eval_every=50, training.checkpoint_every=5]
 jobs: 2
 """
+
+
+def first_fast(first: Any, *others: Any) -> list[Any]:
+    """Cases of which `make test` runs the first, and `make test-rest` the others."""
+    each = (one if isinstance(one, tuple) else (one,) for one in others)
+    return [first, *(pytest.param(*one, marks=pytest.mark.slow) for one in each)]
 
 
 def started(here: Path, cache: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -65,6 +65,7 @@ def test_a_dry_run_starts_nothing(lra: Lra, four: Path) -> None:
     assert "4 cells, 4 of them to be run" in lra("matrix", "four.yaml", "--dry-run").stdout
 
 
+@pytest.mark.slow
 def test_fail_fast_starts_no_further_cell(lra: Lra, here: Path) -> None:
     (here / "mine.py").write_text(mixers.sheet("linear").path.read_text() + "\nimport nowhere\n")
     done = lra("run", "-t", "short", "-c", "tiny", "-m", "mine.py,linear,softmax", "--fail-fast", "--json")

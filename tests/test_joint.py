@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from samples import SHORT, Lra
+from samples import SHORT, Lra, first_fast
 from test_levers import learnt, same, stepped
 from test_train import batch, split
 
@@ -103,7 +103,7 @@ def test_a_slice_is_shared_out_and_every_task_has_an_example() -> None:
         shared_out([0.5, 0.3, 0.2], 4, 2)
 
 
-@pytest.mark.parametrize(("model", "slices"), [("softmax", 1), ("linformer", 2), ("performer", 1), ("routing", 2)])
+@pytest.mark.parametrize(("model", "slices"), first_fast(("softmax", 1), ("linformer", 2), ("performer", 1), ("routing", 2)))
 def test_one_task_alone_trains_as_without(model: str, slices: int) -> None:
     several = f"training.accumulate={slices}"
     plain, joint = cell(model, several), joint_of(cell(model, several, "joint.tasks=[short]"))
@@ -113,6 +113,7 @@ def test_one_task_alone_trains_as_without(model: str, slices: int) -> None:
     assert same(stepped(alone), stepped(program))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["softmax", "routing[decay=1.0]"])
 def test_the_loss_is_the_mean_of_the_tasks_losses_by_their_shares(model: str) -> None:
     program = together(model)
@@ -131,7 +132,7 @@ def test_the_loss_is_the_mean_of_the_tasks_losses_by_their_shares(model: str) ->
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("task", [0, 1])
+@pytest.mark.parametrize("task", first_fast(1, 0))
 def test_a_head_learns_of_its_own_task_alone(task: int) -> None:
     program = together("linformer")
     shares = [float(task == 0), float(task == 1)]
@@ -149,7 +150,7 @@ def test_the_trunk_is_there_once() -> None:
     assert set(params["others"][0]) == set(params) - {"blocks", "norm", "others"}
 
 
-@pytest.mark.parametrize("model", ["linformer", "performer", "softmax+linear"])
+@pytest.mark.parametrize("model", first_fast("linformer", "performer", "softmax+linear"))
 def test_a_run_on_one_of_the_tasks_answers_as_the_trunk_with_its_head(model: str) -> None:
     program = together(model)
     moved = jax.tree.map(lambda leaf: leaf + 0.05 * jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)), program.init)
@@ -165,7 +166,7 @@ def test_a_run_on_one_of_the_tasks_answers_as_the_trunk_with_its_head(model: str
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean"])
-@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize("everywhere", first_fast(False, True))
 def test_what_a_text_is_filled_up_with_changes_no_answer(pool: str, everywhere: bool) -> None:
     made = assembly.maker(cell("softmax", f"trunk.pool={pool}", "trunk.positions=none"))
     choices, trunk, asked, _ = made.args  # type: ignore[attr-defined]
@@ -181,6 +182,7 @@ def test_what_a_text_is_filled_up_with_changes_no_answer(pool: str, everywhere: 
     assert {state.shape[1] for state in states} == {other.there(tokens, mask).shape[1]} == {33}
 
 
+@pytest.mark.slow
 def test_a_step_of_several_tasks_can_be_timed() -> None:
     joint = joint_of(cell("linear", BOTH))
     bench = Bench(joint, assembly.built(joint))
@@ -236,6 +238,7 @@ def fitted(program: Program, folder: Path, stop_at: int | None = None) -> Iterat
         yield Fit(program, trains, vals, program.recipe.training, 0, checkpoints, lambda *_, **__: None, stops)
 
 
+@pytest.mark.slow
 def test_an_interrupted_joint_training_ends_as_a_whole_one(tmp_path: Path) -> None:
     program = together("performer", "trunk.dropout=0.1")
     another, last = (replace(program, init=jax.tree.map(jnp.copy, program.init)) for _ in range(2))

@@ -114,6 +114,7 @@ def test_layers_of_several_mixers_share_no_parameters() -> None:
         assembly.built(cell("softmax+linear", "share.groups=1"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "setting",
     ["precision.compute=bf16", "quantise.weights=8", "prune.sparsity=0.5", "joint.tasks=[short]", "quantise.weights=4"],

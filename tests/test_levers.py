@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from samples import Lra
+from samples import Lra, first_fast
 from test_train import batch
 
 from lra_bench import assembly, config, data, matrix
@@ -30,6 +30,7 @@ from lra_bench.train.optimiser import learning_rate
 from lra_bench.train.program import Program
 
 MODELS = ("softmax", "linformer", "performer")
+EACH = first_fast(*MODELS)
 TWO_LAYERS = ("trunk.layers=2", "trunk.dropout=0.0", "trunk.heads=4")
 
 
@@ -86,14 +87,14 @@ def test_a_lever_at_zero_strength_is_no_lever(setting: str) -> None:
     assert cell("softmax", setting).start is None
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", EACH)
 def test_layers_that_share_with_none_are_as_without(model: str) -> None:
     alone, shared = built(cell(model)), built(cell(model, "share.groups=2"))
     assert same(alone.init, shared.init)
     assert same(stepped(alone), stepped(shared))
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", EACH)
 def test_sparsity_of_zero_trains_as_without(model: str) -> None:
     lever = config.levers((), [Overlay("test", {"prune": {"sparsity": 0.5, "steps": 3}})]).prune
     assert lever is not None
@@ -106,7 +107,7 @@ def test_sparsity_of_zero_trains_as_without(model: str) -> None:
     assert same(prune.sparse(plain.init.params, 0.0), plain.init.params)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", EACH)
 def test_32_bits_are_what_was_trained(model: str) -> None:
     params = built(cell(model)).init.params
     assert same(quantise.quantised(params, 32), params)
@@ -114,7 +115,7 @@ def test_32_bits_are_what_was_trained(model: str) -> None:
     assert same(quantise.restored(params), params)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", EACH)
 def test_adapters_of_rank_zero_leave_the_trunk_as_it_was(model: str) -> None:
     asked = cell(model, "adapt.start=[mqar]", "adapt.rank=0")
     program, trained = built(asked), stepped(built(asked))
@@ -129,7 +130,7 @@ def test_adapters_of_rank_zero_leave_the_trunk_as_it_was(model: str) -> None:
 
 @pytest.mark.parametrize(
     ("model", "how"),
-    [("softmax", "adapt.rank=4"), ("linformer", "adapt.bottleneck=4"), ("performer", "adapt.rank=4")],
+    first_fast(("softmax", "adapt.rank=4"), ("linformer", "adapt.bottleneck=4"), ("performer", "adapt.rank=4")),
 )
 def test_adapters_answer_as_the_trunk_before_they_are_trained(model: str, how: str) -> None:
     program = built(cell(model, "adapt.start=[mqar]", how))
@@ -148,6 +149,7 @@ def test_adapters_answer_as_the_trunk_before_they_are_trained(model: str, how: s
     assert len(norms) == (6 if "bottleneck" in how else 0), "as Houlsby et al. train LayerNorms; LoRA trains none"
 
 
+@pytest.mark.slow
 def test_low_rank_updates_are_of_that_rank() -> None:
     program = built(cell("softmax", "adapt.start=[mqar]", "adapt.rank=2", "adapt.alpha=6.0"))
     trained, held = stepped(program), flat(program.given["frozen"])
@@ -160,7 +162,7 @@ def test_low_rank_updates_are_of_that_rank() -> None:
 
 @pytest.mark.parametrize(
     ("model", "inside"),
-    [*((model, ("distil.hidden=1.0", "distil.attention=1.0")) for model in MODELS), ("softmax", ())],
+    first_fast(*((model, ("distil.hidden=1.0", "distil.attention=1.0")) for model in MODELS), ("softmax", ())),
 )
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(model: str, inside: tuple[str, ...]) -> None:
     asked = cell(model, f"distil.teacher={model}", "distil.soft=1.0", "distil.temperature=3.0", *inside)
@@ -173,6 +175,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(model: str, inside: 
     assert max(jax.tree.leaves(moved)) < 1e-3  # of a learning rate of 1e-2, at which Adam's first step is 1e-2 for all
 
 
+@pytest.mark.slow
 def test_distillation_moves_the_student_to_its_teacher() -> None:
     asked = cell("linformer", "distil.teacher=softmax", "distil.soft=1.0", "distil.hidden=1.0", "distil.attention=1.0")
     program, losses = built(asked), []
@@ -390,7 +393,7 @@ def test_a_model_without_heads_is_one_line() -> None:
         built(cell("fnet", "prune.heads=0.5"))
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", EACH)
 def test_whole_numbers_are_near_the_model_and_its_simulation(model: str) -> None:
     plain = cell(model)
     asked = cell(model, "quantise.weights=8", "quantise.activations=8", "quantise.steps=1")
@@ -431,7 +434,7 @@ def test_a_gradient_passes_what_is_rounded_and_not_what_is_cut_off() -> None:
     np.testing.assert_array_equal(slopes["head"]["kernel"][...], jnp.full((2, 2), 3.0))
 
 
-@pytest.mark.parametrize("numbers", ["bf16", "fp16"])
+@pytest.mark.parametrize("numbers", first_fast("bf16", "fp16"))
 def test_the_trunk_computes_in_other_numbers(numbers: str) -> None:
     program = built(cell("softmax", f"precision.compute={numbers}"))
     assert str(program.init.params["blocks"]["up"]["kernel"][...].dtype) == "float32"
@@ -442,6 +445,7 @@ def test_the_trunk_computes_in_other_numbers(numbers: str) -> None:
     assert np.isfinite(float(loss))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", ["bf16", "fp16"])
 def test_adams_moments_are_in_float32_whatever_parameters_are_kept_in(numbers: str) -> None:
     """With b2 = 0.999 a v in bfloat16 cannot fall: 0.999 v is rounded to v."""
@@ -470,6 +474,7 @@ def test_a_loss_that_overflows_is_scaled_down_and_no_step_is_taken() -> None:
     assert int(state.step) == 1
 
 
+@pytest.mark.slow
 def test_a_scaled_loss_trains_as_one_that_is_not() -> None:
     plain, scaled = (
         stepped(built(cell("softmax", "precision.compute=fp16", f"precision.loss_scale={scale}")))
@@ -479,6 +484,7 @@ def test_a_scaled_loss_trains_as_one_that_is_not() -> None:
         np.testing.assert_allclose(a, b, atol=2e-2)
 
 
+@pytest.mark.slow
 def test_layers_share_and_the_model_is_smaller() -> None:
     shared, alone = cell("softmax", "share.groups=1"), cell()
     few, many = (built(one).init.params for one in (shared, alone))
@@ -493,6 +499,7 @@ def test_layers_share_and_the_model_is_smaller() -> None:
         built(cell("softmax", "share.groups=3"))
 
 
+@pytest.mark.slow
 def test_scans_share_as_layers_side_by_side_do() -> None:
     program = built(cell("performer", "share.groups=2", "trunk.layers=4"))
     assert program.init.params["blocks"]["up"]["kernel"][...].shape[0] == 2

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import Lra
+from samples import Lra, first_fast
 
 from lra_bench import assembly, match, matrix
 from lra_bench.config import Cell, Match
@@ -43,7 +43,7 @@ def test_the_width_found_is_the_nearest(fixed: int, each: int, target: int, powe
     assert power != 1.0 or few <= 8
 
 
-@pytest.mark.parametrize("what", ["params", "flops"])
+@pytest.mark.parametrize("what", first_fast("params", "flops"))
 def test_a_model_comes_as_near_as_a_width_can(what: str) -> None:
     (cell,) = cells("fnet")
     (reference,) = cells("softmax")
@@ -65,6 +65,7 @@ def test_full_attention_is_left_as_it_is() -> None:
     assert match.matched(cell, "params")["mlp"] == match.matched(cell, "flops")["mlp"] == cell.recipe.trunk.mlp
 
 
+@pytest.mark.slow
 def test_work_is_that_of_the_compiled_step() -> None:
     (cell,) = cells("linear", settings=("training.accumulate=2",))
     assert assembly.work(cell) == assembly.compiled(cell)[1]["flops_per_step"]

@@ -67,6 +67,7 @@ def test_a_place_of_the_models_own_shifts_no_distance() -> None:
     assert found(run).farthest == 2
 
 
+@pytest.mark.slow
 def test_attention_reaches_everything_and_padding_nothing() -> None:
     run = model("softmax")
     batch = next(in_order(run.splits["test"], N))
@@ -91,6 +92,7 @@ def test_shuffled_blocks_hold_together_and_padding_stays() -> None:
     assert all(order[i * 3 : i * 3 + 3].tolist() == [s, s + 1, s + 2] for i, s in enumerate(starts))
 
 
+@pytest.mark.slow
 def test_a_model_without_order_reads_no_longer_blocks_than_one() -> None:
     run = model("softmax", "trunk.positions=none", "trunk.pool=mean")
     seen = found(run)
