@@ -17,7 +17,6 @@ from lra_bench import contract, mixers
 from lra_bench.contract import PROMISES, SPAN, Trial, grown, verify
 from lra_bench.kernels.softmax_attention import softmax_attention_reference
 
-
 GROWTH = "the card does not lie"
 
 

@@ -103,7 +103,9 @@ def test_a_slice_is_shared_out_and_every_task_has_an_example() -> None:
         shared_out([0.5, 0.3, 0.2], 4, 2)
 
 
-@pytest.mark.parametrize(("model", "slices"), first_fast(("softmax", 1), ("linformer", 2), ("performer", 1), ("routing", 2)))
+@pytest.mark.parametrize(
+    ("model", "slices"), first_fast(("softmax", 1), ("linformer", 2), ("performer", 1), ("routing", 2))
+)
 def test_one_task_alone_trains_as_without(model: str, slices: int) -> None:
     several = f"training.accumulate={slices}"
     plain, joint = cell(model, several), joint_of(cell(model, several, "joint.tasks=[short]"))

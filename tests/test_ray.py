@@ -44,6 +44,14 @@ def start(here: Path, cache: Path) -> subprocess.Popen[str]:
     return started(here, cache, "matrix", "both.yaml", "--launcher", "two.yaml", "--json")
 
 
+def test_cells_are_tasks_of_a_cluster(two_nodes: list[Any], here: Path, cache: Path) -> None:
+    (here / "both.yaml").write_text(FOUR.replace("0-1", '"0"').replace("steps=200", "steps=12"))
+    out, err = start(here, cache).communicate(timeout=300)
+    rows = json.loads(out)
+    assert [row["status"] in SCORED for row in rows] == [True] * 2, err
+    assert {row["jobs"] for row in rows} == {1}, "a node has room for one"
+
+
 def wait_for_checkpoints(here: Path, beyond: int) -> int:
     """Until both cells have saved a step beyond that one; the furthest step."""
     deadline = time.monotonic() + 60

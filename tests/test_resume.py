@@ -17,13 +17,11 @@ import pytest
 from lra_bench.rows import Row
 
 COMMAND = [str(Path(sys.executable).parent / "lra"), "run", "-m", "linear", "-t", "short", "-c", "tiny"]
-LONG = ["--set", "training.steps=400", "--set", "training.eval_every=7", "--set", "training.checkpoint_every=5"]
-LATE = 200  # a step of a kill
+LONG = ["--set", "training.steps=240", "--set", "training.eval_every=7", "--set", "training.checkpoint_every=5"]
+LATE = 120  # a step of a kill
 SAME = ("status", "val_score", "test_score", "best_step", "train_loss", "steps", "data_hash", "cell")
 
 Outcome = tuple[dict[str, Any], Any]  # of the row, what must not change; and the hits and the curve
-
-pytestmark = pytest.mark.slow
 
 
 def start(here: Path, cache: Path, results: str, *more: str) -> subprocess.Popen[str]:
@@ -91,6 +89,7 @@ def test_killed_then_run_again_equals_the_uninterrupted_run(here: Path, cache: P
     assert json.loads(row.read_text())["resumed"] == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(here: Path, cache: Path, whole: dict[str, Outcome]) -> None:
     expected = uninterrupted(here, cache, whole)
     process = start(here, cache, "stopped")
@@ -107,6 +106,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(here: Path, cache: Path, whol
     assert outcome(here, "stopped") == expected
 
 
+@pytest.mark.slow
 def test_a_cell_nobody_listens_to_saves_and_ends(here: Path, cache: Path) -> None:
     """The command killed alone: its cell must not run on beside the next one."""
     process = start(here, cache, "orphan")
