@@ -8,28 +8,25 @@ SAME := $(wildcard $(VENV)/lib/python$(VERSION))
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: run test test-fast test-rest test-all check lint bench bench-data bench-peers gpu-check table report dist clean anew
+.PHONY: run test test-rest test-all check lint bench bench-data bench-peers gpu-check table report dist clean anew
 
 run: $(READY)           ## train linformer on short ListOps: accuracy, speed and memory in minutes
 	$(BIN)/lra run --model linformer --task listops --config quick
 
-test: $(READY)          ## the tests, the slow ones too
-	$(BIN)/pytest -n auto -m "not gpu and not tpu and not sweep"
-
-test-fast: $(READY)     ## the fast ones alone; PYTHON=python3.13 for another Python
+test: $(READY)          ## the tests, about five minutes on two cores; PYTHON=python3.13 for another Python
 	$(BIN)/pytest -n auto -m "not slow and not sweep and not gpu and not tpu"
 
-test-rest: $(READY)     ## what `make test` leaves out: every mixer trained
-	$(BIN)/pytest -n auto -m "sweep and not gpu and not tpu"
+test-rest: $(READY)     ## the slow ones, which `make test` leaves out: about twenty minutes
+	$(BIN)/pytest -n auto -m "slow and not sweep and not gpu and not tpu"
 
-test-all: $(READY)      ## all of these
+test-all: $(READY)      ## all of these, and every mixer trained
 	$(BIN)/pytest -n auto -m "not gpu and not tpu"
 
-check: $(READY)         ## lint, types and the fast tests
+check: $(READY)         ## lint, types and `make test`
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@$(MAKE) --no-print-directory test-fast
+	@$(MAKE) --no-print-directory test
 
 lint: $(READY)          ## mend what can be mended
 	$(BIN)/ruff check --fix .

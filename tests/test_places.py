@@ -419,9 +419,9 @@ def test_a_library_goes_before_a_file_of_its_name_beside_a_users_own(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_run_in_a_folder_whose_files_have_libraries_names(lra: Lra, here: Path) -> None:
+def test_a_run_in_a_folder_whose_files_have_libraries_names(installed: Lra, here: Path) -> None:
     """With a mixer of the user's own and its helper, a name with brackets, an old locale, and variables of a lab's."""
-    made = lra("new", "model", "mine", "--family", "kernel")
+    made = installed("new", "model", "mine", "--family", "kernel")
     assert made.returncode == 0, made.stderr
     (here / "helper.py").write_text("NAME = 'mine'\n")
     mine = (here / "mine.py").read_text(encoding="utf-8")
@@ -433,7 +433,7 @@ def test_a_run_in_a_folder_whose_files_have_libraries_names(lra: Lra, here: Path
     (here / "lra_bench/__init__.py").write_text("raise ImportError('another package')\n")
     env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "JAX_ENABLE_X64": "1"}
     words = ("run", "-m", "mine.py", "-t", "short", "-c", "tiny", "-o", "out[/]", "--set", "task.seed=5")
-    ran = lra(*words, env=env)
+    ran = installed(*words, env=env)
     assert ran.returncode == 0, ran.stderr
     assert "rows in out[/]/runs" in ran.stderr
     assert "JAX_ENABLE_X64=1: is left out of runs" in ran.stderr

@@ -44,12 +44,20 @@ def start(here: Path, cache: Path) -> subprocess.Popen[str]:
     return started(here, cache, "matrix", "both.yaml", "--launcher", "two.yaml", "--json")
 
 
-def test_cells_are_tasks_of_a_cluster(two_nodes: list[Any], here: Path, cache: Path) -> None:
-    (here / "both.yaml").write_text(FOUR.replace("0-1", '"0"').replace("steps=200", "steps=12"))
-    out, err = start(here, cache).communicate(timeout=300)
-    rows = json.loads(out)
-    assert [row["status"] in SCORED for row in rows] == [True] * 2, err
-    assert {row["jobs"] for row in rows} == {1}, "a node has room for one"
+def test_a_cell_is_a_task_of_a_cluster(here: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=NODE)
+    try:
+        (here / "one.yaml").write_text(f"engine: ray\naddress: {cluster.address}\n")
+        asked = ("run", "-m", "linear", "-t", "short", "-c", "tiny", "--launcher", "one.yaml", "--json")
+        out, err = started(here, cache, *asked).communicate(timeout=300)
+    finally:
+        cluster.shutdown()
+    (row,) = json.loads(out)
+    assert row["status"] in SCORED, err
+    assert row["jobs"] == 1, "a node has room for one"
 
 
 def wait_for_checkpoints(here: Path, beyond: int) -> int:
@@ -137,11 +145,11 @@ def test_launchers_by_name() -> None:
 
 
 @pytest.mark.parametrize(("engine", "library"), [("ray", "ray"), ("slurm", "submitit")])
-def test_a_missing_extra_is_one_line(lra: Lra, here: Path, engine: str, library: str) -> None:
+def test_a_missing_extra_is_one_line(installed: Lra, here: Path, engine: str, library: str) -> None:
     (here / "without").mkdir()
     (here / f"without/{library}.py").write_text("raise ImportError\n")
     env = {"PYTHONPATH": os.pathsep.join([str(here / "without"), os.environ.get("PYTHONPATH", "")])}
-    done = lra("run", "-m", "linear", "-t", "short", "-c", "tiny", "--launcher", engine, env=env)
+    done = installed("run", "-m", "linear", "-t", "short", "-c", "tiny", "--launcher", engine, env=env)
     assert done.returncode == 2
     assert done.stderr == f"lra: --launcher {engine}: needs {library}: pip install 'lra-bench[{engine}]'\n"
 
