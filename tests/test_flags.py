@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import subprocess
 
 import jax.numpy as jnp
 import pytest
 
-from lra_bench.flags import CHUNK, known
+from lra_bench import flags
 from lra_bench.train import program
 from lra_bench.train.precision import SAME_BITS
 
-FLAGS = ["--xla_one=true", "--xla_two"]
+FLAGS = ["--xla_one=true", "--xla_two", "--xla_one_more=1"]
 
 
-def library(folder: Path, *words: str, name: str = "xla.so", before: int = 0) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_bytes(b"\1" * before + b"".join(word.encode() + b"\0" for word in words))
-    return folder
-
-
-def test_a_flag_is_known_where_all_that_read_flags_have_it(tmp_path: Path) -> None:
-    jaxlib = library(tmp_path / "jaxlib", "XLA_FLAGS", "xla_one", "xla_two")
-    assert known(FLAGS, [jaxlib]) == FLAGS
-    plugin = library(tmp_path / "plugin", "XLA_FLAGS", "xla_two")
-    assert known(FLAGS, [jaxlib, plugin]) == ["--xla_two"]
-    other = library(tmp_path / "other", "nothing of XLA's")
-    assert known(FLAGS, [jaxlib, other]) == FLAGS
-    assert known(FLAGS, [other]) == [], "no XLA is found"
-
-
-def test_a_name_is_a_whole_word_wherever_it_stands(tmp_path: Path) -> None:
-    longer = library(tmp_path / "longer", "XLA_FLAGS", "xla_one_more", "xla_two")
-    assert known(FLAGS, [longer]) == ["--xla_two"]
-    cut = library(tmp_path / "cut", "xla_one", "XLA_FLAGS", "xla_two", before=CHUNK - 3)
-    assert known(FLAGS, [cut]) == FLAGS
+@pytest.mark.parametrize(
+    ("code", "last_words", "known"),
+    [
+        (0, "", FLAGS),
+        (-6, "F0000 parse.cc:234] Unknown flag in XLA_FLAGS: --xla_two", ["--xla_one=true", "--xla_one_more=1"]),
+        (1, "WARNING\nF0000] Unknown flags in XLA_FLAGS: --xla_one=true --xla_two\n***", ["--xla_one_more=1"]),
+        (1, "ImportError: no jaxlib", []),
+    ],
+)
+def test_those_that_xla_names_are_left_out(
+    code: int, last_words: str, known: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags._known.cache_clear()
+    done = subprocess.CompletedProcess([], code, "", last_words)
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: done)
+    assert flags.known(FLAGS) == known
+    flags._known.cache_clear()
 
 
 def test_the_installed_xla_is_asked() -> None:
     there = [SAME_BITS, "--xla_backend_optimization_level=0"]
-    assert known([*there, "--xla_gone=true"]) == there
+    assert flags.known([*there, "--xla_gone=true"]) == there
 
 
 def test_compiler_options_that_are_gone_are_left_out() -> None:

@@ -81,7 +81,7 @@ LIVES_IN = {
     "pydantic": {"config", "data", "bundle"},
     "typer": {"cli"},
     "rich": {"cli"},
-    "subprocess": {"launch"},
+    "subprocess": {"launch", "flags"},
     "optuna": {"search"},
     "sqlalchemy": {"search"},
     "ray": {"launch"},
