@@ -25,6 +25,19 @@ if "XLA_FLAGS" not in os.environ:  # workers have it of the first process
     os.environ["XLA_FLAGS"] = " ".join(flags.known(QUICK))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a kernel's and a mixer's tests, whose cases compile anew, `make test` runs each with its first case; the
+    others are slow. What is wrong input compiles nothing."""
+    seen = set()
+    for item in items:
+        name = getattr(item, "originalname", item.name)
+        if item.path.parent.name in ("kernels", "mixers") and "wrong" not in name:
+            if (item.path, name) in seen:
+                item.add_marker(pytest.mark.slow)
+            seen.add((item.path, name))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _left_alone() -> None:
     """What earlier modules left is not walked through at each collection: a worker comes to hold millions."""

@@ -63,6 +63,7 @@ def test_what_fits_is_as_asked(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> N
     assert (tried, rung, facts["fitted"]) == ([Rung(1, False)], Rung(1, False), None)
 
 
+@pytest.mark.slow
 def test_slices_that_cannot_be_enough_are_not_compiled(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembly.Program, "training", property(lambda self: Planned()))
     tried = there(monkeypatch, lambda rung: rung.remat, memory=100)

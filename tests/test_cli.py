@@ -193,6 +193,7 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
     assert planned["state"] == "done"
 
 
+@pytest.mark.slow
 def test_what_cannot_fit_is_an_oom_row(lra: Lra, here: Path) -> None:
     job = {"SLURM_MEM_PER_NODE": "20"}  # MiB; a batch of one is in no slices that a smaller step could take
     done = lra(*RUN, "-m", "softmax[impl=plain]", "--length", "1000", "--set", "training.batch=1", "--json", env=job)
@@ -211,13 +212,16 @@ def test_a_diverging_run_is_a_nan_row_with_its_step(lra: Lra, here: Path) -> Non
     assert "at step" in row["error"]
 
 
-def test_a_users_own_mixer_and_task(lra: Lra, here: Path) -> None:
-    source = mixers.sheet("linear").path.read_text()
-    (here / "mine.py").write_text(source)
+def test_a_users_own_mixer_and_task_and_one_bad_cell_spares_the_rest(lra: Lra, here: Path) -> None:
+    source = mixers.sheet("linear").path.read_text(encoding="utf-8")
+    (here / "mine.py").write_text(source, encoding="utf-8")
+    (here / "bad.py").write_text(source + "\nimport nowhere\n", encoding="utf-8")
     (here / "own.yaml").write_text(SHORT)
-    done = lra("run", "-m", "mine.py", "-t", "own.yaml", "-c", "tiny", "--limit", "9", "--json")
-    assert done.returncode == 0, done.stderr
-    (row,) = json.loads(done.stdout)
+    done = lra("run", "-m", "bad.py,mine.py", "-t", "own.yaml", "-c", "tiny", "--limit", "9", "--json")
+    assert done.returncode == 1
+    bad, row = json.loads(done.stdout)
+    assert bad["status"] == "error"
+    assert row["status"] in SCORED
     assert (row["model"], row["task"], row["mark"], row["test_n"]) == ("mine", "own", "tiny, limit 9", 9)
 
 
@@ -228,16 +232,6 @@ def test_a_mixer_that_cannot_be_imported_is_one_line(lra: Lra, here: Path) -> No
     assert done.returncode == 2
     assert f"mine.py:{source.count(chr(10))}: cannot be imported: ModuleNotFoundError" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_one_bad_cell_spares_the_rest(lra: Lra, here: Path) -> None:
-    source = mixers.sheet("linear").path.read_text() + "\nimport nowhere\n"
-    (here / "mine.py").write_text(source)
-    done = lra(*RUN, "-m", "mine.py,linear", "--json")
-    assert done.returncode == 1
-    first, second = json.loads(done.stdout)
-    assert first["status"] == "error"
-    assert second["status"] in SCORED
 
 
 @pytest.mark.slow
@@ -258,6 +252,7 @@ def test_plan_starts_nothing(lra: Lra, here: Path) -> None:
     assert "to be run: 1, hours on this machine" in lra("plan", "-m", "linear", "-t", "short", "-c", "tiny").stdout
 
 
+@pytest.mark.slow
 def test_check_of_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two models and three tasks: the contract's and the data's tests try each of the others."""
     monkeypatch.chdir(here)

@@ -68,6 +68,7 @@ def test_only_matrices_change_and_are_small_to_keep(bits: int) -> None:
     assert stored_bytes(jax.tree.leaves(kept)) == matrices * bits // 8 + 4 * (scales + rest)
 
 
+@pytest.mark.slow
 @given(W=arrays(np.float32, st.tuples(st.integers(1, 7), st.integers(1, 4)), elements=st.floats(-9, 9, width=16)))
 @settings(max_examples=40, deadline=None)
 def test_codes_of_4_bits_come_back_as_they_were(W: np.ndarray) -> None:

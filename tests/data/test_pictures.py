@@ -60,6 +60,7 @@ def test_two_rows_are_a_line_of_shades_or_of_colours(monkeypatch: pytest.MonkeyP
     assert styles[2] == "#ffffff on #000000", "an odd row is followed by black"
 
 
+@pytest.mark.slow
 def test_the_command_shows_and_writes_them(lra: Lra, tmp_path: Path) -> None:
     few = [part for key in ("train", "val", "test") for part in ("--set", f"task.splits.{key}=3")]
     done = lra("data", "show", "pathfinder@easy", "-n", "2", "--png", "drawn", *few)

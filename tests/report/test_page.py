@@ -66,6 +66,7 @@ def test_a_name_is_no_markup(frame: pd.DataFrame) -> None:
     assert "&lt;script&gt;document.title" in text
 
 
+@pytest.mark.slow
 def test_what_failed_stands_as_failed(frame: pd.DataFrame) -> None:
     one = frame[(frame["model"] == "linear") & (frame["task"] == "mqar")].copy()
     one["status"] = ["oom", "ok", "did-not-learn"]
@@ -95,6 +96,7 @@ def test_a_line_has_the_times_of_one_place_and_names_another(frame: pd.DataFrame
     assert {p["named"] for p in points if p["model"] == "softmax"} == {"softmax accumulate 2"}
 
 
+@pytest.mark.slow
 def test_a_table_without_its_runs_has_a_page_too(frame: pd.DataFrame) -> None:
     text = page(frame.assign(folder=None, examples_per_s=None), [], QUICK / "report.html")
     assert 'id="curves"' not in text
@@ -103,6 +105,7 @@ def test_a_table_without_its_runs_has_a_page_too(frame: pd.DataFrame) -> None:
     assert "row.json" not in body(text)
 
 
+@pytest.mark.slow
 def test_the_best_comes_first_where_the_lower_is_the_better(frame: pd.DataFrame) -> None:
     error = frame[frame["task"] == "mqar"].assign(metric="mean-squared-error", test_spread=0.1, family="full")
     lines = re.findall(r'data-model="([^"]+)"', page(error, [], QUICK / "report.html"))
