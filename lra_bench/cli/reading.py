@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from lra_bench.cli import options
 from lra_bench.errors import ConfigError, nearest
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TABLES = (".csv", ".json")
 OF_SPEED = {"step_ms_p50", "length", "laps_ms"}  # keys of what `lra speed` measured of one step
 
 
 @contextmanager
-def frame(asked: Sequence[Path] | None) -> Iterator[pd.DataFrame]:
+def frame(asked: Sequence[Path] | None) -> Iterator[Any]:
     """The rows of all that was asked for, or of the results folder; `DIR@REV` is DIR as it was at a git revision.
 
     Raises:
