@@ -134,6 +134,7 @@ def test_the_loss_is_the_mean_of_the_tasks_losses_by_their_shares(model: str) ->
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", first_fast(1, 0))
 def test_a_head_learns_of_its_own_task_alone(task: int) -> None:
     program = together("linformer")
@@ -167,6 +168,7 @@ def test_a_run_on_one_of_the_tasks_answers_as_the_trunk_with_its_head(model: str
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 @pytest.mark.parametrize("everywhere", first_fast(False, True))
 def test_what_a_text_is_filled_up_with_changes_no_answer(pool: str, everywhere: bool) -> None:

@@ -87,6 +87,7 @@ def test_a_lever_at_zero_strength_is_no_lever(setting: str) -> None:
     assert cell("softmax", setting).start is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", EACH)
 def test_layers_that_share_with_none_are_as_without(model: str) -> None:
     alone, shared = built(cell(model)), built(cell(model, "share.groups=2"))
@@ -115,6 +116,7 @@ def test_32_bits_are_what_was_trained(model: str) -> None:
     assert same(quantise.restored(params), params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", EACH)
 def test_adapters_of_rank_zero_leave_the_trunk_as_it_was(model: str) -> None:
     asked = cell(model, "adapt.start=[mqar]", "adapt.rank=0")
@@ -198,6 +200,7 @@ def smaller(**knobs: float) -> tuple[Cell, Stock]:
     return asked, Stock(teacher=learnt(built(teacher)))
 
 
+@pytest.mark.slow
 def test_states_of_another_width_are_compared_through_a_matrix_that_is_learnt() -> None:
     asked, stock = smaller(hidden=1.0, attention=1.0, soft=0.0)
     program = assembly.built(asked, None, stock)
@@ -259,6 +262,7 @@ def test_layers_are_mapped_as_tinybert_maps_them() -> None:
     assert distil.layer_map(4, 2, "uniform") == [1, 1, 2, 2]
 
 
+@pytest.mark.slow
 def test_scores_of_attention_where_there_are_none_are_one_line() -> None:
     with pytest.raises(ConfigError, match=r"distil\.attention: a mixer without queries and keys"):
         stepped(built(cell("fnet", "distil.teacher=softmax", "distil.attention=1.0")))
@@ -275,7 +279,7 @@ def test_sparsity_rises_by_the_cubic_schedule() -> None:
     assert found == pytest.approx([0, 0.8 * (1 - 0.5**3), 0.8, 0.8])
 
 
-@pytest.mark.parametrize("by", ["magnitude", "movement"])
+@pytest.mark.parametrize("by", first_fast("magnitude", "movement"))
 def test_further_training_ends_at_the_sparsity_asked_for(by: str) -> None:
     asked = cell("softmax", "prune.sparsity=0.75", f"prune.by={by}", "prune.steps=6", "prune.every=2")
     program = built(asked)
@@ -322,6 +326,7 @@ def test_what_movement_takes_out_stays_where_it_was_and_may_come_back() -> None:
     np.testing.assert_allclose(flat(params)[prune.UP][..., 0], [[second * (1 - decay) + 0.3]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_was_pruned_stays_so_in_a_later_training() -> None:
     asked = cell("softmax", "prune.sparsity=0.5", "quantise.weights=8", "quantise.steps=3")
     before = asked.start
@@ -338,7 +343,7 @@ def test_what_was_pruned_stays_so_in_a_later_training() -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["softmax", "linformer", "performer", "local", "nystromformer", "linear", "cosformer"]
+    "model", first_fast("softmax", "linformer", "performer", "local", "nystromformer", "linear", "cosformer")
 )
 def test_heads_and_neurons_are_taken_out_and_the_shapes_shrink(model: str) -> None:
     asked = cell(model, "prune.heads=0.5", "prune.neurons=0.25")

@@ -99,9 +99,9 @@ def test_a_mixer_that_has_changed_since(ran: Path, run: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--bits", "7"), "lra quantise: quantise.weights: Input should be 32, 8 or 4"),
-        (("--bits", "8,x"), "--bits 8,x: 'x' must be a whole number"),
-        (("--activations", "16"), "lra quantise: quantise.activations: Input should be 32 or 8"),
+        (("--bits", "7"), "lra: --bits 7: '7' must be 8 or 4"),
+        (("--bits", "8,x"), "--bits 8,x: 'x' must be 8 or 4"),
+        (("--activations", "16"), "--activations 16: '16' must be 32 or 8"),
     ],
 )
 def test_wrong_widths_are_one_line_and_exit_code_2(lra: Lra, run: Path, flags: tuple[str, ...], message: str) -> None:
