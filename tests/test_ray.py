@@ -164,9 +164,9 @@ def test_what_no_node_has_room_for_is_said() -> None:
     assert ray.room_for(cluster, ray.share(settings)) is None
 
 
-def test_a_cluster_that_does_not_answer_is_one_line(lra: Lra, here: Path) -> None:
+def test_a_cluster_that_does_not_answer_is_one_line(installed: Lra, here: Path) -> None:
     pytest.importorskip("ray")
     (here / "mine.yaml").write_text("engine: ray\naddress: 127.0.0.1:1\n")
-    done = lra("run", "-m", "linear", "-t", "short", "-c", "tiny", "--launcher", "mine.yaml")
+    done = installed("run", "-m", "linear", "-t", "short", "-c", "tiny", "--launcher", "mine.yaml")
     assert done.returncode == 2
     assert done.stderr == "lra: --launcher: ray: 127.0.0.1:1 cannot be reached: [Errno 111] Connection refused\n"

@@ -17,8 +17,8 @@ import pytest
 from lra_bench.rows import Row
 
 COMMAND = [str(Path(sys.executable).parent / "lra"), "run", "-m", "linear", "-t", "short", "-c", "tiny"]
-LONG = ["--set", "training.steps=240", "--set", "training.eval_every=7", "--set", "training.checkpoint_every=5"]
-LATE = 120  # a step of a kill
+LONG = ["--set", "training.steps=150", "--set", "training.eval_every=10", "--set", "training.checkpoint_every=10"]
+LATE = 80  # a step of a kill
 SAME = ("status", "val_score", "test_score", "best_step", "train_loss", "steps", "data_hash", "cell")
 
 Outcome = tuple[dict[str, Any], Any]  # of the row, what must not change; and the hits and the curve

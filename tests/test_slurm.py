@@ -154,9 +154,9 @@ def test_a_preempted_job_is_queued_again_and_goes_on(here: Path, cache: Path) ->
     assert "Requeued job" in next(here.glob("results/jobs/*_log.out")).read_text()
 
 
-def test_without_slurm_it_is_one_line(lra: Lra, here: Path) -> None:
+def test_without_slurm_it_is_one_line(installed: Lra, here: Path) -> None:
     pytest.importorskip("submitit")
-    done = lra("run", "-m", "linear", "-t", "short", "-c", "tiny", "--launcher", "slurm")
+    done = installed("run", "-m", "linear", "-t", "short", "-c", "tiny", "--launcher", "slurm")
     assert done.returncode == 2
     assert done.stderr.startswith('lra: --launcher slurm: Could not detect "srun"')
     assert len(done.stderr.splitlines()) == 1
