@@ -52,7 +52,7 @@ def _table(rows: pd.DataFrame) -> Comparison:
 def _heads(rows: pd.DataFrame) -> pd.Series:
     """Each row's length; with the first digits of its data's hash, where there are several data at that length."""
     heads = rows["length"].map(lambda length: f"L = {length:,}")
-    data = rows["data_hash"].fillna("unknown").astype(str)
+    data = rows["data_hash"].astype(object).where(rows["data_hash"].notna(), "unknown").astype(str)
     several = data.groupby(rows["length"]).transform("nunique") > 1
     return (heads + ", data " + data.str[: places.DIGITS]).where(several, heads)
 
