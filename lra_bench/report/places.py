@@ -189,7 +189,7 @@ def parts(measured: pd.DataFrame, heads: Sequence[str], by: str) -> pd.Series:
     """To stand behind a row's number: the hash of its parts' code, where its model stands there with several."""
     if "parts_hash" not in measured or by != "model":
         return pd.Series("", measured.index)
-    hashes = measured["parts_hash"].fillna("unknown").astype(str)
+    hashes = measured["parts_hash"].astype(object).where(measured["parts_hash"].notna(), "unknown").astype(str)
     several = hashes.groupby([measured[by], pd.Series(list(heads), measured.index)]).transform("nunique") > 1
     return (" parts " + hashes.str[:DIGITS]).where(several, "")
 
