@@ -13,10 +13,10 @@ READY := $(VENV)/ready
 run: $(READY)           ## train linformer on short ListOps: accuracy, speed and memory in minutes
 	$(BIN)/lra run --model linformer --task listops --config quick
 
-test: $(READY)          ## the tests, about five minutes on two cores; PYTHON=python3.13 for another Python
+test: $(READY)          ## the tests, some eight minutes on two cores; PYTHON=python3.13 for another Python
 	$(BIN)/pytest -n auto -m "not slow and not sweep and not gpu and not tpu"
 
-test-rest: $(READY)     ## the slow ones, which `make test` leaves out: about twenty minutes
+test-rest: $(READY)     ## the slow ones, which `make test` leaves out
 	$(BIN)/pytest -n auto -m "slow and not sweep and not gpu and not tpu"
 
 test-all: $(READY)      ## all of these, and every mixer trained
