@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from samples import LRA, SHORT, TINY, Done, Lra, Said
@@ -79,12 +80,12 @@ def lra(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyt
             for name, value in full.items():
                 patch.setenv(name, value)
             capfd.readouterr()
-            code: object = 0
+            code: Any = 0
             try:
                 cli.main()
             except SystemExit as end:
                 code = end.code
-        return subprocess.CompletedProcess(arguments, int(str(code or 0)), *capfd.readouterr())
+        return subprocess.CompletedProcess(arguments, int(code or 0), *capfd.readouterr())
 
     return call
 
@@ -106,12 +107,12 @@ def said(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
         from lra_bench import cli
 
         monkeypatch.setattr(sys, "argv", ["lra", *map(str, arguments)])
-        code: object = 0
+        code: Any = 0
         try:
             cli.main()
         except SystemExit as end:
             code = end.code
         written = capfd.readouterr()
-        return int(str(code or 0)), written.out + written.err
+        return int(code or 0), written.out + written.err
 
     return call
