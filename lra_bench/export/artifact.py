@@ -18,7 +18,6 @@ import jax
 import numpy as np
 from jax import export
 
-from lra_bench import store
 from lra_bench.errors import ConfigError
 
 MODEL, WEIGHTS, CARD = "model.stablehlo", "weights.npz", "card.json"
@@ -59,7 +58,7 @@ def write(path: Path, function: export.Exported, weights: Sequence[Any], card: d
     with zipfile.ZipFile(half, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr(MODEL, bytes(function.serialize()))
         file.writestr(WEIGHTS, arrays.getvalue())
-        file.writestr(CARD, store.as_json(card))
+        file.writestr(CARD, json.dumps(card, indent=1, allow_nan=False))
     half.rename(path)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from lra_bench import data
+from lra_bench import data, store
 from lra_bench.config import TaskSpec
 from lra_bench.data.batches import in_order
 from lra_bench.errors import ConfigError, nearest
@@ -63,7 +63,7 @@ def exported(run: Trained, path: Path, batch: int | None, platforms: Sequence[st
         made = export.export(jax.jit(one), platforms=platforms)(*leaves, jax.ShapeDtypeStruct(shape, jnp.int32))
     except ValueError as error:
         raise ConfigError(f"{run.cell.model} cannot be exported: {' '.join(str(error).split())[:200]}") from error
-    artifact.write(path, made, leaves, card(run))
+    artifact.write(path, made, leaves, store.finite(card(run)))
     held = _held(run, path)
     if not held.ok:
         path.unlink()

@@ -13,7 +13,7 @@ results/runs/<model>-<task>-<recipe>-s<seed>-<cell id>/
 """
 
 from lra_bench.store.claims import claimed, is_claimed, lock
-from lra_bench.store.files import as_json, read_json, write_json
+from lra_bench.store.files import as_json, finite, read_json, write_json
 from lra_bench.store.frame import frame
 from lra_bench.store.rows import blank, columns, done, folders, get, put, rows
 from lra_bench.store.runs import (
@@ -42,6 +42,7 @@ __all__ = [
     "columns",
     "done",
     "find",
+    "finite",
     "folder",
     "folder_in",
     "folders",
