@@ -23,6 +23,11 @@ def known(flags: Iterable[str]) -> list[str]:
     return list(_known(tuple(flags)))
 
 
+def given(name: str) -> bool:
+    """Whether XLA_FLAGS sets the flag `name`, which is without dashes."""
+    return name in {flag.lstrip("-").partition("=")[0] for flag in os.environ.get(VARIABLE, "").split()}
+
+
 @cache
 def _known(flags: tuple[str, ...]) -> tuple[str, ...]:
     environ = {**os.environ, "JAX_PLATFORMS": "cpu", VARIABLE: " ".join(flags)}

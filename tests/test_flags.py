@@ -38,10 +38,19 @@ def test_the_installed_xla_is_asked() -> None:
     assert flags.known([*there, "--xla_gone=true"]) == there
 
 
-def test_compiler_options_that_are_gone_are_left_out() -> None:
+def test_compiler_options_that_are_gone_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(flags.VARIABLE, raising=False)
     options: program.Options = {**program.RUNS_ONCE, "xla_gone": True}
     assert program.known(options) == program.RUNS_ONCE
+    assert program.known(program.DRAWN) == program.DRAWN
     assert program.known(program.LEAST_MEMORY["cpu"]) == program.LEAST_MEMORY["cpu"]
+
+
+def test_what_the_environment_sets_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(flags.VARIABLE, "--xla_backend_optimization_level=3 --xla_dump_to=/tmp")
+    assert program.known(program.DRAWN) == {}
+    monkeypatch.setenv(flags.VARIABLE, "--xla_backend_optimization_levels=3")
+    assert program.known(program.DRAWN) == program.DRAWN
 
 
 def test_what_runs_once_compiles_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
