@@ -48,9 +48,12 @@ models: linear,linformer
 tasks: short
 recipe: tiny
 seeds: 0-1
-settings: [training.steps=200, training.eval_every=50, training.checkpoint_every=5]
 jobs: 2
 """
+TWO = FOUR.replace("0-1", '"0"')
+LONG = (
+    "settings: [training.steps=100, training.eval_every=50, training.checkpoint_every=5]\n"  # enough to be interrupted
+)
 
 
 def first_fast(first: Any, *others: Any) -> list[Any]:

@@ -23,7 +23,7 @@ from lra_bench.launch import local, team
 from lra_bench.matrix import Request
 from lra_bench.shapes import Split
 
-LONG = ("training.steps=200", "training.eval_every=50", "training.checkpoint_every=10")
+LONG = ("training.steps=80", "training.eval_every=40", "training.checkpoint_every=5")
 LATE = 240  # seconds after which a test gives up
 
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from samples import FOUR, Lra, started
+from samples import FOUR, LONG, TWO, Lra, started
 
 from lra_bench import config, matrix, mixers
 from lra_bench.errors import ConfigError
@@ -49,8 +49,8 @@ def test_the_cores_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_matrix_names_what_is_wrong_in_it(four: Path) -> None:
     for wrong, right, said in (
-        ("job: 2", "jobs: 2", r"four\.yaml:6: job: unknown key; did you mean 'jobs'\?"),
-        ("jobs: two", "jobs: 2", r"four\.yaml:6: jobs: .*integer"),
+        ("job: 2", "jobs: 2", r"four\.yaml:5: job: unknown key; did you mean 'jobs'\?"),
+        ("jobs: two", "jobs: 2", r"four\.yaml:5: jobs: .*integer"),
         ("", "models: linear,linformer\n", r"four\.yaml: models: missing"),
     ):
         (four / "four.yaml").write_text(FOUR.replace(right, wrong))
@@ -74,29 +74,26 @@ def test_fail_fast_starts_no_further_cell(lra: Lra, here: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_at_once_have_the_results_of_one_after_another(lra: Lra, four: Path) -> None:
+def test_two_commands_of_two_jobs_have_the_results_of_one_after_another(lra: Lra, here: Path, cache: Path) -> None:
+    (here / "four.yaml").write_text(TWO)
     alone = lra("matrix", "four.yaml", "--jobs", "1", "-o", "alone", "--json")
-    beside = lra("matrix", "four.yaml", "-o", "beside", "--json")
-    assert (alone.returncode, beside.returncode) == (0, 0), beside.stderr
-    rows = json.loads(alone.stdout), json.loads(beside.stdout)
-    assert same(rows[0]) == same(rows[1])
-    assert [{row["jobs"] for row in found} for found in rows] == [{1}, {2}]
-    assert "4 of 4 cells" in beside.stderr
-    again = lra("matrix", "four.yaml", "-o", "beside", "--dry-run", "--json")
-    assert {state["state"] for state in json.loads(again.stdout)} == {"done"}
-
-
-@pytest.mark.slow
-def test_two_commands_on_one_folder_run_no_cell_twice(four: Path, cache: Path) -> None:
-    both = [start(four, cache, "--json") for _ in range(2)]
-    rows = [json.loads(process.communicate()[0]) for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert rows[0] == rows[1], "the second shows the first one's rows, to the second that they were started"
-    assert [row["resumed"] for row in rows[0]] == [0] * 4
+    assert alone.returncode == 0
+    both = [start(here, cache, "-o", "beside", "--json") for _ in range(2)]
+    said = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    rows, beside, again = (json.loads(out) for out in (alone.stdout, *(out for out, _ in said)))
+    assert beside == again, "the second shows the first one's rows, to the second that they were started"
+    assert same(rows) == same(beside)
+    assert [{row["jobs"] for row in found} for found in (rows, beside)] == [{1}, {2}]
+    assert [row["resumed"] for row in beside] == [0] * 2
+    assert all("(2/2)" in err for _, err in said)
+    planned = lra("matrix", "four.yaml", "-o", "beside", "--dry-run", "--json")
+    assert {state["state"] for state in json.loads(planned.stdout)} == {"done"}
 
 
 @pytest.mark.slow
 def test_what_is_killed_in_the_middle_is_taken_up_again(four: Path, cache: Path) -> None:
+    (four / "four.yaml").write_text(TWO + LONG)
     process = start(four, cache)
     deadline = time.monotonic() + 240
     while len(list(four.glob("results/runs/*/checkpoints/*0"))) < 3 and time.monotonic() < deadline:
@@ -114,6 +111,7 @@ def test_what_is_killed_in_the_middle_is_taken_up_again(four: Path, cache: Path)
 @pytest.mark.slow
 @pytest.mark.parametrize("to", [os.kill, os.killpg], ids=["the command", "all, as a terminal does"])
 def test_ctrl_c_is_for_all_that_run(four: Path, cache: Path, to: Callable[[int, int], None]) -> None:
+    (four / "four.yaml").write_text(FOUR + LONG)
     process = start(four, cache)
     deadline = time.monotonic() + 240
     while len(list(four.glob("results/runs/*/checkpoints/*0"))) < 2 and time.monotonic() < deadline:

@@ -153,6 +153,7 @@ def test_the_trunk_is_there_once() -> None:
     assert set(params["others"][0]) == set(params) - {"blocks", "norm", "others"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", first_fast("linformer", "performer", "softmax+linear"))
 def test_a_run_on_one_of_the_tasks_answers_as_the_trunk_with_its_head(model: str) -> None:
     program = together(model)

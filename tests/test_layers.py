@@ -57,6 +57,7 @@ def test_layer_i_has_the_mixer_i_mod_n(named: str, layers: int, expected: list[s
     assert len(model.stacks) == stacks
 
 
+@pytest.mark.slow
 def test_one_layer_after_another_is_what_the_model_computes() -> None:
     model, (tokens, mask) = model_of(cell("linear+linear+linear+softmax", layers=5)), shown()
     assert [run.layers for run in model.runs] == [3, 1, 1]

@@ -95,6 +95,7 @@ def test_layers_that_share_with_none_are_as_without(model: str) -> None:
     assert same(stepped(alone), stepped(shared))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", EACH)
 def test_sparsity_of_zero_trains_as_without(model: str) -> None:
     lever = config.levers((), [Overlay("test", {"prune": {"sparsity": 0.5, "steps": 3}})]).prune
@@ -130,6 +131,7 @@ def test_adapters_of_rank_zero_leave_the_trunk_as_it_was(model: str) -> None:
     assert all((after[path][...] != before[path][...]).any() for path in before if path[:2] == ("head", "hidden"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "how"),
     first_fast(("softmax", "adapt.rank=4"), ("linformer", "adapt.bottleneck=4"), ("performer", "adapt.rank=4")),
@@ -279,6 +281,7 @@ def test_sparsity_rises_by_the_cubic_schedule() -> None:
     assert found == pytest.approx([0, 0.8 * (1 - 0.5**3), 0.8, 0.8])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", first_fast("magnitude", "movement"))
 def test_further_training_ends_at_the_sparsity_asked_for(by: str) -> None:
     asked = cell("softmax", "prune.sparsity=0.75", f"prune.by={by}", "prune.steps=6", "prune.every=2")
@@ -342,6 +345,7 @@ def test_what_was_pruned_stays_so_in_a_later_training() -> None:
             assert (W[...][~zero] != flat(thinned.init.params)[path][...][~zero]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", first_fast("softmax", "linformer", "performer", "local", "nystromformer", "linear", "cosformer")
 )
@@ -365,6 +369,7 @@ def test_the_heads_and_neurons_that_go_are_those_that_matter_least() -> None:
     np.testing.assert_array_equal(prune.left(params["neurons"], 0.9), [[0]])
 
 
+@pytest.mark.slow
 def test_importance_is_the_slope_at_a_gate() -> None:
     """Against gates that are really there: a factor on a head's rows of W_o, moved by hand."""
     asked = cell()
@@ -524,6 +529,7 @@ def test_further_steps_and_pretraining_have_a_schedule_in_proportion() -> None:
     assert (parts.recipe.training.steps, parts.recipe.schedule.warmup) == (100, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["small", "paper", "quick"])
 def test_the_kept_levers_train_at_the_peak_that_their_recipe_means(recipe: str) -> None:
     names = ("further", "pruned", "movement", "halved", "qat", "masked")

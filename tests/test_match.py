@@ -60,6 +60,7 @@ def test_a_model_comes_as_near_as_a_width_can(what: str) -> None:
     assert off(found) <= min(off(found - 1), off(found + 1))
 
 
+@pytest.mark.slow
 def test_full_attention_is_left_as_it_is() -> None:
     (cell,) = cells("softmax")
     assert match.matched(cell, "params")["mlp"] == match.matched(cell, "flops")["mlp"] == cell.recipe.trunk.mlp

@@ -146,6 +146,7 @@ print(os.environ["XLA_FLAGS"], jax.jit(lambda a: a @ a)(jax.numpy.ones((2, 2)))[
 """
 
 
+@pytest.mark.slow
 def test_xla_knows_the_flag(cell: Cell) -> None:
     """A flag that it does not know ends the process."""
     done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True)

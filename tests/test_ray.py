@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from samples import FOUR, Lra, started
+from samples import LONG, TWO, Lra, started
 
 from lra_bench import config
 from lra_bench.errors import ConfigError
@@ -34,7 +34,7 @@ def two_nodes(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         nodes = [cluster.add_node(**NODE) for _ in range(2)]
         (here / "two.yaml").write_text(f"engine: ray\naddress: {cluster.address}\n")
         (here / "pydantic.py").write_text("raise ImportError('a file of the working folder was imported')\n")
-        (here / "both.yaml").write_text(FOUR.replace("0-1", '"0"').replace("steps=200", "steps=800"))
+        (here / "both.yaml").write_text(TWO + LONG.replace("steps=100", "steps=800"))
         yield nodes
     finally:
         cluster.shutdown()

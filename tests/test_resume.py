@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from samples import first_fast
 
 from lra_bench.rows import Row
 
 COMMAND = [str(Path(sys.executable).parent / "lra"), "run", "-m", "linear", "-t", "short", "-c", "tiny"]
 LONG = ["--set", "training.steps=150", "--set", "training.eval_every=10", "--set", "training.checkpoint_every=10"]
 LATE = 80  # a step of a kill
+TOGETHER = (LATE, True)
 SAME = ("status", "val_score", "test_score", "best_step", "train_loss", "steps", "data_hash", "cell")
 
 Outcome = tuple[dict[str, Any], Any]  # of the row, what must not change; and the hits and the curve
@@ -64,11 +66,14 @@ def uninterrupted(here: Path, cache: Path, whole: dict[str, Outcome]) -> Outcome
     return whole["outcome"]
 
 
-def test_killed_then_run_again_equals_the_uninterrupted_run(here: Path, cache: Path, whole: dict[str, Outcome]) -> None:
-    """SIGKILL to the cell's process twice, then to the command and its cell together."""
+@pytest.mark.parametrize("kills", first_fast([TOGETHER], ([(20, False), TOGETHER],)), ids=["once", "twice"])
+def test_killed_then_run_again_equals_the_uninterrupted_run(
+    kills: list[tuple[int, bool]], here: Path, cache: Path, whole: dict[str, Outcome]
+) -> None:
+    """SIGKILL to the command and its cell together, or to the cell's process alone before."""
     expected = uninterrupted(here, cache, whole)
     assert expected[0]["best_step"] < LATE, "the parameters chosen before the second kill must survive it"
-    for beyond, everyone in ((20, False), (LATE, True)):
+    for beyond, everyone in kills:
         process = start(here, cache, "cut")
         cell = wait_for(here, "cut", lambda step, beyond=beyond: step > beyond)  # type: ignore[misc]
         if everyone:
@@ -86,7 +91,7 @@ def test_killed_then_run_again_equals_the_uninterrupted_run(here: Path, cache: P
     assert "going on from step" in err
     assert outcome(here, "cut") == expected
     (row,) = (here / "cut").glob("runs/*/row.json")
-    assert json.loads(row.read_text())["resumed"] == 2
+    assert json.loads(row.read_text())["resumed"] == len(kills)
 
 
 @pytest.mark.slow

@@ -122,6 +122,7 @@ def test_a_lower_score_is_the_better_where_the_metric_says_so(monkeypatch: pytes
     assert found.best.val_score == min(t.settings["optimizer.lr"] for t in found.trials)
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_refused_or_fails_spares_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("widths.yaml").write_text("trunk.width: [16, 15]\n", encoding="utf-8")
     answered(monkeypatch, lambda cell, look: 0.5)
@@ -145,6 +146,7 @@ def test_trials_that_were_killed_are_asked_for_again(monkeypatch: pytest.MonkeyP
     assert lr in [t.settings["optimizer.lr"] for t in found.trials]
 
 
+@pytest.mark.slow
 def test_a_trial_never_reads_test(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LRA_CACHE", str(cache))
     read: list[str] = []

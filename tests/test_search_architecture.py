@@ -101,6 +101,7 @@ def test_what_is_over_a_limit_is_not_trained(monkeypatch: pytest.MonkeyPatch) ->
     assert found.tuned.steps == 12 * sum(t.steps > 0 for t in found.trials)
 
 
+@pytest.mark.slow
 def test_the_sampler_is_told_how_far_over_the_limit_a_trial_is(monkeypatch: pytest.MonkeyPatch) -> None:
     answered(monkeypatch)
     asked = study(params=600.0)
@@ -110,6 +111,7 @@ def test_the_sampler_is_told_how_far_over_the_limit_a_trial_is(monkeypatch: pyte
         assert told[ours.number] == {"params": pytest.approx(ours.costs["params"] / 600 - 1)}
 
 
+@pytest.mark.slow
 def test_each_layer_has_a_mixer_and_knobs_are_of_mixers_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     answered(monkeypatch)
     asked = study()
@@ -128,6 +130,7 @@ def test_each_layer_has_a_mixer_and_knobs_are_of_mixers_that_are_there(monkeypat
     assert any("+" in asked.question.asked(t.settings).model for t in found.trials)
 
 
+@pytest.mark.slow
 def test_the_same_architecture_is_tried_once_and_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked_for = answered(monkeypatch)
     found = study(params=300.0).run(30, 1, silent)
@@ -139,6 +142,7 @@ def test_the_same_architecture_is_tried_once_and_counts_once(monkeypatch: pytest
     assert study(params=300.0).run(30, 1, silent) == found
 
 
+@pytest.mark.slow
 def test_what_is_tried_just_now_is_not_tried_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     (Path.cwd() / "space.yaml").write_text("model: [linear, softmax]\n")
     both = threading.Barrier(2, timeout=30)
@@ -155,6 +159,7 @@ def test_what_is_tried_just_now_is_not_tried_beside_it(monkeypatch: pytest.Monke
     assert len(study().run(20, 2, silent).trials) == len(running) == 2
 
 
+@pytest.mark.slow
 def test_a_point_of_the_front_is_run_by_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     answered(monkeypatch)
     asked = study()
@@ -173,6 +178,7 @@ def test_a_point_of_the_front_is_run_by_its_line(monkeypatch: pytest.MonkeyPatch
         assert cell.tuned == found.tuned
 
 
+@pytest.mark.slow
 def test_a_trial_that_costs_too_much_is_not_trained(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

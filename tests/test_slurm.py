@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import FOUR, Lra, started
+from samples import FOUR, LONG, TWO, Lra, started
 
 from lra_bench import matrix
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
@@ -111,8 +111,8 @@ def test_jobs_stay_in_the_queue_and_are_sent_once(said: Path, here: Path, cache:
     assert len(list(said.glob("script.*"))) == 1, "what is queued is not sent again"
     one = {**os.environ, "LRA_CACHE": str(cache), "SLURM_JOB_ID": "78", "SLURM_ARRAY_JOB_ID": "71"}
     subprocess.run(["bash", str(script)], env={**one, "SLURM_ARRAY_TASK_ID": "0"}, cwd=here, check=True)
-    text = heard(process, lambda text: "1 of 4 cells" in text)
-    assert "linear on short: step 200/200" in text, "what a job says is shown"
+    text = heard(process, lambda text: "(1/4)" in text)
+    assert "linear on short: step 12/12" in text, "what a job says is shown"
     left(process)
 
     states(said, "COMPLETED", "RUNNING", "FAILED", "CANCELLED by 0")
@@ -132,7 +132,7 @@ def pids(command: str) -> list[int]:
 def test_a_preempted_job_is_queued_again_and_goes_on(here: Path, cache: Path) -> None:
     pytest.importorskip("submitit")
     (here / "mine.yaml").write_text("engine: slurm\ncluster: local\npoll: 0.2\n")
-    (here / "four.yaml").write_text(FOUR.replace("linear,linformer", "linear").replace("0-1", '"0"'))
+    (here / "four.yaml").write_text(TWO.replace("linear,linformer", "linear") + LONG)
     process = start(here, cache)
     while not list(here.glob("results/runs/*/checkpoints/*0")):
         assert process.poll() is None, process.communicate()
@@ -149,7 +149,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on(here: Path, cache: Path) ->
     assert process.returncode == 0, err
     (row,) = json.loads(out)
     assert row["status"] in SCORED
-    assert (row["resumed"], row["steps"]) == (1, 200)
+    assert (row["resumed"], row["steps"]) == (1, 100)
     assert "going on from step" in err
     assert "Requeued job" in next(here.glob("results/jobs/*_log.out")).read_text()
 

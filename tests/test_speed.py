@@ -48,6 +48,7 @@ def kept(name: str) -> Facts:
     return scaling.read(Path(__file__).parents[1] / "results" / "speed" / f"{name}.json")
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None, phases=[Phase.generate])
 @given(st.randoms())
 def test_the_order_of_measurement_changes_nothing(random: Random) -> None:
@@ -278,6 +279,7 @@ def test_the_ceiling_is_the_best_rate_that_larger_products_reach(monkeypatch: py
     assert tried == [512, 1024, 2048, 4096]
 
 
+@pytest.mark.slow
 def test_the_ceiling_is_of_the_numbers_that_the_trunk_computes_in(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
     monkeypatch.setattr(sys.modules["lra_bench.speed.measure"], "ceiling", {"float32": 1e9, "bfloat16": 3e9}.get)
@@ -300,6 +302,7 @@ def test_a_wrong_size_is_named() -> None:
         _bytes("16 apples")
 
 
+@pytest.mark.slow
 def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
     (cell,) = matrix.cells(Request("linear", "short", "tiny"))

@@ -118,7 +118,7 @@ def test_a_step_is_adamw_on_the_clipped_gradient() -> None:
         logits = nnx.merge(graph, params, rest)(jnp.asarray(fed.tokens), jnp.asarray(fed.mask), key=None)
         return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(fed.label)).mean()
 
-    value, grads = jax.value_and_grad(loss)(params)
+    value, grads = jax.jit(jax.value_and_grad(loss))(params)
     norm = optax.tree.norm(grads)
     o = cell.recipe.optimizer
 
@@ -188,6 +188,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
     assert failed.value.status == "nan"
 
 
+@pytest.mark.slow
 def test_the_seconds_of_a_run_are_those_of_all_its_sessions_from_where_each_began(tmp_path: Path) -> None:
     """A session is not only its steps: here the first compiled for 100 s before it came to them, the second for 10."""
     cell, program = made()
@@ -265,6 +266,7 @@ def test_a_schedule_over_other_steps_has_the_same_peak(name: str, warmup: int, s
     assert rates(whole.over(1))[0] > 0 or warmup > steps
 
 
+@pytest.mark.slow
 def test_a_mixers_own_loss_is_trained_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(OWN_LOSS)

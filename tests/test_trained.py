@@ -27,6 +27,7 @@ def run(ran: Path, tmp_path: Path) -> Path:
     return shutil.copytree(ran, tmp_path / ran.name)
 
 
+@pytest.mark.slow
 def test_the_model_as_it_was_tested_and_in_fewer_bits(lra: Lra, run: Path) -> None:
     row = json.loads((run / "row.json").read_text())
     results = run.parents[1] / "results"

@@ -331,7 +331,7 @@ def test_the_shipped_task_and_its_variant_are_understood() -> None:
         assert len(data.vocabulary(task)) == 16
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_shipped_task_at_full_size(tmp_path: Path) -> None:
     """All 100,000 are as they always were; of the labels a part is derived again."""
     task = tasks.load("listops")

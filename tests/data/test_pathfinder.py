@@ -83,6 +83,7 @@ def test_markers_that_lie_on_no_end_are_refused(hard: tuple[Scene, Pictures]) ->
         solve(scene, *bag(made, 0), np.stack([made.markers[0, 0], [0, 0]]))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**63 - 1), st.sampled_from(["easy", "intermediate", "hard"]))
 @settings(max_examples=6, deadline=None)
 def test_the_contours_are_what_is_documented(seed: int, difficulty: str) -> None:

@@ -79,6 +79,7 @@ def test_what_failed_stands_as_failed(frame: pd.DataFrame) -> None:
         page(one[one["status"] == "oom"].reset_index(drop=True), [], QUICK / "report.html")
 
 
+@pytest.mark.slow
 def test_a_line_has_the_times_of_one_place_and_names_another(frame: pd.DataFrame) -> None:
     """No mean over machines on the leaderboard; a fallback behind its number; and codes that are mixed, in words."""
     one = frame[(frame["task"] == "mqar") & frame["model"].isin(["linear", "softmax", "fnet"])].copy()
