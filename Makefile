@@ -56,7 +56,7 @@ gpu-check: $(READY)     ## with a GPU or a TPU and its JAX: the contract, the ke
 		exit 2; \
 	fi; \
 	export JAX_DEFAULT_MATMUL_PRECISION=highest; \
-	$(BIN)/pytest tests/test_contract.py tests/kernels -m "not gpu and not tpu"; \
+	$(BIN)/pytest tests/conformance tests/kernels -m "not gpu and not tpu"; \
 	$(BIN)/pytest -m $$platform; \
 	unset JAX_DEFAULT_MATMUL_PRECISION; \
 	$(BIN)/lra speed --out results/speed/$$platform.json

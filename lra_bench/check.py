@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lra_bench import config, data, mixers, tasks
-from lra_bench.assembly import maker
-from lra_bench.config import Cell
-from lra_bench.data import cache, checks, made
+from lra_bench import config, data, mixers
+from lra_bench.config import Cell, tasks
+from lra_bench.data import cache, made, verification
 from lra_bench.errors import LraError
-from lra_bench.matrix import Part, Request, cells, fields, models
+from lra_bench.run.build import maker
 from lra_bench.shapes import Split
-from lra_bench.train.program import runs_once
+from lra_bench.sweep import Part, Request, cells, fields, models
+from lra_bench.training.program import runs_once
 
 LENGTH = 40  # of the texts that models are tried on: short, and no multiple of a block
 ONE_LAYER = config.Overlay("check", {"trunk": {"layers": 1}})
@@ -180,7 +180,7 @@ def _examples(spec: config.TaskSpec, source: data.Source) -> dict[str, Split]:
 def _remarks(name: str, variant: str | None, include: Sequence[Path]) -> Iterator[str]:
     spec = tasks.load(name, include, variant)
     if spec.folder is not None:
-        yield from (f"{name}: {remark}" for remark in checks.remarks(spec, data.prepare(spec)))
+        yield from (f"{name}: {remark}" for remark in verification.remarks(spec, data.prepare(spec)))
 
 
 def _model(name: str, include: Sequence[Path], *, fast: bool) -> str:

@@ -13,10 +13,10 @@ from lra_bench import config, data
 from lra_bench.launch import gpus
 from lra_bench.launch.place import WHOLE
 from lra_bench.launch.provenance import commit
-from lra_bench.measure.limit import free
 from lra_bench.measure.machine import LIBRARIES, cores, processor, versions
 from lra_bench.measure.memory import available_bytes, limited_by
-from lra_bench.train import precision
+from lra_bench.measure.memory_limit import free
+from lra_bench.training import precision
 
 SHOWN = ("MALLOC_", "XLA_", "JAX_")
 FULL_DATA_BYTES = 2**30  # room that a task's cache may want

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from samples import LRA, SHORT, TINY, Done, Lra, Said
 
-from lra_bench import flags
+from lra_bench.training import xla_flags
 
 # Before anything opens jax: what a test compiles runs once or twice, and with these it compiles five times as fast.
 QUICK = (
@@ -23,7 +23,7 @@ QUICK = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 if "XLA_FLAGS" not in os.environ:  # workers have it of the first process
-    os.environ["XLA_FLAGS"] = " ".join(flags.known(QUICK))
+    os.environ["XLA_FLAGS"] = " ".join(xla_flags.known(QUICK))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,8 +1,9 @@
 """Tables of models that are all equally good, and replicas of published numbers: how often the product errs.
 
 `python tests/simulate.py ranks` and `python tests/simulate.py against` print the tables that the docstrings of
-`lra_bench.stats.every_two` and `lra_bench.report.equivalence` have. Two numbers a cell: of ranks all errors, and those
-of tables in which models that fail at times do not show it; of against equivalent and differs.
+`lra_bench.statistics.every_two` and `lra_bench.report.summary.equivalence` have.
+Two numbers a cell: of ranks all errors, and those of tables in which
+models that fail at times do not show it; of against equivalent and differs.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lra_bench import stats
-from lra_bench.report import ranks
-from lra_bench.report.equivalence import DIFFERS, EQUIVALENT, Score, held
-from lra_bench.report.seeds import Seeds
+from lra_bench import statistics
+from lra_bench.report.summary import ranks
+from lra_bench.report.summary.equivalence import DIFFERS, EQUIVALENT, Score, held
+from lra_bench.report.summary.seeds import Seeds
 from lra_bench.report.tables import COLUMN
 
 MEAN, DEVIATION = 0.38, 0.013  # of results/quick's runs on short ListOps: about what its models score, and over seeds
@@ -49,7 +50,7 @@ def table(draw: np.random.Generator, kind: str, models: int, runs: int) -> dict[
 
 def told_apart(scores: Mapping[str, np.ndarray]) -> bool:
     """Has any model of a table another rank than the first?"""
-    spread = stats.pooled(list(scores.values()))
+    spread = statistics.pooled(list(scores.values()))
     pairs = [dict.fromkeys(COLUMN) | pair for pair in ranks.every_two(dict(scores), True, spread)]
     ranking = ranks.Ranking(ranks.corrected(pairs), frozenset(), Seeds({}))
     return any(rank > 1 for rank in ranking.ranks().values())
@@ -77,7 +78,7 @@ def replica(draw: np.random.Generator, gap: float, runs: int, theirs: tuple[int,
     """What is said of a replica `gap` better than a published number, which is of so many runs, examples, deviation."""
     their_runs, examples, deviation = theirs
     levels = MEAN + draw.normal(size=(10, 3)) * deviation
-    spread = stats.spread(list(levels))
+    spread = statistics.spread(list(levels))
     published = draw.binomial(examples, (MEAN + draw.normal(size=their_runs) * deviation).mean()) / examples
     easier = draw.normal() * (MEAN * (1 - MEAN) / examples) ** 0.5  # of our test set: the same for all our runs
     ours = MEAN + gap + easier + draw.normal(size=runs) * deviation

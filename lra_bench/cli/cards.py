@@ -75,7 +75,8 @@ def task(values: Mapping[str, Any]) -> Group:
 
 def recipe(name: str, include: Sequence[Path]) -> Group:
     """A config: what it says otherwise than base, and for single tasks otherwise than for the rest."""
-    from lra_bench import config, tasks
+    from lra_bench import config
+    from lra_bench.config import tasks
 
     file, base = config.recipe(name, include), config.recipe("base", include)
     own, before = (dict(config.flat(one.resolve("")[0].model_dump())) for one in (file, base))

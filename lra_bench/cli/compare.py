@@ -104,9 +104,10 @@ def compare(
 
     Example: lra compare results --metric accuracy --sort score --out table.md
     """
-    from lra_bench.report import ledger as given
+    from lra_bench.report import budget as given
     from lra_bench.report import levers as pulled
-    from lra_bench.report import ranks, regressions, sorting, tables
+    from lra_bench.report import tables
+    from lra_bench.report.summary import ranks, regressions, sorting
 
     reports = {"--pairs": pairs, "--ledger": ledger, "--levers": levers}
     rooms = [flag for flag, asked_for in reports.items() if asked_for]
@@ -145,7 +146,8 @@ def compare(
 
 def _tables(frame: Any, metrics: Sequence[str], by: str, elsewhere: Any, every: bool) -> Report:
     """A table a metric; the numbers are of each place where the runs ran, or of scores alone over all places."""
-    from lra_bench.report import ranks, tables
+    from lra_bench.report import tables
+    from lra_bench.report.summary import ranks
 
     summed, notes = ranks.beside(frame, tables.summary(frame, by), by, elsewhere, every=every)
     measured, ranked = tables.measured(frame, by), {}
@@ -172,7 +174,7 @@ def _limit(text: str | None) -> float | None:
 def _tell_changes(made: Report, by: By, limit: float | None, format: Format, out: Path | None) -> None:
     """Two folders side by side; exit code 1 if what must not get worse did."""
     from lra_bench.cli import screen
-    from lra_bench.report import regressions
+    from lra_bench.report.summary import regressions
 
     if limit is not None and by is not By.model:
         raise ConfigError(f"--by {by.value}: --fail-on-regression is of models")
@@ -189,7 +191,8 @@ def _tell_changes(made: Report, by: By, limit: float | None, format: Format, out
 
 
 def _against(frame: Any, name: str, metric: Metric, by: By, margin: float | None, elsewhere: Any) -> Report:
-    from lra_bench.report import against, equivalence, published, tables
+    from lra_bench.report import against, published, tables
+    from lra_bench.report.summary import equivalence
 
     if metric in (Metric.speed, Metric.memory) or by is not By.model:
         raise ConfigError("--against: holds accuracies of models against published ones; no --metric, no --by with it")

@@ -42,7 +42,7 @@ def families(incomplete: str) -> list[str]:
 
 def tasks(ctx: typer.Context, incomplete: str) -> list[str]:
     """Tasks, and of a task with @ its variants."""
-    from lra_bench import tasks as room
+    from lra_bench.config import tasks as room
 
     include = _include(ctx)
     head, part = _parted(incomplete, ",")
@@ -60,7 +60,7 @@ def one_task(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def variants(ctx: typer.Context, incomplete: str) -> list[str]:
     """Those of all tasks: the one that was named before is not known while an option lacks its value."""
-    from lra_bench import tasks as room
+    from lra_bench.config import tasks as room
 
     include = _include(ctx)
     return sorted({variant for task in room.names(include) for variant in room.variants(task, include)})
@@ -84,7 +84,7 @@ def levers(ctx: typer.Context, incomplete: str) -> list[str]:
 def anything(ctx: typer.Context, incomplete: str) -> list[str]:
     """Whatever `lra show` shows."""
     from lra_bench import config, mixers
-    from lra_bench import tasks as room
+    from lra_bench.config import tasks as room
 
     include = _include(ctx)
     named = (mixers.names(), room.names(include), config.found("configs", include), config.lever_files(include))
@@ -102,7 +102,7 @@ def settings(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def runs(ctx: typer.Context, incomplete: str) -> list[str]:
     """The finished runs of the results folder."""
-    from lra_bench import store
+    from lra_bench.results import store
 
     return [folder.name for folder in store.folders(Path(ctx.params.get("results") or "results"))]
 
@@ -121,9 +121,9 @@ def matrices(incomplete: str) -> list[str]:
 
 def formats(incomplete: str) -> list[str]:
     """What a task of one's own can be made from: sources and formats."""
-    from lra_bench import data, new
+    from lra_bench import data, templates
 
-    return sorted({*data.names(), *new.FORMATS})
+    return sorted({*data.names(), *templates.FORMATS})
 
 
 def _include(ctx: typer.Context) -> tuple[Path, ...]:

@@ -30,9 +30,9 @@ Split = Annotated[str, typer.Option("--split", help="train, val or test.")]
 
 
 def _task(task: str, variant: str | None, settings: list[str] | None, include: list[Path] | None) -> TaskSpec:
-    from lra_bench import matrix
+    from lra_bench import sweep
 
-    return matrix.task(task, variant, tuple(settings or ()), tuple(include or ()))
+    return sweep.task(task, variant, tuple(settings or ()), tuple(include or ()))
 
 
 @data.command()
@@ -50,18 +50,18 @@ def prepare(
     """
     from lra_bench import data as room
     from lra_bench.cli import progress, screen
-    from lra_bench.data import checks, recorded
+    from lra_bench.data import checksums, verification
     from lra_bench.data.made import COLUMNS
 
     spec = _task(task, variant, settings, include_path)
     with progress.counting(spec.name) as count:
         dataset = room.prepare(spec, count)
     if record:
-        recorded.record(spec, dataset.hash, Path("tasks") / recorded.NAME)
+        checksums.record(spec, dataset.hash, Path("tasks") / checksums.NAME)
     sizes = {name: len(split) for name, split in dataset.splits.items()}
     facts = {"task": spec.name, **sizes, "sha256": dataset.hash, "folder": str(dataset.folder), "new": dataset.fresh}
     facts |= {name: said for name in COLUMNS if (said := getattr(dataset.about, name)) is not None}
-    remarks = checks.remarks(spec, dataset)
+    remarks = verification.remarks(spec, dataset)
     if json:
         screen.print_json({**facts, "classes": dataset.about.classes, "remarks": remarks})
     else:
@@ -87,13 +87,13 @@ def verify(
 
     spec = _task(task, variant, settings, include_path)
     with progress.counting(spec.name) as count:
-        checks = room.verify(spec, count, tuple(include_path or ()))
-    found = [{"check": c.name, "ok": "ok" if c.ok else "WRONG", "detail": c.detail} for c in checks]
+        verification = room.verify(spec, count, tuple(include_path or ()))
+    found = [{"check": c.name, "ok": "ok" if c.ok else "WRONG", "detail": c.detail} for c in verification]
     if json:
-        screen.print_json([c._asdict() for c in checks])
+        screen.print_json([c._asdict() for c in verification])
     else:
         screen.out.print(screen.titled(spec.title, found))
-    sys.exit(not all(c.ok for c in checks))
+    sys.exit(not all(c.ok for c in verification))
 
 
 @data.command("show")
@@ -165,13 +165,14 @@ def bench(
 
     Example: lra data bench -t listops,needle -m fnet
     """
-    from lra_bench import matrix, store
+    from lra_bench import sweep
     from lra_bench.cli import progress, screen
+    from lra_bench.results import store
 
-    asked = matrix.Request(model, task, config, settings=tuple(settings or ()), include=tuple(include_path or ()))
+    asked = sweep.Request(model, task, config, settings=tuple(settings or ()), include=tuple(include_path or ()))
     facts = []
     with progress.watching() as watch:
-        for measured in matrix.supply(matrix.cells(asked), rounds, watch):
+        for measured in sweep.supply(sweep.cells(asked), rounds, watch):
             facts.append(measured)
             if out is not None:
                 store.write_json(out, facts)

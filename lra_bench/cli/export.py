@@ -38,10 +38,10 @@ def export(
 
     Example: lra export linformer-listops-quick-s0-0123456789
     """
-    from lra_bench import store
     from lra_bench.cli import progress, screen
     from lra_bench.export.of_run import exported
-    from lra_bench.trained import Trained
+    from lra_bench.results import store
+    from lra_bench.run.loaded import Trained
 
     folder = store.find(run, results)
     wanted = [part.strip() for part in platforms.split(",")] if platforms else None
@@ -107,12 +107,13 @@ def _model(
     model: str, results: Path, count: Callable[..., None]
 ) -> tuple[TaskSpec, Callable[[Any], np.ndarray], list[str] | None]:
     """The task that a run or a file answers, what answers, tokens [B, S, L] -> logits, and the classes' names."""
-    from lra_bench import data, store
+    from lra_bench import data
     from lra_bench.cli import screen
     from lra_bench.config import Overlay, TaskSpec, validated
     from lra_bench.export import artifact, inputs
     from lra_bench.export.of_run import answering
-    from lra_bench.trained import Trained
+    from lra_bench.results import store
+    from lra_bench.run.loaded import Trained
 
     if Path(model).is_file():
         made = artifact.read(Path(model))

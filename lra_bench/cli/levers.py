@@ -14,7 +14,7 @@ from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from lra_bench.config import Cell, Lever, Overlay
-    from lra_bench.matrix import Settings
+    from lra_bench.sweep import Settings
 
 Steps = Annotated[int, typer.Option("--steps", min=0, help="Of further training; its recipe is the run's.")]
 Results = Annotated[Path | None, typer.Option("-o", "--results", help="The run's results folder.", metavar="DIR")]
@@ -99,17 +99,18 @@ def distil(
 
     Example: lra distil --teacher softmax-listops-quick-s0-0123456789 --model linformer
     """
-    from lra_bench import config, matrix, store
+    from lra_bench import config, sweep
+    from lra_bench.results import store
 
     folder = _found(teacher, results)
-    asked, choices = store.cell(folder), matrix.models(model)
-    parsed = matrix.Settings.parse(settings or (), None, [part.sheet for choice in choices for part in choice])
+    asked, choices = store.cell(folder), sweep.models(model)
+    parsed = sweep.Settings.parse(settings or (), None, [part.sheet for choice in choices for part in choice])
     if parsed.task:
         raise ConfigError(f"{parsed.task[0].origin}: the task is the teacher's")
     named = config.Overlay("--teacher", {"distil": {"teacher": asked.model}})
     lever = _lever("distil", named, parsed)
     every = [
-        matrix.taught(matrix.of_model(asked, choice, parsed).with_lever("distil", lever), asked) for choice in choices
+        sweep.taught(sweep.of_model(asked, choice, parsed).with_lever("distil", lever), asked) for choice in choices
     ]
     _run(every, folder, jobs, json=json)
 
@@ -133,16 +134,17 @@ def adapt(
 
     Example: lra adapt softmax-listops-quick-s0-0123456789 --task mqar --rank 8
     """
-    from lra_bench import config, matrix, store
+    from lra_bench import config, sweep
+    from lra_bench.results import store
 
     folder = _found(run, results)
     start, include = store.cell(folder), tuple(include_path or ())
-    parsed = matrix.Settings.parse(settings or (), None, [])
+    parsed = sweep.Settings.parse(settings or (), None, [])
     knobs = {"start": [start.task.name], "rank": rank, "bottleneck": bottleneck, "frozen": not whole}
     lever = _lever("adapt", config.Overlay("lra adapt", {"adapt": knobs}), parsed)
     every = [
-        matrix.on_task(start, name, include, parsed).with_lever("adapt", lever).model_copy(update={"start": start})
-        for name in matrix.task_names(task, include)
+        sweep.on_task(start, name, include, parsed).with_lever("adapt", lever).model_copy(update={"start": start})
+        for name in sweep.task_names(task, include)
     ]
     _run(every, folder, jobs, json=json)
 
@@ -169,7 +171,8 @@ def _after(
     run: str, results: Path | None, name: str, several: Sequence[dict[str, Any]], jobs: int | None, *, json: bool
 ) -> NoReturn:
     """Pull one lever on the run's model, once for each of several settings."""
-    from lra_bench import config, matrix, store
+    from lra_bench import config, sweep
+    from lra_bench.results import store
 
     folder = _found(run, results)
     start = store.cell(folder)
@@ -177,14 +180,14 @@ def _after(
     def cells() -> Iterator[Cell]:
         for knobs in several:
             lever = config.levers((), [config.Overlay(f"lra {name}", {name: knobs})]).pulled().get(name)
-            yield start if lever is None else matrix.after(start, name, lever, knobs["steps"])
+            yield start if lever is None else sweep.after(start, name, lever, knobs["steps"])
 
     _run([start, *cells()], folder, jobs, json=json)
 
 
 def _found(run: str, results: Path | None) -> Path:
-    from lra_bench import store
-    from lra_bench.origin import answering
+    from lra_bench.results import store
+    from lra_bench.results.provenance import answering
 
     folder = store.find(run, results or options.RESULTS)
     answering(folder)

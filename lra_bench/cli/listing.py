@@ -47,7 +47,7 @@ def ls(
     if json:
         screen.print_json(listed)
     elif kind is Kind.results:
-        from lra_bench import store
+        from lra_bench.results import store
 
         screen.out.print(screen.results(store.rows(results), {}))
         for folder in store.open_cells(results):
@@ -103,13 +103,13 @@ BRIEF = {  # what of a thing stands in eighty columns; --json has all
 
 
 def _tasks(include: tuple[Path, ...]) -> list[dict[str, Any]]:
-    from lra_bench import tasks
+    from lra_bench.config import tasks
 
     return [_task(name, path, include) for name, path in tasks.found(include).items()]
 
 
 def _task(name: str, path: Path, include: tuple[Path, ...]) -> dict[str, Any]:
-    from lra_bench import tasks
+    from lra_bench.config import tasks
 
     values = tasks.written(name, include)[0].values
     facts = {key: values.get(key) for key in ("title", "length", "classes", "metric", "source")}
@@ -135,7 +135,7 @@ def _said(kind: str, found: dict[str, Path]) -> list[dict[str, Any]]:
 
 
 def _results(results: Path) -> list[dict[str, Any]]:
-    from lra_bench import store
+    from lra_bench.results import store
 
     return [store.rows(folder)[0].as_dict() | store.came(folder) for folder in store.folders(results)]
 
@@ -169,7 +169,8 @@ def show(
 
 def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
     """What bears the name, by kind: most names belong to one."""
-    from lra_bench import config, mixers, tasks
+    from lra_bench import config, mixers
+    from lra_bench.config import tasks
     from lra_bench.errors import ConfigError, nearest
 
     files = {"tasks": tasks.found(include), "configs": config.found("configs", include)}
@@ -203,7 +204,8 @@ def _sheet(sheet: Any) -> dict[str, Any]:
 
 
 def _recipe(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
-    from lra_bench import config, tasks
+    from lra_bench import config
+    from lra_bench.config import tasks
 
     recipe = config.recipe(name, include)
     own = {task: recipe.resolve(task)[0].model_dump() for task in tasks.names(include)}

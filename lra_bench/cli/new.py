@@ -34,9 +34,9 @@ def new_model(
 
     Example: lra new model mine --family kernel
     """
-    from lra_bench import new
+    from lra_bench import templates
 
-    mixer, test = new.model(name, family, folder)
+    mixer, test = templates.model(name, family, folder)
     typer.echo(f"{mixer}: the mixer; run it with `lra run -m {mixer} -t TASK`, certify it with `lra verify -m {mixer}`")
     typer.echo(f"{test}: its test; run it with `pytest {test}` (pip install pytest)")
 
@@ -59,9 +59,9 @@ def new_task(
 
     Example: lra new task moods --from csv
     """
-    from lra_bench import new
+    from lra_bench import templates
 
-    path = new.task(name, source, folder)
+    path = templates.task(name, source, folder)
     typer.echo(f"{path}: the task; `lra check {path}` says what is wrong, `lra run -t {path} -m MODEL` runs it")
 
 
@@ -73,14 +73,15 @@ def verify(model: options.Model, json: options.Json = False) -> None:
 
     Example: lra verify -m mine.py
     """
-    from lra_bench import certificate, contract, matrix, mixers
+    from lra_bench import mixers, sweep
     from lra_bench.cli import screen
+    from lra_bench.conformance import checks, record
     from lra_bench.measure.machine import where
 
     found = []
-    for sheet, turned in chain.from_iterable(matrix.models(model)):
+    for sheet, turned in chain.from_iterable(sweep.models(model)):
         ours = []
-        for verdict in contract.verify(sheet, turned):
+        for verdict in checks.verify(sheet, turned):
             ours.append({"model": sheet.name, **verdict._asdict()})
             if not json:
                 mark, color = ("held", "green") if verdict.held else ("ERROR" if verdict.crashed else "BROKEN", "red")
@@ -88,7 +89,7 @@ def verify(model: options.Model, json: options.Json = False) -> None:
                 screen.out.print(f" {sheet.name} {verdict.promise}. {verdict.title}: ", end="", soft_wrap=True)
                 screen.out.print(verdict.figures, markup=False, highlight=False, soft_wrap=True)
         knobs = mixers.turned(sheet, turned)
-        certificate.keep(sheet.path, knobs, str(where()["platform"]), ours)
+        record.keep(sheet.path, knobs, str(where()["platform"]), ours)
         found += ours
     if json:
         screen.print_json(found)

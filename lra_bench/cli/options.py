@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from lra_bench.cli import completion
+from lra_bench.config.seeds import LAST
 from lra_bench.errors import ConfigError
-from lra_bench.seeds import LAST
 
 Model = Annotated[
     str,

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Group
 
 from lra_bench.cli.screen import mebibytes, titled
-from lra_bench.report import load
-from lra_bench.report.digits import three_digits
+from lra_bench.report.summary import load
+from lra_bench.report.summary.digits import three_digits
 
 Plan = Mapping[str, Any]
 STATES = ("new", "begun", "done")

@@ -9,7 +9,7 @@ import typer
 
 from lra_bench.cli import app, options
 from lra_bench.cli.written import How, Out, chosen, tell
-from lra_bench.seeds import LAST
+from lra_bench.config.seeds import LAST
 
 
 @app.command()
@@ -28,10 +28,10 @@ def probe(
 
     Example: lra probe results/runs/linformer-listops-quick-s0-0123456789
     """
-    from lra_bench import probe as room
+    from lra_bench.analysis import effective_context as room
     from lra_bench.cli import progress
-    from lra_bench.report import context
-    from lra_bench.trained import Trained
+    from lra_bench.report import effective_context
+    from lra_bench.run.loaded import Trained
 
     how, found = chosen(format, json=json, out=out), []
     for run in runs:
@@ -39,4 +39,4 @@ def probe(
             trained = Trained.open(run, count)
             looked = room.probe(trained, examples, places, seed, count)
             found.append((run.name, trained.cell.task.metric, looked))
-    tell(context.report(found), how, out)
+    tell(effective_context.report(found), how, out)

@@ -10,7 +10,7 @@ import typer
 from lra_bench.cli import app, options
 
 if TYPE_CHECKING:
-    from lra_bench.reproduce import Line, Reproduction
+    from lra_bench.analysis.reproduce import Line, Reproduction
 
 VERDICTS = {
     "identical": "the same, bit for bit",
@@ -40,10 +40,10 @@ def reproduce(
 
     Example: lra reproduce results/runs/linformer-listops-quick-s0-0123456789
     """
-    from lra_bench import store
+    from lra_bench.analysis.reproduce import again, finished
     from lra_bench.cli import progress, screen
     from lra_bench.launch.engine import Stopped
-    from lra_bench.reproduce import again, finished
+    from lra_bench.results import store
 
     old = finished(store.find(run, results))
     try:

@@ -44,8 +44,8 @@ def tune(
     """
     from lra_bench import config as room
     from lra_bench.cli import screen
-    from lra_bench.matrix import Request
     from lra_bench.search import Question, Study, kept
+    from lra_bench.sweep import Request
 
     include = tuple(include_path or ())
     asked = Request(model, task, config, (seed,), None, tuple(settings or ()), limit, include)
@@ -95,8 +95,8 @@ def search(
     """
     from lra_bench import config as room
     from lra_bench.cli import screen
-    from lra_bench.matrix import Request
     from lra_bench.search import Question, Study, kept
+    from lra_bench.sweep import Request
 
     include = tuple(include_path or ())
     asked = Request("", task, config, (seed,), None, tuple(settings or ()), limit, include)

@@ -15,8 +15,8 @@ from lra_bench.cli.written import How, Out, chosen, tell
 from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lra_bench.matrix import Speed
     from lra_bench.report.tables import Report
+    from lra_bench.sweep import Speed
 
 # The full mixer in its best and its plain form stand for what the others are measured against.
 MODELS = "family:full,family:full[impl=plain],all"
@@ -71,7 +71,7 @@ def speed(
 
     Example: lra speed -n 1024,4096 --model softmax,linear
     """
-    from lra_bench import matrix
+    from lra_bench import sweep
     from lra_bench.config import recipe
     from lra_bench.report import scaling
 
@@ -86,12 +86,12 @@ def speed(
         if memory is not None and not largest_batch:
             raise ConfigError(f"--memory {memory}: of --largest-batch, which is not asked for")
         include = tuple(include_path or ())
-        task = task or next(iter(recipe(config, include).tasks or matrix.task_names("all", include)))
+        task = task or next(iter(recipe(config, include).tasks or sweep.task_names("all", include)))
         wanted = (*(settings or ()), *([f"training.batch={batch}"] if batch else []))
-        request = matrix.Request(model, task, config, settings=wanted, include=include)
+        request = sweep.Request(model, task, config, settings=wanted, include=include)
         room = _room(memory) if largest_batch else None
         counts = options.counts(lengths, "--lengths")
-        facts = _measured(matrix.Speed(request, counts, rounds, mode is Mode.infer, peak, room), out, fresh)
+        facts = _measured(sweep.Speed(request, counts, rounds, mode is Mode.infer, peak, room), out, fresh)
     tell(scaling.report(facts), how)
 
 
@@ -112,15 +112,16 @@ def _bytes(text: str) -> int:
 
 
 def _measured(asked: Speed, out: Path | None, fresh: bool) -> list[dict[str, Any]]:
-    from lra_bench import matrix, store
+    from lra_bench import sweep
     from lra_bench.cli import progress, screen
     from lra_bench.launch.engine import Stopped
     from lra_bench.report import scaling
+    from lra_bench.results import store
 
     facts = scaling.read(out) if out is not None and out.exists() and not fresh else []
     try:
         with progress.watching() as watch:
-            for known in matrix.speed(asked, facts, watch):
+            for known in sweep.speed(asked, facts, watch):
                 facts = known
                 if out is not None:
                     store.write_json(out, facts)
@@ -153,8 +154,8 @@ def scale(
 
     Example: lra scale results/speed/cpu.json --memory 16GiB
     """
+    from lra_bench.report import extrapolation as scores
     from lra_bench.report import growth, scaling
-    from lra_bench.report import lengths as scores
 
     how = chosen(format, json=json, out=out)
     if run is not None and results is not None:
@@ -174,10 +175,10 @@ def scale(
 
 
 def _longer(run: Path, lengths: str | None, settings: Sequence[str]) -> Report:
+    from lra_bench.analysis.extrapolation import over
     from lra_bench.cli import progress
-    from lra_bench.lengths import over
-    from lra_bench.origin import finished
-    from lra_bench.report.lengths import longer
+    from lra_bench.report.extrapolation import longer
+    from lra_bench.results.provenance import finished
 
     if lengths is None:
         raise ConfigError("--run: tested at which lengths? -n 256,512")

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
+from lra_bench.config.seeds import LAST
 from lra_bench.metrics import ACCURACY
-from lra_bench.seeds import LAST
 from lra_bench.shapes import SPLITS
 
 Count = Annotated[int, Field(ge=1)]
@@ -167,7 +167,7 @@ class TaskSpec(Strict):
     version: Count
     title: str
     paper: str
-    source: str  # a file of lra_bench/data/, or a user's own: its path, `#` and a hash of its code
+    source: str  # a file of lra_bench/data/sources/, or a user's own: its path, `#` and a hash of its code
     args: dict[str, Scalar]  # the source's own
     folder: str | None  # a user's folder with the released files; null: the source makes or fetches them
     length: Count  # L

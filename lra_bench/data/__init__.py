@@ -1,6 +1,6 @@
 """The data: one source a file, built once, kept in a cache, cut into batches.
 
-A source is found by looking into this folder for files that define `build`, or `draw` where its examples are only ever
+A source is found by looking into `sources/` for files that define `build`, or `draw` where its examples are only ever
 drawn from a seed; there is no registry to edit. What such a file exports is written down in `Source` and in
 `generated.Drawn`. A task may also name a file of the user's own, of which `own.Own` says what it must export. Nothing
 here opens numpy until data are asked for.
@@ -46,7 +46,7 @@ __all__ = [
     "vocabulary",
 ]
 
-FOLDER = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 
 Progress = Callable[[str, int, int], None]
 """Called as work goes on: what is being done, how much of it is done, out of how much."""
@@ -138,13 +138,28 @@ class Check(NamedTuple):
 @functools.cache
 def names() -> tuple[str, ...]:
     """The sources that ship with the package, sorted."""
-    return tuple(
-        sorted(
-            p.stem
-            for p in FOLDER.glob("*.py")
-            if re.search(r"^def (build|draw)\(", p.read_text(encoding="utf-8"), re.M)
-        )
-    )
+    return tuple(sorted(_found(PACKAGE)))
+
+
+@functools.cache
+def _found(package: Path) -> dict[str, Path]:
+    return {
+        path.stem: path
+        for path in (package / "data" / "sources").rglob("*.py")
+        if re.search(r"^def (build|draw)\(", path.read_text(encoding="utf-8"), re.M)
+    }
+
+
+def path_of(name: str, package: Path = PACKAGE) -> Path:
+    """The file of the source called `name`, in this package or in another version of it.
+
+    Raises:
+        TaskError: there is none.
+    """
+    found = _found(package)
+    if name not in found:
+        raise TaskError(f"source '{name}': not found; {nearest(name, names())}")
+    return found[name]
 
 
 def load(name: str) -> Source:
@@ -155,12 +170,11 @@ def load(name: str) -> Source:
     """
     path, in_a_file, digest = name.rpartition(".py#")
     if in_a_file:
-        from lra_bench.data import own
+        from lra_bench.data import custom
 
-        return cast(Source, own.load(Path(f"{path}.py"), digest))
-    if name not in names():
-        raise TaskError(f"source '{name}': not found; {nearest(name, names())}")
-    module = importlib.import_module(f"{__name__}.{name}")
+        return cast(Source, custom.load(Path(f"{path}.py"), digest))
+    within = path_of(name).relative_to(PACKAGE).with_suffix("")
+    module = importlib.import_module(".".join((PACKAGE.name, *within.parts)))
     if hasattr(module, "build"):
         return cast(Source, module)
     from lra_bench.data.generated import Drawn
@@ -204,8 +218,8 @@ def values(task: TaskSpec) -> np.ndarray | None:
 
 def cache_root() -> Path:
     """Where built data are kept: `$LRA_CACHE`, else `lra_bench` in `$XDG_CACHE_HOME`, else in `~/.cache`."""
-    if own := os.environ.get("LRA_CACHE"):
-        return Path(own).expanduser().absolute()
+    if custom := os.environ.get("LRA_CACHE"):
+        return Path(custom).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lra_bench"
 
 
@@ -268,6 +282,6 @@ def verify(task: TaskSpec, progress: Progress | None = None, include: Sequence[P
 
     Raises: as `prepare`.
     """
-    from lra_bench.data import checks
+    from lra_bench.data import verification
 
-    return checks.verify(task, progress or silent, include)
+    return verification.verify(task, progress or silent, include)

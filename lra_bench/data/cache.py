@@ -25,7 +25,8 @@ import numpy as np
 
 from lra_bench import __version__, data
 from lra_bench.config import TaskSpec, digest
-from lra_bench.data import Dataset, Progress, answers, arguments, cache_root, made, published, scratch
+from lra_bench.data import Dataset, Progress, arguments, cache_root, made, published, staging
+from lra_bench.data.formats import labels
 from lra_bench.data.made import About
 from lra_bench.errors import DataError, PlaceError, TaskError
 from lra_bench.metrics import EXACT_MATCH, METRICS
@@ -64,7 +65,7 @@ def prepare(task: TaskSpec, progress: Progress) -> Dataset:
         except Unusable as fault:
             warnings.warn(f"{folder}: {fault}; it is built anew", stacklevel=3)
             _discard(folder)
-        with scratch.place(cache_root() / "unfinished" / folder.name):
+        with staging.place(cache_root() / "unfinished" / folder.name):
             splits = _built(task, progress)
             _write(folder, key, splits, _about(task, splits), progress)
     raise DataError(f"{folder}: written, and could not be read {ATTEMPTS} times; is the disk full or failing?")
@@ -198,7 +199,7 @@ def _hold_labels(task: TaskSpec, split: str, label: np.ndarray, about: About) ->
         )
     if metric.real:
         try:
-            answers.kept(label)
+            labels.kept(label)
         except DataError as error:
             raise TaskError(f"task '{task.name}': labels of {split}{error}") from None
         return

@@ -13,8 +13,8 @@ import numpy as np
 
 from lra_bench.config import Strict
 from lra_bench.data import Progress, workers
-from lra_bench.data.scratch import Journal
 from lra_bench.data.splits import cut
+from lra_bench.data.staging import Journal
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import SPLITS, Split
 

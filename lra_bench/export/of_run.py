@@ -12,14 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from lra_bench import data, store
+from lra_bench import data
 from lra_bench.config import TaskSpec
 from lra_bench.data.batches import in_order
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.export import artifact
 from lra_bench.metrics import BITS, EXACT_MATCH, METRICS, SQUARED_ERROR, Metric
-from lra_bench.regimes import RANGES
-from lra_bench.trained import Trained
+from lra_bench.results import store
+from lra_bench.run.loaded import Trained
+from lra_bench.techniques.training_setup import RANGES
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 SIZES = (1, 7, 32)  # examples at once, by which the file is held against the run

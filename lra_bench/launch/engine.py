@@ -12,7 +12,7 @@ from typing import Any
 
 from lra_bench.config import Cell, Launcher
 from lra_bench.errors import ConfigError, LraError
-from lra_bench.rows import Row
+from lra_bench.results.schema import Row
 
 Tell = Callable[[dict[str, Any]], None]  # called with each event of a cell
 

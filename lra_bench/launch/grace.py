@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lra_bench.launch.team import Child
+from lra_bench.launch.process_group import Child
 
 SECONDS = 60.0  # that it has
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lra_bench import store
 from lra_bench.launch.engine import Order
-from lra_bench.launch.errand import Errand
 from lra_bench.launch.local import Crew
 from lra_bench.launch.place import Place
+from lra_bench.launch.remote_task import Errand
+from lra_bench.results import store
 
 
 @dataclass

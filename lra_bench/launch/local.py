@@ -17,17 +17,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lra_bench import store
 from lra_bench.config import Cell, Local
 from lra_bench.errors import CellFailed, ConfigError, refusal
 from lra_bench.launch import grace, variables
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
 from lra_bench.launch.place import KEEP_MEMORY, WHOLE, Place, dealt, on, places
+from lra_bench.launch.process_group import Child, blamed, start
 from lra_bench.launch.provenance import commit
-from lra_bench.launch.team import Child, blamed, start
 from lra_bench.measure.asked import Asked
-from lra_bench.measure.limit import JOBS
-from lra_bench.rows import Row
+from lra_bench.measure.memory_limit import JOBS
+from lra_bench.results import store
+from lra_bench.results.schema import Row
 
 INTERRUPTED = 130
 PYTHON = (sys.executable, "-P", "-m")  # no file of the working folder stands for a library's module
@@ -191,7 +191,7 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
 def command(folder: Path, jobs: int, *, fresh: bool = False) -> list[str]:
     """What runs the cell whose cell.json lies in a folder, beside `jobs` - 1 others."""
     head, dirty = commit()
-    asked = [*PYTHON, "lra_bench.cell", str(folder), "--jobs", str(jobs)]
+    asked = [*PYTHON, "lra_bench.run.execute", str(folder), "--jobs", str(jobs)]
     return [
         *asked, *(["--fresh"] if fresh else []), *(["--commit", head] if head else []), *(["--dirty"] if dirty else []),
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lra_bench.errors import ConfigError
 from lra_bench.launch import gpus, variables
 from lra_bench.launch.gpus import Gpus
-from lra_bench.measure.limit import JOBS
+from lra_bench.measure.memory_limit import JOBS
 
 # glibc gives large arrays back to the system and maps them anew at every step; told to keep them, steps on CPU are
 # 1.2 to 1.8 times faster. It is read when a process starts, so it is set here, and stands in the row.

@@ -1,7 +1,7 @@
 """Start cells as tasks of Ray, on a cluster whose nodes share the results folder, or on one started on this machine.
 
-A task runs `python -m lra_bench.cell` on its node as the other launchers do, so that claims, checkpoints and rows are
-the same.
+A task runs `python -m lra_bench.run.execute` on its node as the other launchers do, so that claims, checkpoints and
+rows are the same.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stdout
 from typing import Any
 
-from lra_bench import store
 from lra_bench.config import Cell, Ray
 from lra_bench.errors import ConfigError
+from lra_bench.launch.channel import LOOK, Wire, every, room, there
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell, extra
-from lra_bench.launch.errand import Errand, environ, received
-from lra_bench.launch.wire import LOOK, Wire, every, room, there
-from lra_bench.rows import Row, Status
+from lra_bench.launch.remote_task import Errand, environ, received
+from lra_bench.results import store
+from lra_bench.results.schema import Row, Status
 
 GIB = 2**30
 STORE = 100 * 2**20  # bytes of the object store of a cluster started here: nothing large goes through it

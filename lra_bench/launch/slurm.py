@@ -1,7 +1,7 @@
 """Start cells as an array of Slurm's jobs, by submitit, or as submitit's own processes on this machine.
 
-A job runs `python -m lra_bench.cell` as the other launchers do. When it is preempted, or its time is over, the cell
-saves, the job is queued again, and goes on from the checkpoint. Slurm's jobs outlive the command that sent them.
+A job runs `python -m lra_bench.run.execute` as the other launchers do. When it is preempted, or its time is over, the
+cell saves, the job is queued again, and goes on from the checkpoint. Slurm's jobs outlive the command that sent them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lra_bench import store
 from lra_bench.config import Cell, Slurm
 from lra_bench.errors import ConfigError
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell, extra
-from lra_bench.launch.errand import Errand, received
 from lra_bench.launch.job import Job, Log
-from lra_bench.rows import Row, Status
+from lra_bench.launch.remote_task import Errand, received
+from lra_bench.results import store
+from lra_bench.results.schema import Row, Status
 
 JOBS = "jobs"  # the folder in the results where submitit keeps what is sent, what comes back, and logs
 SAFE = "export PYTHONSAFEPATH=1"  # in a job: no file of the working folder stands for a library's module

@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
-from lra_bench import hosts
-from lra_bench.measure import limit
+from lra_bench import distributed
+from lra_bench.measure import memory_limit
 
 
 def planned_bytes(compiled: Any) -> int:
@@ -55,14 +55,14 @@ def available_bytes(device: jax.Device) -> int | None:
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
-    whole = limit.smallest()
-    parts = limit.jobs() * hosts.beside() * jax.local_device_count()
-    return None if whole is None else int(limit.SHARE * whole.bytes) // parts
+    whole = memory_limit.smallest()
+    parts = memory_limit.jobs() * distributed.beside() * jax.local_device_count()
+    return None if whole is None else int(memory_limit.SHARE * whole.bytes) // parts
 
 
 def crowded(planned: int, device: jax.Device) -> str | None:
     """In words, if a step of so many planned bytes on each device here is more than what is free at the moment."""
-    now, needed = limit.free(), planned * jax.local_device_count()
+    now, needed = memory_limit.free(), planned * jax.local_device_count()
     if device.memory_stats() or now is None or needed <= now:
         return None
     return f"the step needs {needed / 2**30:.1f} GiB as planned, and {now / 2**30:.1f} GiB are free at the moment"
@@ -73,10 +73,10 @@ def limited_by(device: jax.Device) -> str | None:
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return "as the device states it"
-    whole = limit.smallest()
+    whole = memory_limit.smallest()
     if whole is None:
         return None
-    said = f"{limit.SHARE:.0%} of {whole.bytes / 2**30:.1f} GiB ({whole.by})"
-    among = {"jobs": limit.jobs(), "processes": hosts.beside(), "devices": jax.local_device_count()}
+    said = f"{memory_limit.SHARE:.0%} of {whole.bytes / 2**30:.1f} GiB ({whole.by})"
+    among = {"jobs": memory_limit.jobs(), "processes": distributed.beside(), "devices": jax.local_device_count()}
     words = [f"{count} {what}" for what, count in among.items() if count > 1]
     return f"{said}, dealt to {' x '.join(words)}" if words else said

@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from lra_bench.code import imported
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers.card import Card, Knob, Sheet, aliases, code, is_card, kinds, read, turned
+from lra_bench.source_code import imported
 
 __all__ = [
     "Card",

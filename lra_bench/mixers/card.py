@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args
 
-from lra_bench.code import hash_of
 from lra_bench.errors import ConfigError, nearest
+from lra_bench.source_code import hash_of
 
 Family = Literal[
     "full",

@@ -17,14 +17,15 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lra_bench import config, stats
+from lra_bench import config, statistics
 from lra_bench.metrics import ACCURACY, named
-from lra_bench.report import equivalence, tables
-from lra_bench.report.equivalence import MARGIN, Held, Score
+from lra_bench.report import tables
 from lra_bench.report.published import Mechanism, Protocol, Published, Result
-from lra_bench.report.seeds import NO_SEEDS, Seeds
+from lra_bench.report.summary import equivalence
+from lra_bench.report.summary.equivalence import MARGIN, Held, Score
+from lra_bench.report.summary.seeds import NO_SEEDS, Seeds
 from lra_bench.report.tables import Comparison
-from lra_bench.rows import SCORED
+from lra_bench.results.schema import SCORED
 
 APART = "not comparable"
 VERDICTS = (*equivalence.VERDICTS, APART)
@@ -61,7 +62,7 @@ class Line:
     published: Result
     held: Held | None  # None where it is not comparable
     reasons: tuple[Reason, ...]  # why it is not comparable; empty where it is
-    spread: stats.Spread | None = None  # how seeds vary in its column; None where that is not known
+    spread: statistics.Spread | None = None  # how seeds vary in its column; None where that is not known
 
     @property
     def verdict(self) -> str:
@@ -102,13 +103,13 @@ def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _line(
-    row: Mapping[str, Any], result: Result, published: Published, spread: stats.Spread | None, margin: float
+    row: Mapping[str, Any], result: Result, published: Published, spread: statistics.Spread | None, margin: float
 ) -> Line:
     why = tuple(reasons(row, result, published))
     return Line(row, result, None if why else _held(row, result, spread, margin), why, spread)
 
 
-def _held(row: Mapping[str, Any], result: Result, spread: stats.Spread | None, margin: float) -> Held:
+def _held(row: Mapping[str, Any], result: Result, spread: statistics.Spread | None, margin: float) -> Held:
     """Ours, a row of `tables.summary`, beside theirs; one that stayed at chance has the floor, which is no estimate."""
     ours = Score(row["test_score"], row["test_n"], row["finished"], (row["test_sd"] or 0.0) ** 2)
     if result.score is None:
@@ -272,7 +273,7 @@ def _of_seeds(lines: Sequence[Line]) -> Iterator[str]:
         else:
             yield (
                 f"{column}: seeds vary by {100 * spread.variance**0.5:.1f} points (standard deviation, of "
-                f"{spread.models} models with {stats.LEAST_RUNS} runs or more)"
+                f"{spread.models} models with {statistics.LEAST_RUNS} runs or more)"
             )
 
 

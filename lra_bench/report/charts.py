@@ -10,11 +10,13 @@ from typing import Any, get_args
 import altair as alt
 import pandas as pd
 
-from lra_bench import stats, store
+from lra_bench import statistics
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import named
 from lra_bench.mixers.card import Family
-from lra_bench.report import places, scaling, tables
+from lra_bench.report import scaling, tables
+from lra_bench.report.summary import places
+from lra_bench.results import store
 
 Figure = alt.FacetChart | alt.LayerChart
 
@@ -132,7 +134,7 @@ def growth(facts: Sequence[Mapping[str, Any]], families: Mapping[str, str]) -> F
         )  # fmt: skip
     frame = pd.DataFrame(lines)
     powers = {
-        name: stats.power(its["L"].to_numpy(), its["ms"].to_numpy()).value for name, its in frame.groupby("model")
+        name: statistics.power(its["L"].to_numpy(), its["ms"].to_numpy()).value for name, its in frame.groupby("model")
     }
     frame["exponent"] = frame["model"].map(powers)
     lengths = sorted(set(frame["L"]))

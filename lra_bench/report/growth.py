@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lra_bench import stats
+from lra_bench import statistics
 from lra_bench.report import scaling
 from lra_bench.report.tables import Comparison, Report
 
@@ -44,7 +44,7 @@ def _grown(facts: Sequence[Fact], first: Line, room: int | None) -> dict[str, An
     """Of one model's facts by rising length."""
     time = _line(facts)
     planned = np.array([fact["planned_bytes"] for fact in facts], float)
-    over_time, over_memory = stats.power(time.lengths, time.values), stats.power(time.lengths, planned)
+    over_time, over_memory = statistics.power(time.lengths, time.values), statistics.power(time.lengths, planned)
     crossed = crossover(time, first)
     there = room if room is not None else facts[-1].get("available_bytes")
     return {
@@ -73,7 +73,7 @@ def _line(facts: Sequence[Fact]) -> Line:
     return Line(np.array([fact["length"] for fact in facts], float), over[:, 0], low, high)
 
 
-def crossover(line: Line, first: Line) -> stats.Interval:
+def crossover(line: Line, first: Line) -> statistics.Interval:
     """The length from which on a model is faster than the first, at all longer lengths that were measured.
 
     Between two lengths times are taken to be powers of L. 0: at the shortest already; infinite: not at the longest. Its
@@ -83,7 +83,7 @@ def crossover(line: Line, first: Line) -> stats.Interval:
     ours, theirs = np.isin(line.lengths, shared), np.isin(first.lengths, shared)
     pairs = ((line.values, first.values), (line.low, first.high), (line.high, first.low))
     found = [_crossed(np.array(shared), np.log(a[ours] / b[theirs])) for a, b in pairs]
-    return stats.Interval(*found)
+    return statistics.Interval(*found)
 
 
 def _crossed(lengths: np.ndarray, slower: np.ndarray) -> float:

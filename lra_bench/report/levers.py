@@ -9,15 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from lra_bench import config, stats
+from lra_bench import config, statistics
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import named
-from lra_bench.report import load, marks, places, ranks, tables
-from lra_bench.report.digits import three_digits
-from lra_bench.report.places import BUILD, PLACE
-from lra_bench.report.seeds import Seeds
+from lra_bench.report import tables
+from lra_bench.report.summary import annotate, load, places, ranks
+from lra_bench.report.summary.digits import three_digits
+from lra_bench.report.summary.places import BUILD, PLACE
+from lra_bench.report.summary.seeds import Seeds
 from lra_bench.report.tables import COLUMN, Comparison, Report
-from lra_bench.rows import SCORED
+from lra_bench.results.schema import SCORED
 
 MEANS = (
     "test_score",
@@ -29,9 +30,9 @@ MEANS = (
 )
 TIMES = ("step_ms_p50", "infer_ms_p50", "peak_bytes")  # of one place, see `places`
 NOTES = (
-    f"against none: difference of test scores with its 95% interval; *: p < {stats.ALPHA} by {stats.SEEDS}, after "
-    "Holm over the table's pairs; where nothing is known of seeds, the interval is of these runs on other examples, "
-    "and there is no *",
+    f"against none: difference of test scores with its 95% interval; *: p < {statistics.ALPHA} by {statistics.SEEDS}, "
+    "after Holm over the table's pairs; where nothing is known of seeds, the interval is of these runs on other "
+    "examples, and there is no *",
     "kept: the parameters as they answer, whole numbers packed, zeros of sparse arrays left out; answer: the forward "
     "pass of a batch; step: a training step of the cell itself, none where it takes no step; GFLOP: of it, as the "
     "compiler counts, or of the answer",
@@ -54,7 +55,7 @@ def report(frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Report
     done = places.settled(done[done["status"].isin(SCORED)], COLUMN)
     models, seeds = done.groupby([*COLUMN, "bare"], dropna=False, sort=False), Seeds.of(frame, elsewhere)
     numbers = pd.DataFrame([line for key, rows in models for line in _lines(key, rows, seeds)])
-    numbers = numbers.assign(p_holm=stats.holm(list(numbers["p"])))
+    numbers = numbers.assign(p_holm=statistics.holm(list(numbers["p"])))
     names, notes = tables.column_names(numbers)
     told = numbers.assign(column=names)
     notes += seeds.notes(told[told["difference"].notna()])
@@ -85,7 +86,7 @@ def _lines(key: tuple[Any, ...], rows: pd.DataFrame, seeds: Seeds) -> Iterator[d
         line |= {name: last[name].iloc[0] for name in (*PLACE, *BUILD)}
         line["other_load"] = last.reindex(columns=["other_load"])["other_load"].astype(float).max()
         ours = None if label == column["bare"] else scores.get(label)
-        found = None if ours is None or plain is None else stats.every_two([ours, plain], spread)[0]
+        found = None if ours is None or plain is None else statistics.every_two([ours, plain], spread)[0]
         yield line | {name: getattr(found, name, math.nan) for name in ("difference", "low", "high", "p")}
 
 
@@ -108,10 +109,10 @@ def _overview(numbers: pd.DataFrame, notes: list[str]) -> Comparison:
 
 def _beside(row: dict[Any, Any]) -> str:
     if pd.isna(row["difference"]):
-        return str(marks.score(row["test_score"], row["metric"]))
+        return str(annotate.score(row["test_score"], row["metric"]))
     scale = 100 if named(row["metric"]).share else 1
-    sure = " *" if row["p_holm"] < stats.ALPHA else ""
-    return f"{marks.score(row['test_score'], row['metric'])} ({scale * row['difference']:+.1f}{sure})"
+    sure = " *" if row["p_holm"] < statistics.ALPHA else ""
+    return f"{annotate.score(row['test_score'], row['metric'])} ({scale * row['difference']:+.1f}{sure})"
 
 
 def _table(name: str, rows: pd.DataFrame, notes: list[str]) -> Comparison:
@@ -120,7 +121,7 @@ def _table(name: str, rows: pd.DataFrame, notes: list[str]) -> Comparison:
         {
             "model": rows["bare"],
             "lever": rows["lever"],
-            "test": [marks.score(value, metric) for value in rows["test_score"]],
+            "test": [annotate.score(value, metric) for value in rows["test_score"]],
             "against none": [_difference(row) for row in rows.to_dict("records")],
             "trained": rows["trained_params"].map(_count),
             "parameters": rows["params"].map(_count),
@@ -148,7 +149,7 @@ def _difference(row: dict[Any, Any]) -> str:
         return ""
     scale = 100 if named(row["metric"]).share else 1
     value, low, high = (f"{scale * row[key]:+.1f}" for key in ("difference", "low", "high"))
-    return f"{value} ({low} to {high})" + (" *" if row["p_holm"] < stats.ALPHA else "")
+    return f"{value} ({low} to {high})" + (" *" if row["p_holm"] < statistics.ALPHA else "")
 
 
 def _timed(row: dict[Any, Any]) -> str:

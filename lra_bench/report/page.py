@@ -17,10 +17,11 @@ from markupsafe import Markup
 
 from lra_bench import __version__, mixers
 from lra_bench.errors import ConfigError
-from lra_bench.report import charts, growth, ledger, load, ranks, tables
-from lra_bench.report.board import HEADS, board
+from lra_bench.report import budget, charts, growth, tables
+from lra_bench.report.leaderboard import HEADS, board
+from lra_bench.report.summary import load, ranks
 from lra_bench.report.tables import Comparison
-from lra_bench.rows import SCORED
+from lra_bench.results.schema import SCORED
 
 TITLE = "Efficient transformers, compared"
 
@@ -129,7 +130,7 @@ def _parts(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> Iterator
     curves = _drawn(lambda: charts.curves(frame))
     if curves is not None:
         yield Part("curves", "Learning curves", "The score on val, the mean over seeds.", curves)
-    yield Part("ledger", "What each model was given", "", None, [Table.of(ledger.report(frame).tables[0])])
+    yield Part("ledger", "What each model was given", "", None, [Table.of(budget.report(frame).tables[0])])
     yield Part("measured", "How each number was measured", "", None, [], list(_measured(frame)))
 
 

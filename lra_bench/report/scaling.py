@@ -10,20 +10,22 @@ from typing import Any
 
 import pandas as pd
 
-from lra_bench import certificate, mixers, stats, store
+from lra_bench import mixers, statistics
+from lra_bench.conformance import record
 from lra_bench.errors import ConfigError
-from lra_bench.report import load
-from lra_bench.report.digits import three_digits
+from lra_bench.report.summary import load
+from lra_bench.report.summary.digits import three_digits
 from lra_bench.report.tables import Comparison, Report
+from lra_bench.results import store
 
 NEEDED = ("model", "knobs", "length", "status", "step_ms_p50", "planned_bytes")
 WIDE = 0.2  # of the median: an interval that is wider is marked
 NEAR = 3  # times an empty step: what takes less is marked
 TOLD = {"train": ("training step", "training steps"), "infer": ("forward pass", "forward passes")}
 MARKS = {
-    certificate.UNVERIFIED: "?: the contract was not held to it here with this code; lra verify -m NAME does",
-    certificate.DENSE: "dense: its work or memory grow faster than its card says, as of all pairs under a mask",
-    certificate.BROKEN: "!: breaks a promise of the contract (lra verify -m NAME says which): no fair number",
+    record.UNVERIFIED: "?: the contract was not held to it here with this code; lra verify -m NAME does",
+    record.DENSE: "dense: its work or memory grow faster than its card says, as of all pairs under a mask",
+    record.BROKEN: "!: breaks a promise of the contract (lra verify -m NAME says which): no fair number",
 }
 Fact = Mapping[str, Any]
 
@@ -85,12 +87,12 @@ def _setting(fact: Fact) -> tuple[str, str, int]:
     return fact["model"], json.dumps(fact["knobs"], sort_keys=True), fact.get("devices") or 1
 
 
-def interval(fact: Fact) -> stats.Interval:
+def interval(fact: Fact) -> statistics.Interval:
     """The median of a step's times, milliseconds, with its interval; not a number where too few are kept."""
     if fact["step_ms_p50"] is None:
-        return stats.Interval(*[float("nan")] * 3)
+        return statistics.Interval(*[float("nan")] * 3)
     laps = fact.get("laps_ms") or [fact["step_ms_p50"]]
-    return stats.median(laps)
+    return statistics.median(laps)
 
 
 def is_wide(fact: Fact) -> bool:
@@ -239,7 +241,7 @@ def _there(fact: Fact) -> bool:
 def _ms(fact: Fact) -> str:
     over = interval(fact)
     between = f" ({_digits(over.low)}-{_digits(over.high)})" if over.low == over.low else ""
-    marked = {certificate.UNVERIFIED: " ?", certificate.DENSE: " dense", certificate.BROKEN: " !"}
+    marked = {record.UNVERIFIED: " ?", record.DENSE: " dense", record.BROKEN: " !"}
     signs = f"{' ~' if is_wide(fact) else ''}{' d' if is_near_dispatch(fact) else ''}"
     signs += " busy" if load.tag(fact.get("other_load")) else ""
     return f"{_digits(over.value)}{between}{signs}{marked.get(fact.get('standing', ''), '')}"

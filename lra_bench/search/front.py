@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lra_bench import store
 from lra_bench.config import Tuned
 from lra_bench.metrics import named
-from lra_bench.search.question import Question
+from lra_bench.results import store
 from lra_bench.search.record import Trial
+from lra_bench.search.search_space import Question
 from lra_bench.search.study import Found, Study
 
 

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from lra_bench.config import Scalar
-from lra_bench.search.question import Question
+from lra_bench.search.search_space import Question
 
 REPEATS = 50  # suggestions, nothing new among them, after which there is nothing new
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import optuna
 from sqlalchemy.pool import QueuePool
 
-from lra_bench import config, fingerprint, store
+from lra_bench import config
 from lra_bench.config import Cell, Tuned
 from lra_bench.errors import CellFailed, ConfigError, faults_told
 from lra_bench.launch import local
@@ -25,11 +25,12 @@ from lra_bench.launch.engine import Stopped
 from lra_bench.launch.place import Place, dealt, places
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.metrics import named
+from lra_bench.results import fingerprint, store
 from lra_bench.search import record
-from lra_bench.search.question import Question
 from lra_bench.search.record import Trial
+from lra_bench.search.search_space import Question
 
-MODULE = "lra_bench.trial"
+MODULE = "lra_bench.search.trial"
 ASKED = "asked.json"  # the question, without data and code, and those
 STARTUP = 5  # trials before the first is given up: a median needs some
 MOMENT = 0.5  # seconds between two looks for a Ctrl-C

@@ -6,12 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from lra_bench import speed, store
-from lra_bench.cell import refused, tell
+from lra_bench import speed
 from lra_bench.config import Cell
 from lra_bench.errors import LraError, faults_told
 from lra_bench.measure.asked import Asked
-from lra_bench.train.precision import same_bits_as_asked
+from lra_bench.results import store
+from lra_bench.run.execute import refused, tell
+from lra_bench.training.precision import same_bits_as_asked
 
 
 def main(arguments: list[str] | None = None) -> int:

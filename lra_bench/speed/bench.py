@@ -15,8 +15,8 @@ from lra_bench.config import Cell
 from lra_bench.measure.clocks import Laps
 from lra_bench.metrics import METRICS
 from lra_bench.shapes import Batch
-from lra_bench.train.program import Program
-from lra_bench.train.step import State
+from lra_bench.training.program import Program
+from lra_bench.training.step import State
 
 EMPTY = 20  # runs of a step that does nothing, of which the median is the time to dispatch one
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import jax
 
-from lra_bench.assembly import compiled
 from lra_bench.config import Cell
+from lra_bench.run.build import compiled
 
 NEAR = 64  # the answer is within 1 of so many of the largest
 

@@ -7,20 +7,20 @@ from typing import Any
 
 import jax
 
-from lra_bench import regimes
-from lra_bench.assembly import compiled, fitting, lacking
-from lra_bench.cell import failures, tell
 from lra_bench.config import Cell
 from lra_bench.errors import CellFailed
 from lra_bench.measure.asked import Asked
-from lra_bench.measure.ceiling import ceiling
 from lra_bench.measure.clocks import Laps
 from lra_bench.measure.load import Load
 from lra_bench.measure.memory import available_bytes, peak_bytes
+from lra_bench.measure.peak import ceiling
+from lra_bench.run.build import compiled, fitting, lacking
+from lra_bench.run.execute import failures, tell
 from lra_bench.speed.bench import Bench
 from lra_bench.speed.largest import largest_batch
 from lra_bench.speed.supply import supplied
-from lra_bench.train.precision import within
+from lra_bench.techniques import training_setup
+from lra_bench.training.precision import within
 
 
 def measure(cells: Sequence[Cell], asked: Asked) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def measure(cells: Sequence[Cell], asked: Asked) -> list[dict[str, Any]]:
 
 def _products(cell: Cell) -> tuple[str, str]:
     """Of which numbers a cell's products are, and how precise: as its levers have the trunk compute."""
-    trunk = regimes.trunk(cell.recipe, cell.levers)
+    trunk = training_setup.trunk(cell.recipe, cell.levers)
     return trunk.dtype, trunk.matmul
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import jax
 
 from lra_bench import data
-from lra_bench.cell import tell
 from lra_bench.config import Cell
 from lra_bench.data.batches import batch_at
 from lra_bench.measure.clocks import Laps, Stopwatch
-from lra_bench.train.program import Program
+from lra_bench.run.execute import tell
+from lra_bench.training.program import Program
 
 BATCHES = 50  # that are timed
 

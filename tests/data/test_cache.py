@@ -12,7 +12,8 @@ import pytest
 
 from lra_bench import data
 from lra_bench.config import TaskSpec
-from lra_bench.data import cache, listops
+from lra_bench.data import cache
+from lra_bench.data.sources.synthetic import listops
 from lra_bench.errors import PlaceError, TaskError
 from lra_bench.shapes import Split
 

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lra_bench import data, tasks
-from lra_bench.data import corpus, silent
-from lra_bench.data.corpus import MASK, Args
+from lra_bench import data
+from lra_bench.config import tasks
+from lra_bench.data import silent
 from lra_bench.data.generated import Dice
+from lra_bench.data.sources import corpus
+from lra_bench.data.sources.corpus import MASK, Args
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 

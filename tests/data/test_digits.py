@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lra_bench import data, tasks
-from lra_bench.config import Overlay
-from lra_bench.data import digits, silent
+from lra_bench import data
+from lra_bench.config import Overlay, tasks
+from lra_bench.data import silent
+from lra_bench.data.sources import digits
 from lra_bench.errors import DataError, TaskError
 
 ROWS, MIXED = (digits.Args(val_from="train", order=order) for order in (None, 3))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lra_bench import data, tasks
-from lra_bench.config import Overlay
+from lra_bench import data
+from lra_bench.config import Overlay, tasks
 from lra_bench.data import cache, generated, silent
 from lra_bench.errors import DataError, TaskError
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from tensorflow_datasets.core import hashing
 
-from lra_bench import data, tasks
-from lra_bench.config import Overlay
-from lra_bench.data import image, silent
+from lra_bench import data
+from lra_bench.config import Overlay, tasks
+from lra_bench.data import silent
+from lra_bench.data.sources import image
 from lra_bench.errors import DataError, TaskError
 
 GREY, RGB = (image.Args(val_from="train", colour=colour, black="level") for colour in ("grey", "rgb"))

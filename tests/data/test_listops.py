@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lra_bench import data, tasks
-from lra_bench.data import cache, listops, recorded, silent
+from lra_bench import data
+from lra_bench.config import tasks
+from lra_bench.data import cache, checksums, silent
+from lra_bench.data.sources.synthetic import listops
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
@@ -336,7 +338,7 @@ def test_the_shipped_task_at_full_size(tmp_path: Path) -> None:
     """All 100,000 are as they always were; of the labels a part is derived again."""
     task = tasks.load("listops")
     built = data.prepare(task)
-    assert built.hash == recorded.sha256(task)
+    assert built.hash == checksums.sha256(task)
     fewer = task.model_copy(update={"splits": {"train": 3000, "val": 2000, "test": 2000}})
     assert [check for check in data.verify(fewer) if not check.ok] == []
     assert np.array_equal(data.prepare(fewer).splits["test"].tokens, built.splits["test"].tokens)

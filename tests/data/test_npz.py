@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lra_bench import check, data, new, tasks
-from lra_bench.config import Overlay
-from lra_bench.data import npz, silent
+from lra_bench import check, data, templates
+from lra_bench.config import Overlay, tasks
+from lra_bench.data import silent
+from lra_bench.data.sources import npz
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
@@ -224,7 +225,7 @@ def test_check_finds_what_cannot_be(tokens: list[list[int]], label: int, message
 
 
 def test_a_new_task_is_checked_and_verified(tmp_path: Path) -> None:
-    path = new.task("mine", "npz", tmp_path)
+    path = templates.task("mine", "npz", tmp_path)
     np.savez(tmp_path / "train.npz", **arrays(1000, 28, 28))
     (finding,) = check.those([path])
     assert finding.ok, finding.detail

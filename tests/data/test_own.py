@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lra_bench import check, config, data, mixers, tasks
-from lra_bench.config import Cell, TaskSpec
-from lra_bench.data import cache, own
+from lra_bench import check, config, data, mixers
+from lra_bench.config import Cell, TaskSpec, tasks
+from lra_bench.data import cache, custom
 from lra_bench.errors import DataError, LraError, TaskError
 
-EXAMPLE = re.search(r"\n\n((?: {4}.*\n|\n)+)", str(own.__doc__))
+EXAMPLE = re.search(r"\n\n((?: {4}.*\n|\n)+)", str(custom.__doc__))
 assert EXAMPLE
 PARITY = "\n".join(line[4:] for line in EXAMPLE[1].splitlines()) + "\n"
 
@@ -129,7 +129,7 @@ def test_what_a_file_leaves_out(tmp_path: Path) -> None:
     assert source.encode("2 1").tolist() == [2, 1]
     assert not hasattr(source, "values")
     with pytest.raises(DataError, match="it is empty"):
-        source.check(own.Nothing(), np.array([[1, 0], [0, 0]]), 0)
+        source.check(custom.Nothing(), np.array([[1, 0], [0, 0]]), 0)
 
 
 def test_an_id_is_of_the_code_not_of_its_place(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_an_id_is_of_the_code_not_of_its_place(tmp_path: Path) -> None:
     assert cell(changed).id != cell(one).id
     assert data.prepare(changed).hash != data.prepare(one).hash
     with pytest.raises(TaskError, match=r"other/mine\.py: has changed since it was read"):
-        own.load.__wrapped__(tmp_path / "other/mine.py", one.source.partition("#")[2])
+        custom.load.__wrapped__(tmp_path / "other/mine.py", one.source.partition("#")[2])
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lra_bench import data, tasks
-from lra_bench.config import Overlay
-from lra_bench.data import pairs, silent
+from lra_bench import data
+from lra_bench.config import Overlay, tasks
+from lra_bench.data import silent
+from lra_bench.data.sources import pairs
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lra_bench import data, tasks
-from lra_bench.config import Overlay
-from lra_bench.data import checks, contours, pathfinder, silent
-from lra_bench.data.contours import CONTOUR_TRIES, OVERLAP, Scene
-from lra_bench.data.drawings import Pictures, pictures
+from lra_bench import data
+from lra_bench.config import Overlay, tasks
+from lra_bench.data import silent, verification
 from lra_bench.data.generated import Dice
-from lra_bench.data.paddles import DEGREES, compass, disc, paddles
-from lra_bench.data.walks import solve
+from lra_bench.data.sources.pathfinder import contours, pathfinder
+from lra_bench.data.sources.pathfinder.contours import CONTOUR_TRIES, OVERLAP, Scene
+from lra_bench.data.sources.pathfinder.drawings import Pictures, pictures
+from lra_bench.data.sources.pathfinder.paddles import DEGREES, compass, disc, paddles
+from lra_bench.data.sources.pathfinder.walks import solve
 from lra_bench.errors import DataError, TaskError
 
 NAMES = {32: "pathfinder", 64: "pathfinder64", 128: "pathx", 256: "pathfinder256"}
@@ -220,8 +221,8 @@ def test_a_longer_train_leaves_the_others_alone() -> None:
 @pytest.mark.parametrize("size", [32, 128])
 def test_they_are_what_verify_wants(size: int) -> None:
     small = [Overlay("test", {"splits": {"train": 40, "val": 8, "test": 16}})]
-    checks = data.verify(tasks.load(NAMES[size], variant="quick", settings=small))
-    assert [check for check in checks if not check.ok] == []
+    verification = data.verify(tasks.load(NAMES[size], variant="quick", settings=small))
+    assert [check for check in verification if not check.ok] == []
 
 
 @pytest.mark.parametrize(
@@ -266,5 +267,5 @@ def test_verify_derives_labels_from_the_contours() -> None:
     assert check == ("derived labels", True, "0 of 64 labels are not what they were made from says")
     wrong = dataclasses.replace(made.splits["val"], label=1 - made.splits["val"].label)
     turned = dataclasses.replace(made, splits={**made.splits, "val": wrong})
-    (check,) = checks._derived(task, turned)
+    (check,) = verification._derived(task, turned)
     assert (check.ok, check.detail[:8]) == (False, "20 of 64")

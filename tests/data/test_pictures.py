@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 from samples import Lra
 
-from lra_bench import tasks
 from lra_bench.cli import screen
-from lra_bench.config import Overlay
+from lra_bench.config import Overlay, tasks
 from lra_bench.data import pictures
 
 SMALL = Overlay("test", {"splits": {"train": 3, "val": 2, "test": 2}})

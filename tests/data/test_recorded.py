@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lra_bench import config, data, tasks
-from lra_bench.config import TaskSpec
-from lra_bench.data import recorded
+from lra_bench import config, data
+from lra_bench.config import TaskSpec, tasks
+from lra_bench.data import checksums
 from lra_bench.errors import DataError
 
-SHIPPED = list(csv.DictReader((config.shipped("tasks") / recorded.NAME).open()))
+SHIPPED = list(csv.DictReader((config.shipped("tasks") / checksums.NAME).open()))
 
 
 def verdict(task: TaskSpec) -> data.Check:
@@ -23,7 +23,7 @@ def verdict(task: TaskSpec) -> data.Check:
 def test_each_is_of_what_a_task_asks_today(row: dict[str, str]) -> None:
     """If this fails, a task or its source's VERSION has changed: `lra data prepare TASK --record`."""
     task = tasks.load(row["task"], variant=row["variant"] or None)
-    assert recorded.question(task) == row["question"]
+    assert checksums.question(task) == row["question"]
 
 
 @pytest.mark.parametrize("name", ["parity", "adding", "mqar"])
@@ -37,16 +37,16 @@ def test_another_hash_is_wrong_and_can_be_recorded(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert verdict(small) == ("recorded hash", True, "none for this question")
-    file = tmp_path / "tasks" / recorded.NAME
-    recorded.record(small, "0" * 64, file)
+    file = tmp_path / "tasks" / checksums.NAME
+    checksums.record(small, "0" * 64, file)
     assert verdict(small) == ("recorded hash", False, f"another: {'0' * 64}")
-    recorded.record(small, data.prepare(small).hash, file)
+    checksums.record(small, data.prepare(small).hash, file)
     assert verdict(small).detail == "the same"
     assert len(file.read_text().splitlines()) == 2
 
 
 def test_generated_examples_from_a_folder_have_no_record(small: TaskSpec, tmp_path: Path) -> None:
     theirs = small.model_copy(update={"folder": str(tmp_path)})
-    assert recorded.question(theirs) is None
+    assert checksums.question(theirs) is None
     with pytest.raises(DataError, match="no hash can stand for them"):
-        recorded.record(theirs, "0" * 64, tmp_path / recorded.NAME)
+        checksums.record(theirs, "0" * 64, tmp_path / checksums.NAME)

@@ -10,8 +10,10 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from lra_bench.data import records, silent, table
+from lra_bench.data import silent
+from lra_bench.data.formats import tables
 from lra_bench.data.made import Made
+from lra_bench.data.sources import table
 from lra_bench.errors import DataError, TaskError
 
 ARGS = table.Args(text="text", text_b=None, label="label", answer="class", classes="bad,good")
@@ -25,7 +27,7 @@ def csv_of(pairs: list[tuple[str, str]], separator: str = ",") -> str:
 
 
 def jsonl_of(records: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(record) + "\n" for record in records)
+    return "".join(json.dumps(record) + "\n" for record in tables)
 
 
 def built(folder: Path, args: table.Args = ARGS, counts: dict[str, int] = COUNTS, length: int = 64) -> Made:
@@ -181,7 +183,7 @@ def test_val_has_the_names_that_it_has_in_the_field(tmp_path: Path, name: str) -
     assert any(note.startswith("not read, for") and note.endswith(": holdout.csv") for note in made.about.notes)
     (tmp_path / "val.csv").write_text(csv_of(PAIRS)) if name != "Val" else (tmp_path / "dev.csv").write_text("")
     with pytest.raises(DataError, match="a split is one file"):
-        records.tables(tmp_path)
+        tables.tables(tmp_path)
 
 
 def test_the_names_of_the_classes_are_known_and_where_they_stand_first(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lra_bench import data, tasks
-from lra_bench.config import Overlay
-from lra_bench.data import pathfinder, released, schemes, silent
+from lra_bench import data
+from lra_bench.config import Overlay, tasks
+from lra_bench.data import silent, split_schemes
+from lra_bench.data.sources.pathfinder import pathfinder, released
 from lra_bench.errors import DataError, TaskError
 
 LISTS, EACH = (10, 2, 0), 10  # numbers of the lists, not in their order, and pictures of each
@@ -114,7 +115,7 @@ RANDOM_SPLIT = [
 )
 def test_the_permutation_is_torchs(n: int, seed: int, start: list[int], digest: str) -> None:
     """Recorded of torch.randperm(n, generator=torch.Generator().manual_seed(seed)), PyTorch 2.13.0 on a CPU."""
-    found = schemes.torch_permutation(n, seed)
+    found = split_schemes.torch_permutation(n, seed)
     assert found[: len(start)].tolist() == start
     assert hashlib.sha256(found.astype("<i8").tobytes()).hexdigest()[:16] == digest
 

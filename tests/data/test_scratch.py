@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lra_bench import data, tasks
-from lra_bench.config import Overlay, TaskSpec
-from lra_bench.data import cache, contours, generated, pathfinder, scratch, silent, workers
-from lra_bench.data.scratch import Journal
+from lra_bench import data
+from lra_bench.config import Overlay, TaskSpec, tasks
+from lra_bench.data import cache, generated, silent, staging, workers
+from lra_bench.data.sources.pathfinder import contours, pathfinder
+from lra_bench.data.staging import Journal
 from lra_bench.errors import PlaceError, TaskError
 from lra_bench.shapes import Split
 
@@ -90,7 +91,7 @@ def test_a_journal_that_is_opened_again_goes_on(
     in_memory = Journal(20)
     for numbers in chunks:
         in_memory.add(*chunk_of(numbers))
-    with scratch.place(folder / "place"):
+    with staging.place(folder / "place"):
         first = Journal(20)
         for numbers in chunks[:stop]:
             first.add(*chunk_of(numbers))
@@ -108,9 +109,9 @@ def test_a_journal_that_is_opened_again_goes_on(
 
 @pytest.mark.parametrize("spoil", ["{", '{"rows": 1}', '{"total": 9, "rows": 1, "chunks": 1, "digests": 1}'])
 def test_a_journal_that_is_not_whole_is_begun_anew(tmp_path: Path, spoil: str) -> None:
-    with scratch.place(tmp_path / "place"):
+    with staging.place(tmp_path / "place"):
         Journal(9).add(*chunk_of([1, 2, 3]))
-        (tmp_path / "place" / scratch.NOTES).write_text(spoil)
+        (tmp_path / "place" / staging.NOTES).write_text(spoil)
         again = Journal(9)
         assert (again.rows, again.chunks) == ((0, 0) if "total" not in spoil else (1, 1))
         (tmp_path / "place" / "digests").write_bytes(b"short")
@@ -122,28 +123,28 @@ def test_a_disk_without_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with scratch.place(tmp_path / "place"), pytest.raises(PlaceError, match=r"tokens\.npy: no room for it"):
+    with staging.place(tmp_path / "place"), pytest.raises(PlaceError, match=r"tokens\.npy: no room for it"):
         Journal(9).add(*chunk_of([1]))
     assert not (tmp_path / "place").exists()
 
 
 def test_a_journal_without_its_arrays_is_not_believed_later(tmp_path: Path) -> None:
-    with scratch.place(tmp_path / "place"):
+    with staging.place(tmp_path / "place"):
         Journal(9).add(*chunk_of([1, 2, 3]))
         (tmp_path / "place" / "label.npy").unlink()
         Journal(9)
-        scratch.array("label", (9,), np.dtype(np.int32))
+        staging.array("label", (9,), np.dtype(np.int32))
         assert Journal(9).rows == 0
 
 
 def test_what_was_half_written_is_written_again(tmp_path: Path) -> None:
     """Killed after the arrays and before the note: the note decides."""
-    with scratch.place(tmp_path / "place"):
+    with staging.place(tmp_path / "place"):
         journal = Journal(9)
         journal.add(*chunk_of([1, 2, 3]))
-        noted = (tmp_path / "place" / scratch.NOTES).read_text()
+        noted = (tmp_path / "place" / staging.NOTES).read_text()
         journal.add(*chunk_of([4, 5]))
-        (tmp_path / "place" / scratch.NOTES).write_text(noted)
+        (tmp_path / "place" / staging.NOTES).write_text(noted)
         again = Journal(9)
         again.add(*chunk_of([3, 6]))
         assert again.whole().label.tolist() == [1, 2, 3, 6]
@@ -151,10 +152,10 @@ def test_what_was_half_written_is_written_again(tmp_path: Path) -> None:
 
 
 def test_a_place_that_is_taken_is_left_alone(tmp_path: Path) -> None:
-    with scratch.place(tmp_path / "place"):
+    with staging.place(tmp_path / "place"):
         mine = Journal(9)
         mine.add(*chunk_of([1, 2]))
-        with scratch.place(tmp_path / "place"):
+        with staging.place(tmp_path / "place"):
             other = Journal(9)
             assert other.rows == 0
             other.add(*chunk_of([7]))
@@ -164,7 +165,7 @@ def test_a_place_that_is_taken_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_place_stays_if_it_is_of_use(tmp_path: Path) -> None:
     def fails(error: BaseException, use: bool) -> None:
-        with scratch.place(tmp_path / "place"):
+        with staging.place(tmp_path / "place"):
             if use:
                 Journal(9).add(*chunk_of([1]))
             raise error
@@ -184,7 +185,7 @@ def test_drawn_examples_are_the_same_with_a_place_and_without(tmp_path: Path) ->
     asked = data.arguments(task())
     assert isinstance(asked, pathfinder.Args)
     plain = pathfinder.build(asked, 1024, SPLITS, 0, None, silent)
-    with scratch.place(tmp_path / "place"):
+    with staging.place(tmp_path / "place"):
         kept = pathfinder.build(asked, 1024, SPLITS, 0, None, silent)
         assert isinstance(kept["train"].tokens, np.memmap)
         assert cache.content_of(plain) == cache.content_of(kept)

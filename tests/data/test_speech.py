@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lra_bench import data, tasks
-from lra_bench.config import Overlay
-from lra_bench.data import silent, speech
+from lra_bench import data
+from lra_bench.config import Overlay, tasks
+from lra_bench.data import silent
+from lra_bench.data.sources import speech
 from lra_bench.errors import DataError, TaskError
 
 ALL, TEN = (speech.Args(words=words) for words in ("all", "ten"))

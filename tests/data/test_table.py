@@ -12,8 +12,10 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from lra_bench import data, tasks
-from lra_bench.data import cache, silent, table
+from lra_bench import data
+from lra_bench.config import tasks
+from lra_bench.data import cache, silent
+from lra_bench.data.sources import table
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 

@@ -17,10 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lra_bench import data, tasks
-from lra_bench.config import Overlay
-from lra_bench.data import fetch, octets, silent, text
-from lra_bench.data.fetch import Remote, fetched
+from lra_bench import data
+from lra_bench.config import Overlay, tasks
+from lra_bench.data import download, silent
+from lra_bench.data.download import Remote, fetched
+from lra_bench.data.formats import text_bytes
+from lra_bench.data.sources import text
 from lra_bench.errors import DataError, TaskError
 
 TRAIN = text.Args(val_from="train")
@@ -142,18 +144,18 @@ def test_verify_holds_on_the_task_as_it_ships(released: Path) -> None:
 
 @given(st.text(min_size=1))
 def test_bytes_and_back(written: str) -> None:
-    tokens = octets.encode(written)
-    assert octets.decode(tokens) == written
-    assert np.array_equal(octets.tokens_of(written.encode(), 10**6), tokens)
-    assert "\t" not in octets.escaped(written)
-    assert "\n" not in octets.escaped(written)
+    tokens = text_bytes.encode(written)
+    assert text_bytes.decode(tokens) == written
+    assert np.array_equal(text_bytes.tokens_of(written.encode(), 10**6), tokens)
+    assert "\t" not in text_bytes.escaped(written)
+    assert "\n" not in text_bytes.escaped(written)
 
 
 @given(st.text(min_size=1), st.integers(1, 9))
 def test_a_cut_text_survives_the_round_trip(written: str, length: int) -> None:
-    tokens = octets.tokens_of(written.encode(), length)
-    octets.check(tokens)
-    assert np.array_equal(octets.encode(octets.decode(tokens)), tokens)
+    tokens = text_bytes.tokens_of(written.encode(), length)
+    text_bytes.check(tokens)
+    assert np.array_equal(text_bytes.encode(text_bytes.decode(tokens)), tokens)
 
 
 @pytest.fixture
@@ -176,7 +178,7 @@ def test_a_file_is_fetched_once(served: Remote, root: Path, monkeypatch: pytest.
     assert path.read_bytes() == b"what it was"
     assert [p.name for p in path.parent.iterdir()] == ["file.bin"]
     with monkeypatch.context() as patch:
-        patch.setattr(fetch, "_download", None)
+        patch.setattr(download, "_download", None)
         assert fetched(served) == path
     path.write_bytes(b"broken")
     assert fetched(served).read_bytes() == b"what it was"

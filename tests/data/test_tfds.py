@@ -13,9 +13,11 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from lra_bench import check, data, new, tasks
-from lra_bench.config import Overlay
-from lra_bench.data import cache, prepared, silent, tfds_image, tfds_text
+from lra_bench import check, data, templates
+from lra_bench.config import Overlay, tasks
+from lra_bench.data import cache, silent
+from lra_bench.data.formats import prepared
+from lra_bench.data.sources import tfds_image, tfds_text
 from lra_bench.errors import DataError, LraError, TaskError
 
 TEXT = tfds_text.Args(
@@ -191,7 +193,7 @@ def test_a_set_is_prepared_once_in_the_cache(
 
 @pytest.mark.parametrize(("source", "changed"), [("tfds_text", {}), ("tfds_image", {"feature": "picture"})])
 def test_a_new_task_is_checked_and_verified(tmp_path: Path, folder: Path, source: str, changed: dict[str, str]) -> None:
-    path = new.task("mine", source, tmp_path)
+    path = templates.task("mine", source, tmp_path)
     lines = path.read_text()
     for old, fresh in (
         ("imdb_reviews/plain_text:1.0.0", "tiny:1.0.0"), ("mnist:3.0.1", "tiny:1.0.0"),

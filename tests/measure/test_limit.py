@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lra_bench.measure import limit
+from lra_bench.measure import memory_limit
 
 GIB = 2**30
 
@@ -29,13 +29,13 @@ def put(root: Path, group: str, **files: object) -> None:
 
 
 def smallest(proc: Path, **environ: str) -> tuple[float, str]:
-    found = limit.smallest(proc, proc.parent / "sys", environ)
+    found = memory_limit.smallest(proc, proc.parent / "sys", environ)
     assert found is not None
     return found.bytes / GIB, found.by
 
 
 def free(proc: Path) -> float:
-    found = limit.free(proc, proc.parent / "sys", {})
+    found = memory_limit.free(proc, proc.parent / "sys", {})
     assert found is not None
     return found / GIB
 
@@ -100,8 +100,8 @@ def test_what_is_there_when_nothing_can_be_read(tmp_path: Path) -> None:
 
 
 def test_how_many_share_it() -> None:
-    assert [limit.jobs({limit.JOBS: said}) for said in ("4", "1", "0", "", "many")] == [4, 1, 1, 1, 1]
-    assert limit.jobs({}) == 1
+    assert [memory_limit.jobs({memory_limit.JOBS: said}) for said in ("4", "1", "0", "", "many")] == [4, 1, 1, 1, 1]
+    assert memory_limit.jobs({}) == 1
 
 
 DEALT = """
@@ -117,10 +117,10 @@ print(crowded(20 * 2**30, device), crowded(21 * 2**30, device), sep="; ")
 
 def test_it_is_dealt_to_jobs_and_to_devices() -> None:
     """A plan is of one device, and devices that are forced upon a CPU have one memory."""
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3", "JAX_PLATFORMS": "cpu", limit.JOBS: "2"}
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3", "JAX_PLATFORMS": "cpu", memory_limit.JOBS: "2"}
     done = subprocess.run([sys.executable, "-c", DEALT], capture_output=True, text=True, env=os.environ | flags)
     dealt, now = done.stdout.splitlines()
     there, said = dealt.split("; ")
-    assert float(there) == pytest.approx(limit.SHARE * 100 / 6, abs=1e-6)
+    assert float(there) == pytest.approx(memory_limit.SHARE * 100 / 6, abs=1e-6)
     assert said == "80% of 100.0 GiB (a test), dealt to 2 jobs x 3 devices"
     assert now == "None; the step needs 63.0 GiB as planned, and 60.0 GiB are free at the moment"

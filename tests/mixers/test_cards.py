@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lra_bench import certificate, mixers
+from lra_bench import mixers
+from lra_bench.conformance import record
 from lra_bench.errors import ConfigError
 
 
@@ -45,7 +46,7 @@ def test_a_certificate_is_of_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
     path, source = tmp_path / "mine.py", mixers.sheet("linear").path.read_text()
     path.write_text(source)
-    certificate.keep(path, {}, "cpu", [{"promise": 6, "held": True}])
-    assert certificate.standing(path, {}, "cpu") == certificate.HELD
+    record.keep(path, {}, "cpu", [{"promise": 6, "held": True}])
+    assert record.standing(path, {}, "cpu") == record.HELD
     path.write_text(source.replace("time=1.0", "time=2.0"))
-    assert certificate.standing(path, {}, "cpu") == certificate.UNVERIFIED
+    assert record.standing(path, {}, "cpu") == record.UNVERIFIED

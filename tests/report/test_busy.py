@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from lra_bench import matrix, store
+from lra_bench import sweep
 from lra_bench.cli import planned, screen
-from lra_bench.matrix import Request
-from lra_bench.report import board, growth, levers, load, regressions, scaling, tables
+from lra_bench.report import growth, leaderboard, levers, scaling, tables
+from lra_bench.report.summary import load, regressions
+from lra_bench.results import store
+from lra_bench.sweep import Request
 
 TIMES = {"step_ms_p10": 90.0, "step_ms_p50": 100.0, "step_ms_p90": 110.0, "examples_per_s": 80.0, "infer_ms_p50": 9.0}
 PLACE = {"platform": "cpu", "device": "a processor", "devices": 1, "jobs": 1, "planned_bytes": 2**20}
@@ -22,7 +24,7 @@ SCORES = {"test_score": 0.5, "val_score": 0.5, "test_n": 100, "val_n": 100, "flo
 
 def frame(folder: Path, loads: Sequence[float | None]) -> pd.DataFrame:
     """Of one model under several seeds, each with so much of its cores taken by others."""
-    for cell in matrix.cells(Request("linear", "listops", "quick", tuple(range(len(loads))))):
+    for cell in sweep.cells(Request("linear", "listops", "quick", tuple(range(len(loads))))):
         facts = {**TIMES, **PLACE, **SCORES, "other_load": loads[cell.seed]}
         store.put(folder, cell, store.blank(cell, "ok", **facts))
     return store.frame([folder])
@@ -55,7 +57,7 @@ def _exported(numbers: pd.DataFrame, folder: Path) -> Path:
 def test_a_page_two_folders_and_techniques_tag_them_too(tmp_path: Path) -> None:
     busy, quiet = frame(tmp_path / "busy", [0.3]), frame(tmp_path / "quiet", [0.0])
     summed = tables.summary(busy)
-    (line,) = board.board(busy, summed.assign(column=tables.column_names(summed)[0]), tmp_path / "page.html")
+    (line,) = leaderboard.board(busy, summed.assign(column=tables.column_names(summed)[0]), tmp_path / "page.html")
     assert [entry.text for entry in line["cells"]][6:8] == ["100 busy 30%", "80 busy 30%"]
     changed = regressions.report(pd.concat([quiet, busy], ignore_index=True), ["speed"]).tables[0]
     assert list(changed.cells.iloc[0])[1:3] == ["100 ms", "100 ms busy 30%"]

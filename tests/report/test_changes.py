@@ -15,17 +15,19 @@ import pandas as pd
 import pytest
 from samples import Lra
 
-from lra_bench import matrix, stats, store
+from lra_bench import statistics, sweep
 from lra_bench.cli.compare import _limit
 from lra_bench.errors import ConfigError
-from lra_bench.matrix import Request
 from lra_bench.metrics import ACCURACY
-from lra_bench.report import changes, regressions
-from lra_bench.rows import COLUMNS, Row
+from lra_bench.report import diff
+from lra_bench.report.summary import regressions
+from lra_bench.results import store
+from lra_bench.results.schema import COLUMNS, Row
+from lra_bench.sweep import Request
 
 N = 1000
 ALL = ("accuracy", "speed", "memory")
-SEEDS = range(stats.LEAST_RUNS)
+SEEDS = range(statistics.LEAST_RUNS)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +37,7 @@ def inside(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def put(origin: str, right: int, seed: int = 0, model: str = "softmax", first: int = 0, **more: Any) -> Row:
     """A run that has `right` of the examples right, those from `first` on."""
-    (cell,) = matrix.cells(Request(model, "short", "tiny", seeds=(seed,)))
+    (cell,) = sweep.cells(Request(model, "short", "tiny", seeds=(seed,)))
     facts = {"val_score": 0.5, "test_n": N, "floor": 0.1, "step_ms_p50": 20.0, "planned_bytes": 2**20, "data_hash": "d"}
     row = dataclasses.replace(store.blank(cell, "ok"), **{"test_score": right / N} | facts | more)
     store.write_json(store.folder(Path(origin), cell) / "cell.json", cell.model_dump(mode="json"))
@@ -47,13 +49,13 @@ def put(origin: str, right: int, seed: int = 0, model: str = "softmax", first: i
 
 
 def found(what: str = "accuracy") -> pd.Series:
-    every = changes.changes(store.frame([Path("old"), Path("new")]), (what,))
+    every = diff.changes(store.frame([Path("old"), Path("new")]), (what,))
     (row,) = every[every["what"] == what].to_dict("records")
     return pd.Series(row)
 
 
 def worse(limit: float = 0.02, what: Sequence[str] = ALL) -> list[str]:
-    return list(regressions.lines(changes.changes(store.frame([Path("old"), Path("new")]), what), limit))
+    return list(regressions.lines(diff.changes(store.frame([Path("old"), Path("new")]), what), limit))
 
 
 def test_single_runs_are_not_told_apart_and_that_is_said() -> None:
@@ -95,8 +97,8 @@ def test_seeds_of_another_folder_tell_too() -> None:
     put("old", 400)
     put("new", 300)
     frame, elsewhere = store.frame([Path("old"), Path("new")]), store.frame([Path("elsewhere")])
-    assert changes.changes(frame, ["accuracy"], elsewhere=elsewhere)["sure"].all()
-    assert not changes.changes(frame, ["accuracy"])["sure"].any()
+    assert diff.changes(frame, ["accuracy"], elsewhere=elsewhere)["sure"].all()
+    assert not diff.changes(frame, ["accuracy"])["sure"].any()
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_another_machine_is_not_slower_code() -> None:
     put("old", 400, **place, step_ms_p50=2.0)
     put("new", 400, platform="cpu", device="AMD EPYC, 8 cores", devices=1, planned_bytes=2**25)
     assert not worse()
-    told = list(regressions.untold(changes.changes(store.frame([Path("old"), Path("new")]), ALL)))
+    told = list(regressions.untold(diff.changes(store.frame([Path("old"), Path("new")]), ALL)))
     assert "speed of softmax: not compared: measured on other machines" in told
     put("new", 400, **place, step_ms_p50=20.0, fitted="accumulate 2", code_hash="c" * 64)
     assert worse(what=["speed"]) == ["softmax on short tiny: speed 2 ms -> 20 ms accumulate 2: 10.00x, the bare ratio"]
@@ -180,7 +182,7 @@ def test_an_option_that_the_code_got_is_no_other_model() -> None:
     row = put("old", 400)
     put("new", 400, knobs=row.knobs.replace("{", '{"cap": 0, '), planned_bytes=2**21)
     assert worse() == ["softmax on short tiny: memory 1 MiB -> 2 MiB: 2.00x *"]
-    (said,) = changes.other_settings(store.frame([Path("old"), Path("new")]))
+    (said,) = diff.other_settings(store.frame([Path("old"), Path("new")]))
     assert said == "softmax: other hyperparameters: cap not there -> 0"
 
 
@@ -272,9 +274,9 @@ def test_noise_of_many_models_fails_few_cis(seeds: int, bad: float, tables: int)
     rng = np.random.default_rng(seeds)
     failed = 0
     for _ in range(tables):
-        changed = changes.changes(noise(rng, seeds, bad), ("accuracy", "speed", "memory"))
+        changed = diff.changes(noise(rng, seeds, bad), ("accuracy", "speed", "memory"))
         assert changed["p"].notna().sum() == 82 * (2 if seeds > 1 else 1)
-        failed += len(changes.regressions(changed, 0.02)) > 0
+        failed += len(diff.regressions(changed, 0.02)) > 0
     assert failed <= 0.1 * tables
 
 

@@ -9,11 +9,11 @@ import pytest
 import scipy.stats
 import simulate
 
-from lra_bench import stats
-from lra_bench.report import equivalence
-from lra_bench.report.equivalence import DIFFERS, EQUIVALENT, UNTOLD, Score, held
+from lra_bench import statistics
+from lra_bench.report.summary import equivalence
+from lra_bench.report.summary.equivalence import DIFFERS, EQUIVALENT, UNTOLD, Score, held
 
-SPREAD = stats.Spread(0.006**2, 20, 10)
+SPREAD = statistics.Spread(0.006**2, 20, 10)
 
 
 def test_the_error_is_of_both_test_sets_and_of_both_sides_seeds() -> None:
@@ -41,7 +41,7 @@ def test_what_is_said(score: float, said: str) -> None:
 def test_the_seeds_that_are_asked_for_tell_equal_scores_as_a_rule() -> None:
     """At the number asked for, nine in ten estimates' intervals lie within the margin; at one less, not."""
     theirs = Score(0.36, 50000, 10)
-    wide = stats.Spread(0.012**2, 60, 40)
+    wide = statistics.Spread(0.012**2, 60, 40)
     asked = held(Score(0.372, 50000, 1), theirs, wide)
     assert asked.said == f"cannot be told, needs {asked.more} more seeds"
     assert asked.more is not None
@@ -52,7 +52,7 @@ def test_the_seeds_that_are_asked_for_tell_equal_scores_as_a_rule() -> None:
 
 
 def test_where_the_published_number_alone_is_too_uncertain_no_number_of_seeds_tells() -> None:
-    found = held(Score(0.37, 2000, 5), Score(0.36, 2000, 1), stats.Spread(0.012**2, 60, 40))
+    found = held(Score(0.37, 2000, 5), Score(0.36, 2000, 1), statistics.Spread(0.012**2, 60, 40))
     assert (found.verdict, found.more) == (UNTOLD, None)
     assert found.said == "cannot be told, no number of seeds tells"
 

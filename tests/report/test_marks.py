@@ -9,18 +9,19 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lra_bench import matrix, mixers, store
+from lra_bench import mixers, sweep
 from lra_bench.config import Tuned
-from lra_bench.matrix import Request
-from lra_bench.report import ledger, tables
-from lra_bench.report.means import arena, means
-from lra_bench.rows import Row
+from lra_bench.report import budget, tables
+from lra_bench.report.summary.means import arena, means
+from lra_bench.results import store
+from lra_bench.results.schema import Row
+from lra_bench.sweep import Request
 
 
 @pytest.fixture
 def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Row:
     monkeypatch.chdir(here)
-    cell = matrix.cells(Request("softmax", "short", "tiny"))[0]
+    cell = sweep.cells(Request("softmax", "short", "tiny"))[0]
     facts = {"test_score": 0.4, "val_score": 0.5, "test_n": 2000, "floor": 0.175, "params_ratio": 1.0, "params": 1000}
     return store.blank(cell, "ok", **facts)
 
@@ -71,7 +72,7 @@ def on_arena(row: Row, sixth: dict[str, Any] | None, **fifth: Any) -> list[Row]:
 
 def test_the_arena_has_five_tasks_and_a_sixth_that_may_fail() -> None:
     assert [(member.of, member.failed) for member in arena()] == [("five", None)] * 5 + [("six", 0.5)]
-    assert {member.task for member in arena()} <= set(matrix.task_names("all", ()))
+    assert {member.task for member in arena()} <= set(sweep.task_names("all", ()))
 
 
 @pytest.mark.parametrize(
@@ -102,40 +103,40 @@ def test_a_mean_of_five_that_lacks_one_is_missing(row: Row) -> None:
 
 @pytest.mark.parametrize("streams", [1, 2])
 def test_the_ledger_says_what_each_was_given(here: Path, row: Row, streams: int) -> None:
-    (cell,) = matrix.cells(Request("linear", "short", "tiny"))
+    (cell,) = sweep.cells(Request("linear", "short", "tiny"))
     facts = {"params": 1500, "params_ratio": 1.5, "flops_per_step": streams * 8.0 * 20 * 3000}
     store.put(here / "results", cell, store.blank(cell, "ok", **facts))
     frame = store.frame([here / "results"])
-    assert pd.isna(ledger.ledger(frame)["flops_per_token"].item()), "missing is missing"
+    assert pd.isna(budget.ledger(frame)["flops_per_token"].item()), "missing is missing"
     store.write_json(store.folder(here / "results", cell) / "cell.json", {"task": {"streams": streams}})
-    (entry,) = ledger.ledger(frame).to_dict("records")
+    (entry,) = budget.ledger(frame).to_dict("records")
     assert (entry["flops_per_token"], entry["examples_seen"], entry["steps"]) == (3000, 12 * 8, 12)
-    (line,) = ledger.report(frame).tables[0].cells.to_dict("records")
+    (line,) = budget.report(frame).tables[0].cells.to_dict("records")
     assert (line["parameters"], line["to full"], line["kFLOP/token"]) == ("1,500", "1.50 !", "3")
 
 
 def test_the_ledger_counts_what_a_result_depends_on(here: Path, row: Row) -> None:
     """A run that was pruned and had a teacher stands on the training of both, once each, and on their tuning."""
     results, trained = here / "results", Tuned(trials=3, pruned=0, steps=36, hours=0.1)
-    start = matrix.cells(Request("linear", "short", "tiny"))[0].model_copy(update={"tuned": trained})
-    (teacher,) = matrix.cells(Request("softmax", "short", "tiny"))
+    start = sweep.cells(Request("linear", "short", "tiny"))[0].model_copy(update={"tuned": trained})
+    (teacher,) = sweep.cells(Request("softmax", "short", "tiny"))
     taught = start.model_copy(update={"teacher": teacher})
     recipe = start.recipe.model_copy(update={"training": start.recipe.training.model_copy(update={"steps": 0})})
     pruned = start.model_copy(update={"start": taught, "recipe": recipe, "recipe_name": "other", "tuned": None})
     for cell in (teacher, taught, pruned):
         store.write_json(store.folder(results, cell) / "cell.json", cell.model_dump(mode="json"))
         store.put(results, cell, store.blank(cell, "ok", flops_per_step=1e12))
-    entries = ledger.ledger(store.frame([results])).to_dict("records")
+    entries = budget.ledger(store.frame([results])).to_dict("records")
     own = next(entry for entry in entries if entry["steps"] == 0)
     assert (own["examples_seen"], own["flops"]) == (0, 0)
     assert (own["inherited_steps"], own["inherited_examples"], own["inherited_flops"]) == (24, 24 * 8, 24e12)
     assert (own["tuning_trials"], own["tuning_steps"]) == (3, 36)
     assert pd.isna(own["flops_per_token"]), "what was counted is a forward pass"
-    lines = ledger.report(store.frame([results])).tables[0].cells
+    lines = budget.report(store.frame([results])).tables[0].cells
     assert {"0 + 24", "12 + 12", "12"} == set(lines["steps"])
     assert {"0 + 192", "96 + 96", "96"} == set(lines["examples seen"])
     assert {"0 + 24", "12 + 12", "12"} == set(lines["TFLOP"])
-    bare = ledger.report(store.frame([results]).assign(folder=None)).tables[0]
+    bare = budget.report(store.frame([results]).assign(folder=None)).tables[0]
     assert set(bare.cells["steps"]) == {"0 + ?", "12 + ?"}
     assert any(note.startswith("+ ?: what it depends on is not here: linear") for note in bare.notes)
 
@@ -146,8 +147,8 @@ def test_what_was_tried_is_counted_and_unequal_budgets_are_said(row: Row) -> Non
     wide = dataclasses.replace(row, changed="optimizer.lr=0.1 trunk.width=8", status="oom")
     alone = dataclasses.replace(row, model="linear")
     frame = pd.DataFrame([r.as_dict() | {"folder": None} for r in (*runs, *other, wide, alone)])
-    entries = ledger.ledger(frame)
+    entries = budget.ledger(frame)
     assert dict(zip(entries["model"], entries["tried"], strict=True)) == {"softmax": 3, "linear": 1}
-    told = ledger.report(frame).tables[0]
+    told = budget.report(frame).tables[0]
     assert "short tiny: NOT TUNED ALIKE" in told.notes
-    assert not [n for n in ledger.report(frame[frame["model"] == "softmax"]).tables[0].notes if "ALIKE" in n]
+    assert not [n for n in budget.report(frame[frame["model"] == "softmax"]).tables[0].notes if "ALIKE" in n]

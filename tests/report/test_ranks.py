@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from samples import Lra
 
-from lra_bench import matrix, stats, store
+from lra_bench import statistics, sweep
 from lra_bench.errors import ConfigError
-from lra_bench.matrix import Request
 from lra_bench.metrics import ACCURACY, SQUARED_ERROR
-from lra_bench.report import levers, ranks, tables
-from lra_bench.report.seeds import Seeds
+from lra_bench.report import levers, tables
+from lra_bench.report.summary import ranks
+from lra_bench.report.summary.seeds import Seeds
+from lra_bench.results import store
+from lra_bench.sweep import Request
 
 N = 400
 CHANCES = {"softmax": 0.8, "linear": 0.78, "local": 0.3}
@@ -30,7 +32,7 @@ def results(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(here)
     draw = np.random.default_rng(0)
     hard = draw.random(N)
-    for cell in matrix.cells(Request(",".join(CHANCES), "short", "tiny", (0, 1, 2))):
+    for cell in sweep.cells(Request(",".join(CHANCES), "short", "tiny", (0, 1, 2))):
         hits = hard + draw.normal(size=N) * 0.1 < CHANCES[cell.model]
         facts = {"test_score": float(hits.mean()), "val_score": 0.5, "test_n": N, "floor": 0.2, "data_hash": "d" * 64}
         store.put(here / "results", cell, store.blank(cell, "ok", **facts))
@@ -48,7 +50,7 @@ def test_a_rank_is_one_more_than_the_models_that_are_better(results: Path) -> No
     assert found == {"softmax": 1, "linear": 1, "local": 3}
     assert notes == (
         f"[rank]: one more than the models that are significantly better, in place of a bold maximum: "
-        f"p < 0.05 by {stats.SEEDS}, after Holm over 3 pairs",
+        f"p < 0.05 by {statistics.SEEDS}, after Holm over 3 pairs",
         notes[1],
     )
     assert notes[1].startswith("short tiny: seeds vary by 1.")
@@ -161,7 +163,7 @@ def test_scores_come_back_as_they_were_put(tmp_path: Path, metric: Any) -> None:
 
 
 def ranks_of(scores: dict[str, np.ndarray]) -> dict[str, int]:
-    pairs = ranks.every_two(scores, True, stats.pooled(list(scores.values())))
+    pairs = ranks.every_two(scores, True, statistics.pooled(list(scores.values())))
     family = ranks.corrected([dict.fromkeys(tables.COLUMN) | pair for pair in pairs])
     found = ranks.Ranking(family, frozenset(), Seeds({})).ranks()
     return {model: rank for (_, model), rank in found.items()}

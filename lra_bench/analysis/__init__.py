@@ -1,0 +1,1 @@
+"""What is asked of finished runs: the same again, other lengths, effective context."""

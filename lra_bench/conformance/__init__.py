@@ -1,0 +1,1 @@
+"""What every mixer must keep, checked, and the record of it."""

@@ -1,0 +1,54 @@
+"""What `lra verify` found of a mixer, kept by the code it found it of: a number of a step is told beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lra_bench import config, data, mixers, source_code
+from lra_bench.errors import ConfigError
+from lra_bench.results import fingerprint, store
+
+CONTRACT = Path(__file__).parent / "checks.py"
+GROWTH = 6  # the promise that work and memory grow with L as the card says
+UNVERIFIED, DENSE, BROKEN, HELD = "unverified", "dense", "broken", "held"
+
+
+def standing(mixer: Path, knobs: Mapping[str, Any], platform: str) -> str:
+    """Does the contract hold for the mixer with these knobs, on this platform? As its card and the code of both are.
+
+    DENSE is one that grows faster than its card says: a product of all pairs under a mask, and the like.
+    """
+    path = _path(mixer, knobs, platform)
+    if not path.exists():
+        return UNVERIFIED
+    broken = {verdict["promise"] for verdict in store.read_json(path)["verdicts"] if not verdict["held"]}
+    if not broken:
+        return HELD
+    return DENSE if broken == {GROWTH} else BROKEN
+
+
+def worst(each: Iterable[str]) -> str:
+    """Of a model whose layers have several mixers."""
+    return min(each, key=(BROKEN, UNVERIFIED, DENSE, HELD).index)
+
+
+def keep(mixer: Path, knobs: Mapping[str, Any], platform: str, verdicts: Sequence[Mapping[str, Any]]) -> None:
+    """Keep what was found, in the cache."""
+    asked = {"mixer": mixers.read(mixer).name, "knobs": knobs, "platform": platform}
+    store.write_json(_path(mixer, knobs, platform), asked | {"verdicts": verdicts})
+
+
+def _path(mixer: Path, knobs: Mapping[str, Any], platform: str) -> Path:
+    facts = {
+        "mixer": fingerprint.of_files([mixer]),
+        "card": dataclasses.asdict(mixers.read(mixer).card),
+        "contract": source_code.hash_of(CONTRACT, ConfigError),
+        "knobs": dict(knobs),
+        "platform": platform,
+        "jax": importlib.metadata.version("jax"),
+    }
+    return data.cache_root() / "certificates" / f"{config.digest(facts)}.json"

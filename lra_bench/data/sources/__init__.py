@@ -1,0 +1,1 @@
+"""One data set a file: what defines `build`, or `draw`, is a source."""

@@ -1,0 +1,134 @@
+"""Masked language modelling of the bytes of a text (BERT, arXiv 1810.04805, section 3.1): which bytes stood there?
+
+The folder holds `train.txt`, and `val.txt` and `test.txt` likewise (`beside.py` has val's names); what it does not hold
+is cut from the end of train, and no window of train reaches into it. An example of train is a window at a place of its
+own; those of val and test lie end to end. In each, `rate` of the places are asked for: of those, eight in ten show byte
+0, which no text may hold, one a random byte, one the byte itself. Token = byte + 1 (`octets.py`), as in the other tasks
+over bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from lra_bench.config import Strict
+from lra_bench.data import Progress
+from lra_bench.data.formats import beside, text_bytes
+from lra_bench.data.formats.text_bytes import decode, encode
+from lra_bench.data.generated import Dice
+from lra_bench.errors import DataError, TaskError
+from lra_bench.shapes import SPLITS, Split
+
+__all__ = ["HEADER", "PUBLISHED", "VERSION", "Args", "build", "check", "decode", "encode", "files", "row", "vocabulary"]
+
+VERSION = 1
+HEADER = "Source\tTarget"
+PUBLISHED = True
+
+MASK = 1  # the token of byte 0
+OTHERS = 254  # bytes that a text may hold: no byte of UTF-8 is 255
+AT_ONCE = 1024  # examples
+
+
+class Args(Strict):
+    """How much is asked for."""
+
+    rate: Annotated[float, Field(gt=0, lt=1)]  # share of the places
+
+
+def vocabulary(args: Args) -> tuple[str, ...]:
+    """The symbol of each id: padding and 256 bytes, the first of which is the mask."""
+    return text_bytes.SYMBOLS
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """The texts in `folder`, by split.
+
+    Raises:
+        DataError: there is none for train, or a split has two.
+    """
+    return beside.one_each(folder, ".txt")
+
+
+def build(
+    args: Args, length: int, splits: Mapping[str, int], seed: int, folder: Path | None, progress: Progress
+) -> dict[str, Split]:
+    """So many windows of each split, their places and masks drawn from `seed`.
+
+    Raises:
+        TaskError: a text is too short for so many.
+        DataError: no folder is named, a file is missing, or holds a byte 0.
+    """
+    if folder is None:
+        raise DataError("needs a text of yours: name a folder that holds train.txt: --set task.folder=FOLDER")
+    texts = _texts(files(folder), {split: n * length for split, n in splits.items() if split != "train"})
+    built = {}
+    for number, (split, n) in enumerate(splits.items()):
+        text, dice = texts[split], Dice(seed, number)
+        if len(text) < (length if split == "train" else n * length):
+            raise TaskError(f"splits.{split}: asks for {n} windows of {length} bytes; its text has {len(text):,} bytes")
+        starts = dice.throw(len(text) - length + 1, (n,)) if split == "train" else np.arange(n) * length
+        parts = []
+        for done in range(0, n, AT_ONCE):
+            parts.append(_masked(text[starts[done : done + AT_ONCE, None] + np.arange(length)], args.rate, dice))
+            progress(f"masking {split}", min(done + AT_ONCE, n), n)
+        tokens, label = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        built[split] = Split(tokens[:, None], np.full((n, 1), length, np.int32), label)
+    return built
+
+
+def _texts(paths: Mapping[str, Path], sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """The tokens of each split, uint8; so many from the end of train where a split has no file."""
+    texts = {split: _tokens(path) for split, path in paths.items()}
+    for split in reversed(SPLITS):
+        if split not in texts:
+            at = max(0, len(texts["train"]) - sizes[split])
+            texts["train"], texts[split] = texts["train"][:at], texts["train"][at:]
+    return texts
+
+
+def _tokens(path: Path) -> np.ndarray:
+    content = path.read_bytes()
+    try:
+        tokens = text_bytes.tokens_of(content, len(content))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    if (tokens == MASK).any():
+        raise DataError(f"{path}: no text: byte {np.flatnonzero(tokens == MASK)[0]} is 0")
+    return tokens
+
+
+def _masked(tokens: np.ndarray, rate: float, dice: Dice) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of tokens [n, L] with masks, and as labels: those that are asked for, else 0."""
+    asked = dice.order(tokens.shape) < places(rate, tokens.shape[1])
+    fate, random = dice.throw(10, tokens.shape), MASK + 1 + dice.throw(OTHERS, tokens.shape)
+    shown = np.where(fate == 0, random, np.where(fate == 1, tokens, MASK))
+    return np.where(asked, shown, tokens).astype(np.uint8), np.where(asked, tokens, 0).astype(np.uint8)
+
+
+def places(rate: float, length: int) -> int:
+    """How many places of a window are asked for."""
+    return max(1, round(rate * length))
+
+
+def check(args: Args, tokens: np.ndarray, label: np.ndarray) -> None:
+    """Hold a window, tokens [1, L], and what is asked for, `label` [L], against `args`.
+
+    Raises:
+        DataError: as many places are not asked for, a mask stands where nothing is, or it is padded.
+    """
+    asked, wanted = int((label > 0).sum()), places(args.rate, len(label))
+    if asked != wanted:
+        raise DataError(f"{asked} places are asked for, not {wanted}")
+    if (tokens[0] == 0).any() or (tokens[0][label == 0] == MASK).any():
+        raise DataError("a mask stands where nothing is asked for, or the window is not full")
+
+
+def row(tokens: np.ndarray, label: np.ndarray) -> str:
+    """A window, tokens [1, L], and the bytes that are asked for, as a line."""
+    return f"{text_bytes.escaped(decode(tokens[0]))}\t{text_bytes.escaped(decode(label[label > 0]))}"

@@ -1,0 +1,90 @@
+"""What goes to and fro between a command and the cells that it runs on Ray: what they say, and the word to end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from lra_bench.launch.cores import held
+from lra_bench.launch.engine import Order
+from lra_bench.launch.local import Crew
+from lra_bench.launch.place import Place
+from lra_bench.launch.remote_task import Errand
+
+LOOK = 0.5  # seconds between two looks at what was said
+
+
+class Wire:
+    """An actor beside the command, so that it lives as long as the command does."""
+
+    def __init__(self) -> None:
+        self._said: list[tuple[str, dict[str, Any]]] = []
+        self._ended = False
+
+    def say(self, cell: str, event: dict[str, Any]) -> None:
+        """Keep an event of the cell with that id until the command looks."""
+        self._said.append((cell, event))
+
+    def heard(self) -> list[tuple[str, dict[str, Any]]]:
+        """What was said since the last look."""
+        said, self._said = self._said, []
+        return said
+
+    def end(self) -> None:
+        """All cells are to save and stop."""
+        self._ended = True
+
+    def ended(self) -> bool:
+        """Are they?"""
+        return self._ended
+
+
+def there(errand: Errand, wire: Any, share: Mapping[str, float]) -> dict[str, Any]:
+    """A task's body, on its node, of which a cell has a `share`: do the errand, on cores of its own; the outcome."""
+    import ray
+
+    cores = share["CPU"]
+    with held(int(cores) if cores.is_integer() else 0) as ours:
+        crews: list[Crew] = []
+
+        def hire(order: Order) -> Crew:
+            cells = room(_node(ray), share)
+            crews.append(Crew(order, [Place(tuple(ours), jobs=cells)] * cells))
+            return crews[0]
+
+        def look() -> None:
+            if crews and ray.get(wire.ended.remote()):
+                crews[0].end()
+
+        with every(LOOK, look):
+            return errand.do(hire, lambda event: wire.say.remote(errand.cell.id, event))
+
+
+def room(node: Mapping[str, float], share: Mapping[str, float]) -> int:
+    """How many cells with such a share of its resources a node has room for."""
+    return int(min(node.get(name, 0) // part for name, part in share.items() if part))
+
+
+def _node(ray: Any) -> dict[str, float]:
+    here = ray.get_runtime_context().get_node_id()
+    return next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
+
+
+@contextmanager
+def every(seconds: float, look: Callable[[], object]) -> Iterator[None]:
+    """Meanwhile, look again and again, on a thread of its own."""
+    over = threading.Event()
+
+    def looking() -> None:
+        while not over.wait(seconds):
+            look()
+
+    thread = threading.Thread(target=looking, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,89 @@
+"""One cell for another process or machine that shares the results folder; sent again when it was cut short."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lra_bench.config import Cell
+from lra_bench.errors import ConfigError, PlaceError, refusal
+from lra_bench.launch.engine import Engine, Order, Stopped, Tell
+from lra_bench.results import store
+from lra_bench.results.schema import Row
+
+PASSED_ON = ("LRA_", "JAX_", "XLA_")  # how variables begin that mean the same there as here
+BEGUN = "fresh.txt"  # the errand that forgot what was there before
+
+
+def environ() -> dict[str, str]:
+    """What the command's environment says of how cells run."""
+    return {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A cell and its order, as they travel."""
+
+    cell: Cell
+    order: Order
+    environ: Mapping[str, str] = field(default_factory=environ)
+    here: Path = field(default_factory=Path.cwd)
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)  # the same when it is sent again
+
+    @property
+    def folder(self) -> Path:
+        """The cell's."""
+        return store.folder(self.order.results, self.cell)
+
+    def written(self) -> Errand:
+        """The errand, once the cell's folder holds what is asked: by that, whoever is sent knows that it is shared."""
+        sent = replace(self, order=replace(self.order, results=self.order.results.resolve()))
+        store.write_json(sent.folder / "cell.json", self.cell.model_dump())
+        return sent
+
+    def do(self, hire: Callable[[Order], Engine], tell: Tell) -> dict[str, Any]:
+        """Have it done, where it arrived, by the engine that `hire` gives; the outcome, for `received`."""
+
+        def heard(event: dict[str, Any]) -> None:
+            if event["event"] == "start":
+                (self.folder / BEGUN).write_text(self.name, encoding="utf-8")
+            tell(event)
+
+        try:
+            return {"row": hire(self._arrived()).run(self.cell, heard).as_dict()}
+        except Stopped:
+            return {"stopped": True}
+        except (ConfigError, PlaceError) as error:
+            return {"refused": str(error), "place": isinstance(error, PlaceError)}
+
+    def _arrived(self) -> Order:
+        """The order, in the place and with the environment of whoever sent it. What is begun is not begun anew."""
+        if not (self.folder / "cell.json").exists():
+            host = socket.gethostname()
+            raise ConfigError(f"{host}: {self.folder}: not there; all machines must share the results folder")
+        os.environ.update(self.environ)
+        if self.here.is_dir():
+            os.chdir(self.here)
+        begun = self.folder / BEGUN
+        anew = self.order.fresh and not (begun.exists() and begun.read_text(encoding="utf-8") == self.name)
+        return replace(self.order, fresh=anew)
+
+
+def received(outcome: Mapping[str, Any], parting: str) -> Row:
+    """The row that an errand came back with.
+
+    Raises:
+        Stopped: the cell was stopped; says `parting`.
+        ConfigError: the cell refused what the user asked for.
+        PlaceError: a disk is full, or a place cannot be used.
+    """
+    if "refused" in outcome:
+        raise refusal({"message": outcome["refused"], "place": outcome["place"]})
+    if "stopped" in outcome:
+        raise Stopped(parting)
+    return Row(**outcome["row"])

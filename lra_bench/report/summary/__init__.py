@@ -1,0 +1,1 @@
+"""Results summed up: which belong together, their mean, interval and rank."""

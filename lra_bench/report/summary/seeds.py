@@ -1,0 +1,66 @@
+"""How scores vary from seed to seed, in each column: of its own models and, said so, of models of other folders.
+
+Without that nothing is told of a single run: another seed of the same model differs by more than its examples say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from lra_bench import statistics
+from lra_bench.metrics import named
+from lra_bench.report.summary.annotate import points
+from lra_bench.report.summary.summing import COLUMN, column_of, summary
+
+Column = tuple[Any, ...]
+NO_SEEDS = (
+    "nothing is known of other seeds, and runs of one model differ by more than their examples say: no ranks, nothing "
+    f"significant; {statistics.LEAST_RUNS} runs of some model in this column tell it, here or in another folder "
+    "(--seeds-from DIR)"
+)
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The variance over seeds of each column that has one."""
+
+    spreads: dict[Column, statistics.Spread]
+    elsewhere: tuple[str, ...] = ()  # folders that were asked besides
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Seeds:
+        """Of the models that have several runs, in `frame` and `elsewhere`; a run that is in both counts once."""
+        rows = frame if elsewhere is None else pd.concat([frame, elsewhere], ignore_index=True)
+        asked = () if elsewhere is None else tuple(dict.fromkeys(elsewhere["origin"].astype(str)))
+        summed = summary(rows)
+        if "test_sd" not in summed:
+            return cls({}, asked)
+        several = summed.dropna(subset="test_sd")
+        found = {}
+        for key, models in several.groupby(COLUMN, dropna=False, sort=False):
+            spread = statistics.spread_of(list(models["test_sd"].astype(float) ** 2), list(models["finished"]))
+            if spread is not None:
+                found[column_of(dict(zip(COLUMN, key, strict=True)))] = spread
+        return cls(found, asked)
+
+    def get(self, row: Any) -> statistics.Spread | None:
+        """That of the column of a row, or of anything with `COLUMN`; None where nothing is known."""
+        return self.spreads.get(column_of(row))
+
+    def notes(self, told: pd.DataFrame) -> Iterator[str]:
+        """Of each column of `told`, rows with `COLUMN` and the column's name in `column`: how seeds vary, and whose."""
+        for name, rows in told.groupby("column", sort=False):
+            spread, metric = self.get(rows.iloc[0].to_dict()), named(rows["metric"].iloc[0])
+            if spread is None:
+                yield f"{name}: {NO_SEEDS}"
+                continue
+            whose = f", with those in {', '.join(self.elsewhere)}" if self.elsewhere else ""
+            deviation = points(spread.variance**0.5, metric)
+            yield (
+                f"{name}: seeds vary by {deviation} (standard deviation, of {spread.models} models with "
+                f"{statistics.LEAST_RUNS} runs or more{whose}); a model of fewer runs is taken to vary so"
+            )

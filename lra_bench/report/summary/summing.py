@@ -1,0 +1,166 @@
+"""Rows joined over seeds: one for each model and column, of scores; one for each place besides, of times and sizes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lra_bench import config, statistics
+from lra_bench.metrics import named
+from lra_bench.report.summary import places
+from lra_bench.report.summary.places import BUILD, PLACE
+from lra_bench.results.schema import SCORED, Status
+from lra_bench.results.store.dataframe import SUMMED
+
+COLUMN = [
+    *("task", "task_version", "variant", "recipe", "changed", "mark", "length", "batch", "metric"),
+    *("data_hash", "config_hash"),
+]
+DERIVED = ("start", "teacher")  # the runs that a model was derived from
+TIMES = ("step_ms_p50", "examples_per_s", "planned_bytes", "peak_bytes")
+CODES = ("code_hash", "commit", "parts_hash", "versions", "matmul")  # what scores are to be of the same
+
+
+def summary(frame: pd.DataFrame, by: str = "model", *, apart: bool = False) -> pd.DataFrame:
+    """One numeric row for each model (or family) and column, seeds joined, wherever they ran: of scores.
+
+    A cell that lies in two folders counts once, unless the folders are to be kept `apart`. `frame` may be of `measured`
+    too, as it was exported.
+    """
+    return _summed(frame, [*(["origin"] if apart else []), by, *COLUMN], [] if apart else ["cell"])
+
+
+def measured(frame: pd.DataFrame, by: str = "model") -> pd.DataFrame:
+    """As `summary`, with a row for each place and build (see `places`), and its times and sizes: what csv and json
+    export. Of a family, models of several codes are joined, as they are of several models."""
+    build = [key for key in BUILD if by == "model" or key != "parts_hash"]
+    return _summed(frame, [by, *COLUMN, *PLACE, *build], ["cell", *PLACE])
+
+
+def _summed(frame: pd.DataFrame, keys: Sequence[str], once: Sequence[str]) -> pd.DataFrame:
+    frame = places.settled(_counted(frame.assign(model=labels(frame))), COLUMN)
+    if once:
+        frame = frame[frame["cell"].isna() | ~frame.duplicated([*once])]
+    groups = frame.groupby(list(keys), dropna=False, sort=False)
+    found = pd.DataFrame([_joined(dict(zip(keys, key, strict=True)), rows) for key, rows in groups])
+    return found.astype({key: object for key in keys if key in (*PLACE, *BUILD)})
+
+
+def _counted(frame: pd.DataFrame) -> pd.DataFrame:
+    """With how many runs each row is of, one unless it was summed before, and how many of them finished and learned."""
+    known = frame.reindex(columns=[*frame.columns, *(key for key in SUMMED if key not in frame)])
+    of_one = {"runs": frame["status"].notna(), "finished": frame["status"].isin(SCORED)}
+    of_one["floored"] = frame["status"] == "did-not-learn"
+    before = known["runs"].notna()
+    for key, one in of_one.items():
+        known[key] = np.where(before, known[key].astype(float).fillna(0), one).astype(int)
+    return known
+
+
+def labels(frame: pd.DataFrame) -> pd.Series:
+    """Each row's model; with the knobs that differ, where one model stands there with several settings; with the levers
+    that were pulled; and with the code's hash, where it came from elsewhere and is not this package's."""
+    named = frame["model"].astype(str)
+    for model, rows in frame.groupby("model"):
+        turned = rows["knobs"].dropna().map(json.loads)
+        differing = [k for k in sorted({k for t in turned for k in t}) if len({str(t.get(k)) for t in turned}) > 1]
+        if differing:
+            said = turned.map(lambda t, d=differing: ",".join(f"{k}={t.get(k)}" for k in d))
+            named[said.index] = f"{model}[" + said + "]"
+    if "levers" in frame and frame["levers"].notna().any():
+        named = named + _levers(frame["levers"])
+    if "code" in frame:
+        named = named.where(frame["code"].isna(), named + "[code=" + frame["code"].astype(str) + "]")
+    return named
+
+
+def derived(frame: pd.DataFrame) -> pd.Series:
+    """Which rows are of a model that began with another run's parameters, or learned from another run's model?"""
+    named = frame.reindex(columns=list(DERIVED)).astype(object)
+    return named.map(lambda run: pd.notna(run) and run != "").any(axis=1)
+
+
+def _levers(facts: pd.Series) -> pd.Series:
+    """Of each row, its levers in words; with the knobs that differ, where the same words stand for several settings."""
+    there = facts.dropna()
+    said = there.map(config.lever_words)
+    flat = there.map(lambda one: dict(config.flat(json.loads(one))))
+    for _, same in flat.groupby(said):
+        differing = [k for k in sorted({k for f in same for k in f}) if len({str(f.get(k)) for f in same}) > 1]
+        if differing:
+            told = same.map(lambda f, d=differing: ",".join(f"{k}={f.get(k)}" for k in d))
+            said[same.index] = said[same.index] + "[" + told + "]"
+    return (" + " + said).reindex(facts.index).fillna("")
+
+
+def column_of(row: Mapping[Any, Any]) -> tuple[Any, ...]:
+    """What says which column a row belongs in; missing is None."""
+    return tuple(None if pd.isna(row[key]) else row[key] for key in COLUMN)
+
+
+def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
+    """The rows of one model on one column as one row: means over what finished, statuses of what did not."""
+    done = rows[rows["finished"] > 0]
+    joined: dict[str, Any] = {**keys, "model": ", ".join(sorted(set(rows["model"]))), "runs": int(rows["runs"].sum())}
+    joined |= {key: _set(rows[key]) for key in ("cell", "bundle", *DERIVED) if key in rows}
+    joined |= {key: _set(done[key], places.JOINED) or None for key in CODES if key not in keys}
+    joined |= {"family": ", ".join(sorted(set(rows["family"].dropna()))), "finished": int(done["finished"].sum())}
+    joined["status"] = ", ".join(sorted(set(rows["status"]) - set(SCORED))) or _of_finished(done)
+    if done.empty:
+        return joined | {"started": ""}
+    scored = done.dropna(subset="test_score")
+    if len(scored):
+        joined |= _scored(scored)
+    for column in ("params", "params_ratio", *(TIMES if "platform" in keys else ())):
+        joined[column] = _mean(done[column], done["finished"])
+    if "platform" in keys and "other_load" in done:
+        joined["other_load"] = done["other_load"].astype(float).max()
+    joined["started"] = str(done["started"].dropna().max()) if done["started"].notna().any() else ""
+    return joined
+
+
+def _set(values: pd.Series, between: str = " ") -> str:
+    return between.join(sorted(set(values.dropna().astype(str))))
+
+
+def _mean(values: pd.Series, runs: pd.Series) -> float | None:
+    """Over runs; None where none is known."""
+    known = values.notna()
+    return float(np.average(values[known].astype(float), weights=runs[known])) if known.any() else None
+
+
+def _of_finished(rows: pd.DataFrame) -> Status:
+    return "did-not-learn" if (rows["floored"] == rows["finished"]).all() else "ok"
+
+
+def _scored(rows: pd.DataFrame) -> dict[str, Any]:
+    values, first = _scores(rows), dict(rows.iloc[0])
+    metric, n, floor = named(first["metric"]), int(first["test_n"]), float(first["floor"])
+    spread = None if metric.share else float(first["test_spread"])
+    centre = statistics.over_examples(metric, float(np.mean(values)), n, spread)
+    over = statistics.over_runs(metric, values, n, spread)
+    return {
+        "test_score": over.value,
+        "test_low": over.low,
+        "test_high": over.high,
+        "test_sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "test_spread": spread,
+        "test_n": n,
+        "floor": floor,
+        "at_floor": not statistics.learnt(metric, centre, floor),
+        "floored": int(rows["floored"].sum()),
+        "val_score": _mean(rows["val_score"], rows["finished"]),
+    }
+
+
+def _scores(rows: pd.DataFrame) -> list[float]:
+    """Each run's score; of a row that was summed before, as many with its mean and standard deviation."""
+    values: list[float] = []
+    for score, runs, sd in zip(rows["test_score"], rows["finished"], rows["test_sd"], strict=True):
+        steps = np.arange(runs) - (runs - 1) / 2
+        values += list(score + (sd * steps / np.std(steps, ddof=1) if runs > 1 else 0.0 * steps))
+    return values

@@ -1,0 +1,97 @@
+"""Rows: put beside their cells, and found again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lra_bench.config import FLOATS, Cell
+from lra_bench.errors import ConfigError
+from lra_bench.results.schema import COLUMNS, FINAL, Row, Status
+from lra_bench.results.store.files import read_json, write_json
+from lra_bench.results.store.runs import RUNS, folder
+
+
+def blank(cell: Cell, status: Status, error: str | None = None, **facts: Any) -> Row:
+    """The cell's row with what was asked, and `facts` of what came out."""
+    return Row(**columns(cell) | {"status": status, "error": error} | facts)
+
+
+def columns(cell: Cell) -> dict[str, Any]:
+    """The row's columns on what was asked."""
+    recipe, task, precision = cell.recipe, cell.task, cell.levers.precision
+    return {
+        "cell": cell.id,
+        "model": cell.model,
+        "knobs": json.dumps(cell.turned, sort_keys=True),
+        "family": cell.family,
+        "task": cell.task_name,
+        "task_version": task.version,
+        "metric": cell.metric.name,
+        "variant": task.variant,
+        "recipe": cell.recipe_name,
+        "changed": cell.changed,
+        "mark": cell.mark,
+        "levers": json.dumps(facts, sort_keys=True) if (facts := cell.levers.facts()) else None,
+        "start": cell.start and cell.start.id,
+        "teacher": cell.teacher and cell.teacher.id,
+        "tuning_trials": cell.tuned and cell.tuned.trials,
+        "tuning_steps": cell.tuned and cell.tuned.steps,
+        "config_hash": cell.config_hash,
+        "seed": cell.seed,
+        "length": task.length,
+        "batch": recipe.training.batch,
+        "accumulate": recipe.training.accumulate,
+        "steps": recipe.training.steps,
+        "dtype": FLOATS[precision.compute] if precision and precision.compute else recipe.trunk.dtype,
+    }
+
+
+def put(results: Path, cell: Cell, row: Row) -> None:
+    """Keep the cell's row, in place of an earlier one."""
+    write_json(folder(results, cell) / "row.json", row.as_dict())
+
+
+def get(results: Path, cell: Cell) -> Row | None:
+    """The cell's row, if it has one."""
+    path = folder(results, cell) / "row.json"
+    return _row(path) if path.exists() else None
+
+
+def done(results: Path, cell: Cell) -> Row | None:
+    """The cell's row if running it again would give the same: finished, or diverged."""
+    row = get(results, cell)
+    return row if row is not None and row.status in FINAL else None
+
+
+def rows(results: Path) -> list[Row]:
+    """Every row in a results folder, or the one of a run's folder, in the order of their names."""
+    return [_row(path) for path in _row_files(results)]
+
+
+def folders(results: Path) -> list[Path]:
+    """The folder of each of `rows`."""
+    return [path.parent for path in _row_files(results)]
+
+
+def _row_files(path: Path) -> list[Path]:
+    if (path / "row.json").is_file():
+        return [path / "row.json"]
+    return sorted([*path.glob(f"{RUNS}/*/row.json"), *path.glob("*/row.json")])
+
+
+def _row(path: Path) -> Row:
+    """The row in a file; a column that another version of the schema did not have is missing.
+
+    Raises:
+        ConfigError: it is no row.
+    """
+    try:
+        values = read_json(path)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; without it the run is not done, and the same lra run makes it again") from None
+    if not isinstance(values, dict) or not values.keys() >= {"cell", "status", "model", "task"}:
+        raise ConfigError(f"{path}: not a row: it lacks cell, status, model or task")
+    known: dict[str, Any] = {column: values.get(column) for column in COLUMNS}
+    return Row(**known)

@@ -1,0 +1,1 @@
+"""One run: built, executed, and opened again."""

@@ -1,0 +1,48 @@
+"""models x tasks x seeds -> cells; which are done; hand the rest to a launcher. Never opens jax."""
+
+from lra_bench.sweep.match import matched
+from lra_bench.sweep.models import Choice, Part, fewest, fields, models
+from lra_bench.sweep.plan import job_list, plan, states
+from lra_bench.sweep.request import (
+    Request,
+    Settings,
+    cells,
+    of_model,
+    on_task,
+    parse_seeds,
+    pooled_otherwise,
+    task,
+    task_names,
+)
+from lra_bench.sweep.run import of_other_code, run, supply, with_needs
+from lra_bench.sweep.speed import Speed, speed
+from lra_bench.sweep.stages import after, taught
+
+__all__ = [
+    "Choice",
+    "Part",
+    "Request",
+    "Settings",
+    "Speed",
+    "after",
+    "cells",
+    "fewest",
+    "fields",
+    "job_list",
+    "matched",
+    "models",
+    "of_model",
+    "of_other_code",
+    "on_task",
+    "parse_seeds",
+    "plan",
+    "pooled_otherwise",
+    "run",
+    "speed",
+    "states",
+    "supply",
+    "task",
+    "task_names",
+    "taught",
+    "with_needs",
+]

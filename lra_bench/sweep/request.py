@@ -1,0 +1,322 @@
+"""What a user asked for -> cells: models x tasks x seeds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lra_bench import config, data, mixers
+from lra_bench.config import Cell, Levers, Overlay, Recipe, RecipeFile, TaskSpec, tasks
+from lra_bench.config.seeds import LAST
+from lra_bench.errors import ConfigError, nearest
+from lra_bench.mixers import Sheet
+from lra_bench.sweep.models import Choice, Part, fields, matching, models, parts
+from lra_bench.sweep.stages import staged
+
+BETWEEN = r" (?=[\w.-]+=)"  # two of the settings in a result's `changed`
+UNSAID = {  # decides no number, or has a column of its own
+    "mark",
+    "variant",
+    "training.checkpoint_every",
+    "task.folder",
+    "task.title",
+    "task.paper",
+}
+POOL = "trunk.pool"
+NOTHING_BEFORE = {"start": None, "teacher": None, "beside": None}  # of a cell that stands on no other
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for on the command line."""
+
+    models: str  # a comma list of names, name[knob=value], NAME+NAME, globs, family:NAME, files, or all
+    tasks: str  # a comma list of names, globs, files, or all
+    recipe: str
+    seeds: tuple[int, ...] = (0,)
+    length: int | None = None
+    settings: tuple[str, ...] = ()  # a.b=c
+    limit: int | None = None
+    include: tuple[Path, ...] = ()
+    levers: str = config.NO_LEVER  # a comma list of names or files, NAME+NAME several at once, globs, or all
+
+
+def cells(request: Request) -> list[Cell]:
+    """The cells of a request, levers within models within tasks within seeds.
+
+    Raises:
+        ConfigError, TaskError: something is not found, unknown or wrong; the message names it and the nearest.
+    """
+    choices = models(request.models)
+    recipe = config.recipe(request.recipe, request.include)
+    settings = Settings.parse(request.settings, request.length, [part.sheet for choice in choices for part in choice])
+    names = task_names(request.tasks, request.include)
+    pulled = [config.levers(names, settings.levers, request.include) for names in lever_names(request)]
+    every = [
+        _staged(partial(_cell, request, recipe, settings, seed), choice, task, levers)
+        for seed in request.seeds
+        for task in names
+        for choice in choices
+        for levers in pulled
+    ]
+    return list({cell.id: cell for cell in every}.values())
+
+
+def _staged(cell: Callable[[Choice, str], Cell], choice: Choice, task: str, levers: Levers) -> Cell:
+    return staged(
+        cell(choice, task), levers, lambda model: cell(models(model)[0], task), lambda other: cell(choice, other)
+    )
+
+
+def of_model(cell: Cell, choice: Choice, settings: Settings) -> Cell:
+    """Another model, trained as the cell's was, and as the settings change that; no lever is pulled.
+
+    The knobs are those that the recipe, if it is here, sets for it.
+    """
+    found = config.recipe(cell.recipe_name) if cell.recipe_name in config.found("configs") else None
+    turned = found.resolve(cell.task.name)[1] if found else {}
+    trained = cell.trained_first
+    recipe = config.changed(trained.recipe, settings.recipe)
+    before = dict(part.split("=", 1) for part in re.split(BETWEEN, trained.changed)) if trained.changed else {}
+    student = trained.model_copy(
+        update={
+            **fields(tuple(map(settings.turning, choice)), turned, recipe.trunk.layers),
+            **NOTHING_BEFORE,
+            "levers": Levers(),
+            "match": None,
+            "task": cell.task,
+            "recipe": recipe,
+            "changed": _words({**before, **settings.changing(trained.recipe, {})}),
+            "config_hash": _hash(recipe) if settings.recipe else trained.config_hash,
+        }
+    )
+    return _pooled(student, settings)
+
+
+def on_task(cell: Cell, name: str, include: Sequence[Path], settings: Settings) -> Cell:
+    """The cell's model and trunk on another task, trained there as its recipe says for it.
+
+    Raises:
+        ConfigError, TaskError: the recipe or the task is not found, or a setting is unknown.
+    """
+    name, variant = tasks.parted(name)
+    file = config.recipe(cell.recipe_name, include)
+    recipe, _ = file.resolve(Path(name).stem, settings.recipe)
+    changed = settings.changing(file.resolve(Path(name).stem)[0], tasks.said(name, include, variant or recipe.variant))
+    task = data.identified(tasks.load(name, include, variant or recipe.variant, settings.task))
+    same = recipe.model_copy(update={"trunk": cell.recipe.trunk})
+    return cell.model_copy(
+        update={
+            "task": task,
+            "recipe": same,
+            "changed": _words(changed),
+            "config_hash": _hash(recipe),
+            "levers": cell.levers.model_copy(update={"joint": None}),
+            **NOTHING_BEFORE,
+        }
+    )
+
+
+def lever_names(request: Request) -> list[list[str]]:
+    """The levers that are pulled at once, for each part of the comma list; `all` is none, and then each alone."""
+    names = [config.NO_LEVER, *config.lever_files(request.include)]
+    found: dict[tuple[str, ...], None] = {}
+    for pattern in parts(request.levers, "--lever"):
+        if "+" in pattern:
+            found[tuple(part.strip() for part in pattern.split("+"))] = None
+        else:
+            found |= {(name,): None for name in matching(pattern, names)}
+    return [list(several) for several in found]
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """The seeds in `0-4`, `0,3,7` or a mixture, each once, in order.
+
+    Raises:
+        ConfigError: a part is no number, and no range of two, or a seed is too large.
+    """
+    seeds: list[int] = []
+    for part in parts(text, "--seeds"):
+        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if not ends or (ends[2] and int(ends[2]) < int(ends[1])):
+            raise ConfigError(f"--seeds {text}: '{part}' must be a number, or a range as 0-4")
+        if int(ends[2] or ends[1]) > LAST:
+            raise ConfigError(f"--seeds {text}: '{part}': a seed is at most {LAST}")
+        seeds += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+    return tuple(dict.fromkeys(seeds))
+
+
+def task(name: str, variant: str | None, settings: Sequence[str], include: Sequence[Path]) -> TaskSpec:
+    """One task by name or path, as `--variant` and `--set task.a=b` make it.
+
+    Raises:
+        ConfigError, TaskError: something is not found, unknown or wrong.
+    """
+    name, own = tasks.parted(name)
+    variant = variant or own
+    if variant is not None:
+        tasks.demanded(name, variant, include)
+    parsed = Settings.parse(settings, None, [])
+    if parsed.recipe:
+        raise ConfigError(f"{parsed.recipe[0].origin}: only task.* can be set here")
+    return tasks.load(name, include, variant, parsed.task)
+
+
+def task_names(patterns: str, include: Sequence[Path]) -> list[str]:
+    """The tasks that a comma list names, by name or as paths, with `@VARIANT` where one is named.
+
+    Raises:
+        TaskError: a name or glob matches nothing.
+    """
+    names: dict[str, None] = {}
+    for pattern in parts(patterns, "--task"):
+        name, variant = tasks.parted(pattern)
+        is_file = name.endswith((".yaml", ".yml"))
+        for found in [name] if is_file else matching(name, tasks.names(include)):
+            names[f"{found}@{variant}" if variant else found] = None
+    return list(names)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The `--set` and `--length` of a request, by what they are laid over."""
+
+    recipe: tuple[Overlay, ...]
+    task: tuple[Overlay, ...]
+    levers: tuple[Overlay, ...]
+    knobs: tuple[tuple[str, str, Any, str], ...]  # (model or "model", knob, value, the flag)
+    said: tuple[tuple[str, Any], ...]  # what of it a result says, of the recipe and the task, each key once, in order
+
+    @classmethod
+    def parse(cls, settings: Sequence[str], length: int | None, sheets: Sequence[Sheet]) -> Settings:
+        """Sort them; `sheets` are the models whose knobs can be turned.
+
+        Raises:
+            ConfigError: one is no key=value, or names neither a section, nor `task`, nor a model.
+        """
+        recipe: list[Overlay] = []
+        task: list[Overlay] = []
+        levers: list[Overlay] = []
+        knobs: list[tuple[str, str, Any, str]] = []
+        sections = ("mark", "variant", "trunk", "optimizer", "schedule", "training")
+        of_levers, said = tuple(Levers.model_fields), dict[str, Any]()
+        named = {"model"} | {sheet.name for sheet in sheets}
+        for text in settings:
+            (head, *path), value = config.setting(text, kinds=partial(_kinds, sheets))
+            flag = f"--set {text}"
+            if head == "task" and path:
+                task.append(Overlay(flag, config.nested(path, _placed(path, value))))
+                said |= config.flat(config.nested(["task", *path], value))
+            elif head in named and len(path) == 1:
+                knobs.append((head, path[0], value, flag))
+            elif head in sections:
+                recipe.append(Overlay(flag, config.nested([head, *path], value)))
+                said |= config.flat(config.nested([head, *path], value))
+            elif head in of_levers:
+                levers.append(Overlay(flag, config.nested([head, *path], value)))
+            else:
+                known = [*sections, *of_levers, "task", *named]
+                meant = None if path else _meant(head, sheets)
+                raise ConfigError(f"{flag}: '{head}': unknown; {meant or nearest(head, known)}")
+        if length is not None:
+            task.append(Overlay(f"--length {length}", {"length": length}))
+            said["task.length"] = length
+        for who, knob, _, flag in knobs:
+            have = {k.name for sheet in sheets if who in ("model", sheet.name) for k in sheet.knobs}
+            if knob not in have:
+                raise ConfigError(f"{flag}: no such knob; {nearest(knob, have)}")
+        for unsaid in UNSAID:
+            said.pop(unsaid, None)
+        return cls(tuple(recipe), tuple(task), tuple(levers), tuple(knobs), tuple(sorted(said.items())))
+
+    def changing(self, recipe: Recipe, task: Mapping[str, Any]) -> dict[str, Any]:
+        """What of it makes another of the recipe, or of what the task's file says, as they are without."""
+        before = dict(config.flat({**recipe.model_dump(), "task": task}))
+        return {key: value for key, value in self.said if key not in before or before[key] != value}
+
+    def turning(self, part: Part) -> Part:
+        """With the knobs that were set for the mixer: by its own name, or for every one that has them."""
+        sheet, own = part.sheet, {knob.name for knob in part.sheet.knobs}
+        turned = {
+            name: value for who, name, value, _ in self.knobs if who == sheet.name or (who == "model" and name in own)
+        }
+        return Part(sheet, {**turned, **part.knobs})
+
+
+def _kinds(sheets: Sequence[Sheet], path: Sequence[str]) -> Collection[type]:
+    """The kinds that are declared for a setting: of a mixer's own where it is a knob."""
+    head, *rest = path
+    ours = [sheet for sheet in sheets if head in ("model", sheet.name)]
+    return mixers.kinds(ours, ".".join(rest)) if ours else config.declared(path)
+
+
+def _meant(key: str, sheets: Sequence[Sheet]) -> str | None:
+    """The whole keys that end in one that was given alone, as a question; None if there is none."""
+    base = config.recipe("base").overlays[0].values
+    known = [dotted for dotted, _ in config.flat({k: v for k, v in base.items() if isinstance(v, Mapping)})]
+    known += [f"task.{name}" for name in TaskSpec.model_fields]
+    known += [f"{sheet.name}.{knob.name}" for sheet in sheets for knob in sheet.knobs]
+    ends = list(dict.fromkeys(dotted for dotted in known if dotted.rpartition(".")[2] == key))
+    return f"did you mean {' or '.join(repr(one) for one in ends)}?" if ends else None
+
+
+def _hash(recipe: Recipe) -> str:
+    return config.digest(recipe.facts())[:10]
+
+
+def _words(said: Mapping[str, Any]) -> str | None:
+    """In the order of the keys, whatever the order in which they were given."""
+    each = ((key, value if isinstance(value, str) else json.dumps(value)) for key, value in sorted(said.items()))
+    return " ".join(f"{key}={value}" for key, value in each) or None
+
+
+def _placed(path: Sequence[str], value: Any) -> Any:
+    """A folder given on the command line is relative to where the user stands."""
+    return str(Path(value).expanduser().resolve()) if path == ["folder"] and isinstance(value, str) else value
+
+
+def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, choice: Choice, task: str) -> Cell:
+    task, variant = tasks.parted(task)
+    if variant:
+        tasks.demanded(task, variant, request.include)
+    section = Path(task).stem if task.endswith((".yaml", ".yml")) else task
+    resolved, turned = recipe.resolve(section, settings.recipe)
+    variant = variant or resolved.variant
+    changed = settings.changing(recipe.resolve(section)[0], tasks.said(task, request.include, variant))
+    known = {*mixers.names(), *(part.sheet.name for part in choice)}
+    strange = next((name for name in turned if name not in known), None)
+    if strange:
+        raise ConfigError(f"{recipe.path}: knobs.{strange}: no such model; {nearest(strange, known)}")
+    cell = Cell(
+        **fields(tuple(map(settings.turning, choice)), turned, resolved.trunk.layers),
+        task=data.identified(tasks.load(task, request.include, variant, settings.task)),
+        recipe_name=recipe.name,
+        recipe=resolved,
+        seed=seed,
+        limit=request.limit,
+        changed=_words(changed),
+        config_hash=_hash(resolved),
+        tuned=recipe.tuned,
+    )
+    return _pooled(cell, settings)
+
+
+def _pooled(cell: Cell, settings: Settings) -> Cell:
+    """Read out through the mean over tokens, where a cls token would not see them all and nobody asked for it."""
+    if not cell.narrow or POOL in dict(settings.said):
+        return cell
+    trunk = cell.recipe.trunk.model_copy(update={"pool": "mean"})
+    return cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"trunk": trunk})})
+
+
+def pooled_otherwise(cell: Cell) -> str | None:
+    """A line where the cell reads out another way than its recipe says, as nobody asked it to."""
+    if cell.reach is None or cell.recipe_name not in config.found("configs") or POOL in (cell.changed or ""):
+        return None
+    said, is_ = config.recipe(cell.recipe_name).resolve(cell.task.name)[0].trunk.pool, cell.recipe.trunk.pool
+    return None if said == is_ else f"trunk.pool: {is_}, not {said}: a cls token would see {cell.reach - 1} tokens"

@@ -1,0 +1,49 @@
+"""TensorBoard: event files in RESULTS/tensorboard/<cell>. `tensorboard --logdir RESULTS/tensorboard` shows them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from lra_bench import config
+from lra_bench.config import Cell
+from lra_bench.results import store
+from lra_bench.results.schema import Row
+
+
+class Run:
+    """A folder of event files. What goes on writes one more, and TensorBoard reads them as one."""
+
+    def __init__(self, results: Path, cell: Cell) -> None:
+        self._writer = EventFileWriter(str(results / "tensorboard" / cell.folder))
+        settings = config.flat(cell.model_dump())
+        known = {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in settings}
+        self._add(0, hparams_pb(known, trial_id=cell.id))
+        self._add(0, text_pb("cell", _code(cell.model_dump())))
+
+    def look(self, step: int, values: Mapping[str, float]) -> None:
+        """A scalar each."""
+        self._add(step, Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()]))
+        self._writer.flush()
+
+    def end(self, row: Row | None) -> None:
+        """The row's numbers as scalars at its last step, and the row as a text."""
+        if row is not None:
+            self.look(row.steps, {f"row/{name}": value for name, value in row.numbers().items()})
+            self._add(row.steps, text_pb("row", _code(row.as_dict())))
+        self._writer.close()
+
+    def _add(self, step: int, summary: Summary) -> None:
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+
+
+def _code(values: Mapping[str, object]) -> str:
+    """As JSON in a Markdown block."""
+    return f"```\n{store.as_json(values)}\n```"

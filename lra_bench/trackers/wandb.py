@@ -1,0 +1,42 @@
+"""Weights & Biases: offline runs in RESULTS/wandb, which `wandb sync` sends; at once if WANDB_MODE=online."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from lra_bench.config import Cell
+from lra_bench.results.schema import SCORED, Row
+
+
+class Run:
+    """A run of the project `lra`, or WANDB_PROJECT, with the cell's id: what goes on is the same run."""
+
+    def __init__(self, results: Path, cell: Cell) -> None:
+        results.mkdir(parents=True, exist_ok=True)
+        mode: Any = os.environ.get("WANDB_MODE") or "offline"
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT") or "lra",
+            id=cell.id,
+            name=cell.folder,
+            dir=str(results),
+            config=cell.model_dump(),
+            mode=mode,
+            resume="allow",
+            reinit="create_new",
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    def look(self, step: int, values: Mapping[str, float]) -> None:
+        """A point of the history."""
+        self._run.log(dict(values), step=step)
+
+    def end(self, row: Row | None) -> None:
+        """The row as the run's summary."""
+        if row is not None:
+            self._run.summary.update({f"row.{name}": value for name, value in row.as_dict().items()})
+        self._run.finish(exit_code=0 if row is not None and row.status in SCORED else 1)

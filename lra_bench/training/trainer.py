@@ -1,0 +1,200 @@
+"""Train from the latest checkpoint to the last step, look at val on the way, keep the parameters that were chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lra_bench import config
+from lra_bench.data.batches import Prefetch, batch_at, in_order, remembered
+from lra_bench.errors import CellFailed
+from lra_bench.measure.clocks import Laps, Stopwatch, lapped
+from lra_bench.measure.load import Load, Ticks
+from lra_bench.shapes import Split
+from lra_bench.training.checkpoint import Checkpoints
+from lra_bench.training.optimizer import Params
+from lra_bench.training.program import Program
+from lra_bench.training.step import State
+
+Tell = Callable[..., None]  # tell(event, **facts): what a watcher may want to know
+
+AHEAD = 2  # batches made and put on the devices before they are asked for
+
+
+class Interrupted(Exception):
+    """The user asked to stop; the state is saved."""
+
+
+def evaluate(program: Program, params: Params, rest: Params, split: Split, tell: Tell, where: str) -> np.ndarray:
+    """The score of every example, exactly once: float32 [N].
+
+    Raises:
+        CellFailed: a logit, or a score, is not finite; `where` says of what the examples are, for the message.
+    """
+    kept = program.kept(params)
+    scores: list[np.ndarray] = []
+    for batch in in_order(split, program.size, program.shown_rows):
+        tell("evaluate", done=len(scores) * program.size, total=len(split))
+        scores.append(np.asarray(program.forward(kept, rest, *program.show(batch))))
+    every = np.concatenate(scores)[: len(split)]
+    if failed := int((~np.isfinite(every)).sum()):
+        raise CellFailed(f"{where}: the logits of {failed:,} of {len(every):,} examples are not finite", "nan")
+    return every
+
+
+def evaluate_all(
+    program: Program, params: Params, rest: Params, splits: Sequence[Split], tell: Tell, where: str
+) -> list[np.ndarray]:
+    """`evaluate` for each task that the program is for."""
+    return [
+        evaluate(part, *program.own(task, params, rest), split, tell, where)
+        for task, (part, split) in enumerate(zip(program.parts, splits, strict=True))
+    ]
+
+
+@dataclass
+class Progress:
+    """How far a run is; saved beside its state, as JSON."""
+
+    step: int = 0
+    best_step: int | None = None
+    val_score: float | None = None  # at best_step
+    train_loss: float | None = None  # mean over the last whole interval
+    loss_sum: float = 0.0  # over the running interval
+    loss_n: int = 0
+    history: list[dict[str, float | None]] = field(default_factory=list)
+    step_ms: list[float] = field(default_factory=list)
+    input_ms: list[float] = field(default_factory=list)
+    eval_s: float | None = None
+    wall_s: float = 0.0  # of all sessions up to the last save
+    load: Sequence[float] = Ticks()  # of all sessions up to the last save
+    sessions: int = 0
+
+
+@dataclass
+class Fit:
+    """One run of training: from the latest checkpoint to the last step."""
+
+    program: Program
+    train: Sequence[Split]  # of each task that the program is for
+    val: Sequence[Split]
+    training: config.Training
+    seed: int
+    checkpoints: Checkpoints
+    tell: Tell
+    stopping: Callable[[int], bool]  # asked once a step, the same answer in all processes
+    watch: Stopwatch = field(default_factory=Stopwatch)  # of this session, from where it began; earlier ones are added
+    _stops: bool = field(default=False, init=False)
+
+    def __call__(self) -> tuple[Params, Params, Progress]:
+        """Train; the chosen parameters, what goes with them, and how it went.
+
+        Raises:
+            Interrupted: `stopping` said so; the state is saved.
+            CellFailed: the loss, a gradient, or a logit on val is not finite.
+        """
+        self._resume()
+        with Prefetch(self._batch, self.progress.step, self.training.steps, AHEAD) as batches:
+            self.laps.start()
+            for _ in self._settled(batches):
+                step = self.progress.step
+                last = step == self.training.steps
+                with self.laps.paused():
+                    if last or step % self.training.eval_every == 0:
+                        self._look()
+                    if last or step % self.training.checkpoint_every == 0 or self._stops:
+                        self._save()
+                if self._stops and not last:
+                    raise Interrupted
+        if self.progress.best_step is None:  # there is no step to take
+            self._look()
+            self._save()
+        return *self.best, self.progress
+
+    def _resume(self) -> None:
+        self.state, self.progress = self.program.init, Progress()
+        self.best = _copy(self.state)
+        kept = self.checkpoints.restore((self.state, self.best), lambda line: self.tell("note", said=line))
+        if kept is not None:
+            (state, best), progress = kept
+            self.state, self.best, self.progress = State(*state), tuple(best), Progress(**progress)
+        self.progress.sessions += 1
+        self.laps, self.order = Laps(self.progress.step_ms), remembered(len(self.train))
+        self.input_ms = deque(self.progress.input_ms, 2000)
+        self.watch.add(self.progress.wall_s)
+        self.load = Load(self.progress.load)
+        self.pace, self.first = Stopwatch(), self.progress.step
+        self.tell("start", step=self.progress.step, steps=self.training.steps)
+
+    def _batch(self, step: int) -> tuple[jax.Array, ...]:
+        with lapped(self.input_ms):
+            each = []
+            for part, train in zip(self.program.parts, self.train, strict=True):
+                each.append(batch_at(train, part.slices * part.size, self.seed, step, part.fed_rows, self.order))
+            return self.program.feed(*each)
+
+    def _settled(self, batches: Iterator[tuple[jax.Array, ...]]) -> Iterator[None]:
+        """Run the steps, one in flight beyond the one waited for; yield, with none in flight, where we stop to look."""
+        waiting: deque[jax.Array] = deque()
+        started = self.progress.step
+        for batch in batches:
+            self.state, loss = self.program.training.step(self.state, *batch)
+            started += 1
+            waiting.append(loss)
+            self._stops = self.stopping(started)
+            pause = self._pauses_at(started)
+            while len(waiting) > (0 if pause else 1):
+                self._settle(waiting.popleft())
+            if pause:
+                yield
+
+    def _pauses_at(self, step: int) -> bool:
+        t = self.training
+        return step == t.steps or step % t.eval_every == 0 or step % t.checkpoint_every == 0 or self._stops
+
+    def _settle(self, loss: jax.Array) -> None:
+        value = float(loss)
+        self.laps.lap()
+        p = self.progress
+        p.step += 1
+        if not math.isfinite(value):
+            raise CellFailed(f"the loss or a gradient is not finite at step {p.step}", "nan")
+        p.loss_sum, p.loss_n = p.loss_sum + value, p.loss_n + 1
+        self.tell("step", step=p.step, steps=self.training.steps, loss=value)
+
+    def _look(self) -> None:
+        p, _ = self.progress, [part.forward for part in self.program.parts]  # compiled before the clock starts
+        watch = Stopwatch()
+        where = f"val, after step {p.step}"
+        scores = evaluate_all(self.program, self.state.params, self.state.rest, self.val, self.tell, where)
+        p.eval_s = watch.seconds
+        score = float(np.mean([each.mean(dtype=np.float64) for each in scores]))
+        p.train_loss, p.loss_sum, p.loss_n = p.loss_sum / p.loss_n if p.loss_n else None, 0.0, 0
+        p.history.append({"step": p.step, "train_loss": p.train_loss, "val_score": score})
+        better = self.program.objective.metric.better
+        if self.training.select == "last" or p.val_score is None or better(score, p.val_score):
+            p.best_step, p.val_score, self.best = p.step, score, _copy(self.state)
+        self.tell("val", step=p.step, train_loss=p.train_loss, val_score=score, left_s=self._seconds_left())
+
+    def _seconds_left(self) -> float:
+        """An estimate from the pace of this session's steps so far."""
+        p = self.progress
+        return (self.training.steps - p.step) * self.pace.seconds / max(p.step - self.first, 1)
+
+    def _save(self) -> None:
+        p = self.progress
+        p.step_ms, p.input_ms, p.wall_s = list(self.laps.ms), list(self.input_ms), self.watch.seconds
+        p.load = self.load.ticks
+        self.checkpoints.save(p.step, (self.state, self.best), dataclasses.asdict(p))
+
+
+def _copy(state: State) -> tuple[Params, Params]:
+    """The parameters and what goes with them, in memory of their own: a step donates its state."""
+    return jax.tree.map(jnp.copy, (state.params, state.rest))

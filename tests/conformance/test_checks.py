@@ -1,0 +1,168 @@
+"""The seven promises of `lra_bench/mixers/base.py`, for every mixer that is found; and that broken ones are caught."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lra_bench import mixers
+from lra_bench.conformance import checks
+from lra_bench.conformance.checks import PROMISES, SPAN, Trial, grown, verify
+from lra_bench.kernels.softmax_attention import softmax_attention_reference
+
+GROWTH = "the card does not lie"
+
+
+def only(monkeypatch: pytest.MonkeyPatch, wanted: Callable[[str], bool]) -> None:
+    """Hold mixers to the promises whose titles are `wanted`."""
+    assert len(PROMISES) == 7
+    assert GROWTH in PROMISES
+    monkeypatch.setattr(checks, "PROMISES", {title: PROMISES[title] for title in PROMISES if wanted(title)})
+
+
+@pytest.mark.parametrize("name", mixers.names())
+def test_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for what `test_growth_with_length` holds."""
+    only(monkeypatch, lambda title: title != GROWTH)
+    verdicts = list(verify(mixers.sheet(name)))
+    assert len(verdicts) == 6
+    assert not [verdict for verdict in verdicts if not verdict.held]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", mixers.names())
+def test_growth_with_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, lambda title: title == GROWTH)
+    (verdict,) = verify(mixers.sheet(name))
+    assert verdict.held, verdict.figures
+
+
+BROKEN = {
+    1: ("return x * m + jnp.cumsum(x * m, axis=1)", "sees nothing that comes after"),
+    2: ("return x + x.mean(1, keepdims=True)", "LRA's: padding is in the mean"),
+    3: ("return x + (x * m).sum(1, keepdims=True) / m.sum(1, keepdims=True)", "no token, no mean"),
+    4: ("return jnp.float32(x) + jnp.float32(x * m).sum(1, keepdims=True)", "always float32"),
+    5: ("return x + (x * m).sum((0, 1))", "rows see each other"),
+    6: ("i = jnp.arange(x.shape[1])\n        near = (abs(i[:, None] - i) < 9) * jnp.einsum('bld,bmd->blm', x, x)\n"
+        "        return jnp.einsum('blm,bmd->bld', near, x * m)", "a dense product under a mask"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("promise", BROKEN)
+def test_a_broken_promise_is_named(promise: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body, _ = BROKEN[promise]
+    path = tmp_path / "mine.py"
+    path.write_text(f'''
+from dataclasses import dataclass
+import jax.numpy as jnp
+from lra_bench.mixers.base import MixerBase
+from lra_bench.mixers.card import Card
+
+CARD = Card(title="", family="fixed-pattern", paper="", equation="", year=2026, time=1.0, memory=1.0, exact_when="",
+            differs="")
+
+@dataclass(frozen=True)
+class Config:
+    """None."""
+
+class Mixer(MixerBase):
+    def __init__(self, config, dims, *, rngs):
+        pass
+
+    def __call__(self, x, mask, *, key):
+        m = mask[..., None].astype(x.dtype)
+        {body}
+''')
+    only(monkeypatch, lambda title: title == [*PROMISES][promise - 1])
+    (verdict,) = verify(mixers.sheet(str(path)))
+    assert not verdict.held
+
+
+def test_the_limit_is_measured(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    source = mixers.sheet("local").path.read_text()
+    path.write_text(source.replace("window=dims.length", "window=dims.length - 2"))
+    assert [verdict.promise for verdict in verify(mixers.sheet(str(path))) if not verdict.held] == [7]
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-3, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("power", [1.5, 2.0, 3.0])
+def test_between_the_linear_term_and_a_faster_one_no_exponent_is_found(share: float, power: float) -> None:
+    """The rest counts from a fiftieth of the whole, and then with its own exponent, however small its share."""
+    amounts = [L * (1 + share * (L / SPAN[0]) ** (power - 1)) for L in SPAN]
+    assert grown(amounts) == pytest.approx(power if share else 1.0, abs=0.01 if share != 1e-3 else 2 * power)
+    assert not 1.2 < grown(amounts) < power - 0.2
+
+
+def test_what_grows() -> None:
+    assert grown([L * math.log2(L) for L in SPAN]) == pytest.approx(1)
+    assert grown([L + 1e3 for L in SPAN]) == pytest.approx(1, abs=0.1)
+    assert math.isnan(grown([L + 1e-4 * L**2 + 1e4 for L in SPAN]))
+
+
+def test_a_fitted_exponent_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between 2,048 and 4,096 tokens sinkhorn's work grows like L^1.21, and from 16,384 on like L^1.7."""
+    sheet = mixers.sheet("sinkhorn")
+    trial = Trial(sheet, mixers.turned(sheet, {}), mixers.load(sheet.path))
+    once = cache(partial(checks._counted, trial))
+    monkeypatch.setattr(checks, "_counted", lambda _, dims: once(dims))
+    monkeypatch.setattr(checks, "_planned", lambda _, dims: dims.length)
+    assert checks.exponents(trial)[0]
+    for claim in ({"time": 1.2}, {"time": 1.7}, {"memory": 1.0}):
+        other = replace(trial, sheet=replace(sheet, card=replace(sheet.card, **claim)))
+        assert not checks.exponents(other)[0], claim
+
+
+def rounding(exact: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """A platform's product, whose operands have TF32's ten bits where nobody asks for more."""
+
+    def product(a: jax.Array, b: jax.Array, *rest: object, **more: object) -> jax.Array:
+        if jax.config.jax_default_matmul_precision in (None, "default"):
+            a, b = (jax.lax.reduce_precision(x, 8, 10) if x.dtype == jnp.float32 else x for x in (a, b))
+        return exact(a, b, *rest, **more)
+
+    return product
+
+
+def test_products_are_full_ones_whatever_the_platforms_default_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("jax._src.lax.lax", "jax.lax"):
+        monkeypatch.setattr(f"{module}.dot_general", rounding(jax.lax.dot_general))
+    monkeypatch.setattr(checks, "PROMISES", {"the limit case": checks.limit})
+    sheet = mixers.sheet("compressed")
+    held, figures = checks.limit(Trial(sheet, mixers.turned(sheet, {}), mixers.load(sheet.path)))
+    assert not held, f"this platform would not round: {figures}"
+    assert next(verify(sheet)).held
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_card_follows_its_option(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "PROMISES", {"both ways": checks.directions})
+    sheet = mixers.sheet("transformer-xl")
+    assert sheet.card.is_causal(mixers.turned(sheet, {"causal": causal})) == causal
+    verdict = next(verify(sheet, {"causal": causal}))
+    assert verdict.held, verdict.figures
+
+
+def test_what_a_limit_leaves_out_is_held_to_its_equation() -> None:
+    """By a dense one in float64, in tests/mixers."""
+    folder = Path(__file__).parents[1] / "mixers"
+    for sheet in map(mixers.read, mixers.files()):
+        if sheet.card.exact_without:
+            assert "    compare(" in (folder / f"test_{sheet.path.stem}.py").read_text(), sheet.name
+
+
+def test_the_oracle_is_the_equation() -> None:
+    q, k, v = jax.random.normal(jax.random.key(4), (3, 1, 1, 5, 4))
+    weights = np.exp(np.asarray(q[0, 0] @ k[0, 0].T) / 2)
+    weights[:, 4] = 0
+    mask = jnp.array([[True, True, True, True, False]])
+    y = softmax_attention_reference(q, k, v, mask)[0, 0]
+    np.testing.assert_allclose(y, weights / weights.sum(1, keepdims=True) @ np.asarray(v[0, 0]), rtol=1e-5)

@@ -1,0 +1,395 @@
+"""Speed: what is measured once, what is told of it, and how it is marked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from samples import Lra, started
+
+from lra_bench import cli, mixers, speed, sweep
+from lra_bench.cli.speed import _bytes
+from lra_bench.conformance import record
+from lra_bench.errors import CellFailed, ConfigError
+from lra_bench.launch import local
+from lra_bench.measure import peak
+from lra_bench.measure.asked import Asked
+from lra_bench.report import charts, growth, scaling
+from lra_bench.speed.largest import NEAR, largest
+from lra_bench.sweep import Request, Speed
+
+HERE = {"platform": "cpu", "device": "ours, 2 cores", "available_bytes": 10**9}
+Facts = list[dict[str, Any]]
+
+
+def fact(model: str = "softmax", length: int = 1024, ms: float | None = 100.0, **more: Any) -> dict[str, Any]:
+    known = {"cell": f"{model}{length}", "model": model, "knobs": {}, "length": length, "mode": "train", "devices": 1}
+    timed = {"step_ms_p50": ms, "laps_ms": [ms] * 7 if ms else [], "planned_bytes": 2**20 * length}
+    return known | timed | {"status": "ok" if ms else "oom"} | more
+
+
+def cell_of(report: Any, title: str, model: str, length: int) -> str:
+    table = next(table for table in report.tables if table.title.startswith(title))
+    return str(table.cells.loc[model, f"L = {length:,}"])
+
+
+def kept(name: str) -> Facts:
+    return scaling.read(Path(__file__).parents[2] / "results" / "speed" / f"{name}.json")
+
+
+@pytest.mark.slow
+@settings(max_examples=5, deadline=None, phases=[Phase.generate])
+@given(st.randoms())
+def test_the_order_of_measurement_changes_nothing(random: Random) -> None:
+    """A shorter length that was measured later bent the exponent of memory, and hid where memory ends."""
+    facts = [one for one in kept("cpu") if one["model"] in ("softmax", "linear", "s5")]
+    mixed = random.sample(facts, len(facts))
+    for made in (growth.report, scaling.report):
+        one, other = made(facts), made(mixed)
+        for ours, theirs in zip(one.tables, other.tables, strict=True):
+            assert ours.notes == theirs.notes
+            assert ours.title == theirs.title
+            pd.testing.assert_frame_equal(ours.cells.sort_index(), theirs.cells.sort_index())
+    numbers = [growth.report(order).numbers.sort_values("model", ignore_index=True) for order in (facts, mixed)]
+    pd.testing.assert_frame_equal(*numbers)
+    drawn = [charts.growth(order, {}).to_dict()["datasets"].values() for order in (facts, mixed)]
+    first, second = ([sorted(map(repr, points)) for points in each] for each in drawn)
+    assert first == second
+
+
+def test_other_devices_are_another_line() -> None:
+    facts = [fact(), fact(devices=4, ms=30.0)]
+    assert list(scaling.report(facts).tables[0].cells.index) == ["softmax[devices=1]", "softmax[devices=4]"]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**4), st.integers(0, 10**8), st.sampled_from((0.7, 1.0, 1.5)))
+def test_the_largest_batch_fits_and_a_little_more_does_not(fixed: int, each: int, room: int, power: float) -> None:
+    calls = []
+
+    def planned(n: int) -> int:
+        calls.append(n)
+        return int(fixed + each * n**power)
+
+    found = largest(planned, room)
+    assert found == 0 or planned(found) <= room
+    assert planned(found + max(1, found // NEAR) + 1) > room
+    assert power != 1.0 or len(calls) - 2 <= 9, "few are tried where each example takes as much"
+
+
+def test_a_median_has_an_interval_where_order_statistics_give_one() -> None:
+    few, seven = fact(laps_ms=[1.0, 2, 3, 4, 5]), fact(laps_ms=[1.0, 2, 3, 4, 5, 6, 7])
+    assert scaling.interval(few)[0] == 3
+    assert np.isnan(scaling.interval(few).low)
+    assert scaling.interval(seven) == (4, 1, 7)
+    assert not scaling.is_wide(few)
+    assert scaling.is_wide(seven)
+    assert not scaling.is_wide(fact(laps_ms=[100.0, 101, 102, 103, 104, 105, 106]))
+
+
+def test_a_step_is_told_against_the_first_model_of_its_own_process() -> None:
+    facts = [
+        fact(reference_ms=100.0),
+        fact("linear", ms=50.0, reference_ms=100.0),
+        fact("gla", ms=50.0, reference_ms=80.0),
+        fact("fnet", ms=25.0),
+        fact("etc", ms=None),
+    ]
+    report = scaling.report(facts)
+    ratios = [cell_of(report, "times faster than softmax", f["model"], 1024) for f in facts]
+    assert ratios == ["1.00", "2.00", "1.60", "4.00", "oom"], "a number that was kept alone takes the length's first"
+    assert cell_of(report, "training steps a second", "fnet", 1024) == "40"
+
+
+def test_work_is_a_share_of_what_the_devices_were_measured_to_do() -> None:
+    one = fact(ms=500.0, flops_per_step=3e9, ceiling_flops_per_s=60e9, devices=2)
+    assert scaling.hfu(one) == pytest.approx(0.05)
+    report = scaling.report([one, fact("linear")])
+    assert cell_of(report, "hardware FLOPs utilization (HFU), %", "softmax", 1024) == "5.0"
+    assert cell_of(report, "hardware FLOPs utilization (HFU), %", "linear", 1024) == ""
+    assert report.numbers["hfu"].tolist()[0] == pytest.approx(0.05)
+
+
+def test_what_is_no_fair_number_is_marked() -> None:
+    facts = [
+        fact(standing=record.HELD),
+        fact("linear", standing=record.UNVERIFIED),
+        fact("gla", standing=record.DENSE),
+        fact("fnet", standing=record.BROKEN, laps_ms=[10.0, 100, 100, 100, 100, 100, 190]),
+    ]
+    report = scaling.report(facts)
+    shown = [cell_of(report, "training step, ms", f["model"], 1024) for f in facts]
+    assert shown == ["100 (100-100)", "100 (100-100) ?", "100 (100-100) dense", "100 (10-190) ~ !"]
+    notes = " ".join(report.tables[0].notes)
+    assert all(said in notes for said in ("?: ", "dense: ", "!: ", "~: "))
+    assert "~: " not in " ".join(scaling.report(facts[:1]).tables[0].notes)
+
+
+def test_a_step_that_takes_little_more_than_its_dispatch_is_marked() -> None:
+    facts = [fact(ms=1.0, dispatch_ms=0.5), fact("linear", ms=1.6, dispatch_ms=0.5), fact("gla", ms=1.0)]
+    report = scaling.report(facts)
+    shown = [cell_of(report, "training step, ms", f["model"], 1024) for f in facts]
+    assert [text.endswith(" d") for text in shown] == [True, False, False], "of the last, nothing is known"
+    assert "d: less than 3 times an empty step (0.5 ms to dispatch one)" in " ".join(report.tables[0].notes)
+    assert "d: " not in " ".join(scaling.report(facts[1:]).tables[0].notes)
+
+
+def test_forward_passes_have_tables_of_their_own() -> None:
+    titles = [table.title for table in scaling.report([fact(), fact(mode="infer", ms=30.0)]).tables]
+    assert "training steps a second" in titles
+    assert "forward passes a second" in titles
+
+
+def test_growth_finds_the_crossover_and_the_wall() -> None:
+    lengths = (1024, 2048, 4096, 8192)
+    softmax = [fact(length=n, ms=(n / 1024) ** 2, planned_bytes=n * 2**20) for n in lengths]
+    linear = [fact("linear", n, 4 * n / 1024, planned_bytes=n**2, card_time=1.0) for n in lengths]
+    slow = [fact("gla", n, 100 * n / 1024) for n in lengths]
+    fast = [fact("fnet", n, n / 2048) for n in lengths]
+    told = growth.report([*softmax, *linear, *slow, *fast], 2**40).numbers.set_index("model")
+    assert told["time_exponent"].round(6).tolist() == [2, 1, 1, 1]
+    assert told.loc["linear", ["crossover", "crossover_low", "crossover_high"]].tolist() == pytest.approx([4096] * 3)
+    assert told["crossover"].tolist()[2:] == [growth.NEVER, 0]
+    assert told["wall"].tolist()[:2] == pytest.approx([2**20, 2**20]), "linear to 1 TiB, and quadratic"
+    shown = growth.report([*softmax, *linear, *slow, *fast], 2**40).tables[0].cells
+    column = "faster than softmax from"
+    assert shown[column].tolist() == ["", "4,100", "not up to 8,192", "1,024 or less"]
+    assert shown["its card"].tolist() == ["", "1", "", ""]
+
+
+def test_a_crossover_is_as_unsure_as_the_medians() -> None:
+    def line(values: Sequence[float], wide: float) -> growth.Line:
+        v = np.array(values)
+        return growth.Line(np.array([1024.0, 2048, 4096]), v, v / wide, v * wide)
+
+    over = growth.crossover(line([4, 8, 16], 1.2), line([1, 4, 64], 1.1))
+    assert over.low < over.value < over.high
+    assert 2048 < over.low < over.high < 4096
+
+
+@pytest.fixture
+def child(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """A child that times every cell by its place in the line; whom it was asked to, and what for."""
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("LRA_CACHE", str(here / "cache"))
+    monkeypatch.setattr(local, "machine", lambda: HERE)
+    seen: list[list[str]] = []
+
+    def measure(cells: Sequence[Any], asked: Asked, tell: Any) -> Facts:
+        alone = len(cells) == 1 and not asked.ceiling
+        seen.append([f"{cell.model} {cell.task.length}{' alone' if alone else ''}" for cell in cells])
+        if alone and cells[0].model == "fnet":
+            raise CellFailed("died")
+        place = {k: HERE[k] for k in ("platform", "device")}
+        found = [
+            fact(c.model, c.task.length, 10.0 * (i + 1), cell=c.id, knobs=c.knobs) | place for i, c in enumerate(cells)
+        ]
+        return [
+            f
+            | (
+                {"peak_bytes": 7} | ({"room_bytes": asked.room, "largest_batch": 9} if asked.room else {})
+                if alone
+                else {}
+            )
+            for f in found
+        ]
+
+    monkeypatch.setattr(local, "measure", measure)
+    return seen
+
+
+def ask(models: str, lengths: Sequence[int] = (16, 32), known: Facts | None = None, **more: Any) -> Facts:
+    request = Request(models, "short", "tiny")
+    return list(sweep.speed(Speed(request, lengths, 3, **more), known or [], lambda *_: None))[-1]
+
+
+def test_what_is_known_is_not_measured_again_and_a_new_one_is_beside_the_first(child: list[list[str]]) -> None:
+    facts = ask("softmax,linear", (16,))
+    assert child == [["softmax 16", "linear 16"]]
+    facts = ask("softmax,linear,gla", (16, 32), facts)
+    assert child[1:] == [["softmax 16", "gla 16"], ["softmax 32", "linear 32", "gla 32"]]
+    assert [(f["model"], f["length"]) for f in facts] == [
+        ("softmax", 16), ("linear", 16), ("gla", 16), ("softmax", 32), ("linear", 32), ("gla", 32),
+    ]  # fmt: skip
+    assert all(f["reference_ms"] == 10.0 for f in facts)
+    assert {f["standing"] for f in facts} == {record.UNVERIFIED}
+    ask("softmax,linear,gla", (16, 32), facts)
+    assert len(child) == 3, "all of it was known"
+
+
+def test_a_peak_is_of_a_process_alone_and_one_that_dies_spares_the_rest(child: list[list[str]]) -> None:
+    facts = ask("softmax,fnet,linear", (16,), peak=True)
+    assert child[1:] == [["softmax 16 alone"], ["fnet 16 alone"], ["linear 16 alone"]]
+    assert [f.get("peak_bytes") for f in facts] == [7, None, 7]
+    assert facts[1]["peak_error"] == "died"
+    facts = ask("softmax,linear", (16,), facts, room=10**9)
+    assert child[4:] == [["softmax 16 alone"], ["linear 16 alone"]], "the largest batch, which was not known"
+    assert facts[0]["largest_batch"] == 9
+    assert len(ask("softmax", (16,), facts, peak=True, infer=True)) == 4, "a forward pass is another number"
+
+
+def test_numbers_of_two_machines_are_not_mixed(child: list[list[str]]) -> None:
+    facts = ask("softmax", (16,))
+    facts[0]["device"] = "theirs, 64 cores"
+    with pytest.raises(ConfigError, match="was measured on cpu, theirs, 64 cores, and this is cpu, ours, 2 cores"):
+        ask("softmax,linear", (16,), facts)
+
+
+def test_a_certificate_is_of_the_code_the_knobs_and_the_platform(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LRA_CACHE", str(here / "cache"))
+    mixer = here / "mine.py"
+    mixer.write_text(mixers.sheet("linear").path.read_text())
+
+    def verdicts(*broken: int) -> list[dict[str, Any]]:
+        return [{"promise": n, "held": n not in broken} for n in range(1, 8)]
+
+    assert record.standing(mixer, {"a": 1}, "cpu") == record.UNVERIFIED
+    for broken, standing in (((), "held"), ((6,), "dense"), ((2, 6), "broken")):
+        record.keep(mixer, {"a": 1}, "cpu", verdicts(*broken))
+        assert record.standing(mixer, {"a": 1}, "cpu") == standing
+    assert record.standing(mixer, {"a": 2}, "cpu") == record.UNVERIFIED
+    assert record.standing(mixer, {"a": 1}, "gpu") == record.UNVERIFIED
+    with monkeypatch.context() as other:
+        other.setattr(record.fingerprint, "of_files", lambda files: "0123456789")
+        assert record.standing(mixer, {"a": 1}, "cpu") == record.UNVERIFIED, "the kernels' code is another"
+    mixer.write_text(mixer.read_text() + "\nOTHER = 1\n")
+    assert record.standing(mixer, {"a": 1}, "cpu") == record.UNVERIFIED
+
+
+def test_the_ceiling_is_the_best_rate_that_larger_products_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def seconds(n: int, dtype: str) -> float:
+        tried.append(n)
+        return 2 * n**3 / {512: 1e9, 1024: 2e9, 2048: 3e9, 4096: 2.9e9}[n] if n < 8192 else 1e9
+
+    monkeypatch.setattr(peak, "_product_s", seconds)
+    monkeypatch.setattr(peak, "ENOUGH_S", 1e9)
+    assert peak.ceiling() == pytest.approx(3e9)
+    assert tried == [512, 1024, 2048, 4096]
+
+
+@pytest.mark.slow
+def test_the_ceiling_is_of_the_numbers_that_the_trunk_computes_in(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys.modules["lra_bench.speed.measure"], "ceiling", {"float32": 1e9, "bfloat16": 3e9}.get)
+    asked = [Request("linear", "short", "tiny", settings=more) for more in ((), ("precision.compute=bf16",))]
+    facts = speed.measure([sweep.cells(one)[0] for one in asked], Asked(1, ceiling=True))
+    assert [fact["ceiling_flops_per_s"] for fact in facts] == [1e9, 3e9]
+
+
+def test_the_ceiling_is_measured() -> None:
+    assert peak._product_s(256, "float32") > 0
+
+
+@pytest.mark.parametrize(("text", "size"), [("16GiB", 2**34), ("800MB", 8 * 10**8), ("1024", 1024), ("1.5 g", 1.5e9)])
+def test_sizes(text: str, size: int) -> None:
+    assert _bytes(text) == size
+
+
+def test_a_wrong_size_is_named() -> None:
+    with pytest.raises(ConfigError, match="--memory 16 apples: must be a size as 16GiB"):
+        _bytes("16 apples")
+
+
+@pytest.mark.slow
+def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    (cell,) = sweep.cells(Request("linear", "short", "tiny"))
+    (train,) = speed.measure([cell], Asked(6, ceiling=True))
+    (infer,) = speed.measure([cell], Asked(6, infer=True, room=2**20))
+    assert (train["mode"], infer["mode"]) == ("train", "infer")
+    assert len(train["laps_ms"]) == len(infer["laps_ms"]) == 6
+    assert infer["flops_per_step"] < 0.5 * train["flops_per_step"]
+    assert infer["planned_bytes"] < train["planned_bytes"]
+    assert train["ceiling_flops_per_s"] > 1e8
+    assert train["peak_bytes"] > train["planned_bytes"]
+    assert infer["largest_batch"] > 8
+    assert 0 < train["dispatch_ms"] < train["step_ms_p50"]
+    assert 0 < infer["dispatch_ms"] < infer["step_ms_p50"]
+    assert (train["matmul"], train["deterministic"], train["devices"]) == ("float32", True, 1)
+
+
+def test_a_forward_pass_is_of_what_is_kept_to_answer_with(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    (cell,) = sweep.cells(Request("linear", "short", "tiny", settings=("quantise.weights=8",)))
+    (infer,) = speed.measure([cell], Asked(1, infer=True))
+    assert (infer["status"], infer["error"]) == ("ok", None)
+
+
+@pytest.mark.slow
+def test_speed_measures_and_keeps(lra: Lra, here: Path) -> None:
+    models = "softmax,softmax[impl=plain],linear"
+    done = lra("speed", "-m", models, "-n", "64,128", "--rounds", "2", "--out", "b/speed.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("softmax on listops: compiling") == 4
+    assert "L = 128: timed round 2/2" in done.stderr
+    assert "times faster than softmax[impl=auto]" in done.stdout
+    facts = json.loads((here / "b/speed.json").read_text())
+    assert [(f["model"], f["length"]) for f in facts] == [
+        (model, length) for length in (64, 128) for model in ("softmax", "softmax", "linear")
+    ]
+    assert all(f["step_ms_p50"] > 0 and f["planned_bytes"] > 0 and f["ceiling_flops_per_s"] > 0 for f in facts)
+    assert lra("speed", "--read", "b/speed.json").stdout == done.stdout
+    again = lra("speed", "-m", models, "-n", "64,128", "--out", "b/speed.json")
+    assert (again.stdout, again.stderr) == (done.stdout, "")
+    (here / "other.json").write_text(json.dumps([{**facts[0], "length": None}, {"model": "linear"}]))
+    wrong = lra("speed", "--read", "other.json")
+    assert (wrong.returncode, wrong.stderr) == (2, "lra: other.json: not the numbers of lra speed: they lack 'knobs'\n")
+    grown = lra("scale", "b/speed.json", "--json")
+    assert [line["model"] for line in json.loads(grown.stdout)] == [
+        "softmax[impl=auto]",
+        "softmax[impl=plain]",
+        "linear",
+    ]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_lengths_that_are_done(here: Path, cache: Path) -> None:
+    command = [str(Path(sys.executable).parent / "lra"), "speed", "-m", "linear", "-n", "16,32", "--rounds", "100000"]
+    env = {**os.environ, "LRA_CACHE": str(cache)}
+    first = subprocess.run([*command[:-3], "16", "--rounds", "2", "--out", "s.json"], cwd=here, env=env, timeout=300)
+    assert first.returncode == 0
+    child = started(here, cache, *command[1:], "--out", "s.json")
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "L = 32: timed round" in line:
+            break
+    os.killpg(child.pid, signal.SIGINT)
+    said = child.communicate(timeout=60)[1]
+    assert child.returncode == 130
+    assert "what was measured is in s.json; the same command goes on" in said
+    assert "Traceback" not in said
+    assert [f["length"] for f in json.loads((here / "s.json").read_text())] == [16]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("speed", "--fresh"), ("speed", "--read", "s.json", "--peak"), ("speed", "--json", "--format", "md"),
+        ("scale", "--results", "r", "--memory", "1GiB"), ("matrix", "m.yaml", "--plan", "--dry-run"),
+        ("plan", "-m", "linear", "-t", "short", "-c", "tiny", "--out", "jobs.sh", "--json"),
+    ],
+)  # fmt: skip
+def test_a_flag_that_would_be_ignored_is_refused(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(here)
+    (here / "s.json").write_text(json.dumps([fact()]))
+    monkeypatch.setattr(sys, "argv", ["lra", *arguments, *(["--read", "s.json"] if "md" in arguments else [])])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err.splitlines()
+    assert (ended.value.code, len(said)) == (2, 1)
+    assert "--" in said[0]
