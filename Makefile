@@ -42,7 +42,7 @@ bench-data: $(READY)    ## does the input keep up? examples a second made anew, 
 	LRA_CACHE=$$cache $(BIN)/lra data bench -t $(DATA) -m fnet --out results/speed/data.json
 
 table: $(READY)         ## every model on two short tasks, three seeds, hours: results/tables/quick.csv; goes on where it stopped
-	-$(BIN)/lra matrix configs/matrix/quick.yaml
+	-$(BIN)/lra sweep configs/sweeps/quick.yaml
 	$(BIN)/lra compare results/quick --format csv --out results/tables/quick.csv
 
 bench-peers: $(READY) .venv-peers/ready  ## our training steps against those of public PyTorch packages, in turn, in one run

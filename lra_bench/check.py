@@ -23,7 +23,7 @@ from lra_bench.sweep import Part, Request, cells, fields, models
 from lra_bench.training.program import runs_once
 
 LENGTH = 40  # of the texts that models are tried on: short, and no multiple of a block
-ONE_LAYER = config.Overlay("check", {"trunk": {"layers": 1}})
+ONE_LAYER = config.Overlay("check", {"backbone": {"layers": 1}})
 FEW = {"train": 4, "val": 2, "test": 2}
 LOOKED_AT = 1000  # examples of a split, at most
 
@@ -31,7 +31,7 @@ LOOKED_AT = 1000  # examples of a split, at most
 class Finding(NamedTuple):
     """One thing that was tried."""
 
-    kind: str  # recipe, lever, search, task, matrix or model
+    kind: str  # recipe, technique, search, task, sweep or model
     name: str
     ok: bool
     detail: str
@@ -39,14 +39,15 @@ class Finding(NamedTuple):
 
 
 def everything(include: Sequence[Path] = (), *, fast: bool = False) -> Iterator[Finding]:
-    """Every recipe is resolved for every task, every lever read, every task's variants built small, every model run.
+    """Every recipe is resolved for every task, every technique read, every task's variants built small, every model
+    run.
 
     `fast`: no examples are made, and models are traced, not compiled.
     """
     for name in config.found("configs", include):
         yield _tried_recipe(name, include)
-    for name in config.lever_files(include):
-        yield _tried("lever", name, partial(_lever, name, include))
+    for name in config.technique_files(include):
+        yield _tried("technique", name, partial(_technique, name, include))
     for name in config.spaces(include):
         yield _tried("search", name, partial(_space, name, include))
     for name in tasks.names(include):
@@ -56,8 +57,8 @@ def everything(include: Sequence[Path] = (), *, fast: bool = False) -> Iterator[
 
 
 def those(files: Sequence[Path], include: Sequence[Path] = ()) -> Iterator[Finding]:
-    """Single YAML files: what names a source is a task, what names models a matrix, what has levers alone a lever, what
-    has dotted keys a search space, all else a recipe."""
+    """Single YAML files: what names a source is a task, what names models a sweep, what has techniques alone a
+    technique, what has dotted keys a search space, all else a recipe."""
     for path in files:
         try:
             said = config.read(config.file_of("tasks", str(path))).values
@@ -67,12 +68,12 @@ def those(files: Sequence[Path], include: Sequence[Path] = ()) -> Iterator[Findi
         kind = config.kind_of(said)
         if kind == "task":
             yield from _with_variants(str(path), include)
-        elif kind == "matrix":
-            yield _tried("matrix", str(path), partial(_matrix, path))
+        elif kind == "sweep":
+            yield _tried("sweep", str(path), partial(_sweep, path))
         elif kind == "search space":
             yield _tried("search", str(path), partial(_space, str(path), include))
-        elif kind == "lever":
-            yield _tried("lever", str(path), partial(_lever, str(path), include))
+        elif kind == "technique":
+            yield _tried("technique", str(path), partial(_technique, str(path), include))
         else:
             yield _tried_recipe(str(path), include)
 
@@ -121,8 +122,8 @@ def _recipe(name: str, include: Sequence[Path]) -> str:
     return config.first_comment(recipe.path) or "has no first comment that says what to expect"
 
 
-def _lever(name: str, include: Sequence[Path]) -> str:
-    pulled = config.levers([name], (), include)
+def _technique(name: str, include: Sequence[Path]) -> str:
+    pulled = config.techniques([name], (), include)
     if pulled.distil:
         models(str(pulled.distil.teacher))
     others = (pulled.adapt.start if pulled.adapt else [], pulled.joint.tasks if pulled.joint else [])
@@ -145,10 +146,10 @@ def _space(name: str, include: Sequence[Path]) -> str:
     return f"chooses {', '.join(space)}"
 
 
-def _matrix(path: Path) -> str:
-    asked = config.matrix(path)
+def _sweep(path: Path) -> str:
+    asked = config.sweep(path)
     config.launcher(asked.launcher)
-    return f"{asked.models} on {asked.tasks}, seeds {asked.seeds}; `lra matrix {path} --dry-run` lists its cells"
+    return f"{asked.models} on {asked.tasks}, seeds {asked.seeds}; `lra sweep {path} --dry-run` lists its cells"
 
 
 def _task(name: str, variant: str | None, include: Sequence[Path], *, fast: bool) -> str:
@@ -189,7 +190,7 @@ def _model(name: str, include: Sequence[Path], *, fast: bool) -> str:
     spec = tasks.load(task, include).model_copy(update={"length": LENGTH, "grid": None})
     recipe, _ = config.recipe("base", include).resolve(task, [ONE_LAYER])
     cell = Cell(
-        **fields((Part(sheet, {}),), {}, recipe.trunk.layers),
+        **fields((Part(sheet, {}),), {}, recipe.backbone.layers),
         task=spec,
         recipe_name="base",
         recipe=recipe,

@@ -25,7 +25,7 @@ class Metric:
     everywhere: bool  # an answer for each token, not for the whole text
     shape: Callable[[int, int], tuple[int, ...]]  # of an example's label, from C and L
     real: bool  # labels are numbers, float32, not kinds
-    floor: Callable[[np.ndarray], float]  # the score of the best answer that does not look, from all labels [N, ...]
+    chance: Callable[[np.ndarray], float]  # the score of the best answer that does not look, from all labels [N, ...]
 
     def better(self, one: float, other: float) -> bool:
         """Is the one score better than the other?"""
@@ -63,7 +63,7 @@ ACCURACY = Metric(
     everywhere=False,
     shape=lambda classes, length: (),
     real=False,
-    floor=_majority,
+    chance=_majority,
 )
 EXACT_MATCH = Metric(
     name="exact-match",
@@ -74,7 +74,7 @@ EXACT_MATCH = Metric(
     everywhere=False,
     shape=lambda classes, length: (classes,),
     real=False,
-    floor=_majority,
+    chance=_majority,
 )
 SQUARED_ERROR = Metric(
     name="mean-squared-error",
@@ -85,7 +85,7 @@ SQUARED_ERROR = Metric(
     everywhere=False,
     shape=lambda classes, length: (classes,),
     real=True,
-    floor=_variance,
+    chance=_variance,
 )
 BITS = Metric(
     name="bits",
@@ -96,7 +96,7 @@ BITS = Metric(
     everywhere=True,
     shape=lambda classes, length: (length,),
     real=False,
-    floor=_entropy,
+    chance=_entropy,
 )
 
 HITS = replace(ACCURACY, name="hits", title="hits over the examples of several tasks", answer="of several tasks")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SPLITS = ("train", "val", "test")
+LAST_SEED = 2**32 - 1  # the largest that JAX's generator takes whole: of a larger one it drops the upper half
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ TINY = """\
 # A recipe for tests.
 mark: tiny
 variant: quick
-trunk: {layers: 1, width: 16, heads: 2, mlp: 16}
+backbone: {layers: 1, width: 16, heads: 2, mlp: 16}
 optimizer: {lr: 1.0e-2}
 schedule: {name: warmup-linear, warmup: 2}
 training: {steps: 12, batch: 8, eval_every: 4, checkpoint_every: 4}

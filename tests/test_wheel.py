@@ -132,7 +132,7 @@ def test_a_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path) -> None
         assert word in python("-c", CODE, *arguments)
     run = ["run", "-m", "linear", "-t", "moods", "-c", "tiny", "-o", "out", "--json"]
     row = json.loads(python("-c", CODE, *run))[0]
-    assert row["status"] in ("ok", "did-not-learn")
+    assert row["status"] in ("ok", "at-chance")
     assert json.loads(row["versions"])["jax"]
     assert "moods" in python("-c", CODE, "compare", "out")
     assert "moods" in python("-c", CODE, "show", "moods")

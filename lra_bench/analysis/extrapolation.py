@@ -26,7 +26,7 @@ class Reading(NamedTuple):
     score: float | None
     low: float | None
     high: float | None
-    floor: float | None
+    chance: float | None
     n: int | None
     why: str | None
 
@@ -42,8 +42,10 @@ def over(folder: Path, lengths: Sequence[int], settings: Sequence[str], count: d
         ConfigError: the run cannot be opened, or the task cannot be had at a length.
     """
     run = Trained.open(folder, count)
-    if words := run.cell.levers.words:
-        raise ConfigError(f"{folder}: was trained with levers ({words}); its model is tested at its own length alone")
+    if words := run.cell.techniques.words:
+        raise ConfigError(
+            f"{folder}: was trained with techniques ({words}); its model is tested at its own length alone"
+        )
     for length in lengths:
         cell = run.cell.model_copy(update={"task": _at(run.cell.task, length, settings)})
         program = built(cell, run.splits["train"])
@@ -82,4 +84,4 @@ def _read(cell: Cell, program: Program, run: Trained, count: data.Progress) -> R
     rest = jax.tree.map(lambda new, kept: kept if kept.shape == new.shape else new, program.init.rest, run.rest)
     scores = evaluate(program, run.params, rest, test, told, "test").astype(float)
     found = statistics.over_examples(metric, float(scores.mean()), len(test), float(scores.std()))
-    return Reading(length, found.value, found.low, found.high, metric.floor(test.label), len(test), None)
+    return Reading(length, found.value, found.low, found.high, metric.chance(test.label), len(test), None)

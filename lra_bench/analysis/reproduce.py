@@ -1,4 +1,4 @@
-"""A finished run done again from its own cell.json, in a folder and a process of its own: did it come out the same?"""
+"""A finished run done again from its own run.json, in a folder and a process of its own: did it come out the same?"""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def finished(folder: Path) -> Ran:
     if ran.row.status not in FINAL:
         raise ConfigError(f"{folder}: {ran.row.status}; only a run that finished, or diverged, can be held to its row")
     if ran.row.status in SCORED and ran.scores is None:
-        raise ConfigError(f"{folder}: has no hits.json or scores.json, by which runs are compared")
+        raise ConfigError(f"{folder}: has no per_example.json or scores.json, by which runs are compared")
     return ran
 
 
@@ -118,7 +118,7 @@ def again(
     cell = provenance.as_here(old.cell)
     with _results(keep) as results:
         folder = store.folder(results, cell)
-        if (folder / "row.json").exists():
+        if (folder / "result.json").exists():
             raise ConfigError(f"--keep {results}: has a row of this cell already, {folder.name}")
         if (old.folder / "fitted.json").exists() and not folder.exists():
             folder.mkdir(parents=True)

@@ -49,9 +49,7 @@ def main() -> None:
         compare,
         data,
         export,
-        levers,
         listing,
-        matrix,
         new,
         probe,
         report,
@@ -59,6 +57,8 @@ def main() -> None:
         run,
         search,
         speed,
+        sweep,
+        techniques,
     )
 
     try:

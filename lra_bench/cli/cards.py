@@ -101,11 +101,11 @@ def _head(file: RecipeFile) -> Any:
     return screen.card(file.name, {"says": config.first_comment(file.path), "file": str(file.path)})
 
 
-def lever(values: Mapping[str, Any]) -> Group:
+def technique(values: Mapping[str, Any]) -> Group:
     """A technique: what it says otherwise than the base of all."""
     from lra_bench import config
 
-    base = dict(config.flat(config.read(config.shipped("configs") / "levers/base.yaml").values))
+    base = dict(config.flat(config.read(config.shipped("configs") / "techniques/base.yaml").values))
     own = dict(config.flat({k: v for k, v in values.items() if k not in ("name", "file", "says")}))
     lines = [{"key": k, "value": _text(v), "base": _text(was)} for k, v, was in _changed(own, base)]
     head = screen.card(str(values["name"]), {"says": values["says"], "file": values["file"]})

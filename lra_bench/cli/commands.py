@@ -17,7 +17,7 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[
 ]  # what says that the command line is wrong, in every version of Typer
 
 PANELS = {
-    "Run": ("run", "matrix", "plan", "reproduce"),
+    "Run": ("run", "sweep", "plan", "reproduce"),
     "Results": ("compare", "report", "plot", "bundle", "merge"),
     "Explore": ("ls", "show", "data", "doctor"),
     "Extend": ("new", "verify", "check"),
@@ -32,8 +32,8 @@ MEANT = {  # what people type, and what does it
     "table": "compare",
     "results": "compare",
     "leaderboard": "report",
-    "sweep": "matrix",
-    "grid": "matrix",
+    "sweep": "sweep",
+    "grid": "sweep",
     "list": "ls",
     "info": "show",
     "describe": "show",

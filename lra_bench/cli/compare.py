@@ -59,8 +59,10 @@ def compare(
         Sort, typer.Option("--sort", help="Order of the lines: by name, or the best first by score, speed or memory.")
     ] = Sort.name,
     pairs: Annotated[bool, typer.Option("--pairs", help="Every two models: the difference, and p after Holm.")] = False,
-    ledger: Annotated[bool, typer.Option("--ledger", help="What each was given: parameters, FLOPs, steps.")] = False,
-    levers: Annotated[bool, typer.Option("--levers", help="Each lever: score, size and speed beside none.")] = False,
+    budget: Annotated[bool, typer.Option("--budget", help="What each was given: parameters, FLOPs, steps.")] = False,
+    techniques: Annotated[
+        bool, typer.Option("--techniques", help="Each technique: score, size and speed beside none.")
+    ] = False,
     fail_on_regression: Annotated[
         str | None,
         typer.Option(
@@ -105,18 +107,18 @@ def compare(
     Example: lra compare results --metric accuracy --sort score --out table.md
     """
     from lra_bench.report import budget as given
-    from lra_bench.report import levers as pulled
     from lra_bench.report import tables
+    from lra_bench.report import techniques as pulled
     from lra_bench.report.summary import ranks, regressions, sorting
 
-    reports = {"--pairs": pairs, "--ledger": ledger, "--levers": levers}
+    reports = {"--pairs": pairs, "--budget": budget, "--techniques": techniques}
     rooms = [flag for flag, asked_for in reports.items() if asked_for]
     if len(rooms) + (against is not None) > 1:
         raise ConfigError(f"{', '.join(reports)} and --against: one of them")
     if margin is not None and against is None:
         raise ConfigError("--margin: is of --against SET")
-    if seeds_from is not None and ledger:
-        raise ConfigError("--seeds-from: a ledger has no scores")
+    if seeds_from is not None and budget:
+        raise ConfigError("--seeds-from: a budget has no scores")
     two = len(paths or ()) == 2 and not any(path.is_file() for path in paths or ())
     plain = against is None and not rooms and not two
     if sort is not Sort.name and not plain:
@@ -130,9 +132,9 @@ def compare(
             made = _against(frame, against, metric, by, margin, elsewhere)
         elif pairs:
             made = ranks.report(frame, elsewhere, every=rank_derived)
-        elif ledger:
+        elif budget:
             made = given.report(frame)
-        elif levers:
+        elif techniques:
             made = pulled.report(frame, elsewhere)
         elif two:
             _tell_changes(regressions.report(frame, metrics, by.value, elsewhere), by, limit, how, out)

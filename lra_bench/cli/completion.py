@@ -1,4 +1,4 @@
-"""What the shell completes: the names of models, tasks, configs, levers and runs, as far as they are typed.
+"""What the shell completes: the names of models, tasks, configs, techniques and runs, as far as they are typed.
 
 Of a list, its last part is completed. Nothing here opens jax or pandas.
 """
@@ -73,12 +73,12 @@ def configs(ctx: typer.Context, incomplete: str) -> list[str]:
     return list(config.found("configs", _include(ctx)))
 
 
-def levers(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Levers, several at once too."""
+def techniques(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Techniques, several at once too."""
     from lra_bench import config
 
     head, _ = _parted(incomplete, ",+")
-    return _behind(head, [config.NO_LEVER, *config.lever_files(_include(ctx)), "all"])
+    return _behind(head, [config.NO_TECHNIQUE, *config.technique_files(_include(ctx)), "all"])
 
 
 def anything(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -87,7 +87,7 @@ def anything(ctx: typer.Context, incomplete: str) -> list[str]:
     from lra_bench.config import tasks as room
 
     include = _include(ctx)
-    named = (mixers.names(), room.names(include), config.found("configs", include), config.lever_files(include))
+    named = (mixers.names(), room.names(include), config.found("configs", include), config.technique_files(include))
     return [name for names in named for name in names]
 
 
@@ -116,7 +116,7 @@ def spaces(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def matrices(incomplete: str) -> list[str]:
     """Files of models, tasks and seeds that are run together."""
-    return [str(path) for path in sorted(Path("configs/matrix").glob("*.yaml")) if path.stem != "base"]
+    return [str(path) for path in sorted(Path("configs/sweeps").glob("*.yaml")) if path.stem != "base"]
 
 
 def formats(incomplete: str) -> list[str]:

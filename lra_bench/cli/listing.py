@@ -19,7 +19,7 @@ class Kind(StrEnum):
     models = "models"
     tasks = "tasks"
     configs = "configs"
-    levers = "levers"
+    techniques = "techniques"
     results = "results"
 
 
@@ -30,7 +30,7 @@ def ls(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """List models, tasks, configs, levers or results; --json has more of each.
+    """List models, tasks, configs, techniques or results; --json has more of each.
 
     Example: lra ls tasks
     """
@@ -41,7 +41,7 @@ def ls(
         Kind.models: lambda: [_model(name) for name in _models()],
         Kind.tasks: lambda: _tasks(include),
         Kind.configs: lambda: _configs(include),
-        Kind.levers: lambda: _levers(include),
+        Kind.techniques: lambda: _techniques(include),
         Kind.results: lambda: _results(results),
     }[kind]()
     if json:
@@ -98,7 +98,7 @@ BRIEF = {  # what of a thing stands in eighty columns; --json has all
     Kind.models: _brief_model,
     Kind.tasks: _brief_task,
     Kind.configs: _brief_file,
-    Kind.levers: _brief_file,
+    Kind.techniques: _brief_file,
 }
 
 
@@ -122,10 +122,10 @@ def _configs(include: tuple[Path, ...]) -> list[dict[str, Any]]:
     return _said("config", config.found("configs", include))
 
 
-def _levers(include: tuple[Path, ...]) -> list[dict[str, Any]]:
+def _techniques(include: tuple[Path, ...]) -> list[dict[str, Any]]:
     from lra_bench import config
 
-    return _said("lever", config.lever_files(include))
+    return _said("technique", config.technique_files(include))
 
 
 def _said(kind: str, found: dict[str, Path]) -> list[dict[str, Any]]:
@@ -145,13 +145,14 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            help="Of a model, task, config or lever; or a path to its file.", autocompletion=completion.anything
+            help="Of a model, task, config or technique; or a path to its file.", autocompletion=completion.anything
         ),
     ],
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Show a model, task, config or lever: a task's variants and a config by what they change; --json has every value.
+    """Show a model, task, config or technique: a task's variants and a config by what they change; --json has every
+    value.
 
     Example: lra show linformer
     """
@@ -164,7 +165,7 @@ def show(
         return
     written = {"model": cards.model, "task": cards.task, "config": lambda _: cards.recipe(name, include)}
     for kind, values in shown.items():
-        screen.out.print({**written, "lever": cards.lever}[kind](values))
+        screen.out.print({**written, "technique": cards.technique}[kind](values))
 
 
 def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
     from lra_bench.errors import ConfigError, nearest
 
     files = {"tasks": tasks.found(include), "configs": config.found("configs", include)}
-    files["levers"] = config.lever_files(include)
+    files["techniques"] = config.technique_files(include)
     path = Path(name)
     is_yaml = path.suffix in (".yaml", ".yml") and path.is_file()
     is_task = is_yaml and "source" in config.read(path).values
@@ -186,13 +187,13 @@ def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
         shown["task"] = tasks.load(name, include).model_dump() | ({"variants": variants} if variants else {})
     if name in files["configs"] or (is_yaml and not is_task):
         shown["config"] = _recipe(name, include)
-    if name in files["levers"]:
-        path = files["levers"][name]
-        shown["lever"] = {"name": name, "file": str(path), "says": config.first_comment(path)}
-        shown["lever"] |= config.levers([name], (), include).facts()
+    if name in files["techniques"]:
+        path = files["techniques"][name]
+        shown["technique"] = {"name": name, "file": str(path), "says": config.first_comment(path)}
+        shown["technique"] |= config.techniques([name], (), include).facts()
     if not shown:
         every = [*mixers.names(), *(known for kind in files.values() for known in kind)]
-        raise ConfigError(f"'{name}': no model, task, config or lever; {nearest(name, every)}")
+        raise ConfigError(f"'{name}': no model, task, config or technique; {nearest(name, every)}")
     return shown
 
 

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from lra_bench.cli import completion
-from lra_bench.config.seeds import LAST
 from lra_bench.errors import ConfigError
+from lra_bench.shapes import LAST_SEED
 
 Model = Annotated[
     str,
@@ -34,15 +34,15 @@ Config = Annotated[
         "-c", "--config", help="The recipe: how we train.", metavar="NAME|file.yaml", autocompletion=completion.configs
     ),
 ]  # fmt: skip
-Lever = Annotated[
+Technique = Annotated[
     str,
     typer.Option(
-        "-l", "--lever", help="What is done to a model besides: names, files or all, comma-separated; a+b at once.",
-        metavar="NAME|file.yaml", autocompletion=completion.levers,
+        "-l", "--technique", help="What is done to a model besides: names, files or all, comma-separated; a+b at once.",
+        metavar="NAME|file.yaml", autocompletion=completion.techniques,
     ),
 ]  # fmt: skip
 Seed = Annotated[
-    int, typer.Option("--seed", min=0, max=LAST, help="Of the parameters, the order of examples and the dropout.")
+    int, typer.Option("--seed", min=0, max=LAST_SEED, help="Of the parameters, the order of examples and the dropout.")
 ]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="Several, in place of --seed: 0-4 or 0,3,7.", metavar="0-4")]
 Length = Annotated[int | None, typer.Option("--length", min=1, help="L, in place of the task's own.")]
@@ -114,7 +114,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RESULTS = Path("results")
 SPEED = RESULTS / "speed/speed.json"  # what `make bench` keeps
 RECIPE = "small"
-LEVER = "none"
+TECHNIQUE = "none"
 
 
 def counts(text: str, flag: str) -> list[int]:

@@ -9,7 +9,7 @@ import typer
 
 from lra_bench.cli import app, options
 from lra_bench.cli.written import How, Out, chosen, tell
-from lra_bench.config.seeds import LAST
+from lra_bench.shapes import LAST_SEED
 
 
 @app.command()
@@ -17,7 +17,9 @@ def probe(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="RUN")],
     examples: Annotated[int, typer.Option("--examples", min=1, help="Of test, the first.")] = 64,
     places: Annotated[int, typer.Option("--places", min=1, help="Of each, at random, whose vectors are read.")] = 8,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=LAST, help="Of the places, and of what is drawn anew.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=LAST_SEED, help="Of the places, and of what is drawn anew.")
+    ] = 0,
     format: How = None,
     out: Out = None,
     json: options.Json = False,

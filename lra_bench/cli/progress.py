@@ -36,7 +36,7 @@ class Watch:
 
     def _line(self, cell: Cell, text: str) -> None:
         seed = f", seed {cell.seed}" if cell.seed else ""
-        pulled = f" + {words}" if (words := cell.levers.words) else ""
+        pulled = f" + {words}" if (words := cell.techniques.words) else ""
         line = f"{cell.model}{pulled} on {cell.task_name}{seed}: {text}"
         err.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -174,7 +174,7 @@ def _outcome(cell: Cell, event: Mapping[str, Any]) -> str:
     unit = " %" if metric.share else ""
     for split in ("test", "val"):
         if (value := event.get(f"{split}_score")) is not None:
-            learned = ", did not learn" if event["status"] == "did-not-learn" else ""
+            learned = ", at chance" if event["status"] == "at-chance" else ""
             return f"{split} {score(value, metric.name)}{unit}{learned}"
     return f"{event['status']}: {event['error']}" if event.get("error") else str(event["status"])
 

@@ -64,7 +64,9 @@ def _refuse_folder(path: Path) -> None:
     if store.folders(path):
         return
     below = [one for one in sorted(path.iterdir()) if one.is_dir() and store.folders(one)]
-    above = [one for one in path.resolve().parents[:3] if (one / "row.json").is_file() or (one / store.RUNS).is_dir()]
+    above = [
+        one for one in path.resolve().parents[:3] if (one / "result.json").is_file() or (one / store.RUNS).is_dir()
+    ]
     where = ", ".join(map(str, below or above[:1]))
     said = f"there are some in {where}" if where else "lra run leaves them in its results folder, --results DIR"
     raise ConfigError(f"{path}: no results here; {said}")

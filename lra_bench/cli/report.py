@@ -38,7 +38,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="The page.", metavar="FILE.html")] = Path("report.html"),
     json: options.Json = False,
 ) -> None:
-    """One page to look at, offline: leaderboard, figures, ledger, and how each number was measured.
+    """One page to look at, offline: leaderboard, figures, budget, and how each number was measured.
 
     Example: lra report results/quick --out report.html
     """

@@ -32,7 +32,7 @@ def reproduce(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Run a finished row again from its own cell.json: is it the same, bit for bit? It takes as long as the run did.
+    """Run a finished row again from its own run.json: is it the same, bit for bit? It takes as long as the run did.
 
     Where the platform, versions or code are others, and on a GPU without training.deterministic, it is held to its old
     score instead: the paired difference over test's examples, with its interval and p. Exit codes: 0 the same, or it
@@ -75,7 +75,7 @@ def _shown(line: Line) -> dict[str, Any]:
 def _notes(found: Reproduction) -> list[str]:
     notes, moved = [], [line.what for line in found.place if not line.same]
     if found.old.row.cell != found.old.cell.id:
-        notes.append(f"its row is of cell {found.old.row.cell}, and its cell.json of {found.old.cell.id}")
+        notes.append(f"its row is of cell {found.old.row.cell}, and its run.json of {found.old.cell.id}")
     each = zip(found.old.cell.mechanisms, found.new.cell.mechanisms, strict=True)
     changed = [new.mixer for old, new in each if old.mixer_hash != new.mixer_hash]
     notes += [f"{one} has changed since; it was run as it is now, as {found.new.folder.name}" for one in changed]

@@ -23,7 +23,7 @@ def run(
     model: options.Model,
     task: options.Task,
     config: options.Config = options.RECIPE,
-    lever: options.Lever = options.LEVER,
+    technique: options.Technique = options.TECHNIQUE,
     seed: options.Seed = 0,
     seeds: options.Seeds = None,
     length: options.Length = None,
@@ -53,7 +53,7 @@ def run(
     from lra_bench.config import launcher as settings_of
     from lra_bench.launch.engine import Order
 
-    asked = sweep.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path, lever))
+    asked = sweep.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path, technique))
     every = sized(asked, match)
     by = settings_of(launcher, tuple(include_path or ()))
     if dry_run:
@@ -154,7 +154,7 @@ def plan(
     model: options.Model,
     task: options.Task,
     config: options.Config = options.RECIPE,
-    lever: options.Lever = options.LEVER,
+    technique: options.Technique = options.TECHNIQUE,
     seed: options.Seed = 0,
     seeds: options.Seeds = None,
     length: options.Length = None,
@@ -174,7 +174,7 @@ def plan(
     """
     from lra_bench import sweep
 
-    asked = sweep.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path, lever))
+    asked = sweep.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path, technique))
     every = sized(asked, match)
     show_plan(every, results, jobs=jobs, out=out, json=json)
 
@@ -206,10 +206,10 @@ def show_plan(every: Sequence[Cell], results: Path, *, jobs: int | None, out: Pa
         screen.err.print(said, style="red", markup=False, soft_wrap=True)
 
 
-def _request(model, task, config, seed, seeds, length, settings, limit, include, lever):  # type: ignore[no-untyped-def]
+def _request(model, task, config, seed, seeds, length, settings, limit, include, technique):  # type: ignore[no-untyped-def]
     from lra_bench.sweep import Request, parse_seeds
 
     if seeds and seed:
         raise ConfigError(f"--seed {seed} and --seeds {seeds}: one of the two")
     several = parse_seeds(seeds) if seeds else (seed,)
-    return Request(model, task, config, several, length, tuple(settings or ()), limit, tuple(include or ()), lever)
+    return Request(model, task, config, several, length, tuple(settings or ()), limit, tuple(include or ()), technique)

@@ -139,7 +139,7 @@ def _title(row: Row) -> str:
 
 
 def _summary(row: Row, other: bool) -> dict[str, Any]:
-    from lra_bench.config import lever_words
+    from lra_bench.config import technique_words
 
     unit = " %" if named(row.metric).share else ""
     test, spread = score(row.test_score, row.metric), None
@@ -147,12 +147,12 @@ def _summary(row: Row, other: bool) -> dict[str, Any]:
         low, mid, high = (three_digits(ms) for ms in (row.step_ms_p10, row.step_ms_p50, row.step_ms_p90))
         spread = f"{mid} ({low}-{high})" + (f" {row.fitted}" if row.fitted else "") + load.tag(row.other_load)
     return {
-        "model": " + ".join([row.model, *([lever_words(row.levers)] if row.levers else [])])
+        "model": " + ".join([row.model, *([technique_words(row.techniques)] if row.techniques else [])])
         + (f" {OTHER_CODE}" if other else ""),
         "steps": f"{row.steps:,}" if row.status in SCORED else row.status,
         f"val{unit}": score(row.val_score, row.metric),
-        f"test{unit}": f"{test} floor" if row.status == "did-not-learn" else test,
-        f"floor{unit}": score(row.floor, row.metric),
+        f"test{unit}": f"{test} chance" if row.status == "at-chance" else test,
+        f"chance{unit}": score(row.chance, row.metric),
         "ms/step (p10-p90)": spread,
         "ex/s": three_digits(row.examples_per_s),
         "planned MiB": mebibytes(row.planned_bytes),

@@ -38,7 +38,7 @@ def tune(
 
     Each trial takes as long as a run of the config, or less where it is given up. The study lies in RESULTS/tune;
     Ctrl-C saves, and the same command goes on, after `kill -9` too. Rows of that recipe say what it cost to find
-    (`lra compare --ledger`).
+    (`lra compare --budget`).
 
     Example: lra tune -m linformer -t listops -c quick --trials 20
     """
@@ -161,5 +161,5 @@ def _line(study: Study, trial: Trial, on_front: bool) -> dict[str, str]:
         said |= {"ms": f"{costs['infer_ms_p50']:.3g}" if costs else ""}
     for key in question.settings:
         value = trial.settings.get(key, "")
-        said[key.removeprefix("trunk.")] = f"{value:.3g}" if isinstance(value, float) else str(value)
+        said[key.removeprefix("backbone.")] = f"{value:.3g}" if isinstance(value, float) else str(value)
     return {**said, "why": trial.why or ""}

@@ -1,65 +1,63 @@
 """YAML -> frozen, typed, strict. The only room that reads YAML.
 
 A recipe (`configs/*.yaml`) says how we train, a task (`tasks/*.yaml`) what is asked. `configs/base.yaml` lists every
-knob with its default; a recipe overrides it, its section for the task overrides that, `--set a.b=c` overrides all.
-A lever (`configs/levers/*.yaml`) says what is done to a model besides. A `Cell` is one model on one task with one seed,
-fully resolved; its id is a hash of everything that decides the numbers and is asked for: settings, the content of the
-user's files, the code of the mixer's file. So a changed default cannot hide behind an old row. The package's own code
-and the libraries' versions stand in the row (`fingerprint.py`). A `Launcher` says who starts the cells.
+knob with its default; a recipe overrides it, its section for the task overrides that, `--set a.b=c` overrides all. A
+technique (`configs/techniques/*.yaml`) says what is done to a model besides. A `Cell` is one model on one task with one
+seed, fully resolved; its id is a hash of everything that decides the numbers and is asked for: settings, the content of
+the user's files, the code of the mixer's file. So a changed default cannot hide behind an old row. The package's own
+code and the libraries' versions stand in the row (`fingerprint.py`). A `Launcher` says who starts the cells.
 """
 
 from lra_bench.config.cell import AND, Cell, Match, Mechanism, digest, of_mechanisms
 from lra_bench.config.files import file_of, first_comment, folders, found, shipped
 from lra_bench.config.kinds import held, kind_of
 from lra_bench.config.launchers import Launcher, Local, Ray, Slurm, launcher
-from lra_bench.config.levers import (
-    FLOATS,
-    NO_LEVER,
-    Adapt,
-    Distil,
-    Joint,
-    Lever,
-    Levers,
-    Precision,
-    Prune,
-    Quantise,
-    lever_files,
-    levers,
-)
-from lra_bench.config.levers import words as lever_words
 from lra_bench.config.overlays import Overlay, flat, fold, nested, read, validated
-from lra_bench.config.recipes import RecipeFile, changed, matrix, recipe
+from lra_bench.config.recipes import RecipeFile, changed, recipe, sweep
 from lra_bench.config.schema import (
+    Backbone,
     Count,
-    Matrix,
     Optimizer,
     Recipe,
     Scalar,
     Schedule,
     Strict,
+    Sweep,
     TaskSpec,
     Training,
-    Trunk,
     Tuned,
 )
 from lra_bench.config.search import Range, Space, first, recipe_text, space, spaces
+from lra_bench.config.techniques import (
+    FLOATS,
+    NO_TECHNIQUE,
+    Adapt,
+    Distil,
+    Joint,
+    Precision,
+    Prune,
+    Quantise,
+    Technique,
+    Techniques,
+    technique_files,
+    techniques,
+)
+from lra_bench.config.techniques import words as technique_words
 from lra_bench.config.values import declared, setting
 
 __all__ = [
     "AND",
     "FLOATS",
-    "NO_LEVER",
+    "NO_TECHNIQUE",
     "Adapt",
+    "Backbone",
     "Cell",
     "Count",
     "Distil",
     "Joint",
     "Launcher",
-    "Lever",
-    "Levers",
     "Local",
     "Match",
-    "Matrix",
     "Mechanism",
     "Optimizer",
     "Overlay",
@@ -75,9 +73,11 @@ __all__ = [
     "Slurm",
     "Space",
     "Strict",
+    "Sweep",
     "TaskSpec",
+    "Technique",
+    "Techniques",
     "Training",
-    "Trunk",
     "Tuned",
     "changed",
     "declared",
@@ -92,10 +92,6 @@ __all__ = [
     "held",
     "kind_of",
     "launcher",
-    "lever_files",
-    "lever_words",
-    "levers",
-    "matrix",
     "nested",
     "of_mechanisms",
     "read",
@@ -105,5 +101,9 @@ __all__ = [
     "shipped",
     "space",
     "spaces",
+    "sweep",
+    "technique_files",
+    "technique_words",
+    "techniques",
     "validated",
 ]

@@ -8,19 +8,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from lra_bench.config.levers import Lever, Levers
 from lra_bench.config.schema import Count, Recipe, Scalar, Seed, Strict, TaskSpec, Tuned, but_for_before
+from lra_bench.config.techniques import Technique, Techniques
 from lra_bench.metrics import HITS, METRICS, Metric
 
 AND = "+"  # between the names of the mixers of a model
-OPTIONAL = ("match", "levers", "start", "teacher", "beside", "then", "tuned", "reach", "config_hash")
+OPTIONAL = ("match", "techniques", "start", "teacher", "beside", "then", "tuned", "reach", "config_hash")
 
 
 class Match(Strict):
-    """A trunk whose `mlp` was solved for, so that the model is as large, or its step as dear, as full attention's."""
+    """A backbone whose `mlp` was solved for, so that the model is as large, or its step as dear, as full
+    attention's."""
 
     what: Literal["params", "flops"]
-    mlp: Count  # of the trunk that full attention has
+    mlp: Count  # of the backbone that full attention has
 
 
 class Mechanism(Strict):
@@ -33,7 +34,7 @@ class Mechanism(Strict):
 
 
 class Cell(Strict):
-    """One model on one task with one seed, fully resolved: written as cell.json before anything runs."""
+    """One model on one task with one seed, fully resolved: written as run.json before anything runs."""
 
     model: str  # of layers of several mixers, their names with + between
     family: str
@@ -48,13 +49,13 @@ class Cell(Strict):
     changed: str | None  # the --set and --length that were given
     # what a cell has none of is not in its id
     match: Match | None = None
-    levers: Levers = Levers()
+    techniques: Techniques = Techniques()
     start: Cell | None = None  # the cell whose chosen parameters it begins with; None: they are drawn
     teacher: Cell | None = None  # the cell whose model it learns from
-    beside: list[TaskSpec] | None = None  # the tasks that its trunk is trained on, or was, beside its own
+    beside: list[TaskSpec] | None = None  # the tasks that its backbone is trained on, or was, beside its own
     then: list[Mechanism] | None = None  # the mixers of the layers after the first, in turn; None: one for all
     tuned: Tuned | None = None  # what its recipe's settings cost to find; decides no number, and is in no id
-    config_hash: str | None = None  # of what the config says for the task, whatever the model and lever; in no id
+    config_hash: str | None = None  # of what the config says for the task, whatever the model and technique; in no id
     reach: Count | None = None  # places that the first can learn of through all layers; None: all of them; in no id
 
     @property
@@ -70,7 +71,7 @@ class Cell(Strict):
 
     def _optional(self) -> Iterator[tuple[str, Any]]:
         yield "match", self.match and self.match.model_dump()
-        yield "levers", self.levers.facts() or None
+        yield "techniques", self.techniques.facts() or None
         yield "start", self.start and self.start.id
         yield "teacher", self.teacher and self.teacher.id
         yield "beside", self.beside and [_facts_of(task) for task in self.beside]
@@ -118,21 +119,21 @@ class Cell(Strict):
 
     @property
     def trained_first(self) -> Cell:
-        """Where its model was trained on its task, before a lever was pulled on what was trained."""
+        """Where its model was trained on its task, before a technique was pulled on what was trained."""
         return self.start.trained_first if self.start is not None and self.task in self.start.tasks else self
 
-    def with_lever(self, name: str, lever: Lever) -> Cell:
-        """The cell with one lever more."""
-        return self.model_copy(update={"levers": self.levers.model_copy(update={name: lever})})
+    def with_technique(self, name: str, technique: Technique) -> Cell:
+        """The cell with one technique more."""
+        return self.model_copy(update={"techniques": self.techniques.model_copy(update={name: technique})})
 
     def pulls(self, name: str) -> bool:
-        """Is the lever pulled in this cell, not in one that it stands on?"""
-        lever = getattr(self.levers, name)
-        return lever is not None and (self.start is None or getattr(self.start.levers, name) != lever)
+        """Is the technique pulled in this cell, not in one that it stands on?"""
+        technique = getattr(self.techniques, name)
+        return technique is not None and (self.start is None or getattr(self.start.techniques, name) != technique)
 
     @property
     def tasks(self) -> tuple[TaskSpec, ...]:
-        """Those that its trunk is for, its own first."""
+        """Those that its backbone is for, its own first."""
         return (self.task, *(self.beside or ()))
 
     @property
@@ -169,15 +170,15 @@ class Cell(Strict):
 
         A text as long as a segment counts as seen: the cls token pushes its last place out.
         """
-        trunk, task = self.recipe.trunk, self.task
-        places = task.length // trunk.patch**2 if task.grid else -(-task.length // trunk.patch)
-        reads = trunk.pool == "cls" and not METRICS[task.metric].everywhere
+        backbone, task = self.recipe.backbone, self.task
+        places = task.length // backbone.patch**2 if task.grid else -(-task.length // backbone.patch)
+        reads = backbone.pool == "cls" and not METRICS[task.metric].everywhere
         return f"cls sees {self.reach - 1} of {places}" if reads and self.reach and self.reach < places else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """A line on each thing that is strange about it."""
-        said = self.narrow and f"trunk.pool: {self.narrow} tokens: nothing flows back to it; mean reads all of them"
+        said = self.narrow and f"backbone.pool: {self.narrow} tokens: nothing flows back to it; mean reads all of them"
         return tuple(line for line in (self.recipe.warning, said) if line)
 
     @property

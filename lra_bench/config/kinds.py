@@ -10,28 +10,28 @@ from lra_bench.errors import ConfigError
 
 FOR = {
     "task": "a task: -t {path}",
-    "matrix": "a matrix of runs: lra matrix {path}",
+    "sweep": "a sweep of runs: lra sweep {path}",
     "search space": "a search space: --space {path}",
-    "lever": "a lever: -l {path}",
+    "technique": "a technique: -l {path}",
     "config": "a config: -c {path}",
 }
-OF_CONFIG = {"trunk", "optimizer", "schedule", "training"}
+OF_CONFIG = {"backbone", "optimizer", "schedule", "training"}
 
 
 def kind_of(values: Mapping[str, Any]) -> str | None:
     """One of `FOR`; None where the keys do not say."""
-    from lra_bench.config.levers import Levers  # which reads files of this kind
+    from lra_bench.config.techniques import Techniques  # which reads files of this kind
 
     keys = {str(key) for key in values}
     if "source" in keys:
         return "task"
     if "models" in keys:
-        return "matrix"
+        return "sweep"
     if any("." in key for key in keys):
         return "search space"
     if keys & OF_CONFIG:
         return "config"
-    return "lever" if keys and keys <= set(Levers.model_fields) else None
+    return "technique" if keys and keys <= set(Techniques.model_fields) else None
 
 
 def held(file: Overlay, wanted: str) -> Overlay:

@@ -65,7 +65,7 @@ ENGINES: dict[str, type[Launcher]] = {schema.__name__.lower(): schema for schema
 
 
 def launcher(name: str | None, include: Sequence[Path] = ()) -> Launcher:
-    """The settings called `name`, or in the file `name`, over those of its engine; None: a matrix's default.
+    """The settings called `name`, or in the file `name`, over those of its engine; None: a sweep's default.
 
     Raises:
         ConfigError: it is not found, names no engine, or a value is wrong.

@@ -10,7 +10,7 @@ from typing import Any
 from lra_bench.config.files import file_of, shipped
 from lra_bench.config.kinds import held
 from lra_bench.config.overlays import Overlay, fold, read, validated
-from lra_bench.config.schema import Matrix, Recipe, Scalar, Tuned
+from lra_bench.config.schema import Recipe, Scalar, Sweep, Tuned
 from lra_bench.errors import ConfigError
 
 
@@ -75,20 +75,20 @@ def changed(recipe: Recipe, settings: Sequence[Overlay]) -> Recipe:
     return validated(Recipe, fold(overlays), overlays)
 
 
-def matrix(path: Path) -> Matrix:
-    """The matrix in a YAML file, over `configs/matrix/base.yaml`.
+def sweep(path: Path) -> Sweep:
+    """The sweep in a YAML file, over `configs/sweep/base.yaml`.
 
     Raises:
         ConfigError: it cannot be read, lacks a key, or a value is wrong.
     """
-    own = held(read(path), "matrix")
+    own = held(read(path), "sweep")
     whole = own.part((), {**unsaid().values, **own.values})
-    return validated(Matrix, whole.values, [whole])
+    return validated(Sweep, whole.values, [whole])
 
 
 def unsaid() -> Overlay:
-    """What a matrix's own YAML need not say, `configs/matrix/base.yaml`."""
-    return read(shipped("configs") / "matrix/base.yaml")
+    """What a sweep's own YAML need not say, `configs/sweep/base.yaml`."""
+    return read(shipped("configs") / "sweep/base.yaml")
 
 
 def recipe(name: str, include: Sequence[Path] = ()) -> RecipeFile:

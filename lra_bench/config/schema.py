@@ -1,4 +1,4 @@
-"""What a recipe, a task and a matrix must say: frozen, typed, strict."""
+"""What a recipe, a task and a sweep must say: frozen, typed, strict."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from lra_bench.config.seeds import LAST
 from lra_bench.metrics import ACCURACY
-from lra_bench.shapes import SPLITS
+from lra_bench.shapes import LAST_SEED, SPLITS
 
 Count = Annotated[int, Field(ge=1)]
 NoneOrMore = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, le=LAST)]
+Seed = Annotated[int, Field(ge=0, le=LAST_SEED)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Above = Annotated[float, Field(gt=0)]
 Scalar = bool | int | float | str | None
@@ -35,13 +34,13 @@ class Strict(BaseModel):
 
 # Of results that were kept before these were options. What has this value is not in a run's id.
 BEFORE_IT_WAS_SAID: dict[str, dict[str, Any]] = {
-    "trunk": {"embedding_std": 1.0, "position_std": 0.02, "matmul": "default"},
+    "backbone": {"embedding_std": 1.0, "position_std": 0.02, "matmul": "default"},
     "training": {"deterministic": False},
     "args": {"quoted": False},  # of a task
 }
 
 
-class Trunk(Strict):
+class Backbone(Strict):
     """The encoder that every mixer is put into."""
 
     embedding_std: Above  # standard deviation of the symbols' embeddings when they are drawn
@@ -63,10 +62,10 @@ class Trunk(Strict):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _kept_before(cls, said: Any) -> Any:
-        return {**BEFORE_IT_WAS_SAID["trunk"], **said} if isinstance(said, Mapping) else said
+        return {**BEFORE_IT_WAS_SAID["backbone"], **said} if isinstance(said, Mapping) else said
 
     @pydantic.model_validator(mode="after")
-    def _whole_heads(self) -> Trunk:
+    def _whole_heads(self) -> Backbone:
         joint = self.qkv or self.width
         if joint % self.heads:
             raise ValueError(f"{joint} wide cannot be cut into {self.heads} heads")
@@ -121,7 +120,7 @@ class Recipe(Strict):
 
     mark: str | None  # a word that stands beside every number of this recipe
     variant: str | None  # the task's named variant to use, where it has one
-    trunk: Trunk
+    backbone: Backbone
     optimizer: Optimizer
     schedule: Schedule
     training: Training
@@ -198,13 +197,13 @@ class TaskSpec(Strict):
         return self
 
 
-class Matrix(Strict):
+class Sweep(Strict):
     """Which cells: models x tasks x seeds under one recipe, and how they are run; lists as on the command line."""
 
     models: str
     tasks: str
     recipe: str
-    levers: str
+    techniques: str
     seeds: str
     length: Count | None
     settings: list[str]

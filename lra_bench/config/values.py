@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
-from lra_bench.config.levers import Levers
 from lra_bench.config.overlays import loaded
 from lra_bench.config.schema import Recipe, Scalar, TaskSpec
+from lra_bench.config.techniques import Techniques
 from lra_bench.errors import ConfigError
 
 Kinds = Collection[type]  # that a value may be of
@@ -71,8 +71,8 @@ def declared(path: Sequence[str]) -> Kinds:
     """The kinds that the schema has for a setting; those of a scalar where none says."""
     if path[0] == "task":
         return frozenset(_kinds(_below(TaskSpec, path[1:])))
-    if path[0] in Levers.model_fields:
-        return frozenset(_kinds(_below(Levers, path)))
+    if path[0] in Techniques.model_fields:
+        return frozenset(_kinds(_below(Techniques, path)))
     return frozenset(_kinds(_below(Recipe, path))) if path[0] in Recipe.model_fields else SCALAR
 
 

@@ -175,12 +175,12 @@ def _lacking(task: TaskSpec, name: str, split: Split, about: About) -> str | Non
 
 def _labels(task: TaskSpec, name: str, split: Split, about: About) -> Check:
     label, metric = split.label, METRICS[task.metric]
-    floor = f"{metric.floor(label):.2%}" if metric.share else f"{metric.floor(label):.4g}"
+    chance = f"{metric.chance(label):.2%}" if metric.share else f"{metric.chance(label):.4g}"
     if metric in (ACCURACY, EXACT_MATCH):
         said = (_classes if metric is ACCURACY else _several)(task, label, about)
     else:
         said = (_numbers if metric is SQUARED_ERROR else _symbols)(label)
-    more = [said, f"without a look {floor}", *([lacks] if (lacks := _lacking(task, name, split, about)) else [])]
+    more = [said, f"without a look {chance}", *([lacks] if (lacks := _lacking(task, name, split, about)) else [])]
     return Check(f"labels of {name}", bool(np.isfinite(label).all()), "; ".join(more))
 
 

@@ -109,7 +109,7 @@ def card(run: Trained) -> dict[str, Any]:
     """What one must know to use the file."""
     cell, task, units = run.cell, run.cell.task, run.program.objective.units
     return {
-        "model": cell.model, "levers": cell.levers.words, "recipe": cell.recipe_name, "seed": cell.seed,
+        "model": cell.model, "techniques": cell.techniques.words, "recipe": cell.recipe_name, "seed": cell.seed,
         "cell": cell.id,
         "task": task.model_dump(), "inputs": "int32 [B, S, L], ids of symbols, 0 on the right as padding",
         "outputs": f"float32 {_outputs(task)} of {task.classes}, by the metric {task.metric}",

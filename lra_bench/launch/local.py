@@ -165,9 +165,9 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
     """
     results, fresh, minutes = order.results, order.fresh, order.minutes
     folder = store.folder(results, cell)
-    store.write_json(folder / "cell.json", cell.model_dump())
+    store.write_json(folder / "run.json", cell.model_dump())
     if fresh:
-        (folder / "row.json").unlink(missing_ok=True)
+        (folder / "result.json").unlink(missing_ok=True)
     asked = command(folder, crew.at_once, fresh=fresh)
     with crew.share() as place:
         devices = ordinals(place, order.processes)
@@ -189,7 +189,7 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
 
 
 def command(folder: Path, jobs: int, *, fresh: bool = False) -> list[str]:
-    """What runs the cell whose cell.json lies in a folder, beside `jobs` - 1 others."""
+    """What runs the cell whose run.json lies in a folder, beside `jobs` - 1 others."""
     head, dirty = commit()
     asked = [*PYTHON, "lra_bench.run.execute", str(folder), "--jobs", str(jobs)]
     return [
@@ -198,9 +198,9 @@ def command(folder: Path, jobs: int, *, fresh: bool = False) -> list[str]:
 
 
 def line(cell: Cell, results: Path, jobs: int) -> str:
-    """A line of a shell that runs the cell by itself, whose cell.json is put where it will lie."""
+    """A line of a shell that runs the cell by itself, whose run.json is put where it will lie."""
     folder = store.folder(results.resolve(), cell)
-    store.write_json(folder / "cell.json", cell.model_dump())
+    store.write_json(folder / "run.json", cell.model_dump())
     given = KEEP_MEMORY | ({JOBS: jobs} if jobs > 1 else {})
     unset = [word for name in variables.NUMBERS for word in ("-u", name)]
     return shlex.join(["env", *unset, *(f"{key}={value}" for key, value in given.items()), *command(folder, jobs)])

@@ -43,7 +43,7 @@ class Errand:
     def written(self) -> Errand:
         """The errand, once the cell's folder holds what is asked: by that, whoever is sent knows that it is shared."""
         sent = replace(self, order=replace(self.order, results=self.order.results.resolve()))
-        store.write_json(sent.folder / "cell.json", self.cell.model_dump())
+        store.write_json(sent.folder / "run.json", self.cell.model_dump())
         return sent
 
     def do(self, hire: Callable[[Order], Engine], tell: Tell) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Errand:
 
     def _arrived(self) -> Order:
         """The order, in the place and with the environment of whoever sent it. What is begun is not begun anew."""
-        if not (self.folder / "cell.json").exists():
+        if not (self.folder / "run.json").exists():
             host = socket.gethostname()
             raise ConfigError(f"{host}: {self.folder}: not there; all machines must share the results folder")
         os.environ.update(self.environ)

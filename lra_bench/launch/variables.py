@@ -26,8 +26,8 @@ NUMBERS: dict[str, tuple[str, ...]] = {  # variables that change numbers, and th
 FLAGS = "XLA_FLAGS"
 ROUNDS = re.compile(r"--\S*(?:fast_math|fast_min_max|excess_precision|tf32|bf16|fp8|f8_)\S*")
 ASKED = {  # what asks for it in a way that is part of a run
-    "JAX_DEFAULT_MATMUL_PRECISION": "trunk.matmul",
-    "NVIDIA_TF32_OVERRIDE": "trunk.matmul",
+    "JAX_DEFAULT_MATMUL_PRECISION": "backbone.matmul",
+    "NVIDIA_TF32_OVERRIDE": "backbone.matmul",
 }
 
 

@@ -32,7 +32,7 @@ from jaxtyping import Array, Bool, Float
 
 @dataclass(frozen=True)
 class Dims:
-    """The sizes that the trunk gives to every mixer alike."""
+    """The sizes that the backbone gives to every mixer alike."""
 
     width: int  # D
     heads: int  # H

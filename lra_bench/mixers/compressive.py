@@ -40,9 +40,9 @@ CARD = Card(
     exact_without="both memories",
     segment="segment",
     differs="tokens of a segment see each other both ways; of other segments only the past is seen, so a cls token "
-    "sees its own segment alone, and texts that are longer are pooled by the mean unless cls is asked for; the trunk's "
-    "absolute positions stand beside the relative ones; the reconstruction loss is a mean of squares over tokens and "
-    "entries; no dilated convolution and no most-used cells; segments of 128 (the paper, on PG-19: 512)",
+    "sees its own segment alone, and texts that are longer are pooled by the mean unless cls is asked for; the "
+    "backbone's absolute positions stand beside the relative ones; the reconstruction loss is a mean of squares over "
+    "tokens and entries; no dilated convolution and no most-used cells; segments of 128 (the paper, on PG-19: 512)",
     short={"segment": 8, "compressed": 2},
 )
 

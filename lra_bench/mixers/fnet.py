@@ -26,8 +26,8 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
-    differs="y is divided by sqrt(L D) (knob `unitary`): the paper normalises after the mixing, our trunk before it, "
-    "and what the MLP adds would vanish beside a y that much larger",
+    differs="y is divided by sqrt(L D) (knob `unitary`): the paper normalises after the mixing, our backbone before "
+    "it, and what the MLP adds would vanish beside a y that much larger",
 )
 
 

@@ -1,6 +1,6 @@
 """Multi-head attention (arXiv 1706.03762, section 3.2.2) around any `attend(q, k, v, mask)`.
 
-Projections without bias, Xavier uniform, as in LRA. The heads' joint width H K may differ from D. Where the trunk's
+Projections without bias, Xavier uniform, as in LRA. The heads' joint width H K may differ from D. Where the backbone's
 positions are rotary, queries and keys are turned before `attend` sees them, unless it is something made of them that
 their product is of: a feature map's values (`linear`, `cosformer`, `performer`), or normalized keys (`long-short`).
 """

@@ -1,4 +1,4 @@
-"""The layers that the trunk and the mixers are made of."""
+"""The layers that the backbone and the mixers are made of."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Config:
     half."""
 
     global_tokens: int = 1
-    """g: the first so many tokens are global: with 1 the `cls` token of a trunk that has one, as in the paper."""
+    """g: the first so many tokens are global: with 1 the `cls` token of a backbone that has one, as in the paper."""
 
     impl: str = "auto"
     """Of the block-sparse attention: auto (xla), xla, or pallas (kernels for GPU and TPU, not timed on one yet; on a

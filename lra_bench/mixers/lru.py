@@ -36,9 +36,9 @@ CARD = Card(
     memory=1.0,
     exact_when="",
     differs="both directions share the recurrence and have a C each; the GELU and the gated linear layer that follow a "
-    "recurrence in the paper's block belong to the mixer; no batch normalisation: our trunk has layer norms; both ways "
-    "on all tasks (the paper: Pathfinder and Path-X), with angles below pi / 5 (the paper: a whole turn, pi / 10 on "
-    "Path-X)",
+    "recurrence in the paper's block belong to the mixer; no batch normalisation: our backbone has layer norms; both "
+    "ways on all tasks (the paper: Pathfinder and Path-X), with angles below pi / 5 (the paper: a whole turn, pi / 10 "
+    "on Path-X)",
 )
 
 

@@ -32,8 +32,8 @@ CARD = Card(
     memory=1.0,
     exact_when="",
     differs="P is each layer's own: the packed rows do not go on to the next layer, whose P in the paper is LN(Y_P + "
-    "P); the trunk's layers hand on tokens only; every text has all l rows, where the authors' LRA runs have no more "
-    "of them than the text has tokens; projections without bias",
+    "P); the backbone's layers hand on tokens only; every text has all l rows, where the authors' LRA runs have no "
+    "more of them than the text has tokens; projections without bias",
     short={"packed": 5},
 )
 

@@ -39,7 +39,8 @@ CARD = Card(
     exact_when="",
     differs="attention in chunks, the paper's Mega-chunk, which is linear in L; `chunk` 0 is its Mega, and quadratic. "
     "The moving average ends in silu(e + omega x), as in the authors' code; in the paper's equations in e alone. The "
-    "trunk's residual stands for the (1 - g) x that the paper adds to y. No scale norm: our trunk has layer norms",
+    "backbone's residual stands for the (1 - g) x that the paper adds to y. No scale norm: the backbone has layer "
+    "norms",
     short={"chunk": 32, "shared": 16},
 )
 LEAST = 1e-6  # of what a moving average keeps: its logarithm is taken

@@ -5,7 +5,7 @@ the tokens, attend to each other s times, and are read by the tokens.
     Z <- Z + Attention(LN Z, LN Z), Z <- Z + MLP(LN Z)              s times, each with weights of its own
     Y = Attention(X, LN Z)                                          the tokens read           (IO, section 3.1)
 
-X comes normalised from the trunk, whose residual and MLP follow Y. Padding is no key when the latents read.
+X comes normalised from the backbone, whose residual and MLP follow Y. Padding is no key when the latents read.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
-    differs="every layer has latents of its own, and its tokens read them: the trunk's layers hand on tokens only; all "
-    "attentions have the trunk's heads; positions are the trunk's; one self-attention block after a read, not "
-    "6",
+    differs="every layer has latents of its own, and its tokens read them: the backbone's layers hand on tokens only; "
+    "all attentions have the backbone's heads; positions are the backbone's; one self-attention block after a read, "
+    "not 6",
     short={"latents": 5, "blocks": 2},
 )
 
@@ -48,7 +48,7 @@ class Config:
 
     blocks: int = 1
     """s: self-attention blocks among the latents after each read. The paper has 6 after each of 8 reads; here every
-    layer of the trunk reads."""
+    layer of the backbone reads."""
 
     def __post_init__(self) -> None:
         if self.latents < 1:

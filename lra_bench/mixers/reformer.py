@@ -40,8 +40,8 @@ CARD = Card(
     exact_when="",
     differs="tokens of a chunk see each other whatever their buckets, as in the implementations behind the published "
     "PyTorch numbers and in the authors' later code (`across` off: of one bucket only, equations 3 and 4); no "
-    "reversible layers, which are the trunk's; sees the chunk after too, as nothing is causal here; a key met in two "
-    "rounds counts in both (the paper's appendix divides by their number); chunks of 64 (the paper: 128)",
+    "reversible layers, which are the backbone's; sees the chunk after too, as nothing is causal here; a key met in "
+    "two rounds counts in both (the paper's appendix divides by their number); chunks of 64 (the paper: 128)",
     short={"chunk": 8},
 )
 

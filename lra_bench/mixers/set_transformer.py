@@ -5,7 +5,7 @@ look at all of them and are then looked at by all of them.
     MAB(X, Y) = LN(A + rFF(A)),   A = LN(X + Multihead(X, Y, Y)),   rFF(A) = relu(A W + b)   (equations 6 and 7)
 
 H is made by a whole MAB. Of the second MAB only Multihead is here: what stands around it, the residual, the LNs and the
-rFF over the tokens, is the trunk's block. Padding is no key of the first Multihead; the second has no padded keys.
+rFF over the tokens, is the backbone's block. Padding is no key of the first Multihead; the second has no padded keys.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
-    differs="residual, LN and rFF of the second MAB are the trunk's, whose LN comes before and whose MLP has a GELU; "
-    "logits are scaled by the head's width, not by the model's",
+    differs="residual, LN and rFF of the second MAB are the backbone's, whose LN comes before and whose MLP has a "
+    "GELU; logits are scaled by the head's width, not by the model's",
     short={"points": 5},
 )
 

@@ -83,7 +83,7 @@ def fused(
 ) -> Float[Array, "B L H K"]:
     """cuDNN's kernel. A mask it would want as L x L biases, so the keys that are there are put first, and counted."""
     if q.dtype == jnp.float32:
-        raise ConfigError("impl: cudnn; it takes no float32: --set trunk.dtype=bfloat16")
+        raise ConfigError("impl: cudnn; it takes no float32: --set backbone.dtype=bfloat16")
     order = jnp.argsort(~mask, axis=1, stable=True)[:, :, None, None]
     k, v = (jnp.take_along_axis(x, order, axis=1) for x in (k, v))
     count = jnp.maximum(mask.sum(1, dtype=jnp.int32), 1)

@@ -40,7 +40,7 @@ CARD = Card(
     segment="segment",
     differs="tokens of a segment see each other both ways (`causal`: as in the paper); of other segments only the "
     "cached past is seen, so a cls token sees its own segment alone, and texts that are longer are pooled by the mean "
-    "unless cls is asked for; the trunk's absolute positions stand beside the relative ones; u and v belong to a "
+    "unless cls is asked for; the backbone's absolute positions stand beside the relative ones; u and v belong to a "
     "layer; segments of 128 (the authors' base models: 150 and 512)",
     short={"segment": 8, "memory": 2},
 )

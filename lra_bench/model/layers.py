@@ -1,4 +1,5 @@
-"""The layers of a trunk: x + mixer(LN x), then x + MLP(LN x); pre-LN (arXiv 2002.04745), as in LRA (arXiv 2011.04006).
+"""The layers of a backbone: x + mixer(LN x), then x + MLP(LN x); pre-LN (arXiv 2002.04745), as in LRA (arXiv
+2011.04006).
 
 Neighbouring layers of one mixer are a stack, one `Block` whose parameters have the layers as their first axis; a deep
 one is scanned over, so that its depth costs no compile time.
@@ -18,7 +19,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from lra_bench.config import Trunk
+from lra_bench.config import Backbone
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dropout import dropout
 from lra_bench.mixers.base import Dims, MixerBase
@@ -30,7 +31,7 @@ gelu = jax.checkpoint(jax.nn.gelu)  # its argument is kept for the backward pass
 
 @dataclass(frozen=True)
 class Shape:
-    """What levers change of the trunk; as it stands, nothing."""
+    """What techniques change of the backbone; as it stands, nothing."""
 
     shared: int | None = None  # sets of parameters, for neighbouring layers (ALBERT, arXiv 1909.11942, section 3.1)
     bottleneck: int = 0  # width of the adapters
@@ -56,12 +57,12 @@ class Block(nnx.Module):
     """x + mixer(LN x), then x + MLP(LN x); each through an adapter of its own, where a bottleneck is asked for."""
 
     def __init__(
-        self, mixer: type[MixerBase], knobs: Any, trunk: Trunk, shape: Shape, dims: Dims, *, rngs: nnx.Rngs
+        self, mixer: type[MixerBase], knobs: Any, backbone: Backbone, shape: Shape, dims: Dims, *, rngs: nnx.Rngs
     ) -> None:
-        self.rate = trunk.dropout
+        self.rate = backbone.dropout
         self.before_mixer, self.before_mlp = LayerNorm(dims.width), LayerNorm(dims.width)
         self.mixer = mixer(knobs, dims, rngs=rngs)
-        hidden = trunk.mlp if shape.mlp is None else shape.mlp
+        hidden = backbone.mlp if shape.mlp is None else shape.mlp
         self.up = Dense(dims.width, hidden, rngs=rngs)
         self.down = Dense(hidden, dims.width, rngs=rngs)
         self.adapted = shape.bottleneck > 0
@@ -93,9 +94,9 @@ class Run(NamedTuple):
     layers: int
     set_of: tuple[int, ...] | None  # of each layer, which set of parameters it has; None: each its own
 
-    def drawn(self, trunk: Trunk, shape: Shape, dims: Dims, rngs: nnx.Rngs) -> Block:
+    def drawn(self, backbone: Backbone, shape: Shape, dims: Dims, rngs: nnx.Rngs) -> Block:
         """Their stack."""
-        make = nnx.vmap(lambda rngs: Block(*self.choice, trunk, shape, dims, rngs=rngs))
+        make = nnx.vmap(lambda rngs: Block(*self.choice, backbone, shape, dims, rngs=rngs))
         sets = self.layers if self.set_of is None else self.set_of[-1] + 1
         drawn: Block = nnx.split_rngs(splits=sets)(make)(rngs)
         return drawn

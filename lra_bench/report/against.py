@@ -29,7 +29,7 @@ from lra_bench.results.schema import SCORED
 
 APART = "not comparable"
 VERDICTS = (*equivalence.VERDICTS, APART)
-MOVES_NOTHING = ("task.folder", "training.accumulate", "training.checkpoint_every", "trunk.remat")
+MOVES_NOTHING = ("task.folder", "training.accumulate", "training.checkpoint_every", "backbone.remat")
 OURS = ("model", "task", "variant", "recipe", "changed", "mark", "length", "column", "status", "runs", "finished")
 HEADS = ("model", "column", "ours", "published", "verdict", "why")
 SCORES = ("test_score", "test_low", "test_high")
@@ -90,15 +90,15 @@ def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The summed rows, missing as None, with what a table's numbers alone do not say."""
     summed = tables.summary(frame)
     summed = summed.assign(column=tables.column_names(summed)[0]).astype(object)
-    said = frame.reindex(columns=["knobs", "levers"]).astype(object)
+    said = frame.reindex(columns=["knobs", "techniques"]).astype(object)
     said = said.where(said.notna(), None)
-    knobs, levers = (dict(zip(frame["cell"], said[name], strict=True)) for name in ("knobs", "levers"))
+    knobs, techniques = (dict(zip(frame["cell"], said[name], strict=True)) for name in ("knobs", "techniques"))
     for row in summed.where(summed.notna(), None).to_dict("records"):
         first = str(row["cell"]).split(" ")[0]
         yield {str(key): value for key, value in row.items()} | {
             "name": str(row["model"]).partition(" + ")[0].partition("[")[0],
             "knobs": knobs.get(first),
-            "levers": levers.get(first),
+            "techniques": techniques.get(first),
         }
 
 
@@ -110,10 +110,11 @@ def _line(
 
 
 def _held(row: Mapping[str, Any], result: Result, spread: statistics.Spread | None, margin: float) -> Held:
-    """Ours, a row of `tables.summary`, beside theirs; one that stayed at chance has the floor, which is no estimate."""
+    """Ours, a row of `tables.summary`, beside theirs; one that stayed at chance has the chance, which is no
+    estimate."""
     ours = Score(row["test_score"], row["test_n"], row["finished"], (row["test_sd"] or 0.0) ** 2)
     if result.score is None:
-        return equivalence.held(ours, Score(row["floor"], math.inf, math.inf), spread, margin)
+        return equivalence.held(ours, Score(row["chance"], math.inf, math.inf), spread, margin)
     return equivalence.held(ours, Score(result.score, row["test_n"], result.seeds or 1), spread, margin)
 
 
@@ -139,8 +140,8 @@ def _of_the_run(row: Mapping[str, Any], knobs: set[str]) -> Iterator[Reason]:
         yield Reason("metric", f"{metric.title}, not accuracy", True)
     if row["mark"]:
         yield Reason("mark", str(row["mark"]), True)
-    if row["levers"]:
-        yield Reason("levers", config.lever_words(row["levers"]), True)
+    if row["techniques"]:
+        yield Reason("techniques", config.technique_words(row["techniques"]), True)
     moved = [said for said in _settings(row["changed"]) if not _is_seen_elsewhere(said, row["name"], knobs)]
     if moved:
         yield Reason("settings", " ".join(moved), True)

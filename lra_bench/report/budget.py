@@ -29,7 +29,7 @@ GIVEN = ("flops_per_token", "steps", "examples_seen", "flops", *INHERITED, *TUNE
 SETTING = ("knobs", "variant", "recipe", "changed", "mark", "batch", "accumulate", "steps", "dtype")
 
 
-def ledger(frame: pd.DataFrame) -> pd.DataFrame:
+def budget(frame: pd.DataFrame) -> pd.DataFrame:
     """A row a model and column: parameters, FLOPs of training a token, steps, examples seen, what was tried.
 
     `inherited_` are of all runs that it depends on, each once: missing where the run's folder is not there to say
@@ -126,13 +126,13 @@ def _flops(row: dict[Any, Any]) -> float:
 
 
 def report(frame: pd.DataFrame) -> Report:
-    """The ledger as numbers, and as a table."""
-    entries = ledger(frame)
+    """The budget as numbers, and as a table."""
+    entries = budget(frame)
     return Report(entries, (shown(entries),))
 
 
 def shown(entries: pd.DataFrame) -> Comparison:
-    """The ledger as a table."""
+    """The budget as a table."""
     names, notes = tables.column_names(entries)
     cells = pd.DataFrame(
         {
@@ -151,7 +151,7 @@ def shown(entries: pd.DataFrame) -> Comparison:
         }
     ).set_index("model")
     low, high = annotate.SIZES
-    said = f"to full: parameters over those of the same trunk with full attention; !: outside {low} to {high}"
+    said = f"to full: parameters over those of the same backbone with full attention; !: outside {low} to {high}"
     work = "kFLOP/token: of a training step, padding and recomputation too; TFLOP: of all its steps"
     inherited = "a + b: its own, and inherited from all runs that it depends on (initialized from, pretrained, teacher)"
     unknown = entries[entries["inherited_steps"].isna()]
@@ -160,7 +160,7 @@ def shown(entries: pd.DataFrame) -> Comparison:
     budget += "; tuned: trials by which the settings were found, its own and of what it inherited, and their steps"
     both = entries["tried"].astype(str) + " " + entries["tuning_steps"].astype(float).fillna(0).astype(str)
     unequal = [f"{name}: NOT TUNED ALIKE" for name, one in both.groupby(names) if one.nunique() > 1]
-    return Comparison("ledger", TITLE, cells, (*notes, said, work, inherited, *lacking, budget, *unequal))
+    return Comparison("budget", TITLE, cells, (*notes, said, work, inherited, *lacking, budget, *unequal))
 
 
 def _few(models: pd.Series) -> str:

@@ -188,7 +188,7 @@ def sparsity(frame: pd.DataFrame) -> Figure:
     Raises:
         ConfigError: no run here was pruned.
     """
-    rows = _named(frame.assign(model=tables.labels(frame.assign(levers=None)))).to_dict("records")
+    rows = _named(frame.assign(model=tables.labels(frame.assign(techniques=None)))).to_dict("records")
     points = [point for row in rows for point in _sparse(row, rows)]
     if not points:
         raise ConfigError("no run here was pruned to a sparsity: lra prune RUN --sparsity 0.5,0.7,0.9")
@@ -208,10 +208,10 @@ def sparsity(frame: pd.DataFrame) -> Figure:
 
 def _sparse(row: Mapping[Any, Any], rows: Sequence[Mapping[Any, Any]]) -> list[dict[str, Any]]:
     """The points of a run that was pruned to a sparsity, and of the one that it began with."""
-    lever = json.loads(row["levers"]).get("prune") if isinstance(row["levers"], str) else None
-    if not lever or not lever["sparsity"] or pd.isna(row["test_score"]):
+    technique = json.loads(row["techniques"]).get("prune") if isinstance(row["techniques"], str) else None
+    if not technique or not technique["sparsity"] or pd.isna(row["test_score"]):
         return []
-    how = f"{lever['by']}, {lever['steps']} steps"
+    how = f"{technique['by']}, {technique['steps']} steps"
     both = [one for one in rows if one["cell"] == row["start"]] + [row]
     return [
         {"model": row["model"], "column": row["column"], "how": how, "zero": 100 * one["sparsity"]}

@@ -142,7 +142,7 @@ def _statuses(sides: Sequence[Sequence[Run]]) -> Iterator[dict[str, Any]]:
         like = [one for one in old if one["seed"] == run["seed"]] or old
         if run["status"] not in SCORED and _scored(like):
             yield {"was": _status_of(like), "now": f"{run['status']}{_seed(run)}"}
-        elif run["status"] == "did-not-learn" and all(one["status"] == "ok" for one in like) and _is_below(run, like):
+        elif run["status"] == "at-chance" and all(one["status"] == "ok" for one in like) and _is_below(run, like):
             yield {"was": "ok", "now": f"{run['status']}{_seed(run)}"}
 
 

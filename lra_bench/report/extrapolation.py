@@ -45,9 +45,11 @@ def _table(rows: pd.DataFrame) -> Comparison:
     cells = long.pivot(index="model", columns="L", values="said").fillna("")
     cells = cells.reindex(index=list(dict.fromkeys(rows["model"])), columns=list(dict.fromkeys(long["L"])))
     cells.columns.name = None
-    floors = rows.dropna(subset=["test_score"]).drop_duplicates("length").sort_values("length")
-    said = ", ".join(f"{annotate.score(r['floor'], r['metric'])} at {r['length']:,}" for r in floors.to_dict("records"))
-    return Comparison("accuracy", f"{names[0]}: score on test over length", cells, (f"floor: {said}",))
+    chances = rows.dropna(subset=["test_score"]).drop_duplicates("length").sort_values("length")
+    said = ", ".join(
+        f"{annotate.score(r['chance'], r['metric'])} at {r['length']:,}" for r in chances.to_dict("records")
+    )
+    return Comparison("accuracy", f"{names[0]}: score on test over length", cells, (f"chance: {said}",))
 
 
 def _heads(rows: pd.DataFrame) -> pd.Series:
@@ -69,6 +71,6 @@ def longer(name: str, trained: int, metric: str, readings: Sequence[Mapping[str,
 
 def _said(reading: Mapping[str, Any], metric: str) -> dict[str, str]:
     if reading["why"]:
-        return {"test": reading["why"], "floor": "", "n": ""}
-    value, low, high, floor = (annotate.score(reading[key], metric) for key in ("score", "low", "high", "floor"))
-    return {"test": f"{value} ({low}-{high})", "floor": floor, "n": f"{reading['n']:,}"}
+        return {"test": reading["why"], "chance": "", "n": ""}
+    value, low, high, chance = (annotate.score(reading[key], metric) for key in ("score", "low", "high", "chance"))
+    return {"test": f"{value} ({low}-{high})", "chance": chance, "n": f"{reading['n']:,}"}

@@ -54,7 +54,7 @@ HEADS = (
     Head("family", "after Tay et al.'s survey", number=False),
     Head("task", "under which recipe", number=False),
     Head("score", "on test, with a 95% interval", number=False),
-    Head("floor", "the best score without a look at the input"),
+    Head("chance", "the best score without a look at the input"),
     Head("ms/step", "median of a training step, in the place of most of its column; other places are named"),
     Head("ex/s", "examples a second in training, likewise"),
     Head("MiB", "planned by the compiler for a training step, likewise"),
@@ -130,7 +130,7 @@ def _entries(row: Mapping[Any, Any], speeds: Mapping[str, Entry], best: float) -
         Entry(str(row["family"])),
         Entry(str(row["column"])),
         score,
-        _entry(row["floor"], lambda v: annotate.score(v, row["metric"])),
+        _entry(row["chance"], lambda v: annotate.score(v, row["metric"])),
         *(speeds.get(what, Entry("", "")) for what in MEASURED),
         _entry(row["params"], lambda v: f"{v:,.0f}{ratio}"),
     ]
@@ -155,7 +155,7 @@ def _links(rows: pd.DataFrame, out: Path) -> list[dict[str, str]]:
     found = []
     for row in rows.to_dict("records"):
         if pd.notna(row["folder"]):
-            path = os.path.relpath(Path(row["folder"]) / "row.json", out.parent)
+            path = os.path.relpath(Path(row["folder"]) / "result.json", out.parent)
             found.append(
                 {"link": quote(path), "seed": f"s{row['seed']:.0f}", "title": f"{row['cell']}: {row['status']}"}
             )

@@ -1,4 +1,4 @@
-"""One page that works offline: the leaderboard, the figures, the ledger, and how each number was measured."""
+"""One page that works offline: the leaderboard, the figures, the budget, and how each number was measured."""
 
 from __future__ import annotations
 
@@ -102,9 +102,9 @@ def _template(name: str) -> jinja2.Template:
 
 def _lead(frame: pd.DataFrame, summed: pd.DataFrame) -> str:
     failed = int((~frame["status"].isin(SCORED)).sum())
-    floor = int((frame["status"] == "did-not-learn").sum())
+    chance = int((frame["status"] == "at-chance").sum())
     said = f"{summed['model'].nunique()} models, {len(frame)} runs"
-    return f"{said}; {failed} failed, {floor} did not learn. Accuracy, speed and memory are of the same compiled step."
+    return f"{said}; {failed} failed, {chance} at chance. Accuracy, speed and memory are of the same compiled step."
 
 
 def _parts(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
@@ -130,7 +130,7 @@ def _parts(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> Iterator
     curves = _drawn(lambda: charts.curves(frame))
     if curves is not None:
         yield Part("curves", "Learning curves", "The score on val, the mean over seeds.", curves)
-    yield Part("ledger", "What each model was given", "", None, [Table.of(budget.report(frame).tables[0])])
+    yield Part("budget", "What each model was given", "", None, [Table.of(budget.report(frame).tables[0])])
     yield Part("measured", "How each number was measured", "", None, [], list(_measured(frame)))
 
 

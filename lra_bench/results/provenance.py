@@ -37,7 +37,7 @@ def answering(folder: Path) -> Cell:
     """
     cell = finished(folder)
     if len(cell.trains_on) > 1:
-        raise ConfigError(f"{folder}: has the trunk of several tasks; open a run that began with it, on one of them")
+        raise ConfigError(f"{folder}: has the backbone of several tasks; open a run that began with it, on one of them")
     return cell
 
 

@@ -9,9 +9,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Status = Literal["ok", "did-not-learn", "oom", "nan", "timeout", "error"]
+Status = Literal["ok", "at-chance", "oom", "nan", "timeout", "error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
-SCORED: tuple[Status, ...] = ("ok", "did-not-learn")  # tested, by parameters that were trained to the end
+SCORED: tuple[Status, ...] = ("ok", "at-chance")  # tested, by parameters that were trained to the end
 FINAL: tuple[Status, ...] = (*SCORED, "nan")  # the same command would give the same again; the others are tried anew
 
 
@@ -33,7 +33,7 @@ class Row:
     recipe: str
     changed: str | None  # what --set and --length changed in the recipe or task
     mark: str | None  # a word that must stand beside the numbers, "quick" or "limit 100"
-    levers: str | None = None  # that were pulled, with their knobs, as canonical JSON
+    techniques: str | None = None  # that were pulled, with their knobs, as canonical JSON
     start: str | None = None  # the cell whose chosen parameters it began with
     teacher: str | None = None  # the cell whose model it learnt from
     tuning_trials: int | None = None  # by which the recipe's settings were found, on val
@@ -50,15 +50,15 @@ class Row:
     fitted: str | None = None  # what was changed so that the step fits in memory; the batch is as asked
     params: int | None = None
     trained_params: int | None = None  # of them, and of what is added to them in training alone
-    params_ratio: float | None = None  # to the same trunk with full attention
+    params_ratio: float | None = None  # to the same backbone with full attention
     # how good
     val_score: float | None = None  # by the metric, at the chosen step, every example counted
     test_score: float | None = None  # read once, after the choice
     test_spread: float | None = None  # standard deviation over test's examples, where a score is no share of them
     val_n: int | None = None
     test_n: int | None = None
-    floor: float | None = None  # the best score on test without a look at it: the majority class's, the mean's
-    val_floor: float | None = None  # likewise on val
+    chance: float | None = None  # the best score on test without a look at it: the majority class's, the mean's
+    val_chance: float | None = None  # likewise on val
     best_step: int | None = None  # the step whose parameters were chosen
     train_loss: float | None = None  # mean over the last evaluation interval
     # how fast: synchronised; compilation, evaluation and checkpoints apart

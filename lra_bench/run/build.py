@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from lra_bench import data, distributed, mixers
-from lra_bench.config import Cell, Levers, Recipe, TaskSpec
+from lra_bench.config import Cell, Recipe, TaskSpec, Techniques
 from lra_bench.errors import CellFailed
 from lra_bench.measure.machine import where
 from lra_bench.measure.memory import available_bytes, crowded
@@ -39,21 +39,21 @@ def examples(cell: Cell, tell: Callable[..., None]) -> tuple[dict[str, Split], s
 
 
 def maker(cell: Cell, *, reference: bool = False) -> Make:
-    """What draws the cell's model; `reference` puts full attention into the same trunk.
+    """What draws the cell's model; `reference` puts full attention into the same backbone.
 
     Raises:
         ConfigError: the mixer's file cannot be imported, or a knob's value is out of its range.
     """
     named = [(mixers.reference(), {})] if reference else [(Path(one.mixer), one.knobs) for one in cell.mechanisms]
     layers = list(starmap(_choice, named))
-    levers = Levers() if reference else cell.levers
-    trunk = training_setup.trunk(cell.recipe, levers)
+    techniques = Techniques() if reference else cell.techniques
+    backbone = training_setup.backbone(cell.recipe, techniques)
     if reference and cell.match:
-        trunk = trunk.model_copy(update={"mlp": cell.match.mlp})
-    shape = training_setup.shape(cell, levers)
+        backbone = backbone.model_copy(update={"mlp": cell.match.mlp})
+    shape = training_setup.shape(cell, techniques)
     if cell.pulls("joint"):
-        return partial(JointModel, layers, trunk, [asked(task) for task in cell.tasks], shape)
-    return partial(Model, layers, trunk, asked(cell.task), shape)
+        return partial(JointModel, layers, backbone, [asked(task) for task in cell.tasks], shape)
+    return partial(Model, layers, backbone, asked(cell.task), shape)
 
 
 def _choice(mixer: Path, knobs: Mapping[str, Any]) -> Choice:
@@ -82,7 +82,7 @@ def built(cell: Cell, train: Split | None = None, stock: Stock = NOTHING, units:
     be known before.
 
     Raises:
-        ConfigError: the devices cannot share a batch, or the trunk or a lever cannot do what is asked.
+        ConfigError: the devices cannot share a batch, or the backbone or a technique cannot do what is asked.
     """
     task = cell.task
     labels = None if train is None else train.label
@@ -90,7 +90,7 @@ def built(cell: Cell, train: Split | None = None, stock: Stock = NOTHING, units:
     make = maker(cell)
     if cell.teacher is not None and stock.teacher is None:
         stock = replace(stock, teacher=Learnt(*nnx.split(draw(maker(cell.teacher), cell.seed), nnx.Param, ...)))
-    with precision.within(cell.recipe.trunk.matmul):  # what it is judged by before training
+    with precision.within(cell.recipe.backbone.matmul):  # what it is judged by before training
         regime = training_setup.regime(cell, stock, goal, make)
     if cell.pulls("joint"):
         return JointProgram.of(make, cell.recipe, lessons(cell), cell.seed, regime)
@@ -99,8 +99,8 @@ def built(cell: Cell, train: Split | None = None, stock: Stock = NOTHING, units:
 
 def lessons(cell: Cell) -> list[Lesson]:
     """The tasks that the cell is trained on at once."""
-    assert cell.levers.joint is not None
-    shares = cell.levers.joint.shares([min(t.splits["train"], cell.limit or t.splits["train"]) for t in cell.tasks])
+    assert cell.techniques.joint is not None
+    shares = cell.techniques.joint.shares([min(t.splits["train"], cell.limit or t.splits["train"]) for t in cell.tasks])
     goals = [objective(METRICS[task.metric], task.classes, task.length) for task in cell.tasks]
     each = zip(cell.tasks, goals, shares, strict=True)
     return [Lesson((task.streams, task.length), goal, share) for task, goal, share in each]
@@ -184,8 +184,8 @@ class Rung(NamedTuple):
     def of(self, recipe: Recipe) -> Recipe:
         """The recipe so changed."""
         training = recipe.training.model_copy(update={"accumulate": self.accumulate})
-        trunk = recipe.trunk.model_copy(update={"remat": self.remat})
-        return recipe.model_copy(update={"training": training, "trunk": trunk})
+        backbone = recipe.backbone.model_copy(update={"remat": self.remat})
+        return recipe.model_copy(update={"training": training, "backbone": backbone})
 
     def said(self, asked: Rung) -> str | None:
         """In words, if it is not what was asked."""
@@ -197,7 +197,7 @@ class Rung(NamedTuple):
 def ladder(recipe: Recipe, devices: int, tasks: int = 1) -> Iterator[Rung]:
     """As asked; then twice as many slices, and again, while devices and tasks can share one; then, with those, layers
     computed again, where there are several."""
-    training, remat = recipe.training, recipe.trunk.remat
+    training, remat = recipe.training, recipe.backbone.remat
     slices = training.accumulate
     yield Rung(slices, remat)
     while training.batch % (2 * slices) == 0 and (half := training.batch // (2 * slices)) % devices == 0:
@@ -205,7 +205,7 @@ def ladder(recipe: Recipe, devices: int, tasks: int = 1) -> Iterator[Rung]:
             break
         slices *= 2
         yield Rung(slices, remat)
-    if not remat and recipe.trunk.layers > 1:
+    if not remat and recipe.backbone.layers > 1:
         yield Rung(slices, True)
 
 
@@ -222,7 +222,7 @@ def fitting(
         ConfigError: a knob or the batch does not fit.
         CellFailed: it fits on none; the message is of the last.
     """
-    asked, needed, short = Rung(cell.recipe.training.accumulate, cell.recipe.trunk.remat), 0.0, None
+    asked, needed, short = Rung(cell.recipe.training.accumulate, cell.recipe.backbone.remat), 0.0, None
     for rung in ladder(cell.recipe, _sharing(cell), len(cell.trains_on)):
         if (first is not None and rung < first) or (not rung.remat and rung.accumulate < needed):
             continue  # slices save no more than their number

@@ -1,4 +1,4 @@
-"""One cell: Cell -> Row.   `python -m lra_bench.run.execute FOLDER`, FOLDER holding a cell.json.
+"""One cell: Cell -> Row.   `python -m lra_bench.run.execute FOLDER`, FOLDER holding a run.json.
 
 A process of its own, so that its peak memory is its own and its failure nobody else's. It speaks to whoever started
 it in lines of JSON on stdout, one event a line, and leaves its row in the folder.
@@ -125,23 +125,23 @@ def scored(
         "test_spread": None if metric.share else float(scores.std(dtype=np.float64)),
         "val_n": sum(map(len, val)),
         "test_n": len(scores),
-        "floor": _floor(cell, test, [len(split) / len(scores) for split in test]),
-        "val_floor": _floor(cell, val, [1 / len(val)] * len(val)),
+        "chance": _chance(cell, test, [len(split) / len(scores) for split in test]),
+        "val_chance": _chance(cell, val, [1 / len(val)] * len(val)),
         "best_step": progress.best_step,
         "train_loss": progress.train_loss,
     }
 
 
-def _floor(cell: Cell, splits: Sequence[Split], weights: Sequence[float]) -> float:
+def _chance(cell: Cell, splits: Sequence[Split], weights: Sequence[float]) -> float:
     """The mean over the tasks that the cell is trained on."""
     each = zip(cell.trains_on, splits, weights, strict=True)
-    return sum(METRICS[one.task.metric].floor(split.label) * weight for one, split, weight in each)
+    return sum(METRICS[one.task.metric].chance(split.label) * weight for one, split, weight in each)
 
 
 def status(row: dict[str, Any], metric: Metric) -> Status:
     """Of what was trained to the end: did it learn, as far as test's examples can tell?"""
     score = statistics.over_examples(metric, row["test_score"], row["test_n"], row["test_spread"])
-    return "ok" if statistics.learnt(metric, score, row["floor"]) else "did-not-learn"
+    return "ok" if statistics.learnt(metric, score, row["chance"]) else "at-chance"
 
 
 def speed(fit: Fit, cell: Cell) -> dict[str, Any]:
@@ -257,7 +257,7 @@ def _numbers(text: str) -> list[int]:
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lra_bench.run.execute", description=__doc__)
-    parser.add_argument("folder", type=Path, help="of the cell, holding its cell.json")
+    parser.add_argument("folder", type=Path, help="of the cell, holding its run.json")
     parser.add_argument("--fresh", action="store_true", help="forget checkpoints and start anew")
     parser.add_argument("--commit", help="of the code that runs, for the row")
     parser.add_argument("--dirty", action="store_true", help="the code is not as committed, for the row")
@@ -289,7 +289,7 @@ def settled(args: argparse.Namespace, stop: Stop) -> tuple[Row, bool]:
         Interrupted: all processes stopped at the same step, and the state is saved.
         LraError: the user's input is wrong.
     """
-    cell = Cell.model_validate(store.read_json(args.folder / "cell.json"))
+    cell = Cell.model_validate(store.read_json(args.folder / "run.json"))
     results = args.folder.parent.parent
     with claimed(args.folder, stop):
         watch = Stopwatch()  # a run does not last while it waits for another

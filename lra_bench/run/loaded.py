@@ -113,7 +113,7 @@ def stock(cell: Cell, runs: Path, train: Split, count: data.Progress) -> Stock:
 
 def _learnt(cell: Cell, runs: Path, count: data.Progress) -> Learnt:
     folder = store.folder_in(runs, cell)
-    if not (folder / "row.json").exists():
+    if not (folder / "result.json").exists():
         raise ConfigError(f"{folder}: is to be trained first; lra run with the same flags does that")
     return Trained.as_it_is(finished(folder), folder, count).learnt
 

@@ -2,9 +2,9 @@
 
 `python -m lra_bench.run.matched_size CELLS ASKED`: JSON lists of cells, and {"what": "params" or "flops"}.
 
-What is solved for is `trunk.mlp`, the hidden width of the MLP block and of the head: a mixer's own width and heads stay
-as its paper has them, and a step of 1 in it changes either count by little. As Long Range Arena's rule has it (section
-3.1: parameters within 10%), but by construction.
+What is solved for is `backbone.mlp`, the hidden width of the MLP block and of the head: a mixer's own width and heads
+stay as its paper has them, and a step of 1 in it changes either count by little. As Long Range Arena's rule has it
+(section 3.1: parameters within 10%), but by construction.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def matched(cell: Cell, what: What) -> dict[str, Any]:
     Raises:
         ConfigError: a knob does not fit.
     """
-    target = _count(cell, what, cell.recipe.trunk.mlp, reference=True)
+    target = _count(cell, what, cell.recipe.backbone.mlp, reference=True)
     least = _count(cell, what, 1)
     if least > target:
         why = f"{UNITS[what]} with an MLP one wide: {least:,.0f}; of full attention: {target:,.0f}"
@@ -63,8 +63,8 @@ def nearest(count: Callable[[int], float], target: float) -> int:
 
 
 def _count(cell: Cell, what: What, mlp: int, *, reference: bool = False) -> float:
-    trunk = cell.recipe.trunk.model_copy(update={"mlp": mlp})
-    sized = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"trunk": trunk})})
+    backbone = cell.recipe.backbone.model_copy(update={"mlp": mlp})
+    sized = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
     return parameters(maker(sized, reference=reference)) if what == "params" else work(sized, reference=reference)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 
 from lra_bench import config, sweep
-from lra_bench.config import AND, Cell, Levers, Range, Scalar, Space
+from lra_bench.config import AND, Cell, Range, Scalar, Space, Techniques
 from lra_bench.errors import ConfigError
 from lra_bench.results import fingerprint
 from lra_bench.sweep import Request
@@ -23,7 +23,7 @@ MODEL = "model"  # the key of a space that names what a layer's mixer may be
 
 @dataclass(frozen=True)
 class Question:
-    """The settings of one model on one task; or of a trunk whose layers may have any of several mixers.
+    """The settings of one model on one task; or of a backbone whose layers may have any of several mixers.
 
     Raises:
         ConfigError: the request is of several cells, or of one that stands on another, or a key of the space is none of
@@ -38,11 +38,15 @@ class Question:
     def __post_init__(self) -> None:
         cells = sweep.cells(self.request)
         if len(cells) != 1:
-            raise ConfigError(f"a study is of one model on one task, with one seed and one lever, not of {len(cells)}")
+            raise ConfigError(
+                f"a study is of one model on one task, with one seed and one technique, not of {len(cells)}"
+            )
         if self.cell.needs:
-            raise ConfigError(f"{self.cell.levers.words}: stands on another run; a study is of what is trained alone")
+            raise ConfigError(
+                f"{self.cell.techniques.words}: stands on another run; a study is of what is trained alone"
+            )
         for key, what in self.settings.items():
-            if key.split(".")[0] in ("task", *Levers.model_fields):
+            if key.split(".")[0] in ("task", *Techniques.model_fields):
                 raise ConfigError(f"{key}: a search is of settings of the recipe and knobs of the model")
             self.asked({f"{MODEL}.1": model for model in self._models_of(key)} | {key: config.first(what)})
 
@@ -121,7 +125,7 @@ class Question:
         return dict(trial.params)
 
     def _layers(self, settings: Mapping[str, Scalar]) -> int:
-        return int(settings.get("trunk.layers", self.cell.recipe.trunk.layers))  # type: ignore[arg-type]
+        return int(settings.get("backbone.layers", self.cell.recipe.backbone.layers))  # type: ignore[arg-type]
 
     def model(self, settings: Mapping[str, Scalar]) -> str:
         """Of these settings, as `--model` names it."""
@@ -154,8 +158,8 @@ class Question:
 
     @property
     def _of_cell(self) -> list[str]:
-        """Settings of the task and of levers, which no recipe has."""
-        elsewhere = ("task", *Levers.model_fields)
+        """Settings of the task and of techniques, which no recipe has."""
+        elsewhere = ("task", *Techniques.model_fields)
         return [said for said in self.request.settings if said.split(".")[0] in elsewhere]
 
     def command(self, settings: Mapping[str, Scalar], recipe: Path) -> str:

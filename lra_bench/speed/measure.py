@@ -46,9 +46,9 @@ def measure(cells: Sequence[Cell], asked: Asked) -> list[dict[str, Any]]:
 
 
 def _products(cell: Cell) -> tuple[str, str]:
-    """Of which numbers a cell's products are, and how precise: as its levers have the trunk compute."""
-    trunk = training_setup.trunk(cell.recipe, cell.levers)
-    return trunk.dtype, trunk.matmul
+    """Of which numbers a cell's products are, and how precise: as its techniques have the backbone compute."""
+    backbone = training_setup.backbone(cell.recipe, cell.techniques)
+    return backbone.dtype, backbone.matmul
 
 
 def _ceiling(dtype: str, matmul: str) -> float:

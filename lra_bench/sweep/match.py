@@ -15,7 +15,7 @@ MODULE = "lra_bench.run.matched_size"
 
 
 def matched(every: Sequence[Cell], what: str, tell: Callable[[Cell, dict[str, Any]], None]) -> list[Cell]:
-    """The cells with `trunk.mlp` solved for; `Cell.match` says what for, and the full model's.
+    """The cells with `backbone.mlp` solved for; `Cell.match` says what for, and the full model's.
 
     One that cannot be made so small is left out, and `tell` is told why.
 
@@ -35,6 +35,8 @@ def matched(every: Sequence[Cell], what: str, tell: Callable[[Cell, dict[str, An
 
 
 def _of_width(cell: Cell, what: str, mlp: int) -> Cell:
-    trunk = cell.recipe.trunk
-    recipe = cell.recipe.model_copy(update={"trunk": trunk.model_copy(update={"mlp": mlp})})
-    return cell.model_copy(update={"recipe": recipe, "match": Match.model_validate({"what": what, "mlp": trunk.mlp})})
+    backbone = cell.recipe.backbone
+    recipe = cell.recipe.model_copy(update={"backbone": backbone.model_copy(update={"mlp": mlp})})
+    return cell.model_copy(
+        update={"recipe": recipe, "match": Match.model_validate({"what": what, "mlp": backbone.mlp})}
+    )

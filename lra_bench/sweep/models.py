@@ -126,7 +126,7 @@ def in_turn(each: Sequence[Mechanism], layers: int) -> list[Mechanism]:
     """
     if len(each) > layers:
         named = AND.join(one.model for one in each)
-        raise ConfigError(f"--model {named}: {len(each)} mixers for the {layers} layers of trunk.layers")
+        raise ConfigError(f"--model {named}: {len(each)} mixers for the {layers} layers of backbone.layers")
     return fewest([each[i % len(each)] for i in range(layers)])
 
 

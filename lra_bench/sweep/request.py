@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lra_bench import config, data, mixers
-from lra_bench.config import Cell, Levers, Overlay, Recipe, RecipeFile, TaskSpec, tasks
-from lra_bench.config.seeds import LAST
+from lra_bench.config import Cell, Overlay, Recipe, RecipeFile, TaskSpec, Techniques, tasks
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers import Sheet
+from lra_bench.shapes import LAST_SEED
 from lra_bench.sweep.models import Choice, Part, fields, matching, models, parts
 from lra_bench.sweep.stages import staged
 
@@ -27,7 +27,7 @@ UNSAID = {  # decides no number, or has a column of its own
     "task.title",
     "task.paper",
 }
-POOL = "trunk.pool"
+POOL = "backbone.pool"
 NOTHING_BEFORE = {"start": None, "teacher": None, "beside": None}  # of a cell that stands on no other
 
 
@@ -43,11 +43,11 @@ class Request:
     settings: tuple[str, ...] = ()  # a.b=c
     limit: int | None = None
     include: tuple[Path, ...] = ()
-    levers: str = config.NO_LEVER  # a comma list of names or files, NAME+NAME several at once, globs, or all
+    techniques: str = config.NO_TECHNIQUE  # a comma list of names or files, NAME+NAME several at once, globs, or all
 
 
 def cells(request: Request) -> list[Cell]:
-    """The cells of a request, levers within models within tasks within seeds.
+    """The cells of a request, techniques within models within tasks within seeds.
 
     Raises:
         ConfigError, TaskError: something is not found, unknown or wrong; the message names it and the nearest.
@@ -56,25 +56,25 @@ def cells(request: Request) -> list[Cell]:
     recipe = config.recipe(request.recipe, request.include)
     settings = Settings.parse(request.settings, request.length, [part.sheet for choice in choices for part in choice])
     names = task_names(request.tasks, request.include)
-    pulled = [config.levers(names, settings.levers, request.include) for names in lever_names(request)]
+    pulled = [config.techniques(names, settings.techniques, request.include) for names in technique_names(request)]
     every = [
-        _staged(partial(_cell, request, recipe, settings, seed), choice, task, levers)
+        _staged(partial(_cell, request, recipe, settings, seed), choice, task, techniques)
         for seed in request.seeds
         for task in names
         for choice in choices
-        for levers in pulled
+        for techniques in pulled
     ]
     return list({cell.id: cell for cell in every}.values())
 
 
-def _staged(cell: Callable[[Choice, str], Cell], choice: Choice, task: str, levers: Levers) -> Cell:
+def _staged(cell: Callable[[Choice, str], Cell], choice: Choice, task: str, techniques: Techniques) -> Cell:
     return staged(
-        cell(choice, task), levers, lambda model: cell(models(model)[0], task), lambda other: cell(choice, other)
+        cell(choice, task), techniques, lambda model: cell(models(model)[0], task), lambda other: cell(choice, other)
     )
 
 
 def of_model(cell: Cell, choice: Choice, settings: Settings) -> Cell:
-    """Another model, trained as the cell's was, and as the settings change that; no lever is pulled.
+    """Another model, trained as the cell's was, and as the settings change that; no technique is pulled.
 
     The knobs are those that the recipe, if it is here, sets for it.
     """
@@ -85,9 +85,9 @@ def of_model(cell: Cell, choice: Choice, settings: Settings) -> Cell:
     before = dict(part.split("=", 1) for part in re.split(BETWEEN, trained.changed)) if trained.changed else {}
     student = trained.model_copy(
         update={
-            **fields(tuple(map(settings.turning, choice)), turned, recipe.trunk.layers),
+            **fields(tuple(map(settings.turning, choice)), turned, recipe.backbone.layers),
             **NOTHING_BEFORE,
-            "levers": Levers(),
+            "techniques": Techniques(),
             "match": None,
             "task": cell.task,
             "recipe": recipe,
@@ -99,7 +99,7 @@ def of_model(cell: Cell, choice: Choice, settings: Settings) -> Cell:
 
 
 def on_task(cell: Cell, name: str, include: Sequence[Path], settings: Settings) -> Cell:
-    """The cell's model and trunk on another task, trained there as its recipe says for it.
+    """The cell's model and backbone on another task, trained there as its recipe says for it.
 
     Raises:
         ConfigError, TaskError: the recipe or the task is not found, or a setting is unknown.
@@ -109,24 +109,24 @@ def on_task(cell: Cell, name: str, include: Sequence[Path], settings: Settings) 
     recipe, _ = file.resolve(Path(name).stem, settings.recipe)
     changed = settings.changing(file.resolve(Path(name).stem)[0], tasks.said(name, include, variant or recipe.variant))
     task = data.identified(tasks.load(name, include, variant or recipe.variant, settings.task))
-    same = recipe.model_copy(update={"trunk": cell.recipe.trunk})
+    same = recipe.model_copy(update={"backbone": cell.recipe.backbone})
     return cell.model_copy(
         update={
             "task": task,
             "recipe": same,
             "changed": _words(changed),
             "config_hash": _hash(recipe),
-            "levers": cell.levers.model_copy(update={"joint": None}),
+            "techniques": cell.techniques.model_copy(update={"joint": None}),
             **NOTHING_BEFORE,
         }
     )
 
 
-def lever_names(request: Request) -> list[list[str]]:
-    """The levers that are pulled at once, for each part of the comma list; `all` is none, and then each alone."""
-    names = [config.NO_LEVER, *config.lever_files(request.include)]
+def technique_names(request: Request) -> list[list[str]]:
+    """The techniques that are pulled at once, for each part of the comma list; `all` is none, and then each alone."""
+    names = [config.NO_TECHNIQUE, *config.technique_files(request.include)]
     found: dict[tuple[str, ...], None] = {}
-    for pattern in parts(request.levers, "--lever"):
+    for pattern in parts(request.techniques, "--technique"):
         if "+" in pattern:
             found[tuple(part.strip() for part in pattern.split("+"))] = None
         else:
@@ -145,8 +145,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         ends = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
         if not ends or (ends[2] and int(ends[2]) < int(ends[1])):
             raise ConfigError(f"--seeds {text}: '{part}' must be a number, or a range as 0-4")
-        if int(ends[2] or ends[1]) > LAST:
-            raise ConfigError(f"--seeds {text}: '{part}': a seed is at most {LAST}")
+        if int(ends[2] or ends[1]) > LAST_SEED:
+            raise ConfigError(f"--seeds {text}: '{part}': a seed is at most {LAST_SEED}")
         seeds += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
     return tuple(dict.fromkeys(seeds))
 
@@ -188,7 +188,7 @@ class Settings:
 
     recipe: tuple[Overlay, ...]
     task: tuple[Overlay, ...]
-    levers: tuple[Overlay, ...]
+    techniques: tuple[Overlay, ...]
     knobs: tuple[tuple[str, str, Any, str], ...]  # (model or "model", knob, value, the flag)
     said: tuple[tuple[str, Any], ...]  # what of it a result says, of the recipe and the task, each key once, in order
 
@@ -201,10 +201,10 @@ class Settings:
         """
         recipe: list[Overlay] = []
         task: list[Overlay] = []
-        levers: list[Overlay] = []
+        techniques: list[Overlay] = []
         knobs: list[tuple[str, str, Any, str]] = []
-        sections = ("mark", "variant", "trunk", "optimizer", "schedule", "training")
-        of_levers, said = tuple(Levers.model_fields), dict[str, Any]()
+        sections = ("mark", "variant", "backbone", "optimizer", "schedule", "training")
+        of_techniques, said = tuple(Techniques.model_fields), dict[str, Any]()
         named = {"model"} | {sheet.name for sheet in sheets}
         for text in settings:
             (head, *path), value = config.setting(text, kinds=partial(_kinds, sheets))
@@ -217,10 +217,10 @@ class Settings:
             elif head in sections:
                 recipe.append(Overlay(flag, config.nested([head, *path], value)))
                 said |= config.flat(config.nested([head, *path], value))
-            elif head in of_levers:
-                levers.append(Overlay(flag, config.nested([head, *path], value)))
+            elif head in of_techniques:
+                techniques.append(Overlay(flag, config.nested([head, *path], value)))
             else:
-                known = [*sections, *of_levers, "task", *named]
+                known = [*sections, *of_techniques, "task", *named]
                 meant = None if path else _meant(head, sheets)
                 raise ConfigError(f"{flag}: '{head}': unknown; {meant or nearest(head, known)}")
         if length is not None:
@@ -232,7 +232,7 @@ class Settings:
                 raise ConfigError(f"{flag}: no such knob; {nearest(knob, have)}")
         for unsaid in UNSAID:
             said.pop(unsaid, None)
-        return cls(tuple(recipe), tuple(task), tuple(levers), tuple(knobs), tuple(sorted(said.items())))
+        return cls(tuple(recipe), tuple(task), tuple(techniques), tuple(knobs), tuple(sorted(said.items())))
 
     def changing(self, recipe: Recipe, task: Mapping[str, Any]) -> dict[str, Any]:
         """What of it makes another of the recipe, or of what the task's file says, as they are without."""
@@ -293,7 +293,7 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
     if strange:
         raise ConfigError(f"{recipe.path}: knobs.{strange}: no such model; {nearest(strange, known)}")
     cell = Cell(
-        **fields(tuple(map(settings.turning, choice)), turned, resolved.trunk.layers),
+        **fields(tuple(map(settings.turning, choice)), turned, resolved.backbone.layers),
         task=data.identified(tasks.load(task, request.include, variant, settings.task)),
         recipe_name=recipe.name,
         recipe=resolved,
@@ -310,13 +310,13 @@ def _pooled(cell: Cell, settings: Settings) -> Cell:
     """Read out through the mean over tokens, where a cls token would not see them all and nobody asked for it."""
     if not cell.narrow or POOL in dict(settings.said):
         return cell
-    trunk = cell.recipe.trunk.model_copy(update={"pool": "mean"})
-    return cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"trunk": trunk})})
+    backbone = cell.recipe.backbone.model_copy(update={"pool": "mean"})
+    return cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
 
 
 def pooled_otherwise(cell: Cell) -> str | None:
     """A line where the cell reads out another way than its recipe says, as nobody asked it to."""
     if cell.reach is None or cell.recipe_name not in config.found("configs") or POOL in (cell.changed or ""):
         return None
-    said, is_ = config.recipe(cell.recipe_name).resolve(cell.task.name)[0].trunk.pool, cell.recipe.trunk.pool
-    return None if said == is_ else f"trunk.pool: {is_}, not {said}: a cls token would see {cell.reach - 1} tokens"
+    said, is_ = config.recipe(cell.recipe_name).resolve(cell.task.name)[0].backbone.pool, cell.recipe.backbone.pool
+    return None if said == is_ else f"backbone.pool: {is_}, not {said}: a cls token would see {cell.reach - 1} tokens"

@@ -1,4 +1,4 @@
-"""What a cell under levers stands on: what comes before its training, or after another's, is a cell of its own."""
+"""What a cell under techniques stands on: what comes before its training, or after another's, is a cell of its own."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lra_bench import data, mixers
-from lra_bench.config import Cell, Joint, Lever, Levers
+from lra_bench.config import Cell, Joint, Technique, Techniques
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import BITS, METRICS
 
-AFTERWARDS = ("further", "prune", "quantise")  # levers that are pulled on what is trained
+AFTERWARDS = ("further", "prune", "quantise")  # techniques that are pulled on what is trained
 HELD_OUT = 20  # of so many texts to pretrain on, one is kept to choose by, and one to test
 
 Elsewhere = Callable[[str], Cell]  # by the name of a model, or of a task
 
 
-def staged(cell: Cell, levers: Levers, teacher: Elsewhere, on_task: Elsewhere) -> Cell:
-    """The cell with the levers pulled, the last of a chain: pretrained, trained, pruned, quantised.
+def staged(cell: Cell, techniques: Techniques, teacher: Elsewhere, on_task: Elsewhere) -> Cell:
+    """The cell with the techniques pulled, the last of a chain: pretrained, trained, pruned, quantised.
 
     `cell` is as it is without. `teacher` gives the cell of another model, `on_task` that of another task.
 
     Raises:
-        ConfigError: a lever names what there is not, or what is no other.
+        ConfigError: a technique names what there is not, or what is no other.
     """
-    trained = cell.model_copy(update={"levers": levers.model_copy(update=dict.fromkeys(AFTERWARDS))})
-    if levers.distil:
-        trained = taught(trained, teacher(str(levers.distil.teacher)))
-    if levers.pretrain:
-        trained = trained.model_copy(update={"start": pretrained(cell, levers)})
-    if levers.adapt:
-        start = on_task(_other(cell, levers.adapt.start))
-        lever = levers.adapt.model_copy(update={"start": [start.task.name]})
-        trained = trained.with_lever("adapt", lever).model_copy(update={"start": start})
-    if levers.joint:
-        trained = jointly(trained, levers.joint, on_task)
+    trained = cell.model_copy(update={"techniques": techniques.model_copy(update=dict.fromkeys(AFTERWARDS))})
+    if techniques.distil:
+        trained = taught(trained, teacher(str(techniques.distil.teacher)))
+    if techniques.pretrain:
+        trained = trained.model_copy(update={"start": pretrained(cell, techniques)})
+    if techniques.adapt:
+        start = on_task(_other(cell, techniques.adapt.start))
+        technique = techniques.adapt.model_copy(update={"start": [start.task.name]})
+        trained = trained.with_technique("adapt", technique).model_copy(update={"start": start})
+    if techniques.joint:
+        trained = jointly(trained, techniques.joint, on_task)
     for name in AFTERWARDS:
-        if lever := getattr(levers, name):
-            trained = after(trained, name, lever, lever.steps)
+        if technique := getattr(techniques, name):
+            trained = after(trained, name, technique, technique.steps)
     return trained
 
 
-def after(cell: Cell, name: str, lever: Lever, steps: int) -> Cell:
-    """The cell that begins with what `cell` has learnt, pulls one lever more, and trains so many steps.
+def after(cell: Cell, name: str, technique: Technique, steps: int) -> Cell:
+    """The cell that begins with what `cell` has learnt, pulls one technique more, and trains so many steps.
 
     Their schedule is that of its first training, in proportion: as high a peak, after as large a share of the steps.
     One whose sparsity rises as it trains is tested as it is at the end: on the way it is another model.
@@ -50,7 +50,7 @@ def after(cell: Cell, name: str, lever: Lever, steps: int) -> Cell:
     Raises:
         ConfigError: heads or neurons are to be taken out of layers of several mixers, whose arrays are not one.
     """
-    cut = next((part for part in ("heads", "neurons") if name == "prune" and getattr(lever, part)), None)
+    cut = next((part for part in ("heads", "neurons") if name == "prune" and getattr(technique, part)), None)
     if cut and cell.then:
         raise ConfigError(
             f"prune.{cut}: none is taken out where layers have several mixers; prune.sparsity is for them"
@@ -58,7 +58,7 @@ def after(cell: Cell, name: str, lever: Lever, steps: int) -> Cell:
     select = "last" if name == "prune" else cell.recipe.training.select
     recipe = cell.trained_first.recipe.over(steps)
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"select": select})})
-    return cell.with_lever(name, lever).model_copy(update={"start": cell, "recipe": recipe})
+    return cell.with_technique(name, technique).model_copy(update={"start": cell, "recipe": recipe})
 
 
 def taught(cell: Cell, teacher: Cell) -> Cell:
@@ -74,22 +74,22 @@ def taught(cell: Cell, teacher: Cell) -> Cell:
     return cell.model_copy(update={"teacher": teacher})
 
 
-def jointly(cell: Cell, lever: Joint, on_task: Elsewhere) -> Cell:
-    """The cell that has, of a trunk trained on its task and on those of the lever, its task's part.
+def jointly(cell: Cell, technique: Joint, on_task: Elsewhere) -> Cell:
+    """The cell that has, of a backbone trained on its task and on those of the technique, its task's part.
 
-    The trunk, the mixer's knobs and the training are as they are on the first task, for all of them.
+    The backbone, the mixer's knobs and the training are as they are on the first task, for all of them.
 
     Raises:
         ConfigError: a task's examples are no hits or misses, whose shares alone have a mean over tasks.
     """
-    named = {one.task.name: one for one in map(on_task, lever.tasks)} | {cell.task.name: cell}
+    named = {one.task.name: one for one in map(on_task, technique.tasks)} | {cell.task.name: cell}
     for name, one in named.items():
         if not METRICS[one.task.metric].share:
             raise ConfigError(f"joint.tasks: {name}: {one.task.metric} is no share, and has no mean with other tasks'")
     first = next(iter(named.values()))
-    pulled = cell.levers.model_copy(update={"joint": lever.model_copy(update={"tasks": list(named)})})
+    pulled = cell.techniques.model_copy(update={"joint": technique.model_copy(update={"tasks": list(named)})})
     _, *beside = (one.task for one in named.values())
-    joint = first.model_copy(update={"levers": pulled, "beside": beside})
+    joint = first.model_copy(update={"techniques": pulled, "beside": beside})
     others = [one.task for name, one in named.items() if name != cell.task.name]
     training = joint.recipe.training.model_copy(update={"steps": 0})
     recipe = joint.recipe.model_copy(update={"training": training})
@@ -97,13 +97,13 @@ def jointly(cell: Cell, lever: Joint, on_task: Elsewhere) -> Cell:
     return joint.model_copy(update=part)
 
 
-def pretrained(cell: Cell, levers: Levers) -> Cell:
-    """The cell that guesses symbols of the task's own training inputs, of the same trunk.
+def pretrained(cell: Cell, techniques: Techniques) -> Cell:
+    """The cell that guesses symbols of the task's own training inputs, of the same backbone.
 
     Raises:
         ConfigError: the next symbol is to be guessed by a mixer that sees it.
     """
-    how = levers.pretrain
+    how = techniques.pretrain
     assert how is not None
     if how.objective == "causal" and not all(
         mixers.read(Path(m.mixer)).card.is_causal(m.knobs) for m in cell.mechanisms
@@ -125,8 +125,8 @@ def pretrained(cell: Cell, levers: Levers) -> Cell:
         }
     )
     recipe = cell.recipe.over(how.steps)
-    kept = Levers(precision=levers.precision, share=levers.share)
-    return cell.model_copy(update={"task": task, "recipe": recipe, "levers": kept})
+    kept = Techniques(precision=techniques.precision, share=techniques.share)
+    return cell.model_copy(update={"task": task, "recipe": recipe, "techniques": kept})
 
 
 def _other(cell: Cell, tasks: list[str]) -> str:

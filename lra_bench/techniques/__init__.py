@@ -1,1 +1,1 @@
-"""What one does to a model, not what a model is. A lever at zero strength changes nothing."""
+"""What one does to a model, not what a model is. A technique at zero strength changes nothing."""

@@ -1,10 +1,10 @@
-"""A trained trunk that stays as it is, and what is trained beside it on another task.
+"""A trained backbone that stays as it is, and what is trained beside it on another task.
 
-LoRA (Hu et al., arXiv 2106.09685, section 4.1): a matrix W of the trunk answers as W + (alpha / r) A B, A: [I, r] drawn
-from N(0, 1 / r), B: [r, O] zero before the first step. Here every matrix of a layer has one, those of any mixer too; to
-answer, the product is added to W once. `flax.nnx.LoRA` wraps a linear layer, and what mixers have are arrays.
+LoRA (Hu et al., arXiv 2106.09685, section 4.1): a matrix W of the backbone answers as W + (alpha / r) A B, A: [I, r]
+drawn from N(0, 1 / r), B: [r, O] zero before the first step. Here every matrix of a layer has one, those of any mixer
+too; to answer, the product is added to W once. `flax.nnx.LoRA` wraps a linear layer, and what mixers have are arrays.
 
-Adapters (Houlsby et al., arXiv 1902.00751, section 2.1): beside them and the head, the LayerNorms of the trunk are
+Adapters (Houlsby et al., arXiv 1902.00751, section 2.1): beside them and the head, the LayerNorms of the backbone are
 trained, two a layer and the last one; a mixer's own stay as they are.
 """
 
@@ -22,7 +22,7 @@ from lra_bench.techniques.parameters import HEAD, STACKED, Flat, Path, flat, is_
 
 LORA = "lora"
 ADAPTERS = "adapters"
-NORMS, LAST_NORM = {"before_mixer", "before_mlp"}, "norm"  # the trunk's, of a layer and after the last
+NORMS, LAST_NORM = {"before_mixer", "before_mlp"}, "norm"  # the backbone's, of a layer and after the last
 
 
 def frozen(params: nnx.State[Any, Any], anew: set[Path]) -> tuple[Flat, Flat]:
@@ -47,12 +47,12 @@ def low_rank(held: Flat, rank: int, seed: int) -> Flat:
     return made
 
 
-def merged(trained: nnx.State[Any, Any], held: Flat, lever: config.Adapt) -> nnx.State[Any, Any]:
+def merged(trained: nnx.State[Any, Any], held: Flat, technique: config.Adapt) -> nnx.State[Any, Any]:
     """The model's parameters: what is frozen, with A B added, and what is trained."""
     ours = flat(trained)
     every = {**held, **{path: variable for path, variable in ours.items() if path[0] != LORA}}
     for path in held:
         if (LORA, *path, "a") in ours:
             a, b = (ours[(LORA, *path, name)][...] for name in "ab")
-            every[path] = held[path].replace(held[path][...] + lever.alpha / lever.rank * (a @ b))
+            every[path] = held[path].replace(held[path][...] + technique.alpha / technique.rank * (a @ b))
     return nested(every)

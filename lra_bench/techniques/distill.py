@@ -77,7 +77,7 @@ def divergence(student: Float[Array, "*N C"], teacher: Float[Array, "*N C"]) -> 
 class Lesson:
     """What the student's loss is made of."""
 
-    lever: config.Distil
+    technique: config.Distil
     teacher: nnx.GraphDef[Any]
 
     def __call__(self, model: Any, asked: Question, objective: Objective, given: Any) -> jax.Array:
@@ -87,14 +87,14 @@ class Lesson:
             ConfigError: what is inside the two models cannot be compared.
         """
         teacher = nnx.merge(self.teacher, *jax.lax.stop_gradient(given["teacher"]))
-        inside = self.lever.hidden or self.lever.attention
+        inside = self.technique.hidden or self.technique.attention
         ours: list[Array] | None = [] if inside else None
         theirs: list[Array] | None = [] if inside else None
         logits = model(asked.tokens, asked.mask, key=asked.key, states=ours)
         with instead(exact):
             taught = teacher(asked.tokens, asked.mask, key=None, states=theirs)
-        apart = soft_loss(logits, taught, asked.label, objective.metric, self.lever.temperature).mean()
-        loss = (1 - self.lever.soft) * objective.loss(logits, asked.label).mean() + self.lever.soft * apart
+        apart = soft_loss(logits, taught, asked.label, objective.metric, self.technique.temperature).mean()
+        loss = (1 - self.technique.soft) * objective.loss(logits, asked.label).mean() + self.technique.soft * apart
         if ours is None or theirs is None:
             return loss
         there = model.there(asked.tokens, asked.mask)
@@ -109,15 +109,15 @@ class Lesson:
         theirs: list[Array],
         there: Bool[Array, "B N"],
     ) -> jax.Array:
-        layers = layer_map(len(ours) - 1, len(theirs) - 1, self.lever.layers)
+        layers = layer_map(len(ours) - 1, len(theirs) - 1, self.technique.layers)
         loss = jnp.float32(0)
-        if self.lever.hidden:
+        if self.technique.hidden:
             pairs = zip(wide, [0, *layers], strict=True)
-            loss += self.lever.hidden * _mean([far(h, theirs[g], there[..., None], "hidden") for h, g in pairs])
-        if self.lever.attention:
+            loss += self.technique.hidden * _mean([far(h, theirs[g], there[..., None], "hidden") for h, g in pairs])
+        if self.technique.attention:
             both = there[:, None, :, None] & there[:, None, None, :]
             scored = [(scores(model, m, ours), scores(teacher, g, theirs)) for m, g in enumerate(layers, 1)]
-            loss += self.lever.attention * _mean([far(a, b, both, "attention") for a, b in scored])
+            loss += self.technique.attention * _mean([far(a, b, both, "attention") for a, b in scored])
         return loss
 
 

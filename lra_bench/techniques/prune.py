@@ -41,10 +41,10 @@ class Pruning(NamedTuple):
     scores: dict[str, jax.Array]
 
 
-def target(lever: config.Prune, steps: int, step: jax.typing.ArrayLike) -> jax.Array:
+def target(technique: config.Prune, steps: int, step: jax.typing.ArrayLike) -> jax.Array:
     """The sparsity after so many of the steps."""
-    done = jnp.clip(jnp.asarray(step, jnp.float32) / max(lever.ramp * steps, 1.0), 0.0, 1.0)
-    return lever.sparsity * (1 - (1 - done) ** 3)
+    done = jnp.clip(jnp.asarray(step, jnp.float32) / max(technique.ramp * steps, 1.0), 0.0, 1.0)
+    return technique.sparsity * (1 - (1 - done) ** 3)
 
 
 def kept(scores: Float[Array, "*N I O"], sparsity: jax.typing.ArrayLike, stacked: bool) -> Bool[Array, "*N I O"]:
@@ -67,9 +67,9 @@ def _thinned(path: Path, variable: nnx.Variable[jax.Array], sparsity: float) -> 
     return jnp.where(kept(jnp.abs(W), sparsity, path[0] == STACKED), W, 0) if is_matrix(path, variable) else W
 
 
-def pruned(rule: optax.GradientTransformation, lever: config.Prune, steps: int) -> optax.GradientTransformation:
+def pruned(rule: optax.GradientTransformation, technique: config.Prune, steps: int) -> optax.GradientTransformation:
     """The rule, after whose update the weights of each matrix that rank lowest are zero."""
-    moves = lever.by == "movement"
+    moves = technique.by == "movement"
 
     def thinned(path: Path, variable: nnx.Variable[jax.Array]) -> bool:
         return is_matrix(path, variable) and (path[0] == STACKED or not moves)
@@ -80,7 +80,7 @@ def pruned(rule: optax.GradientTransformation, lever: config.Prune, steps: int) 
 
     def update(grads: Any, state: Pruning, params: Any = None) -> tuple[Any, Pruning]:
         step = state.step + 1
-        looks, share = (step % lever.every == 0) | (step == steps), target(lever, steps, step)
+        looks, share = (step % technique.every == 0) | (step == steps), target(technique, steps, step)
         asked = _of_the_dense(grads, state, params) if moves else (grads, state.rule, params)
         updates, inner = rule.update(*asked)
         change, slope = flat(updates), flat(grads)
@@ -95,7 +95,7 @@ def pruned(rule: optax.GradientTransformation, lever: config.Prune, steps: int) 
                 dense[name], scores[name] = new, state.scores[name] - whole * slope[path][...]
             rank = scores.get(name, jnp.abs(new))
             ranked = partial(kept, rank, share, path[0] == STACKED)
-            stays = jax.lax.cond(looks, ranked, lambda W=W: (W != 0) | (step < lever.every))
+            stays = jax.lax.cond(looks, ranked, lambda W=W: (W != 0) | (step < technique.every))
             change[path] = change[path].replace(jnp.where(stays, new, 0) - W)
         return nested(change), Pruning(inner, step, dense, scores)
 

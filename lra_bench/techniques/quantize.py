@@ -11,7 +11,7 @@ the greatest |x| that was seen there on examples of train; what is beyond it is 
   identity, and 0 for an activation that is cut off. Ranges are those from before the first step, not averages of steps.
 
 The library qwix (0.1.8) was tried: its provider for trained models cannot put arrays into modules that are made within
-a call, as a trunk's layers are here (TraceContextError); the one for training sets ranges anew at each product.
+a call, as a backbone's layers are here (TraceContextError); the one for training sets ranges anew at each product.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ Ranges = Float[Array, "P"]  # the greatest |x| of each product of activations wi
 def calibrated(answer: Callable[[Any], Any], examples: Sequence[Any]) -> Ranges:
     """The ranges of the products in `answer`, a forward pass, over batches of examples of train.
 
-    A trunk that scans over its layers has one range for a product in all of them.
+    A backbone that scans over its layers has one range for a product in all of them.
     """
     seen: dict[int, float] = {}
 

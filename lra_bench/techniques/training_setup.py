@@ -1,4 +1,4 @@
-"""What a cell's levers make of its model's shape and of its training."""
+"""What a cell's techniques make of its model's shape and of its training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import optax
 from flax import nnx
 
 from lra_bench import config
-from lra_bench.config import Cell, Levers, Trunk
+from lra_bench.config import Backbone, Cell, Techniques
 from lra_bench.errors import ConfigError
 from lra_bench.model import Shape, sizes
 from lra_bench.shapes import Batch
@@ -51,32 +51,32 @@ class Stock:
     examples: Callable[[int], Sequence[Batch]] = field(default=lambda count: ())
 
 
-def trunk(recipe: config.Recipe, levers: Levers) -> Trunk:
+def backbone(recipe: config.Recipe, techniques: Techniques) -> Backbone:
     """The recipe's, computed in other numbers or with fewer heads."""
-    own, changed = recipe.trunk, dict[str, Any]()
-    if levers.precision and levers.precision.compute:
-        changed["dtype"] = config.FLOATS[levers.precision.compute]
-    if levers.prune and levers.prune.heads:
-        heads = levers.prune.left(own.heads, levers.prune.heads)
+    own, changed = recipe.backbone, dict[str, Any]()
+    if techniques.precision and techniques.precision.compute:
+        changed["dtype"] = config.FLOATS[techniques.precision.compute]
+    if techniques.prune and techniques.prune.heads:
+        heads = techniques.prune.left(own.heads, techniques.prune.heads)
         changed |= {"heads": heads, "qkv": heads * ((own.qkv or own.width) // own.heads)}
     return own.model_copy(update=changed)
 
 
-def shape(cell: Cell, levers: Levers) -> Shape:
+def shape(cell: Cell, techniques: Techniques) -> Shape:
     """What is changed of it besides, and by the tasks that it is for beside the cell's own."""
     recipe = cell.recipe
     return Shape(
         room=_room(cell),
-        shared=levers.share.groups if levers.share else None,
-        bottleneck=levers.adapt.bottleneck if levers.adapt else 0,
-        mlp=levers.prune.left(recipe.trunk.mlp, levers.prune.neurons) if levers.prune else None,
+        shared=techniques.share.groups if techniques.share else None,
+        bottleneck=techniques.adapt.bottleneck if techniques.adapt else 0,
+        mlp=techniques.prune.left(recipe.backbone.mlp, techniques.prune.neurons) if techniques.prune else None,
     )
 
 
 def _room(cell: Cell) -> int | None:
-    """The vectors of the longest task, where tasks with others share the trunk; None: all alike."""
+    """The vectors of the longest task, where tasks with others share the backbone; None: all alike."""
     asked = [(t.length, (t.grid[0], t.grid[1]) if t.grid else None) for t in cell.tasks]
-    every = {(dims.length, dims.grid) for one in asked for dims in [sizes(cell.recipe.trunk, *one)]}
+    every = {(dims.length, dims.grid) for one in asked for dims in [sizes(cell.recipe.backbone, *one)]}
     return None if len(every) == 1 else max(length for length, _ in every)
 
 
@@ -84,15 +84,15 @@ def regime(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Regime
     """How the cell is trained, beginning from what it stands on; `make` draws its model.
 
     Raises:
-        ConfigError: a lever cannot be pulled on such a model.
+        ConfigError: a technique cannot be pulled on such a model.
     """
-    levers, steps, stock = cell.levers, cell.recipe.training.steps, _own_part(cell, stock)
-    precision, bits = levers.precision, levers.quantise
-    teacher = stock.teacher if levers.distil else None
+    techniques, steps, stock = cell.techniques, cell.recipe.training.steps, _own_part(cell, stock)
+    precision, bits = techniques.precision, techniques.quantise
+    teacher = stock.teacher if techniques.distil else None
     beside: dict[str, Any] = {"teacher": (teacher.params, teacher.rest)} if teacher else {}
     if bits and bits.activations < quantize.FLOAT:
         beside[RANGES] = _ranges(bits, stock, make)
-    whole = partial(_merged, levers.adapt) if levers.adapt and levers.adapt.frozen else plain
+    whole = partial(_merged, techniques.adapt) if techniques.adapt and techniques.adapt.frozen else plain
     whole = partial(_untranslated, whole) if _translation(cell) else whole
     return Regime(
         begin=partial(begun, cell, _shrunk(cell, stock, objective, make), beside),
@@ -101,7 +101,7 @@ def regime(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Regime
         served=_restored if bits else plain,
         learning=_simulated if RANGES in beside else within_nothing,
         answering=partial(_whole, bits) if bits and RANGES in beside else within_nothing,
-        loss=distill.Lesson(levers.distil, teacher.graph) if levers.distil and teacher else of_the_task,
+        loss=distill.Lesson(techniques.distil, teacher.graph) if techniques.distil and teacher else of_the_task,
         rule=_rule(cell, steps),
         params=jnp.dtype(config.FLOATS[precision.params]) if precision else jnp.float32,
         accumulate=jnp.dtype(config.FLOATS[precision.accumulate]) if precision else jnp.float32,
@@ -118,33 +118,33 @@ def _own_part(cell: Cell, stock: Stock) -> Stock:
 
 
 def _rule(cell: Cell, steps: int) -> Callable[[optax.GradientTransformation], optax.GradientTransformation]:
-    lever = cell.levers.prune
-    if lever is None or not lever.sparsity:
+    technique = cell.techniques.prune
+    if technique is None or not technique.sparsity:
         return lambda rule: rule
-    return partial(prune.pruned, lever=lever, steps=steps) if cell.pulls("prune") else prune.holding
+    return partial(prune.pruned, technique=technique, steps=steps) if cell.pulls("prune") else prune.holding
 
 
 def begun(cell: Cell, stock: Stock, beside: dict[str, Any], params: Params, rest: Params) -> Begun:
     """What there is before the first step, of what was drawn."""
-    levers, anew = cell.levers, set[Path]()
+    techniques, anew = cell.techniques, set[Path]()
     if stock.start is not None:
         anew = drawn_anew(cell, stock, params)
         params = inherited(params, stock.start.params, anew)
         rest = inherited(rest, stock.start.rest, set())
-    if levers.prune and cell.pulls("prune") and not levers.prune.steps:
-        params = prune.sparse(params, levers.prune.sparsity)
-    if not levers.adapt or not levers.adapt.frozen:
+    if techniques.prune and cell.pulls("prune") and not techniques.prune.steps:
+        params = prune.sparse(params, techniques.prune.sparsity)
+    if not techniques.adapt or not techniques.adapt.frozen:
         return Begun(_with(params, _translation(cell)), rest, beside)
     ours, held = adapt.frozen(params, anew)
-    ours |= adapt.low_rank(held, levers.adapt.rank, cell.seed) | _translation(cell)
+    ours |= adapt.low_rank(held, techniques.adapt.rank, cell.seed) | _translation(cell)
     return Begun(nested(ours), rest, {**beside, "frozen": nested(held)})
 
 
 def _translation(cell: Cell) -> Flat:
-    lever, teacher = cell.levers.distil, cell.teacher
-    if not lever or not lever.hidden or teacher is None:
+    technique, teacher = cell.techniques.distil, cell.teacher
+    if not technique or not technique.hidden or teacher is None:
         return {}
-    return distill.translation(cell.recipe.trunk.width, teacher.recipe.trunk.width, cell.seed)
+    return distill.translation(cell.recipe.backbone.width, teacher.recipe.backbone.width, cell.seed)
 
 
 def _with(params: Params, more: Flat) -> Params:
@@ -161,20 +161,20 @@ def drawn_anew(cell: Cell, stock: Stock, params: Params) -> set[Path]:
     return anew if stock.same_symbols else anew | {path for path in flat(params) if path == TABLE}
 
 
-def _merged(lever: config.Adapt, trained: Params, given: Any) -> Params:
-    return adapt.merged(trained, flat(given["frozen"]), lever)
+def _merged(technique: config.Adapt, trained: Params, given: Any) -> Params:
+    return adapt.merged(trained, flat(given["frozen"]), technique)
 
 
 def _untranslated(whole: Weights, trained: Params, given: Any) -> Params:
     return distill.untranslated(whole(trained, given))
 
 
-def _rounded(whole: Weights, lever: config.Quantise, trained: Params, given: Any) -> Params:
-    return quantize.rounded(whole(trained, given), lever.weights)
+def _rounded(whole: Weights, technique: config.Quantise, trained: Params, given: Any) -> Params:
+    return quantize.rounded(whole(trained, given), technique.weights)
 
 
-def _quantised(whole: Weights, lever: config.Quantise, trained: Params, given: Any) -> Params:
-    return quantize.quantised(whole(trained, given), lever.weights)
+def _quantised(whole: Weights, technique: config.Quantise, trained: Params, given: Any) -> Params:
+    return quantize.quantised(whole(trained, given), technique.weights)
 
 
 def _restored(kept: Any, given: Any) -> Params:
@@ -185,45 +185,50 @@ def _simulated(given: Any) -> AbstractContextManager[None]:
     return quantize.simulated(given[RANGES])
 
 
-def _whole(lever: config.Quantise, given: Any) -> AbstractContextManager[None]:
-    return quantize.whole(given[RANGES], lever.weights)
+def _whole(technique: config.Quantise, given: Any) -> AbstractContextManager[None]:
+    return quantize.whole(given[RANGES], technique.weights)
 
 
-def _ranges(lever: config.Quantise, stock: Stock, make: Make) -> quantize.Ranges:
+def _ranges(technique: config.Quantise, stock: Stock, make: Make) -> quantize.Ranges:
     """Of activations in the start's model, its weights rounded; 0 of each where it is not trained yet."""
 
     def answer(model: Any, asked: tuple[jax.Array, jax.Array]) -> jax.Array:
         return model(*asked, key=None)
 
-    batches = [(jnp.asarray(b.tokens), jnp.asarray(b.mask)) for b in stock.examples(lever.examples)]
+    batches = [(jnp.asarray(b.tokens), jnp.asarray(b.mask)) for b in stock.examples(technique.examples)]
     if stock.start is None:
         model = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
         graph, state = nnx.split(model)
         return jnp.zeros(quantize.products(lambda b: answer(nnx.merge(graph, state), b), batches[0]))
     graph, params, rest = stock.start
-    kept = quantize.rounded(params, lever.weights)
+    kept = quantize.rounded(params, technique.weights)
     return quantize.calibrated(lambda b: answer(nnx.merge(graph, kept, rest), b), batches)
 
 
 def _shrunk(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Stock:
     """The stock, with what its start has learnt cut to the heads and neurons that stay."""
-    lever = cell.levers.prune
-    if lever is None or not cell.pulls("prune") or stock.start is None or not (lever.heads or lever.neurons):
+    technique = cell.techniques.prune
+    if (
+        technique is None
+        or not cell.pulls("prune")
+        or stock.start is None
+        or not (technique.heads or technique.neurons)
+    ):
         return stock
     graph, params, rest = stock.start
-    heads = cell.recipe.trunk.heads
+    heads = cell.recipe.backbone.heads
 
     def loss(params: Params, asked: Question) -> jax.Array:
         model: Any = nnx.merge(graph, params, rest)
         one = jax.tree.map(lambda a: a[None], (asked.tokens, asked.mask))
         return objective.loss(model(*one, key=None), asked.label[None])[0]
 
-    batches = stock.examples(lever.examples)
+    batches = stock.examples(technique.examples)
     asked = [Question(jnp.asarray(b.tokens), jnp.asarray(b.mask), jnp.asarray(b.label), None) for b in batches]
     felt = prune.importance(loss, params, heads, asked)
-    if lever.neurons:
-        params = prune.without_neurons(params, prune.left(felt.neurons, lever.neurons))
-    if lever.heads:
+    if technique.neurons:
+        params = prune.without_neurons(params, prune.left(felt.neurons, technique.neurons))
+    if technique.heads:
         params, rest = _without_heads(cell, Learnt(graph, params, rest), felt, make, asked[0])
     return Stock(Learnt(graph, params, rest), stock.teacher, stock.same_symbols, stock.examples)
 
@@ -236,11 +241,11 @@ def _without_heads(
     Raises:
         ConfigError: its heads do not stand side by side: without some it would not answer as if they were silent.
     """
-    lever, heads = cell.levers.prune, cell.recipe.trunk.heads
-    assert lever is not None
+    technique, heads = cell.techniques.prune, cell.recipe.backbone.heads
+    assert technique is not None
     if not felt.heads.size:
         raise ConfigError(f"prune.heads: {cell.model} has no heads that are put through a W_o")
-    stay = prune.left(felt.heads, lever.heads)
+    stay = prune.left(felt.heads, technique.heads)
     small, *shapes = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0))), nnx.Param, ...)
     parts = [prune.without_heads(a, b, heads, stay) for a, b in zip((whole.params, whole.rest), shapes, strict=True)]
     silent = prune.silenced(whole.params, heads, stay)

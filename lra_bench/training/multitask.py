@@ -1,4 +1,4 @@
-"""One trunk, and several tasks with an embedding, positions and a head each, trained together.
+"""One backbone, and several tasks with an embedding, positions and a head each, trained together.
 
 A slice of a batch is shared out among the tasks, and a step's loss is the mean of theirs by the shares p_i, n_i^(1 / T)
 over their sum, n_i a task's training examples (Arivazhagan et al., arXiv 1907.05019). A task's loss is
@@ -34,10 +34,16 @@ class JointModel(Model):
     """
 
     def __init__(
-        self, mixers: Sequence[Choice], trunk: config.Trunk, asked: Sequence[Asked], shape: Shape, *, rngs: nnx.Rngs
+        self,
+        mixers: Sequence[Choice],
+        backbone: config.Backbone,
+        asked: Sequence[Asked],
+        shape: Shape,
+        *,
+        rngs: nnx.Rngs,
     ) -> None:
-        super().__init__(mixers, trunk, asked[0], shape, rngs=rngs)
-        self.others = nnx.List([Model(mixers, trunk, one, shape, rngs=rngs) for one in asked[1:]])
+        super().__init__(mixers, backbone, asked[0], shape, rngs=rngs)
+        self.others = nnx.List([Model(mixers, backbone, one, shape, rngs=rngs) for one in asked[1:]])
         for other in self.others:
             other.blocks, other.norm = self.blocks, self.norm
 

@@ -36,8 +36,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def products(platform: str, capability: str | None, asked: str, jax_default: str | None = None) -> str | None:
     """The precision that products of float32 have: float32, tf32, bf16, bf16_3x; None where nobody here knows.
 
-    `capability` is a GPU's compute capability, as "8.0"; `asked` is the trunk's `matmul`, and `jax_default` what JAX is
-    set to, `JAX_DEFAULT_MATMUL_PRECISION`, which counts where nothing is asked.
+    `capability` is a GPU's compute capability, as "8.0"; `asked` is the backbone's `matmul`, and `jax_default` what JAX
+    is set to, `JAX_DEFAULT_MATMUL_PRECISION`, which counts where nothing is asked.
     """
     if platform == "cpu":
         return "float32"
@@ -100,7 +100,7 @@ def same_bits(platform: str, environ: Mapping[str, str]) -> bool | None:
 def facts(recipe: Recipe) -> dict[str, Any]:
     """The row's columns on it, of this process's device."""
     device = jax.local_devices()[0]
-    return {"matmul": of(device, recipe.trunk.matmul), "deterministic": same_bits(device.platform, os.environ)}
+    return {"matmul": of(device, recipe.backbone.matmul), "deterministic": same_bits(device.platform, os.environ)}
 
 
 def of(device: jax.Device, asked: str = DEFAULT) -> str | None:

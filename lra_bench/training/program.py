@@ -182,7 +182,7 @@ class Program:
         return made._replace(step=partial(made.step, self.given))
 
     def kept(self, params: Params) -> Any:
-        """What is kept of trained parameters to answer with: rounded, merged, as the levers have it."""
+        """What is kept of trained parameters to answer with: rounded, merged, as the techniques have it."""
         if self.regime.serve is plain:
             return params
         return self._serve(params, self.given)
@@ -199,7 +199,7 @@ class Program:
     @property
     def precisely(self) -> Callable[[F], F]:
         """What has a function traced with products of the precision that is asked for."""
-        return partial(precisely, self.recipe.trunk.matmul)
+        return partial(precisely, self.recipe.backbone.matmul)
 
     def weights(self, params: Params) -> Params:
         """The model's parameters as they answer, float32."""

@@ -1,4 +1,4 @@
-"""One training step and one forward pass, and what a regime of levers changes of them.
+"""One training step and one forward pass, and what a regime of techniques changes of them.
 
 Dropout's key is `fold_in(key(seed), step)`, so a resumed run draws what an uninterrupted one does.
 """
@@ -70,12 +70,12 @@ class Begun(NamedTuple):
 
     params: Params  # that are trained
     rest: Params
-    given: dict[str, Any]  # arrays that a step is given and does not change: a frozen trunk, a teacher
+    given: dict[str, Any]  # arrays that a step is given and does not change: a frozen backbone, a teacher
 
 
 @dataclass(frozen=True)
 class Regime:
-    """What levers make of a step; as it stands, nothing."""
+    """What techniques make of a step; as it stands, nothing."""
 
     begin: Callable[[Params, Params], Begun] = lambda params, rest: Begun(params, rest, {})  # from what was drawn
     weights: Callable[[Params, Any], Params] = plain  # (trained, given) -> the model's, in a training step

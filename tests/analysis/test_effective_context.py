@@ -53,7 +53,7 @@ def test_bands_and_blocks_cover_the_length() -> None:
 
 @pytest.mark.parametrize(("layers", "kernel", "reach"), [(1, 5, 2), (2, 5, 4), (1, 9, 4)])
 def test_a_convolution_is_seen_to_reach_as_far_as_it_does(layers: int, kernel: int, reach: int) -> None:
-    run = model("conv-local", f"conv-local.kernel={kernel}", f"trunk.layers={layers}", "trunk.pool=mean")
+    run = model("conv-local", f"conv-local.kernel={kernel}", f"backbone.layers={layers}", "backbone.pool=mean")
     seen = found(run)
     assert seen.farthest == reach
     assert seen.within <= reach
@@ -64,7 +64,7 @@ def test_a_convolution_is_seen_to_reach_as_far_as_it_does(layers: int, kernel: i
 
 
 def test_a_place_of_the_models_own_shifts_no_distance() -> None:
-    run = model("conv-local", "conv-local.kernel=5", "trunk.pool=cls")
+    run = model("conv-local", "conv-local.kernel=5", "backbone.pool=cls")
     assert found(run).farthest == 2
 
 
@@ -98,11 +98,11 @@ def test_shuffled_blocks_hold_together_and_padding_stays() -> None:
 
 @pytest.mark.slow
 def test_a_model_without_order_reads_no_longer_blocks_than_one() -> None:
-    run = model("softmax", "trunk.positions=none", "trunk.pool=mean")
+    run = model("softmax", "backbone.positions=none", "backbone.pool=mean")
     seen = found(run)
     assert seen.context == 1
     assert seen.shuffled[0].changed == 0
-    ordered = model("softmax", "trunk.positions=sinusoidal", "trunk.pool=mean")
+    ordered = model("softmax", "backbone.positions=sinusoidal", "backbone.pool=mean")
     logits = Looking.of(ordered, next(in_order(ordered.splits["test"], N)), 1, np.random.default_rng(0))
     moved = logits._logits(np.flip(logits.batch.tokens, -1).copy()) - logits._as_they_are
     assert np.abs(moved).max() > 0
@@ -124,12 +124,12 @@ def test_answers_of_every_kind_are_told_apart() -> None:
 
 def test_patches_are_refused() -> None:
     with pytest.raises(ConfigError, match="a vector stands for 2 symbols: not probed"):
-        found(model("softmax", "trunk.patch=2"))
+        found(model("softmax", "backbone.patch=2"))
 
 
 @pytest.mark.slow
 def test_the_command(lra: Lra, here: Path) -> None:
-    settings: list[Any] = ["--set", "conv-local.kernel=3", "--set", "trunk.layers=2"]
+    settings: list[Any] = ["--set", "conv-local.kernel=3", "--set", "backbone.layers=2"]
     done = lra("run", "-m", "conv-local", "-t", "short", "-c", "tiny", *settings)
     assert done.returncode == 0, done.stderr
     run = next((here / "results/runs").iterdir())

@@ -24,7 +24,7 @@ RUN = ("run", "-t", "short", "-c", "tiny", "-m")
 def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Row:
     monkeypatch.chdir(here)
     cell = sweep.cells(Request("softmax", "short", "tiny"))[0]
-    return store.blank(cell, "ok", test_score=0.4, val_score=0.4, test_n=2000, floor=0.1, step_ms_p50=1.0)
+    return store.blank(cell, "ok", test_score=0.4, val_score=0.4, test_n=2000, chance=0.1, step_ms_p50=1.0)
 
 
 def frame(*rows: dict[str, object]) -> pd.DataFrame:
@@ -33,14 +33,14 @@ def frame(*rows: dict[str, object]) -> pd.DataFrame:
 
 def test_what_differs_in_its_length_alone_is_one_line(row: Row) -> None:
     short = row.as_dict()
-    long = {**short, "length": 40, "changed": "length=40", "test_score": 0.3, "floor": 0.2}
+    long = {**short, "length": 40, "changed": "length=40", "test_score": 0.3, "chance": 0.2}
     other = {**long, "model": "linear"}
     tuned = {**long, "changed": "optimizer.lr=0.1 length=40"}
     (table,) = report.report(frame(short, long, other, tuned)).tables
     assert list(table.cells.columns) == ["L = 20", "L = 40"]
     assert table.cells.loc["softmax"].tolist() == ["40.0 (37.9-42.2)", "30.0 (28.0-32.0)"]
     assert table.cells.loc["linear"].tolist() == ["", "30.0 (28.0-32.0)"]
-    assert table.notes == ("floor: 10.0 at 20, 20.0 at 40",)
+    assert table.notes == ("chance: 10.0 at 20, 20.0 at 40",)
     with pytest.raises(ConfigError, match="no task here was run at several lengths"):
         report.report(frame(short, tuned))
 
@@ -49,7 +49,7 @@ def test_what_differs_in_its_length_alone_is_one_line(row: Row) -> None:
 def test_trained_short_tested_long(lra: Lra, here: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setenv("LRA_CACHE", str(cache))
     monkeypatch.chdir(here)
-    done = lra(*RUN, "linear,linformer", "--set", "trunk.positions=sinusoidal", "--json")
+    done = lra(*RUN, "linear,linformer", "--set", "backbone.positions=sinusoidal", "--json")
     rows = {row["model"]: row for row in json.loads(done.stdout)}
     folders = {model: next((here / "results/runs").glob(f"{model}-*")) for model in rows}
     told = lra("scale", "--run", folders["linear"], "-n", "20,40", "--json")
@@ -61,8 +61,8 @@ def test_trained_short_tested_long(lra: Lra, here: Path, monkeypatch: pytest.Mon
     assert "bound to L = 20: blocks.mixer" in bound.stdout
     deeper = list(extrapolation.over(folders["linear"], [40], ["task.args.max_length=40"], lambda *_: None))
     assert deeper[0].n == 21
-    with pytest.raises(ConfigError, match=r"--set trunk\.width=3: only task"):
-        list(extrapolation.over(folders["linear"], [40], ["trunk.width=3"], lambda *_: None))
+    with pytest.raises(ConfigError, match=r"--set backbone\.width=3: only task"):
+        list(extrapolation.over(folders["linear"], [40], ["backbone.width=3"], lambda *_: None))
     for wrong, said in (
         (("--run", folders["linear"]), "tested at which lengths?"),
         (("-n", "40"), "-n and --set: are of --run"),

@@ -39,7 +39,7 @@ def again(run: Path, flipped: int = 0, **columns: Any) -> Reproduction:
     scores[np.flatnonzero(scores)[:flipped]] = False
     store.put_scores(new, scores, ACCURACY)
     columns = {"test_score": float(scores.mean()), **columns}
-    store.write_json(new / "row.json", {**store.read_json(run / "row.json"), **columns})
+    store.write_json(new / "result.json", {**store.read_json(run / "result.json"), **columns})
     return compared(Ran.open(run), Ran.open(new))
 
 
@@ -60,7 +60,7 @@ def test_one_example_is_a_difference_where_all_else_is_the_same(run: Path) -> No
 
 
 def test_a_new_release_of_the_same_code_is_no_other_place(run: Path) -> None:
-    versions = json.loads(store.read_json(run / "row.json")["versions"]) | {"lra-bench": "9.0"}
+    versions = json.loads(store.read_json(run / "result.json")["versions"]) | {"lra-bench": "9.0"}
     found = again(run, flipped=1, versions=json.dumps(versions))
     assert (found.verdict, unlike(found)) == ("differs", ["test_score", "test examples"])
 
@@ -89,7 +89,7 @@ def test_elsewhere_it_is_held_to_what_examples_can_tell(run: Path, moved: dict[s
 def test_without_a_promise_of_bits_it_is_held_to_what_examples_can_tell(run: Path) -> None:
     def on_a_gpu(flipped: int, said: bool | None) -> str:
         columns = {"platform": "gpu", "device": "NVIDIA H100", "matmul": "tf32", "deterministic": said}
-        store.write_json(run / "row.json", {**store.read_json(run / "row.json"), **columns})
+        store.write_json(run / "result.json", {**store.read_json(run / "result.json"), **columns})
         return again(run, flipped=flipped).verdict
 
     assert [on_a_gpu(3, said) for said in (False, None, True)] == ["agrees", "agrees", "differs"]
@@ -98,24 +98,26 @@ def test_without_a_promise_of_bits_it_is_held_to_what_examples_can_tell(run: Pat
 
 
 def test_what_a_kept_row_does_not_say_of_its_place_is_no_difference(run: Path) -> None:
-    store.write_json(run / "row.json", {**store.read_json(run / "row.json"), "matmul": None, "deterministic": None})
+    store.write_json(
+        run / "result.json", {**store.read_json(run / "result.json"), "matmul": None, "deterministic": None}
+    )
     assert again(run, flipped=3, matmul="float32", deterministic=True).verdict == "differs"
-    store.write_json(run / "row.json", {**store.read_json(run / "row.json"), "matmul": "float32"})
+    store.write_json(run / "result.json", {**store.read_json(run / "result.json"), "matmul": "float32"})
     assert again(run, flipped=3, matmul="tf32").verdict == "agrees"
-    there = json.loads(store.read_json(run / "row.json")["environment"]) | {"CUDA_VISIBLE_DEVICES": "1"}
+    there = json.loads(store.read_json(run / "result.json")["environment"]) | {"CUDA_VISIBLE_DEVICES": "1"}
     assert again(run, flipped=3, environment=json.dumps(there)).verdict == "differs", "one GPU is as another"
 
 
 def test_what_cannot_be_held_to_its_row(run: Path) -> None:
-    row = store.read_json(run / "row.json")
-    store.write_json(run / "row.json", row | {"status": "oom"})
+    row = store.read_json(run / "result.json")
+    store.write_json(run / "result.json", row | {"status": "oom"})
     with pytest.raises(ConfigError, match="oom; only a run that finished, or diverged"):
         finished(run)
-    store.write_json(run / "row.json", row)
-    (run / "hits.json").unlink()
+    store.write_json(run / "result.json", row)
+    (run / "per_example.json").unlink()
     with pytest.raises(ConfigError, match=r"has no hits\.json"):
         finished(run)
-    (run / "row.json").unlink()
+    (run / "result.json").unlink()
     with pytest.raises(ConfigError, match="has no row yet"):
         finished(run)
 
@@ -131,7 +133,7 @@ def test_it_is_run_as_it_was(run: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(sweep, "run", ran)
     assert reproduce.again(finished(run), print).verdict == "identical"
-    store.write_json(run / "row.json", store.read_json(run / "row.json") | {"jobs": 3})
+    store.write_json(run / "result.json", store.read_json(run / "result.json") | {"jobs": 3})
     (run / "fitted.json").write_text("[2, false]")
     reproduce.again(finished(run), print)
     reproduce.again(finished(run), print, jobs=2, keep=tmp_path / "new")
@@ -190,15 +192,15 @@ def test_the_command_says_whether_it_is_the_same(lra: Lra, ran: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_a_mixer_that_has_changed_is_run_as_it_is(lra: Lra, ran: Path) -> None:
-    mine, row = ran.parents[2] / "mine.py", store.read_json(ran / "row.json")
+    mine, row = ran.parents[2] / "mine.py", store.read_json(ran / "result.json")
     before = mine.read_text()
     try:
         mine.write_text(f"{before}\nMORE = 1\n")
-        store.write_json(ran / "row.json", row | {"params": 7})
+        store.write_json(ran / "result.json", row | {"params": 7})
         done = lra("reproduce", ran)
     finally:
         mine.write_text(before)
-        store.write_json(ran / "row.json", row)
+        store.write_json(ran / "result.json", row)
     assert done.returncode == 1, done.stderr
     assert f"{ran.name}: not the same" in done.stdout
     assert "mine.py has changed since; it was run as it is now" in done.stdout

@@ -51,9 +51,9 @@ def test_listing_opens_nothing_heavy() -> None:
         (("run", "-m", "linear", "-t", "lstops"), "task 'lstops': not found; did you mean 'listops'?"),
         (("run", "-m", "linear", "-t", "listops@quik"), "task 'listops': no variant 'quik'; did you mean 'quick'?"),
         (("run", "-m", "linear", "-t", "short", "-c", "smal"), "config 'smal': not found; did you mean 'small'?"),
-        ((*RUN, "-m", "linear", "--set", "trunk.layer=3"), "trunk.layer: unknown key; did you mean 'layers'?"),
+        ((*RUN, "-m", "linear", "--set", "backbone.layer=3"), "backbone.layer: unknown key; did you mean 'layers'?"),
         ((*RUN, "-m", "linear", "--length", "2"), "length"),
-        (("show", "linformr"), "'linformr': no model, task, config or lever; did you mean 'linformer'?"),
+        (("show", "linformr"), "'linformr': no model, task, config or technique; did you mean 'linformer'?"),
         (("compare", "nowhere"), "nowhere: no results here"),
         (("speed", "--lengths", "64,x"), "--lengths 64,x: 'x' must be a whole number"),
         (("data", "show", "short", "--split", "tset"), "split 'tset'"),
@@ -111,7 +111,7 @@ def test_ls_and_show(lra: Lra, here: Path) -> None:
         assert name in lra("show", name).stdout
 
 
-@pytest.mark.parametrize("kind", ["models", "tasks", "configs", "levers"])
+@pytest.mark.parametrize("kind", ["models", "tasks", "configs", "techniques"])
 def test_ls_fits_eighty_columns_and_breaks_no_word(said: Said, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screen, "out", screen.Screen(width=80))
     text = said("ls", kind)[1]
@@ -130,7 +130,7 @@ def test_show_says_what_a_thing_changes(said: Said) -> None:
     assert "optimizer.b1" not in config, "as in base"
     assert len(config.splitlines()) < 40
     assert re.search(r"optimizer\.b1 +0\.9 *\n", said("show", "base")[1])
-    assert re.search(r"image +trunk\.layers +1 +2", said("show", "paper")[1]), "what is another for one task"
+    assert re.search(r"image +backbone\.layers +1 +2", said("show", "paper")[1]), "what is another for one task"
     task = said("show", "listops")[1]
     assert re.search(r"quick +length +128 +2048", task)
     assert task.count("Long ListOps") <= 2, "a variant says what it changes"
@@ -173,7 +173,16 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
     assert (row["model"], row["task"], row["mark"]) == ("mine", "own", "tiny")
     assert tuple(row) == (*COLUMNS, "other_code")
     missing = {key for key, value in row.items() if value is None}
-    of_others = {"levers", "start", "teacher", "tuning_trials", "tuning_steps", "unused_rows", "truncated", "overlap"}
+    of_others = {
+        "techniques",
+        "start",
+        "teacher",
+        "tuning_trials",
+        "tuning_steps",
+        "unused_rows",
+        "truncated",
+        "overlap",
+    }
     assert missing <= {"error", "variant", "changed", "commit", "test_spread", "fitted", "other_code", *of_others}, (
         missing
     )
@@ -253,19 +262,19 @@ def test_check_of_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(here)
     monkeypatch.setattr(mixers, "names", lambda: ("linear", "softmax"))
     monkeypatch.setattr(tasks, "names", lambda _: ("parity", "short", "text"))
-    (here / "configs/broken.yaml").write_text("trunk: {layrs: 3}\n")
+    (here / "configs/broken.yaml").write_text("backbone: {layrs: 3}\n")
     (here / "configs/search").mkdir()
     (here / "configs/search/architecture.yaml").write_text("model: [linear, softmax]\ntrunk.width: [8]\n")
     found = list(check.everything())
-    assert {f.kind for f in found} == {"recipe", "lever", "search", "task", "model"}
+    assert {f.kind for f in found} == {"recipe", "technique", "search", "task", "model"}
     assert all(f.ok for f in found if f.kind == "search")
     wrong = next(f for f in found if not f.ok)
     assert wrong.name == "broken"
-    assert "trunk.layrs" in wrong.detail
+    assert "backbone.layrs" in wrong.detail
 
 
 def test_check_and_doctor(lra: Lra, here: Path) -> None:
-    (here / "configs/broken.yaml").write_text("trunk: {layrs: 3}\n")
+    (here / "configs/broken.yaml").write_text("backbone: {layrs: 3}\n")
     (here / "space.yaml").write_text("model: [linear]\ntrunk.widht: [8]\n")
     done = lra("check", "tasks/short.yaml", "configs/broken.yaml", "space.yaml", "--json")
     assert done.returncode == 2

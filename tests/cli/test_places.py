@@ -23,7 +23,6 @@ from samples import LRA, SHORT, Lra
 
 from lra_bench import cli, config, errors, source_code, sweep
 from lra_bench.cli import progress, screen, streams
-from lra_bench.config.seeds import LAST
 from lra_bench.errors import ConfigError, PlaceError, place_at_fault
 from lra_bench.launch import variables
 from lra_bench.launch.place import WHOLE
@@ -148,7 +147,7 @@ def test_text_is_utf_8_whatever_the_locale(name: str, here: Path, request: pytes
     assert ran.returncode == 0, ran.stderr.decode()
     assert "à faire.txt: 1 cells" in ran.stderr.decode("utf-8")
     assert "résultats" in jobs.read_text(encoding="utf-8")
-    (cell,) = (here / "résultats/runs").glob("*/cell.json")
+    (cell,) = (here / "résultats/runs").glob("*/run.json")
     assert store.read_json(cell)["task"]["title"] == "Très court, 日本"
     assert store.read_json(cell)["task"]["name"] == "été"
 
@@ -216,16 +215,16 @@ def test_a_folder_with_a_hash_in_its_name_is_that_folder(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "request_",
     [
-        ["--seed", str(LAST + 1)],
-        ["--seeds", f"0-{LAST + 1}"],
+        ["--seed", str(LAST_SEED + 1)],
+        ["--seeds", f"0-{LAST_SEED + 1}"],
         ["--seeds", str(2**64)],
-        ["--set", f"task.seed={LAST + 1}"],
+        ["--set", f"task.seed={LAST_SEED + 1}"],
     ],
 )
 def test_a_seed_that_the_generator_does_not_take_whole_is_refused(said: Said, request_: Sequence[str]) -> None:
     source_code, text = said("run", "-m", "linear", "-t", "listops", "-c", "quick", "--dry-run", *request_)
-    assert (source_code, str(LAST) in text) == (2, True)
-    assert sweep.parse_seeds(str(LAST)) == (LAST,)
+    assert (source_code, str(LAST_SEED) in text) == (2, True)
+    assert sweep.parse_seeds(str(LAST_SEED)) == (LAST_SEED,)
 
 
 # Disks
@@ -316,7 +315,7 @@ def test_a_full_disk_ends_the_command_and_the_same_command_goes_on(lra: Lra, her
         assert full.returncode == 2
         assert full.stderr.splitlines()[-1].startswith("lra: small/runs/linear-short-tiny-s")
         assert "No space left on device: make room there" in full.stderr
-        assert not list(small.glob("runs/*/row.json")), "a full disk is no result"
+        assert not list(small.glob("runs/*/result.json")), "a full disk is no result"
         subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
         after = lra(*words)
         assert [row["status"] for row in json.loads(after.stdout)] == ["ok", "ok"] or after.returncode == 0
@@ -439,8 +438,8 @@ def test_a_run_in_a_folder_whose_files_have_libraries_names(installed: Lra, here
     assert ran.returncode == 0, ran.stderr
     assert "rows in out[/]/runs" in ran.stderr
     assert "JAX_ENABLE_X64=1: is left out of runs" in ran.stderr
-    (row,) = (here / "out[/]").glob("runs/*/row.json")
-    assert store.read_json(row)["status"] in ("ok", "did-not-learn")
+    (row,) = (here / "out[/]").glob("runs/*/result.json")
+    assert store.read_json(row)["status"] in ("ok", "at-chance")
 
 
 def test_a_path_may_hold_what_stands_for_more_elsewhere(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,10 +39,10 @@ def test_each_result_is_said_as_it_comes(cells: list[Cell], capfd: pytest.Captur
 
 
 def test_what_was_done_before_is_said_with_its_result(cells: list[Cell], capfd: pytest.CaptureFixture[str]) -> None:
-    ended = {"event": "ended", "status": "did-not-learn", "test_score": 0.15, "error": None}
+    ended = {"event": "ended", "status": "at-chance", "test_score": 0.15, "error": None}
     told(Watch(None, 2), cells[0], {"event": "already", "code": None}, ended)
     (line,) = lines(capfd)
-    assert line == "linformer on listops: test 15.0 %, did not learn (1/2), done before; --fresh does it again"
+    assert line == "linformer on listops: test 15.0 %, at chance (1/2), done before; --fresh does it again"
     told(Watch(None, 1), cells[0], {"event": "already", "code": None}, ended)
     assert lines(capfd) == ["linformer on listops: done before; --fresh does it again"], "its table follows"
 

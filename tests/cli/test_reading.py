@@ -25,7 +25,13 @@ TIMES = {"linear": 10.0, "local": 30.0, "softmax": 20.0}
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three models on a task, in a results folder where we stand."""
     for cell in sweep.cells(Request(",".join(SCORES), "listops", "quick")):
-        facts = {"test_score": SCORES[cell.model], "val_score": 0.5, "test_n": 100, "floor": 0.2, "data_hash": "d" * 64}
+        facts = {
+            "test_score": SCORES[cell.model],
+            "val_score": 0.5,
+            "test_n": 100,
+            "chance": 0.2,
+            "data_hash": "d" * 64,
+        }
         facts |= {"step_ms_p50": TIMES[cell.model], "examples_per_s": 9.0, "planned_bytes": 2**20, "platform": "cpu"}
         store.put(tmp_path / "results", cell, store.blank(cell, "ok", **facts))
     monkeypatch.chdir(tmp_path)
@@ -35,7 +41,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_no_results_is_said_with_the_command_that_is_for_it(results: Path, said: Said) -> None:
     with zipfile.ZipFile("mine.zip", "w") as file:
         file.writestr("manifest.json", "{}")
-        file.writestr("runs/x/row.json", "{}")
+        file.writestr("runs/x/result.json", "{}")
     Path("speed.json").write_text(json.dumps([{"length": 8, "step_ms_p50": 1.0, "laps_ms": []}]), encoding="utf-8")
     Path("model.lra").write_bytes(b"x")
     Path("mine.yaml").write_text("models: all", encoding="utf-8")
@@ -141,7 +147,7 @@ def test_lines_are_sorted_by_what_is_asked(results: Path, said: Said) -> None:
     assert list(sorting.ordered(errors, "model", "score")["model"]) == ["linear", "softmax", "local"], "lower is better"
     _, text = said("compare", "--metric", "accuracy", "--sort", "score")
     assert text.index(" local ") < text.index(" softmax ") < text.index(" linear ")
-    assert said("compare", "--sort", "score", "--levers")[0] == 2
+    assert said("compare", "--sort", "score", "--techniques")[0] == 2
 
 
 def test_a_table_that_is_too_wide_is_cut_between_columns() -> None:

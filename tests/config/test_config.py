@@ -41,17 +41,17 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("trunk: {layrs: 3}", r"bad\.yaml:1: trunk\.layrs: unknown key; did you mean 'layers'\?"),
-        ("trnk: {layers: 3}", r"bad\.yaml:1: trnk: unknown key; did you mean 'trunk'\?"),
-        ("trunk: 3", r"bad\.yaml:1: trunk: must be a mapping"),
+        ("backbone: {layrs: 3}", r"bad\.yaml:1: backbone\.layrs: unknown key; did you mean 'layers'\?"),
+        ("trnk: {layers: 3}", r"bad\.yaml:1: trnk: unknown key; did you mean 'backbone'\?"),
+        ("backbone: 3", r"bad\.yaml:1: backbone: must be a mapping"),
         ("training: {steps: many}", r"bad\.yaml:1: training\.steps: .*integer"),
         ("training: {steps: true}", r"bad\.yaml:1: training\.steps: .*integer"),
         ("training: {batch: 8, accumulate: 3}", r"bad\.yaml:1: training: batch 8 cannot be cut into 3 slices"),
-        ("trunk: {width: 30, heads: 4}", r"bad\.yaml:1: trunk: 30 wide cannot be cut into 4 heads"),
+        ("backbone: {width: 30, heads: 4}", r"bad\.yaml:1: backbone: 30 wide cannot be cut into 4 heads"),
         ("schedule: {name: warmup_cosine}", r"bad\.yaml:1: schedule\.name: .*warmup-cosine"),
         ("knobs: {linformr: {rank: 4}}", r"bad\.yaml: knobs\.linformr: no such model; did you mean 'linformer'\?"),
         ("knobs: [linformer]", r"bad\.yaml: knobs: must map names to mappings"),
-        ("trunk: {layers: 3", r"bad\.yaml: not YAML"),
+        ("backbone: {layers: 3", r"bad\.yaml: not YAML"),
         ("- 1", r"bad\.yaml: must be a mapping"),
     ],
 )

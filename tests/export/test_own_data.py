@@ -57,7 +57,7 @@ def ran(own: Path, task: str, steps: int) -> Path:
     settings = (f"training.steps={steps}", f"training.eval_every={steps}", "optimizer.lr=0.02", "training.batch=40")
     (cell,) = sweep.cells(Request("linear", str(own / task), "tiny", settings=settings))
     folder = store.folder(own / "results", cell)
-    store.write_json(folder / "cell.json", cell.model_dump())
+    store.write_json(folder / "run.json", cell.model_dump())
     row = cells.run(cell, folder, lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)
     store.put(own / "results", cell, dataclasses.replace(row, **fingerprint.of(cell)))
     return folder
@@ -79,7 +79,7 @@ def predicted(model: Path, lines: str) -> list[Any]:
 @pytest.mark.slow
 def test_classes_have_their_names_to_the_end(own: Path) -> None:
     run = ran(own, "stars.yaml", 60)
-    row = json.loads((run / "row.json").read_text())
+    row = json.loads((run / "result.json").read_text())
     assert (row["unused_rows"], row["truncated"], row["overlap"]) == (8, 0, 0)
     said("export", run, "--out", own / "model.lra")
     for model in (run, own / "model.lra"):
@@ -110,8 +110,8 @@ def test_numbers_are_answered_in_their_own_unit(own: Path) -> None:
     (run / "units.json").write_text(json.dumps({"centre": [0.0], "spread": [1.0]}))
     assert abs(predicted(run, "coldcoldcold 99\n")[0][0]) < 10
     (run / "units.json").unlink()
-    row = json.loads((run / "row.json").read_text())
-    store.write_json(run / "row.json", row | {"data_hash": "0" * 64})
+    row = json.loads((run / "result.json").read_text())
+    store.write_json(run / "result.json", row | {"data_hash": "0" * 64})
     with pytest.raises(ConfigError, match="an earlier version trained it, on other examples of the same files"):
         Trained.open(run, data.silent)
 

@@ -1,4 +1,4 @@
-"""The trunk's kernels against their references."""
+"""The backbone's kernels against their references."""
 
 from __future__ import annotations
 

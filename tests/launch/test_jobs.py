@@ -33,7 +33,7 @@ def four(here: Path) -> Path:
 
 
 def start(here: Path, cache: Path, *more: str) -> subprocess.Popen[str]:
-    return started(here, cache, "matrix", "four.yaml", *more)
+    return started(here, cache, "sweep", "four.yaml", *more)
 
 
 def same(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
@@ -47,7 +47,7 @@ def test_the_cores_are_dealt_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert place.shares(7)[5:] == [[0, 1, 2, 4, 7]] * 2, "more jobs than cores share them"
 
 
-def test_a_matrix_names_what_is_wrong_in_it(four: Path) -> None:
+def test_a_sweep_names_what_is_wrong_in_it(four: Path) -> None:
     for wrong, right, said in (
         ("job: 2", "jobs: 2", r"four\.yaml:5: job: unknown key; did you mean 'jobs'\?"),
         ("jobs: two", "jobs: 2", r"four\.yaml:5: jobs: .*integer"),
@@ -55,14 +55,14 @@ def test_a_matrix_names_what_is_wrong_in_it(four: Path) -> None:
     ):
         (four / "four.yaml").write_text(FOUR.replace(right, wrong))
         with pytest.raises(ConfigError, match=said):
-            config.matrix(four / "four.yaml")
+            config.sweep(four / "four.yaml")
 
 
 def test_a_dry_run_starts_nothing(lra: Lra, four: Path) -> None:
-    done = lra("matrix", "four.yaml", "--dry-run", "--json")
+    done = lra("sweep", "four.yaml", "--dry-run", "--json")
     assert [state["state"] for state in json.loads(done.stdout)] == ["new"] * 4
     assert not (four / "results").exists()
-    assert "4 cells, 4 of them to be run" in lra("matrix", "four.yaml", "--dry-run").stdout
+    assert "4 cells, 4 of them to be run" in lra("sweep", "four.yaml", "--dry-run").stdout
 
 
 @pytest.mark.slow
@@ -76,7 +76,7 @@ def test_fail_fast_starts_no_further_cell(lra: Lra, here: Path) -> None:
 @pytest.mark.slow
 def test_two_commands_of_two_jobs_have_the_results_of_one_after_another(lra: Lra, here: Path, cache: Path) -> None:
     (here / "four.yaml").write_text(TWO)
-    alone = lra("matrix", "four.yaml", "--jobs", "1", "-o", "alone", "--json")
+    alone = lra("sweep", "four.yaml", "--jobs", "1", "-o", "alone", "--json")
     assert alone.returncode == 0
     both = [start(here, cache, "-o", "beside", "--json") for _ in range(2)]
     said = [process.communicate() for process in both]
@@ -87,7 +87,7 @@ def test_two_commands_of_two_jobs_have_the_results_of_one_after_another(lra: Lra
     assert [{row["jobs"] for row in found} for found in (rows, beside)] == [{1}, {2}]
     assert [row["resumed"] for row in beside] == [0] * 2
     assert all("(2/2)" in err for _, err in said)
-    planned = lra("matrix", "four.yaml", "-o", "beside", "--dry-run", "--json")
+    planned = lra("sweep", "four.yaml", "-o", "beside", "--dry-run", "--json")
     assert {state["state"] for state in json.loads(planned.stdout)} == {"done"}
 
 

@@ -137,8 +137,8 @@ running = folder.parent / f"on-{os.environ['CUDA_VISIBLE_DEVICES']}"
 running.mkdir()  # fails where another is on it
 time.sleep(0.3)
 running.rmdir()
-cell, row = json.loads((folder / "cell.json").read_text()), json.loads((folder / "blank.json").read_text())
-(folder / "row.json").write_text(json.dumps(row))
+cell, row = json.loads((folder / "run.json").read_text()), json.loads((folder / "blank.json").read_text())
+(folder / "result.json").write_text(json.dumps(row))
 print(json.dumps({"event": "note", "said": os.environ["CUDA_VISIBLE_DEVICES"]}), flush=True)
 """
 
@@ -166,4 +166,4 @@ def test_a_job_list_says_how_many_share_the_memory(here: Path, monkeypatch: pyte
     (cell,) = sweep.cells(Request("linear", "short", "tiny"))
     assert f"{JOBS}=3" in local.line(cell, here, 3)
     assert JOBS not in local.line(cell, here, 1)
-    assert json.loads((store.folder(here, cell) / "cell.json").read_text())["model"] == "linear"
+    assert json.loads((store.folder(here, cell) / "run.json").read_text())["model"] == "linear"

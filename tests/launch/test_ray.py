@@ -41,7 +41,7 @@ def two_nodes(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def start(here: Path, cache: Path) -> subprocess.Popen[str]:
-    return started(here, cache, "matrix", "both.yaml", "--launcher", "two.yaml", "--json")
+    return started(here, cache, "sweep", "both.yaml", "--launcher", "two.yaml", "--json")
 
 
 def test_a_cell_is_a_task_of_a_cluster(here: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def beneath(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_stopped_then_a_node_killed_and_the_matrix_completes(two_nodes: list[Any], here: Path, cache: Path) -> None:
+def test_stopped_then_a_node_killed_and_the_sweep_completes(two_nodes: list[Any], here: Path, cache: Path) -> None:
     stopped = start(here, cache)
     wait_for_checkpoints(here, 0)
     os.killpg(stopped.pid, signal.SIGINT)
@@ -89,7 +89,7 @@ def test_stopped_then_a_node_killed_and_the_matrix_completes(two_nodes: list[Any
     assert stopped.returncode == 130, err
     assert "stopped and saved; the same command goes on" in err
     assert not subprocess.run(["pgrep", "-f", f"lra_bench.run.execute {here}"], capture_output=True, text=True).stdout
-    assert not list(here.glob("results/runs/*/row.json"))
+    assert not list(here.glob("results/runs/*/result.json"))
 
     furthest = wait_for_checkpoints(here, 0)
     process = start(here, cache)

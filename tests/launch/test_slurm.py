@@ -68,7 +68,7 @@ def states(said: Path, *every: str) -> None:
 
 
 def start(here: Path, cache: Path) -> subprocess.Popen[str]:
-    return started(here, cache, "matrix", "four.yaml", "--launcher", "mine.yaml", "--json")
+    return started(here, cache, "sweep", "four.yaml", "--launcher", "mine.yaml", "--json")
 
 
 def heard(process: subprocess.Popen[str], reached: Callable[[str], bool]) -> str:

@@ -27,7 +27,7 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cell(model: str, *settings: str, layers: int = 2, task: str = "short") -> Cell:
-    said = (f"trunk.layers={layers}", "trunk.dropout=0.0", *settings)
+    said = (f"backbone.layers={layers}", "backbone.dropout=0.0", *settings)
     return sweep.cells(Request(model, task, "tiny", settings=said))[0]
 
 
@@ -40,7 +40,7 @@ def shown(n: int = 4) -> tuple[jax.Array, jax.Array]:
 
 
 def kinds(model: Any) -> list[str]:
-    return [type(model.block(i).mixer).__module__.rpartition(".")[2] for i in range(model.trunk.layers)]
+    return [type(model.block(i).mixer).__module__.rpartition(".")[2] for i in range(model.backbone.layers)]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_same_layers_are_the_same_cell() -> None:
 @pytest.mark.parametrize(
     ("named", "settings", "message"),
     [
-        ("softmax+linear+performer", (), r"softmax\+linear\+performer: 3 mixers for the 2 layers of trunk\.layers"),
+        ("softmax+linear+performer", (), r"softmax\+linear\+performer: 3 mixers for the 2 layers of backbone\.layers"),
         ("softmax+lin*", (), r"softmax\+lin\*: a layer has one mixer, not one of linear, linformer"),
         ("softmax+linaer", (), r"'linaer'.*did you mean 'linear'"),
         ("softmax+linformer[rank=8", (), r"linformer\[rank=8: must be name"),
@@ -121,7 +121,7 @@ def test_layers_of_several_mixers_share_no_parameters() -> None:
     "setting",
     ["precision.compute=bf16", "quantise.weights=8", "prune.sparsity=0.5", "joint.tasks=[short]", "quantise.weights=4"],
 )
-def test_other_levers_can_be_pulled(setting: str) -> None:
+def test_other_techniques_can_be_pulled(setting: str) -> None:
     pulled = cell("softmax+linear", setting)
     for one in (*pulled.needs, pulled):
         program = build.built(one)
@@ -148,7 +148,7 @@ def test_whose_code_it_is_is_asked_of_every_mixer() -> None:
 
 @pytest.mark.slow
 def test_layers_of_two_mixers_through_the_command(lra: Lra, here: Path) -> None:
-    asked = ("-t", "short", "-c", "tiny", "--set", "trunk.layers=2")
+    asked = ("-t", "short", "-c", "tiny", "--set", "backbone.layers=2")
     ran = lra("run", "-m", "softmax+linformer[rank=4]", *asked, "--json")
     assert ran.returncode == 0, ran.stderr
     (folder,) = (here / "results/runs").glob("softmax+linformer-short-tiny-s0-*")

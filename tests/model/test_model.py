@@ -1,4 +1,4 @@
-"""The trunk: pools, streams, padding, precision, depth, dropout. Its mixer here is softmax, in its plain form."""
+"""The backbone: pools, streams, padding, precision, depth, dropout. Its mixer here is softmax, in its plain form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from samples import first_fast
 
 import lra_bench.model.layers
 from lra_bench import config, mixers
-from lra_bench.config import Trunk
+from lra_bench.config import Backbone
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Auxiliary, Memory, MixerBase
 from lra_bench.mixers.layers import sinusoids
@@ -21,7 +21,7 @@ from lra_bench.mixers.softmax import Config, Mixer
 from lra_bench.model import Asked, Choice, Embedding, Model, Patches, sizes
 
 L, VOCAB, CLASSES = 21, 17, 5
-TRUNK: dict[str, Any] = {
+BACKBONE: dict[str, Any] = {
     "layers": 2, "width": 16, "heads": 2, "qkv": None, "mlp": 24, "dropout": 0.0,
     "positions": "sinusoidal", "patch": 1, "input": "symbols", "pool": "mean", "dtype": "float32", "remat": False,
 }  # fmt: skip
@@ -30,11 +30,11 @@ TOKENS = jnp.where(MASK, jax.random.randint(jax.random.key(9), (3, 1, L), 1, VOC
 
 
 def make(streams: int = 1, **knobs: Any) -> Model:
-    trunk = Trunk(**(TRUNK | knobs))
+    backbone = Backbone(**(BACKBONE | knobs))
     asked = Asked(vocab=VOCAB, length=L, classes=CLASSES, streams=streams)
-    model = Model([Choice(Mixer, Config(impl="plain"))], trunk, asked, rngs=nnx.Rngs(0))
-    if trunk.pool == "cls":
-        model.cls[...] = jnp.linspace(-1, 1, trunk.width)
+    model = Model([Choice(Mixer, Config(impl="plain"))], backbone, asked, rngs=nnx.Rngs(0))
+    if backbone.pool == "cls":
+        model.cls[...] = jnp.linspace(-1, 1, backbone.width)
     return model
 
 
@@ -68,10 +68,10 @@ def test_padding_changes_nothing_and_nothing_is_infinite(pool: str, positions: s
 @pytest.mark.parametrize("grid", [None, (4, 4)])
 def test_embeddings_and_positions_begin_with_the_deviation_that_is_asked_for(grid: tuple[int, int] | None) -> None:
     """A patch of four symbols, whose embeddings are added up, begins as a symbol does."""
-    trunk = Trunk(**TRUNK | {"width": 256, "positions": "learned", "patch": 2 if grid else 1})
-    trunk = trunk.model_copy(update={"embedding_std": 0.3, "position_std": 0.05})
+    backbone = Backbone(**BACKBONE | {"width": 256, "positions": "learned", "patch": 2 if grid else 1})
+    backbone = backbone.model_copy(update={"embedding_std": 0.3, "position_std": 0.05})
     asked = Asked(vocab=64, length=16 if grid else 64, classes=CLASSES, grid=grid)
-    model = Model([Choice(Mixer, Config(impl="plain"))], trunk, asked, rngs=nnx.Rngs(0))
+    model = Model([Choice(Mixer, Config(impl="plain"))], backbone, asked, rngs=nnx.Rngs(0))
     x, _ = model.embed(
         jax.random.randint(jax.random.key(1), (64, asked.length), 1, 64), jnp.ones((64, asked.length), bool)
     )
@@ -80,8 +80,8 @@ def test_embeddings_and_positions_begin_with_the_deviation_that_is_asked_for(gri
 
 
 def test_small_begins_as_its_source_and_the_others_as_long_range_arena() -> None:
-    said = {name: config.recipe(name).resolve("listops")[0].trunk for name in ("small", "base", "quick", "paper")}
-    found = {name: (trunk.embedding_std, trunk.position_std) for name, trunk in said.items()}
+    said = {name: config.recipe(name).resolve("listops")[0].backbone for name in ("small", "base", "quick", "paper")}
+    found = {name: (backbone.embedding_std, backbone.position_std) for name, backbone in said.items()}
     assert found == {"small": (0.02, 0.02)} | dict.fromkeys(("base", "quick", "paper"), (1.0, 0.02))
 
 
@@ -104,7 +104,7 @@ def test_cls_is_pooled_alone_and_always_there() -> None:
     np.testing.assert_allclose(model.encode(TOKENS[:, 0], MASK[:, 0], key=None), pooled, atol=1e-5)
 
 
-def test_two_streams_share_the_trunk() -> None:
+def test_two_streams_share_the_backbone() -> None:
     model = make(streams=2)
     one, other = TOKENS[:, 0], TOKENS[::-1, 0]
     tokens, mask = jnp.stack([one, other], 1), jnp.stack([MASK[:, 0], MASK[::-1, 0]], 1)
@@ -173,9 +173,9 @@ def test_as_many_parameters_as_lra(
     knobs: dict, length: int, vocab: int, classes: int, streams: int, count: int
 ) -> None:
     """The counts that users of the original report; traced, nothing is made."""
-    trunk = Trunk(**(TRUNK | knobs))
+    backbone = Backbone(**(BACKBONE | knobs))
     asked = Asked(vocab=vocab, length=length, classes=classes, streams=streams)
-    model = nnx.eval_shape(lambda: Model([Choice(Mixer, Config())], trunk, asked, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: Model([Choice(Mixer, Config())], backbone, asked, rngs=nnx.Rngs(0)))
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) == count
 
 
@@ -205,7 +205,9 @@ def test_rotary_is_refused_where_there_is_nothing_to_turn() -> None:
         mixers.load(mixers.sheet("compressive").path).Mixer,
     ):
         with pytest.raises(ConfigError, match="rotary"):
-            Model([Choice(mixer, None)], Trunk(**TRUNK | {"positions": "rotary"}), Asked(5, L, 2), rngs=nnx.Rngs(0))
+            Model(
+                [Choice(mixer, None)], Backbone(**BACKBONE | {"positions": "rotary"}), Asked(5, L, 2), rngs=nnx.Rngs(0)
+            )
 
 
 @pytest.mark.parametrize("grid", [None, (4, 6)])
@@ -230,8 +232,8 @@ def test_patches_shorten_the_text_for_any_mixer() -> None:
     model = make(patch=4, pool="cls")
     assert model.positions.shape == (1 + 6, 16)
     assert np.isfinite(logits(model)).all()
-    with pytest.raises(ConfigError, match=r"trunk\.patch: 4 x 4"):
-        sizes(Trunk(**TRUNK | {"patch": 4}), 60, (6, 10))
+    with pytest.raises(ConfigError, match=r"backbone\.patch: 4 x 4"):
+        sizes(Backbone(**BACKBONE | {"patch": 4}), 60, (6, 10))
 
 
 class Counts(MixerBase):
@@ -253,8 +255,8 @@ def test_what_a_mixer_keeps_comes_out_of_a_training_call(
     unrolled: int, remat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lra_bench.model.layers, "UNROLLED", unrolled)
-    trunk = Trunk(**TRUNK | {"remat": remat})
-    model = Model([Choice(Counts, None)], trunk, Asked(VOCAB, L, CLASSES), rngs=nnx.Rngs(0))
+    backbone = Backbone(**BACKBONE | {"remat": remat})
+    model = Model([Choice(Counts, None)], backbone, Asked(VOCAB, L, CLASSES), rngs=nnx.Rngs(0))
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
     @jax.jit

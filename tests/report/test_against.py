@@ -45,7 +45,7 @@ ROW = Row(
     dtype="float32",
     test_score=0.36,
     test_n=50_000,
-    floor=0.175,
+    chance=0.175,
 )
 PRINTED = Result("A paper, Table 1", "A Linformer", ("linformer",), "listops", "36.37")
 FOLLOWED = Protocol("listops", "paper", "lra", 2000, "4/512/512/1024/8", "", "dropout of another kind there")
@@ -113,8 +113,8 @@ def names() -> set[str]:
 def test_a_protocol_says_what_the_recipe_and_the_task_that_follow_it_say() -> None:
     for name in published.names():
         for protocol in (p for p in published.load(name).protocols if p.recipe):
-            trunk = config.recipe(protocol.recipe).resolve(protocol.task)[0].trunk
-            size = (trunk.layers, trunk.width, trunk.qkv or trunk.width, trunk.mlp, trunk.heads)
+            backbone = config.recipe(protocol.recipe).resolve(protocol.task)[0].backbone
+            size = (backbone.layers, backbone.width, backbone.qkv or backbone.width, backbone.mlp, backbone.heads)
             assert protocol.size == "/".join(map(str, size)), (name, protocol)
             assert protocol.variant in (None, *tasks.variants(protocol.task)), (name, protocol)
             assert protocol.length == spec_length(protocol), (name, protocol)
@@ -201,7 +201,7 @@ def test_under_the_papers_recipes_every_task_is_comparable_with_it(recipe: str) 
     """What a run under such a recipe is, is what the set's protocol says, but for what the protocol says is apart."""
     tasks_ = [member.task for member in arena() if member.of == "five"]
     cells = [sweep.cells(Request("softmax", task, recipe))[0] for task in tasks_]
-    facts = {"test_score": 0.5, "test_n": 10_000, "floor": 0.1}
+    facts = {"test_score": 0.5, "test_n": 10_000, "chance": 0.1}
     rows = [store.blank(cell, "ok", **facts) for cell in cells]
     lines = against.against(frame(*rows), published.load("paper"))
     apart = {line.ours["task"]: [reason.whole for reason in line.reasons] for line in lines if line.reasons}
@@ -211,7 +211,7 @@ def test_under_the_papers_recipes_every_task_is_comparable_with_it(recipe: str) 
 
 
 def test_a_setting_that_moves_no_number_is_no_reason() -> None:
-    moved = dataclasses.replace(ROW, changed="task.folder=/my data/lra training.accumulate=4 trunk.remat=true")
+    moved = dataclasses.replace(ROW, changed="task.folder=/my data/lra training.accumulate=4 backbone.remat=true")
     assert held(moved) == ("equivalent", "")
 
 
@@ -287,7 +287,7 @@ def test_compare_against(lra: Lra, tmp_path: Path) -> None:
         for row in rows:
             folder = tmp_path / place / "runs" / str(row.cell)
             folder.mkdir(parents=True)
-            (folder / "row.json").write_text(json.dumps(row.as_dict()))
+            (folder / "result.json").write_text(json.dumps(row.as_dict()))
     asked = ("compare", "results", "--against", "paper", "--seeds-from", "others", "--format", "json")
     said = lra(*asked)
     assert said.returncode == 0, said.stderr

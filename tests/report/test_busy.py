@@ -12,14 +12,14 @@ from rich.console import Console
 
 from lra_bench import sweep
 from lra_bench.cli import planned, screen
-from lra_bench.report import growth, leaderboard, levers, scaling, tables
+from lra_bench.report import growth, leaderboard, scaling, tables, techniques
 from lra_bench.report.summary import load, regressions
 from lra_bench.results import store
 from lra_bench.sweep import Request
 
 TIMES = {"step_ms_p10": 90.0, "step_ms_p50": 100.0, "step_ms_p90": 110.0, "examples_per_s": 80.0, "infer_ms_p50": 9.0}
 PLACE = {"platform": "cpu", "device": "a processor", "devices": 1, "jobs": 1, "planned_bytes": 2**20}
-SCORES = {"test_score": 0.5, "val_score": 0.5, "test_n": 100, "val_n": 100, "floor": 0.2, "data_hash": "d" * 64}
+SCORES = {"test_score": 0.5, "val_score": 0.5, "test_n": 100, "val_n": 100, "chance": 0.2, "data_hash": "d" * 64}
 
 
 def frame(folder: Path, loads: Sequence[float | None]) -> pd.DataFrame:
@@ -62,8 +62,8 @@ def test_a_page_two_folders_and_techniques_tag_them_too(tmp_path: Path) -> None:
     changed = regressions.report(pd.concat([quiet, busy], ignore_index=True), ["speed"]).tables[0]
     assert list(changed.cells.iloc[0])[1:3] == ["100 ms", "100 ms busy 30%"]
     assert load.NOTE in changed.notes
-    copy = busy.assign(levers='{"further": {"steps": 9}}', cell="c")
-    told = levers.report(pd.concat([busy, copy], ignore_index=True)).tables[1]
+    copy = busy.assign(techniques='{"further": {"steps": 9}}', cell="c")
+    told = techniques.report(pd.concat([busy, copy], ignore_index=True)).tables[1]
     assert list(told.cells["answer ms"]) == ["9 busy 30%"] * 2
     assert load.NOTE in told.notes
 

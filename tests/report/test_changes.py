@@ -38,9 +38,16 @@ def inside(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def put(origin: str, right: int, seed: int = 0, model: str = "softmax", first: int = 0, **more: Any) -> Row:
     """A run that has `right` of the examples right, those from `first` on."""
     (cell,) = sweep.cells(Request(model, "short", "tiny", seeds=(seed,)))
-    facts = {"val_score": 0.5, "test_n": N, "floor": 0.1, "step_ms_p50": 20.0, "planned_bytes": 2**20, "data_hash": "d"}
+    facts = {
+        "val_score": 0.5,
+        "test_n": N,
+        "chance": 0.1,
+        "step_ms_p50": 20.0,
+        "planned_bytes": 2**20,
+        "data_hash": "d",
+    }
     row = dataclasses.replace(store.blank(cell, "ok"), **{"test_score": right / N} | facts | more)
-    store.write_json(store.folder(Path(origin), cell) / "cell.json", cell.model_dump(mode="json"))
+    store.write_json(store.folder(Path(origin), cell) / "run.json", cell.model_dump(mode="json"))
     store.put(Path(origin), cell, row)
     bits = np.zeros(N, bool)
     bits[first : first + right] = True
@@ -161,8 +168,8 @@ def test_what_is_gone_or_on_other_data_is_a_regression() -> None:
 
 def test_what_learned_and_does_not_is_a_regression_unless_at_the_edge() -> None:
     put("old", 400)
-    put("new", 110, status="did-not-learn")
-    assert worse() == ["softmax on short tiny: ok -> did-not-learn (seed 0)"]
+    put("new", 110, status="at-chance")
+    assert worse() == ["softmax on short tiny: ok -> at-chance (seed 0)"]
     put("old", 125)
     assert not worse()
 
@@ -209,7 +216,7 @@ def many() -> None:
 
 def again(model: str, **facts: Any) -> None:
     """The new rows of a model with other facts; a number multiplies what was there."""
-    for path in Path("new/runs").glob(f"{model}-*/row.json"):
+    for path in Path("new/runs").glob(f"{model}-*/result.json"):
         row = store.read_json(path)
         changed = {key: row[key] * fact if isinstance(fact, int) else fact for key, fact in facts.items()}
         store.write_json(path, row | changed)
@@ -262,7 +269,7 @@ def noise(rng: np.random.Generator, seeds: int, bad: float) -> pd.DataFrame:
                         | {"step_ms_p10": median * 0.88, "step_ms_p50": median, "step_ms_p90": median * 1.14}
                     )
     whole = {"family": "f", "recipe": "quick", "length": 128, "batch": 32, "metric": "accuracy", "test_n": 2000}
-    more = {"status": "ok", "planned_bytes": 2**20, "floor": 0.1, "knobs": "{}", "data_hash": "d"}
+    more = {"status": "ok", "planned_bytes": 2**20, "chance": 0.1, "knobs": "{}", "data_hash": "d"}
     columns = [*COLUMNS, "origin", "folder", "bundle", "code"]
     return pd.DataFrame(lines).assign(**whole, **more).reindex(columns=columns)
 

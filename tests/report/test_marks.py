@@ -1,4 +1,4 @@
-"""Who did not learn, whose size is another, the controls, the arena's means, and the ledger."""
+"""Who at chance, whose size is another, the controls, the arena's means, and the budget."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lra_bench.sweep import Request
 def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Row:
     monkeypatch.chdir(here)
     cell = sweep.cells(Request("softmax", "short", "tiny"))[0]
-    facts = {"test_score": 0.4, "val_score": 0.5, "test_n": 2000, "floor": 0.175, "params_ratio": 1.0, "params": 1000}
+    facts = {"test_score": 0.4, "val_score": 0.5, "test_n": 2000, "chance": 0.175, "params_ratio": 1.0, "params": 1000}
     return store.blank(cell, "ok", **facts)
 
 
@@ -35,14 +35,14 @@ def text(*rows: Row) -> str:
 
 
 def test_runs_that_did_not_learn_are_counted_and_stay_in_the_mean(row: Row) -> None:
-    outcomes = {0: ("ok", 0.4), 1: ("did-not-learn", 0.18), 2: ("did-not-learn", 0.17)}
+    outcomes = {0: ("ok", 0.4), 1: ("at-chance", 0.18), 2: ("at-chance", 0.17)}
     runs = [dataclasses.replace(row, seed=seed, status=status, test_score=s) for seed, (status, s) in outcomes.items()]
     assert text(*runs).startswith("25.0 (")
-    assert text(*runs).endswith(" floor 2 of 3")
-    assert text(runs[1]).endswith(") floor")
-    assert "floor" not in text(runs[0])
+    assert text(*runs).endswith(" chance 2 of 3")
+    assert text(runs[1]).endswith(") chance")
+    assert "chance" not in text(runs[0])
     notes = tables.compare(summed(*runs), "accuracy").notes
-    assert any("k of n: so many of the runs did not learn, and the mean is over all of them" in n for n in notes)
+    assert any("k of n: so many of the runs at chance, and the mean is over all of them" in n for n in notes)
 
 
 @pytest.mark.parametrize(("ratio", "mark"), [(0.89, " 0.89x"), (0.9, ""), (1.1, ""), (1.5, " 1.50x"), (None, "")])
@@ -53,14 +53,14 @@ def test_a_size_more_than_a_tenth_off_is_flagged(row: Row, ratio: float | None, 
     assert any("not a fair match" in note for note in notes) is bool(mark)
 
 
-def test_each_column_says_its_floor_and_what_its_control_scores(row: Row) -> None:
+def test_each_column_says_its_chance_and_what_its_control_scores(row: Row) -> None:
     (name,) = [name for name in mixers.names() if mixers.sheet(name).card.control]
     control = dataclasses.replace(row, model=name, test_score=0.3)
-    elsewhere = dataclasses.replace(row, task="other", floor=0.5)
+    elsewhere = dataclasses.replace(row, task="other", chance=0.5)
     notes = tables.compare(summed(row, control, elsewhere), "accuracy").notes
     said = mixers.sheet(name).card.control
-    assert f"short tiny: floor 17.5; control {name} 30.0 ({said})" in notes
-    assert "other tiny: floor 50.0" in notes
+    assert f"short tiny: chance 17.5; control {name} 30.0 ({said})" in notes
+    assert "other tiny: chance 50.0" in notes
 
 
 def on_arena(row: Row, sixth: dict[str, Any] | None, **fifth: Any) -> list[Row]:
@@ -78,8 +78,8 @@ def test_the_arena_has_five_tasks_and_a_sixth_that_may_fail() -> None:
 @pytest.mark.parametrize(
     ("sixth", "of_six"),
     [
-        ({"test_score": 0.9, "floor": 0.5}, (2.0 + 0.9) / 6),
-        ({"test_score": 0.503, "floor": 0.5}, (2.0 + 0.5) / 6),
+        ({"test_score": 0.9, "chance": 0.5}, (2.0 + 0.9) / 6),
+        ({"test_score": 0.503, "chance": 0.5}, (2.0 + 0.5) / 6),
         ({"test_score": None, "status": "nan"}, (2.0 + 0.5) / 6),
     ],
 )
@@ -102,20 +102,20 @@ def test_a_mean_of_five_that_lacks_one_is_missing(row: Row) -> None:
 
 
 @pytest.mark.parametrize("streams", [1, 2])
-def test_the_ledger_says_what_each_was_given(here: Path, row: Row, streams: int) -> None:
+def test_the_budget_says_what_each_was_given(here: Path, row: Row, streams: int) -> None:
     (cell,) = sweep.cells(Request("linear", "short", "tiny"))
     facts = {"params": 1500, "params_ratio": 1.5, "flops_per_step": streams * 8.0 * 20 * 3000}
     store.put(here / "results", cell, store.blank(cell, "ok", **facts))
     frame = store.frame([here / "results"])
-    assert pd.isna(budget.ledger(frame)["flops_per_token"].item()), "missing is missing"
-    store.write_json(store.folder(here / "results", cell) / "cell.json", {"task": {"streams": streams}})
-    (entry,) = budget.ledger(frame).to_dict("records")
+    assert pd.isna(budget.budget(frame)["flops_per_token"].item()), "missing is missing"
+    store.write_json(store.folder(here / "results", cell) / "run.json", {"task": {"streams": streams}})
+    (entry,) = budget.budget(frame).to_dict("records")
     assert (entry["flops_per_token"], entry["examples_seen"], entry["steps"]) == (3000, 12 * 8, 12)
     (line,) = budget.report(frame).tables[0].cells.to_dict("records")
     assert (line["parameters"], line["to full"], line["kFLOP/token"]) == ("1,500", "1.50 !", "3")
 
 
-def test_the_ledger_counts_what_a_result_depends_on(here: Path, row: Row) -> None:
+def test_the_budget_counts_what_a_result_depends_on(here: Path, row: Row) -> None:
     """A run that was pruned and had a teacher stands on the training of both, once each, and on their tuning."""
     results, trained = here / "results", Tuned(trials=3, pruned=0, steps=36, hours=0.1)
     start = sweep.cells(Request("linear", "short", "tiny"))[0].model_copy(update={"tuned": trained})
@@ -124,9 +124,9 @@ def test_the_ledger_counts_what_a_result_depends_on(here: Path, row: Row) -> Non
     recipe = start.recipe.model_copy(update={"training": start.recipe.training.model_copy(update={"steps": 0})})
     pruned = start.model_copy(update={"start": taught, "recipe": recipe, "recipe_name": "other", "tuned": None})
     for cell in (teacher, taught, pruned):
-        store.write_json(store.folder(results, cell) / "cell.json", cell.model_dump(mode="json"))
+        store.write_json(store.folder(results, cell) / "run.json", cell.model_dump(mode="json"))
         store.put(results, cell, store.blank(cell, "ok", flops_per_step=1e12))
-    entries = budget.ledger(store.frame([results])).to_dict("records")
+    entries = budget.budget(store.frame([results])).to_dict("records")
     own = next(entry for entry in entries if entry["steps"] == 0)
     assert (own["examples_seen"], own["flops"]) == (0, 0)
     assert (own["inherited_steps"], own["inherited_examples"], own["inherited_flops"]) == (24, 24 * 8, 24e12)
@@ -144,10 +144,10 @@ def test_the_ledger_counts_what_a_result_depends_on(here: Path, row: Row) -> Non
 def test_what_was_tried_is_counted_and_unequal_budgets_are_said(row: Row) -> None:
     runs = [dataclasses.replace(row, seed=seed) for seed in (0, 1)]
     other = [dataclasses.replace(row, changed="optimizer.lr=0.1", status=status) for status in ("ok", "nan")]
-    wide = dataclasses.replace(row, changed="optimizer.lr=0.1 trunk.width=8", status="oom")
+    wide = dataclasses.replace(row, changed="optimizer.lr=0.1 backbone.width=8", status="oom")
     alone = dataclasses.replace(row, model="linear")
     frame = pd.DataFrame([r.as_dict() | {"folder": None} for r in (*runs, *other, wide, alone)])
-    entries = budget.ledger(frame)
+    entries = budget.budget(frame)
     assert dict(zip(entries["model"], entries["tried"], strict=True)) == {"softmax": 3, "linear": 1}
     told = budget.report(frame).tables[0]
     assert "short tiny: NOT TUNED ALIKE" in told.notes

@@ -45,7 +45,7 @@ def test_every_model_has_a_line_on_every_task(html: str, frame: pd.DataFrame) ->
     assert len(lines) == len(set(lines)) == 2 * frame["model"].nunique()
     assert {model for _, model in lines} == set(mixers.names())
     assert 'class="control"' in html
-    assert all(part in html for part in ('id="tradeoff"', 'id="growth"', 'id="curves"', 'id="ledger"', 'id="measured"'))
+    assert all(part in html for part in ('id="tradeoff"', 'id="growth"', 'id="curves"', 'id="budget"', 'id="measured"'))
 
 
 def test_links_lead_to_the_rows(html: str, frame: pd.DataFrame) -> None:
@@ -70,10 +70,10 @@ def test_a_name_is_no_markup(frame: pd.DataFrame) -> None:
 @pytest.mark.slow
 def test_what_failed_stands_as_failed(frame: pd.DataFrame) -> None:
     one = frame[(frame["model"] == "linear") & (frame["task"] == "mqar")].copy()
-    one["status"] = ["oom", "ok", "did-not-learn"]
+    one["status"] = ["oom", "ok", "at-chance"]
     one.loc[one["status"] == "oom", "test_score"] = None
     assert "FAIL 1 of 3" in page(one, [], QUICK / "report.html")
-    assert " floor 1 of 2" in page(one, [], QUICK / "report.html")
+    assert " chance 1 of 2" in page(one, [], QUICK / "report.html")
     both = pd.concat([one, frame[frame["model"] == "softmax"].assign(status="nan", test_score=None)])
     assert "FAIL (nan)" in page(both, [], QUICK / "report.html")
     with pytest.raises(ConfigError, match="no run here has finished"):
@@ -104,7 +104,7 @@ def test_a_table_without_its_runs_has_a_page_too(frame: pd.DataFrame) -> None:
     assert 'id="curves"' not in text
     assert 'data-chart="tradeoff"' not in text
     assert 'id="tradeoff"' in text, "its tables are there"
-    assert "row.json" not in body(text)
+    assert "result.json" not in body(text)
 
 
 @pytest.mark.slow

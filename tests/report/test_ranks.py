@@ -16,7 +16,7 @@ from samples import Lra
 from lra_bench import statistics, sweep
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import ACCURACY, SQUARED_ERROR
-from lra_bench.report import levers, tables
+from lra_bench.report import tables, techniques
 from lra_bench.report.summary import ranks
 from lra_bench.report.summary.seeds import Seeds
 from lra_bench.results import store
@@ -34,7 +34,7 @@ def results(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     hard = draw.random(N)
     for cell in sweep.cells(Request(",".join(CHANCES), "short", "tiny", (0, 1, 2))):
         hits = hard + draw.normal(size=N) * 0.1 < CHANCES[cell.model]
-        facts = {"test_score": float(hits.mean()), "val_score": 0.5, "test_n": N, "floor": 0.2, "data_hash": "d" * 64}
+        facts = {"test_score": float(hits.mean()), "val_score": 0.5, "test_n": N, "chance": 0.2, "data_hash": "d" * 64}
         store.put(here / "results", cell, store.blank(cell, "ok", **facts))
         store.put_scores(store.folder(here / "results", cell), hits, ACCURACY)
     return here / "results"
@@ -92,12 +92,12 @@ def test_a_rank_stands_behind_its_score(results: Path) -> None:
     assert comparison.notes[-2:] == notes
 
 
-def test_of_levers_too_nothing_is_significant_without_a_variance_over_seeds(results: Path) -> None:
+def test_of_techniques_too_nothing_is_significant_without_a_variance_over_seeds(results: Path) -> None:
     frame = store.frame([results])
     single = frame.query("seed == 0 and model != 'linear'")
     further = single["model"].map({"local": '{"further": {"steps": 9}}'})
-    single = single.assign(model="softmax", knobs=None, levers=further)
-    alone, told = levers.report(single), levers.report(single, frame[frame["model"] == "linear"])
+    single = single.assign(model="softmax", knobs=None, techniques=further)
+    alone, told = techniques.report(single), techniques.report(single, frame[frame["model"] == "linear"])
     assert alone.numbers["p"].isna().all()
     assert alone.numbers["difference"].notna().sum() == 1, "the difference and its interval over examples are there"
     assert alone.numbers["low"].notna().sum() == 1
@@ -113,7 +113,7 @@ def test_of_errors_the_lower_is_the_better(results: Path) -> None:
 
 
 def test_who_kept_no_scores_has_no_rank(results: Path) -> None:
-    for path in results.glob("runs/linear-*/hits.json"):
+    for path in results.glob("runs/linear-*/per_example.json"):
         path.unlink()
     found, notes = ranked(store.frame([results]))
     assert found == {"softmax": 1, "linear": None, "local": 2}
@@ -141,7 +141,7 @@ def test_a_table_that_was_exported_has_no_ranks_and_a_family_none(results: Path,
 
 
 def test_what_is_cut_short_is_an_error(results: Path) -> None:
-    path = next(results.glob("runs/linear-*/hits.json"))
+    path = next(results.glob("runs/linear-*/per_example.json"))
     whole = store.read_json(path)
     store.write_json(path, whole | {"hits": whole["hits"][:-4]})
     with pytest.raises(ConfigError, match="not the score of every example"):
@@ -186,7 +186,7 @@ def test_the_command_line(results: Path, lra: Lra) -> None:
     assert "| softmax  | local   | +" in pairs
     assert "3 differ after Holm" in pairs
     assert "[3]" in lra("compare", "--metric", "accuracy").stdout
-    assert "what each model was given" in lra("compare", "--ledger").stdout
+    assert "what each model was given" in lra("compare", "--budget").stdout
     assert '"rank":3' in lra("compare", "--format", "json").stdout
 
 
@@ -197,10 +197,10 @@ def test_copies_that_were_derived_from_a_run_change_no_rank_unless_asked(results
         ("start", "softmax", '{"quantise": {"weights": 8}}'),
         ("teacher", "linear", '{"distil": {"teacher": "softmax"}}'),
     ):
-        copies = before[before["model"] == model].assign(**{column: "0" * 10}, levers=facts)
+        copies = before[before["model"] == model].assign(**{column: "0" * 10}, techniques=facts)
         copies = copies.assign(cell=copies["cell"] + column, test_score=[0.1, 0.5, 0.9])
         frame = pd.concat([before, copies], ignore_index=True)
-        monkeyed = frame.assign(levers=None, model=frame["model"].where(frame[column].isna(), f"{model} copy"))
+        monkeyed = frame.assign(techniques=None, model=frame["model"].where(frame[column].isna(), f"{model} copy"))
         assert ranks.Ranking.of(monkeyed).pairs.equals(ranks.Ranking.of(before).pairs)
         assert ranks.Ranking.of(monkeyed).seeds.spreads == ranks.Ranking.of(before).seeds.spreads
         found, notes = ranked(monkeyed)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from lra_bench import sweep
-from lra_bench.report import levers, tables
+from lra_bench.report import tables, techniques
 from lra_bench.results import store
 from lra_bench.results.schema import Row
 from lra_bench.sweep import Request
@@ -22,7 +22,7 @@ from lra_bench.sweep import Request
 def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Row:
     monkeypatch.chdir(here)
     cell = sweep.cells(Request("softmax", "short", "tiny"))[0]
-    facts = {"test_score": 0.4, "val_score": 0.5, "test_n": 2000, "floor": 0.175, "step_ms_p50": 20.0}
+    facts = {"test_score": 0.4, "val_score": 0.5, "test_n": 2000, "chance": 0.175, "step_ms_p50": 20.0}
     return store.blank(cell, "ok", examples_per_s=400.0, planned_bytes=2**20, peak_bytes=2**21, **facts)
 
 
@@ -58,18 +58,18 @@ def test_a_failure_stands_as_its_status_and_a_gap_stays_a_gap(row: Row) -> None:
 
 
 def test_a_row_that_did_not_learn_says_so(row: Row) -> None:
-    low = dataclasses.replace(row, status="did-not-learn", test_score=0.18)
-    assert cells(low)["softmax"]["short tiny"].endswith("floor")
+    low = dataclasses.replace(row, status="at-chance", test_score=0.18)
+    assert cells(low)["softmax"]["short tiny"].endswith("chance")
     assert cells(low, metric="speed")["softmax"]["short tiny"].startswith("20"), "its time is a time like any other"
-    assert not cells(row)["softmax"]["short tiny"].endswith("floor")
+    assert not cells(row)["softmax"]["short tiny"].endswith("chance")
 
 
 def test_an_error_is_shown_as_it_is_and_the_lower_the_better(row: Row) -> None:
-    error = {"metric": "mean-squared-error", "test_spread": 0.2, "floor": 0.175}
+    error = {"metric": "mean-squared-error", "test_spread": 0.2, "chance": 0.175}
     low = dataclasses.replace(row, **error, test_score=0.04)
-    same = dataclasses.replace(row, **error, test_score=0.17, status="did-not-learn")
+    same = dataclasses.replace(row, **error, test_score=0.17, status="at-chance")
     assert cells(low)["softmax"]["short tiny"] == "0.04 (0.03123-0.04877)"
-    assert cells(same)["softmax"]["short tiny"].endswith("floor")
+    assert cells(same)["softmax"]["short tiny"].endswith("chance")
     notes = tables.compare(tables.summary(frame(low)), "accuracy").notes
     assert any("mean squared error, the lower ↓ the better" in note for note in notes)
 
@@ -287,16 +287,16 @@ def test_an_interval_of_a_share_stays_within_0_and_100(row: Row) -> None:
     assert cells(*alike)["softmax"]["short tiny"] == "40.0 (37.9-42.2, 3 runs)", "as wide as one run's examples say"
 
 
-def test_levers_times_say_where_they_were_measured(row: Row) -> None:
+def test_techniques_times_say_where_they_were_measured(row: Row) -> None:
     """None over two machines is a mean: the newest counts, and a number says which lines may be compared."""
     none = dataclasses.replace(row, **CPU, started="2026-01-01", step_ms_p50=68.0)
     moved = dataclasses.replace(none, **H100, seed=1, started="2026-01-02", step_ms_p50=2.0)
-    pruned = dataclasses.replace(none, levers='{"further": {"steps": 9}}', fitted="remat", step_ms_p50=50.0)
+    pruned = dataclasses.replace(none, techniques='{"further": {"steps": 9}}', fitted="remat", step_ms_p50=50.0)
     rows = frame(none, moved, pruned).assign(folder=None)
-    table = levers.report(rows).tables[1]
+    table = techniques.report(rows).tables[1]
     assert list(table.cells["step ms"]) == ["2", "50 remat"]
     assert list(table.cells["timed"]) == ["#1", "#2"]
     assert (
         "short tiny: timed: compare times of one number alone: #1 1 x NVIDIA H100; #2 AMD EPYC, 2 cores" in table.notes
     )
-    assert "timed" not in levers.report(frame(none, pruned).assign(folder=None)).tables[1].cells
+    assert "timed" not in techniques.report(frame(none, pruned).assign(folder=None)).tables[1].cells

@@ -95,7 +95,7 @@ def test_a_colleagues_times_are_not_averaged_with_ours(results: Path, tmp_path: 
     shutil.copytree(results, ours)
     shutil.rmtree(ours / "runs" / theirs.name)
     facts = {"platform": "gpu", "device": "NVIDIA H100", "devices": 8, "fitted": "accumulate 8", "step_ms_p50": 2.0}
-    store.write_json(theirs / "row.json", {**store.read_json(theirs / "row.json"), **facts})
+    store.write_json(theirs / "result.json", {**store.read_json(theirs / "result.json"), **facts})
     merge(pack(results, tmp_path / "a.zip", "Ann", silent).out, ours, silent)
     frame = store.frame([ours]).assign(code=None)  # of whichever mixer this package has now
     mean = frame[frame["model"] == "softmax"]["step_ms_p50"].mean()
@@ -112,9 +112,9 @@ def test_what_is_there_is_skipped_or_in_conflict(bundle: Path, results: Path, tm
     before = texts(results)
     assert len(merge(bundle, results, silent).equal) == 3
     (softmax,) = results.glob("runs/softmax-*-s0-*")
-    store.write_json(softmax / "row.json", {**store.read_json(softmax / "row.json"), "compile_s": 1.5})
+    store.write_json(softmax / "result.json", {**store.read_json(softmax / "result.json"), "compile_s": 1.5})
     (other,) = results.glob("runs/softmax-*-s1-*")
-    (other / "row.json").unlink()
+    (other / "result.json").unlink()
     (gone,) = results.glob("runs/fnet-*")
     shutil.rmtree(gone)
     changed = texts(results)
@@ -151,7 +151,7 @@ def more(name: str, content: bytes = b"{}") -> Callable[[Files], None]:
 
 
 def better_hits(files: Files) -> None:
-    name = named(files, "hits.json")
+    name = named(files, "per_example.json")
     kept = json.loads(files[name])
     files[name] = json.dumps({**kept, "hits": "ff" * (len(kept["hits"]) // 2)}).encode()
 
@@ -179,44 +179,44 @@ def moved(files: Files) -> None:
     [
         (more("../evil.json"), r"\.\./evil\.json: no file of a bundle"),
         (more("/tmp/evil.json"), "/tmp/evil.json: no file of a bundle"),
-        (more("runs/../../runs/x/row.json"), "no file of a bundle"),
-        (more("runs/../row.json"), "no file of a bundle"),
-        (more("runs/.x/row.json"), "no file of a bundle"),
-        (more("runs/x\\..\\row.json"), "no file of a bundle"),
-        (more("runs/x/row.json\x1b[2J"), r"row\.json\\x1b\[2J: no file of a bundle"),
+        (more("runs/../../runs/x/result.json"), "no file of a bundle"),
+        (more("runs/../result.json"), "no file of a bundle"),
+        (more("runs/.x/result.json"), "no file of a bundle"),
+        (more("runs/x\\..\\result.json"), "no file of a bundle"),
+        (more("runs/x/result.json\x1b[2J"), r"row\.json\\x1b\[2J: no file of a bundle"),
         (more("runs/x/evil.py"), r"evil\.py: no file of a bundle"),
         (more("runs/x/checkpoints/4/state"), "no file of a bundle"),
-        (more("runs/x/row.json"), r"x: not a run's folder, it has no cell\.json"),
-        (more("runs/x/hits.json", b"0" * (archive.FILE_BYTES + 1)), "larger than a bundle may be"),
-        (replaced("row.json", b"[" * 200_000), r"row\.json: cannot be read"),
-        (replaced("row.json", b"\xff\xfe"), r"row\.json: cannot be read"),
-        (replaced("row.json", pickle.dumps({"cell": 1})), r"row\.json: cannot be read"),
-        (replaced("row.json", b"[]"), r"row\.json: must be a mapping"),
-        (replaced("cell.json", b"7"), r"cell\.json: must be a mapping"),
+        (more("runs/x/result.json"), r"x: not a run's folder, it has no cell\.json"),
+        (more("runs/x/per_example.json", b"0" * (archive.FILE_BYTES + 1)), "larger than a bundle may be"),
+        (replaced("result.json", b"[" * 200_000), r"row\.json: cannot be read"),
+        (replaced("result.json", b"\xff\xfe"), r"row\.json: cannot be read"),
+        (replaced("result.json", pickle.dumps({"cell": 1})), r"row\.json: cannot be read"),
+        (replaced("result.json", b"[]"), r"row\.json: must be a mapping"),
+        (replaced("run.json", b"7"), r"cell\.json: must be a mapping"),
         (replaced("curve.json", b"{}"), r"curve\.json: must be a list"),
         (replaced("curve.json", b"[7]"), r"curve\.json: must be a mapping"),
-        (replaced("hits.json", b"7"), r"hits\.json: not the score of every example"),
-        (without("cell.json"), r"it has no cell\.json"),
-        (without("row.json"), r"row\.json: cannot be read"),
-        (without("hits.json"), "has no scores of examples, and is ok"),
+        (replaced("per_example.json", b"7"), r"hits\.json: not the score of every example"),
+        (without("run.json"), r"it has no cell\.json"),
+        (without("result.json"), r"row\.json: cannot be read"),
+        (without("per_example.json"), "has no scores of examples, and is ok"),
         (without("curve.json"), "no val_score of"),
-        (edited("row.json", tset_score=1.0), r"row\.json: tset_score: unknown key; did you mean 'test_score'"),
-        (edited("row.json", params="many"), r"row\.json: params: .*integer"),
-        (edited("row.json", train_loss="nan"), r"row\.json: train_loss: "),
-        (edited("row.json", test_score=0.99), r"hits\.json: a mean of 0\.\d+, and test_score is 0\.99"),
-        (edited("row.json", test_n=1000), r"hits\.json: 2000 examples, and test_n is 1000"),
-        (edited("row.json", val_score=0.99), "no val_score of 0.99 at step"),
-        (edited("row.json", mark=None), r"row\.json: mark: None, and quick by its cell\.json"),
-        (edited("row.json", seed=7), r"row\.json: seed: 7, and 0 by its cell\.json"),
-        (edited("row.json", cell="0123456789"), r"row\.json: cell: 0123456789, and "),
-        (edited("row.json", status="oom"), r"has hits\.json, and is oom"),
-        (edited("row.json", status="fine"), r"row\.json: status: "),
-        (edited("row.json", device="\x1b[31mred"), r"row\.json: has characters that cannot be shown: '\\x1b"),
-        (edited("cell.json", seed=7), r"cell\.json: of softmax-listops-quick-s7-\w+, by its content"),
-        (edited("cell.json", mixer_hash="0"), r"cell\.json: of softmax-listops-quick-s0-\w+, by its content"),
-        (edited("cell.json", extra=1), r"cell\.json: extra: unknown key"),
-        (edited("hits.json", n=3), r"hits\.json: 3 examples, and test_n is 2000"),
-        (edited("hits.json", n=9999), r"hits\.json: not the score of every example"),
+        (edited("result.json", tset_score=1.0), r"row\.json: tset_score: unknown key; did you mean 'test_score'"),
+        (edited("result.json", params="many"), r"row\.json: params: .*integer"),
+        (edited("result.json", train_loss="nan"), r"row\.json: train_loss: "),
+        (edited("result.json", test_score=0.99), r"hits\.json: a mean of 0\.\d+, and test_score is 0\.99"),
+        (edited("result.json", test_n=1000), r"hits\.json: 2000 examples, and test_n is 1000"),
+        (edited("result.json", val_score=0.99), "no val_score of 0.99 at step"),
+        (edited("result.json", mark=None), r"row\.json: mark: None, and quick by its cell\.json"),
+        (edited("result.json", seed=7), r"row\.json: seed: 7, and 0 by its cell\.json"),
+        (edited("result.json", cell="0123456789"), r"row\.json: cell: 0123456789, and "),
+        (edited("result.json", status="oom"), r"has hits\.json, and is oom"),
+        (edited("result.json", status="fine"), r"row\.json: status: "),
+        (edited("result.json", device="\x1b[31mred"), r"row\.json: has characters that cannot be shown: '\\x1b"),
+        (edited("run.json", seed=7), r"cell\.json: of softmax-listops-quick-s7-\w+, by its content"),
+        (edited("run.json", mixer_hash="0"), r"cell\.json: of softmax-listops-quick-s0-\w+, by its content"),
+        (edited("run.json", extra=1), r"cell\.json: extra: unknown key"),
+        (edited("per_example.json", n=3), r"hits\.json: 3 examples, and test_n is 2000"),
+        (edited("per_example.json", n=9999), r"hits\.json: not the score of every example"),
         (better_hits, r"hits\.json: a mean of 1, and test_score is"),
         (better_curve, "no val_score of"),
         (moved, r"cell\.json: of softmax-listops-quick-s0-\w+, by its content"),
@@ -242,9 +242,9 @@ def test_the_manifest_is_held_to(bundle: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=message):
             merge(written(tmp_path / "b.zip", files, hashed=False), tmp_path / "there", silent)
 
-    refused(edited("row.json", wall_s=1.0), r"row\.json: not the file that was packed, its hash is another")
+    refused(edited("result.json", wall_s=1.0), r"row\.json: not the file that was packed, its hash is another")
     refused(without("curve.json"), r"curve\.json: missing")
-    refused(more("runs/x/row.json"), r"runs/x/row\.json: not in the manifest")
+    refused(more("runs/x/result.json"), r"runs/x/row\.json: not in the manifest")
     refused(lambda files: files.pop("manifest.json") and None, r"no manifest\.json in it: not a bundle")
     for said, message in (({"format": 2}, "format: "), ({"files": {"../x": "0" * 64}}, "files"), ({"by": 7}, "by: ")):
         changed = json.dumps({**json.loads(files_of(bundle)["manifest.json"]), **said}).encode()
@@ -253,7 +253,7 @@ def test_the_manifest_is_held_to(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_links_doubles_and_bombs(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    link = zipfile.ZipInfo("runs/x/row.json")
+    link = zipfile.ZipInfo("runs/x/result.json")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     for name, message in ((link, "a link or device"), ("manifest.json", "is in it twice")):
         spoilt = shutil.copy(bundle, tmp_path / "b.zip")
@@ -280,7 +280,7 @@ def test_links_doubles_and_bombs(bundle: Path, tmp_path: Path, monkeypatch: pyte
 
 def test_a_folder_with_a_link_is_refused(results: Path, tmp_path: Path) -> None:
     folder = pack(results, tmp_path / "folder", None, silent).out
-    row = next(folder.glob("runs/*/row.json"))
+    row = next(folder.glob("runs/*/result.json"))
     row.rename(tmp_path / "elsewhere")
     row.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match="a link or device"):
@@ -293,8 +293,8 @@ def foreign(results: Path, tmp_path: Path, **changed: str) -> str:
     cell = store.cell(kept).model_copy(update={"mixer_hash": "a" * 64, **changed})
     row = dataclasses.replace(store.rows(kept)[0], **store.columns(cell))
     folder = kept.rename(kept.parent / cell.folder)
-    store.write_json(folder / "cell.json", cell.model_dump())
-    store.write_json(folder / "row.json", row.as_dict())
+    store.write_json(folder / "run.json", cell.model_dump())
+    store.write_json(folder / "result.json", row.as_dict())
     return folder.name
 
 
@@ -355,7 +355,7 @@ def test_a_merge_that_is_killed_leaves_whole_runs(bundle: Path, tmp_path: Path, 
 
 def test_what_nobody_could_merge_is_left_out(lra: Lra, results: Path, tmp_path: Path) -> None:
     (softmax,) = results.glob("runs/softmax-*-s0-*")
-    (softmax / "hits.json").unlink()
+    (softmax / "per_example.json").unlink()
     done = lra("bundle", "results", "--out", "b.zip", "--by", "Ann", "--json")
     assert done.returncode == 1
     said = json.loads(done.stdout)
@@ -371,7 +371,7 @@ def test_the_commands(lra: Lra, results: Path, tmp_path: Path) -> None:
     assert done.stdout == "there: 3 rows added, 0 there already, 0 in conflict; made by Ann\n", done.stderr
     listed = lra("ls", "results", "-o", "there")
     assert "merged from a bundle (Ann, 20" in listed.stdout, listed.stderr
-    row = next((tmp_path / "there/runs").glob("fnet*/row.json"))
+    row = next((tmp_path / "there/runs").glob("fnet*/result.json"))
     store.write_json(row, {**store.read_json(row), "wall_s": 1.0})
     done = lra("merge", "b.zip", "there", "--json")
     said = json.loads(done.stdout)

@@ -63,7 +63,7 @@ def test_other_data_under_the_same_path_are_another_run(own: Path) -> None:
     written(own / "elsewhere")
     moved = cell_of(settings=(f"task.folder={own / 'elsewhere'}",))
     assert (moved.id, moved.changed) == (before.id, None), "the same files lie elsewhere"
-    store.write_json(store.folder(own, before) / "cell.json", before.model_dump())
+    store.write_json(store.folder(own, before) / "run.json", before.model_dump())
     assert not store.on_other_data(own, before)
     written(own / "reviews", ("bad", "good"))
     after = cell_of()
@@ -75,7 +75,7 @@ def test_other_data_under_the_same_path_are_another_run(own: Path) -> None:
 
 
 def test_what_stands_on_old_data_is_another_run_too(own: Path) -> None:
-    asked = {"levers": "distilled", "settings": ("distil.teacher=softmax",)}
+    asked = {"techniques": "distilled", "settings": ("distil.teacher=softmax",)}
     before = cell_of(**asked)
     written(own / "reviews", ("bad", "good"))
     after = cell_of(**asked)
@@ -124,11 +124,11 @@ def test_a_column_says_what_changes_the_run_whatever_the_order(own: Path) -> Non
     assert cell_of(length=16).changed == cell_of(settings=("task.length=16",)).changed == "task.length=16"
 
 
-def test_a_config_that_is_edited_has_another_hash_and_a_model_or_a_lever_has_not(own: Path) -> None:
+def test_a_config_that_is_edited_has_another_hash_and_a_model_or_a_technique_has_not(own: Path) -> None:
     before = cell_of().config_hash
-    same = (cell_of(models="softmax[impl=plain]"), cell_of(levers="further"), cell_of(settings=("mark=x",)))
+    same = (cell_of(models="softmax[impl=plain]"), cell_of(techniques="further"), cell_of(settings=("mark=x",)))
     assert {cell.config_hash for cell in same} == {before}
-    assert cell_of(levers="further").recipe.training.steps != cell_of().recipe.training.steps
+    assert cell_of(techniques="further").recipe.training.steps != cell_of().recipe.training.steps
     (own / "configs/tiny.yaml").write_text(TINY.replace("lr: 1.0e-2", "lr: 2.0e-2"))
     assert cell_of().config_hash != before
 
@@ -233,7 +233,7 @@ def test_changed_labels_are_trained_on_anew_and_other_code_is_told(own: Path, ca
     assert found.returncode == 0, found.stderr
     assert "going on" not in found.stderr
     found = lra(*run)
-    (folder,) = [path for path in own.glob("results/runs/*/row.json") if json.loads(path.read_text())["steps"] == 12]
+    (folder,) = [path for path in own.glob("results/runs/*/result.json") if json.loads(path.read_text())["steps"] == 12]
     written(own / "reviews")
     found = lra(*run, "--json")
     assert f"{folder.parent.name} is not taken up: what it was trained on has changed since" in found.stderr
@@ -241,7 +241,7 @@ def test_changed_labels_are_trained_on_anew_and_other_code_is_told(own: Path, ca
     assert row["code_hash"] == fingerprint.of(cell_of())["code_hash"]
     assert "done before;" in lra(*run).stderr
     assert "its files have changed" in lra("predict", folder.parent, "tasks/mine.yaml").stderr
-    (folder,) = [path for path in own.glob("results/runs/*/row.json") if row["cell"] in path.parent.name]
+    (folder,) = [path for path in own.glob("results/runs/*/result.json") if row["cell"] in path.parent.name]
     folder.write_text(json.dumps(row | {"code_hash": "0123456789"}))
     found = lra(*run)
     assert "done before, by other code: code 0123456789 (now" in found.stderr

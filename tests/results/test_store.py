@@ -36,7 +36,7 @@ def test_a_row_comes_back_as_it_was_put(cell: Cell, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("status", "final"),
-    [("ok", True), ("did-not-learn", True), ("nan", True), ("oom", False), ("error", False), ("timeout", False)],
+    [("ok", True), ("at-chance", True), ("nan", True), ("oom", False), ("error", False), ("timeout", False)],
 )
 def test_done_is_what_would_come_out_the_same_again(cell: Cell, tmp_path: Path, status: str, final: bool) -> None:
     assert store.done(tmp_path, cell) is None
@@ -53,7 +53,7 @@ def test_a_row_says_what_was_asked(cell: Cell) -> None:
 
 
 def test_what_is_not_a_row_is_refused_by_name(cell: Cell, tmp_path: Path) -> None:
-    path = store.folder(tmp_path, cell) / "row.json"
+    path = store.folder(tmp_path, cell) / "result.json"
     store.write_json(path, {"cell": "x"})
     with pytest.raises(ConfigError, match=r"row\.json: not a row: it lacks"):
         store.rows(tmp_path)
@@ -65,7 +65,7 @@ def test_what_is_not_a_row_is_refused_by_name(cell: Cell, tmp_path: Path) -> Non
 def test_a_row_of_another_version_is_read_as_far_as_it_goes(cell: Cell, tmp_path: Path) -> None:
     row = store.blank(cell, "ok", test_score=0.5).as_dict()
     del row["metric"]
-    store.write_json(store.folder(tmp_path, cell) / "row.json", row | {"a column of the future": 1})
+    store.write_json(store.folder(tmp_path, cell) / "result.json", row | {"a column of the future": 1})
     (read,) = store.rows(tmp_path)
     assert (read.metric, read.test_score) == (None, 0.5)
 
@@ -80,8 +80,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_writer_left_is_taken_away(tmp_path: Path) -> None:
-    path, left, writing = tmp_path / "row.json", tmp_path / ".row.json.dead", tmp_path / ".row.json.alive"
-    other = tmp_path / ".cell.json.dead"
+    path, left, writing = tmp_path / "result.json", tmp_path / ".result.json.dead", tmp_path / ".result.json.alive"
+    other = tmp_path / ".run.json.dead"
     for file in (left, writing, other):
         file.write_text("{")
     for file in (left, other):
@@ -99,7 +99,7 @@ def test_a_name_is_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", noted)
-    store.write_json(tmp_path / "row.json", {})
+    store.write_json(tmp_path / "result.json", {})
     assert synced == [False, True], "the file, then its folder"
 
 
@@ -141,7 +141,7 @@ def test_a_claim_is_seen_and_let_go(tmp_path: Path) -> None:
 
 def test_kept_rows_have_the_ids_of_their_cells() -> None:
     kept = Path(__file__).parents[2] / "results/quick"
-    folders = sorted(path.parent for path in kept.glob("runs/*/row.json"))
+    folders = sorted(path.parent for path in kept.glob("runs/*/result.json"))
     assert folders
     for folder in folders:
         cell = Cell.model_validate(store.asked(folder))

@@ -24,7 +24,7 @@ SPLIT = Split(np.ones((8, 1, 20), np.uint8), np.full((8, 1), 20, np.int32), np.z
 @pytest.fixture
 def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
     monkeypatch.chdir(here)
-    settings = ("trunk.layers=2", "trunk.dropout=0.0")
+    settings = ("backbone.layers=2", "backbone.dropout=0.0")
     return sweep.cells(Request("linear", "short", "tiny", settings=settings))[0]
 
 
@@ -39,7 +39,7 @@ def there(monkeypatch: pytest.MonkeyPatch, fits: Any, memory: int = 1 << 40) -> 
     compiled = build.compiled
 
     def noted(cell: Cell, train: Split, stock: Any) -> Any:
-        tried.append(Rung(cell.recipe.training.accumulate, cell.recipe.trunk.remat))
+        tried.append(Rung(cell.recipe.training.accumulate, cell.recipe.backbone.remat))
         return compiled(cell, train, stock)
 
     def enough(program: Any) -> build.Short | None:
@@ -54,7 +54,7 @@ def test_the_ladder_halves_slices_while_devices_can_share_one_then_computes_agai
     assert rungs(cell) == [Rung(1, False), Rung(2, False), Rung(4, False), Rung(8, False), Rung(8, True)]
     assert rungs(cell, devices=4) == [Rung(1, False), Rung(2, False), Rung(2, True)]
     assert rungs(cell, batch=12, accumulate=3) == [Rung(3, False), Rung(6, False), Rung(12, False), Rung(12, True)]
-    one = cell.recipe.model_copy(update={"trunk": cell.recipe.trunk.model_copy(update={"layers": 1})})
+    one = cell.recipe.model_copy(update={"backbone": cell.recipe.backbone.model_copy(update={"layers": 1})})
     assert not any(rung.remat for rung in build.ladder(one, 1)), "of a single layer nothing is saved"
 
 

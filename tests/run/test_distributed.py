@@ -208,7 +208,7 @@ def check_same(here: Path, one: str, other: str) -> None:
     for here_, there in zip(*curves, strict=True):
         assert there["train_loss"] == pytest.approx(here_["train_loss"], rel=1e-5)
         assert there["val_score"] == here_["val_score"]
-    assert (left / "hits.json").read_text() == (right / "hits.json").read_text()
+    assert (left / "per_example.json").read_text() == (right / "per_example.json").read_text()
 
 
 @pytest.mark.slow
@@ -239,7 +239,7 @@ def test_processes_that_slurm_starts_find_each_other(here: Path, cache: Path, mo
     monkeypatch.chdir(here)
     (cell,) = sweep.cells(Request("linear", "short", "tiny"))
     folder = store.folder(Path("results"), cell)
-    store.write_json(folder / "cell.json", cell.model_dump())
+    store.write_json(folder / "run.json", cell.model_dump())
     slurm = {"JOB_ID": str(free_job()), "STEP_NODELIST": "localhost", "NTASKS": "2", "STEP_NUM_NODES": "1"}
     command = [sys.executable, "-m", "lra_bench.run.execute", str(folder), "--processes", "auto"]
     pair = []

@@ -29,7 +29,7 @@ def run(ran: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_the_model_as_it_was_tested_and_in_fewer_bits(lra: Lra, run: Path) -> None:
-    row = json.loads((run / "row.json").read_text())
+    row = json.loads((run / "result.json").read_text())
     results = run.parents[1] / "results"
     (results / "runs").mkdir(parents=True)
     shutil.move(run, results / "runs" / run.name)
@@ -44,23 +44,23 @@ def test_the_model_as_it_was_tested_and_in_fewer_bits(lra: Lra, run: Path) -> No
 
 
 def no_cell(run: Path) -> None:
-    (run / "cell.json").unlink()
+    (run / "run.json").unlink()
 
 
 def broken_cell(run: Path) -> None:
-    (run / "cell.json").write_text("{")
+    (run / "run.json").write_text("{")
 
 
 def strange_cell(run: Path) -> None:
-    (run / "cell.json").write_text(json.dumps({**json.loads((run / "cell.json").read_text()), "modle": 1}))
+    (run / "run.json").write_text(json.dumps({**json.loads((run / "run.json").read_text()), "modle": 1}))
 
 
 def no_row(run: Path) -> None:
-    (run / "row.json").unlink()
+    (run / "result.json").unlink()
 
 
 def failed(run: Path) -> None:
-    (run / "row.json").write_text(json.dumps({**json.loads((run / "row.json").read_text()), "status": "nan"}))
+    (run / "result.json").write_text(json.dumps({**json.loads((run / "result.json").read_text()), "status": "nan"}))
 
 
 def no_checkpoints(run: Path) -> None:

@@ -51,13 +51,13 @@ def test_a_model_comes_as_near_as_a_width_can(what: str) -> None:
     found = matched_size.matched(cell, what)["mlp"]  # type: ignore[arg-type]
 
     def off(mlp: int) -> float:
-        trunk = cell.recipe.trunk.model_copy(update={"mlp": mlp})
-        sized = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"trunk": trunk})})
+        backbone = cell.recipe.backbone.model_copy(update={"mlp": mlp})
+        sized = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
         if what == "params":
             return abs(parameters(build.maker(sized)) - parameters(build.maker(reference)))
         return abs(build.work(sized) - build.work(reference))
 
-    assert found > cell.recipe.trunk.mlp, "it has less than full attention"
+    assert found > cell.recipe.backbone.mlp, "it has less than full attention"
     assert off(found) <= min(off(found - 1), off(found + 1))
 
 
@@ -67,7 +67,7 @@ def test_full_attention_is_left_as_it_is() -> None:
     assert (
         matched_size.matched(cell, "params")["mlp"]
         == matched_size.matched(cell, "flops")["mlp"]
-        == cell.recipe.trunk.mlp
+        == cell.recipe.backbone.mlp
     )
 
 
@@ -101,7 +101,7 @@ def test_a_matched_cell_is_another_and_its_id_says_what_it_is_held_against(monke
     every = cells("softmax,fnet", seeds=(0, 1))
     found = sweep.matched(every, "params", lambda *_: None)
     assert seen == [2], "once for all seeds"
-    assert [cell.recipe.trunk.mlp for cell in found] == [16, 21, 16, 21]
+    assert [cell.recipe.backbone.mlp for cell in found] == [16, 21, 16, 21]
     assert all(cell.match == Match(what="params", mlp=16) for cell in found)
     assert len({cell.id for cell in (*every, *found)}) == 8, "full attention, too, has a row in the matched column"
     assert found[0].mark == "tiny, match params"
@@ -119,14 +119,14 @@ def test_one_that_cannot_be_matched_is_left_out_and_none_is_an_error(monkeypatch
         sweep.matched(cells("fnet"), "params", lambda *_: None)
 
 
-def test_the_ratio_is_to_the_trunk_that_full_attention_has() -> None:
+def test_the_ratio_is_to_the_backbone_that_full_attention_has() -> None:
     (cell,) = cells("fnet")
     width = matched_size.matched(cell, "params")["mlp"]
-    trunk = cell.recipe.trunk.model_copy(update={"mlp": width})
+    backbone = cell.recipe.backbone.model_copy(update={"mlp": width})
     sized = cell.model_copy(
         update={
-            "recipe": cell.recipe.model_copy(update={"trunk": trunk}),
-            "match": Match(what="params", mlp=cell.recipe.trunk.mlp),
+            "recipe": cell.recipe.model_copy(update={"backbone": backbone}),
+            "match": Match(what="params", mlp=cell.recipe.backbone.mlp),
         }
     )
     assert build.compiled(sized)[1]["params_ratio"] == pytest.approx(1.0, abs=0.02)
@@ -142,7 +142,7 @@ def test_a_cell_of_before_has_the_id_it_had() -> None:
 @pytest.mark.slow
 def test_the_command(lra: Lra, here: Path) -> None:
     (here / "two.yaml").write_text("models: fnet,softmax\ntasks: short\nrecipe: tiny\nmatch: params\n")
-    states = json.loads(lra("matrix", "two.yaml", "--dry-run", "--json").stdout)
+    states = json.loads(lra("sweep", "two.yaml", "--dry-run", "--json").stdout)
     done = lra("run", "-m", "fnet,softmax", "-t", "short", "-c", "tiny", "--match", "params", "--json")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)

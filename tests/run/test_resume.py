@@ -36,8 +36,8 @@ def start(here: Path, cache: Path, results: str, *more: str) -> subprocess.Popen
 
 def outcome(here: Path, results: str) -> Outcome:
     (folder,) = (here / results / "runs").iterdir()
-    row = Row(**json.loads((folder / "row.json").read_text()))
-    hits = json.loads((folder / "hits.json").read_text())
+    row = Row(**json.loads((folder / "result.json").read_text()))
+    hits = json.loads((folder / "per_example.json").read_text())
     return {key: getattr(row, key) for key in SAME}, (hits, json.loads((folder / "curve.json").read_text()))
 
 
@@ -82,7 +82,7 @@ def test_killed_then_run_again_equals_the_uninterrupted_run(
             os.kill(cell, signal.SIGKILL)
         process.communicate()
         if not everyone:
-            (row,) = (here / "cut").glob("runs/*/row.json")
+            (row,) = (here / "cut").glob("runs/*/result.json")
             assert json.loads(row.read_text())["status"] == "oom"
             assert process.returncode == 1
     process = start(here, cache, "cut")
@@ -90,7 +90,7 @@ def test_killed_then_run_again_equals_the_uninterrupted_run(
     assert process.returncode == 0, err
     assert "going on from step" in err
     assert outcome(here, "cut") == expected
-    (row,) = (here / "cut").glob("runs/*/row.json")
+    (row,) = (here / "cut").glob("runs/*/result.json")
     assert json.loads(row.read_text())["resumed"] == len(kills)
 
 
@@ -104,7 +104,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(here: Path, cache: Path, whol
     assert process.returncode == 130
     assert "stopped and saved; the same command goes on" in err
     assert "Traceback" not in err
-    assert not list((here / "stopped").glob("runs/*/row.json"))
+    assert not list((here / "stopped").glob("runs/*/result.json"))
     process = start(here, cache, "stopped")
     _, err = process.communicate()
     assert process.returncode == 0, err
@@ -121,4 +121,4 @@ def test_a_cell_nobody_listens_to_saves_and_ends(here: Path, cache: Path) -> Non
     while Path(f"/proc/{cell}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{cell}").exists()
-    assert not list((here / "orphan").glob("runs/*/row.json"))
+    assert not list((here / "orphan").glob("runs/*/result.json"))

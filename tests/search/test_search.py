@@ -125,7 +125,7 @@ def test_a_lower_score_is_the_better_where_the_metric_says_so(monkeypatch: pytes
 
 @pytest.mark.slow
 def test_a_trial_that_is_refused_or_fails_spares_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("widths.yaml").write_text("trunk.width: [16, 15]\n", encoding="utf-8")
+    Path("widths.yaml").write_text("backbone.width: [16, 15]\n", encoding="utf-8")
     answered(monkeypatch, lambda cell, look: 0.5)
     found = study(space="widths.yaml", seed=1).run(6, 1, silent)
     failed = [t for t in found.trials if t.state == "failed"]
@@ -138,10 +138,10 @@ def test_trials_that_were_killed_are_asked_for_again(monkeypatch: pytest.MonkeyP
     answered(monkeypatch, lambda cell, look: 0.5)
     whole = study()
     lr, kept = 0.0123, whole._opened()
-    kept.enqueue_trial({"optimizer.lr": lr, "trunk.dropout": 0.5})
+    kept.enqueue_trial({"optimizer.lr": lr, "backbone.dropout": 0.5})
     begun = kept.ask()
     begun.suggest_float("optimizer.lr", 1e-4, 1e-1, log=True)
-    begun.suggest_categorical("trunk.dropout", [0.0, 0.5])
+    begun.suggest_categorical("backbone.dropout", [0.0, 0.5])
     found = whole.run(2, 1, silent)
     assert len(found.trials) == 2
     assert lr in [t.settings["optimizer.lr"] for t in found.trials]
@@ -188,7 +188,9 @@ def test_a_wrong_space_is_one_line(text: str, message: str) -> None:
 
 
 def test_several_cells_are_no_study() -> None:
-    with pytest.raises(ConfigError, match="a study is of one model on one task, with one seed and one lever, not of 2"):
+    with pytest.raises(
+        ConfigError, match="a study is of one model on one task, with one seed and one technique, not of 2"
+    ):
         study(Request("linear,linformer", "short", "tiny"))
 
 
@@ -202,7 +204,7 @@ def test_a_tuned_recipe_is_the_best_trial(monkeypatch: pytest.MonkeyPatch, here:
     own = (here / "configs/tiny.yaml").read_text()
     (here / "configs/own.yaml").write_text(f"{own}tasks: {{short: {{optimizer: {{lr: 0.5}}}}}}\n")
     asked = Request(
-        "linformer", "short", "own", settings=("trunk.width=8", "task.length=24", "linformer.rank=5"), limit=9
+        "linformer", "short", "own", settings=("backbone.width=8", "task.length=24", "linformer.rank=5"), limit=9
     )
     ran = study(asked)
     found = ran.run(3, 1, silent)
@@ -246,7 +248,7 @@ def test_a_study_through_the_command_killed_and_taken_up(lra: Lra, here: Path, c
     (row,) = json.loads(run.stdout)
     assert (row["tuning_trials"], row["tuning_steps"], row["steps"]) == (3, said["tuned"]["steps"], 300)
     assert row["val_score"] == said["best"]["val_score"]
-    ledger = lra("compare", "results", "--ledger", "--format", "md")
-    assert f"3, {said['tuned']['steps']:,} steps" in ledger.stdout
+    budget = lra("compare", "results", "--budget", "--format", "md")
+    assert f"3, {said['tuned']['steps']:,} steps" in budget.stdout
     shown = lra(*asked, "--show")
     assert "val alone was looked at" in shown.stdout

@@ -20,8 +20,8 @@ from lra_bench.sweep import Request
 
 SPACE = """\
 model: [linear, 'linformer[sharing=none]', softmax]
-trunk.layers: {from: 1, to: 3, scale: uniform}
-trunk.width: [8, 16, 32]
+backbone.layers: {from: 1, to: 3, scale: uniform}
+backbone.width: [8, 16, 32]
 linformer.rank: [3, 5]
 """
 ASKED = Request("", "short", "tiny")
@@ -42,7 +42,7 @@ def study(seed: int = 0, **costs: float | None) -> Study:
 
 
 def params(cell: Any) -> float:
-    return float(cell.recipe.trunk.layers * cell.recipe.trunk.width**2)
+    return float(cell.recipe.backbone.layers * cell.recipe.backbone.width**2)
 
 
 def answered(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -121,7 +121,7 @@ def test_each_layer_has_a_mixer_and_knobs_are_of_mixers_that_are_there(monkeypat
         layers = [key for key in t.settings if key.startswith("model.")]
         cell = asked.question.asked(t.settings)
         depths.add(len(layers))
-        assert len(layers) == t.settings["trunk.layers"] == cell.recipe.trunk.layers
+        assert len(layers) == t.settings["backbone.layers"] == cell.recipe.backbone.layers
         assert ("linformer.rank" in t.settings) == ("linformer" in cell.model)
         ranks = {one.knobs["rank"] for one in cell.mechanisms if one.model == "linformer"}
         assert ranks <= {t.settings.get("linformer.rank")}
@@ -183,7 +183,7 @@ def test_a_trial_that_costs_too_much_is_not_trained(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LRA_CACHE", str(cache))
-    cell = sweep.cells(Request("softmax+linear", "short", "tiny", settings=("trunk.layers=2",)))[0]
+    cell = sweep.cells(Request("softmax+linear", "short", "tiny", settings=("backbone.layers=2",)))[0]
 
     def ran(**costs: float | None) -> tuple[dict[str, Any], list[str]]:
         events: list[str] = []
@@ -202,7 +202,7 @@ def test_a_trial_that_costs_too_much_is_not_trained(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("trunk.width: [8]", r"model: must be a list of the models that a layer may be of"),
+        ("backbone.width: [8]", r"model: must be a list of the models that a layer may be of"),
         ("model: {from: 1, to: 2, scale: log}", r"model: must be a list of the models"),
         ("model: [linaer]", r"'linaer'.*did you mean 'linear'"),
         ("model: ['lin*']", r"model: lin\*: must be one model"),

@@ -281,7 +281,9 @@ def test_the_ceiling_is_the_best_rate_that_larger_products_reach(monkeypatch: py
 
 
 @pytest.mark.slow
-def test_the_ceiling_is_of_the_numbers_that_the_trunk_computes_in(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ceiling_is_of_the_numbers_that_the_backbone_computes_in(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(here)
     monkeypatch.setattr(sys.modules["lra_bench.speed.measure"], "ceiling", {"float32": 1e9, "bfloat16": 3e9}.get)
     asked = [Request("linear", "short", "tiny", settings=more) for more in ((), ("precision.compute=bf16",))]
@@ -378,7 +380,7 @@ def test_ctrl_c_keeps_the_lengths_that_are_done(here: Path, cache: Path) -> None
     "arguments",
     [
         ("speed", "--fresh"), ("speed", "--read", "s.json", "--peak"), ("speed", "--json", "--format", "md"),
-        ("scale", "--results", "r", "--memory", "1GiB"), ("matrix", "m.yaml", "--plan", "--dry-run"),
+        ("scale", "--results", "r", "--memory", "1GiB"), ("sweep", "m.yaml", "--plan", "--dry-run"),
         ("plan", "-m", "linear", "-t", "short", "-c", "tiny", "--out", "jobs.sh", "--json"),
     ],
 )  # fmt: skip

@@ -53,7 +53,7 @@ def cells(models: str = "linear", **more: Any) -> list[Cell]:
 def put(results: Path, cell: Cell, status: Status = "ok", **other: Any) -> None:
     facts: dict[str, Any] = {**HERE, "wall_s": 1800.0, "planned_bytes": 999, **other}
     del facts["available_bytes"]
-    store.write_json(store.folder(results, cell) / "cell.json", cell.model_dump())
+    store.write_json(store.folder(results, cell) / "run.json", cell.model_dump())
     store.put(results, cell, store.blank(cell, status, **facts))
 
 
@@ -84,7 +84,7 @@ def test_other_rows_say_nothing_and_a_step_is_probed_once_for_all_seeds(
     other = {**places, "no time": {"wall_s": None}}.get(why, {})
     put(tmp_path, kept, "oom" if why == "failed" else "ok", **other)
     if why == "another version":
-        store.write_json(store.folder(tmp_path, kept) / "cell.json", {"model": "linear"})
+        store.write_json(store.folder(tmp_path, kept) / "run.json", {"model": "linear"})
     plans = plan(every[1:], tmp_path)
     assert [cell.seed for cell in probed] == [1]
     assert {p["hours_from"] for p in plans} == {"probe"}

@@ -112,12 +112,12 @@ ALL_OF_IT = "transformer-xl[segment=2048],softmax+transformer-xl,transformer-xl+
 @pytest.mark.parametrize("models", [RECURRENT, "transformer-xl[causal=true]", "compressive+transformer-xl"])
 def test_a_cls_token_that_cannot_see_the_text_is_not_what_is_read_out(models: str) -> None:
     for cell in sweep.cells(Request(models, "listops", "paper")):
-        assert cell.recipe.trunk.pool == "mean"
+        assert cell.recipe.backbone.pool == "mean"
         assert cell.mark is None
-        assert "trunk.pool: mean, not cls" in (sweep.pooled_otherwise(cell) or "")
-    for cell in sweep.cells(Request(models, "listops", "paper", settings=("trunk.pool=cls",))):
+        assert "backbone.pool: mean, not cls" in (sweep.pooled_otherwise(cell) or "")
+    for cell in sweep.cells(Request(models, "listops", "paper", settings=("backbone.pool=cls",))):
         seen = 0 if cell.knobs.get("causal") else 127
-        assert (cell.recipe.trunk.pool, cell.mark) == ("cls", f"cls sees {seen} of 2000")
+        assert (cell.recipe.backbone.pool, cell.mark) == ("cls", f"cls sees {seen} of 2000")
         assert cell.mark in " ".join(cell.warnings)
         assert sweep.pooled_otherwise(cell) is None
 
@@ -126,7 +126,7 @@ def test_where_a_cls_token_sees_the_whole_text_it_is_read_out() -> None:
     """Through one layer of many that looks everywhere; and in a text that a segment holds, less a last place."""
     asked = [Request(ALL_OF_IT, "listops", "paper"), Request(RECURRENT, "listops", "quick")]
     for cell in [cell for request in asked for cell in sweep.cells(request)]:
-        assert cell.recipe.trunk.pool == "cls"
+        assert cell.recipe.backbone.pool == "cls"
         assert not sweep.pooled_otherwise(cell)
         assert "cls" not in (cell.mark or "")
 
@@ -134,14 +134,14 @@ def test_where_a_cls_token_sees_the_whole_text_it_is_read_out() -> None:
 def test_segments_of_several_lengths_reach_as_far_as_their_layers_take_them() -> None:
     """From the last layer down: the 64 places of its segment, and those of the two segments of 48 that hold them."""
     each = "transformer-xl[segment=48]+transformer-xl[segment=64]"
-    found = sweep.cells(Request(each, "listops", "paper", settings=("trunk.layers=2", "trunk.pool=cls")))[0]
+    found = sweep.cells(Request(each, "listops", "paper", settings=("backbone.layers=2", "backbone.pool=cls")))[0]
     assert found.mark == "cls sees 95 of 2000"
 
 
 def test_how_a_model_is_read_out_is_in_the_id() -> None:
     cells = [
         sweep.cells(Request("transformer-xl", "listops", "paper", settings=settings))[0]
-        for settings in ((), ("trunk.pool=mean",), ("trunk.pool=cls",))
+        for settings in ((), ("backbone.pool=mean",), ("backbone.pool=cls",))
     ]
     assert cells[0].id == cells[1].id != cells[2].id
     assert cells[0].model_copy(update={"reach": None}).id == cells[0].id

@@ -1,4 +1,4 @@
-"""Levers: at zero strength each changes nothing, bit for bit; pulled, each does what its paper says."""
+"""Techniques: at zero strength each changes nothing, bit for bit; pulled, each does what its paper says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from samples import Lra, first_fast
 from steps import batch, learnt, same, stepped
 
 from lra_bench import config, data, sweep
-from lra_bench.config import Cell, Levers, Overlay
+from lra_bench.config import Cell, Overlay, Techniques
 from lra_bench.errors import ConfigError, LraError
 from lra_bench.kernels.dense import dense, exact, instead
 from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR
@@ -32,7 +32,7 @@ from lra_bench.training.program import Program
 
 MODELS = ("softmax", "linformer", "performer")
 EACH = first_fast(*MODELS)
-TWO_LAYERS = ("trunk.layers=2", "trunk.dropout=0.0", "trunk.heads=4")
+TWO_LAYERS = ("backbone.layers=2", "backbone.dropout=0.0", "backbone.heads=4")
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +40,8 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
 
 
-def cell(model: str = "softmax", *settings: str, levers: str = "none") -> Cell:
-    asked = Request(model, "short", "tiny", settings=(*TWO_LAYERS, *settings), levers=levers)
+def cell(model: str = "softmax", *settings: str, techniques: str = "none") -> Cell:
+    asked = Request(model, "short", "tiny", settings=(*TWO_LAYERS, *settings), techniques=techniques)
     return sweep.cells(asked)[0]
 
 
@@ -67,7 +67,7 @@ AT_ZERO = [
 
 
 @pytest.mark.parametrize("setting", AT_ZERO)
-def test_a_lever_at_zero_strength_is_no_lever(setting: str) -> None:
+def test_a_technique_at_zero_strength_is_no_technique(setting: str) -> None:
     assert cell("softmax", setting).id == cell().id
     assert cell("softmax", setting).start is None
 
@@ -83,10 +83,12 @@ def test_layers_that_share_with_none_are_as_without(model: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", EACH)
 def test_sparsity_of_zero_trains_as_without(model: str) -> None:
-    lever = config.levers((), [Overlay("test", {"prune": {"sparsity": 0.5, "steps": 3}})]).prune
-    assert lever is not None
+    technique = config.techniques((), [Overlay("test", {"prune": {"sparsity": 0.5, "steps": 3}})]).prune
+    assert technique is not None
     plain = built(cell(model))
-    none = replace(plain.regime, rule=lambda rule: prune.pruned(rule, lever.model_copy(update={"sparsity": 0.0}), 3))
+    none = replace(
+        plain.regime, rule=lambda rule: prune.pruned(rule, technique.model_copy(update={"sparsity": 0.0}), 3)
+    )
     thinned = Program.build(
         build.maker(cell(model)), plain.recipe, plain.shape, plain.objective, plain.seed, none
     )  # fmt: skip
@@ -104,14 +106,14 @@ def test_32_bits_are_what_was_trained(model: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", EACH)
-def test_adapters_of_rank_zero_leave_the_trunk_as_it_was(model: str) -> None:
+def test_adapters_of_rank_zero_leave_the_backbone_as_it_was(model: str) -> None:
     asked = cell(model, "adapt.start=[mqar]", "adapt.rank=0")
     program, trained = built(asked), stepped(built(asked))
     before, after = flat(program.weights(program.init.params)), flat(program.weights(trained.params))
     start = flat(stock(asked).start.params)  # type: ignore[union-attr]
-    trunk = [path for path in flat(program.given["frozen"]) if path[0] == "blocks"]
-    assert len(trunk) >= 10
-    for path in trunk:
+    backbone = [path for path in flat(program.given["frozen"]) if path[0] == "blocks"]
+    assert len(backbone) >= 10
+    for path in backbone:
         np.testing.assert_array_equal(after[path][...], start[path][...])
     assert all((after[path][...] != before[path][...]).any() for path in before if path[:2] == ("head", "hidden"))
 
@@ -121,7 +123,7 @@ def test_adapters_of_rank_zero_leave_the_trunk_as_it_was(model: str) -> None:
     ("model", "how"),
     first_fast(("softmax", "adapt.rank=4"), ("linformer", "adapt.bottleneck=4"), ("performer", "adapt.rank=4")),
 )
-def test_adapters_answer_as_the_trunk_before_they_are_trained(model: str, how: str) -> None:
+def test_adapters_answer_as_the_backbone_before_they_are_trained(model: str, how: str) -> None:
     program = built(cell(model, "adapt.start=[mqar]", how))
     plain = built(cell(model, "adapt.start=[mqar]"))
     shown = program.show(batch(8))
@@ -179,11 +181,11 @@ def smaller(**knobs: float) -> tuple[Cell, Stock]:
     """A student of one layer, half as wide as its teacher of two; and the teacher, not yet trained."""
     (choice,) = sweep.models("linformer")
     teacher = cell()
-    parsed = Settings.parse(("trunk.layers=1", "trunk.width=8"), None, [choice[0].sheet])
+    parsed = Settings.parse(("backbone.layers=1", "backbone.width=8"), None, [choice[0].sheet])
     student = sweep.of_model(teacher, choice, parsed)
-    lever = config.levers((), [Overlay("test", {"distil": {"teacher": "softmax", **knobs}})]).distil
-    assert lever is not None
-    asked = sweep.taught(student.with_lever("distil", lever), teacher)
+    technique = config.techniques((), [Overlay("test", {"distil": {"teacher": "softmax", **knobs}})]).distil
+    assert technique is not None
+    asked = sweep.taught(student.with_technique("distil", technique), teacher)
     return asked, Stock(teacher=learnt(built(teacher)))
 
 
@@ -191,7 +193,7 @@ def smaller(**knobs: float) -> tuple[Cell, Stock]:
 def test_states_of_another_width_are_compared_through_a_matrix_that_is_learnt() -> None:
     asked, stock = smaller(hidden=1.0, attention=1.0, soft=0.0)
     program = build.built(asked, None, stock)
-    alone = built(asked.model_copy(update={"levers": Levers(), "teacher": None}))
+    alone = built(asked.model_copy(update={"techniques": Techniques(), "teacher": None}))
     state = stepped(program)
     W = flat(state.params)[(distill.TRANSLATION, "hidden")][...]
     assert W.shape == (8, 16)
@@ -219,11 +221,11 @@ def test_states_of_another_width_are_compared_through_a_matrix_that_is_learnt() 
     assert float(loss) == pytest.approx(float(by_hand), rel=1e-5)
 
 
-def test_a_student_is_trained_as_its_teacher_was_before_a_lever_was_pulled_on_it() -> None:
+def test_a_student_is_trained_as_its_teacher_was_before_a_technique_was_pulled_on_it() -> None:
     pulled = cell("softmax", "further.steps=2", "quantise.weights=8")
     (choice,) = sweep.models("linear")
     student = sweep.of_model(pulled, choice, Settings.parse((), None, []))
-    assert (student.recipe.training.steps, student.start, student.levers.words) == (12, None, None)
+    assert (student.recipe.training.steps, student.start, student.techniques.words) == (12, None, None)
     assert student.id == cell("linear").id
 
 
@@ -253,16 +255,16 @@ def test_layers_are_mapped_as_tinybert_maps_them() -> None:
 def test_scores_of_attention_where_there_are_none_are_one_line() -> None:
     with pytest.raises(ConfigError, match=r"distil\.attention: a mixer without queries and keys"):
         stepped(built(cell("fnet", "distil.teacher=softmax", "distil.attention=1.0")))
-    asked = cell("softmax", "distil.teacher=softmax", "distil.attention=1.0", "trunk.heads=2")
+    asked = cell("softmax", "distil.teacher=softmax", "distil.attention=1.0", "backbone.heads=2")
     program = build.built(asked, None, Stock(teacher=learnt(built(cell()))))
     with pytest.raises(ConfigError, match=r"distil\.attention: the student's are \(2, 20, 20\), .*\(4, 20, 20\)"):
         stepped(program)
 
 
 def test_sparsity_rises_by_the_cubic_schedule() -> None:
-    lever = config.levers((), [Overlay("test", {"prune": {"sparsity": 0.8, "ramp": 0.5, "steps": 100}})]).prune
-    assert lever is not None
-    found = [float(prune.target(lever, 100, step)) for step in (0, 25, 50, 100)]
+    technique = config.techniques((), [Overlay("test", {"prune": {"sparsity": 0.8, "ramp": 0.5, "steps": 100}})]).prune
+    assert technique is not None
+    found = [float(prune.target(technique, 100, step)) for step in (0, 25, 50, 100)]
     assert found == pytest.approx([0, 0.8 * (1 - 0.5**3), 0.8, 0.8])
 
 
@@ -286,9 +288,9 @@ def of_one_layer(values: list[float]) -> Any:
 
 def by_movement(steps: int) -> prune.config.Prune:
     knobs = {"sparsity": 0.5, "by": "movement", "steps": steps, "every": 1, "ramp": 0.0}
-    lever = config.levers((), [Overlay("test", {"prune": knobs})]).prune
-    assert lever is not None
-    return lever
+    technique = config.techniques((), [Overlay("test", {"prune": knobs})]).prune
+    assert technique is not None
+    return technique
 
 
 @pytest.mark.parametrize(("slopes", "left"), [([1.0, -1.0], [0.0, 0.2]), ([-1.0, 1.0], [3.1, 0.0])])
@@ -430,7 +432,7 @@ def test_a_gradient_passes_what_is_rounded_and_not_what_is_cut_off() -> None:
 
 
 @pytest.mark.parametrize("numbers", first_fast("bf16", "fp16"))
-def test_the_trunk_computes_in_other_numbers(numbers: str) -> None:
+def test_the_backbone_computes_in_other_numbers(numbers: str) -> None:
     program = built(cell("softmax", f"precision.compute={numbers}"))
     assert str(program.init.params["blocks"]["up"]["kernel"][...].dtype) == "float32"
     lowered = jax.make_jaxpr(lambda p: nnx.merge(program.graph, p, program.init.rest).vectors(
@@ -496,7 +498,7 @@ def test_layers_share_and_the_model_is_smaller() -> None:
 
 @pytest.mark.slow
 def test_scans_share_as_layers_side_by_side_do() -> None:
-    program = built(cell("performer", "share.groups=2", "trunk.layers=4"))
+    program = built(cell("performer", "share.groups=2", "backbone.layers=4"))
     assert program.init.params["blocks"]["up"]["kernel"][...].shape[0] == 2
     assert jax.tree.leaves(program.init.rest)[0].shape[0] == jax.tree.leaves(stepped(program).rest)[0].shape[0]
 
@@ -516,11 +518,11 @@ def test_further_steps_and_pretraining_have_a_schedule_in_proportion() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["small", "paper", "quick"])
-def test_the_kept_levers_train_at_the_peak_that_their_recipe_means(recipe: str) -> None:
+def test_the_kept_techniques_train_at_the_peak_that_their_recipe_means(recipe: str) -> None:
     names = ("further", "pruned", "movement", "halved", "qat", "masked")
     for task in ("listops", "text", "retrieval"):
         for name in names:
-            asked = sweep.cells(Request("softmax", task, recipe, levers=name))[0]
+            asked = sweep.cells(Request("softmax", task, recipe, techniques=name))[0]
             for one in (*asked.needs, asked):
                 assert peak(one) == pytest.approx(peak(asked.trained_first), rel=0.03), (task, name)
 
@@ -536,7 +538,7 @@ def test_what_a_cell_stands_on_comes_first() -> None:
         "quantise.weights=8",
     )  # fmt: skip
     chain = list(asked.needs)
-    assert [(c.model, c.task.name, c.recipe.training.steps, [*c.levers.pulled()]) for c in [*chain, asked]] == [
+    assert [(c.model, c.task.name, c.recipe.training.steps, [*c.techniques.pulled()]) for c in [*chain, asked]] == [
         ("linformer", "short~masked", 7, []),
         ("softmax", "short", 12, []),
         ("linformer", "short", 12, ["pretrain", "distil"]),
@@ -567,30 +569,30 @@ def test_what_a_cell_stands_on_comes_first() -> None:
         (("adapt.start=[mqar]", "adapt.frozen=false", "adapt.rank=2"), r"frozen: false: LoRA and adapters"),
     ],
 )
-def test_a_wrong_lever_is_one_line(settings: tuple[str, ...], message: str) -> None:
+def test_a_wrong_technique_is_one_line(settings: tuple[str, ...], message: str) -> None:
     with pytest.raises(LraError, match=message):
         cell("softmax", *settings)
 
 
-def test_a_lever_that_is_not_there_is_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"lever 'prunned': not found; did you mean 'pruned'"):
-        cell(levers="prunned")
+def test_a_technique_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"technique 'prunned': not found; did you mean 'pruned'"):
+        cell(techniques="prunned")
 
 
-def test_levers_are_an_axis_and_several_can_be_pulled_at_once() -> None:
-    asked = Request("softmax", "short", "tiny", levers="none,int8,pruned+int8")
-    assert [c.levers.words for c in sweep.cells(asked)] == [None, "W8A32", "magnitude -90%, 100 steps + W8A32"]
-    every = sweep.cells(Request("softmax", "short", "tiny", levers="all"))
-    assert len({c.id for c in every}) == 1 + len(config.lever_files())
+def test_techniques_are_an_axis_and_several_can_be_pulled_at_once() -> None:
+    asked = Request("softmax", "short", "tiny", techniques="none,int8,pruned+int8")
+    assert [c.techniques.words for c in sweep.cells(asked)] == [None, "W8A32", "magnitude -90%, 100 steps + W8A32"]
+    every = sweep.cells(Request("softmax", "short", "tiny", techniques="all"))
+    assert len({c.id for c in every}) == 1 + len(config.technique_files())
 
 
 @pytest.mark.slow
-def test_levers_through_the_command(lra: Lra, here: Path) -> None:
-    ran = lra("run", "-m", "linformer", "-t", "short", "-c", "tiny", "--lever", "none,distilled", "--json")
+def test_techniques_through_the_command(lra: Lra, here: Path) -> None:
+    ran = lra("run", "-m", "linformer", "-t", "short", "-c", "tiny", "--technique", "none,distilled", "--json")
     assert ran.returncode == 0, ran.stderr
     plain, student = json.loads(ran.stdout)
     assert student["teacher"]
-    assert plain["levers"] is plain["start"] is None
+    assert plain["techniques"] is plain["start"] is None
     name = f"linformer-short-tiny-s0-{plain['cell']}"
     for command in (("quantise", name, "--bits", "8"), ("prune", name, "--sparsity", "0.5", "--steps", "4")):
         done = lra(*command, "--json")
@@ -602,11 +604,11 @@ def test_levers_through_the_command(lra: Lra, here: Path) -> None:
         assert after["infer_ms_p50"] > 0
     assert after["sparsity"] == pytest.approx(0.5, abs=0.01)
     student_of = ("distil", "--teacher", name, "--model", "linear")
-    distilled = lra(*student_of, "--set", "trunk.width=8", "--set", "distil.hidden=1.0", "--json")
+    distilled = lra(*student_of, "--set", "backbone.width=8", "--set", "distil.hidden=1.0", "--json")
     assert distilled.returncode == 0, distilled.stderr
     (row,) = json.loads(distilled.stdout)
     assert row["teacher"] == plain["cell"]
-    assert row["changed"] == "trunk.width=8"
+    assert row["changed"] == "backbone.width=8"
     assert row["trained_params"] == row["params"] + 2 * 8 * 16 < plain["params"]
     said = ("distil.teacher=softmax", "the command's own options say that")
     for setting, why in (("task.length=9", "the task is the teacher's"), ("prune.sparsity=0.5", "distil alone"), said):
@@ -617,7 +619,7 @@ def test_levers_through_the_command(lra: Lra, here: Path) -> None:
     assert adapted.returncode == 0, adapted.stderr
     (row,) = json.loads(adapted.stdout)
     assert row["trained_params"] < row["params"]
-    shown = lra("compare", "results", "--levers", "--format", "md")
+    shown = lra("compare", "results", "--techniques", "--format", "md")
     assert shown.returncode == 0, shown.stderr
     assert "W8A32" in shown.stdout
     assert "against none" in shown.stdout
@@ -629,7 +631,7 @@ def test_pretraining_comes_first_and_its_row_is_kept(lra: Lra, here: Path) -> No
     ran = lra(*asked)
     assert ran.returncode == 0, ran.stderr
     (row,) = json.loads(ran.stdout)
-    (first,) = (here / "results/runs").glob(f"*~masked-tiny-s0-{row['start']}/row.json")
+    (first,) = (here / "results/runs").glob(f"*~masked-tiny-s0-{row['start']}/result.json")
     kept = json.loads(first.read_text())
     assert (kept["metric"], kept["steps"], kept["length"]) == ("bits", 4, 20)
     first.unlink()

@@ -139,10 +139,10 @@ def test_what_is_not_installed_is_named(name: str) -> None:
     assert done.stdout.endswith(f"; pip install 'lra-bench[{name}]' brings it\n")
 
 
-def test_a_matrix_names_its_trackers(here: Path) -> None:
+def test_a_sweep_names_its_trackers(here: Path) -> None:
     for said, found in (("", None), ("track: tensorboard,wandb\n", "tensorboard,wandb")):
         (here / "m.yaml").write_text(f"models: linear\ntasks: short\n{said}")
-        assert config.matrix(here / "m.yaml").track == found
+        assert config.sweep(here / "m.yaml").track == found
 
 
 def events_in(folder: Path) -> Any:
@@ -210,15 +210,15 @@ def unsaid(file: Path, patterns: Sequence[str]) -> list[str]:
 @pytest.mark.slow
 def test_the_command_tells_a_tracker_of_the_curve_that_it_keeps(lra: Lra, here: Path) -> None:
     (here / "m.yaml").write_text("models: linear\ntasks: short\nrecipe: tiny\ntrack: tensorboard\n")
-    done = lra("matrix", "m.yaml")
+    done = lra("sweep", "m.yaml")
     assert done.returncode == 0, done.stderr
     (run,) = (here / "results/runs").iterdir()
-    found, row = events_in(here / "results/tensorboard" / run.name), store.read_json(run / "row.json")
+    found, row = events_in(here / "results/tensorboard" / run.name), store.read_json(run / "result.json")
     curve = [(point["step"], pytest.approx(point["val_score"])) for point in store.read_json(run / "curve.json")]
     assert scalars(found, "val_score") == curve
     assert scalars(found, "row/test_score") == [(12, pytest.approx(row["test_score"]))]
     before = {path.name for path in here.glob("results/tensorboard/*/*")}
-    again = lra("matrix", "m.yaml")
+    again = lra("sweep", "m.yaml")
     assert again.returncode == 0, again.stderr
     assert {path.name for path in here.glob("results/tensorboard/*/*")} == before, "done before, not told again"
 

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from lra_bench import mixers
-from lra_bench.config import Trunk
+from lra_bench.config import Backbone
 from lra_bench.mixers.base import Auxiliary
 from lra_bench.model import Asked, Choice, Model
 from lra_bench.training.optimizer import dynamics
@@ -20,7 +20,7 @@ from lra_bench.training.program import runs_once
 
 B, L, SYMBOLS, LOUD = 32, 64, 8, 4
 LR, MOST, LOOK = 3e-3, 480, 40  # steps a pupil may take, and after how many it is looked at
-TRUNK = Trunk(
+BACKBONE = Backbone(
     layers=2, width=32, heads=2, qkv=None, mlp=64, dropout=0.0, positions="learned", patch=1, input="symbols",
     pool="cls", dtype="float32", remat=False,
 )  # fmt: skip
@@ -54,7 +54,7 @@ class Pupil:
         knobs = {knob.name: knob.default for knob in sheet.knobs} | sheet.card.short
         self.model = Model(
             [Choice(module.Mixer, module.Config(**knobs))],
-            TRUNK,
+            BACKBONE,
             Asked(vocab=SYMBOLS + LOUD + 1, length=L, classes=SYMBOLS),
             rngs=nnx.Rngs(0),
         )
@@ -89,7 +89,7 @@ class Pupil:
 
     def reach(self) -> float:
         """The share of a text's tokens that, changed, change the vector that is read."""
-        x = jax.random.normal(jax.random.key(0), (1, L + 1, TRUNK.width))
+        x = jax.random.normal(jax.random.key(0), (1, L + 1, BACKBONE.width))
         there = jnp.ones(x.shape[:2], bool)
         slope = jax.jit(jax.grad(lambda x: (self.model.layers(x, there, key=None)[0, 0] * x[0, 0]).sum()))(x)[0, 1:]
         return float((abs(slope).max(-1) > 0).mean())

@@ -1,4 +1,4 @@
-"""One trunk on several tasks: alone, one trains as without; with others, by its share, with a head of its own."""
+"""One backbone on several tasks: alone, one trains as without; with others, by its share, with a head of its own."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cell(model: str = "softmax", *settings: str, task: str = "short") -> Cell:
-    two = ("trunk.layers=2", "trunk.dropout=0.0")
+    two = ("backbone.layers=2", "backbone.dropout=0.0")
     return sweep.cells(Request(model, task, "tiny", settings=(*two, *settings)))[0]
 
 
@@ -82,9 +82,11 @@ def loss(program: JointProgram, asked: Question, shares: Sequence[float] | None 
 
 def test_shares_by_temperature() -> None:
     def shares(temperature: float) -> list[float]:
-        lever = config.levers((), [Overlay("test", {"joint": {"tasks": ["a"], "temperature": temperature}})]).joint
-        assert lever is not None
-        return lever.shares([900, 100])
+        technique = config.techniques(
+            (), [Overlay("test", {"joint": {"tasks": ["a"], "temperature": temperature}})]
+        ).joint
+        assert technique is not None
+        return technique.shares([900, 100])
 
     assert shares(1.0) == pytest.approx([0.9, 0.1])
     assert shares(2.0) == pytest.approx([0.75, 0.25])
@@ -148,7 +150,7 @@ def test_a_head_learns_of_its_own_task_alone(task: int) -> None:
     assert all(bool(jnp.abs(leaf).sum() > 0) for leaf in jax.tree.leaves(grads["blocks"]["mixer"]))
 
 
-def test_the_trunk_is_there_once() -> None:
+def test_the_backbone_is_there_once() -> None:
     params = together().init.params
     assert {"blocks", "embed", "head", "norm", "others"} <= set(params)
     assert set(params["others"][0]) == set(params) - {"blocks", "norm", "others"}
@@ -156,7 +158,7 @@ def test_the_trunk_is_there_once() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", first_fast("linformer", "performer", "softmax+linear"))
-def test_a_run_on_one_of_the_tasks_answers_as_the_trunk_with_its_head(model: str) -> None:
+def test_a_run_on_one_of_the_tasks_answers_as_the_backbone_with_its_head(model: str) -> None:
     program = together(model)
     moved = jax.tree.map(lambda leaf: leaf + 0.05 * jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)), program.init)
     start = learnt(program)._replace(params=moved.params)
@@ -174,10 +176,10 @@ def test_a_run_on_one_of_the_tasks_answers_as_the_trunk_with_its_head(model: str
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 @pytest.mark.parametrize("everywhere", first_fast(False, True))
 def test_what_a_text_is_filled_up_with_changes_no_answer(pool: str, everywhere: bool) -> None:
-    made = build.maker(cell("softmax", f"trunk.pool={pool}", "trunk.positions=none"))
-    choices, trunk, asked, _ = made.args  # type: ignore[attr-defined]
+    made = build.maker(cell("softmax", f"backbone.pool={pool}", "backbone.positions=none"))
+    choices, backbone, asked, _ = made.args  # type: ignore[attr-defined]
     asked = replace(asked, everywhere=everywhere)
-    one, other = (made.func(choices, trunk, asked, s, rngs=nnx.Rngs(0)) for s in (Shape(), Shape(room=33)))  # type: ignore[attr-defined]
+    one, other = (made.func(choices, backbone, asked, s, rngs=nnx.Rngs(0)) for s in (Shape(), Shape(room=33)))  # type: ignore[attr-defined]
     shown = batch(4)
     tokens, mask = jnp.asarray(shown.tokens), jnp.asarray(shown.mask)
     plain, filled = (model(tokens, mask, key=None) for model in (one, other))
@@ -209,7 +211,7 @@ def test_all_tasks_have_one_joint_training() -> None:
     warmer = sweep.cells(Request("softmax", "short", "tiny", settings=(BOTH, "joint.temperature=3.0")))[0]
     assert joint_of(warmer).id != joint.id
     quantised = cell("softmax", BOTH, "quantise.weights=8")
-    assert next(one.levers.words for one in quantised.needs) == "trained on short, longer at once, T 2"
+    assert next(one.techniques.words for one in quantised.needs) == "trained on short, longer at once, T 2"
     assert [one.pulls("joint") for one in (*quantised.needs, quantised)] == [True, False, False]
 
 
@@ -246,7 +248,7 @@ def fitted(program: Program, folder: Path, stop_at: int | None = None) -> Iterat
 
 @pytest.mark.slow
 def test_an_interrupted_joint_training_ends_as_a_whole_one(tmp_path: Path) -> None:
-    program = together("performer", "trunk.dropout=0.1")
+    program = together("performer", "backbone.dropout=0.1")
     another, last = (replace(program, init=jax.tree.map(jnp.copy, program.init)) for _ in range(2))
     with fitted(program, tmp_path / "whole") as fit:
         whole = fit()
@@ -276,7 +278,7 @@ def test_joint_training_through_the_command(lra: Lra, here: Path) -> None:
     rows = json.loads(ran.stdout)
     assert [row["task"] for row in rows] == ["short", "longer"]
     (folder,) = (here / "results/runs").glob(f"linformer-short+longer-tiny-s0-{rows[0]['start']}")
-    joint = json.loads((folder / "row.json").read_text())
+    joint = json.loads((folder / "result.json").read_text())
     assert rows[1]["start"] == joint["cell"]
     assert (joint["task"], joint["metric"], joint["steps"], joint["test_n"]) == ("short+longer", "hits", 12, 42)
     for score in ("val_score", "test_score"):
@@ -284,7 +286,7 @@ def test_joint_training_through_the_command(lra: Lra, here: Path) -> None:
     assert joint["params"] > rows[1]["params"] > joint["params"] / 2
     refused = lra("quantise", folder.name)
     assert refused.returncode == 2
-    assert "has the trunk of several tasks; open a run that began with it" in refused.stderr
+    assert "has the backbone of several tasks; open a run that began with it" in refused.stderr
     shown = lra("compare", "results", "--format", "md")
     assert "mean of 2" in shown.stdout
     assert "hits over the examples of several tasks" in shown.stdout

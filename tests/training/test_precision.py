@@ -51,7 +51,7 @@ def test_what_jax_is_set_to_counts_where_nothing_is_asked() -> None:
 
 
 def test_a_recipe_can_ask_for_every_precision_that_the_schema_names() -> None:
-    words = config.Trunk.model_fields["matmul"].annotation.__args__  # type: ignore[union-attr]
+    words = config.Backbone.model_fields["matmul"].annotation.__args__  # type: ignore[union-attr]
     assert all(products("tpu", None, word) for word in words)
 
 
@@ -73,13 +73,13 @@ def asked(*settings: str) -> Cell:
 
 
 def test_what_is_not_asked_is_in_no_id(cell: Cell) -> None:
-    assert asked("trunk.matmul=default", "training.deterministic=false").id == cell.id
-    assert "matmul" not in cell.recipe.facts()["trunk"], "ids are of that"
+    assert asked("backbone.matmul=default", "training.deterministic=false").id == cell.id
+    assert "matmul" not in cell.recipe.facts()["backbone"], "ids are of that"
     assert "deterministic" not in cell.recipe.facts()["training"]
     kept = cell.model_dump()
-    del kept["recipe"]["trunk"]["matmul"], kept["recipe"]["training"]["deterministic"]
+    del kept["recipe"]["backbone"]["matmul"], kept["recipe"]["training"]["deterministic"]
     assert Cell.model_validate(kept) == cell, "a result from before there were such options"
-    assert len({cell.id, asked("trunk.matmul=float32").id, asked("training.deterministic=true").id}) == 3
+    assert len({cell.id, asked("backbone.matmul=float32").id, asked("training.deterministic=true").id}) == 3
 
 
 def test_xla_is_told_once_and_only_where_it_is_asked(cell: Cell) -> None:
@@ -117,7 +117,7 @@ def test_every_product_of_a_step_and_of_an_answer_is_as_asked(
         return Compiled(print, 0.0, 0, 0.0)
 
     monkeypatch.setattr(training.program, "compiled", traced)
-    program = build.built(asked(f"trunk.matmul={word}"))
+    program = build.built(asked(f"backbone.matmul={word}"))
     assert program.training
     assert program.scoring
     shown = jnp.ones((8, 1, 20), jnp.int32)
@@ -138,10 +138,10 @@ def precisions(jaxpr: core.Jaxpr) -> set[str]:
 
 CHILD = """
 import jax
-from lra_bench import matrix
+from lra_bench import sweep
 from lra_bench.train.precision import same_bits_as_asked
-from lra_bench.matrix import Request
-(cell,) = matrix.cells(Request("linear", "short", "tiny", settings=("training.deterministic=true",)))
+from lra_bench.sweep import Request
+(cell,) = sweep.cells(Request("linear", "short", "tiny", settings=("training.deterministic=true",)))
 same_bits_as_asked([cell.recipe])
 import os
 print(os.environ["XLA_FLAGS"], jax.jit(lambda a: a @ a)(jax.numpy.ones((2, 2)))[0, 0])

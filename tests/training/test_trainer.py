@@ -59,7 +59,7 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(*settings: str) -> tuple[Cell, Program]:
-    cell = sweep.cells(Request("softmax", "short", "tiny", settings=("trunk.dropout=0.0", *settings)))[0]
+    cell = sweep.cells(Request("softmax", "short", "tiny", settings=("backbone.dropout=0.0", *settings)))[0]
     return cell, build.built(cell)
 
 
@@ -259,7 +259,7 @@ def test_a_schedule_over_other_steps_has_the_same_peak(name: str, warmup: int, s
 def test_a_mixers_own_loss_is_trained_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(OWN_LOSS)
-    steady = ("trunk.dropout=0.0", "schedule.name=constant", "schedule.warmup=0")
+    steady = ("backbone.dropout=0.0", "schedule.name=constant", "schedule.warmup=0")
     cell = sweep.cells(Request(str(path), "short", "tiny", settings=steady))[0]
     program = build.built(cell)
     state, loss = program.training.step(program.init, *program.feed(batch(8)))

@@ -53,9 +53,11 @@ def probe(run: Trained, examples: int, places: int, seed: int, count: data.Progr
     Raises:
         ConfigError: a vector stands for several symbols.
     """
-    if run.cell.recipe.trunk.patch > 1:
-        raise ConfigError(f"{run.cell.folder}: a vector stands for {run.cell.recipe.trunk.patch} symbols: not probed")
-    with within(run.cell.recipe.trunk.matmul):
+    if run.cell.recipe.backbone.patch > 1:
+        raise ConfigError(
+            f"{run.cell.folder}: a vector stands for {run.cell.recipe.backbone.patch} symbols: not probed"
+        )
+    with within(run.cell.recipe.backbone.matmul):
         return _probed(run, examples, places, seed, count)
 
 

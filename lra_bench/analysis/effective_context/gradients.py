@@ -123,7 +123,7 @@ class Looking:
 
         def slopes(tokens: Array, mask: Array, place: Array, u: Array) -> Array:
             model, each = self._model(), jnp.arange(len(tokens))
-            width = model.trunk.width
+            width = model.backbone.width
 
             def told(nudge: Array) -> Array:
                 return (_vectors(model, tokens, mask, nudge)[each, place] * u).sum()

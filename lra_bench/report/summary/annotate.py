@@ -1,4 +1,4 @@
-"""What stands beside a score: its rank, who did not learn, whose size is another; and the controls below a table."""
+"""What stands beside a score: its rank, who at chance, whose size is another; and the controls below a table."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def points(value: float, metric: object) -> str:
 def beside(row: Mapping[Any, Any]) -> str:
     """The marks of a summed row."""
     rank = f" [{row['rank']}]" if pd.notna(row.get("rank")) else ""
-    several = f" {row['floored']} of {row['finished']}" if row["finished"] > 1 else ""
-    floor = f" floor{several}" if row["floored"] else ""
-    return rank + floor + (f" {row['params_ratio']:.2f}x" if of_other_size(row.get("params_ratio")) else "")
+    several = f" {row['runs_at_chance']} of {row['finished']}" if row["finished"] > 1 else ""
+    chance = f" chance{several}" if row["runs_at_chance"] else ""
+    return rank + chance + (f" {row['params_ratio']:.2f}x" if of_other_size(row.get("params_ratio")) else "")
 
 
 def of_other_size(ratio: Any) -> bool:
@@ -38,12 +38,12 @@ def of_other_size(ratio: Any) -> bool:
 
 
 def notes(summed: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
-    """What the marks mean, where there are any; each column's floor and controls."""
+    """What the marks mean, where there are any; each column's chance and controls."""
     rows = summed.assign(column=list(names)).to_dict("records")
-    if any(row.get("floored", 0) > 0 for row in rows):
+    if any(row.get("runs_at_chance", 0) > 0 for row in rows):
         yield (
-            "floor: no better than an answer without a look (the majority class), as far as the examples can tell; "
-            "k of n: so many of the runs did not learn, and the mean is over all of them"
+            "chance: no better than an answer without a look (the majority class), as far as the examples can tell; "
+            "k of n: so many of the runs at chance, and the mean is over all of them"
         )
     sizes = [row["params_ratio"] for row in rows if of_other_size(row.get("params_ratio"))]
     if sizes:
@@ -66,10 +66,10 @@ def _bundles(rows: Sequence[Mapping[Any, Any]]) -> Iterator[str]:
 
 
 def _controls(name: str, rows: pd.DataFrame) -> Iterator[str]:
-    """The column's floor, and what was reached without looking far."""
+    """The column's chance, and what was reached without looking far."""
     if rows.empty:
         return
-    said = [f"floor {score(rows['floor'].iloc[0], rows['metric'].iloc[0])}"]
+    said = [f"chance {score(rows['chance'].iloc[0], rows['metric'].iloc[0])}"]
     for row in rows.to_dict("records"):
         model = row["model"].split("[")[0]
         control = mixers.sheet(model).card.control if model in mixers.names() else ""

@@ -87,7 +87,7 @@ def _of_arena(summed: pd.DataFrame, by: str) -> Means | None:
 def _counted(row: Mapping[Any, Any], members: list[Member]) -> float:
     """A row's score; where it failed, what the arena counts that as."""
     failed = next((member.failed for member in members if member.task == row["task"]), None)
-    nothing_learnt = pd.isna(row["test_score"]) or row.get("at_floor")
+    nothing_learnt = pd.isna(row["test_score"]) or row.get("at_chance")
     return failed if failed is not None and nothing_learnt else float(row["test_score"])
 
 

@@ -54,7 +54,7 @@ def _counted(frame: pd.DataFrame) -> pd.DataFrame:
     """With how many runs each row is of, one unless it was summed before, and how many of them finished and learned."""
     known = frame.reindex(columns=[*frame.columns, *(key for key in SUMMED if key not in frame)])
     of_one = {"runs": frame["status"].notna(), "finished": frame["status"].isin(SCORED)}
-    of_one["floored"] = frame["status"] == "did-not-learn"
+    of_one["runs_at_chance"] = frame["status"] == "at-chance"
     before = known["runs"].notna()
     for key, one in of_one.items():
         known[key] = np.where(before, known[key].astype(float).fillna(0), one).astype(int)
@@ -62,8 +62,8 @@ def _counted(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def labels(frame: pd.DataFrame) -> pd.Series:
-    """Each row's model; with the knobs that differ, where one model stands there with several settings; with the levers
-    that were pulled; and with the code's hash, where it came from elsewhere and is not this package's."""
+    """Each row's model; with the knobs that differ, where one model stands there with several settings; with the
+    techniques that were pulled; and with the code's hash, where it came from elsewhere and is not this package's."""
     named = frame["model"].astype(str)
     for model, rows in frame.groupby("model"):
         turned = rows["knobs"].dropna().map(json.loads)
@@ -71,8 +71,8 @@ def labels(frame: pd.DataFrame) -> pd.Series:
         if differing:
             said = turned.map(lambda t, d=differing: ",".join(f"{k}={t.get(k)}" for k in d))
             named[said.index] = f"{model}[" + said + "]"
-    if "levers" in frame and frame["levers"].notna().any():
-        named = named + _levers(frame["levers"])
+    if "techniques" in frame and frame["techniques"].notna().any():
+        named = named + _techniques(frame["techniques"])
     if "code" in frame:
         named = named.where(frame["code"].isna(), named + "[code=" + frame["code"].astype(str) + "]")
     return named
@@ -84,10 +84,11 @@ def derived(frame: pd.DataFrame) -> pd.Series:
     return named.map(lambda run: pd.notna(run) and run != "").any(axis=1)
 
 
-def _levers(facts: pd.Series) -> pd.Series:
-    """Of each row, its levers in words; with the knobs that differ, where the same words stand for several settings."""
+def _techniques(facts: pd.Series) -> pd.Series:
+    """Of each row, its techniques in words; with the knobs that differ, where the same words stand for several
+    settings."""
     there = facts.dropna()
-    said = there.map(config.lever_words)
+    said = there.map(config.technique_words)
     flat = there.map(lambda one: dict(config.flat(json.loads(one))))
     for _, same in flat.groupby(said):
         differing = [k for k in sorted({k for f in same for k in f}) if len({str(f.get(k)) for f in same}) > 1]
@@ -134,12 +135,12 @@ def _mean(values: pd.Series, runs: pd.Series) -> float | None:
 
 
 def _of_finished(rows: pd.DataFrame) -> Status:
-    return "did-not-learn" if (rows["floored"] == rows["finished"]).all() else "ok"
+    return "at-chance" if (rows["runs_at_chance"] == rows["finished"]).all() else "ok"
 
 
 def _scored(rows: pd.DataFrame) -> dict[str, Any]:
     values, first = _scores(rows), dict(rows.iloc[0])
-    metric, n, floor = named(first["metric"]), int(first["test_n"]), float(first["floor"])
+    metric, n, chance = named(first["metric"]), int(first["test_n"]), float(first["chance"])
     spread = None if metric.share else float(first["test_spread"])
     centre = statistics.over_examples(metric, float(np.mean(values)), n, spread)
     over = statistics.over_runs(metric, values, n, spread)
@@ -150,9 +151,9 @@ def _scored(rows: pd.DataFrame) -> dict[str, Any]:
         "test_sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
         "test_spread": spread,
         "test_n": n,
-        "floor": floor,
-        "at_floor": not statistics.learnt(metric, centre, floor),
-        "floored": int(rows["floored"].sum()),
+        "chance": chance,
+        "at_chance": not statistics.learnt(metric, centre, chance),
+        "runs_at_chance": int(rows["runs_at_chance"].sum()),
         "val_score": _mean(rows["val_score"], rows["finished"]),
     }
 

@@ -65,8 +65,8 @@ def check(folder: Path) -> Cell:
     cell = store.cell(folder)
     ends = (f"{cell.model}-{cell.task_name}-", f"-s{cell.seed}-{cell.id}")  # between them, whose config it was
     if not (folder.name.startswith(ends[0]) and folder.name.endswith(ends[1])):
-        raise ConfigError(f"{folder.name}/cell.json: of {cell.folder}, by its content")
-    row = _row(folder / "row.json", cell)
+        raise ConfigError(f"{folder.name}/run.json: of {cell.folder}, by its content")
+    row = _row(folder / "result.json", cell)
     _scores(folder, row)
     _curve(folder / "curve.json", row)
     if (folder / "fitted.json").exists():
@@ -110,19 +110,19 @@ def _row(path: Path, cell: Cell) -> Row:
     asked = store.columns(cell)
     wrong = next((key for key, value in asked.items() if getattr(row, key) != value and key != "accumulate"), None)
     if wrong:
-        raise ConfigError(f"{path}: {wrong}: {getattr(row, wrong)}, and {asked[wrong]} by its cell.json")
+        raise ConfigError(f"{path}: {wrong}: {getattr(row, wrong)}, and {asked[wrong]} by its run.json")
     return row
 
 
 def _scores(folder: Path, row: Row) -> None:
-    kinds = [name for name in ("hits.json", "scores.json") if (folder / name).exists()]
-    wanted = ["hits.json" if named(row.metric).share else "scores.json"] if row.status in SCORED else []
+    kinds = [name for name in ("per_example.json", "scores.json") if (folder / name).exists()]
+    wanted = ["per_example.json" if named(row.metric).share else "scores.json"] if row.status in SCORED else []
     if kinds != wanted:
         raise ConfigError(f"{folder}: has {' and '.join(kinds) or 'no scores of examples'}, and is {row.status}")
     scores = store.scores(folder)
     if scores is None:
         if row.test_score is not None:
-            raise ConfigError(f"{folder / 'row.json'}: test_score: {row.test_score}, and is {row.status}")
+            raise ConfigError(f"{folder / 'result.json'}: test_score: {row.test_score}, and is {row.status}")
         return
     if len(scores) != row.test_n or not len(scores):
         raise ConfigError(f"{folder / kinds[0]}: {len(scores)} examples, and test_n is {row.test_n}")

@@ -12,7 +12,7 @@ from lra_bench.results.provenance import Origin
 from lra_bench.results.store import PROVENANCE
 
 MANIFEST = "manifest.json"
-RUN_FILES = ("cell.json", "row.json", "hits.json", "scores.json", "curve.json", "fitted.json", PROVENANCE)
+RUN_FILES = ("run.json", "result.json", "per_example.json", "scores.json", "curve.json", "fitted.json", PROVENANCE)
 RUN = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"  # a run's folder: a name, no path
 PATH = rf"runs/{RUN}/({'|'.join(map(re.escape, RUN_FILES))})"
 FOLDER = rf"runs/({RUN}/)?"

@@ -151,11 +151,11 @@ def _difference(here: Path, there: Path) -> str | None:
     """In what two folders of one cell differ: EQUAL if in nothing that counts, None if there is only one."""
     if not here.exists():
         return None
-    if not (here / "row.json").exists():
+    if not (here / "result.json").exists():
         return BEGUN
     rows = [store.rows(folder)[0].as_dict() for folder in (here, there)]
     apart = [f"{key} {rows[0][key]} here, {rows[1][key]} there" for key in rows[0] if rows[0][key] != rows[1][key]]
-    files = [name for name in RUN_FILES if name not in ("cell.json", "row.json", store.PROVENANCE)]
+    files = [name for name in RUN_FILES if name not in ("run.json", "result.json", store.PROVENANCE)]
     apart += [name for name in files if _content(here / name) != _content(there / name)]
     more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
     return "; ".join(apart[:3]) + more if apart else EQUAL

@@ -43,7 +43,7 @@ def pack(results: Path, out: Path, by: str | None, count: Progress) -> Packed:
     folders, left_out = store.folders(results), dict[str, str]()
     if not folders:
         raise ConfigError(
-            f"{results}: no results here; a run leaves {store.RUNS}/<cell>/row.json in its results folder"
+            f"{results}: no results here; a run leaves {store.RUNS}/<cell>/result.json in its results folder"
         )
     for done, folder in enumerate(folders):
         count("checked", done + 1, len(folders))

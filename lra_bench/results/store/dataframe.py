@@ -15,7 +15,12 @@ from lra_bench.results.store.runs import RUNS, came
 if TYPE_CHECKING:
     import pandas as pd
 
-SUMMED = ("runs", "finished", "floored", "test_sd")  # of an exported row: how many runs, and their scores' deviation
+SUMMED = (
+    "runs",
+    "finished",
+    "runs_at_chance",
+    "test_sd",
+)  # of an exported row: how many runs, and their scores' deviation
 TEXT = ("cell", "start", "teacher", "data_hash", "code_hash", "parts_hash", "commit")
 
 
@@ -35,7 +40,7 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
     for path in paths:
         part = _table(path) if path.is_file() else _runs(path)
         if part.empty:
-            raise ConfigError(f"{path}: no results here; a run leaves {RUNS}/<cell>/row.json in its results folder")
+            raise ConfigError(f"{path}: no results here; a run leaves {RUNS}/<cell>/result.json in its results folder")
         parts.append(part.assign(origin=str(path)))
     return pd.concat([p.dropna(axis="columns", how="all") for p in parts], ignore_index=True).reindex(
         columns=[*COLUMNS, *SUMMED, "origin", "folder", "bundle", "code"]

@@ -20,7 +20,7 @@ def blank(cell: Cell, status: Status, error: str | None = None, **facts: Any) ->
 
 def columns(cell: Cell) -> dict[str, Any]:
     """The row's columns on what was asked."""
-    recipe, task, precision = cell.recipe, cell.task, cell.levers.precision
+    recipe, task, precision = cell.recipe, cell.task, cell.techniques.precision
     return {
         "cell": cell.id,
         "model": cell.model,
@@ -33,7 +33,7 @@ def columns(cell: Cell) -> dict[str, Any]:
         "recipe": cell.recipe_name,
         "changed": cell.changed,
         "mark": cell.mark,
-        "levers": json.dumps(facts, sort_keys=True) if (facts := cell.levers.facts()) else None,
+        "techniques": json.dumps(facts, sort_keys=True) if (facts := cell.techniques.facts()) else None,
         "start": cell.start and cell.start.id,
         "teacher": cell.teacher and cell.teacher.id,
         "tuning_trials": cell.tuned and cell.tuned.trials,
@@ -44,18 +44,18 @@ def columns(cell: Cell) -> dict[str, Any]:
         "batch": recipe.training.batch,
         "accumulate": recipe.training.accumulate,
         "steps": recipe.training.steps,
-        "dtype": FLOATS[precision.compute] if precision and precision.compute else recipe.trunk.dtype,
+        "dtype": FLOATS[precision.compute] if precision and precision.compute else recipe.backbone.dtype,
     }
 
 
 def put(results: Path, cell: Cell, row: Row) -> None:
     """Keep the cell's row, in place of an earlier one."""
-    write_json(folder(results, cell) / "row.json", row.as_dict())
+    write_json(folder(results, cell) / "result.json", row.as_dict())
 
 
 def get(results: Path, cell: Cell) -> Row | None:
     """The cell's row, if it has one."""
-    path = folder(results, cell) / "row.json"
+    path = folder(results, cell) / "result.json"
     return _row(path) if path.exists() else None
 
 
@@ -76,9 +76,9 @@ def folders(results: Path) -> list[Path]:
 
 
 def _row_files(path: Path) -> list[Path]:
-    if (path / "row.json").is_file():
-        return [path / "row.json"]
-    return sorted([*path.glob(f"{RUNS}/*/row.json"), *path.glob("*/row.json")])
+    if (path / "result.json").is_file():
+        return [path / "result.json"]
+    return sorted([*path.glob(f"{RUNS}/*/result.json"), *path.glob("*/result.json")])
 
 
 def _row(path: Path) -> Row:

@@ -57,12 +57,12 @@ def _but_for_data(path: Path, cell: Cell) -> bool:
 
 
 def asked(folder: Path) -> Any:
-    """What was asked in a run's folder, as its cell.json has it; None if there is none.
+    """What was asked in a run's folder, as its run.json has it; None if there is none.
 
     Raises:
         ConfigError: it cannot be read.
     """
-    path = folder / "cell.json"
+    path = folder / "run.json"
     return read_json(path) if path.exists() else None
 
 
@@ -70,11 +70,11 @@ def cell(folder: Path) -> Cell:
     """What was asked in a run's folder.
 
     Raises:
-        ConfigError: it has no cell.json, or one that is not what the schema asks for.
+        ConfigError: it has no run.json, or one that is not what the schema asks for.
     """
-    path = folder / "cell.json"
+    path = folder / "run.json"
     if not path.is_file():
-        raise ConfigError(f"{folder}: not a run's folder, it has no cell.json; lra run leaves them in results/{RUNS}")
+        raise ConfigError(f"{folder}: not a run's folder, it has no run.json; lra run leaves them in results/{RUNS}")
     values = read_json(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values")
@@ -89,7 +89,7 @@ def find(run: str, results: Path) -> Path:
     """
     if Path(run).is_dir():
         return Path(run)
-    names = [path.parent.name for path in sorted(results.glob(f"{RUNS}/*/cell.json"))]
+    names = [path.parent.name for path in sorted(results.glob(f"{RUNS}/*/run.json"))]
     found = [name for name in names if run in (name, name.rpartition("-")[2])]
     if not found:
         raise ConfigError(f"{run}: no folder, and no run in {results}/{RUNS}; {_like(run, names)}")
@@ -118,5 +118,5 @@ def came(folder: Path) -> dict[str, str | None]:
 def open_cells(results: Path) -> list[Path]:
     """The folders of cells that have begun and have no row."""
     return [
-        path.parent for path in sorted(results.glob(f"{RUNS}/*/cell.json")) if not (path.parent / "row.json").exists()
+        path.parent for path in sorted(results.glob(f"{RUNS}/*/run.json")) if not (path.parent / "result.json").exists()
     ]

@@ -19,7 +19,7 @@ def put_scores(folder: Path, scores: np.ndarray, metric: Metric) -> None:
 
     if metric.share:
         bits = np.packbits(scores > 0).tobytes().hex()
-        write_json(folder / "hits.json", {"n": len(scores), "hits": bits})
+        write_json(folder / "per_example.json", {"n": len(scores), "hits": bits})
     else:
         write_json(folder / "scores.json", {"n": len(scores), "scores": [float(f"{x:.7g}") for x in scores]})
 
@@ -32,7 +32,7 @@ def scores(folder: Path) -> np.ndarray | None:
     """
     import numpy as np
 
-    file = next((folder / name for name in ("hits.json", "scores.json") if (folder / name).exists()), None)
+    file = next((folder / name for name in ("per_example.json", "scores.json") if (folder / name).exists()), None)
     if file is None:
         return None
     kept = read_json(file)

@@ -1,4 +1,4 @@
-"""`lra matrix`."""
+"""`lra sweep`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lra_bench.errors import ConfigError
 
 
 @app.command()
-def matrix(
+def sweep(
     file: Annotated[
         Path,
         typer.Argument(
@@ -36,11 +36,11 @@ def matrix(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Run the matrix of models, tasks and seeds that a YAML file names.
+    """Run the sweep of models, tasks and seeds that a YAML file names.
 
     Finished cells are not run again. All models take hours; --plan says how many.
 
-    Example: lra matrix configs/matrix/quick.yaml --dry-run
+    Example: lra sweep configs/sweep/quick.yaml --dry-run
     """
     from lra_bench import config
     from lra_bench import sweep as room
@@ -51,7 +51,7 @@ def matrix(
         raise ConfigError("--out: is of --plan")
     if plan and dry_run:
         raise ConfigError("--plan and --dry-run: one of the two")
-    asked = config.matrix(file)
+    asked = config.sweep(file)
     folder = results or Path(asked.results)
     request = room.Request(
         asked.models,
@@ -62,7 +62,7 @@ def matrix(
         tuple(asked.settings),
         asked.limit,
         tuple(include_path or ()),
-        asked.levers,
+        asked.techniques,
     )
     every = sized(room.cells(request), asked.match)
     by = config.launcher(launcher or asked.launcher, tuple(include_path or ()))

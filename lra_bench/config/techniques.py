@@ -1,4 +1,4 @@
-"""What one does to a model beside choosing its mixer: levers, each a YAML over `configs/levers/base.yaml`."""
+"""What one does to a model beside choosing its mixer: techniques, each a YAML over `configs/techniques/base.yaml`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lra_bench.config.kinds import held
 from lra_bench.config.overlays import Overlay, fold, read, validated
 from lra_bench.config.schema import Count, NoneOrMore, Share, Strict
 
-KIND = "configs/levers"
+KIND = "configs/techniques"
 BASE = "base"
-NO_LEVER = "none"  # what stands for no lever on the command line
+NO_TECHNIQUE = "none"  # what stands for no technique on the command line
 
 Numbers = Literal["fp32", "bf16", "fp16"]
 FLOATS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -24,7 +24,7 @@ Some = Annotated[float, Field(gt=0)]
 Part = Annotated[float, Field(ge=0, le=1)]
 
 
-class Lever(Strict):
+class Technique(Strict):
     """A section of knobs. At zero strength it changes nothing, and stands in no cell's id."""
 
     @property
@@ -38,7 +38,7 @@ class Lever(Strict):
         raise NotImplementedError
 
 
-class Precision(Lever):
+class Precision(Technique):
     """In which numbers a model is kept, computed and added up."""
 
     compute: Numbers | None
@@ -56,7 +56,7 @@ class Precision(Lever):
         return ", ".join([self.compute or "", *apart]).strip(", ")
 
 
-class Sharing(Lever):
+class Sharing(Technique):
     """Layers with the same parameters."""
 
     groups: Count | None
@@ -70,7 +70,7 @@ class Sharing(Lever):
         return "one layer, shared" if self.groups == 1 else f"{self.groups} layers, shared"
 
 
-class Quantise(Lever):
+class Quantise(Technique):
     """Weights and activations as whole numbers."""
 
     weights: Literal[32, 8, 4]
@@ -95,7 +95,7 @@ class Quantise(Lever):
         return f"W{self.weights}A{self.activations}" + (" QAT" if self.steps else "")
 
 
-class Further(Lever):
+class Further(Technique):
     """Training that goes on as it was: a control."""
 
     steps: NoneOrMore
@@ -109,7 +109,7 @@ class Further(Lever):
         return f"{self.steps} further steps"
 
 
-class Prune(Lever):
+class Prune(Technique):
     """Weights, heads and neurons taken out of a trained model."""
 
     sparsity: Share
@@ -143,7 +143,7 @@ class Prune(Lever):
         return said + (f", {self.steps} steps" if self.steps else "")
 
 
-class Distil(Lever):
+class Distil(Technique):
     """A model that learns from another one's answers."""
 
     teacher: str | None
@@ -163,7 +163,7 @@ class Distil(Lever):
         return " and ".join([f"distilled from {self.teacher}", *also])
 
 
-class Pretrain(Lever):
+class Pretrain(Technique):
     """The task's own training inputs, symbols of which are to be guessed, before its labels are seen."""
 
     steps: NoneOrMore
@@ -179,7 +179,7 @@ class Pretrain(Lever):
         return f"{self.objective} pretraining, {self.steps} steps"
 
 
-class Adapt(Lever):
+class Adapt(Technique):
     """A model that was trained on another task."""
 
     start: list[str]
@@ -195,7 +195,7 @@ class Adapt(Lever):
     @pydantic.model_validator(mode="after")
     def _beside_what_is_frozen(self) -> Adapt:
         if not self.frozen and (self.rank or self.bottleneck):
-            raise ValueError("frozen: false: LoRA and adapters are trained beside a trunk that is frozen")
+            raise ValueError("frozen: false: LoRA and adapters are trained beside a backbone that is frozen")
         return self
 
     @property
@@ -206,8 +206,8 @@ class Adapt(Lever):
         return f"{' and '.join(how) or plain} from {', '.join(self.start)}"
 
 
-class Joint(Lever):
-    """One trunk that is trained on several tasks at once, with a head for each."""
+class Joint(Technique):
+    """One backbone that is trained on several tasks at once, with a head for each."""
 
     tasks: list[str]
     temperature: Some
@@ -227,7 +227,7 @@ class Joint(Lever):
         return f"trained on {', '.join(self.tasks)} at once, T {self.temperature:g}"
 
 
-class Levers(Strict):
+class Techniques(Strict):
     """Those that are pulled, in the order in which they are; None where one is not."""
 
     precision: Precision | None = None
@@ -241,7 +241,7 @@ class Levers(Strict):
     quantise: Quantise | None = None
 
     @pydantic.model_validator(mode="after")
-    def _one_beginning(self) -> Levers:
+    def _one_beginning(self) -> Techniques:
         if self.pretrain and self.adapt and self.pretrain.on and self.adapt.on:
             raise ValueError("pretrain and adapt: each says what a model begins with; one of the two")
         for name in ("pretrain", "adapt", "distil"):
@@ -250,37 +250,37 @@ class Levers(Strict):
                 raise ValueError(f"joint and {name}: one of the two; tasks that are trained together have nothing else")
         return self
 
-    def pulled(self) -> dict[str, Lever]:
+    def pulled(self) -> dict[str, Technique]:
         """By name."""
-        return {name: lever for name in type(self).model_fields if (lever := getattr(self, name)) is not None}
+        return {name: technique for name in type(self).model_fields if (technique := getattr(self, name)) is not None}
 
     @property
     def words(self) -> str | None:
         """In the field's words, for tables."""
-        return " + ".join(lever.words for lever in self.pulled().values()) or None
+        return " + ".join(technique.words for technique in self.pulled().values()) or None
 
     def facts(self) -> dict[str, Any]:
         """Their knobs."""
-        return {name: lever.model_dump() for name, lever in self.pulled().items()}
+        return {name: technique.model_dump() for name, technique in self.pulled().items()}
 
 
-def levers(names: Sequence[str], settings: Sequence[Overlay] = (), include: Sequence[Path] = ()) -> Levers:
-    """The levers called `names`, or in files so named, laid one over another, then `settings`.
+def techniques(names: Sequence[str], settings: Sequence[Overlay] = (), include: Sequence[Path] = ()) -> Techniques:
+    """The techniques called `names`, or in files so named, laid one over another, then `settings`.
 
     Raises:
         ConfigError: one is not found, names an unknown key, or a value is wrong.
     """
-    files = [held(read(file_of(KIND, name, include)), "lever") for name in names if name != NO_LEVER]
+    files = [held(read(file_of(KIND, name, include)), "technique") for name in names if name != NO_TECHNIQUE]
     overlays = [read(shipped(KIND) / f"{BASE}.yaml"), *files, *settings]
-    every = validated(Levers, fold(overlays), overlays)
-    return Levers.model_validate({name: lever for name, lever in every.pulled().items() if lever.on})
+    every = validated(Techniques, fold(overlays), overlays)
+    return Techniques.model_validate({name: technique for name, technique in every.pulled().items() if technique.on})
 
 
 def words(facts: str) -> str:
-    """What `Levers.facts`, as JSON, says in words."""
-    return Levers.model_validate_json(facts).words or ""
+    """What `Techniques.facts`, as JSON, says in words."""
+    return Techniques.model_validate_json(facts).words or ""
 
 
-def lever_files(include: Sequence[Path] = ()) -> dict[str, Path]:
-    """Every lever's file by its name."""
+def technique_files(include: Sequence[Path] = ()) -> dict[str, Path]:
+    """Every technique's file by its name."""
     return {name: path for name, path in found(KIND, include).items() if name != BASE}

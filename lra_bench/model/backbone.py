@@ -1,4 +1,4 @@
-"""The trunk that every mixer is put into: embed -> N x (mixer, MLP) -> masked pool -> head.
+"""The backbone that every mixer is put into: embed -> N x (mixer, MLP) -> masked pool -> head.
 
 LRA's encoder (arXiv 2011.04006): pre-LN blocks (arXiv 2002.04745) and a last LayerNorm, no dropout inside a mixer.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int32
 
-from lra_bench.config import Trunk
+from lra_bench.config import Backbone
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Constant, Dims
 from lra_bench.mixers.layers import LayerNorm, sinusoids
@@ -49,31 +49,31 @@ class Model(nnx.Module):
     def __init__(
         self,
         mixers: Sequence[Choice],
-        trunk: Trunk,
+        backbone: Backbone,
         asked: Asked,
         shape: Shape = UNCHANGED,
         *,
         rngs: nnx.Rngs,
     ) -> None:
-        D, patches = trunk.width, Patches(trunk.patch, asked.grid)
-        dims = sizes(trunk, asked.length, asked.grid)
-        _check(mixers, trunk, asked, patches)
+        D, patches = backbone.width, Patches(backbone.patch, asked.grid)
+        dims = sizes(backbone, asked.length, asked.grid)
+        _check(mixers, backbone, asked, patches)
         if shape.room is not None:
             dims = replace(dims, length=shape.room, grid=None)
-        self.trunk, self.everywhere, self.room = trunk, asked.everywhere, shape.room
-        self.embed = _embedding(trunk, asked, patches, rngs)
-        if trunk.pool == "cls":
+        self.backbone, self.everywhere, self.room = backbone, asked.everywhere, shape.room
+        self.embed = _embedding(backbone, asked, patches, rngs)
+        if backbone.pool == "cls":
             self.cls = nnx.Param(jnp.zeros(D))
         self.positions: nnx.Variable[jax.Array]
-        if trunk.positions == "learned":
-            self.positions = nnx.Param(trunk.position_std * jax.random.normal(rngs.params(), (dims.length, D)))
-        elif trunk.positions == "sinusoidal":
+        if backbone.positions == "learned":
+            self.positions = nnx.Param(backbone.position_std * jax.random.normal(rngs.params(), (dims.length, D)))
+        elif backbone.positions == "sinusoidal":
             self.positions = Constant(sinusoids(dims.length, D))
-        self.runs = tuple(runs(mixers, trunk.layers, shape.shared))
-        drawn = [run.drawn(trunk, shape, dims, rngs) for run in self.runs]
+        self.runs = tuple(runs(mixers, backbone.layers, shape.shared))
+        drawn = [run.drawn(backbone, shape, dims, rngs) for run in self.runs]
         self.blocks: Block | nnx.List[Block] = drawn[0] if len(drawn) == 1 else nnx.List(drawn)
         self.norm = LayerNorm(D)
-        self.head = Head(D, trunk.mlp, asked.classes, asked.streams, asked.interaction, rngs=rngs)
+        self.head = Head(D, backbone.mlp, asked.classes, asked.streams, asked.interaction, rngs=rngs)
 
     def __call__(
         self,
@@ -104,7 +104,7 @@ class Model(nnx.Module):
     ) -> Float[Array, "B D"]:
         """One vector a text, float32: the learned one's place, or the mean over true tokens."""
         x, mask = self.vectors(tokens, mask, key=key, states=states)
-        if self.trunk.pool == "cls":
+        if self.backbone.pool == "cls":
             return self.norm(x[:, 0].astype(jnp.float32))
         there = mask[..., None].astype(jnp.float32)
         return (self.norm(x).astype(jnp.float32) * there).sum(1) / jnp.maximum(there.sum(1), 1)
@@ -121,26 +121,26 @@ class Model(nnx.Module):
         """The last layer's vectors, before the last norm, and which of them are there; embeddings moved by `nudge`."""
         x, mask = self.embed(tokens, mask)
         x = x if isinstance(nudge, float) else x + nudge
-        if self.trunk.pool == "cls":
+        if self.backbone.pool == "cls":
             x = jnp.concatenate([jnp.broadcast_to(self.cls[...], (x.shape[0], 1, x.shape[-1])), x], axis=1)
             mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
         first, rest = (None, None) if key is None else jax.random.split(key)
-        if self.trunk.positions in ("learned", "sinusoidal"):
+        if self.backbone.positions in ("learned", "sinusoidal"):
             x = x + self.positions[: x.shape[1]]
-        x = thin(x, first, self.trunk.dropout).astype(self.trunk.dtype)
+        x = thin(x, first, self.backbone.dropout).astype(self.backbone.dtype)
         x, mask = filled(x, self.room), filled(mask, self.room)
         return self.layers(x, mask, key=rest, states=states), mask
 
     def of_text(self, x: Float[Array, "B N D"], length: int) -> Float[Array, "B L D"]:
         """The vectors of a text of `length`, without a place of the model's own and what fills them up."""
-        first = int(self.trunk.pool == "cls")
+        first = int(self.backbone.pool == "cls")
         return x[:, first : first + length]
 
     def there(self, tokens: Int32[Array, "B S L"], mask: Bool[Array, "B S L"]) -> Bool[Array, "B N"]:
         """Which of the vectors between the layers are there, streams as texts."""
         B, S, L = tokens.shape
         _, mask = self.embed(tokens.reshape(B * S, L), mask.reshape(B * S, L))
-        return filled(jnp.pad(mask, ((0, 0), (int(self.trunk.pool == "cls"), 0)), constant_values=True), self.room)
+        return filled(jnp.pad(mask, ((0, 0), (int(self.backbone.pool == "cls"), 0)), constant_values=True), self.room)
 
     @property
     def stacks(self) -> list[Block]:
@@ -169,35 +169,35 @@ class Model(nnx.Module):
         states: list[Array] | None = None,
     ) -> Float[Array, "B L D"]:
         """The N layers, one stack after another."""
-        keys = None if key is None else jax.random.split(key, self.trunk.layers)
+        keys = None if key is None else jax.random.split(key, self.backbone.layers)
         first = 0
         if states is not None:
             states.append(x)
         for run, stack in zip(self.runs, self.stacks, strict=True):
             own = None if keys is None else keys[first : first + run.layers]
-            x = run(stack, x, mask, keys=own, remat=self.trunk.remat, states=states)
+            x = run(stack, x, mask, keys=own, remat=self.backbone.remat, states=states)
             first += run.layers
         return x
 
 
-def _check(mixers: Sequence[Choice], trunk: Trunk, asked: Asked, patches: Patches) -> None:
+def _check(mixers: Sequence[Choice], backbone: Backbone, asked: Asked, patches: Patches) -> None:
     fixed = next((choice.mixer.__module__ for choice in mixers if not choice.mixer.turns), None)
-    if trunk.positions == "rotary" and fixed:
+    if backbone.positions == "rotary" and fixed:
         name = fixed.rpartition(".")[2].replace("_", "-")
         raise ConfigError(
-            f"trunk.positions: rotary: {name} has no queries and keys to turn, or labels distances itself"
+            f"backbone.positions: rotary: {name} has no queries and keys to turn, or labels distances itself"
         )
     if asked.everywhere and (patches.places > 1 or asked.streams > 1):
-        raise ConfigError("trunk.patch: an answer is asked for at each symbol, and a vector would stand for several")
-    if trunk.input == "values" and asked.values is None:
-        raise ConfigError("trunk.input: values: the symbols of this task stand for no numbers")
+        raise ConfigError("backbone.patch: an answer is asked for at each symbol, and a vector would stand for several")
+    if backbone.input == "values" and asked.values is None:
+        raise ConfigError("backbone.input: values: the symbols of this task stand for no numbers")
 
 
-def _embedding(trunk: Trunk, asked: Asked, patches: Patches, rngs: nnx.Rngs) -> Embedding | Projection:
-    if trunk.input == "symbols":
-        return Embedding(asked.vocab, trunk.width, patches, trunk.embedding_std, rngs=rngs)
+def _embedding(backbone: Backbone, asked: Asked, patches: Patches, rngs: nnx.Rngs) -> Embedding | Projection:
+    if backbone.input == "symbols":
+        return Embedding(asked.vocab, backbone.width, patches, backbone.embedding_std, rngs=rngs)
     assert asked.values is not None
-    return Projection(asked.values, trunk.width, patches, rngs=rngs)
+    return Projection(asked.values, backbone.width, patches, rngs=rngs)
 
 
 def filled(x: Array, room: int | None) -> Array:
@@ -205,23 +205,23 @@ def filled(x: Array, room: int | None) -> Array:
     return x if room is None else jnp.pad(x, ((0, 0), (0, room - x.shape[1]), *[(0, 0)] * (x.ndim - 2)))
 
 
-def sizes(trunk: Trunk, length: int, grid: tuple[int, int] | None) -> Dims:
+def sizes(backbone: Backbone, length: int, grid: tuple[int, int] | None) -> Dims:
     """What a mixer is told, for texts of `length` symbols or images of `grid` pixels.
 
     Raises:
         ConfigError: the patches do not fill the image.
     """
-    p = trunk.patch
+    p = backbone.patch
     if grid is not None and (grid[0] % p or grid[1] % p):
-        raise ConfigError(f"trunk.patch: {p} x {p} pixels do not fill an image of {grid[0]} x {grid[1]}")
+        raise ConfigError(f"backbone.patch: {p} x {p} pixels do not fill an image of {grid[0]} x {grid[1]}")
     cells = (grid[0] // p, grid[1] // p) if grid else None
     tokens = cells[0] * cells[1] if cells else -(-length // p)
-    joint = trunk.qkv or trunk.width
+    joint = backbone.qkv or backbone.width
     return Dims(
-        width=trunk.width,
-        heads=trunk.heads,
-        head_width=joint // trunk.heads,
-        length=tokens + (trunk.pool == "cls"),
+        width=backbone.width,
+        heads=backbone.heads,
+        head_width=joint // backbone.heads,
+        length=tokens + (backbone.pool == "cls"),
         grid=cells,
-        rotary=trunk.positions == "rotary",
+        rotary=backbone.positions == "rotary",
     )

@@ -1,4 +1,4 @@
-"""What each lever costs and gains: a model with it beside the same model without."""
+"""What each technique costs and gains: a model with it beside the same model without."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ NOTES = (
 
 
 def report(frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Report:
-    """A row a lever, model and column, the same model without a lever first.
+    """A row a technique, model and column, the same model without a technique first.
 
     Rows `elsewhere` are not shown: they too tell how seeds vary, in the same columns.
 
     Raises:
-        ConfigError: no row was run with a lever.
+        ConfigError: no row was run with a technique.
     """
-    if "levers" not in frame or frame["levers"].isna().all():
-        raise ConfigError("no run with a lever here; lra run --lever pulls them, lra ls levers shows them")
+    if "techniques" not in frame or frame["techniques"].isna().all():
+        raise ConfigError("no run with a technique here; lra run --technique pulls them, lra ls techniques shows them")
     frame = frame[frame["cell"].isna() | ~frame["cell"].duplicated()]
-    pulled = frame["levers"].map(lambda facts: config.lever_words(facts) if isinstance(facts, str) else "none")
-    done = frame.assign(bare=_bare(frame), lever=pulled, model=tables.labels(frame))
+    pulled = frame["techniques"].map(lambda facts: config.technique_words(facts) if isinstance(facts, str) else "none")
+    done = frame.assign(bare=_bare(frame), technique=pulled, model=tables.labels(frame))
     done = places.settled(done[done["status"].isin(SCORED)], COLUMN)
     models, seeds = done.groupby([*COLUMN, "bare"], dropna=False, sort=False), Seeds.of(frame, elsewhere)
     numbers = pd.DataFrame([line for key, rows in models for line in _lines(key, rows, seeds)])
@@ -64,22 +64,22 @@ def report(frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Report
 
 
 def _bare(frame: pd.DataFrame) -> pd.Series:
-    """Each row's model without its levers: labels of the rows as if none had been pulled."""
-    return tables.labels(frame.assign(levers=None))
+    """Each row's model without its techniques: labels of the rows as if none had been pulled."""
+    return tables.labels(frame.assign(techniques=None))
 
 
 def _lines(key: tuple[Any, ...], rows: pd.DataFrame, seeds: Seeds) -> Iterator[dict[str, Any]]:
-    """Of one model in one column: a line a lever. Alone, a model without levers is not shown."""
+    """Of one model in one column: a line a technique. Alone, a model without techniques is not shown."""
     column = dict(zip([*COLUMN, "bare"], key, strict=True))
     groups = {str(label): group for label, group in rows.groupby("model", sort=False)}
-    if len(groups) == 1 and rows["levers"].isna().all():
+    if len(groups) == 1 and rows["techniques"].isna().all():
         return
     scores = ranks.scores(rows.dropna(subset="folder"))
     plain = scores.get(str(column["bare"]))
     spread = seeds.get(column)
-    for label in sorted(groups, key=lambda label: _order(groups[label]["levers"].iloc[0])):
+    for label in sorted(groups, key=lambda label: _order(groups[label]["techniques"].iloc[0])):
         group = groups[label]
-        line = {**column, "model": label, "lever": group["lever"].iloc[0], "runs": len(group)}
+        line = {**column, "model": label, "technique": group["technique"].iloc[0], "runs": len(group)}
         line |= {name: group[name].astype(float).mean() for name in MEANS}
         last = places.newest(group)
         line |= {name: last[name].astype(float).mean() for name in TIMES}
@@ -91,20 +91,22 @@ def _lines(key: tuple[Any, ...], rows: pd.DataFrame, seeds: Seeds) -> Iterator[d
 
 
 def _order(facts: Any) -> tuple[list[int], str]:
-    """None first; then by when in a model's life a lever is pulled."""
+    """None first; then by when in a model's life a technique is pulled."""
     pulled = json.loads(facts) if isinstance(facts, str) else {}
-    sections = list(config.Levers.model_fields)
+    sections = list(config.Techniques.model_fields)
     return sorted((sections.index(name) for name in pulled), reverse=True), str(facts)
 
 
 def _overview(numbers: pd.DataFrame, notes: list[str]) -> Comparison:
-    """A line a lever: the score of each model in each column, and how far it is from none."""
+    """A line a technique: the score of each model in each column, and how far it is from none."""
     said = [_beside(row) for row in numbers.to_dict("records")]
-    long = pd.DataFrame({"lever": numbers["lever"], "where": numbers["bare"] + ", " + numbers["column"], "said": said})
-    cells = long.pivot(index="lever", columns="where", values="said").fillna("")
-    cells = cells.reindex(index=list(dict.fromkeys(long["lever"])), columns=list(dict.fromkeys(long["where"])))
+    long = pd.DataFrame(
+        {"technique": numbers["technique"], "where": numbers["bare"] + ", " + numbers["column"], "said": said}
+    )
+    cells = long.pivot(index="technique", columns="where", values="said").fillna("")
+    cells = cells.reindex(index=list(dict.fromkeys(long["technique"])), columns=list(dict.fromkeys(long["where"])))
     cells.columns.name = None
-    return Comparison("levers", "test score, and its difference from none", cells, (*notes, NOTES[0]))
+    return Comparison("techniques", "test score, and its difference from none", cells, (*notes, NOTES[0]))
 
 
 def _beside(row: dict[Any, Any]) -> str:
@@ -120,7 +122,7 @@ def _table(name: str, rows: pd.DataFrame, notes: list[str]) -> Comparison:
     cells = pd.DataFrame(
         {
             "model": rows["bare"],
-            "lever": rows["lever"],
+            "technique": rows["technique"],
             "test": [annotate.score(value, metric) for value in rows["test_score"]],
             "against none": [_difference(row) for row in rows.to_dict("records")],
             "trained": rows["trained_params"].map(_count),
@@ -141,7 +143,7 @@ def _table(name: str, rows: pd.DataFrame, notes: list[str]) -> Comparison:
     told = [note for note in notes if note.startswith(f"{name}: ")]
     told += [load.NOTE] if any(map(load.tag, rows["other_load"])) else []
     score = "accuracy, %" if named(metric).share else named(metric).title
-    return Comparison("levers", f"{name}: levers, test {score}", cells, (*told, *NOTES))
+    return Comparison("techniques", f"{name}: techniques, test {score}", cells, (*told, *NOTES))
 
 
 def _difference(row: dict[Any, Any]) -> str:

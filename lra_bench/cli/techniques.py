@@ -13,7 +13,7 @@ from lra_bench.cli import app, completion, options
 from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lra_bench.config import Cell, Lever, Overlay
+    from lra_bench.config import Cell, Overlay, Technique
     from lra_bench.sweep import Settings
 
 Steps = Annotated[int, typer.Option("--steps", min=0, help="Of further training; its recipe is the run's.")]
@@ -94,8 +94,8 @@ def distil(
 
     Each takes as long as its training, and the teacher's answers besides.
 
-    `--set distil.temperature=4 --set distil.hidden=1` and the like say how; configs/levers/base.yaml has all. `--set
-    trunk.layers=1 --set trunk.width=32` and the like make the student another one.
+    `--set distil.temperature=4 --set distil.hidden=1` and the like say how; configs/techniques/base.yaml has all.
+    `--set backbone.layers=1 --set backbone.width=32` and the like make the student another one.
 
     Example: lra distil --teacher softmax-listops-quick-s0-0123456789 --model linformer
     """
@@ -108,9 +108,10 @@ def distil(
     if parsed.task:
         raise ConfigError(f"{parsed.task[0].origin}: the task is the teacher's")
     named = config.Overlay("--teacher", {"distil": {"teacher": asked.model}})
-    lever = _lever("distil", named, parsed)
+    technique = _technique("distil", named, parsed)
     every = [
-        sweep.taught(sweep.of_model(asked, choice, parsed).with_lever("distil", lever), asked) for choice in choices
+        sweep.taught(sweep.of_model(asked, choice, parsed).with_technique("distil", technique), asked)
+        for choice in choices
     ]
     _run(every, folder, jobs, json=json)
 
@@ -121,14 +122,14 @@ def adapt(
     task: options.Task,
     rank: Annotated[int, typer.Option("--rank", min=0, help="Of LoRA; 0: none.")] = 0,
     bottleneck: Annotated[int, typer.Option("--bottleneck", min=0, help="Width of adapters; 0: none.")] = 0,
-    whole: Annotated[bool, typer.Option("--whole", help="Train the trunk too, in place of freezing it.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="Train the backbone too, in place of freezing it.")] = False,
     settings: options.Settings = None,
     results: Results = None,
     jobs: options.Jobs = None,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Go on with a finished run's model on other tasks, its trunk frozen: the head is trained, and what is added.
+    """Go on with a finished run's model on other tasks, its backbone frozen: the head is trained, and what is added.
 
     Each takes as long as a run of that task under the run's recipe, at most.
 
@@ -141,36 +142,38 @@ def adapt(
     start, include = store.cell(folder), tuple(include_path or ())
     parsed = sweep.Settings.parse(settings or (), None, [])
     knobs = {"start": [start.task.name], "rank": rank, "bottleneck": bottleneck, "frozen": not whole}
-    lever = _lever("adapt", config.Overlay("lra adapt", {"adapt": knobs}), parsed)
+    technique = _technique("adapt", config.Overlay("lra adapt", {"adapt": knobs}), parsed)
     every = [
-        sweep.on_task(start, name, include, parsed).with_lever("adapt", lever).model_copy(update={"start": start})
+        sweep.on_task(start, name, include, parsed)
+        .with_technique("adapt", technique)
+        .model_copy(update={"start": start})
         for name in sweep.task_names(task, include)
     ]
     _run(every, folder, jobs, json=json)
 
 
-def _lever(name: str, own: Overlay, parsed: Settings) -> Lever:
-    """The one lever of a command, as settings change it.
+def _technique(name: str, own: Overlay, parsed: Settings) -> Technique:
+    """The one technique of a command, as settings change it.
 
     Raises:
-        ConfigError: a setting is of another lever, or of what the command itself says.
+        ConfigError: a setting is of another technique, or of what the command itself says.
     """
     from lra_bench import config
 
-    other = next((overlay for overlay in parsed.levers if set(overlay.values) != {name}), None)
+    other = next((overlay for overlay in parsed.techniques if set(overlay.values) != {name}), None)
     if other:
-        raise ConfigError(f"{other.origin}: of the levers, {name} alone can be set here")
-    twice = next((overlay for overlay in parsed.levers if set(overlay.values[name]) & set(own.values[name])), None)
+        raise ConfigError(f"{other.origin}: of the techniques, {name} alone can be set here")
+    twice = next((overlay for overlay in parsed.techniques if set(overlay.values[name]) & set(own.values[name])), None)
     if twice:
         raise ConfigError(f"{twice.origin}: the command's own options say that")
-    lever: Lever = config.levers((), [own, *parsed.levers]).pulled()[name]
-    return lever
+    technique: Technique = config.techniques((), [own, *parsed.techniques]).pulled()[name]
+    return technique
 
 
 def _after(
     run: str, results: Path | None, name: str, several: Sequence[dict[str, Any]], jobs: int | None, *, json: bool
 ) -> NoReturn:
-    """Pull one lever on the run's model, once for each of several settings."""
+    """Pull one technique on the run's model, once for each of several settings."""
     from lra_bench import config, sweep
     from lra_bench.results import store
 
@@ -179,8 +182,8 @@ def _after(
 
     def cells() -> Iterator[Cell]:
         for knobs in several:
-            lever = config.levers((), [config.Overlay(f"lra {name}", {name: knobs})]).pulled().get(name)
-            yield start if lever is None else sweep.after(start, name, lever, knobs["steps"])
+            technique = config.techniques((), [config.Overlay(f"lra {name}", {name: knobs})]).pulled().get(name)
+            yield start if technique is None else sweep.after(start, name, technique, knobs["steps"])
 
     _run([start, *cells()], folder, jobs, json=json)
 
