@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lra_bench import config, data, mixers
-from lra_bench.config import Cell, tasks
+from lra_bench.config import Run, tasks
 from lra_bench.data import cache, made, verification
 from lra_bench.errors import LraError
 from lra_bench.run.build import maker
@@ -102,7 +102,7 @@ def _tried(kind: str, name: str, attempt: Callable[[], str]) -> Finding:
 
 
 def _tried_recipe(name: str, include: Sequence[Path]) -> Finding:
-    found = _tried("recipe", name, partial(_recipe, name, include))
+    found = _tried("config", name, partial(_recipe, name, include))
     return found._replace(warnings=tuple(_strange(name, include))) if found.ok else found
 
 
@@ -116,16 +116,16 @@ def _strange(name: str, include: Sequence[Path]) -> Iterator[str]:
 def _recipe(name: str, include: Sequence[Path]) -> str:
     recipe = config.recipe(name, include)
     for task in tasks.names(include):
-        _, knobs = recipe.resolve(task)
-        for model, turned in knobs.items():
+        _, options = recipe.resolve(task)
+        for model, turned in options.items():
             mixers.turned(mixers.sheet(model), turned)
     return config.first_comment(recipe.path) or "has no first comment that says what to expect"
 
 
 def _technique(name: str, include: Sequence[Path]) -> str:
     pulled = config.techniques([name], (), include)
-    if pulled.distil:
-        models(str(pulled.distil.teacher))
+    if pulled.distill:
+        models(str(pulled.distill.teacher))
     others = (pulled.adapt.start if pulled.adapt else [], pulled.joint.tasks if pulled.joint else [])
     for task in chain(*others):
         tasks.load(tasks.parted(task)[0], include)
@@ -149,7 +149,7 @@ def _space(name: str, include: Sequence[Path]) -> str:
 def _sweep(path: Path) -> str:
     asked = config.sweep(path)
     config.launcher(asked.launcher)
-    return f"{asked.models} on {asked.tasks}, seeds {asked.seeds}; `lra sweep {path} --dry-run` lists its cells"
+    return f"{asked.models} on {asked.tasks}, seeds {asked.seeds}; `lra sweep {path} --dry-run` lists its runs"
 
 
 def _task(name: str, variant: str | None, include: Sequence[Path], *, fast: bool) -> str:
@@ -189,10 +189,10 @@ def _model(name: str, include: Sequence[Path], *, fast: bool) -> str:
     task = next(iter(tasks.names(include)))
     spec = tasks.load(task, include).model_copy(update={"length": LENGTH, "grid": None})
     recipe, _ = config.recipe("base", include).resolve(task, [ONE_LAYER])
-    cell = Cell(
+    cell = Run(
         **fields((Part(sheet, {}),), {}, recipe.backbone.layers),
         task=spec,
-        recipe_name="base",
+        config_name="base",
         recipe=recipe,
         seed=0,
         limit=None,

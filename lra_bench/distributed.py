@@ -1,4 +1,4 @@
-"""One cell on several processes, of one machine or many: how they join, and where they must agree.
+"""One run on several processes, of one machine or many: how they join, and where they must agree.
 
 They meet at JAX's coordinator, which the first of them runs. A process that is alone waits nowhere.
 """
@@ -111,7 +111,7 @@ def numbers(ours: float) -> np.ndarray:
 
 
 def beside() -> int:
-    """The processes of the cell that are on this machine, us among them."""
+    """The processes of the run that are on this machine, us among them."""
     if not several():
         return 1
     host = zlib.crc32(socket.gethostname().encode())

@@ -40,7 +40,7 @@ def examine() -> tuple[dict[str, Any], list[str]]:
         "GPUs that --jobs deals": list(dealt.names) if dealt else [],
         "precision of float32 products": products,
         "versions": versions(),
-        "environment of a cell": {k: v for k, v in WHOLE.environment().items() if k.startswith(SHOWN)},
+        "environment of a run": {k: v for k, v in WHOLE.environment().items() if k.startswith(SHOWN)},
         "commit": f"{head}{', with changes' if dirty else ''}" if head else None,
         "data cache": str(cache),
         "data cache, MiB": round(_size(cache) / 2**20),

@@ -1,11 +1,11 @@
 """What can go wrong, and the one line that says so.
 
 LraError
-  ConfigError    a YAML, a flag or a knob is wrong        exit code 2
+  ConfigError    a YAML, a flag or an option is wrong        exit code 2
   TaskError      a task cannot be found or understood     exit code 2
   DataError      a file of examples is missing or wrong   exit code 2
   PlaceError     a disk or a folder cannot be used        exit code 2
-  CellFailed     a cell ran and did not finish            exit code 1
+  RunFailed     a run ran and did not finish            exit code 1
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class LraError(Exception):
 
 
 class ConfigError(LraError):
-    """A YAML file, a flag or a knob that is not what the schema asks for."""
+    """A YAML file, a flag or an option that is not what the schema asks for."""
 
 
 class TaskError(LraError):
@@ -75,8 +75,8 @@ class PlaceError(LraError):
     """A disk or a folder that cannot be used: it is full, read-only, or no folder. It is no result of any run."""
 
 
-class CellFailed(LraError):
-    """A cell that ran and did not finish; `status` is what stands in its row."""
+class RunFailed(LraError):
+    """A run that ran and did not finish; `status` is what stands in its row."""
 
     exit_code = 1
 

@@ -107,7 +107,7 @@ def over_runs(metric: Metric, scores: Sequence[float], n: int, spread: float | N
     return Interval(over.value, max(over.low, 0.0), min(over.high, 1.0)) if metric.share else over
 
 
-def learnt(metric: Metric, score: Interval, chance: float) -> bool:
+def learned(metric: Metric, score: Interval, chance: float) -> bool:
     """Is the score better than an answer without a look, as far as its examples can tell?"""
     return metric.better(score.low if metric.higher else score.high, chance)
 

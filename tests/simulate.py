@@ -2,7 +2,7 @@
 
 `python tests/simulate.py ranks` and `python tests/simulate.py against` print the tables that the docstrings of
 `lra_bench.statistics.every_two` and `lra_bench.report.summary.equivalence` have.
-Two numbers a cell: of ranks all errors, and those of tables in which
+Two numbers a run: of ranks all errors, and those of tables in which
 models that fail at times do not show it; of against equivalent and differs.
 """
 

@@ -193,7 +193,7 @@ def test_holm_keeps_the_order_and_lowers_no_p(ps: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "score", "n", "spread", "chance", "learnt"),
+    ("metric", "score", "n", "spread", "chance", "learned"),
     [
         (ACCURACY, 0.20, 2000, None, 0.175, True),
         (ACCURACY, 0.20, 200, None, 0.175, False),
@@ -203,7 +203,7 @@ def test_holm_keeps_the_order_and_lowers_no_p(ps: list[float]) -> None:
         (SQUARED_ERROR, 0.30, 2000, 0.2, 0.167, False),
     ],
 )
-def test_who_learnt_is_better_than_the_chance_as_far_as_the_examples_can_tell(
-    metric: Metric, score: float, n: int, spread: float | None, chance: float, learnt: bool
+def test_who_learned_is_better_than_the_chance_as_far_as_the_examples_can_tell(
+    metric: Metric, score: float, n: int, spread: float | None, chance: float, learned: bool
 ) -> None:
-    assert statistics.learnt(metric, statistics.over_examples(metric, score, n, spread), chance) is learnt
+    assert statistics.learned(metric, statistics.over_examples(metric, score, n, spread), chance) is learned

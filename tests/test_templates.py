@@ -130,4 +130,4 @@ def test_check_of_files_tells_tasks_from_recipes(here: Path) -> None:
     kinds = [
         (f.kind, f.ok) for f in check.those([here / "tasks/short.yaml", here / "configs/tiny.yaml", here / "no.yaml"])
     ]
-    assert kinds == [("task", True), ("recipe", True), ("file", False)]
+    assert kinds == [("task", True), ("config", True), ("file", False)]

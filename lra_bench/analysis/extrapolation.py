@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from lra_bench import config, data, statistics
-from lra_bench.config import Cell, TaskSpec
-from lra_bench.errors import CellFailed, ConfigError
+from lra_bench.config import Run, TaskSpec
+from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.metrics import METRICS
 from lra_bench.run.build import built, examples
 from lra_bench.run.loaded import Trained
@@ -52,7 +52,7 @@ def over(folder: Path, lengths: Sequence[int], settings: Sequence[str], count: d
         why = _bound(program, run)
         try:
             yield Reading(length, None, None, None, None, None, why) if why else _read(cell, program, run, count)
-        except CellFailed as error:
+        except RunFailed as error:
             yield Reading(length, None, None, None, None, None, str(error))
 
 
@@ -76,7 +76,7 @@ def _bound(program: Program, run: Trained) -> str | None:
     return None
 
 
-def _read(cell: Cell, program: Program, run: Trained, count: data.Progress) -> Reading:
+def _read(cell: Run, program: Program, run: Trained, count: data.Progress) -> Reading:
     length, metric = cell.task.length, METRICS[cell.task.metric]
     splits, _ = examples(cell, lambda _, what, done, total: count(f"L = {length}, {what}", done, total))
     test = splits["test"]

@@ -14,16 +14,16 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from lra_bench import config, statistics, sweep
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.errors import ConfigError
 from lra_bench.launch.engine import Order
 from lra_bench.results import provenance, store
-from lra_bench.results.schema import FINAL, SCORED, Row
+from lra_bench.results.schema import FINAL, SCORED, Result
 
 Verdict = Literal["identical", "agrees", "differs"]
 OUTCOMES = ("status", "test_score", "val_score", "best_step", "train_loss", "data_hash", "params")
-PLACE = ("platform", "device", "devices", "impl", "fitted")
-KNOWN_LATER = ("matmul", "deterministic")  # columns of the place that a kept row may not have
+PLACE = ("platform", "device", "devices", "impl", "fallback")
+KNOWN_LATER = ("matmul", "deterministic")  # columns of the place that a kept result may not have
 # How variables begin that move times and memory alone; and the package's own version: its code has lines of its own.
 MOVES_NO_NUMBER = (
     "MALLOC_", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION", "lra-bench",
@@ -45,8 +45,8 @@ class Ran:
     """A run that has come to its end, and the files that it left."""
 
     folder: Path
-    cell: Cell
-    row: Row
+    cell: Run
+    row: Result
     scores: np.ndarray | None  # of every example of test, [N]
     curve: list[Any] | None
 
@@ -55,11 +55,11 @@ class Ran:
         """The run in `folder`.
 
         Raises:
-            ConfigError: it has no row, or a file of it cannot be read.
+            ConfigError: it has no result, or a file of it cannot be read.
         """
         cell, row = store.cell(folder), next(iter(store.rows(folder)), None)
         if row is None:
-            raise ConfigError(f"{folder}: has no row yet; only a run that finished can be done again")
+            raise ConfigError(f"{folder}: has no result yet; only a run that finished can be done again")
         curve = folder / "curve.json"
         return cls(folder, cell, row, store.scores(folder), store.read_json(curve) if curve.exists() else None)
 
@@ -98,18 +98,20 @@ def finished(folder: Path) -> Ran:
     """
     ran = Ran.open(folder)
     if ran.row.status not in FINAL:
-        raise ConfigError(f"{folder}: {ran.row.status}; only a run that finished, or diverged, can be held to its row")
+        raise ConfigError(
+            f"{folder}: {ran.row.status}; only a run that finished, or diverged, can be held to its result"
+        )
     if ran.row.status in SCORED and ran.scores is None:
         raise ConfigError(f"{folder}: has no per_example.json or scores.json, by which runs are compared")
     return ran
 
 
 def again(
-    old: Ran, tell: Callable[[Cell, dict[str, Any]], None], *, keep: Path | None = None, jobs: int | None = None
+    old: Ran, tell: Callable[[Run, dict[str, Any]], None], *, keep: Path | None = None, jobs: int | None = None
 ) -> Reproduction:
     """Run it again, with its mixer as it is here, on one job's share of the cores; it and the old one.
 
-    `keep` is a results folder that takes the new run, or goes on with it; `jobs` are the row's own if not given.
+    `keep` is a results folder that takes the new run, or goes on with it; `jobs` are the result's own if not given.
 
     Raises:
         Stopped: Ctrl-C.
@@ -119,10 +121,10 @@ def again(
     with _results(keep) as results:
         folder = store.folder(results, cell)
         if (folder / "result.json").exists():
-            raise ConfigError(f"--keep {results}: has a row of this cell already, {folder.name}")
-        if (old.folder / "fitted.json").exists() and not folder.exists():
+            raise ConfigError(f"--keep {results}: has a result of this run already, {folder.name}")
+        if (old.folder / "fallback.json").exists() and not folder.exists():
             folder.mkdir(parents=True)
-            shutil.copy(old.folder / "fitted.json", folder)  # in the slices in which it ran then
+            shutil.copy(old.folder / "fallback.json", folder)  # in the slices in which it ran then
         order = Order(results, jobs=jobs or old.row.jobs or 1, processes=old.row.processes or 1)
         sweep.run([cell], config.launcher(None), order, tell)
         return compared(old, Ran.open(folder))

@@ -21,7 +21,7 @@ OUTPUT = "stdout, or a file"  # where a command writes, if an error does not say
 app = App(
     name="lra",
     help="The honest comparison of efficient transformers: accuracy, speed and memory of the same compiled step.",
-    epilog="Exit codes: 0 done; 1 a cell failed, its row says why; 2 the input is wrong; 130 stopped and saved.",
+    epilog="Exit codes: 0 done; 1 a run failed, its result says why; 2 the input is wrong; 130 stopped and saved.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )

@@ -15,12 +15,15 @@ from lra_bench.cli import app, options
 def bundle(
     results: Annotated[Path, typer.Argument(help="A results folder, or one run's.", metavar="RESULTS")],
     out: Annotated[Path, typer.Option("--out", help="A .zip, or the name of a folder.", metavar="FILE.zip|DIR")],
-    by: Annotated[str | None, typer.Option("--by", help="Who made it; stands beside the rows where they go.")] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help="Who made it; stands beside the results where they go.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
-    """Rows to give away: their cells, rows, scores of single examples and curves, with a hash of each; no checkpoints.
+    """Rows to give away: their runs, results, scores of single examples and curves, with a hash of each; no
+    checkpoints.
 
-    A row whose files do not agree is left out, and the exit code is 1.
+    A result whose files do not agree is left out, and the exit code is 1.
 
     Example: lra bundle results --out mine.zip --by "Ann, Example University"
     """
@@ -43,7 +46,8 @@ def merge(
     results: Annotated[Path, typer.Argument(help="The results folder that takes it.", metavar="RESULTS")],
     json: options.Json = False,
 ) -> None:
-    """Take the rows of a bundle into a results folder, checked: hashes, schema, ids, scores. Nothing in it is executed.
+    """Take the results of a bundle into a results folder, checked: hashes, schema, ids, scores. Nothing in it is
+    executed.
 
     Rows that are there and equal are skipped; those that differ are left as they are here, and the exit code is 1.
 
@@ -65,7 +69,7 @@ def merge(
 
 
 def _rows(names: list[str]) -> str:
-    return f"{len(names):,} row{'' if len(names) == 1 else 's'}"
+    return f"{len(names):,} result{'' if len(names) == 1 else 's'}"
 
 
 def _each(what: str, lines: Iterable[str]) -> None:

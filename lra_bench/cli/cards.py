@@ -50,7 +50,7 @@ def model(card: Mapping[str, Any]) -> Group:
     said = {NAMES.get(key, key): write(card[key]) for key, write in LABELS.items() if card.get(key)}
     options = [
         {"hyperparameter": name, "type": knob["type"], "default": str(knob["default"]), "meaning": knob["meaning"]}
-        for name, knob in card["knobs"].items()
+        for name, knob in card["options"].items()
     ]
     title = f"{card['name']}: {card['title']}"
     return Group(screen.card(title, said), *([screen.titled("hyperparameters", options)] if options else []))

@@ -22,7 +22,7 @@ PANELS = {
     "Explore": ("ls", "show", "data", "doctor"),
     "Extend": ("new", "verify", "check"),
     "Benchmark speed": ("speed", "scale"),
-    "After training": ("quantise", "prune", "distil", "adapt", "export", "predict", "probe"),
+    "After training": ("quantize", "prune", "distill", "adapt", "export", "predict", "probe"),
     "Search": ("tune", "search"),
 }
 MEANT = {  # what people type, and what does it
@@ -41,8 +41,8 @@ MEANT = {  # what people type, and what does it
     "benchmark": "speed",
     "profile": "speed",
     "scaling": "scale",
-    "quantize": "quantise",
-    "distill": "distil",
+    "quantize": "quantize",
+    "distill": "distill",
     "finetune": "adapt",
     "fine-tune": "adapt",
     "infer": "predict",

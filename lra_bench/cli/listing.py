@@ -51,9 +51,9 @@ def ls(
 
         screen.out.print(screen.results(store.rows(results), {}))
         for folder in store.open_cells(results):
-            screen.out.print(f"begun, without a row: {folder.name}", highlight=False)
+            screen.out.print(f"begun, without a result: {folder.name}", highlight=False)
         for bundle, n in Counter(row["bundle"] for row in listed if row["bundle"]).items():
-            screen.out.print(f"merged from a bundle ({bundle}): {n} rows", highlight=False, markup=False)
+            screen.out.print(f"merged from a bundle ({bundle}): {n} results", highlight=False, markup=False)
     else:
         screen.out.print(screen.table([BRIEF[kind](row) for row in listed]))
 
@@ -200,8 +200,8 @@ def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
 def _sheet(sheet: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
-    knobs = {k.name: {"type": k.type, "default": k.default, "meaning": k.meaning} for k in sheet.knobs}
-    return {"name": sheet.name, "file": str(sheet.path), **asdict(sheet.card), "knobs": knobs}
+    chosen = {k.name: {"type": k.type, "default": k.default, "meaning": k.meaning} for k in sheet.options}
+    return {"name": sheet.name, "file": str(sheet.path), **asdict(sheet.card), "options": chosen}
 
 
 def _recipe(name: str, include: tuple[Path, ...]) -> dict[str, Any]:

@@ -88,8 +88,8 @@ def verify(model: options.Model, json: options.Json = False) -> None:
                 screen.out.print(screen.styled(f"{mark:6}", color), end="")
                 screen.out.print(f" {sheet.name} {verdict.promise}. {verdict.title}: ", end="", soft_wrap=True)
                 screen.out.print(verdict.figures, markup=False, highlight=False, soft_wrap=True)
-        knobs = mixers.turned(sheet, turned)
-        record.keep(sheet.path, knobs, str(where()["platform"]), ours)
+        chosen = mixers.turned(sheet, turned)
+        record.keep(sheet.path, chosen, str(where()["platform"]), ours)
         found += ours
     if json:
         screen.print_json(found)

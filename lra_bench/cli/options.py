@@ -17,7 +17,7 @@ from lra_bench.shapes import LAST_SEED
 Model = Annotated[
     str,
     typer.Option(
-        "-m", "--model", help="Names, name[knob=value], layers a+b, globs, family:NAME, file.py, all; comma-separated.",
+        "-m", "--model", help="Names, name[option=value], layers a+b, globs, family:NAME, file.py, all; by comma.",
         metavar="NAME|file.py", autocompletion=completion.models,
     ),
 ]  # fmt: skip
@@ -82,27 +82,27 @@ Match = Annotated[
 Fresh = Annotated[bool, typer.Option("--fresh", help="Do again what is done, and forget checkpoints.")]
 Timeout = Annotated[
     float | None,
-    typer.Option("--timeout", help="Minutes a cell may take; it is saved, or killed later.", metavar="MIN"),
+    typer.Option("--timeout", help="Minutes a run may take; it is saved, or killed later.", metavar="MIN"),
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", "-j", min=1, help="Cells at once, in place of the launcher's own; the row says how many."),
+    typer.Option("--jobs", "-j", min=1, help="Runs at once, in place of the launcher's own; the result says how many."),
 ]
 Launcher = Annotated[
     str | None,
-    typer.Option("--launcher", help="Who starts the cells: local, ray, slurm, or a file.", metavar="NAME|file.yaml"),
+    typer.Option("--launcher", help="Who starts the runs: local, ray, slurm, or a file.", metavar="NAME|file.yaml"),
 ]
 Processes = Annotated[
     int,
-    typer.Option("--processes", min=1, help="That train a cell together, on a share of the cores or GPUs each."),
+    typer.Option("--processes", min=1, help="That train a run together, on a share of the cores or GPUs each."),
 ]
 FailFast = Annotated[
     bool,
-    typer.Option("--fail-fast/--keep-going", help="Start no further cell once one failed; save those that run."),
+    typer.Option("--fail-fast/--keep-going", help="Start no further run once one failed; save those that run."),
 ]
 JobList = Annotated[
     Path | None,
-    typer.Option("--out", help="Write a line of a shell for each cell that is left, for a scheduler.", metavar="FILE"),
+    typer.Option("--out", help="Write a line of a shell for each run that is left, for a scheduler.", metavar="FILE"),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run and what is done; start nothing.")]
 Track = Annotated[

@@ -1,4 +1,4 @@
-"""What running cells would take, as a table."""
+"""What running runs would take, as a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATES = ("new", "begun", "done")
 
 
 def table(plans: Sequence[Plan], jobs: int) -> Group:
-    """A line for the cells that differ in their seed alone, and the hours with so many jobs at once."""
+    """A line for the runs that differ in their seed alone, and the hours with so many jobs at once."""
     groups: dict[str, list[Plan]] = {}
     for plan in plans:
         groups.setdefault(plan["but_for_seed"], []).append(plan)
@@ -28,12 +28,12 @@ def _line(group: Sequence[Plan]) -> dict[str, Any]:
     return {
         "model": first["model"],
         "task": first["task"],
-        "recipe": first["recipe"],
+        "config": first["config"],
         "L": first["length"],
         **{state: sum(plan["state"] == state for plan in group) or None for state in STATES},
         "params": None if first["params"] is None else f"{first['params']:,}",
         "to full": None if first["params_ratio"] is None else f"{first['params_ratio']:.2f}",
-        "MiB": mebibytes(first["planned_bytes"]),
+        "MiB": mebibytes(first["compiled_bytes"]),
         "fits": _fits(first),
         "GFLOP": None if first["flops_per_step"] is None else f"{first['flops_per_step'] / 1e9:.1f}",
         "ms": None if first["step_ms_p50"] is None else _timed(first),
@@ -54,7 +54,7 @@ def _left(group: Sequence[Plan]) -> float | None:
 def _fits(plan: Plan) -> str | None:
     if plan["fits"] is None:
         return None
-    return (plan["fitted"] or "yes") if plan["fits"] else "no"
+    return (plan["fallback"] or "yes") if plan["fits"] else "no"
 
 
 def _to_go(plans: Sequence[Plan], jobs: int) -> Iterator[str]:
@@ -63,7 +63,7 @@ def _to_go(plans: Sequence[Plan], jobs: int) -> Iterator[str]:
     unknown = sum(plan["hours"] is None for plan in left)
     said = f"cells: {len(plans)}, to be run: {len(left)}{f', {jobs} at once' if jobs > 1 else ''}"
     yield f"{said}, hours on this machine: about {hours:.2f}{f', {unknown} that failed apart' if unknown else ''}"
-    yield "hours from row: what the cell took here with another seed; from probe: by a few timed steps"
+    yield "hours from result: what the run took here with another seed; from probe: by a few timed steps"
     if any(load.tag(plan.get("other_load")) for plan in plans):
         yield f"{load.NOTE}, and so do the hours"
 

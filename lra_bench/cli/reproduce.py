@@ -28,11 +28,11 @@ def reproduce(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="Of so many shares of the cores, one; else as the row says."),
+        typer.Option("--jobs", "-j", min=1, help="Of so many shares of the cores, one; else as the result says."),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Run a finished row again from its own run.json: is it the same, bit for bit? It takes as long as the run did.
+    """Run a finished result again from its own run.json: is it the same, bit for bit? It takes as long as the run did.
 
     Where the platform, versions or code are others, and on a GPU without training.deterministic, it is held to its old
     score instead: the paired difference over test's examples, with its interval and p. Exit codes: 0 the same, or it
@@ -74,8 +74,8 @@ def _shown(line: Line) -> dict[str, Any]:
 
 def _notes(found: Reproduction) -> list[str]:
     notes, moved = [], [line.what for line in found.place if not line.same]
-    if found.old.row.cell != found.old.cell.id:
-        notes.append(f"its row is of cell {found.old.row.cell}, and its run.json of {found.old.cell.id}")
+    if found.old.row.run != found.old.cell.id:
+        notes.append(f"its result is of run {found.old.row.run}, and its run.json of {found.old.cell.id}")
     each = zip(found.old.cell.mechanisms, found.new.cell.mechanisms, strict=True)
     changed = [new.mixer for old, new in each if old.mixer_hash != new.mixer_hash]
     notes += [f"{one} has changed since; it was run as it is now, as {found.new.folder.name}" for one in changed]
@@ -95,9 +95,9 @@ def _notes(found: Reproduction) -> list[str]:
 
 def _as_json(found: Reproduction) -> dict[str, Any]:
     return {
-        "run": str(found.old.folder),
+        "folder": str(found.old.folder),
         "verdict": found.verdict,
-        "cell": {"old": found.old.row.cell, "new": found.new.cell.id},
+        "run": {"old": found.old.row.run, "new": found.new.cell.id},
         "outcome": [line._asdict() for line in found.outcome],
         "place": [line._asdict() for line in found.place],
         "paired": found.paired._asdict() if found.paired else None,

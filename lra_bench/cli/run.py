@@ -14,7 +14,7 @@ from lra_bench.cli import app, options
 from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lra_bench.config import Cell, Launcher
+    from lra_bench.config import Launcher, Run
     from lra_bench.launch.engine import Order
 
 
@@ -42,9 +42,9 @@ def run(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Train models on tasks: accuracy, speed and memory, a row each, kept in the results folder.
+    """Train models on tasks: accuracy, speed and memory, a result each, kept in the results folder.
 
-    A finished cell is not run again. Ctrl-C saves; the same command goes on. A model takes one to five minutes of a CPU
+    A finished run is not run again. Ctrl-C saves; the same command goes on. A model takes one to five minutes of a CPU
     core under -c quick, hours under others; lra plan says how many.
 
     Example: lra run --model linformer --task listops
@@ -63,8 +63,8 @@ def run(
         run_cells(every, by, order, fail_fast=fail_fast, track=track, json=json)
 
 
-def sized(every: Sequence[Cell], match: str | None) -> Sequence[Cell]:
-    """The cells, as large or as dear as full attention's if that is asked for."""
+def sized(every: Sequence[Run], match: str | None) -> Sequence[Run]:
+    """The runs, as large or as dear as full attention's if that is asked for."""
     from lra_bench import sweep
     from lra_bench.cli import progress
 
@@ -74,19 +74,19 @@ def sized(every: Sequence[Cell], match: str | None) -> Sequence[Cell]:
         return sweep.matched(every, match, watch)
 
 
-def warn_of(every: Sequence[Cell]) -> None:
-    """Say once, a line each on stderr, what is strange about the cells and those they stand on."""
+def warn_of(every: Sequence[Run]) -> None:
+    """Say once, a line each on stderr, what is strange about the runs and those they stand on."""
     from lra_bench import sweep
     from lra_bench.cli import screen
 
     models: dict[str, dict[str, None]] = {}
     for cell in sweep.with_needs(every):
         for said in filter(None, (*cell.warnings, sweep.pooled_otherwise(cell))):
-            models.setdefault(f"on {cell.task_name} under {cell.recipe_name}: {said}", {})[cell.model] = None
+            models.setdefault(f"on {cell.task_name} under {cell.config_name}: {said}", {})[cell.model] = None
     screen.warn(f"{screen.few([*who])} {said}" for said, who in models.items())
 
 
-def show_states(every: Sequence[Cell], results: Path, *, json: bool) -> None:
+def show_states(every: Sequence[Run], results: Path, *, json: bool) -> None:
     """What would run and what is done; nothing is compiled."""
     from lra_bench import sweep
     from lra_bench.cli import screen
@@ -100,9 +100,9 @@ def show_states(every: Sequence[Cell], results: Path, *, json: bool) -> None:
 
 
 def run_cells(
-    every: Sequence[Cell], launcher: Launcher, order: Order, *, fail_fast: bool, track: str | None, json: bool
+    every: Sequence[Run], launcher: Launcher, order: Order, *, fail_fast: bool, track: str | None, json: bool
 ) -> NoReturn:
-    """Run the cells and show what came out; exit code 1 if one failed, 130 if the user stopped them."""
+    """Run the runs and show what came out; exit code 1 if one failed, 130 if the user stopped them."""
     from lra_bench import sweep
     from lra_bench.cli import screen
     from lra_bench.launch.engine import Stopped
@@ -117,11 +117,11 @@ def run_cells(
         raise typer.Exit(130) from None
     other_code = sweep.of_other_code(every, rows)
     if json:
-        screen.print_json([row.as_dict() | {"other_code": other_code.get(row.cell)} for row in rows])
+        screen.print_json([row.as_dict() | {"other_code": other_code.get(row.run)} for row in rows])
     else:
         screen.out.print(screen.results(rows, other_code))
         said = f"rows in {order.results}/runs; lra compare {order.results} puts them side by side"
-        left = f"; {len(every) - len(rows)} cells are left" if len(rows) < len(every) else ""
+        left = f"; {len(every) - len(rows)} runs are left" if len(rows) < len(every) else ""
         screen.err.print(said + left, highlight=False, soft_wrap=True)
     for row in rows:
         if row.error:
@@ -131,8 +131,8 @@ def run_cells(
 
 
 @contextmanager
-def _told(cells: int, results: Path, track: str | None) -> Iterator[Callable[[Cell, Mapping[str, Any]], None]]:
-    """Tells the screen of a cell's event, and the trackers."""
+def _told(cells: int, results: Path, track: str | None) -> Iterator[Callable[[Run, Mapping[str, Any]], None]]:
+    """Tells the screen of a run's event, and the trackers."""
     from lra_bench import trackers as room
     from lra_bench.cli import progress, screen
 
@@ -142,7 +142,7 @@ def _told(cells: int, results: Path, track: str | None) -> Iterator[Callable[[Ce
     makers = room.chosen(track)
     with progress.watching(cells) as watch, room.opened(makers, results, warn) as door:
 
-        def tell(cell: Cell, event: Mapping[str, Any]) -> None:
+        def tell(cell: Run, event: Mapping[str, Any]) -> None:
             watch(cell, event)
             door(cell, event)
 
@@ -167,7 +167,7 @@ def plan(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """What `run` with the same arguments would do: cells, parameters, FLOPs, what will not fit in memory, hours.
+    """What `run` with the same arguments would do: runs, parameters, FLOPs, what will not fit in memory, hours.
 
     Hours are what another seed took on this machine; where none ran, a step is compiled, and three are timed on random
     tokens. Starts nothing; that takes half a minute a model and task that did not run here.
@@ -179,8 +179,8 @@ def plan(
     show_plan(every, results, jobs=jobs, out=out, json=json)
 
 
-def show_plan(every: Sequence[Cell], results: Path, *, jobs: int | None, out: Path | None, json: bool) -> None:
-    """What running the cells would take, so many at once on this machine; one, if it is not said.
+def show_plan(every: Sequence[Run], results: Path, *, jobs: int | None, out: Path | None, json: bool) -> None:
+    """What running the runs would take, so many at once on this machine; one, if it is not said.
 
     Or, into `out`, the lines that run them.
     """
@@ -194,7 +194,7 @@ def show_plan(every: Sequence[Cell], results: Path, *, jobs: int | None, out: Pa
     if out is not None:
         lines = sweep.job_list(sweep.with_needs(every), results, jobs)
         out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        screen.err.print(f"{out}: {len(lines)} cells, a line each; rows will lie in {results}/runs", soft_wrap=True)
+        screen.err.print(f"{out}: {len(lines)} runs, a line each; results will lie in {results}/runs", soft_wrap=True)
         return
     with progress.watching() as watch:
         plans = sweep.plan(sweep.with_needs(every), results, watch, jobs)

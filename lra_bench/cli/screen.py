@@ -25,7 +25,7 @@ from lra_bench.results.schema import SCORED
 if TYPE_CHECKING:
     import numpy as np
 
-    from lra_bench.results.schema import Row
+    from lra_bench.results.schema import Result
 
 SHADES = " .:-=+*#%@"
 WIDE = 120  # columns, where no terminal says otherwise
@@ -109,43 +109,43 @@ def titled(title: str, rows: Sequence[Mapping[Any, Any]], notes: Sequence[str] =
     return Group(styled(title, "bold"), table(rows), *(styled(f"  {note}", "dim") for note in notes), "")
 
 
-def results(rows: Sequence[Row], other_code: Mapping[str, str]) -> Group:
+def results(rows: Sequence[Result], other_code: Mapping[str, str]) -> Group:
     """What came out: accuracy, speed and memory; a table for each task, recipe and seed, a line a model.
 
-    `other_code` says, by the cells' ids, which were made by code that is not what stands here, and by which.
+    `other_code` says, by the runs' ids, which were made by code that is not what stands here, and by which.
     """
-    by_title: dict[str, list[Row]] = {}
+    by_title: dict[str, list[Result]] = {}
     for row in rows:
         by_title.setdefault(_title(row), []).append(row)
     return Group(
         *(
-            titled(title, [_summary(row, row.cell in other_code) for row in group], _notes(group, other_code))
+            titled(title, [_summary(row, row.run in other_code) for row in group], _notes(group, other_code))
             for title, group in by_title.items()
         )
     )
 
 
-def _notes(rows: Sequence[Row], other_code: Mapping[str, str]) -> list[str]:
-    notes = [f"{row.model} {OTHER_CODE}: made by {other_code[row.cell]}" for row in rows if row.cell in other_code]
+def _notes(rows: Sequence[Result], other_code: Mapping[str, str]) -> list[str]:
+    notes = [f"{row.model} {OTHER_CODE}: made by {other_code[row.run]}" for row in rows if row.run in other_code]
     return notes + ([load.NOTE] if any(load.tag(row.other_load) for row in rows) else [])
 
 
-def _title(row: Row) -> str:
-    mark = f" [{row.mark}]" if row.mark and row.mark != row.recipe else ""
+def _title(row: Result) -> str:
+    mark = f" [{row.tag}]" if row.tag and row.tag != row.config else ""
     changed = f" with {row.changed}" if row.changed else ""
     metric = named(row.metric)
     scored = "" if metric is ACCURACY else f", {metric.title}"
-    return f"{row.task}, {row.recipe}{mark}, L = {row.length:,}, batch {row.batch}, seed {row.seed}{scored}{changed}"
+    return f"{row.task}, {row.config}{mark}, L = {row.length:,}, batch {row.batch}, seed {row.seed}{scored}{changed}"
 
 
-def _summary(row: Row, other: bool) -> dict[str, Any]:
+def _summary(row: Result, other: bool) -> dict[str, Any]:
     from lra_bench.config import technique_words
 
     unit = " %" if named(row.metric).share else ""
     test, spread = score(row.test_score, row.metric), None
     if row.step_ms_p50 is not None:
         low, mid, high = (three_digits(ms) for ms in (row.step_ms_p10, row.step_ms_p50, row.step_ms_p90))
-        spread = f"{mid} ({low}-{high})" + (f" {row.fitted}" if row.fitted else "") + load.tag(row.other_load)
+        spread = f"{mid} ({low}-{high})" + (f" {row.fallback}" if row.fallback else "") + load.tag(row.other_load)
     return {
         "model": " + ".join([row.model, *([technique_words(row.techniques)] if row.techniques else [])])
         + (f" {OTHER_CODE}" if other else ""),
@@ -155,17 +155,17 @@ def _summary(row: Row, other: bool) -> dict[str, Any]:
         f"chance{unit}": score(row.chance, row.metric),
         "ms/step (p10-p90)": spread,
         "ex/s": three_digits(row.examples_per_s),
-        "planned MiB": mebibytes(row.planned_bytes),
+        "planned MiB": mebibytes(row.compiled_bytes),
         "peak MiB": mebibytes(row.peak_bytes),
     }
 
 
 def states_table(states: Sequence[Mapping[str, Any]]) -> Group:
-    """A line a cell, and how many are done."""
-    keys = ("model", "task", "recipe", "length", "seed")
+    """A line a run, and how many are done."""
+    keys = ("model", "task", "config", "length", "seed")
     lines = [{key: state[key] for key in keys} | {"state": _state(state)} for state in states]
     left = sum(state["state"] != "done" for state in states)
-    return titled("what would run", lines, [f"{len(states)} cells, {left} of them to be run"])
+    return titled("what would run", lines, [f"{len(states)} runs, {left} of them to be run"])
 
 
 def _state(state: Mapping[str, Any]) -> str:
@@ -173,7 +173,8 @@ def _state(state: Mapping[str, Any]) -> str:
 
 
 def picture(levels: np.ndarray) -> Text:
-    """A picture, uint8 [rows, columns] or [rows, columns, 3], two rows a line: in colours, or in shades without."""
+    """A picture, uint8 [results, columns] or [results, columns, 3], two results a line: in colors, or in shades
+    without."""
     import numpy as np
 
     rgb = levels if levels.ndim == 3 else np.repeat(levels[..., None], 3, axis=2)

@@ -24,7 +24,7 @@ def tune(
     space: Annotated[
         str,
         typer.Option("--space", help="What may be chosen.", metavar="NAME|file.yaml", autocompletion=completion.spaces),
-    ] = "optimiser",
+    ] = "optimizer",
     settings: options.Settings = None,
     seed: options.Seed = 0,
     limit: options.Limit = None,
@@ -53,9 +53,9 @@ def tune(
     found = _found(study, trials, jobs, show=show)
     points = kept(study, found)
     if json:
-        best, recipe = (found.best._asdict(), points[0]["recipe"]) if found.best else (None, None)
+        best, recipe = (found.best._asdict(), points[0]["config"]) if found.best else (None, None)
         every = [trial._asdict() for trial in found.trials]
-        screen.print_json({"best": best, "tuned": found.tuned.model_dump(), "recipe": recipe, "trials": every})
+        screen.print_json({"best": best, "tuned": found.tuned.model_dump(), "config": recipe, "trials": every})
         return
     _show(study, found, points)
 
@@ -85,7 +85,7 @@ def search(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Search for architectures: the mixer of each layer, widths, depths, knobs. The result is a Pareto front.
+    """Search for architectures: the mixer of each layer, widths, depths, chosen. The result is a Pareto front.
 
     Each is weighed by its score on val and by what is limited: parameters, if nothing is. What is over a limit is not
     trained; each other trial takes as long as a run of the config. The study lies in RESULTS/search; Ctrl-C saves, and
@@ -100,7 +100,7 @@ def search(
 
     include = tuple(include_path or ())
     asked = Request("", task, config, (seed,), None, tuple(settings or ()), limit, include)
-    most = {"params": max_params, "infer_ms_p50": max_ms, "planned_bytes": max_memory and max_memory * 2**20}
+    most = {"params": max_params, "inference_ms_p50": max_ms, "compiled_bytes": max_memory and max_memory * 2**20}
     weighed = {cost: limit for cost, limit in most.items() if limit is not None}
     costs: dict[str, float | None] = {**weighed} if weighed else {"params": None}
     study = Study.of(Question.of_architecture(asked, room.space(space, include), seed, costs), results / "search")
@@ -156,9 +156,9 @@ def _line(study: Study, trial: Trial, on_front: bool) -> dict[str, str]:
     if question.costs:
         said |= {"model": question.model(trial.settings) if trial.settings else ""}
         said |= {"params": f"{costs['params']:,.0f}" if costs else ""}
-        said |= {"MiB a step": screen.mebibytes(int(costs["planned_bytes"])) or "" if costs else ""}
-    if "infer_ms_p50" in question.costs:
-        said |= {"ms": f"{costs['infer_ms_p50']:.3g}" if costs else ""}
+        said |= {"MiB a step": screen.mebibytes(int(costs["compiled_bytes"])) or "" if costs else ""}
+    if "inference_ms_p50" in question.costs:
+        said |= {"ms": f"{costs['inference_ms_p50']:.3g}" if costs else ""}
     for key in question.settings:
         value = trial.settings.get(key, "")
         said[key.removeprefix("backbone.")] = f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,5 @@
-"""A table as wide as there is room: words and numbers stay whole, and where they cannot, a row is a block of lines."""
+"""A table as wide as there is room: words and numbers stay whole, and where they cannot, a result is a block of
+lines."""
 
 from __future__ import annotations
 

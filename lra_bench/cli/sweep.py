@@ -38,7 +38,7 @@ def sweep(
 ) -> None:
     """Run the sweep of models, tasks and seeds that a YAML file names.
 
-    Finished cells are not run again. All models take hours; --plan says how many.
+    Finished runs are not run again. All models take hours; --plan says how many.
 
     Example: lra sweep configs/sweep/quick.yaml --dry-run
     """

@@ -1,4 +1,4 @@
-"""`lra quantise`, `lra prune`, `lra distil` and `lra adapt`: what is done with a run that has finished."""
+"""`lra quantize`, `lra prune`, `lra distill` and `lra adapt`: what is done with a run that has finished."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lra_bench.cli import app, completion, options
 from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lra_bench.config import Cell, Overlay, Technique
+    from lra_bench.config import Overlay, Run, Technique
     from lra_bench.sweep import Settings
 
 Steps = Annotated[int, typer.Option("--steps", min=0, help="Of further training; its recipe is the run's.")]
@@ -26,7 +26,7 @@ class By(StrEnum):
 
 
 @app.command()
-def quantise(
+def quantize(
     run: options.Run,
     bits: Annotated[str, typer.Option("--bits", help="Of a weight: 8 or 4, comma-separated.")] = "8,4",
     activations: Annotated[str, typer.Option("--activations", help="Bits of what meets a weight: 32 or 8.")] = "32",
@@ -39,14 +39,14 @@ def quantise(
 
     A minute for each setting, without --steps.
 
-    Example: lra quantise linformer-listops-quick-s0-0123456789 --bits 8 --activations 8
+    Example: lra quantize linformer-listops-quick-s0-0123456789 --bits 8 --activations 8
     """
     several = [
         {"weights": b, "activations": a, "steps": steps}
         for b in options.choices(bits, "--bits", (8, 4))
         for a in options.choices(activations, "--activations", (32, 8))
     ]
-    _after(run, results, "quantise", several, jobs, json=json)
+    _after(run, results, "quantize", several, jobs, json=json)
 
 
 @app.command()
@@ -77,7 +77,7 @@ def prune(
 
 
 @app.command()
-def distil(
+def distill(
     teacher: Annotated[
         str,
         typer.Option(
@@ -94,10 +94,10 @@ def distil(
 
     Each takes as long as its training, and the teacher's answers besides.
 
-    `--set distil.temperature=4 --set distil.hidden=1` and the like say how; configs/techniques/base.yaml has all.
+    `--set distill.temperature=4 --set distill.hidden=1` and the like say how; configs/techniques/base.yaml has all.
     `--set backbone.layers=1 --set backbone.width=32` and the like make the student another one.
 
-    Example: lra distil --teacher softmax-listops-quick-s0-0123456789 --model linformer
+    Example: lra distill --teacher softmax-listops-quick-s0-0123456789 --model linformer
     """
     from lra_bench import config, sweep
     from lra_bench.results import store
@@ -107,10 +107,10 @@ def distil(
     parsed = sweep.Settings.parse(settings or (), None, [part.sheet for choice in choices for part in choice])
     if parsed.task:
         raise ConfigError(f"{parsed.task[0].origin}: the task is the teacher's")
-    named = config.Overlay("--teacher", {"distil": {"teacher": asked.model}})
-    technique = _technique("distil", named, parsed)
+    named = config.Overlay("--teacher", {"distill": {"teacher": asked.model}})
+    technique = _technique("distill", named, parsed)
     every = [
-        sweep.taught(sweep.of_model(asked, choice, parsed).with_technique("distil", technique), asked)
+        sweep.taught(sweep.of_model(asked, choice, parsed).with_technique("distill", technique), asked)
         for choice in choices
     ]
     _run(every, folder, jobs, json=json)
@@ -141,8 +141,8 @@ def adapt(
     folder = _found(run, results)
     start, include = store.cell(folder), tuple(include_path or ())
     parsed = sweep.Settings.parse(settings or (), None, [])
-    knobs = {"start": [start.task.name], "rank": rank, "bottleneck": bottleneck, "frozen": not whole}
-    technique = _technique("adapt", config.Overlay("lra adapt", {"adapt": knobs}), parsed)
+    chosen = {"start": [start.task.name], "rank": rank, "bottleneck": bottleneck, "frozen": not whole}
+    technique = _technique("adapt", config.Overlay("lra adapt", {"adapt": chosen}), parsed)
     every = [
         sweep.on_task(start, name, include, parsed)
         .with_technique("adapt", technique)
@@ -180,10 +180,10 @@ def _after(
     folder = _found(run, results)
     start = store.cell(folder)
 
-    def cells() -> Iterator[Cell]:
-        for knobs in several:
-            technique = config.techniques((), [config.Overlay(f"lra {name}", {name: knobs})]).pulled().get(name)
-            yield start if technique is None else sweep.after(start, name, technique, knobs["steps"])
+    def cells() -> Iterator[Run]:
+        for chosen in several:
+            technique = config.techniques((), [config.Overlay(f"lra {name}", {name: chosen})]).pulled().get(name)
+            yield start if technique is None else sweep.after(start, name, technique, chosen["steps"])
 
     _run([start, *cells()], folder, jobs, json=json)
 
@@ -197,8 +197,8 @@ def _found(run: str, results: Path | None) -> Path:
     return folder
 
 
-def _run(every: Sequence[Cell], folder: Path, jobs: int | None, *, json: bool) -> NoReturn:
-    """Run the cells beside the run that they stand on."""
+def _run(every: Sequence[Run], folder: Path, jobs: int | None, *, json: bool) -> NoReturn:
+    """Run the runs beside the run that they stand on."""
     from lra_bench import config
     from lra_bench.cli.run import run_cells
     from lra_bench.launch.engine import Order

@@ -81,7 +81,7 @@ def tell(report: Report, format: Format, out: Path | None = None) -> None:
 
 
 def blocks(rows: Sequence[Mapping[Any, Any]], width: int) -> Iterator[list[dict[str, Any]]]:
-    """The rows, with as many columns at once as stand side by side without a broken line; the first is in each."""
+    """The results, with as many columns at once as stand side by side without a broken line; the first is in each."""
     first, *others = rows[0] if rows else ("",)
     room = width - _width(first, rows)
     taken: list[str] = []
@@ -94,7 +94,7 @@ def blocks(rows: Sequence[Mapping[Any, Any]], width: int) -> Iterator[list[dict[
 
 
 def _width(key: str, rows: Sequence[Mapping[Any, Any]]) -> int:
-    """Of a column: its longest cell; a head may be broken between its words."""
+    """Of a column: its longest run; a head may be broken between its words."""
     return max([*map(len, str(key).split()), *(len(str(row[key])) for row in rows)], default=0) + MARGIN
 
 

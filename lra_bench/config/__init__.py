@@ -1,14 +1,14 @@
 """YAML -> frozen, typed, strict. The only room that reads YAML.
 
 A recipe (`configs/*.yaml`) says how we train, a task (`tasks/*.yaml`) what is asked. `configs/base.yaml` lists every
-knob with its default; a recipe overrides it, its section for the task overrides that, `--set a.b=c` overrides all. A
-technique (`configs/techniques/*.yaml`) says what is done to a model besides. A `Cell` is one model on one task with one
+option with its default; a recipe overrides it, its section for the task overrides that, `--set a.b=c` overrides all. A
+technique (`configs/techniques/*.yaml`) says what is done to a model besides. A `Run` is one model on one task with one
 seed, fully resolved; its id is a hash of everything that decides the numbers and is asked for: settings, the content of
 the user's files, the code of the mixer's file. So a changed default cannot hide behind an old row. The package's own
-code and the libraries' versions stand in the row (`fingerprint.py`). A `Launcher` says who starts the cells.
+code and the libraries' versions stand in the result (`fingerprint.py`). A `Launcher` says who starts the runs.
 """
 
-from lra_bench.config.cell import AND, Cell, Match, Mechanism, digest, of_mechanisms
+from lra_bench.config.cell import AND, Match, Mechanism, Run, digest, of_mechanisms
 from lra_bench.config.files import file_of, first_comment, folders, found, shipped
 from lra_bench.config.kinds import held, kind_of
 from lra_bench.config.launchers import Launcher, Local, Ray, Slurm, launcher
@@ -32,11 +32,11 @@ from lra_bench.config.techniques import (
     FLOATS,
     NO_TECHNIQUE,
     Adapt,
-    Distil,
+    Distill,
     Joint,
     Precision,
     Prune,
-    Quantise,
+    Quantize,
     Technique,
     Techniques,
     technique_files,
@@ -51,9 +51,8 @@ __all__ = [
     "NO_TECHNIQUE",
     "Adapt",
     "Backbone",
-    "Cell",
     "Count",
-    "Distil",
+    "Distill",
     "Joint",
     "Launcher",
     "Local",
@@ -63,11 +62,12 @@ __all__ = [
     "Overlay",
     "Precision",
     "Prune",
-    "Quantise",
+    "Quantize",
     "Range",
     "Ray",
     "Recipe",
     "RecipeFile",
+    "Run",
     "Scalar",
     "Schedule",
     "Slurm",

@@ -1,4 +1,4 @@
-"""A cell: one model on one task with one seed. What it stands on are cells too."""
+"""A run: one model on one task with one seed. What it stands on are runs too."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ class Match(Strict):
 
 
 class Mechanism(Strict):
-    """A mixer and its knobs."""
+    """A mixer and its options."""
 
     model: str
     mixer: str  # the mixer's file
     mixer_hash: str  # of its code, without comments, docstrings and card
-    knobs: dict[str, Scalar]
+    options: dict[str, Scalar]
 
 
-class Cell(Strict):
+class Run(Strict):
     """One model on one task with one seed, fully resolved: written as run.json before anything runs."""
 
     model: str  # of layers of several mixers, their names with + between
     family: str
     mixer: str  # the file of the mixer, that of the first layer
     mixer_hash: str
-    knobs: dict[str, Scalar]
+    options: dict[str, Scalar]
     task: TaskSpec
-    recipe_name: str
+    config_name: str
     recipe: Recipe
     seed: Seed
     limit: Count | None  # at most so many examples of each split
     changed: str | None  # the --set and --length that were given
-    # what a cell has none of is not in its id
+    # what a run has none of is not in its id
     match: Match | None = None
     techniques: Techniques = Techniques()
-    start: Cell | None = None  # the cell whose chosen parameters it begins with; None: they are drawn
-    teacher: Cell | None = None  # the cell whose model it learns from
+    start: Run | None = None  # the run whose chosen parameters it begins with; None: they are drawn
+    teacher: Run | None = None  # the run whose model it learns from
     beside: list[TaskSpec] | None = None  # the tasks that its backbone is trained on, or was, beside its own
     then: list[Mechanism] | None = None  # the mixers of the layers after the first, in turn; None: one for all
     tuned: Tuned | None = None  # what its recipe's settings cost to find; decides no number, and is in no id
@@ -64,8 +64,8 @@ class Cell(Strict):
 
         Not over the package's code, which stands in the result beside it.
         """
-        facts = self.model_dump(exclude={"mixer", "family", "changed", "recipe_name", "recipe", "task", *OPTIONAL})
-        facts |= {"task": _facts_of(self.task), "recipe": self.recipe.facts()}
+        facts = self.model_dump(exclude={"mixer", "family", "changed", "config_name", "config", "task", *OPTIONAL})
+        facts |= {"task": _facts_of(self.task), "config": self.recipe.facts()}
         facts |= {key: said for key, said in self._optional() if said is not None}
         return digest(facts)[:10]
 
@@ -81,11 +81,11 @@ class Cell(Strict):
     def mechanisms(self) -> tuple[Mechanism, ...]:
         """The mixers of the layers, in turn: layer i has number i mod n."""
         name = self.model.partition(AND)[0] if self.then else self.model
-        first = Mechanism(model=name, mixer=self.mixer, mixer_hash=self.mixer_hash, knobs=self.knobs)
+        first = Mechanism(model=name, mixer=self.mixer, mixer_hash=self.mixer_hash, options=self.options)
         return (first, *(self.then or ()))
 
-    def with_mechanisms(self, each: Sequence[Mechanism]) -> Cell:
-        """The cell with other mixers in its layers."""
+    def with_mechanisms(self, each: Sequence[Mechanism]) -> Run:
+        """The run with other mixers in its layers."""
         return self.model_copy(update=of_mechanisms(each))
 
     @property
@@ -95,15 +95,16 @@ class Cell(Strict):
 
     @property
     def turned(self) -> dict[str, Scalar]:
-        """Every knob; where the layers have several mixers, with the mixer's place in turn before its name, from 1."""
+        """Every option; where the layers have several mixers, with the mixer's place in turn before its name, from
+        1."""
         if not self.then:
-            return self.knobs
+            return self.options
         each = enumerate(self.mechanisms, 1)
-        return {f"{place}.{knob}": value for place, one in each for knob, value in one.knobs.items()}
+        return {f"{place}.{option}": value for place, one in each for option, value in one.options.items()}
 
     @property
-    def without_content(self) -> Cell:
-        """The cell, and those that it stands on, whatever the files hold that they are trained on."""
+    def without_content(self) -> Run:
+        """The run, and those that it stands on, whatever the files hold that they are trained on."""
         update: dict[str, Any] = {"task": _without_content(self.task)}
         update["beside"] = self.beside and [_without_content(task) for task in self.beside]
         update["start"] = self.start and self.start.without_content
@@ -111,23 +112,23 @@ class Cell(Strict):
         return self.model_copy(update=update)
 
     @property
-    def needs(self) -> tuple[Cell, ...]:
-        """The cells that are to be trained before it, those that they need first."""
+    def needs(self) -> tuple[Run, ...]:
+        """The runs that are to be trained before it, those that they need first."""
         direct = [cell for cell in (self.start, self.teacher) if cell is not None]
         every = [needed for cell in direct for needed in (*cell.needs, cell)]
         return tuple({cell.id: cell for cell in every}.values())
 
     @property
-    def trained_first(self) -> Cell:
+    def trained_first(self) -> Run:
         """Where its model was trained on its task, before a technique was pulled on what was trained."""
         return self.start.trained_first if self.start is not None and self.task in self.start.tasks else self
 
-    def with_technique(self, name: str, technique: Technique) -> Cell:
-        """The cell with one technique more."""
+    def with_technique(self, name: str, technique: Technique) -> Run:
+        """The run with one technique more."""
         return self.model_copy(update={"techniques": self.techniques.model_copy(update={name: technique})})
 
     def pulls(self, name: str) -> bool:
-        """Is the technique pulled in this cell, not in one that it stands on?"""
+        """Is the technique pulled in this run, not in one that it stands on?"""
         technique = getattr(self.techniques, name)
         return technique is not None and (self.start is None or getattr(self.start.techniques, name) != technique)
 
@@ -138,13 +139,13 @@ class Cell(Strict):
 
     @property
     def every_task(self) -> tuple[TaskSpec, ...]:
-        """`tasks`, those whose inputs they are made of, and those of the cells that it stands on."""
+        """`tasks`, those whose inputs they are made of, and those of the runs that it stands on."""
         ours = [task.of or task for task in self.tasks]
         return (*ours, *(task for needed in self.needs for task in needed.every_task))
 
     @property
-    def trains_on(self) -> tuple[Cell, ...]:
-        """The cell on each task that it is trained on: itself, or, of several at once, one for each."""
+    def trains_on(self) -> tuple[Run, ...]:
+        """The run on each task that it is trained on: itself, or, of several at once, one for each."""
         if not self.pulls("joint"):
             return (self,)
         return tuple(self.model_copy(update={"task": task}) for task in self.tasks)
@@ -161,8 +162,8 @@ class Cell(Strict):
 
     @property
     def folder(self) -> str:
-        """The name of the cell's folder in the results."""
-        return f"{self.model}-{self.task_name}-{self.recipe_name}-s{self.seed}-{self.id}"
+        """The name of the run's folder in the results."""
+        return f"{self.model}-{self.task_name}-{self.config_name}-s{self.seed}-{self.id}"
 
     @property
     def narrow(self) -> str | None:
@@ -182,15 +183,15 @@ class Cell(Strict):
         return tuple(line for line in (self.recipe.warning, said) if line)
 
     @property
-    def mark(self) -> str | None:
-        """What must stand beside the cell's numbers in every table, so that nobody takes them for full ones."""
+    def tag(self) -> str | None:
+        """What must stand beside the run's numbers in every table, so that nobody takes them for full ones."""
         matched = f"match {self.match.what}" if self.match else None
-        words = [self.recipe.mark, f"limit {self.limit}" if self.limit else None, matched, self.narrow]
+        words = [self.recipe.tag, f"limit {self.limit}" if self.limit else None, matched, self.narrow]
         return ", ".join(w for w in words if w) or None
 
 
 def of_mechanisms(each: Sequence[Mechanism]) -> dict[str, Any]:
-    """What a cell says of the mixers of its layers, in turn."""
+    """What a run says of the mixers of its layers, in turn."""
     first, *then = each
     return {
         **first.model_dump(),

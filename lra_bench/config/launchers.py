@@ -1,4 +1,4 @@
-"""Who starts the cells: the settings of an engine, `configs/launchers/ENGINE.yaml`, or a file of one's own over it."""
+"""Who starts the runs: the settings of an engine, `configs/launchers/ENGINE.yaml`, or a file of one's own over it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Launcher(Strict):
     """What every engine's settings say."""
 
     engine: str  # a file of lra_bench/launch/
-    jobs: Count | None  # cells at once; null: as many as the engine has room for
+    jobs: Count | None  # runs at once; null: as many as the engine has room for
 
 
 class Local(Launcher):

@@ -39,23 +39,23 @@ class RecipeFile:
         return tuple(self._section(self.overlays[-1], "tasks"))
 
     def resolve(self, task: str, settings: Sequence[Overlay] = ()) -> tuple[Recipe, dict[str, dict[str, Scalar]]]:
-        """The recipe for the task called `task`, and the mechanisms' knobs that it sets, by model.
+        """The recipe for the task called `task`, and the mechanisms' options that it sets, by model.
 
         Raises:
             ConfigError: an unknown key or a wrong value.
         """
         overlays: list[Overlay] = []
-        knobs: dict[str, dict[str, Scalar]] = {}
+        options: dict[str, dict[str, Scalar]] = {}
         for overlay in self.overlays:
-            values = {key: value for key, value in overlay.values.items() if key not in ("tasks", "knobs", "tuned")}
+            values = {key: value for key, value in overlay.values.items() if key not in ("tasks", "options", "tuned")}
             own = self._section(overlay, "tasks").get(task) or {}
             overlays.append(overlay.part((), values))
-            overlays.append(overlay.part(("tasks", task), {k: v for k, v in own.items() if k != "knobs"}))
-            for section in (self._section(overlay, "knobs"), own.get("knobs") or {}):
+            overlays.append(overlay.part(("tasks", task), {k: v for k, v in own.items() if k != "options"}))
+            for section in (self._section(overlay, "options"), own.get("options") or {}):
                 for model, turned in section.items():
-                    knobs[model] = {**knobs.get(model, {}), **turned}
+                    options[model] = {**options.get(model, {}), **turned}
         overlays.extend(settings)
-        return validated(Recipe, fold(overlays), overlays), knobs
+        return validated(Recipe, fold(overlays), overlays), options
 
     @staticmethod
     def _section(overlay: Overlay, key: str) -> Mapping[str, Any]:

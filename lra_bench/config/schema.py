@@ -116,9 +116,9 @@ class Training(Strict):
 
 
 class Recipe(Strict):
-    """How a cell is trained."""
+    """How a run is trained."""
 
-    mark: str | None  # a word that stands beside every number of this recipe
+    tag: str | None  # a word that stands beside every number of this recipe
     variant: str | None  # the task's named variant to use, where it has one
     backbone: Backbone
     optimizer: Optimizer
@@ -127,7 +127,7 @@ class Recipe(Strict):
 
     def facts(self) -> dict[str, Any]:
         """All that it says and that decides numbers, without what is as it was before it could be said."""
-        said = self.model_dump(exclude={"mark": True, "training": {"checkpoint_every"}})
+        said = self.model_dump(exclude={"tag": True, "training": {"checkpoint_every"}})
         return said | {part: but_for_before(part, said[part]) for part in BEFORE_IT_WAS_SAID if part in said}
 
     def over(self, steps: int) -> Recipe:
@@ -170,7 +170,7 @@ class TaskSpec(Strict):
     args: dict[str, Scalar]  # the source's own
     folder: str | None  # a user's folder with the released files; null: the source makes or fetches them
     length: Count  # L
-    grid: list[Count] | None  # rows and columns, where the sequence is an image; null: it is a text
+    grid: list[Count] | None  # results and columns, where the sequence is an image; null: it is a text
     classes: Count  # C: classes, labels or numbers that are asked for
     streams: Literal[1, 2]
     interaction: Literal["nli", "concat"]  # of two streams' vectors a, b: [a, b, a*b, a-b], or as published [a, b]
@@ -193,12 +193,12 @@ class TaskSpec(Strict):
         if self.metric == ACCURACY.name and self.classes < 2:
             raise ValueError("classes: 1, and accuracy is of at least 2")
         if self.grid is not None and (len(self.grid) != 2 or self.grid[0] * self.grid[1] != self.length):
-            raise ValueError(f"grid: must be [rows, columns] of {self.length} cells")
+            raise ValueError(f"grid: must be [results, columns] of {self.length} runs")
         return self
 
 
 class Sweep(Strict):
-    """Which cells: models x tasks x seeds under one recipe, and how they are run; lists as on the command line."""
+    """Which runs: models x tasks x seeds under one recipe, and how they are run; lists as on the command line."""
 
     models: str
     tasks: str
@@ -211,7 +211,7 @@ class Sweep(Strict):
     results: str
     launcher: str
     jobs: Count | None  # null: as the launcher's file says
-    processes: Count  # of a machine that train a cell together
+    processes: Count  # of a machine that train a run together
     timeout: Annotated[float, Field(gt=0)] | None  # minutes
     fail_fast: bool
     match: Literal["params", "flops"] | None  # what the MLP's width is solved for

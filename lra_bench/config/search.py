@@ -69,7 +69,7 @@ def space(name: str, include: Sequence[Path] = ()) -> Space:
 
 
 def recipe_text(recipe: RecipeFile, task: str, settings: Mapping[str, Any], tuned: Tuned, says: str) -> str:
-    """A recipe's own file with other settings, as YAML; what is no section of a recipe is a model's knob.
+    """A recipe's own file with other settings, as YAML; what is no section of a recipe is a model's option.
 
     Where the file has settings of the task's own, which come after all others, they are laid there.
     """
@@ -77,7 +77,7 @@ def recipe_text(recipe: RecipeFile, task: str, settings: Mapping[str, Any], tune
     under = ["tasks", task] if task in recipe.tasks else []
     for key, value in settings.items():
         path = key.split(".")
-        whole = path if path[0] in recipe.overlays[0].values else ["knobs", *path]
+        whole = path if path[0] in recipe.overlays[0].values else ["options", *path]
         values = _laid(values, nested([*under, *whole], value))
     values["tuned"] = tuned.model_dump()
     return "".join(f"# {line}\n" for line in says.splitlines()) + yaml.safe_dump(values, sort_keys=False)

@@ -25,7 +25,7 @@ Part = Annotated[float, Field(ge=0, le=1)]
 
 
 class Technique(Strict):
-    """A section of knobs. At zero strength it changes nothing, and stands in no cell's id."""
+    """A section of options. At zero strength it changes nothing, and stands in no run's id."""
 
     @property
     def on(self) -> bool:
@@ -70,7 +70,7 @@ class Sharing(Technique):
         return "one layer, shared" if self.groups == 1 else f"{self.groups} layers, shared"
 
 
-class Quantise(Technique):
+class Quantize(Technique):
     """Weights and activations as whole numbers."""
 
     weights: Literal[32, 8, 4]
@@ -79,7 +79,7 @@ class Quantise(Technique):
     steps: NoneOrMore
 
     @pydantic.model_validator(mode="after")
-    def _of_whole_weights(self) -> Quantise:
+    def _of_whole_weights(self) -> Quantize:
         if self.activations < self.weights:
             raise ValueError(
                 f"activations of {self.activations} bits meet weights of at most as many, not {self.weights}"
@@ -143,7 +143,7 @@ class Prune(Technique):
         return said + (f", {self.steps} steps" if self.steps else "")
 
 
-class Distil(Technique):
+class Distill(Technique):
     """A model that learns from another one's answers."""
 
     teacher: str | None
@@ -235,16 +235,16 @@ class Techniques(Strict):
     joint: Joint | None = None
     pretrain: Pretrain | None = None
     adapt: Adapt | None = None
-    distil: Distil | None = None
+    distill: Distill | None = None
     further: Further | None = None
     prune: Prune | None = None
-    quantise: Quantise | None = None
+    quantize: Quantize | None = None
 
     @pydantic.model_validator(mode="after")
     def _one_beginning(self) -> Techniques:
         if self.pretrain and self.adapt and self.pretrain.on and self.adapt.on:
             raise ValueError("pretrain and adapt: each says what a model begins with; one of the two")
-        for name in ("pretrain", "adapt", "distil"):
+        for name in ("pretrain", "adapt", "distill"):
             other = getattr(self, name)
             if self.joint and other and self.joint.on and other.on:
                 raise ValueError(f"joint and {name}: one of the two; tasks that are trained together have nothing else")
@@ -260,7 +260,7 @@ class Techniques(Strict):
         return " + ".join(technique.words for technique in self.pulled().values()) or None
 
     def facts(self) -> dict[str, Any]:
-        """Their knobs."""
+        """Their options."""
         return {name: technique.model_dump() for name, technique in self.pulled().items()}
 
 

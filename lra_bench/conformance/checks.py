@@ -17,7 +17,7 @@ from flax import nnx
 from lra_bench import mixers
 from lra_bench.errors import device_at_fault
 from lra_bench.measure.flops import flops
-from lra_bench.measure.memory import planned_bytes
+from lra_bench.measure.memory import compiled_bytes
 from lra_bench.mixers import Sheet
 from lra_bench.mixers.base import Dims, MixerBase
 from lra_bench.mixers.heads import HeadsMixer
@@ -46,17 +46,17 @@ class Verdict(NamedTuple):
     crashed: bool = False  # the check itself could not be made
 
 
-def verify(sheet: Sheet, knobs: Mapping[str, Any] | None = None) -> Iterator[Verdict]:
-    """Hold the mixer, its `knobs` turned, to the seven promises, one after another.
+def verify(sheet: Sheet, options: Mapping[str, Any] | None = None) -> Iterator[Verdict]:
+    """Hold the mixer, its `options` turned, to the seven promises, one after another.
 
     What raises counts as broken, and as crashed.
 
     Products of float32 are full ones, whatever the platform's default: TF32 and bfloat16 are no fault of a mixer's.
 
     Raises:
-        ConfigError: the mixer's file cannot be imported, or there is no such knob.
+        ConfigError: the mixer's file cannot be imported, or there is no such option.
     """
-    trial = Trial(sheet, mixers.turned(sheet, knobs or {}), mixers.load(sheet.path))
+    trial = Trial(sheet, mixers.turned(sheet, options or {}), mixers.load(sheet.path))
     for number, (title, promise) in enumerate(PROMISES.items(), 1):
         try:
             with jax.default_matmul_precision("highest"):
@@ -71,15 +71,15 @@ def verify(sheet: Sheet, knobs: Mapping[str, Any] | None = None) -> Iterator[Ver
 
 @dataclass(frozen=True)
 class Trial:
-    """A mixer with knobs that fit a short text, and what it is asked, compiled once."""
+    """A mixer with options that fit a short text, and what it is asked, compiled once."""
 
     sheet: Sheet
-    knobs: dict[str, Any]
+    options: dict[str, Any]
     module: ModuleType
 
     def make(self, dims: Dims, **turned: Any) -> MixerBase:
-        """The mixer at these sizes, with further knobs turned."""
-        return self.module.Mixer(self.module.Config(**self.knobs | turned), dims, rngs=nnx.Rngs(0))
+        """The mixer at these sizes, with further options turned."""
+        return self.module.Mixer(self.module.Config(**self.options | turned), dims, rngs=nnx.Rngs(0))
 
     @cached_property
     def parts(self) -> tuple[Any, Any, Any]:
@@ -112,7 +112,7 @@ class Trial:
 
 
 def text(dtype: Any = jnp.float32) -> tuple[Array, Array]:
-    """Three rows: full, half, and one without any token."""
+    """Three results: full, half, and one without any token."""
     x = jax.random.normal(jax.random.key(1), (B, L, SHORT.width), dtype)
     return x, jnp.arange(L) < jnp.array([L, L // 2, 0])[:, None]
 
@@ -123,7 +123,7 @@ def directions(trial: Trial) -> tuple[bool, str]:
     g = jnp.zeros_like(x).at[0, L // 2].set(1.0)
     slope = abs(trial.pulled(trial.parts[1], x, mask, g)[2][0]).max(-1)
     before, after = float(slope[: L // 2].max()), float(slope[L // 2 + 1 :].max())
-    causal = trial.sheet.card.is_causal(trial.knobs)
+    causal = trial.sheet.card.is_causal(trial.options)
     return before > 0 and (after == 0) == causal, f"slope before {before:.1e}, after {after:.1e}"
 
 
@@ -148,7 +148,7 @@ def _apart(mask: Array, a: Array, b: Array) -> float:
 
 
 def finite(trial: Trial) -> tuple[bool, str]:
-    """3. Values and gradients are finite, for inputs a hundred times too large and for a row without a token."""
+    """3. Values and gradients are finite, for inputs a hundred times too large and for a result without a token."""
     x, mask = text()
     count = 0
     for scale in (1.0, 1e2):
@@ -173,12 +173,12 @@ def dtypes(trial: Trial) -> tuple[bool, str]:
 
 
 def rows(trial: Trial) -> tuple[bool, str]:
-    """5. The same key gives the same y, and a row does not depend on the others."""
+    """5. The same key gives the same y, and a result does not depend on the others."""
     x, mask = text()
     other = x.at[1:].set(7.0), mask.at[1:].set(True)
     again = float(abs(trial.trained(x, mask) - trial.trained(x, mask)).max())
     mates = max(float(abs(f(x, mask)[0] - f(*other)[0]).max()) for f in (trial.trained, trial.seen))
-    return again == 0 and mates == 0, f"same key, change {again:.1e}; other rows, change {mates:.1e}"
+    return again == 0 and mates == 0, f"same key, change {again:.1e}; other results, change {mates:.1e}"
 
 
 def exponents(trial: Trial) -> tuple[bool, str]:
@@ -221,7 +221,7 @@ def _counted(trial: Trial, dims: Dims) -> tuple[float, float]:
 def _planned(trial: Trial, dims: Dims) -> float:
     loss, arguments = _loss(trial, dims)
     step = jax.grad(loss, argnums=(0, 1))
-    return planned_bytes(jax.jit(step).lower(*arguments).compile(known(PLANNED)))
+    return compiled_bytes(jax.jit(step).lower(*arguments).compile(known(PLANNED)))
 
 
 def _loss(trial: Trial, dims: Dims) -> tuple[Callable[..., Array], tuple[Any, ...]]:

@@ -17,12 +17,12 @@ GROWTH = 6  # the promise that work and memory grow with L as the card says
 UNVERIFIED, DENSE, BROKEN, HELD = "unverified", "dense", "broken", "held"
 
 
-def standing(mixer: Path, knobs: Mapping[str, Any], platform: str) -> str:
-    """Does the contract hold for the mixer with these knobs, on this platform? As its card and the code of both are.
+def standing(mixer: Path, options: Mapping[str, Any], platform: str) -> str:
+    """Does the contract hold for the mixer with these options, on this platform? As its card and the code of both are.
 
     DENSE is one that grows faster than its card says: a product of all pairs under a mask, and the like.
     """
-    path = _path(mixer, knobs, platform)
+    path = _path(mixer, options, platform)
     if not path.exists():
         return UNVERIFIED
     broken = {verdict["promise"] for verdict in store.read_json(path)["verdicts"] if not verdict["held"]}
@@ -36,18 +36,18 @@ def worst(each: Iterable[str]) -> str:
     return min(each, key=(BROKEN, UNVERIFIED, DENSE, HELD).index)
 
 
-def keep(mixer: Path, knobs: Mapping[str, Any], platform: str, verdicts: Sequence[Mapping[str, Any]]) -> None:
+def keep(mixer: Path, options: Mapping[str, Any], platform: str, verdicts: Sequence[Mapping[str, Any]]) -> None:
     """Keep what was found, in the cache."""
-    asked = {"mixer": mixers.read(mixer).name, "knobs": knobs, "platform": platform}
-    store.write_json(_path(mixer, knobs, platform), asked | {"verdicts": verdicts})
+    asked = {"mixer": mixers.read(mixer).name, "options": options, "platform": platform}
+    store.write_json(_path(mixer, options, platform), asked | {"verdicts": verdicts})
 
 
-def _path(mixer: Path, knobs: Mapping[str, Any], platform: str) -> Path:
+def _path(mixer: Path, options: Mapping[str, Any], platform: str) -> Path:
     facts = {
         "mixer": fingerprint.of_files([mixer]),
         "card": dataclasses.asdict(mixers.read(mixer).card),
         "contract": source_code.hash_of(CONTRACT, ConfigError),
-        "knobs": dict(knobs),
+        "options": dict(options),
         "platform": platform,
         "jax": importlib.metadata.version("jax"),
     }

@@ -11,7 +11,7 @@ from lra_bench.data import arguments, load, values
 
 
 def picture(task: TaskSpec, tokens: np.ndarray) -> np.ndarray | None:
-    """One stream of tokens [L] as grey levels, uint8 [rows, columns], or as colours, uint8 [rows, columns, 3].
+    """One stream of tokens [L] as gray levels, uint8 [rows, columns], or as colors, uint8 [rows, columns, 3].
 
     None where the task's examples are no pictures: it has no grid, or its symbols stand for no numbers.
     """
@@ -20,8 +20,8 @@ def picture(task: TaskSpec, tokens: np.ndarray) -> np.ndarray | None:
         return None
     levels = np.rint(255 * numbers[tokens, 0]).astype(np.uint8).reshape(task.grid)
     channels = getattr(load(task.source), "channels", None)
-    colours = 1 if channels is None else channels(arguments(task))
-    return levels if colours == 1 else levels.reshape(len(levels), -1, colours)
+    colors = 1 if channels is None else channels(arguments(task))
+    return levels if colors == 1 else levels.reshape(len(levels), -1, colors)
 
 
 def fitted(picture: np.ndarray, columns: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lra_bench import data
 from lra_bench.config import TaskSpec
-from lra_bench.errors import CellFailed, ConfigError, DataError
+from lra_bench.errors import ConfigError, DataError, RunFailed
 from lra_bench.metrics import BITS, EXACT_MATCH, METRICS, SQUARED_ERROR
 
 
@@ -107,13 +107,13 @@ def answers(
     `classes` are the names of the task's classes, where the task does not say them itself.
 
     Raises:
-        CellFailed: they are not finite; names the input, where `first` is the number of the first.
+        RunFailed: they are not finite; names the input, where `first` is the number of the first.
     """
     metric = METRICS[task.metric]
     names = list(classes or _names(task))
     for number, (row, given) in enumerate(zip(logits, tokens, strict=True), first):
         if not np.isfinite(row).all():
-            raise CellFailed(f"input {number}: the model's logits are not finite: it says nothing", "nan")
+            raise RunFailed(f"input {number}: the model's logits are not finite: it says nothing", "nan")
         if metric is SQUARED_ERROR:
             yield {"answer": [float(x) for x in row]}
         elif metric is EXACT_MATCH:

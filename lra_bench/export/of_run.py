@@ -109,8 +109,8 @@ def card(run: Trained) -> dict[str, Any]:
     """What one must know to use the file."""
     cell, task, units = run.cell, run.cell.task, run.program.objective.units
     return {
-        "model": cell.model, "techniques": cell.techniques.words, "recipe": cell.recipe_name, "seed": cell.seed,
-        "cell": cell.id,
+        "model": cell.model, "techniques": cell.techniques.words, "config": cell.config_name, "seed": cell.seed,
+        "run": cell.id,
         "task": task.model_dump(), "inputs": "int32 [B, S, L], ids of symbols, 0 on the right as padding",
         "outputs": f"float32 {_outputs(task)} of {task.classes}, by the metric {task.metric}",
         "classes": data.about(task).classes, "units": units and units.as_lists(),

@@ -24,7 +24,7 @@ from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
 
 TINY = float(np.finfo(np.float32).tiny)
-IMPLS = ("auto", "xla", "pallas")  # the values of a mixer's knob `impl`
+IMPLS = ("auto", "xla", "pallas")  # the values of a mixer's option `impl`
 
 
 def block_attention_reference(
@@ -86,7 +86,7 @@ def block_attention(
 
 
 def chosen(impl: str) -> str:
-    """What runs for a knob `impl`: auto, xla or pallas. On a CPU Pallas' kernels are interpreted, and named so.
+    """What runs for an option `impl`: auto, xla or pallas. On a CPU Pallas' kernels are interpreted, and named so.
 
     Raises:
         ConfigError: it is none of the three.

@@ -38,7 +38,7 @@ def depthwise_convolution(x: Float[Array, "B H L K"], w: Float[Array, "H T"]) ->
 
 
 def _band(w: Float[Array, "H T"], size: int, ahead: int) -> Float[Array, "H size size"]:
-    """Row i holds w_t in column i + t - ahead."""
+    """Result i holds w_t in column i + t - ahead."""
     t = np.arange(size)[None, :] + ahead - np.arange(size)[:, None]
     inside = (t >= 0) & (t < w.shape[1])
     return jnp.where(inside, w[:, np.where(inside, t, 0)], 0)

@@ -1,8 +1,8 @@
 """Attention through a hierarchy of cells (H-Transformer-1D, arXiv 2107.11906, section 6): a token sees its own block
-and its neighbours exactly, what lies further through ever coarser means, linear in L.
+and its neighbors exactly, what lies further through ever coarser means, linear in L.
 
 At level l a cell is 2^l tokens and a block is `size` cells. The pair (i, j) belongs to the lowest level at which the
-blocks of i and j are the same or neighbours; its logit is that of the means of q and k over the cells of i and j there.
+blocks of i and j are the same or neighbors; its logit is that of the means of q and k over the cells of i and j there.
 One softmax over all j: each level's output and logsumexp are joined from the coarsest level down. Means are over the
 tokens that are there, a key's cell weighs as many of them as it holds.
 
@@ -61,7 +61,7 @@ def hierarchical_attention(
     L = q.shape[2]
     count = filled(mask.astype(jnp.int32)[:, None, :, None], size)
     q, k, v = (filled(x, size) for x in (q, k, v))
-    out, logsumexp = neighbours(q, k, v, count, size, coarse=False)
+    out, logsumexp = neighbors(q, k, v, count, size, coarse=False)
     if q.shape[2] > 2 * size:
         out, _ = both((out, logsumexp), further(q, k, v, count, size))
     return out[:, :, :L]
@@ -86,7 +86,7 @@ def further(
         jnp.concatenate([jnp.pad(x, ((0, 0), (0, 0), (0, gap), (0, 0))) for x, gap in zip(each, gaps, strict=True)], 2)
         for each in zip(*levels, strict=True)
     )
-    out, logsumexp = neighbours(q, k, v, count, size, coarse=True)
+    out, logsumexp = neighbors(q, k, v, count, size, coarse=True)
     far, end = None, out.shape[2]
     for *_, count in reversed(levels):
         begin = end - count.shape[2]
@@ -96,7 +96,7 @@ def further(
     return far
 
 
-def neighbours(
+def neighbors(
     q: Float[Array, "B H M K"],
     k: Float[Array, "B H M K"],
     v: Float[Array, "B H M V"],
@@ -169,6 +169,6 @@ def filled(x: Shaped[Array, "B H M K"], size: int) -> Shaped[Array, "B H N*size 
 
 
 def pairs(x: Shaped[Array, "B H M K"]) -> Shaped[Array, "B H M/2 2 K"]:
-    """Neighbouring cells side by side."""
+    """Neighboring cells side by side."""
     B, H, M, K = x.shape
     return x.reshape(B, H, M // 2, 2, K)

@@ -1,6 +1,6 @@
 """(x - mean) / sqrt(variance + 1e-6) * scale + bias over the last axis, in float32 (arXiv 1607.06450).
 
-The backward pass keeps x and each row's mean and inverse deviation, no normalised copy of x.
+The backward pass keeps x and each row's mean and inverse deviation, no normalized copy of x.
 """
 
 from __future__ import annotations

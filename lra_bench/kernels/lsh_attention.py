@@ -1,5 +1,5 @@
 """Attention among tokens of one bucket (LSH attention, arXiv 2001.04451, section 2): queries and keys are the same
-vectors, sorted by bucket and cut into chunks; a chunk meets itself and its neighbours. Several rounds of hashing are
+vectors, sorted by bucket and cut into chunks; a chunk meets itself and its neighbors. Several rounds of hashing are
 joined by the logsumexp of each.
 
 Tokens that are not there lie in a bucket of their own, the last, and are nobody's keys.

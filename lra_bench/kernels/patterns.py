@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from lra_bench.kernels.softmax_attention import LOWEST
 
-SIZE = 64  # tokens of a block where the mechanism leaves it open; with 128 neighbours on each side faster than 128
+SIZE = 64  # tokens of a block where the mechanism leaves it open; with 128 neighbors on each side faster than 128
 
 
 class Pattern(Protocol):

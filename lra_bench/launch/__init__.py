@@ -1,1 +1,1 @@
-"""Who starts the cells: one engine a file."""
+"""Who starts the runs: one engine a file."""

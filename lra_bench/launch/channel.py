@@ -1,4 +1,4 @@
-"""What goes to and fro between a command and the cells that it runs on Ray: what they say, and the word to end."""
+"""What goes to and fro between a command and the runs that it runs on Ray: what they say, and the word to end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Wire:
         self._ended = False
 
     def say(self, cell: str, event: dict[str, Any]) -> None:
-        """Keep an event of the cell with that id until the command looks."""
+        """Keep an event of the run with that id until the command looks."""
         self._said.append((cell, event))
 
     def heard(self) -> list[tuple[str, dict[str, Any]]]:
@@ -33,7 +33,7 @@ class Wire:
         return said
 
     def end(self) -> None:
-        """All cells are to save and stop."""
+        """All runs are to save and stop."""
         self._ended = True
 
     def ended(self) -> bool:
@@ -42,7 +42,7 @@ class Wire:
 
 
 def there(errand: Errand, wire: Any, share: Mapping[str, float]) -> dict[str, Any]:
-    """A task's body, on its node, of which a cell has a `share`: do the errand, on cores of its own; the outcome."""
+    """A task's body, on its node, of which a run has a `share`: do the errand, on cores of its own; the outcome."""
     import ray
 
     cores = share["CPU"]
@@ -63,7 +63,7 @@ def there(errand: Errand, wire: Any, share: Mapping[str, float]) -> dict[str, An
 
 
 def room(node: Mapping[str, float], share: Mapping[str, float]) -> int:
-    """How many cells with such a share of its resources a node has room for."""
+    """How many runs with such a share of its resources a node has room for."""
     return int(min(node.get(name, 0) // part for name, part in share.items() if part))
 
 

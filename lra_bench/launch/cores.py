@@ -1,4 +1,4 @@
-"""Cores of this machine, held by one cell against the others that an engine puts beside it."""
+"""Cores of this machine, held by one run against the others that an engine puts beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an engine is: something that runs cells, each handed to it by a thread of ours, and that can be told to end."""
+"""What an engine is: something that runs runs, each handed to it by a thread of ours, and that can be told to end."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lra_bench.config import Cell, Launcher
+from lra_bench.config import Launcher, Run
 from lra_bench.errors import ConfigError, LraError
-from lra_bench.results.schema import Row
+from lra_bench.results.schema import Result
 
-Tell = Callable[[dict[str, Any]], None]  # called with each event of a cell
+Tell = Callable[[dict[str, Any]], None]  # called with each event of a run
 
 
 class Stopped(LraError):
-    """The user stopped the cells, and the same command goes on; says what became of them."""
+    """The user stopped the runs, and the same command goes on; says what became of them."""
 
     exit_code = 130
 
@@ -28,51 +28,51 @@ class Stopped(LraError):
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked of an engine, the same for all its cells."""
+    """What is asked of an engine, the same for all its runs."""
 
     results: Path
     fresh: bool = False  # do again what is done, and forget checkpoints
-    minutes: float | None = None  # that a cell may take; then it is asked to save and stop, and its row says timeout
-    jobs: int | None = None  # cells at once; None: as the launcher's settings say
-    processes: int = 1  # of a machine that train a cell together
+    minutes: float | None = None  # that a run may take; then it is asked to save and stop, and its result says timeout
+    jobs: int | None = None  # runs at once; None: as the launcher's settings say
+    processes: int = 1  # of a machine that train a run together
 
 
 class Engine(ABC):
-    """Runs cells. Each engine's file has `opened(settings, cells, order)`, a context manager that yields one."""
+    """Runs runs. Each engine's file has `opened(settings, runs, order)`, a context manager that yields one."""
 
     def __init__(self, at_once: int) -> None:
-        self.at_once = at_once  # cells that it is to be handed at once
-        self.ended = False  # no further cell is to start
+        self.at_once = at_once  # runs that it is to be handed at once
+        self.ended = False  # no further run is to start
 
     @abstractmethod
-    def run(self, cell: Cell, tell: Tell) -> Row:
-        """Run the cell and wait; its row, which stands in the results folder too.
+    def run(self, cell: Run, tell: Tell) -> Result:
+        """Run the run and wait; its result, which stands in the results folder too.
 
         Raises:
             Stopped: it was told to end.
-            ConfigError: the cell refused what the user asked for.
+            ConfigError: the run refused what the user asked for.
             PlaceError: a disk is full, or a place cannot be used.
         """
 
     @abstractmethod
     def end(self) -> None:
-        """Start no further cell, and ask all that run to save and stop."""
+        """Start no further run, and ask all that run to save and stop."""
 
     @abstractmethod
     def kill(self) -> None:
         """End all at once."""
 
     def leave(self) -> None:
-        """The user goes: where cells cannot be left to themselves, they end."""
+        """The user goes: where runs cannot be left to themselves, they end."""
         self.end()
 
     def parting(self) -> str:
-        """What became of the cells when the user went."""
+        """What became of the runs when the user went."""
         return "stopped and saved; the same command goes on"
 
 
-def opened(settings: Launcher, cells: Sequence[Cell], order: Order) -> AbstractContextManager[Engine]:
-    """The engine of a launcher's settings, for cells that are to be run.
+def opened(settings: Launcher, cells: Sequence[Run], order: Order) -> AbstractContextManager[Engine]:
+    """The engine of a launcher's settings, for runs that are to be run.
 
     Raises:
         ConfigError: it is not installed, or cannot be had.

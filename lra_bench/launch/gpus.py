@@ -18,7 +18,7 @@ AMD = Path("/sys/class/kfd/kfd/topology/nodes")  # a folder a processor; of a CP
 
 
 class Gpus(NamedTuple):
-    """GPUs that cells may use, and the variable that says which of them a process sees."""
+    """GPUs that runs may use, and the variable that says which of them a process sees."""
 
     variable: str
     names: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""A cell as a job that submitit runs, and queues again when it is preempted or out of time."""
+"""A run as a job that submitit runs, and queues again when it is preempted or out of time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from lra_bench.results import store
 
 @dataclass
 class Job:
-    """Called by submitit where the job runs; its output is the cell's events, a line of JSON each."""
+    """Called by submitit where the job runs; its output is the run's events, a line of JSON each."""
 
     errand: Errand
-    grace: float  # seconds in which the signal to queue again follows another that has stopped the cell
-    beside: int  # cells that run at once on the machine
+    grace: float  # seconds in which the signal to queue again follows another that has stopped the run
+    beside: int  # runs that run at once on the machine
     _crew: Crew | None = field(default=None, init=False)
 
     def __call__(self) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class Job:
         return outcome
 
     def checkpoint(self) -> Any:
-        """Called by submitit when the job must go: once the cell has saved, what to run next time."""
+        """Called by submitit when the job must go: once the run has saved, what to run next time."""
         from submitit.helpers import DelayedSubmission
 
         if self._crew is not None:

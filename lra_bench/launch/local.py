@@ -1,4 +1,4 @@
-"""Start cells on this machine, each in a process of its own, one after another or several at once."""
+"""Start runs on this machine, each in a process of its own, one after another or several at once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lra_bench.config import Cell, Local
-from lra_bench.errors import CellFailed, ConfigError, refusal
+from lra_bench.config import Local, Run
+from lra_bench.errors import ConfigError, RunFailed, refusal
 from lra_bench.launch import grace, variables
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
 from lra_bench.launch.place import KEEP_MEMORY, WHOLE, Place, dealt, on, places
@@ -27,17 +27,17 @@ from lra_bench.launch.provenance import commit
 from lra_bench.measure.asked import Asked
 from lra_bench.measure.memory_limit import JOBS
 from lra_bench.results import store
-from lra_bench.results.schema import Row
+from lra_bench.results.schema import Result
 
 INTERRUPTED = 130
 PYTHON = (sys.executable, "-P", "-m")  # no file of the working folder stands for a library's module
 
 
 class Crew(Engine):
-    """The processes of cells that run at once, on a share of the machine each. Ctrl-C is for all of them."""
+    """The processes of runs that run at once, on a share of the machine each. Ctrl-C is for all of them."""
 
     def __init__(self, order: Order, places: Sequence[Place]) -> None:
-        """`places` are the shares of the machine, one for each cell that runs at once."""
+        """`places` are the shares of the machine, one for each run that runs at once."""
         super().__init__(len(places))
         self._order = order
         self._notes = [*([note] if (note := dealt(places)) else []), *variables.left_out(dict(os.environ))]
@@ -47,8 +47,8 @@ class Crew(Engine):
         for place in places:
             self._places.put(place)
 
-    def run(self, cell: Cell, tell: Tell) -> Row:
-        """Run the cell in a process of its own, on its share of the machine."""
+    def run(self, cell: Run, tell: Tell) -> Result:
+        """Run the run in a process of its own, on its share of the machine."""
         with self._lock:
             notes, self._notes = self._notes, []
         for note in notes:
@@ -57,7 +57,7 @@ class Crew(Engine):
 
     @contextmanager
     def share(self) -> Iterator[Place]:
-        """What one cell has for itself while it runs."""
+        """What one run has for itself while it runs."""
         place = self._places.get()
         try:
             yield place
@@ -102,17 +102,17 @@ class Crew(Engine):
 
 
 @contextmanager
-def opened(settings: Local, cells: Sequence[Cell], order: Order) -> Iterator[Crew]:
+def opened(settings: Local, cells: Sequence[Run], order: Order) -> Iterator[Crew]:
     """A crew on all of this machine."""
     yield Crew(order, places(order.jobs or settings.jobs, order.processes))
 
 
 def machine(place: Place = WHOLE) -> dict[str, Any]:
-    """Where a cell would run: a row's columns of the place, and `available_bytes`, asked in a process of its own.
+    """Where a run would run: a result's columns of the place, and `available_bytes`, asked in a process of its own.
 
     Raises:
         ConfigError: it has no such device as is asked for.
-        CellFailed: the process died.
+        RunFailed: the process died.
     """
     command = [*PYTHON, "lra_bench.measure.machine"]
     with on(place.cores):
@@ -123,12 +123,12 @@ def machine(place: Place = WHOLE) -> dict[str, Any]:
     if said.get("event") == "refused":
         raise refusal(said)
     if asked.returncode:
-        raise CellFailed(f"{command[-1]} ended with code {asked.returncode}: {_last(asked.stderr)}")
+        raise RunFailed(f"{command[-1]} ended with code {asked.returncode}: {_last(asked.stderr)}")
     return said
 
 
 def ordinals(place: Place, processes: int) -> list[int]:
-    """Of the GPUs that a cell sees, those that its processes are dealt, as many to each; none where nothing is dealt.
+    """Of the GPUs that a run sees, those that its processes are dealt, as many to each; none where nothing is dealt.
 
     Raises:
         ConfigError: there are not as many as processes.
@@ -140,7 +140,7 @@ def ordinals(place: Place, processes: int) -> list[int]:
 
 @cache
 def gpus(processes: int) -> list[int]:
-    """This machine's GPUs, as many for each process, where several train a cell together; none if it has none.
+    """This machine's GPUs, as many for each process, where several train a run together; none if it has none.
 
     Raises:
         ConfigError: there are not as many.
@@ -155,12 +155,12 @@ def gpus(processes: int) -> list[int]:
     return list(range(place["devices"] // processes * processes))
 
 
-def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
-    """Run the cell as one of a crew and wait; its row, which stands in the results folder too.
+def run(cell: Run, order: Order, tell: Tell, crew: Crew) -> Result:
+    """Run the run as one of a crew and wait; its result, which stands in the results folder too.
 
     Raises:
-        Stopped: Ctrl-C; the cell has saved its state.
-        ConfigError: the cell refused what the user asked for.
+        Stopped: Ctrl-C; the run has saved its state.
+        ConfigError: the run refused what the user asked for.
         PlaceError: a disk is full, or a place cannot be used.
     """
     results, fresh, minutes = order.results, order.fresh, order.minutes
@@ -177,7 +177,7 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
             last = _listen(child, tell)
     if child.returncode == 0:
         row = store.get(results, cell)
-        assert row is not None, "a cell that ends well has left its row"
+        assert row is not None, "a run that ends well has left its result"
         return row
     if last.get("event") == "refused":
         raise refusal(last)
@@ -189,7 +189,7 @@ def run(cell: Cell, order: Order, tell: Tell, crew: Crew) -> Row:
 
 
 def command(folder: Path, jobs: int, *, fresh: bool = False) -> list[str]:
-    """What runs the cell whose run.json lies in a folder, beside `jobs` - 1 others."""
+    """What runs the run whose run.json lies in a folder, beside `jobs` - 1 others."""
     head, dirty = commit()
     asked = [*PYTHON, "lra_bench.run.execute", str(folder), "--jobs", str(jobs)]
     return [
@@ -197,8 +197,8 @@ def command(folder: Path, jobs: int, *, fresh: bool = False) -> list[str]:
     ]  # fmt: skip
 
 
-def line(cell: Cell, results: Path, jobs: int) -> str:
-    """A line of a shell that runs the cell by itself, whose run.json is put where it will lie."""
+def line(cell: Run, results: Path, jobs: int) -> str:
+    """A line of a shell that runs the run by itself, whose run.json is put where it will lie."""
     folder = store.folder(results.resolve(), cell)
     store.write_json(folder / "run.json", cell.model_dump())
     given = KEEP_MEMORY | ({JOBS: jobs} if jobs > 1 else {})
@@ -207,32 +207,32 @@ def line(cell: Cell, results: Path, jobs: int) -> str:
 
 
 def measure(
-    cells: Sequence[Cell], asked: Asked, tell: Callable[[dict[str, Any]], None], place: Place = WHOLE
+    cells: Sequence[Run], asked: Asked, tell: Callable[[dict[str, Any]], None], place: Place = WHOLE
 ) -> list[dict[str, Any]]:
-    """Compile the cells' steps and time them in turn, in one process; what is known of each, in order.
+    """Compile the runs' steps and time them in turn, in one process; what is known of each, in order.
 
     Raises:
-        Stopped, ConfigError, CellFailed: as `answers` does.
+        Stopped, ConfigError, RunFailed: as `answers` does.
     """
     return answers("lra_bench.speed", cells, asked._asdict(), tell, place)
 
 
 def answers(
     module: str,
-    cells: Sequence[Cell],
+    cells: Sequence[Run],
     asked: dict[str, Any],
     tell: Callable[[dict[str, Any]], None],
     place: Place = WHOLE,
 ) -> list[dict[str, Any]]:
-    """What a module says of the cells in a process of its own, in that place: the facts of each, in order.
+    """What a module says of the runs in a process of its own, in that place: the facts of each, in order.
 
     Where `tell` raises, the process is ended, and what it raised goes on.
 
     Raises:
         Stopped: Ctrl-C.
-        ConfigError: a cell refused what the user asked for.
+        ConfigError: a run refused what the user asked for.
         PlaceError: a disk is full, or a place cannot be used.
-        CellFailed: the process died.
+        RunFailed: the process died.
     """
     with tempfile.TemporaryDirectory() as folder:
         files, log = (Path(folder) / "cells.json", Path(folder) / "asked.json"), Path(folder) / "log.txt"
@@ -261,7 +261,7 @@ def answers(
         if child.returncode in (-signal.SIGINT, INTERRUPTED):
             raise Stopped
         if last.get("event") != "facts":
-            raise CellFailed(f"{module} ended with code {child.returncode}: {_last_line(log)}")
+            raise RunFailed(f"{module} ended with code {child.returncode}: {_last_line(log)}")
     facts: list[dict[str, Any]] = last["facts"]
     return facts
 
@@ -292,7 +292,7 @@ def _listen(child: Child, tell: Callable[[dict[str, Any]], None]) -> dict[str, A
         killer.cancel()
 
 
-def _failed(cell: Cell, code: int, minutes: float | None, who: str, log: Path) -> Row:
+def _failed(cell: Run, code: int, minutes: float | None, who: str, log: Path) -> Result:
     if minutes is not None:
         killed = f", killed as it did not in {grace.SECONDS:g} s" if code == -signal.SIGKILL else ""
         return store.blank(cell, "timeout", f"stopped after {minutes:g} minutes{killed}; the same command goes on")

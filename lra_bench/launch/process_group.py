@@ -1,4 +1,4 @@
-"""One cell on several processes of this machine, which are to who started them as one."""
+"""One run on several processes of this machine, which are to who started them as one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import IO
 
 LOOK = 0.01  # seconds between looks at who has ended
 GRACE = 5.0  # seconds in which the others may end by themselves when one has
-FAILED = 3  # the exit code of one of several whose row, if it is the first, says how
+FAILED = 3  # the exit code of one of several whose result, if it is the first, says how
 
 
 class Team:
@@ -80,7 +80,7 @@ def start(
     cores: Sequence[int],
     gpus: Sequence[int],
 ) -> Child:
-    """Start the command that runs the cell in `folder`, on these cores, all if none are named; as one process or as so
+    """Start the command that runs the run in `folder`, on these cores, all if none are named; as one process or as so
     many, with a share of the cores and of the GPUs each. What they write to stderr is appended to their logs."""
     if processes == 1:
         return _process([*command, *_list("--cores", cores)], environment, folder / "log.txt", subprocess.PIPE)

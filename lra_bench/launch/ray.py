@@ -1,7 +1,7 @@
-"""Start cells as tasks of Ray, on a cluster whose nodes share the results folder, or on one started on this machine.
+"""Start runs as tasks of Ray, on a cluster whose nodes share the results folder, or on one started on this machine.
 
 A task runs `python -m lra_bench.run.execute` on its node as the other launchers do, so that claims, checkpoints and
-rows are the same.
+results are the same.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stdout
 from typing import Any
 
-from lra_bench.config import Cell, Ray
+from lra_bench.config import Ray, Run
 from lra_bench.errors import ConfigError
 from lra_bench.launch.channel import LOOK, Wire, every, room, there
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell, extra
 from lra_bench.launch.remote_task import Errand, environ, received
 from lra_bench.results import store
-from lra_bench.results.schema import Row, Status
+from lra_bench.results.schema import Result, Status
 
 GIB = 2**30
 STORE = 100 * 2**20  # bytes of the object store of a cluster started here: nothing large goes through it
@@ -32,7 +32,7 @@ ANSWER = 10  # seconds in which a cluster is to answer
 
 
 class Cluster(Engine):
-    """The cells' tasks on a cluster that we are connected to."""
+    """The runs' tasks on a cluster that we are connected to."""
 
     def __init__(self, ray: Any, settings: Ray, order: Order, at_once: int) -> None:
         super().__init__(at_once)
@@ -45,13 +45,13 @@ class Cluster(Engine):
         names = {"CPU": "num_cpus", "GPU": "num_gpus"}
         asked = {names.get(name, name): part for name, part in self._share.items()}
         self._task = ray.remote(there).options(**asked, max_retries=0, scheduling_strategy="SPREAD")
-        self._tells: dict[str, Tell] = {}  # of the cells that have a task
-        self._heard_of: set[str] = set()  # the cells that have begun
+        self._tells: dict[str, Tell] = {}  # of the runs that have a task
+        self._heard_of: set[str] = set()  # the runs that have begun
         self._tasks: dict[str, Any] = {}
         self._lock = threading.RLock()
 
-    def run(self, cell: Cell, tell: Tell) -> Row:
-        """Have a task run the cell, and another if its node dies; its row."""
+    def run(self, cell: Run, tell: Tell) -> Result:
+        """Have a task run the run, and another if its node dies; its row."""
         with self._lock:
             self._tells[cell.id] = tell
         wanting = room_for(self._ray, self._share)
@@ -64,7 +64,7 @@ class Cluster(Engine):
             with self._lock:
                 self._tells.pop(cell.id)
 
-    def _attempted(self, cell: Cell, tell: Tell, retries: int) -> Row:
+    def _attempted(self, cell: Run, tell: Tell, retries: int) -> Result:
         errors = self._ray.exceptions
         errand = Errand(cell, self._order, memory_share(self._settings) | environ()).written()
         while True:
@@ -96,14 +96,14 @@ class Cluster(Engine):
         return outcome
 
     def hear(self) -> None:
-        """Pass on what cells have said since."""
+        """Pass on what runs have said since."""
         with self._lock:
             for cell, event in self._ray.get(self._wire.heard.remote()):
                 self._heard_of.add(cell)
                 if cell in self._tells:
                     self._tells[cell](event)
 
-    def _failed(self, cell: Cell, status: Status, error: Exception) -> Row:
+    def _failed(self, cell: Run, status: Status, error: Exception) -> Result:
         row = store.blank(cell, status, f"ray: {type(error).__name__}: {' '.join(str(error).split())}"[:300])
         store.put(self._order.results, cell, row)
         return row
@@ -114,18 +114,18 @@ class Cluster(Engine):
         self._ray.get(self._wire.end.remote())
 
     def kill(self) -> None:
-        """End all tasks at once; their cells notice it, and save."""
+        """End all tasks at once; their runs notice it, and save."""
         for task in self._tasks.values():
             self._ray.cancel(task, force=True)
 
 
 def share(settings: Ray) -> dict[str, float]:
-    """What a cell takes of its node, in Ray's words."""
+    """What a run takes of its node, in Ray's words."""
     return {"CPU": float(settings.cpus), "GPU": float(settings.gpus), "memory": (settings.memory or 0) * GIB}
 
 
 def memory_share(settings: Ray) -> dict[str, str]:
-    """How much of its GPUs' memory a cell may take: the user's own word comes after ours."""
+    """How much of its GPUs' memory a run may take: the user's own word comes after ours."""
     return {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * min(settings.gpus, 1):.2f}"} if settings.gpus else {}
 
 
@@ -135,11 +135,11 @@ def room_for(ray: Any, share: dict[str, float]) -> str | None:
     if any(room(node, share) for node in nodes):
         return None
     said = ", ".join(f"{part / GIB if name == 'memory' else part:g} {name}" for name, part in share.items() if part)
-    return f"no node of the cluster has {said} for a cell"
+    return f"no node of the cluster has {said} for a run"
 
 
 @contextmanager
-def opened(settings: Ray, cells: Sequence[Cell], order: Order) -> Iterator[Cluster]:
+def opened(settings: Ray, cells: Sequence[Run], order: Order) -> Iterator[Cluster]:
     """A cluster by its address, or one of our own on this machine for as long as it is needed.
 
     Raises:
@@ -149,7 +149,7 @@ def opened(settings: Ray, cells: Sequence[Cell], order: Order) -> Iterator[Clust
     address = settings.address or os.environ.get("RAY_ADDRESS")
     with (
         tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
-        redirect_stdout(sys.stderr),  # a node's death is said by Ray on stdout, where the rows are to stand alone
+        redirect_stdout(sys.stderr),  # a node's death is said by Ray on stdout, where the results are to stand alone
     ):
         _join(ray, address, folder)
         try:

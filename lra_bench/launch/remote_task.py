@@ -1,4 +1,4 @@
-"""One cell for another process or machine that shares the results folder; sent again when it was cut short."""
+"""One run for another process or machine that shares the results folder; sent again when it was cut short."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.errors import ConfigError, PlaceError, refusal
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
 from lra_bench.results import store
-from lra_bench.results.schema import Row
+from lra_bench.results.schema import Result
 
 PASSED_ON = ("LRA_", "JAX_", "XLA_")  # how variables begin that mean the same there as here
 BEGUN = "fresh.txt"  # the errand that forgot what was there before
 
 
 def environ() -> dict[str, str]:
-    """What the command's environment says of how cells run."""
+    """What the command's environment says of how runs run."""
     return {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
 
 
 @dataclass(frozen=True)
 class Errand:
-    """A cell and its order, as they travel."""
+    """A run and its order, as they travel."""
 
-    cell: Cell
+    cell: Run
     order: Order
     environ: Mapping[str, str] = field(default_factory=environ)
     here: Path = field(default_factory=Path.cwd)
@@ -37,11 +37,11 @@ class Errand:
 
     @property
     def folder(self) -> Path:
-        """The cell's."""
+        """The run's."""
         return store.folder(self.order.results, self.cell)
 
     def written(self) -> Errand:
-        """The errand, once the cell's folder holds what is asked: by that, whoever is sent knows that it is shared."""
+        """The errand, once the run's folder holds what is asked: by that, whoever is sent knows that it is shared."""
         sent = replace(self, order=replace(self.order, results=self.order.results.resolve()))
         store.write_json(sent.folder / "run.json", self.cell.model_dump())
         return sent
@@ -74,16 +74,16 @@ class Errand:
         return replace(self.order, fresh=anew)
 
 
-def received(outcome: Mapping[str, Any], parting: str) -> Row:
-    """The row that an errand came back with.
+def received(outcome: Mapping[str, Any], parting: str) -> Result:
+    """The result that an errand came back with.
 
     Raises:
-        Stopped: the cell was stopped; says `parting`.
-        ConfigError: the cell refused what the user asked for.
+        Stopped: the run was stopped; says `parting`.
+        ConfigError: the run refused what the user asked for.
         PlaceError: a disk is full, or a place cannot be used.
     """
     if "refused" in outcome:
         raise refusal({"message": outcome["refused"], "place": outcome["place"]})
     if "stopped" in outcome:
         raise Stopped(parting)
-    return Row(**outcome["row"])
+    return Result(**outcome["row"])

@@ -1,7 +1,7 @@
-"""Start cells as an array of Slurm's jobs, by submitit, or as submitit's own processes on this machine.
+"""Start runs as an array of Slurm's jobs, by submitit, or as submitit's own processes on this machine.
 
 A job runs `python -m lra_bench.run.execute` as the other launchers do. When it is preempted, or its time is over, the
-cell saves, the job is queued again, and goes on from the checkpoint. Slurm's jobs outlive the command that sent them.
+run saves, the job is queued again, and goes on from the checkpoint. Slurm's jobs outlive the command that sent them.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lra_bench.config import Cell, Slurm
+from lra_bench.config import Run, Slurm
 from lra_bench.errors import ConfigError
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell, extra
 from lra_bench.launch.job import Job, Log
 from lra_bench.launch.remote_task import Errand, received
 from lra_bench.results import store
-from lra_bench.results.schema import Row, Status
+from lra_bench.results.schema import Result, Status
 
 JOBS = "jobs"  # the folder in the results where submitit keeps what is sent, what comes back, and logs
 SAFE = "export PYTHONSAFEPATH=1"  # in a job: no file of the working folder stands for a library's module
-SENT = "job.json"  # in a cell's folder: the job that was sent for it
+SENT = "job.json"  # in a run's folder: the job that was sent for it
 QUEUED = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "PREEMPTED")
 OUT_OF_TIME = "timed-out"  # in submitit's words for why a job was not queued again
 
@@ -34,12 +34,12 @@ class Processes(Engine):
     def __init__(self, executor: Any, settings: Slurm, order: Order, at_once: int) -> None:
         super().__init__(at_once)
         self._executor, self._settings, self._order = executor, settings, order
-        self._beside = at_once  # cells on one machine, as far as we know
-        self._jobs: dict[str, Any] = {}  # by cell
+        self._beside = at_once  # runs on one machine, as far as we know
+        self._jobs: dict[str, Any] = {}  # by run
         self._left = threading.Event()  # nobody is to wait any longer
 
-    def run(self, cell: Cell, tell: Tell) -> Row:
-        """Wait for the cell's job, submitted here if need be; its row."""
+    def run(self, cell: Run, tell: Tell) -> Result:
+        """Wait for the run's job, submitted here if need be; its row."""
         if cell.id not in self._jobs:
             self._unclaimed(cell, tell)
             row = None if self._order.fresh else store.done(self._order.results, cell)
@@ -55,8 +55,8 @@ class Processes(Engine):
                 tell(event)
         return self._row(cell, job)
 
-    def send(self, cells: Sequence[Cell]) -> None:
-        """Submit the cells, as one array.
+    def send(self, cells: Sequence[Run]) -> None:
+        """Submit the runs, as one array.
 
         Raises:
             ConfigError: the queue refuses them.
@@ -81,25 +81,25 @@ class Processes(Engine):
         """Wait no longer."""
         self._left.set()
 
-    def _folder(self, cell: Cell) -> Path:
+    def _folder(self, cell: Run) -> Path:
         return store.folder(self._order.results, cell)
 
-    def _unclaimed(self, cell: Cell, tell: Tell) -> None:
+    def _unclaimed(self, cell: Run, tell: Tell) -> None:
         """Wait until nobody runs the cell."""
         if store.is_claimed(self._folder(cell)):
             tell({"event": "wait"})
         while store.is_claimed(self._folder(cell)):
             self._pause()
 
-    def _is_over(self, cell: Cell, job: Any) -> bool:
-        """Has the job come to an end? When all are to end, the cell's claim says whether it still saves."""
+    def _is_over(self, cell: Run, job: Any) -> bool:
+        """Has the job come to an end? When all are to end, the run's claim says whether it still saves."""
         return job.done() or (self.ended and not store.is_claimed(self._folder(cell)))
 
     def _pause(self) -> None:
         if self._left.wait(self._settings.poll):
             raise Stopped(self.parting())
 
-    def _row(self, cell: Cell, job: Any) -> Row:
+    def _row(self, cell: Run, job: Any) -> Result:
         if self.ended and not job.paths.result_pickle.exists():
             raise Stopped(self.parting())
         try:
@@ -120,8 +120,8 @@ class Queue(Processes):
         super().__init__(executor, settings, order, at_once)
         self._beside = 1
 
-    def recall(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Find jobs that an earlier command sent; the cells that have none, and that nobody runs."""
+    def recall(self, cells: Sequence[Run]) -> list[Run]:
+        """Find jobs that an earlier command sent; the runs that have none, and that nobody runs."""
         from submitit import SlurmJob
 
         for cell in cells:
@@ -147,8 +147,8 @@ class Queue(Processes):
 
 
 @contextmanager
-def opened(settings: Slurm, cells: Sequence[Cell], order: Order) -> Iterator[Processes]:
-    """The queue, with a job for each of the cells.
+def opened(settings: Slurm, cells: Sequence[Run], order: Order) -> Iterator[Processes]:
+    """The queue, with a job for each of the runs.
 
     Raises:
         ConfigError: submitit is not installed, this machine has no Slurm, or the queue refuses the jobs.

@@ -1,4 +1,4 @@
-"""What is to be measured of cells' steps; said to a process that does it."""
+"""What is to be measured of runs' steps; said to a process that does it."""
 
 from __future__ import annotations
 

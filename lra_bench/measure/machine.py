@@ -55,7 +55,7 @@ def cores() -> int:
 
 
 def where() -> dict[str, str | int | None]:
-    """The columns of a row that say where it was measured."""
+    """The columns of a result that say where it was measured."""
     device = jax.local_devices()[0]
     return {
         "platform": device.platform,

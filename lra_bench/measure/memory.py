@@ -13,7 +13,7 @@ from lra_bench import distributed
 from lra_bench.measure import memory_limit
 
 
-def planned_bytes(compiled: Any) -> int:
+def compiled_bytes(compiled: Any) -> int:
     """What a compiled function needs a device at once: arguments + temporaries + outputs - those that share memory.
 
     XLA's own `peak_memory_in_bytes` is not used: on CPU it leaves the temporaries out.
@@ -23,7 +23,7 @@ def planned_bytes(compiled: Any) -> int:
     return int(parts - plan.alias_size_in_bytes)
 
 
-def stored_bytes(arrays: Iterable[jax.Array]) -> int:
+def model_bytes(arrays: Iterable[jax.Array]) -> int:
     """What the arrays take to keep: two numbers of 4 bits a byte; of an array with many zeros, those that are none, and
     a bit for each place that says whether there is one."""
     return sum(min(packed_bytes(a, a.size), packed_bytes(a, int((a != 0).sum())) - (-a.size // 8)) for a in arrays)
@@ -50,7 +50,7 @@ def available_bytes(device: jax.Device) -> int | None:
     """What a step may be planned to need of a device, whatever else runs at the moment.
 
     The device's limit where it states one; else a fixed share of what this machine, container or job may use, dealt to
-    the cells that run at once, to the processes of each, and to the devices of each process.
+    the runs that run at once, to the processes of each, and to the devices of each process.
     """
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SHARE = 0.8  # of a limit: the rest is for the interpreter, the compiler, the examples and the system
-JOBS = "LRA_JOBS"  # the variable that says how many cells run at once on this machine
+JOBS = "LRA_JOBS"  # the variable that says how many runs run at once on this machine
 MIB = 2**20  # Slurm's unit
 
 
@@ -51,7 +51,7 @@ def limits(proc: Path, sys: Path, environ: Mapping[str, str]) -> Iterator[Limit]
 
 
 def jobs(environ: Mapping[str, str] = os.environ) -> int:
-    """The cells that share this machine, as whoever started this process says."""
+    """The runs that share this machine, as whoever started this process says."""
     said = environ.get(JOBS, "")
     return int(said) if said.isdecimal() and int(said) else 1
 

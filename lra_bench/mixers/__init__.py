@@ -1,7 +1,7 @@
 """Mixers: one mechanism a file. The file's name, `_` written as `-`, is the command line's name is the table's row.
 
 Found by looking into this folder for files that state a `CARD`; there is no registry to edit. A card may give further
-names to settings of its own knobs (`aliases`). Nothing here opens jax until `load` is called.
+names to settings of its own options (`aliases`). Nothing here opens jax until `load` is called.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 from types import ModuleType
 
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.mixers.card import Card, Knob, Sheet, aliases, code, is_card, kinds, read, turned
+from lra_bench.mixers.card import Card, Option, Sheet, aliases, code, is_card, kinds, read, turned
 from lra_bench.source_code import imported
 
 __all__ = [
     "Card",
-    "Knob",
+    "Option",
     "Sheet",
     "code",
     "files",

@@ -120,7 +120,7 @@ def tokens(y: Shaped[Array, "B N H M K"], front: int, length: int, *, down: bool
 
 
 def fill(x: Shaped[Array, "B H L K"], cols: int) -> Shaped[Array, "B H R C K"]:
-    """Row by row, the last one filled up with zeros."""
+    """Result by row, the last one filled up with zeros."""
     B, H, L, K = x.shape
     return jnp.pad(x, ((0, 0), (0, 0), (0, -L % cols), (0, 0))).reshape(B, H, -(-L // cols), cols, K)
 

@@ -84,7 +84,7 @@ class Config:
 
 
 class Mixer(HeadsMixer):
-    """Every block looks at its neighbours, at random blocks, and at what is global."""
+    """Every block looks at its neighbors, at random blocks, and at what is global."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)

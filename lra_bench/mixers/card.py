@@ -1,8 +1,8 @@
-"""A mixer's card and knobs, read from its source without importing it (or jax).
+"""A mixer's card and options, read from its source without importing it (or jax).
 
 A mixer's file is self-describing: `CARD = Card(...)` with literal arguments, and a frozen dataclass
 `Config` whose fields have a plain type, a literal default and a docstring beneath them that says what
-the knob means. Listing verbs and the parent of a matrix read that from the syntax tree alone.
+the option means. Listing verbs and the parent of a matrix read that from the syntax tree alone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Card:
     paper: str  # arXiv id
     equation: str  # where the mechanism stands in the paper
     year: int
-    time: float  # exponent of L, knobs held fixed; L log L counts as 1
+    time: float  # exponent of L, options held fixed; L log L counts as 1
     memory: float  # exponent of L
     exact_when: str  # the limit in which it equals softmax attention; "" if none
     differs: str  # what is not done as in the paper, and why; "" if nothing
@@ -58,26 +58,26 @@ class Card:
     control: str = ""  # why tables say what it scores: what it cannot see; "" if it is no control
     exact_padded: bool = True  # the limit holds for texts with padding too
     exact_without: str = ""  # what the limit switches off, so that it says nothing of it
-    short: dict[str, Any] = field(default_factory=dict)  # knobs that fit a text of some forty tokens
-    aliases: dict[str, dict[str, Any]] = field(default_factory=dict)  # further names, and the knobs that they turn
+    short: dict[str, Any] = field(default_factory=dict)  # options that fit a text of some forty tokens
+    aliases: dict[str, dict[str, Any]] = field(default_factory=dict)  # further names, and the options that they turn
     alias_cards: dict[str, dict[str, Any]] = field(default_factory=dict)  # what an alias says otherwise than this card
 
-    def is_causal(self, knobs: Mapping[str, Any]) -> bool:
-        """Is it that, with these knobs?"""
-        return bool(knobs[self.causal]) if isinstance(self.causal, str) else self.causal
+    def is_causal(self, options: Mapping[str, Any]) -> bool:
+        """Is it that, with these options?"""
+        return bool(options[self.causal]) if isinstance(self.causal, str) else self.causal
 
-    def seen_from(self, places: float, knobs: Mapping[str, Any]) -> float:
+    def seen_from(self, places: float, options: Mapping[str, Any]) -> float:
         """How many places of a text so many first ones learn of in one layer; infinity: all."""
-        if self.is_causal(knobs):
+        if self.is_causal(options):
             return places
         if not self.segment or math.isinf(places):
             return math.inf
-        segment = int(knobs[self.segment])
+        segment = int(options[self.segment])
         return math.ceil(places / segment) * segment
 
 
 @dataclass(frozen=True)
-class Knob:
+class Option:
     """One field of a mixer's `Config`."""
 
     name: str
@@ -93,7 +93,7 @@ class Sheet:
     name: str
     path: Path
     card: Card
-    knobs: tuple[Knob, ...]
+    options: tuple[Option, ...]
 
 
 def title(path: Path) -> str:
@@ -102,7 +102,7 @@ def title(path: Path) -> str:
 
 
 def read(path: Path) -> Sheet:
-    """Read the card and the knobs of the mixer in `path`.
+    """Read the card and the options of the mixer in `path`.
 
     Raises:
         ConfigError: the file has no `CARD` or `Config`, or one that is not literal.
@@ -111,19 +111,19 @@ def read(path: Path) -> Sheet:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a mixer's file: {error}") from None
-    card = knobs = None
+    card = options = None
     for node in tree.body:
         if is_card(node):
             card = _card(node.value, path)
         elif isinstance(node, ast.ClassDef) and node.name == "Config":
-            knobs = tuple(_knobs(node, path))
-    if card is None or knobs is None:
+            options = tuple(_options(node, path))
+    if card is None or options is None:
         missing = "CARD" if card is None else "Config"
         raise ConfigError(
             f"{path}: a mixer's file exports CARD, Config and Mixer; {missing} is missing{_instead(tree)}"
         )
-    _name_options(card, {knob.name for knob in knobs}, path)
-    return Sheet(title(path), path, card, knobs)
+    _name_options(card, {option.name for option in options}, path)
+    return Sheet(title(path), path, card, options)
 
 
 def _instead(tree: ast.Module) -> str:
@@ -146,18 +146,18 @@ def code(path: Path) -> str:
 
 
 def aliases(sheet: Sheet) -> list[Sheet]:
-    """The sheets of the card's further names: the same file, its knobs at other defaults.
+    """The sheets of the card's further names: the same file, its options at other defaults.
 
     Raises:
-        ConfigError: an alias turns a knob that is none, or to a value of another type.
+        ConfigError: an alias turns an option that is none, or to a value of another type.
     """
     named = []
     for name, values in sheet.card.aliases.items():
         defaults = turned(sheet, values)
-        knobs = tuple(replace(knob, default=defaults[knob.name]) for knob in sheet.knobs)
-        turns = ", ".join(f"{knob} = {value}" for knob, value in values.items())
+        options = tuple(replace(option, default=defaults[option.name]) for option in sheet.options)
+        turns = ", ".join(f"{option} = {value}" for option, value in values.items())
         card = replace(sheet.card, **{"title": f"{sheet.card.title}, {turns}", **sheet.card.alias_cards.get(name, {})})
-        named.append(replace(sheet, name=name, card=card, knobs=knobs))
+        named.append(replace(sheet, name=name, card=card, options=options))
     return named
 
 
@@ -206,47 +206,48 @@ def _name_options(card: Card, options: set[str], path: Path) -> None:
             )
 
 
-def _knobs(node: ast.ClassDef, path: Path) -> list[Knob]:
-    knobs: list[Knob] = []
+def _options(node: ast.ClassDef, path: Path) -> list[Option]:
+    options: list[Option] = []
     for item, after in zip(node.body, [*node.body[1:], None], strict=True):
         if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
             continue
         name = item.target.id
         meaning = str(after.value.value) if _is_said(after) else ""
         if item.value is None or not meaning:
-            raise ConfigError(f"{path}: Config.{name}: a knob has a default and a docstring beneath it")
+            raise ConfigError(f"{path}: Config.{name}: an option has a default and a docstring beneath it")
         try:
             default = ast.literal_eval(item.value)
         except ValueError:
             raise ConfigError(f"{path}: Config.{name}: the default must be a literal") from None
         if not set(ast.unparse(item.annotation).split(" | ")) <= set(KNOB_TYPES):
-            raise ConfigError(f"{path}: Config.{name}: a knob's type is made of {', '.join(KNOB_TYPES)}")
-        knobs.append(Knob(name, ast.unparse(item.annotation), default, " ".join(meaning.split())))
-    return knobs
+            raise ConfigError(f"{path}: Config.{name}: an option's type is made of {', '.join(KNOB_TYPES)}")
+        options.append(Option(name, ast.unparse(item.annotation), default, " ".join(meaning.split())))
+    return options
 
 
 def kinds(sheets: Iterable[Sheet], name: str) -> frozenset[type]:
-    """The kinds that the value of a knob may be of, over all of the mixers that have it; of any scalar if none has."""
-    knobs = [knob for sheet in sheets for knob in sheet.knobs if knob.name == name]
-    every = {KNOB_TYPES[part] for knob in knobs for part in knob.type.split(" | ")}
+    """The kinds that the value of an option may be of, over all of the mixers that have it; of any scalar if none
+    has."""
+    options = [option for sheet in sheets for option in sheet.options if option.name == name]
+    every = {KNOB_TYPES[part] for option in options for part in option.type.split(" | ")}
     return frozenset(every) or frozenset(KNOB_TYPES.values())
 
 
 def turned(sheet: Sheet, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Every knob of the mixer: at its default, or as `values` turns it. A whole number turns a float's knob too.
+    """Every option of the mixer: at its default, or as `values` turns it. A whole number turns a float's option too.
 
     Raises:
-        ConfigError: there is no such knob, or the value is of another type.
+        ConfigError: there is no such option, or the value is of another type.
     """
-    knobs = {knob.name: knob for knob in sheet.knobs}
-    result = {name: knob.default for name, knob in knobs.items()}
+    options = {option.name: option for option in sheet.options}
+    result = {name: option.default for name, option in options.items()}
     for name, value in values.items():
-        if name not in knobs:
-            raise ConfigError(f"{sheet.name}.{name}: no such knob; {nearest(name, knobs)}")
-        types = [KNOB_TYPES[part] for part in knobs[name].type.split(" | ")]
+        if name not in options:
+            raise ConfigError(f"{sheet.name}.{name}: no such option; {nearest(name, options)}")
+        types = [KNOB_TYPES[part] for part in options[name].type.split(" | ")]
         whole = type(value) is int and int not in types and float in types
         if not whole and type(value) not in types:
-            raise ConfigError(f"{sheet.name}.{name}: must be {knobs[name].type}, not {value!r}")
+            raise ConfigError(f"{sheet.name}.{name}: must be {options[name].type}, not {value!r}")
         result[name] = float(value) if whole else value
     _hold(sheet, result)
     return result

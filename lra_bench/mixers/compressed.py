@@ -54,7 +54,7 @@ class Config:
 
 
 class Mixer(HeadsMixer):
-    """Every token looks at cells of neighbours."""
+    """Every token looks at cells of neighbors."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)

@@ -30,9 +30,9 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
-    differs="the paper's plain depthwise convolution: every channel has a filter of its own, and none is normalised; "
+    differs="the paper's plain depthwise convolution: every channel has a filter of its own, and none is normalized; "
     "one width in all layers (the paper's grow from 3 to 31)",
-    control="in each layer a token sees its nearest neighbours alone",
+    control="in each layer a token sees its nearest neighbors alone",
 )
 
 
@@ -49,7 +49,7 @@ class Config:
 
 
 class Mixer(MixerBase):
-    """Every token sees its nearest neighbours."""
+    """Every token sees its nearest neighbors."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         D, k = dims.width, config.kernel

@@ -5,7 +5,7 @@ beside the text, and relative positions.
     z' = LN(z + W_o softmax(e) v)        over the memory z (g2g) and the text (g2l), in one softmax
     y  = W_o softmax(e) v                over z' (l2g) and the tokens at most r away (l2l), in one softmax
 
-Two tokens of the text, or of the memory, are labelled by their distance, clipped; all pairs across by one label for
+Two tokens of the text, or of the memory, are labeled by their distance, clipped; all pairs across by one label for
 each direction. The four pieces share their projections. Padding is no key; the memory always is.
 """
 
@@ -58,7 +58,7 @@ class Config:
     """g: tokens of the memory. The paper has 230 beside 4,096 tokens; this is as many to LRA's 1,024."""
 
     distance: int = 12
-    """Distances beyond are labelled as this one is."""
+    """Distances beyond are labeled as this one is."""
 
     def __post_init__(self) -> None:
         if self.radius < 1:
@@ -70,7 +70,7 @@ class Config:
 
 
 class Mixer(HeadsMixer):
-    """Every token looks at its neighbours and at a memory that has looked at all of them."""
+    """Every token looks at its neighbors and at a memory that has looked at all of them."""
 
     turns: ClassVar[bool] = False  # its positions are relative already, and its labels' vectors would not be turned
 

@@ -26,7 +26,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
-    differs="y is divided by sqrt(L D) (knob `unitary`): the paper normalises after the mixing, our backbone before "
+    differs="y is divided by sqrt(L D) (option `unitary`): the paper normalizes after the mixing, our backbone before "
     "it, and what the MLP adds would vanish beside a y that much larger",
 )
 

@@ -1,5 +1,5 @@
 """Funnel-Transformer's pooled queries (Dai et al., arXiv 2006.03236, section 2.2), inside one mixer: queries are the
-means of p neighbours, keys and values are not pooled, and what a pooled query finds is given to each of its p tokens.
+means of p neighbors, keys and values are not pooled, and what a pooled query finds is given to each of its p tokens.
 
     y_i = softmax(q'_g . k_j / sqrt K) v_j,   g = floor(i / p),   q'_g = mean of q_i over the group   (pool-query-only)
 
@@ -41,7 +41,7 @@ class Config:
     """How far the queries are pooled."""
 
     pool: int = 2
-    """p: neighbours whose queries become one."""
+    """p: neighbors whose queries become one."""
 
     def __post_init__(self) -> None:
         if self.pool < 1:

@@ -4,7 +4,7 @@ means over cells that double in size with their distance, like a hierarchical ma
     y_i = sum_l sum_{j at level l} exp(q^l_i . k^l_j / sqrt K) v_j / the same sum without v_j
 
 q^l and k^l are means over the cells of 2^l tokens that hold i and j; j is at the lowest level at which its block and
-i's are neighbours. Means are over true tokens, padding has no weight.
+i's are neighbors. Means are over true tokens, padding has no weight.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Config:
 
 
 class Mixer(HeadsMixer):
-    """Every token looks at its neighbours, and at means of all others."""
+    """Every token looks at its neighbors, and at means of all others."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)

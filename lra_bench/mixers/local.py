@@ -3,7 +3,7 @@
     y_i = sum_j softmax_j(q_i . k_j / sqrt K) v_j   over the j with |i - j| <= w d and i - j a multiple of d
 
 d is the dilation. The `block` form is the older one (arXiv 1802.05751; 1911.02972 with the identity permutation):
-tokens see their own block of w neighbours and nothing beyond.
+tokens see their own block of w neighbors and nothing beyond.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class Config:
     """How far a token sees."""
 
     window: int = 128
-    """w: neighbours on each side, or the size of a block. Longformer is pretrained with 256 on each side, LRA's blocks
+    """w: neighbors on each side, or the size of a block. Longformer is pretrained with 256 on each side, LRA's blocks
     have 50 or 64 tokens; at LRA's 1,024 tokens 256 on each side would be half of everything."""
 
     form: str = "sliding"
-    """sliding: w neighbours on both sides; block: the tokens of one's own block only."""
+    """sliding: w neighbors on both sides; block: the tokens of one's own block only."""
 
     dilation: int = 1
     """d: a sliding window takes every d-th token, and reaches d times as far."""
@@ -81,7 +81,7 @@ class Config:
 
 
 class Mixer(HeadsMixer):
-    """Every token looks at its neighbours."""
+    """Every token looks at its neighbors."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)

@@ -82,7 +82,7 @@ class Segments:
 
 
 class Mixer(HeadsMixer):
-    """Every token looks at its neighbours and at r mixtures of all.
+    """Every token looks at its neighbors and at r mixtures of all.
 
     Rotary positions turn queries and normalized keys; queries meet the mixtures, which have no place, as they are.
     """

@@ -47,7 +47,7 @@ class Config:
     """How far a token sees, and how many see everything."""
 
     window: int = 128
-    """w: neighbours on each side. The paper pretrains with 256, LRA has as many; of LRA's 1,024 tokens that would be
+    """w: neighbors on each side. The paper pretrains with 256, LRA has as many; of LRA's 1,024 tokens that would be
     half."""
 
     global_tokens: int = 1
@@ -66,7 +66,7 @@ class Config:
 
 
 class Mixer(HeadsMixer):
-    """Every token looks at its neighbours and at the first tokens; those look at everything."""
+    """Every token looks at its neighbors and at the first tokens; those look at everything."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)

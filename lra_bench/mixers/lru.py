@@ -36,7 +36,7 @@ CARD = Card(
     memory=1.0,
     exact_when="",
     differs="both directions share the recurrence and have a C each; the GELU and the gated linear layer that follow a "
-    "recurrence in the paper's block belong to the mixer; no batch normalisation: our backbone has layer norms; both "
+    "recurrence in the paper's block belong to the mixer; no batch normalization: our backbone has layer norms; both "
     "ways on all tasks (the paper: Pathfinder and Path-X), with angles below pi / 5 (the paper: a whole turn, pi / 10 "
     "on Path-X)",
 )
@@ -61,7 +61,7 @@ class Config:
 
     phase: float = 0.6283185
     """The largest angle of lambda at the start. A whole turn fills the ring; less, as the paper has it for its longest
-    texts (section 3.4), leaves out what is fast, and is learnt from much sooner here."""
+    texts (section 3.4), leaves out what is fast, and is learned from much sooner here."""
 
     def __post_init__(self) -> None:
         if self.states < 1:

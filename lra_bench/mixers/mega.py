@@ -70,9 +70,9 @@ class Config:
     def __post_init__(self) -> None:
         if self.chunk < 0:
             raise ConfigError(f"chunk: {self.chunk}; at least 1, or 0 for no chunks")
-        for knob in ("ema", "shared", "expand"):
-            if getattr(self, knob) < 1:
-                raise ConfigError(f"{knob}: {getattr(self, knob)}; at least 1")
+        for option in ("ema", "shared", "expand"):
+            if getattr(self, option) < 1:
+                raise ConfigError(f"{option}: {getattr(self, option)}; at least 1")
 
 
 class Mixer(MixerBase):

@@ -48,7 +48,7 @@ class Config:
     """m: memory tokens. The paper takes 10 in most of its models, and tries 5 to 30."""
 
     window: int | None = None
-    """w: so many neighbours on each side are seen beside the memory; None: all tokens, at quadratic cost."""
+    """w: so many neighbors on each side are seen beside the memory; None: all tokens, at quadratic cost."""
 
     def __post_init__(self) -> None:
         if self.tokens < 0:

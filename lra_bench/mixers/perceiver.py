@@ -5,7 +5,7 @@ the tokens, attend to each other s times, and are read by the tokens.
     Z <- Z + Attention(LN Z, LN Z), Z <- Z + MLP(LN Z)              s times, each with weights of its own
     Y = Attention(X, LN Z)                                          the tokens read           (IO, section 3.1)
 
-X comes normalised from the backbone, whose residual and MLP follow Y. Padding is no key when the latents read.
+X comes normalized from the backbone, whose residual and MLP follow Y. Padding is no key when the latents read.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 query, which is their key too, so that near ones lie in a bucket, and attend to those that lie near in that order.
 
     o_i = sum_{j in P_i} exp(q_i . k_j - z_i) v_j,   k_j = q_j / |q_j|,   P_i: those of i's chunks        (equation 2)
-    h(x) = argmax [x R; -x R],   R random; sorted by bucket, and cut into chunks that see their neighbours (equation 5)
+    h(x) = argmax [x R; -x R],   R random; sorted by bucket, and cut into chunks that see their neighbors (equation 5)
 
 With `across` off, P_i is those of them that are of i's bucket too (equations 3 and 4). A token sees itself only where
 it sees nobody else. Rounds of hashing (equation 6) are joined by the logsumexp of each (appendix A).

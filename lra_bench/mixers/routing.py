@@ -60,10 +60,10 @@ class Config:
     code, not in algorithm 1. 0: none."""
 
     near_heads: int = 0
-    """So many heads see their neighbours instead, in a sliding window."""
+    """So many heads see their neighbors instead, in a sliding window."""
 
     window: int = 128
-    """Neighbours on each side that those heads see."""
+    """Neighbors on each side that those heads see."""
 
     def __post_init__(self) -> None:
         for name, least in (("clusters", 0), ("commitment", 0), ("near_heads", 0), ("window", 1)):
@@ -83,7 +83,7 @@ class Mixer(HeadsMixer):
         self.config, self.pattern = config, Window(min(config.window, dims.length))
         clusters = min(config.clusters or round(dims.length**0.5), dims.length)
         shape = (dims.heads - config.near_heads, clusters, dims.head_width)
-        self.centroids = Memory(normalised(jax.random.normal(rngs.params(), shape)))
+        self.centroids = Memory(normalized(jax.random.normal(rngs.params(), shape)))
         self.loss = Auxiliary(jnp.float32(0))
 
     def __call__(
@@ -106,7 +106,7 @@ class Mixer(HeadsMixer):
         """Queries and keys, of zero mean and unit variance in the heads that route, and values."""
         q, k, v = (cut(part, self.heads) for part in jnp.split(dense(x, self.qkv[...]), 3, axis=-1))
         near = self.config.near_heads
-        q, k = (jnp.concatenate([h[:, :near], normalised(h[:, near:])], axis=1) for h in (q, k))
+        q, k = (jnp.concatenate([h[:, :near], normalized(h[:, near:])], axis=1) for h in (q, k))
         return (rotary(q), rotary(k), v) if self.rotary else (q, k, v)
 
     def follow(self, x: Float[Array, "B H L K"], mask: Bool[Array, "B L"]) -> None:
@@ -125,7 +125,7 @@ class Mixer(HeadsMixer):
         self.loss[...] = self.config.commitment * mean_square
 
 
-def normalised(x: Float[Array, "... K"]) -> Float[Array, "... K"]:
+def normalized(x: Float[Array, "... K"]) -> Float[Array, "... K"]:
     """Zero mean and unit variance over the width: a LayerNorm without scale and bias."""
     K = x.shape[-1]
     return layer_norm(x, jnp.ones(K), jnp.zeros(K))

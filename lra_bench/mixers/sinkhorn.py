@@ -2,7 +2,7 @@
 softly, and tokens see their own block and the one that was sorted to its place.
 
     R = relu(relu(X' W_B + b_B) W_P + b_P),   X'_i: the sum of block i's tokens,   R: [N, N]        (section 3.1)
-    P = rows and columns of exp((R + e) / tau) normalised in turn;  e: Gumbel noise, in training    (section 3.1.2)
+    P = rows and columns of exp((R + e) / tau) normalized in turn;  e: Gumbel noise, in training    (section 3.1.2)
     y_i = softmax(q_i [K_b, (P K)_b]^T / sqrt K) [V_b, (P V)_b],   b: the block of i                (section 3.2)
 
 SortCut (section 3.4): every token sees the first n sorted blocks, and nothing else. Padding is in no sum; a block of

@@ -20,7 +20,7 @@ from lra_bench.mixers.base import Constant, Dims
 from lra_bench.mixers.layers import LayerNorm, sinusoids
 from lra_bench.model.embedding import Embedding, Patches, Projection
 from lra_bench.model.head import Head
-from lra_bench.model.layers import UNCHANGED, Block, Choice, Shape, runs, thin
+from lra_bench.model.layers import UNCHANGED, Block, Choice, Shape, thin
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Model(nnx.Module):
 
     @property
     def stacks(self) -> list[Block]:
-        """The layers, neighbours of one mixer stacked."""
+        """The layers, neighbors of one mixer stacked."""
         return [self.blocks] if isinstance(self.blocks, Block) else list(self.blocks)
 
     @property

@@ -1,4 +1,4 @@
-"""Symbols, or the numbers that they stand for, to vectors: one each, or one for a patch of neighbours."""
+"""Symbols, or the numbers that they stand for, to vectors: one each, or one for a patch of neighbors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lra_bench.mixers.layers import Dense
 
 @dataclass(frozen=True)
 class Patches:
-    """What a vector stands for: `size` neighbours in a text, or size x size pixels of an image (ViT, arXiv
+    """What a vector stands for: `size` neighbors in a text, or size x size pixels of an image (ViT, arXiv
     2010.11929, equation 1)."""
 
     size: int

@@ -1,7 +1,7 @@
 """The layers of a backbone: x + mixer(LN x), then x + MLP(LN x); pre-LN (arXiv 2002.04745), as in LRA (arXiv
 2011.04006).
 
-Neighbouring layers of one mixer are a stack, one `Block` whose parameters have the layers as their first axis; a deep
+Neighboring layers of one mixer are a stack, one `Block` whose parameters have the layers as their first axis; a deep
 one is scanned over, so that its depth costs no compile time.
 """
 
@@ -33,7 +33,7 @@ gelu = jax.checkpoint(jax.nn.gelu)  # its argument is kept for the backward pass
 class Shape:
     """What techniques change of the backbone; as it stands, nothing."""
 
-    shared: int | None = None  # sets of parameters, for neighbouring layers (ALBERT, arXiv 1909.11942, section 3.1)
+    shared: int | None = None  # sets of parameters, for neighboring layers (ALBERT, arXiv 1909.11942, section 3.1)
     bottleneck: int = 0  # width of the adapters
     mlp: int | None = None  # neurons that are left of each block's MLP
     room: int | None = None  # vectors that a text is filled up to, for texts of other tasks; their mixer sees no grid
@@ -57,11 +57,11 @@ class Block(nnx.Module):
     """x + mixer(LN x), then x + MLP(LN x); each through an adapter of its own, where a bottleneck is asked for."""
 
     def __init__(
-        self, mixer: type[MixerBase], knobs: Any, backbone: Backbone, shape: Shape, dims: Dims, *, rngs: nnx.Rngs
+        self, mixer: type[MixerBase], options: Any, backbone: Backbone, shape: Shape, dims: Dims, *, rngs: nnx.Rngs
     ) -> None:
         self.rate = backbone.dropout
         self.before_mixer, self.before_mlp = LayerNorm(dims.width), LayerNorm(dims.width)
-        self.mixer = mixer(knobs, dims, rngs=rngs)
+        self.mixer = mixer(options, dims, rngs=rngs)
         hidden = backbone.mlp if shape.mlp is None else shape.mlp
         self.up = Dense(dims.width, hidden, rngs=rngs)
         self.down = Dense(hidden, dims.width, rngs=rngs)
@@ -81,14 +81,14 @@ class Block(nnx.Module):
 
 
 class Choice(NamedTuple):
-    """A mixer and its knobs."""
+    """A mixer and its options."""
 
     mixer: type[MixerBase]
-    knobs: Any
+    options: Any
 
 
-class Run(NamedTuple):
-    """Neighbouring layers of one mixer."""
+class LayerGroup(NamedTuple):
+    """Neighboring layers of one mixer."""
 
     choice: Choice
     layers: int
@@ -151,7 +151,7 @@ class Run(NamedTuple):
         return x
 
 
-def runs(choices: Sequence[Choice], layers: int, shared: int | None) -> list[Run]:
+def layer_groups(choices: Sequence[Choice], layers: int, shared: int | None) -> list[LayerGroup]:
     """Layer i has the mixer i mod n of the n that are named, the pattern repeated as in Griffin (arXiv 2402.19427).
 
     Raises:
@@ -159,14 +159,14 @@ def runs(choices: Sequence[Choice], layers: int, shared: int | None) -> list[Run
     """
     pattern = [choices[i % len(choices)] for i in range(layers)]
     set_of = sets(layers, shared)
-    neighbours = [(choice, len(list(same))) for choice, same in groupby(pattern)]
-    if set_of is not None and len(neighbours) > 1:
+    neighbors = [(choice, len(list(same))) for choice, same in groupby(pattern)]
+    if set_of is not None and len(neighbors) > 1:
         raise ConfigError("share.groups: layers of several mixers cannot have the same parameters")
-    return [Run(choice, count, set_of) for choice, count in neighbours]
+    return [LayerGroup(choice, count, set_of) for choice, count in neighbors]
 
 
 def sets(layers: int, shared: int | None) -> tuple[int, ...] | None:
-    """Of each layer, which of `shared` sets of parameters it has, neighbours alike; None: each its own.
+    """Of each layer, which of `shared` sets of parameters it has, neighbors alike; None: each its own.
 
     Raises:
         ConfigError: there are fewer layers than that.

@@ -20,7 +20,7 @@ import pandas as pd
 from lra_bench import config, statistics
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.report import tables
-from lra_bench.report.published import Mechanism, Protocol, Published, Result
+from lra_bench.report.published import Mechanism, Protocol, Published, Reported
 from lra_bench.report.summary import equivalence
 from lra_bench.report.summary.equivalence import MARGIN, Held, Score
 from lra_bench.report.summary.seeds import NO_SEEDS, Seeds
@@ -30,13 +30,13 @@ from lra_bench.results.schema import SCORED
 APART = "not comparable"
 VERDICTS = (*equivalence.VERDICTS, APART)
 MOVES_NOTHING = ("task.folder", "training.accumulate", "training.checkpoint_every", "backbone.remat")
-OURS = ("model", "task", "variant", "recipe", "changed", "mark", "length", "column", "status", "runs", "finished")
+OURS = ("model", "task", "variant", "config", "changed", "tag", "length", "column", "status", "runs", "finished")
 HEADS = ("model", "column", "ours", "published", "verdict", "why")
 SCORES = ("test_score", "test_low", "test_high")
 NOTES = (
     "their test set is taken to have as many examples as ours, drawn independently; their seeds to vary as ours in the "
     "column, and to be one where the source does not say how many; a published chance level is met by the chance level",
-    "what a source does not state of knobs and sizes is not compared; sizes are layers/width/qkv/mlp/heads",
+    "what a source does not state of options and sizes is not compared; sizes are layers/width/qkv/mlp/heads",
 )
 FACTS = ("verdict", "difference", "low", "high", "more")
 
@@ -58,8 +58,8 @@ class Reason(NamedTuple):
 class Line:
     """A row of ours beside one published number."""
 
-    ours: Mapping[str, Any]  # a row of `tables.summary`, with its `column`, `knobs` and bare `name`
-    published: Result
+    ours: Mapping[str, Any]  # a row of `tables.summary`, with its `column`, `options` and bare `name`
+    published: Reported
     held: Held | None  # None where it is not comparable
     reasons: tuple[Reason, ...]  # why it is not comparable; empty where it is
     spread: statistics.Spread | None = None  # how seeds vary in its column; None where that is not known
@@ -90,26 +90,26 @@ def _rows(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The summed rows, missing as None, with what a table's numbers alone do not say."""
     summed = tables.summary(frame)
     summed = summed.assign(column=tables.column_names(summed)[0]).astype(object)
-    said = frame.reindex(columns=["knobs", "techniques"]).astype(object)
+    said = frame.reindex(columns=["options", "techniques"]).astype(object)
     said = said.where(said.notna(), None)
-    knobs, techniques = (dict(zip(frame["cell"], said[name], strict=True)) for name in ("knobs", "techniques"))
+    options, techniques = (dict(zip(frame["run"], said[name], strict=True)) for name in ("options", "techniques"))
     for row in summed.where(summed.notna(), None).to_dict("records"):
-        first = str(row["cell"]).split(" ")[0]
+        first = str(row["run"]).split(" ")[0]
         yield {str(key): value for key, value in row.items()} | {
             "name": str(row["model"]).partition(" + ")[0].partition("[")[0],
-            "knobs": knobs.get(first),
+            "options": options.get(first),
             "techniques": techniques.get(first),
         }
 
 
 def _line(
-    row: Mapping[str, Any], result: Result, published: Published, spread: statistics.Spread | None, margin: float
+    row: Mapping[str, Any], result: Reported, published: Published, spread: statistics.Spread | None, margin: float
 ) -> Line:
     why = tuple(reasons(row, result, published))
     return Line(row, result, None if why else _held(row, result, spread, margin), why, spread)
 
 
-def _held(row: Mapping[str, Any], result: Result, spread: statistics.Spread | None, margin: float) -> Held:
+def _held(row: Mapping[str, Any], result: Reported, spread: statistics.Spread | None, margin: float) -> Held:
     """Ours, a row of `tables.summary`, beside theirs; one that stayed at chance has the chance, which is no
     estimate."""
     ours = Score(row["test_score"], row["test_n"], row["finished"], (row["test_sd"] or 0.0) ** 2)
@@ -118,19 +118,19 @@ def _held(row: Mapping[str, Any], result: Result, spread: statistics.Spread | No
     return equivalence.held(ours, Score(result.score, row["test_n"], result.seeds or 1), spread, margin)
 
 
-def reasons(row: Mapping[str, Any], result: Result, published: Published) -> Iterator[Reason]:
+def reasons(row: Mapping[str, Any], result: Reported, published: Published) -> Iterator[Reason]:
     """Why the row may not be held against the published number; nothing where it may."""
     followed = [protocol for protocol in published.protocols if protocol.task == result.task]
-    protocol = next((p for p in followed if p.recipe == row["recipe"]), None)
-    about = [m for m in published.mechanisms if m.holds(result.name, result.task, row["recipe"])]
-    yield from _of_the_run(row, {knob for mechanism in about for knob in mechanism.knobs})
+    protocol = next((p for p in followed if p.recipe == row["config"]), None)
+    about = [m for m in published.mechanisms if m.holds(result.name, result.task, row["config"])]
+    yield from _of_the_run(row, {option for mechanism in about for option in mechanism.options})
     yield from _of_the_recipe(row, followed)
     yield from _of_the_task(row, protocol or next(iter(followed), None))
     for mechanism in about:
         yield from _of_the_mechanism(row, mechanism, protocol)
 
 
-def _of_the_run(row: Mapping[str, Any], knobs: set[str]) -> Iterator[Reason]:
+def _of_the_run(row: Mapping[str, Any], options: set[str]) -> Iterator[Reason]:
     if row["status"] not in SCORED:
         yield Reason("status", f"{row['runs'] - row['finished']} of {row['runs']}: {row['status']}", False)
     elif row.get("test_score") is None:
@@ -138,11 +138,11 @@ def _of_the_run(row: Mapping[str, Any], knobs: set[str]) -> Iterator[Reason]:
     metric = named(row["metric"])
     if metric is not ACCURACY:
         yield Reason("metric", f"{metric.title}, not accuracy", True)
-    if row["mark"]:
-        yield Reason("mark", str(row["mark"]), True)
+    if row["tag"]:
+        yield Reason("tag", str(row["tag"]), True)
     if row["techniques"]:
         yield Reason("techniques", config.technique_words(row["techniques"]), True)
-    moved = [said for said in _settings(row["changed"]) if not _is_seen_elsewhere(said, row["name"], knobs)]
+    moved = [said for said in _settings(row["changed"]) if not _is_seen_elsewhere(said, row["name"], options)]
     if moved:
         yield Reason("settings", " ".join(moved), True)
 
@@ -152,11 +152,11 @@ def _settings(changed: str | None) -> list[str]:
     return re.split(r" (?=[\w.-]+=)", changed) if changed else []
 
 
-def _is_seen_elsewhere(said: str, model: str, knobs: set[str]) -> bool:
-    """Is the setting one that moves no number, or a knob that is compared by its value?"""
+def _is_seen_elsewhere(said: str, model: str, options: set[str]) -> bool:
+    """Is the setting one that moves no number, or an option that is compared by its value?"""
     key = said.partition("=")[0]
-    who, _, knob = key.partition(".")
-    return key in MOVES_NOTHING or (who in (model, "model") and knob in knobs)
+    who, _, option = key.partition(".")
+    return key in MOVES_NOTHING or (who in (model, "model") and option in options)
 
 
 def _of_the_recipe(row: Mapping[str, Any], followed: Sequence[Protocol]) -> Iterator[Reason]:
@@ -164,9 +164,9 @@ def _of_the_recipe(row: Mapping[str, Any], followed: Sequence[Protocol]) -> Iter
     if not recipes:
         sizes = "".join(f" ({protocol.size})" for protocol in followed if protocol.size)
         yield Reason("protocol", f"no recipe here follows the published one{sizes}", True)
-    elif row["recipe"] not in recipes:
+    elif row["config"] not in recipes:
         meant = " or ".join(f"{name} ({size})" for name, size in recipes.items())
-        yield Reason("recipe", f"{row['recipe']}, not {meant}", True)
+        yield Reason("config", f"{row['recipe']}, not {meant}", True)
 
 
 def _of_the_task(row: Mapping[str, Any], protocol: Protocol | None) -> Iterator[Reason]:
@@ -190,18 +190,18 @@ def _of_the_mechanism(row: Mapping[str, Any], mechanism: Mechanism, protocol: Pr
         yield Reason("size", f"{protocol.size}, not {mechanism.size}", False)
     if mechanism.apart:
         yield Reason("mechanism", mechanism.apart, False)
-    if mechanism.knobs and row["knobs"] is None:
-        yield Reason("knobs", "not on record", False)
+    if mechanism.options and row["options"] is None:
+        yield Reason("options", "not on record", False)
         return
-    turned = json.loads(row["knobs"]) if mechanism.knobs else {}
-    values = {knob: (written(turned.get(knob)), value) for knob, value in mechanism.knobs.items()}
-    unlike = [f"{knob} {ours} not {theirs}" for knob, (ours, theirs) in values.items() if ours != theirs]
+    turned = json.loads(row["options"]) if mechanism.options else {}
+    values = {option: (written(turned.get(option)), value) for option, value in mechanism.options.items()}
+    unlike = [f"{option} {ours} not {theirs}" for option, (ours, theirs) in values.items() if ours != theirs]
     if unlike:
-        yield Reason("knobs", ", ".join(unlike), False)
+        yield Reason("options", ", ".join(unlike), False)
 
 
 def written(value: Any) -> str:
-    """A knob's value as `models.csv` has it."""
+    """A option's value as `models.csv` has it."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -260,7 +260,7 @@ def _notes(lines: Sequence[Line], published: Published, margin: float) -> Iterat
     yield from NOTES
     for protocol in published.protocols:
         met = [line for line in lines if line.published.task == protocol.task]
-        if protocol.note and any(protocol.recipe in ("", line.ours["recipe"]) for line in met):
+        if protocol.note and any(protocol.recipe in ("", line.ours["config"]) for line in met):
             yield f"there, on {' under '.join(filter(None, (protocol.task, protocol.recipe)))}: {protocol.note}"
     yield "published: " + "; ".join(dict.fromkeys(line.published.source for line in lines))
 

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.errors import ConfigError
 from lra_bench.report import tables
 from lra_bench.report.summary import annotate, places
 from lra_bench.report.tables import COLUMN, Comparison, Report
 from lra_bench.results import store
-from lra_bench.results.schema import Row
+from lra_bench.results.schema import Result
 
 TITLE = "what each model was given"
 INHERITED = ("inherited_steps", "inherited_examples", "inherited_flops")
 TUNED = ("tuning_trials", "tuning_steps")
 GIVEN = ("flops_per_token", "steps", "examples_seen", "flops", *INHERITED, *TUNED)
-SETTING = ("knobs", "variant", "recipe", "changed", "mark", "batch", "accumulate", "steps", "dtype")
+SETTING = ("options", "variant", "config", "changed", "tag", "batch", "accumulate", "steps", "dtype")
 
 
 def budget(frame: pd.DataFrame) -> pd.DataFrame:
@@ -78,14 +78,14 @@ def _inherited(row: dict[Any, Any]) -> dict[str, float | None]:
     return dict(zip(INHERITED, values, strict=True))
 
 
-def _whole(result: Row | None) -> float:
+def _whole(result: Result | None) -> float:
     """The FLOPs of all steps of a run; not a number where it is not here."""
     if result is None or result.flops_per_step is None:
         return math.nan
     return result.steps * result.flops_per_step
 
 
-def _needs(row: dict[Any, Any]) -> tuple[Cell, ...] | None:
+def _needs(row: dict[Any, Any]) -> tuple[Run, ...] | None:
     """The runs that a run depends on, as its folder says; None where there is none, or it is of another version."""
     if pd.isna(row.get("folder")):
         return None

@@ -20,7 +20,7 @@ from lra_bench.results import store
 
 Figure = alt.FacetChart | alt.LayerChart
 
-# Colours that the colour-blind tell apart (Krzywinski, mk.bcgsc.ca/colorblind), one a family. Full attention's, the
+# Colours that the color-blind tell apart (Krzywinski, mk.bcgsc.ca/colorblind), one a family. Full attention's, the
 # baseline, is a gray that is read on white and on black.
 COLOURS = (
     "#767676", "#009F81", "#FF5AAF", "#8400CD", "#008DF9", "#00A6C8",
@@ -42,12 +42,12 @@ def tradeoff(rows: pd.DataFrame) -> Figure:
     Raises:
         ConfigError: no model has a score and a speed.
     """
-    there = _placed(rows).dropna(subset=["test_score", "examples_per_s", "planned_bytes"])
+    there = _placed(rows).dropna(subset=["test_score", "examples_per_s", "compiled_bytes"])
     if there.empty:
         raise ConfigError("no model here has a score, a speed and a memory: there is nothing to draw")
     there = there.assign(
         shown=there["test_score"] * there["metric"].map(lambda m: 100.0 if named(m).share else 1.0),
-        mib=there["planned_bytes"] / 2**20,
+        mib=there["compiled_bytes"] / 2**20,
         best=[_is_best(row, there) for row in there.to_dict("records")],
     )
     columns = [
@@ -92,7 +92,7 @@ def _placed(rows: pd.DataFrame) -> pd.DataFrame:
     measured, summed = tables.measured(rows), tables.summary(rows)
     scores = {(row["model"], tables.column_of(row)): row for row in summed.to_dict("records")}
     every = [scores[row["model"], tables.column_of(row)] for row in measured.to_dict("records")]
-    fallback = [places.tag(fitted).strip() for fitted in measured["fitted"]]
+    fallback = [places.tag(fitted).strip() for fitted in measured["fallback"]]
     return measured.assign(
         test_score=pd.Series([row.get("test_score") for row in every], measured.index, dtype=float),
         column=places.headers(measured, tables.column_names(measured)[0]),
@@ -212,7 +212,7 @@ def _sparse(row: Mapping[Any, Any], rows: Sequence[Mapping[Any, Any]]) -> list[d
     if not technique or not technique["sparsity"] or pd.isna(row["test_score"]):
         return []
     how = f"{technique['by']}, {technique['steps']} steps"
-    both = [one for one in rows if one["cell"] == row["start"]] + [row]
+    both = [one for one in rows if one["run"] == row["start"]] + [row]
     return [
         {"model": row["model"], "column": row["column"], "how": how, "zero": 100 * one["sparsity"]}
         | {"shown": one["test_score"] * (100.0 if named(one["metric"]).share else 1.0)}
@@ -234,10 +234,10 @@ def _named(frame: pd.DataFrame) -> pd.DataFrame:
 def _family(frame: pd.DataFrame) -> alt.Color:
     every = get_args(Family)
     here = [family for family in every if family in set(frame["family"])]
-    colours = [COLOURS[every.index(family) % len(COLOURS)] for family in here]
+    colors = [COLOURS[every.index(family) % len(COLOURS)] for family in here]
     here += sorted(set(frame["family"].dropna()) - set(here))
-    colours += [INK] * (len(here) - len(colours))
-    return alt.Color("family:N", scale=alt.Scale(domain=here, range=colours), legend=alt.Legend(title="family"))
+    colors += [INK] * (len(here) - len(colors))
+    return alt.Color("family:N", scale=alt.Scale(domain=here, range=colors), legend=alt.Legend(title="family"))
 
 
 def _chosen() -> alt.Parameter:

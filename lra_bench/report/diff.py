@@ -30,13 +30,13 @@ ELSEWHERE = "not compared: measured on other machines"
 UNMEASURED = "not measured in both"
 BARE = "the bare ratio"
 FOUND = ["first", "second", "change", "low", "high", "p", "worse_by", "was", "now", "why"]
-FOUND += ["first_fitted", "second_fitted", "first_load", "second_load"]
+FOUND += ["first_fallback", "second_fallback", "first_load", "second_load"]
 DECILES = 2.5631  # standard deviations between the 10th and the 90th percentile of a normal distribution
 SURE = 10**6  # degrees of freedom of a variance that is known
 
 KEYS = [key for key in COLUMN if key not in ("data_hash", "config_hash")]  # a config may have changed since
 
-Run = dict[str, Any]
+Line = dict[str, Any]
 
 
 def changes(
@@ -52,23 +52,23 @@ def changes(
     origins = list(dict.fromkeys(frame["origin"]))
     rows = places.settled(frame.assign(model=_labels(frame)), COLUMN)
     if elsewhere is not None:
-        more = elsewhere[~elsewhere["cell"].isin(frame["cell"])]
+        more = elsewhere[~elsewhere["run"].isin(frame["run"])]
         more = more.assign(model=summing.labels(more), origin="", step_ms_p50=None)
         rows = pd.concat([rows, places.settled(more, COLUMN)], ignore_index=True)
-    by_column: dict[str, list[Run]] = {}
+    by_column: dict[str, list[Line]] = {}
     for run in _runs(rows):
         by_column.setdefault(json.dumps([run[key] for key in KEYS], default=float), []).append(run)
     found = [line for column in by_column.values() for line in _of_column(column, origins, what, by)]
     return _told(pd.DataFrame(found, columns=list(dict.fromkeys([*COLUMN, by, "what", *FOUND]))))
 
 
-def _runs(rows: pd.DataFrame) -> list[Run]:
+def _runs(rows: pd.DataFrame) -> list[Line]:
     """The rows as mappings, missing as None."""
     plain = rows.astype(object).where(rows.notna(), None)
     return [{str(key): value for key, value in row.items()} for row in plain.to_dict("records")]
 
 
-def _of_column(runs: Sequence[Run], origins: Sequence[str], what: Sequence[str], by: str) -> Iterator[dict[str, Any]]:
+def _of_column(runs: Sequence[Line], origins: Sequence[str], what: Sequence[str], by: str) -> Iterator[dict[str, Any]]:
     """What changed on one column."""
     spreads = _Spreads(runs) if by == "model" else None
     for name in dict.fromkeys(run[by] for run in runs):
@@ -81,11 +81,11 @@ def _of_column(runs: Sequence[Run], origins: Sequence[str], what: Sequence[str],
                 yield from (at | {"what": one} | _compared(one, scored, data, spreads) for one in what)
 
 
-def _scored(side: Sequence[Run]) -> list[Run]:
+def _scored(side: Sequence[Line]) -> list[Line]:
     return [run for run in side if run["status"] in SCORED]
 
 
-def _data(side: Sequence[Run]) -> list[Any]:
+def _data(side: Sequence[Line]) -> list[Any]:
     """The hashes of the data of the runs that are scored."""
     return list(dict.fromkeys(run["data_hash"] for run in _scored(side)))
 
@@ -100,16 +100,16 @@ def _told(found: pd.DataFrame) -> pd.DataFrame:
 
 def _labels(frame: pd.DataFrame) -> pd.Series:
     """As `summing.labels`; a model that has one setting in each folder is one line, though the code gave it another."""
-    settings = frame.groupby(["origin", "model", *COLUMN], dropna=False)["knobs"].transform("nunique")
+    settings = frame.groupby(["origin", "model", *COLUMN], dropna=False)["options"].transform("nunique")
     one = (settings <= 1).groupby(frame["model"]).transform("all")
-    return summing.labels(frame.assign(knobs=frame["knobs"].where(~one)))
+    return summing.labels(frame.assign(options=frame["options"].where(~one)))
 
 
 def other_settings(frame: pd.DataFrame) -> Iterator[str]:
     """A note for each model whose hyperparameters are not the same in both folders."""
     origins = list(dict.fromkeys(frame["origin"]))
-    for model, rows in frame.dropna(subset="knobs").groupby("model", sort=False):
-        first, second = (set(rows.loc[rows["origin"] == origin, "knobs"]) for origin in origins)
+    for model, rows in frame.dropna(subset="options").groupby("model", sort=False):
+        first, second = (set(rows.loc[rows["origin"] == origin, "options"]) for origin in origins)
         if len(first) == len(second) == 1 and first != second:
             old, new = (json.loads(next(iter(one))) for one in (first, second))
             unlike = [key for key in {**old, **new} if old.get(key) != new.get(key)]
@@ -117,7 +117,7 @@ def other_settings(frame: pd.DataFrame) -> Iterator[str]:
             yield f"{model}: other hyperparameters: {said}"
 
 
-def _of_same_data(sides: Sequence[Sequence[Run]]) -> Iterator[tuple[Any, list[list[Run]]]]:
+def _of_same_data(sides: Sequence[Sequence[Line]]) -> Iterator[tuple[Any, list[list[Line]]]]:
     """Both sides' runs on each data that both have, with those that failed; if there is none, all of them, on what the
     second has."""
     here, there = map(_data, sides)
@@ -128,7 +128,7 @@ def _of_same_data(sides: Sequence[Sequence[Run]]) -> Iterator[tuple[Any, list[li
         yield (there or here or [None])[0], [list(side) for side in sides]
 
 
-def _statuses(sides: Sequence[Sequence[Run]]) -> Iterator[dict[str, Any]]:
+def _statuses(sides: Sequence[Sequence[Line]]) -> Iterator[dict[str, Any]]:
     """What finished in the first and did not in the second, a run a line; what is not there at all; other data."""
     old, new = sides
     if not _scored(old):
@@ -146,15 +146,15 @@ def _statuses(sides: Sequence[Sequence[Run]]) -> Iterator[dict[str, Any]]:
             yield {"was": "ok", "now": f"{run['status']}{_seed(run)}"}
 
 
-def _status_of(side: Sequence[Run]) -> str:
+def _status_of(side: Sequence[Line]) -> str:
     return "ok" if any(run["status"] == "ok" for run in side) else str(_scored(side)[0]["status"])
 
 
-def _seed(run: Run) -> str:
+def _seed(run: Line) -> str:
     return "" if run["seed"] is None else f" (seed {run['seed']:.0f})"
 
 
-def _is_below(run: Run, old: Sequence[Run]) -> bool:
+def _is_below(run: Line, old: Sequence[Line]) -> bool:
     """Do the intervals over examples of a run and of those before it not meet? Else it is perhaps as it was, at the
     edge of what counts as learned."""
     metric = named(run["metric"])
@@ -168,7 +168,7 @@ def _is_below(run: Run, old: Sequence[Run]) -> bool:
 class _Spreads:
     """How scores and times vary from run to run of one model, as all models of a column say on one data; kept."""
 
-    def __init__(self, column: Sequence[Run]) -> None:
+    def __init__(self, column: Sequence[Line]) -> None:
         self.runs = _scored(column)
         self.known: dict[tuple[str, Any], statistics.Spread | None] = {}
 
@@ -187,11 +187,11 @@ class _Spreads:
         return self.known[what, data]
 
 
-def _place(run: Run) -> tuple[Any, ...]:
+def _place(run: Line) -> tuple[Any, ...]:
     return tuple(run[key] for key in (*PLACE, *BUILD))
 
 
-def _compared(what: str, sides: Sequence[Sequence[Run]], data: Any, spreads: _Spreads | None) -> dict[str, Any]:
+def _compared(what: str, sides: Sequence[Sequence[Line]], data: Any, spreads: _Spreads | None) -> dict[str, Any]:
     """One thing that is measured: both values, and the change with what chance says of it."""
     there = [[run for run in side if run[VALUE[what]] is not None] for side in sides]
     if not all(there):
@@ -209,26 +209,26 @@ def _compared(what: str, sides: Sequence[Sequence[Run]], data: Any, spreads: _Sp
     return _values(what, pair) | _ratio(pair, spread)
 
 
-def _values(what: str, sides: Sequence[Sequence[Run]]) -> dict[str, Any]:
+def _values(what: str, sides: Sequence[Sequence[Line]]) -> dict[str, Any]:
     means = [float(np.mean([run[VALUE[what]] for run in side])) if side else None for side in sides]
-    fitted = [side[0]["fitted"] if side and what != "accuracy" else None for side in sides]
+    fitted = [side[0]["fallback"] if side and what != "accuracy" else None for side in sides]
     known = [[run.get("other_load") or 0.0 for run in side] if what == "speed" else [] for side in sides]
     loads = [max(side, default=None) for side in known]
     return {
-        **{"first": means[0], "second": means[1], "first_fitted": fitted[0], "second_fitted": fitted[1]},
+        **{"first": means[0], "second": means[1], "first_fallback": fitted[0], "second_fallback": fitted[1]},
         **{"first_load": loads[0], "second_load": loads[1]},
     }
 
 
-def _groups(side: Sequence[Run]) -> list[list[Run]]:
+def _groups(side: Sequence[Line]) -> list[list[Line]]:
     """The runs of each place and build, those first that ran last."""
-    groups: dict[tuple[Any, ...], list[Run]] = {}
+    groups: dict[tuple[Any, ...], list[Line]] = {}
     for run in side:
         groups.setdefault(_place(run), []).append(run)
     return sorted(groups.values(), key=lambda runs: max(str(run["started"] or "") for run in runs), reverse=True)
 
 
-def _in_one_place(sides: Sequence[Sequence[Run]]) -> list[list[Run]] | None:
+def _in_one_place(sides: Sequence[Sequence[Line]]) -> list[list[Line]] | None:
     """Of each side the newest runs on a machine that the other has too; a fact that one lacks is the same."""
     for new in _groups(sides[1]):
         for old in _groups(sides[0]):
@@ -238,7 +238,7 @@ def _in_one_place(sides: Sequence[Sequence[Run]]) -> list[list[Run]] | None:
     return None
 
 
-def _score(sides: Sequence[Sequence[Run]], spread: statistics.Spread | None) -> dict[str, Any]:
+def _score(sides: Sequence[Sequence[Line]], spread: statistics.Spread | None) -> dict[str, Any]:
     """The second's mean score less the first's: on the same examples where both keep them, with the variance over seeds
     of the column. Without that nothing is told."""
     metric = named(sides[0][0]["metric"])
@@ -251,7 +251,7 @@ def _score(sides: Sequence[Sequence[Run]], spread: statistics.Spread | None) -> 
     return found | ({"why": SINGLE} if spread is None else {"p": over.p})
 
 
-def _scores(sides: Sequence[Sequence[Run]]) -> list[np.ndarray]:
+def _scores(sides: Sequence[Sequence[Line]]) -> list[np.ndarray]:
     """Of each side [runs, examples]; where they are not kept, each run's score, as of two examples alike."""
     kept = [_kept(side) for side in sides]
     whole = [one for one in kept if one is not None]
@@ -260,7 +260,7 @@ def _scores(sides: Sequence[Sequence[Run]]) -> list[np.ndarray]:
     return [np.array([[run["test_score"]] * 2 for run in side], float) for side in sides]
 
 
-def _kept(side: Sequence[Run]) -> np.ndarray | None:
+def _kept(side: Sequence[Line]) -> np.ndarray | None:
     """The scores of each run's examples; None if one's are not kept."""
     if any(run["folder"] is None for run in side):
         return None
@@ -268,7 +268,7 @@ def _kept(side: Sequence[Run]) -> np.ndarray | None:
     return found if found is not None and len(found) == len(side) else None
 
 
-def _ratio(sides: Sequence[Sequence[Run]], spread: statistics.Spread | None) -> dict[str, Any]:
+def _ratio(sides: Sequence[Sequence[Line]], spread: statistics.Spread | None) -> dict[str, Any]:
     """The second's median time over the first's, of logarithms: with the variance over runs of the column, else that of
     the steps themselves.
 
@@ -287,7 +287,7 @@ def _ratio(sides: Sequence[Sequence[Run]], spread: statistics.Spread | None) -> 
     return {"change": ratio, "low": low, "high": high, "p": over.p, "worse_by": ratio - 1}
 
 
-def _of_steps(runs: Sequence[Run]) -> statistics.Spread | None:
+def _of_steps(runs: Sequence[Line]) -> statistics.Spread | None:
     """Of the logarithms of a run's steps, by their deciles."""
     deciles = [(run["step_ms_p10"], run["step_ms_p90"]) for run in runs]
     if any(one is None for pair in deciles for one in pair):

@@ -43,7 +43,7 @@ def report(facts: Sequence[Fact], room: int | None = None) -> Report:
 def _grown(facts: Sequence[Fact], first: Line, room: int | None) -> dict[str, Any]:
     """Of one model's facts by rising length."""
     time = _line(facts)
-    planned = np.array([fact["planned_bytes"] for fact in facts], float)
+    planned = np.array([fact["compiled_bytes"] for fact in facts], float)
     over_time, over_memory = statistics.power(time.lengths, time.values), statistics.power(time.lengths, planned)
     crossed = crossover(time, first)
     there = room if room is not None else facts[-1].get("available_bytes")

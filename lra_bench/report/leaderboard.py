@@ -21,7 +21,7 @@ MIB = 2.0**-20
 MEASURED: Mapping[str, Callable[[float], str]] = {
     "step_ms_p50": lambda ms: str(three_digits(ms)),
     "examples_per_s": lambda rate: str(three_digits(rate)),
-    "planned_bytes": lambda size: f"{size * MIB:,.0f}",
+    "compiled_bytes": lambda size: f"{size * MIB:,.0f}",
     "peak_bytes": lambda size: f"{size * MIB:,.0f}",
 }
 
@@ -104,7 +104,7 @@ def _measured(rows: Sequence[Mapping[Any, Any]], what: str) -> Entry:
     timed = what in ("step_ms_p50", "examples_per_s")
     shown = [
         MEASURED[what](float(row[what]))
-        + places.tag(row["fitted"])
+        + places.tag(row["fallback"])
         + (load.tag(row.get("other_load")) if timed else "")
         for row in rows
         if pd.notna(row[what])

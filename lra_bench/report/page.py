@@ -148,7 +148,7 @@ def _measured(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     yield "speed", "median of training steps that were each waited for; compilation, evaluation and checkpoints apart"
     yield "planned", "arguments + temporaries + outputs - those that share memory, as the compiler has it"
     yield "peak", "of the device; on CPU the process's resident set, which holds the interpreter and the compiler too"
-    yield "mark", ", ".join(sorted(set(frame["mark"].dropna()))) or "none: full-size runs"
+    yield "tag", ", ".join(sorted(set(frame["tag"].dropna()))) or "none: full-size runs"
     for column, said in (
         ("device", "devices"),
         ("jobs", "cells at once"),
@@ -156,7 +156,7 @@ def _measured(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
         ("code_hash", "codes"),
         ("commit", "commits"),
         ("matmul", "precision of float32 products"),
-        ("fitted", "memory fallbacks"),
+        ("fallback", "memory fallbacks"),
         ("data_hash", "data"),
     ):
         yield said, "; ".join(_counted(frame[column])) or "not said"

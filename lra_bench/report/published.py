@@ -22,7 +22,7 @@ FAILED = "FAIL"  # printed where a model stayed at chance
 
 
 @dataclass(frozen=True)
-class Result:
+class Reported:
     """One printed accuracy that has a counterpart here."""
 
     source: str  # paper and table
@@ -59,8 +59,8 @@ class Mechanism:
     task: str
     recipe: str
     size: str  # layers/width/qkv/mlp/heads, where not the protocol's; empty: the protocol's
-    knobs: Mapping[str, str]  # of ours
-    apart: str  # what no knob here makes alike, in words
+    options: Mapping[str, str]  # of ours
+    apart: str  # what no option here makes alike, in words
 
     def holds(self, name: str, task: str, recipe: str) -> bool:
         """Is it about this published model on this task under this recipe?"""
@@ -72,7 +72,7 @@ class Published:
     """One set of published results."""
 
     name: str
-    results: tuple[Result, ...]
+    results: tuple[Reported, ...]
     protocols: tuple[Protocol, ...]
     mechanisms: tuple[Mechanism, ...]
 
@@ -107,16 +107,16 @@ def _is_ours(line: Mapping[str, str]) -> bool:
     return bool(line["metric"] == ACCURACY.name and line["our_model"] and line["our_task"])
 
 
-def _result(line: Mapping[str, str]) -> Result:
+def _result(line: Mapping[str, str]) -> Reported:
     source = f"{line['source']}, {line['table']}"
     seeds = int(line["seeds"]) if line["seeds"] else None
-    return Result(source, line["model"], tuple(line["our_model"].split()), line["our_task"], line["value"], seeds)
+    return Reported(source, line["model"], tuple(line["our_model"].split()), line["our_task"], line["value"], seeds)
 
 
 def _protocol(line: Mapping[str, str]) -> Protocol:
     return Protocol(
         task=line["our_task"],
-        recipe=line["recipe"],
+        recipe=line["config"],
         variant=line["variant"] or None,
         length=int(line["length"]) if line["length"] else None,
         size=line["size"],
@@ -126,5 +126,5 @@ def _protocol(line: Mapping[str, str]) -> Protocol:
 
 
 def _mechanism(line: Mapping[str, str]) -> Mechanism:
-    knobs = dict(pair.split("=", 1) for pair in line["knobs"].split())
-    return Mechanism(line["model"], line["our_task"], line["recipe"], line["size"], knobs, line["apart"])
+    options = dict(pair.split("=", 1) for pair in line["options"].split())
+    return Mechanism(line["model"], line["our_task"], line["config"], line["size"], options, line["apart"])

@@ -18,7 +18,7 @@ from lra_bench.report.summary.digits import three_digits
 from lra_bench.report.tables import Comparison, Report
 from lra_bench.results import store
 
-NEEDED = ("model", "knobs", "length", "status", "step_ms_p50", "planned_bytes")
+NEEDED = ("model", "options", "length", "status", "step_ms_p50", "compiled_bytes")
 WIDE = 0.2  # of the median: an interval that is wider is marked
 NEAR = 3  # times an empty step: what takes less is marked
 TOLD = {"train": ("training step", "training steps"), "infer": ("forward pass", "forward passes")}
@@ -61,7 +61,7 @@ def numbers(facts: Sequence[Fact]) -> pd.DataFrame:
         whole = dict(fact) | {"model": label(fact, facts)}
         over = interval(fact)
         whole |= {"step_ms_low": over.low, "step_ms_high": over.high, "faster": faster(fact, facts), "hfu": hfu(fact)}
-        lines.append({k: v for k, v in whole.items() if k not in ("laps_ms", "knobs")})
+        lines.append({k: v for k, v in whole.items() if k not in ("laps_ms", "options")})
     return pd.DataFrame(lines)
 
 
@@ -84,7 +84,7 @@ def reference(facts: Sequence[Fact]) -> Fact:
 
 def _setting(fact: Fact) -> tuple[str, str, int]:
     """What facts of one line have in common."""
-    return fact["model"], json.dumps(fact["knobs"], sort_keys=True), fact.get("devices") or 1
+    return fact["model"], json.dumps(fact["options"], sort_keys=True), fact.get("devices") or 1
 
 
 def interval(fact: Fact) -> statistics.Interval:
@@ -129,11 +129,11 @@ def hfu(fact: Fact) -> float | None:
 
 
 def label(fact: Fact, facts: Sequence[Fact]) -> str:
-    """The model's name; with the knobs, or devices, that differ, where it was measured with several settings."""
+    """The model's name; with the options, or devices, that differ, where it was measured with several settings."""
     its = [f for f in facts if f["model"] == fact["model"]]
-    settings = {json.dumps(f["knobs"], sort_keys=True): f["knobs"] for f in its}
-    differing = [k for k in fact["knobs"] if len({str(s.get(k)) for s in settings.values()}) > 1]
-    said = [f"{k}={fact['knobs'][k]}" for k in differing]
+    settings = {json.dumps(f["options"], sort_keys=True): f["options"] for f in its}
+    differing = [k for k in fact["options"] if len({str(s.get(k)) for s in settings.values()}) > 1]
+    said = [f"{k}={fact['options'][k]}" for k in differing]
     said += [f"devices={fact.get('devices')}"] if len({f.get("devices") for f in its}) > 1 else []
     turned = ",".join(said)
     return f"{fact['model']}[{turned}]" if turned else str(fact["model"])
@@ -178,7 +178,7 @@ def _dispatch(facts: Sequence[Fact]) -> Iterator[str]:
 
 def _memory(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:
     planned = ("planned: arguments + temporaries + outputs - shared, as the compiler has it",)
-    yield _table(f"memory planned for a {step}, MiB", facts, lambda f: _mib(f.get("planned_bytes")), planned)
+    yield _table(f"memory planned for a {step}, MiB", facts, lambda f: _mib(f.get("compiled_bytes")), planned)
     if any(f.get("peak_bytes") for f in facts):
         yield _table("peak memory, MiB", facts, lambda f: _mib(f.get("peak_bytes")), (_peak(facts),))
     rooms = sorted({f["room_bytes"] for f in facts if f.get("room_bytes")})

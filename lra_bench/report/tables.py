@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 TABLES = ("accuracy", "speed", "memory")
-VALUE = {"accuracy": "test_score", "speed": "step_ms_p50", "memory": "planned_bytes"}
+VALUE = {"accuracy": "test_score", "speed": "step_ms_p50", "memory": "compiled_bytes"}
 UNITS = {
     "accuracy": "test accuracy, % ↑, with a 95% interval (over examples, or over seeds where that is wider)",
     "speed": "training step, ms, median ↓ (examples a second ↑)",
@@ -144,12 +144,12 @@ def _accuracy_text(row: pd.Series) -> str:
 
 def _speed_text(row: pd.Series) -> str:
     rate = f" ({three_digits(row['examples_per_s'])}/s)" if pd.notna(row.get("examples_per_s")) else ""
-    return f"{three_digits(row['step_ms_p50'])}" + rate + places.tag(row["fitted"]) + load.tag(row.get("other_load"))
+    return f"{three_digits(row['step_ms_p50'])}" + rate + places.tag(row["fallback"]) + load.tag(row.get("other_load"))
 
 
 def _memory_text(row: pd.Series) -> str:
     peak = f" ({row['peak_bytes'] / 2**20:,.0f})" if pd.notna(row.get("peak_bytes")) else ""
-    return f"{row['planned_bytes'] / 2**20:,.0f}" + peak + places.tag(row["fitted"])
+    return f"{row['compiled_bytes'] / 2**20:,.0f}" + peak + places.tag(row["fallback"])
 
 
 def exported(numbers: pd.DataFrame, format: str) -> str:

@@ -25,10 +25,10 @@ MEANS = (
     "params",
     "trained_params",
     "sparsity",
-    "stored_bytes",
+    "model_bytes",
     "flops_per_step",
 )
-TIMES = ("step_ms_p50", "infer_ms_p50", "peak_bytes")  # of one place, see `places`
+TIMES = ("step_ms_p50", "inference_ms_p50", "peak_bytes")  # of one place, see `places`
 NOTES = (
     f"against none: difference of test scores with its 95% interval; *: p < {statistics.ALPHA} by {statistics.SEEDS}, "
     "after Holm over the table's pairs; where nothing is known of seeds, the interval is of these runs on other "
@@ -49,7 +49,7 @@ def report(frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Report
     """
     if "techniques" not in frame or frame["techniques"].isna().all():
         raise ConfigError("no run with a technique here; lra run --technique pulls them, lra ls techniques shows them")
-    frame = frame[frame["cell"].isna() | ~frame["cell"].duplicated()]
+    frame = frame[frame["run"].isna() | ~frame["run"].duplicated()]
     pulled = frame["techniques"].map(lambda facts: config.technique_words(facts) if isinstance(facts, str) else "none")
     done = frame.assign(bare=_bare(frame), technique=pulled, model=tables.labels(frame))
     done = places.settled(done[done["status"].isin(SCORED)], COLUMN)
@@ -128,7 +128,7 @@ def _table(name: str, rows: pd.DataFrame, notes: list[str]) -> Comparison:
             "trained": rows["trained_params"].map(_count),
             "parameters": rows["params"].map(_count),
             "zero %": rows["sparsity"].map(lambda share: f"{100 * share:.0f}" if share > 0.005 else ""),
-            "kept KiB": (rows["stored_bytes"] / 2**10).map(_count),
+            "kept KiB": (rows["model_bytes"] / 2**10).map(_count),
             "GFLOP": (rows["flops_per_step"] / 1e9).map(_digits),
             "answer ms": [_answered(row) for row in rows.to_dict("records")],
             "step ms": [_timed(row) for row in rows.to_dict("records")],
@@ -155,11 +155,11 @@ def _difference(row: dict[Any, Any]) -> str:
 
 
 def _timed(row: dict[Any, Any]) -> str:
-    return _digits(row["step_ms_p50"]) + (places.tag(row["fitted"]) if pd.notna(row["step_ms_p50"]) else "")
+    return _digits(row["step_ms_p50"]) + (places.tag(row["fallback"]) if pd.notna(row["step_ms_p50"]) else "")
 
 
 def _answered(row: dict[Any, Any]) -> str:
-    said = _digits(row["infer_ms_p50"])
+    said = _digits(row["inference_ms_p50"])
     return said + load.tag(row["other_load"]) if said else ""
 
 

@@ -1,8 +1,8 @@
-"""The code that makes a cell's numbers, as two hashes.
+"""The code that makes a run's numbers, as two hashes.
 
-`code_hash` is of what every cell goes through: model, training, techniques, batches. `parts_hash` is of what this one
+`code_hash` is of what every run goes through: model, training, techniques, batches. `parts_hash` is of what this one
 is made of: its mixers and its source, with the kernels and whatever else of the package they import. Of the syntax
-trees: comments, docstrings and cards are free. So the cells of a table are of the same code if their `code_hash` is one
+trees: comments, docstrings and cards are free. So the runs of a table are of the same code if their `code_hash` is one
 and each model's `parts_hash` is; a new mixer, or another one's kernel, leaves both as they are.
 """
 
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from lra_bench import data, mixers, source_code
-from lra_bench.config import Cell, Mechanism, TaskSpec
+from lra_bench.config import Mechanism, Run, TaskSpec
 from lra_bench.errors import ConfigError
-from lra_bench.results.schema import Row
+from lra_bench.results.schema import Result
 from lra_bench.source_code import DIGITS, PACKAGE, Import
 
 NUMERIC = {"kernels", "mixers", "model", "training", "techniques", "data", "run", "metrics", "shapes"}
-# What these find is in a cell's parts; what the others do moves no number.
+# What these find is in a run's parts; what the others do moves no number.
 FREE = {"mixers/__init__.py", "mixers/card.py", "data/__init__.py", "training/checkpoint.py", "training/xla_flags.py"}
 ENTRIES = ("run/build.py", "training/trainer.py")
 LIBRARIES = ("jax", "jaxlib", "flax", "optax")
@@ -34,8 +34,8 @@ SAID = {
 }
 
 
-def of(cell: Cell, package: Path = PACKAGE) -> dict[str, str]:
-    """The columns `code_hash` and `parts_hash` of the cell's row, by the code in `package`.
+def of(cell: Run, package: Path = PACKAGE) -> dict[str, str]:
+    """The columns `code_hash` and `parts_hash` of the run's result, by the code in `package`.
 
     Raises:
         ConfigError: a file of it is not there, or is no Python.
@@ -44,7 +44,7 @@ def of(cell: Cell, package: Path = PACKAGE) -> dict[str, str]:
     return {"code_hash": of_files(common, package), "parts_hash": of_files(_parts(cell, package), package)}
 
 
-def full(cell: Cell) -> dict[str, str | None]:
+def full(cell: Run) -> dict[str, str | None]:
     """`of`, and the installed versions of the libraries that compute."""
     return {**of(cell), **{name: importlib.metadata.version(name) for name in LIBRARIES}}
 
@@ -55,15 +55,15 @@ def apart(now: Mapping[str, Any], then: Mapping[str, Any]) -> str | None:
     return ", ".join(f"{SAID[key]} {then[key][:DIGITS]} (now {now[key][:DIGITS]})" for key in differing) or None
 
 
-def since(row: Row, cell: Cell) -> str | None:
-    """By what other code the cell's result was made than would make it here and now; None if by this."""
+def since(row: Result, cell: Run) -> str | None:
+    """By what other code the run's result was made than would make it here and now; None if by this."""
     if row.code_hash is None:
         return "code that is not known"
     then = {"code_hash": row.code_hash, "parts_hash": row.parts_hash, **json.loads(row.versions or "{}")}
     return apart(full(cell), then)
 
 
-def _parts(cell: Cell, package: Path) -> Iterator[Path]:
+def _parts(cell: Run, package: Path) -> Iterator[Path]:
     for one in cell.mechanisms:
         yield _mixer(one, package)
     for task in cell.tasks:
@@ -71,7 +71,7 @@ def _parts(cell: Cell, package: Path) -> Iterator[Path]:
 
 
 def _mixer(one: Mechanism, package: Path) -> Path:
-    """Its file; in the package, wherever that lay when the cell was asked for."""
+    """Its file; in the package, wherever that lay when the run was asked for."""
     path = Path(one.mixer)
     shipped = path.parent.parts[-2:] == mixers.FOLDER.parts[-2:]
     return package / "mixers" / path.name if shipped else path

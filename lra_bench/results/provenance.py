@@ -1,4 +1,4 @@
-"""Whose code a cell's mixer is: this package's as it stands, that of another version of it, or a user's own file."""
+"""Whose code a run's mixer is: this package's as it stands, that of another version of it, or a user's own file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from lra_bench import mixers
-from lra_bench.config import Cell, Mechanism
+from lra_bench.config import Mechanism, Run
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.results import store
 from lra_bench.results.schema import SCORED
@@ -14,7 +14,7 @@ from lra_bench.results.schema import SCORED
 Origin = Literal["here", "other version", "own file"]
 
 
-def of(cell: Cell) -> Origin:
+def of(cell: Run) -> Origin:
     """By the names and the hashes of the code; where a file lay says only whether it was a user's own."""
     found = {_of(mechanism) for mechanism in cell.mechanisms}
     order: tuple[Origin, ...] = ("own file", "other version", "here")
@@ -29,7 +29,7 @@ def _of(mechanism: Mechanism) -> Origin:
     return "other version" if shipped else "own file"
 
 
-def answering(folder: Path) -> Cell:
+def answering(folder: Path) -> Run:
     """`finished`, of a run whose model answers one task.
 
     Raises:
@@ -42,12 +42,12 @@ def answering(folder: Path) -> Cell:
 
 
 def hash_of(path: Path) -> str:
-    """What a cell's `mixer_hash` says of the mixer in a file."""
+    """What a run's `mixer_hash` says of the mixer in a file."""
     return mixers.code(path)
 
 
-def as_here(cell: Cell) -> Cell:
-    """The cell with its mixers as they are here and now; the same cell, of the same id, where none has changed.
+def as_here(cell: Run) -> Run:
+    """The run with its mixers as they are here and now; the same run, of the same id, where none has changed.
 
     Raises:
         ConfigError: there is no such mixer here.
@@ -70,7 +70,7 @@ def _known(model: str) -> str:
     return model
 
 
-def finished(folder: Path) -> Cell:
+def finished(folder: Path) -> Run:
     """What was asked in a run's folder, where all that it takes to run its model again is there.
 
     Raises:

@@ -1,6 +1,6 @@
-"""The schema of a result: one flat row a cell, scalars only, the unit in the name.
+"""The schema of a result: one flat result a run, scalars only, the unit in the name.
 
-Missing is None, never 0. A failed cell is a row too.
+Missing is None, never 0. A failed run is a result too.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ FINAL: tuple[Status, ...] = (*SCORED, "nan")  # the same command would give the 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One cell's result."""
+class Result:
+    """One run's result."""
 
     # what was asked
-    cell: str  # the cell's id: a hash of all that decides the numbers
+    run: str  # the run's id: a hash of all that decides the numbers
     status: Status
     error: str | None = None  # one line that says why status is not ok
     model: str  # the mixer's name
-    knobs: str  # the mechanism's knobs, resolved, as canonical JSON
+    options: str  # the mechanism's options, resolved, as canonical JSON
     family: str  # after Tay et al.'s survey
     task: str
     task_version: int
     metric: str  # of val and test
     variant: str | None  # the task's named variant, if one was used
-    recipe: str
+    config: str
     changed: str | None  # what --set and --length changed in the recipe or task
-    mark: str | None  # a word that must stand beside the numbers, "quick" or "limit 100"
-    techniques: str | None = None  # that were pulled, with their knobs, as canonical JSON
-    start: str | None = None  # the cell whose chosen parameters it began with
-    teacher: str | None = None  # the cell whose model it learnt from
+    tag: str | None  # a word that must stand beside the numbers, "quick" or "limit 100"
+    techniques: str | None = None  # that were pulled, with their options, as canonical JSON
+    start: str | None = None  # the run whose chosen parameters it began with
+    teacher: str | None = None  # the run whose model it learned from
     tuning_trials: int | None = None  # by which the recipe's settings were found, on val
     tuning_steps: int | None = None  # of training, over all of them
     config_hash: str | None = None  # of what the config says for the task: the same for all models of a column
     seed: int
     length: int  # L: tokens a stream is padded to
-    batch: int  # examples an optimiser step, over all devices and slices
+    batch: int  # examples an optimizer step, over all devices and slices
     accumulate: int  # slices of a batch that were run one after another
-    steps: int  # optimiser steps asked for
+    steps: int  # optimizer steps asked for
     dtype: str  # of the computation
     # what ran
     impl: str | None = None  # the implementation of the mechanism that was compiled
-    fitted: str | None = None  # what was changed so that the step fits in memory; the batch is as asked
+    fallback: str | None = None  # what was changed so that the step fits in memory; the batch is as asked
     params: int | None = None
     trained_params: int | None = None  # of them, and of what is added to them in training alone
     params_ratio: float | None = None  # to the same backbone with full attention
@@ -69,19 +69,19 @@ class Row:
     examples_per_s: float | None = None
     compile_s: float | None = None  # trace, lower and compile the training step; without steps, the forward pass
     eval_s: float | None = None  # one pass over val
-    infer_ms_p50: float | None = None  # the forward pass of a batch, as the model answers
+    inference_ms_p50: float | None = None  # the forward pass of a batch, as the model answers
     # how large
-    planned_bytes: int | None = None  # arguments + temporaries + outputs - aliased, as the compiler planned the step
+    compiled_bytes: int | None = None  # arguments + temporaries + outputs - aliased, as the compiler planned the step
     peak_bytes: int | None = None  # measured: device peak, or on CPU the process's peak resident set
-    stored_bytes: int | None = None  # the parameters, as kept to answer with; what is zero costs a bit
+    model_bytes: int | None = None  # the parameters, as kept to answer with; what is zero costs a bit
     sparsity: float | None = None  # share of the weights of matrices that are zero
     flops_per_step: float | None = None  # counted from the jaxpr, recomputation included
     # where
     platform: str | None = None  # cpu, gpu or tpu
     device: str | None = None
     devices: int | None = None  # of all processes
-    processes: int | None = None  # that trained the cell together, on one machine or several
-    jobs: int | None = None  # cells that ran at once on the machine, which times are to be read with
+    processes: int | None = None  # that trained the run together, on one machine or several
+    jobs: int | None = None  # runs that ran at once on the machine, which times are to be read with
     other_load: float | None = None  # share of its cores' time that other programs, or the host, had meanwhile
     versions: str | None = None  # of the libraries that matter, as JSON
     code_hash: str | None = None  # of the package's numeric code that every run goes through
@@ -100,7 +100,7 @@ class Row:
     resumed: int | None = None  # times the run was taken up again
 
     def as_dict(self) -> dict[str, Any]:
-        """The row as a mapping, in the order of the columns."""
+        """The result as a mapping, in the order of the columns."""
         return dataclasses.asdict(self)
 
     def numbers(self) -> dict[str, float]:
@@ -109,4 +109,4 @@ class Row:
         return {name: value for name, value in values if isinstance(value, int | float) and not isinstance(value, bool)}
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+COLUMNS = tuple(field.name for field in dataclasses.fields(Result))

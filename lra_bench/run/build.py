@@ -1,4 +1,4 @@
-"""What a cell is made into: its model, its program, and what has to be done so that a step fits in memory."""
+"""What a run is made into: its model, its program, and what has to be done so that a step fits in memory."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ import numpy as np
 from flax import nnx
 
 from lra_bench import data, distributed, mixers
-from lra_bench.config import Cell, Recipe, TaskSpec, Techniques
-from lra_bench.errors import CellFailed
+from lra_bench.config import Recipe, Run, TaskSpec, Techniques
+from lra_bench.errors import RunFailed
 from lra_bench.measure.machine import where
 from lra_bench.measure.memory import available_bytes, crowded
 from lra_bench.metrics import METRICS
 from lra_bench.model import Asked, Choice, Model
 from lra_bench.shapes import Split
 from lra_bench.techniques import training_setup
-from lra_bench.techniques.training_setup import Learnt, Stock
+from lra_bench.techniques.training_setup import Learned, Stock
 from lra_bench.training import precision
 from lra_bench.training.multitask import JointModel, JointProgram, Lesson
 from lra_bench.training.objective import Units, objective
 from lra_bench.training.program import Program, abstract, count, cut, draw, parameters, sharing, step_flops
 from lra_bench.training.step import Make
 
-NOTHING = Stock()  # is trained yet that a cell stands on
+NOTHING = Stock()  # is trained yet that a run stands on
 
 
-def examples(cell: Cell, tell: Callable[..., None]) -> tuple[dict[str, Split], str]:
+def examples(cell: Run, tell: Callable[..., None]) -> tuple[dict[str, Split], str]:
     """The splits, of `limit` examples at most, and the hash of the whole data."""
     dataset = data.prepare(cell.task, lambda what, done, total: tell("data", what=what, done=done, total=total))
     return data.limited(cell.task, dataset.splits, cell.limit), dataset.hash
 
 
-def maker(cell: Cell, *, reference: bool = False) -> Make:
-    """What draws the cell's model; `reference` puts full attention into the same backbone.
+def maker(cell: Run, *, reference: bool = False) -> Make:
+    """What draws the run's model; `reference` puts full attention into the same backbone.
 
     Raises:
-        ConfigError: the mixer's file cannot be imported, or a knob's value is out of its range.
+        ConfigError: the mixer's file cannot be imported, or an option's value is out of its range.
     """
-    named = [(mixers.reference(), {})] if reference else [(Path(one.mixer), one.knobs) for one in cell.mechanisms]
+    named = [(mixers.reference(), {})] if reference else [(Path(one.mixer), one.options) for one in cell.mechanisms]
     layers = list(starmap(_choice, named))
     techniques = Techniques() if reference else cell.techniques
     backbone = training_setup.backbone(cell.recipe, techniques)
@@ -56,9 +56,9 @@ def maker(cell: Cell, *, reference: bool = False) -> Make:
     return partial(Model, layers, backbone, asked(cell.task), shape)
 
 
-def _choice(mixer: Path, knobs: Mapping[str, Any]) -> Choice:
+def _choice(mixer: Path, options: Mapping[str, Any]) -> Choice:
     module = mixers.load(mixer)
-    return Choice(module.Mixer, module.Config(**knobs))
+    return Choice(module.Mixer, module.Config(**options))
 
 
 def asked(task: TaskSpec) -> Asked:
@@ -75,10 +75,10 @@ def asked(task: TaskSpec) -> Asked:
     )
 
 
-def built(cell: Cell, train: Split | None = None, stock: Stock = NOTHING, units: Units | None = None) -> Program:
-    """The cell's program; where answers are numbers, they are in `units`, or are standardised by those in `train`.
+def built(cell: Run, train: Split | None = None, stock: Stock = NOTHING, units: Units | None = None) -> Program:
+    """The run's program; where answers are numbers, they are in `units`, or are standardized by those in `train`.
 
-    `stock` is what the cell stands on, as it was trained; where it is not there yet, as it is drawn, for all that can
+    `stock` is what the run stands on, as it was trained; where it is not there yet, as it is drawn, for all that can
     be known before.
 
     Raises:
@@ -89,7 +89,7 @@ def built(cell: Cell, train: Split | None = None, stock: Stock = NOTHING, units:
     goal = objective(METRICS[task.metric], task.classes, task.length, labels, units)
     make = maker(cell)
     if cell.teacher is not None and stock.teacher is None:
-        stock = replace(stock, teacher=Learnt(*nnx.split(draw(maker(cell.teacher), cell.seed), nnx.Param, ...)))
+        stock = replace(stock, teacher=Learned(*nnx.split(draw(maker(cell.teacher), cell.seed), nnx.Param, ...)))
     with precision.within(cell.recipe.backbone.matmul):  # what it is judged by before training
         regime = training_setup.regime(cell, stock, goal, make)
     if cell.pulls("joint"):
@@ -97,8 +97,8 @@ def built(cell: Cell, train: Split | None = None, stock: Stock = NOTHING, units:
     return Program.build(make, cell.recipe, (task.streams, task.length), goal, cell.seed, regime)
 
 
-def lessons(cell: Cell) -> list[Lesson]:
-    """The tasks that the cell is trained on at once."""
+def lessons(cell: Run) -> list[Lesson]:
+    """The tasks that the run is trained on at once."""
     assert cell.techniques.joint is not None
     shares = cell.techniques.joint.shares([min(t.splits["train"], cell.limit or t.splits["train"]) for t in cell.tasks])
     goals = [objective(METRICS[task.metric], task.classes, task.length) for task in cell.tasks]
@@ -106,11 +106,11 @@ def lessons(cell: Cell) -> list[Lesson]:
     return [Lesson((task.streams, task.length), goal, share) for task, goal, share in each]
 
 
-def work(cell: Cell, *, reference: bool = False) -> float:
+def work(cell: Run, *, reference: bool = False) -> float:
     """Floating-point operations of a training step; nothing is compiled or drawn.
 
     Raises:
-        ConfigError: a knob or the batch does not fit.
+        ConfigError: an option or the batch does not fit.
     """
     task = cell.task
     goal = objective(METRICS[task.metric], task.classes, task.length, None)
@@ -118,18 +118,18 @@ def work(cell: Cell, *, reference: bool = False) -> float:
 
 
 def compiled(
-    cell: Cell,
+    cell: Run,
     train: Split | None = None,
     stock: Stock = NOTHING,
     *,
     infer: bool = False,
 ) -> tuple[Program, dict[str, Any]]:
-    """The cell's program, and what is known before it runs: the row's columns on size, cost and place.
+    """The run's program, and what is known before it runs: the result's columns on size, cost and place.
 
     They are those of a training step, or, to `infer` or where there is no step to take, of the forward pass.
 
     Raises:
-        ConfigError: a knob or the batch does not fit.
+        ConfigError: an option or the batch does not fit.
     """
     make = maker(cell)
     program = built(cell, train, stock)
@@ -141,7 +141,7 @@ def compiled(
         "trained_params": count(program.init.params),
         "params_ratio": params / parameters(maker(cell, reference=True)),
         "compile_s": part.compile_s,
-        "planned_bytes": part.planned_bytes,
+        "compiled_bytes": part.compiled_bytes,
         "flops_per_step": part.flops,
         **where(),
         "devices": program.devices.mesh.size,
@@ -168,7 +168,7 @@ def lacking(planned: int) -> Short | None:
     return Short(planned, int(there)) if planned > there else None
 
 
-def _sharing(cell: Cell) -> int:
+def _sharing(cell: Run) -> int:
     """The devices that share a slice, as asked."""
     processes = jax.process_count()
     each = sharing(cut(cell.recipe)[1], processes, jax.local_device_count(), len(cell.trains_on))
@@ -210,29 +210,29 @@ def ladder(recipe: Recipe, devices: int, tasks: int = 1) -> Iterator[Rung]:
 
 
 def fitting(
-    cell: Cell,
+    cell: Run,
     train: Split | None,
     first: Rung | None,
     tell: Callable[..., None],
     stock: Stock = NOTHING,
 ) -> tuple[Program, dict[str, Any], Rung]:
-    """The cell's program on the first rung of the ladder, from `first` on, on which its step fits; and that rung.
+    """The run's program on the first rung of the ladder, from `first` on, on which its step fits; and that rung.
 
     Raises:
-        ConfigError: a knob or the batch does not fit.
-        CellFailed: it fits on none; the message is of the last.
+        ConfigError: an option or the batch does not fit.
+        RunFailed: it fits on none; the message is of the last.
     """
     asked, needed, short = Rung(cell.recipe.training.accumulate, cell.recipe.backbone.remat), 0.0, None
     for rung in ladder(cell.recipe, _sharing(cell), len(cell.trains_on)):
         if (first is not None and rung < first) or (not rung.remat and rung.accumulate < needed):
             continue  # slices save no more than their number
-        program, facts = compiled(cell.model_copy(update={"recipe": rung.of(cell.recipe)}), train, stock)
-        short = lacking(facts["planned_bytes"])
+        program, facts = compiled(cell.model_copy(update={"config": rung.of(cell.recipe)}), train, stock)
+        short = lacking(facts["compiled_bytes"])
         if short is None:
-            for note in (program.devices.said, crowded(facts["planned_bytes"], jax.local_devices()[0])):
+            for note in (program.devices.said, crowded(facts["compiled_bytes"], jax.local_devices()[0])):
                 if note:
                     tell("note", said=note)
-            return program, facts | {"accumulate": rung.accumulate, "fitted": rung.said(asked)}, rung
-        needed = rung.accumulate * facts["planned_bytes"] / short.there
+            return program, facts | {"accumulate": rung.accumulate, "fallback": rung.said(asked)}, rung
+        needed = rung.accumulate * facts["compiled_bytes"] / short.there
         tell("short", why=str(short))
-    raise CellFailed(f"{short}; nor do more slices of the batch help", "oom")
+    raise RunFailed(f"{short}; nor do more slices of the batch help", "oom")

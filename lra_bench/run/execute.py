@@ -1,7 +1,7 @@
-"""One cell: Cell -> Row.   `python -m lra_bench.run.execute FOLDER`, FOLDER holding a run.json.
+"""One run: Run -> Result.   `python -m lra_bench.run.execute FOLDER`, FOLDER holding a run.json.
 
 A process of its own, so that its peak memory is its own and its failure nobody else's. It speaks to whoever started
-it in lines of JSON on stdout, one event a line, and leaves its row in the folder.
+it in lines of JSON on stdout, one event a line, and leaves its result in the folder.
 
 Several processes, on this machine or on many that share the folder, train it together: `--process K --processes N
 --coordinator HOST:PORT` for each K, or `--processes auto` as Slurm or MPI starts them. The first speaks and writes.
@@ -25,14 +25,14 @@ import jax
 import numpy as np
 
 from lra_bench import data, distributed, statistics
-from lra_bench.config import Cell, digest
+from lra_bench.config import Run, digest
 from lra_bench.data import made
-from lra_bench.errors import CellFailed, LraError, PlaceError, faults_told, users_fault
+from lra_bench.errors import LraError, PlaceError, RunFailed, faults_told, users_fault
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.measure.memory import peak_bytes
 from lra_bench.metrics import METRICS, Metric
 from lra_bench.results import fingerprint, store
-from lra_bench.results.schema import Row, Status
+from lra_bench.results.schema import Result, Status
 from lra_bench.run import inference_cost
 from lra_bench.run.build import Rung, examples, fitting
 from lra_bench.run.loaded import UNITS, stock
@@ -41,14 +41,16 @@ from lra_bench.training import checkpoint
 from lra_bench.training.precision import same_bits_as_asked
 from lra_bench.training.trainer import Fit, Interrupted, Progress, Tell, evaluate_all
 
-RUNG = "fitted.json"
+RUNG = "fallback.json"
 BASIS = "basis.json"
-FAILED = 3  # the exit code of one of several processes that failed, perhaps alone; if it is the first, its row says how
+FAILED = (
+    3  # the exit code of one of several processes that failed, perhaps alone; if it is the first, its result says how
+)
 INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
 
 
 def first_rung(folder: Path, *, fresh: bool) -> Rung | None:
-    """The rung on which the cell was begun: a run that is taken up goes on as it was."""
+    """The rung on which the run was begun: a run that is taken up goes on as it was."""
     path = folder / RUNG
     return None if fresh or not path.exists() else Rung(*store.read_json(path))
 
@@ -64,15 +66,17 @@ def of_another_basis(folder: Path, basis: Mapping[str, Any], tell: Tell) -> bool
     return why is not None
 
 
-def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], watch: Stopwatch, *, fresh: bool) -> Row:
+def run(
+    cell: Run, folder: Path, tell: Tell, stopping: Callable[[int], bool], watch: Stopwatch, *, fresh: bool
+) -> Result:
     """Train, choose on val, read test once; the row. Goes on from the folder's checkpoint where there is one.
 
     `watch` was started as the session began; those before it are added to it.
 
     Raises:
         Interrupted: `stopping` said so; the state is saved.
-        LraError: the data cannot be had, or a knob does not fit.
-        CellFailed: a loss is not finite, or memory is short.
+        LraError: the data cannot be had, or an option does not fit.
+        RunFailed: a loss is not finite, or memory is short.
     """
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     every, data_hash = all_examples(cell, tell)
@@ -108,16 +112,16 @@ def run(cell: Cell, folder: Path, tell: Tell, stopping: Callable[[int], bool], w
     return store.blank(cell, status(facts, metric), **facts)
 
 
-def all_examples(cell: Cell, tell: Tell) -> tuple[list[dict[str, Split]], str]:
-    """The splits of each task that the cell is trained on, and the hash of them all."""
+def all_examples(cell: Run, tell: Tell) -> tuple[list[dict[str, Split]], str]:
+    """The splits of each task that the run is trained on, and the hash of them all."""
     every, hashes = zip(*(examples(one, tell) for one in cell.trains_on), strict=True)
     return list(every), hashes[0] if len(hashes) == 1 else digest(hashes)
 
 
 def scored(
-    cell: Cell, val: Sequence[Split], test: Sequence[Split], scores: np.ndarray, progress: Progress
+    cell: Run, val: Sequence[Split], test: Sequence[Split], scores: np.ndarray, progress: Progress
 ) -> dict[str, Any]:
-    """The row's columns on how good; of several tasks, test's are over the examples of all."""
+    """The result's columns on how good; of several tasks, test's are over the examples of all."""
     metric = cell.metric
     return {
         "val_score": progress.val_score,
@@ -132,8 +136,8 @@ def scored(
     }
 
 
-def _chance(cell: Cell, splits: Sequence[Split], weights: Sequence[float]) -> float:
-    """The mean over the tasks that the cell is trained on."""
+def _chance(cell: Run, splits: Sequence[Split], weights: Sequence[float]) -> float:
+    """The mean over the tasks that the run is trained on."""
     each = zip(cell.trains_on, splits, weights, strict=True)
     return sum(METRICS[one.task.metric].chance(split.label) * weight for one, split, weight in each)
 
@@ -141,11 +145,11 @@ def _chance(cell: Cell, splits: Sequence[Split], weights: Sequence[float]) -> fl
 def status(row: dict[str, Any], metric: Metric) -> Status:
     """Of what was trained to the end: did it learn, as far as test's examples can tell?"""
     score = statistics.over_examples(metric, row["test_score"], row["test_n"], row["test_spread"])
-    return "ok" if statistics.learnt(metric, score, row["chance"]) else "at-chance"
+    return "ok" if statistics.learned(metric, score, row["chance"]) else "at-chance"
 
 
-def speed(fit: Fit, cell: Cell) -> dict[str, Any]:
-    """The row's columns on how fast."""
+def speed(fit: Fit, cell: Run) -> dict[str, Any]:
+    """The result's columns on how fast."""
     p50 = fit.laps.percentile(50)
     return {
         "step_ms_p10": fit.laps.percentile(10),
@@ -161,17 +165,17 @@ def speed(fit: Fit, cell: Cell) -> dict[str, Any]:
 
 @dataclasses.dataclass
 class Failure:
-    """What went wrong, as the cell's row."""
+    """What went wrong, as the run's row."""
 
-    row: Row | None = None
+    row: Result | None = None
     alone: bool = False  # perhaps in this process only; else in all of them alike
 
 
 @contextmanager
-def failures(cell: Cell, place: Path | str = "a file") -> Iterator[Failure]:
-    """Turn what goes wrong inside into the cell's row; what is not the user's fault leaves its traceback on stderr.
+def failures(cell: Run, place: Path | str = "a file") -> Iterator[Failure]:
+    """Turn what goes wrong inside into the run's result; what is not the user's fault leaves its traceback on stderr.
 
-    A disk that is full, or a device that is not there, is no result of the cell's; `place` is the disk's where nobody
+    A disk that is full, or a device that is not there, is no result of the run's; `place` is the disk's where nobody
     says which.
 
     Raises:
@@ -181,7 +185,7 @@ def failures(cell: Cell, place: Path | str = "a file") -> Iterator[Failure]:
     failure = Failure()
     try:
         yield failure
-    except CellFailed as error:
+    except RunFailed as error:
         failure.row = store.blank(cell, error.status, str(error))  # type: ignore[arg-type]
     except (LraError, Interrupted):
         raise
@@ -257,11 +261,11 @@ def _numbers(text: str) -> list[int]:
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lra_bench.run.execute", description=__doc__)
-    parser.add_argument("folder", type=Path, help="of the cell, holding its run.json")
+    parser.add_argument("folder", type=Path, help="of the run, holding its run.json")
     parser.add_argument("--fresh", action="store_true", help="forget checkpoints and start anew")
-    parser.add_argument("--commit", help="of the code that runs, for the row")
-    parser.add_argument("--dirty", action="store_true", help="the code is not as committed, for the row")
-    parser.add_argument("--jobs", type=int, default=1, help="cells that run at once, for the row")
+    parser.add_argument("--commit", help="of the code that runs, for the result")
+    parser.add_argument("--dirty", action="store_true", help="the code is not as committed, for the result")
+    parser.add_argument("--jobs", type=int, default=1, help="cells that run at once, for the result")
     parser.add_argument("--cores", type=_numbers, help="the cores that it may use")
     parser.add_argument("--processes", default="1", help="that train it together; auto: as the environment says")
     parser.add_argument("--process", type=int, help="which of them this is, from 0")
@@ -272,7 +276,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 @contextmanager
 def claimed(folder: Path, stop: Stop) -> Iterator[None]:
-    """Hold the cell's folder, in the first process, for all of them."""
+    """Hold the run's folder, in the first process, for all of them."""
     with ExitStack() as held:
         if distributed.is_first():
             if store.is_claimed(folder):
@@ -282,14 +286,14 @@ def claimed(folder: Path, stop: Stop) -> Iterator[None]:
         yield
 
 
-def settled(args: argparse.Namespace, stop: Stop) -> tuple[Row, bool]:
-    """The cell's row, run if it is not done; and whether it failed in this process, perhaps alone.
+def settled(args: argparse.Namespace, stop: Stop) -> tuple[Result, bool]:
+    """The run's result, run if it is not done; and whether it failed in this process, perhaps alone.
 
     Raises:
         Interrupted: all processes stopped at the same step, and the state is saved.
         LraError: the user's input is wrong.
     """
-    cell = Cell.model_validate(store.read_json(args.folder / "run.json"))
+    cell = Run.model_validate(store.read_json(args.folder / "run.json"))
     results = args.folder.parent.parent
     with claimed(args.folder, stop):
         watch = Stopwatch()  # a run does not last while it waits for another
@@ -309,7 +313,7 @@ def settled(args: argparse.Namespace, stop: Stop) -> tuple[Row, bool]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the cell in a folder. 0: its row is written; 2: the user's input is wrong; 130: stopped and saved."""
+    """Run the run in a folder. 0: its result is written; 2: the user's input is wrong; 130: stopped and saved."""
     args = _arguments(arguments)
     if args.cores:
         os.sched_setaffinity(0, args.cores)

@@ -10,7 +10,7 @@ import jax
 
 from lra_bench.data.batches import in_order
 from lra_bench.measure.clocks import Laps
-from lra_bench.measure.memory import stored_bytes
+from lra_bench.measure.memory import model_bytes
 from lra_bench.shapes import Split
 from lra_bench.techniques.parameters import flat, is_matrix
 from lra_bench.training.optimizer import Params
@@ -20,11 +20,11 @@ FORWARDS = 20  # forward passes that are timed
 
 
 def facts(program: Program, params: Params, rest: Params, val: Sequence[Split]) -> dict[str, Any]:
-    """The row's columns on it; `val` has a split for each task that the program is for."""
+    """The result's columns on it; `val` has a split for each task that the program is for."""
     matrices = [W[...] for path, W in flat(program.weights(params)).items() if is_matrix(path, W)]
     return {
-        "infer_ms_p50": forward_ms(program, params, rest, val),
-        "stored_bytes": stored_bytes(jax.tree.leaves(program.kept(params))),
+        "inference_ms_p50": forward_ms(program, params, rest, val),
+        "model_bytes": model_bytes(jax.tree.leaves(program.kept(params))),
         "sparsity": float(sum((W == 0).sum() for W in matrices) / sum(W.size for W in matrices)),
     }
 

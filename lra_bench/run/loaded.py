@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from lra_bench import data
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.data.batches import batch_at
 from lra_bench.errors import ConfigError
 from lra_bench.results import store
 from lra_bench.results.provenance import answering, finished
 from lra_bench.run.build import built, examples
 from lra_bench.shapes import Batch, Split
-from lra_bench.techniques.training_setup import Learnt, Stock
+from lra_bench.techniques.training_setup import Learned, Stock
 from lra_bench.training import checkpoint
 from lra_bench.training.objective import Units
 from lra_bench.training.optimizer import Params
@@ -31,7 +31,7 @@ JUDGED_AT_ONCE = 32  # examples of train by which what is in a model is judged
 class Trained:
     """A model as its run left it."""
 
-    cell: Cell
+    cell: Run
     program: Program
     params: Params  # those that were trained, at the step that was chosen
     rest: Params
@@ -48,8 +48,8 @@ class Trained:
         return cls.as_it_is(answering(folder), folder, count)
 
     @classmethod
-    def as_it_is(cls, cell: Cell, folder: Path, count: data.Progress) -> Trained:
-        """A finished cell's; of several tasks, with the examples of the first.
+    def as_it_is(cls, cell: Run, folder: Path, count: data.Progress) -> Trained:
+        """A finished run's; of several tasks, with the examples of the first.
 
         Raises:
             ConfigError: as `open`.
@@ -65,9 +65,9 @@ class Trained:
         return cls(cell, program, params, rest, splits)
 
     @property
-    def learnt(self) -> Learnt:
+    def learned(self) -> Learned:
         """Its model, as it answers."""
-        return Learnt(self.program.graph, self.program.weights(self.params), self.rest)
+        return Learned(self.program.graph, self.program.weights(self.params), self.rest)
 
     def hits(self, params: Params, split: str, what: str, count: data.Progress) -> np.ndarray:
         """One bit an example of a split, with `params` in place of its own: bool [N].
@@ -81,7 +81,7 @@ class Trained:
         return evaluate(self.program, params, self.rest, self.splits[split], told, split) > 0
 
 
-def _units(cell: Cell, folder: Path, data_hash: str) -> Units | None:
+def _units(cell: Run, folder: Path, data_hash: str) -> Units | None:
     """What its answers are in, where they are numbers and it was kept; None where train says the same.
 
     Raises:
@@ -100,22 +100,22 @@ def _units(cell: Cell, folder: Path, data_hash: str) -> Units | None:
     return None
 
 
-def stock(cell: Cell, runs: Path, train: Split, count: data.Progress) -> Stock:
-    """What the cell stands on, of the runs in the folder `runs`.
+def stock(cell: Run, runs: Path, train: Split, count: data.Progress) -> Stock:
+    """What the run stands on, of the runs in the folder `runs`.
 
     Raises:
         ConfigError: one of them is not there, or cannot be opened.
     """
-    start, teacher = (None if one is None else _learnt(one, runs, count) for one in (cell.start, cell.teacher))
+    start, teacher = (None if one is None else _learned(one, runs, count) for one in (cell.start, cell.teacher))
     same = cell.start is None or data.vocabulary(cell.start.task)[: len(ours := data.vocabulary(cell.task))] == ours
     return Stock(start, teacher, same, partial(_first, train))
 
 
-def _learnt(cell: Cell, runs: Path, count: data.Progress) -> Learnt:
+def _learned(cell: Run, runs: Path, count: data.Progress) -> Learned:
     folder = store.folder_in(runs, cell)
     if not (folder / "result.json").exists():
         raise ConfigError(f"{folder}: is to be trained first; lra run with the same flags does that")
-    return Trained.as_it_is(finished(folder), folder, count).learnt
+    return Trained.as_it_is(finished(folder), folder, count).learned
 
 
 def _first(train: Split, count: int) -> list[Batch]:

@@ -1,6 +1,6 @@
 """The width at which a model is as large as full attention's, or its step as dear.
 
-`python -m lra_bench.run.matched_size CELLS ASKED`: JSON lists of cells, and {"what": "params" or "flops"}.
+`python -m lra_bench.run.matched_size CELLS ASKED`: JSON lists of runs, and {"what": "params" or "flops"}.
 
 What is solved for is `backbone.mlp`, the hidden width of the MLP block and of the head: a mixer's own width and heads
 stay as its paper has them, and a step of 1 in it changes either count by little. As Long Range Arena's rule has it
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.errors import LraError
 from lra_bench.results import store
 from lra_bench.run.build import maker, work
@@ -25,11 +25,11 @@ What = Literal["params", "flops"]
 UNITS = {"params": "parameters", "flops": "FLOPs a step"}
 
 
-def matched(cell: Cell, what: What) -> dict[str, Any]:
-    """The `mlp` at which the cell's model comes nearest; None, and why, where even the least is too much.
+def matched(cell: Run, what: What) -> dict[str, Any]:
+    """The `mlp` at which the run's model comes nearest; None, and why, where even the least is too much.
 
     Raises:
-        ConfigError: a knob does not fit.
+        ConfigError: an option does not fit.
     """
     target = _count(cell, what, cell.recipe.backbone.mlp, reference=True)
     least = _count(cell, what, 1)
@@ -62,19 +62,19 @@ def nearest(count: Callable[[int], float], target: float) -> int:
     return low[0] if target - low[1] <= high[1] - target else high[0]
 
 
-def _count(cell: Cell, what: What, mlp: int, *, reference: bool = False) -> float:
+def _count(cell: Run, what: What, mlp: int, *, reference: bool = False) -> float:
     backbone = cell.recipe.backbone.model_copy(update={"mlp": mlp})
-    sized = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
+    sized = cell.model_copy(update={"config": cell.recipe.model_copy(update={"backbone": backbone})})
     return parameters(maker(sized, reference=reference)) if what == "params" else work(sized, reference=reference)
 
 
 def main() -> int:
-    """Match the cells of a file; the facts are the last event."""
+    """Match the runs of a file; the facts are the last event."""
     cells, asked = (store.read_json(Path(file)) for file in sys.argv[1:])
     facts = []
     try:
         for values in cells:
-            facts.append(matched(Cell.model_validate(values), asked["what"]))
+            facts.append(matched(Run.model_validate(values), asked["what"]))
             tell("matched", done=len(facts), total=len(cells))
     except LraError as error:
         tell("refused", message=str(error), exit_code=error.exit_code)

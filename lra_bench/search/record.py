@@ -24,7 +24,7 @@ class Trial(NamedTuple):
     steps: int
     seconds: float
     settings: dict[str, Scalar]
-    costs: dict[str, float]  # what is known of them: params, planned_bytes, infer_ms_p50
+    costs: dict[str, float]  # what is known of them: params, compiled_bytes, inference_ms_p50
     why: str | None
 
 
@@ -69,7 +69,7 @@ def read(trial: FrozenTrial) -> Trial:
     said, looks = trial.user_attrs, trial.intermediate_values
     facts: Mapping[str, Any] = said.get("facts", {})
     score = facts.get("val_score", looks[max(looks)] if looks else None)
-    costs = {key: facts[key] for key in ("params", "planned_bytes", "infer_ms_p50") if key in facts}
+    costs = {key: facts[key] for key in ("params", "compiled_bytes", "inference_ms_p50") if key in facts}
     return Trial(
         trial.number,
         said["state"],

@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 
 from lra_bench import config, sweep
-from lra_bench.config import AND, Cell, Range, Scalar, Space, Techniques
+from lra_bench.config import AND, Range, Run, Scalar, Space, Techniques
 from lra_bench.errors import ConfigError
 from lra_bench.results import fingerprint
 from lra_bench.sweep import Request
@@ -26,7 +26,7 @@ class Question:
     """The settings of one model on one task; or of a backbone whose layers may have any of several mixers.
 
     Raises:
-        ConfigError: the request is of several cells, or of one that stands on another, or a key of the space is none of
+        ConfigError: the request is of several runs, or of one that stands on another, or a key of the space is none of
             a recipe's or of a model's.
     """
 
@@ -47,7 +47,7 @@ class Question:
             )
         for key, what in self.settings.items():
             if key.split(".")[0] in ("task", *Techniques.model_fields):
-                raise ConfigError(f"{key}: a search is of settings of the recipe and knobs of the model")
+                raise ConfigError(f"{key}: a search is of settings of the recipe and options of the model")
             self.asked({f"{MODEL}.1": model for model in self._models_of(key)} | {key: config.first(what)})
 
     @classmethod
@@ -66,7 +66,7 @@ class Question:
         return cls(replace(request, models=str(models[0])), space, seed, costs)
 
     @cached_property
-    def cell(self) -> Cell:
+    def cell(self) -> Run:
         """With no setting changed."""
         return sweep.cells(self.request)[0]
 
@@ -80,12 +80,12 @@ class Question:
     def about(self) -> str:
         """How its name begins."""
         of = [] if MODEL in self.space else [self.cell.model]
-        return "-".join([*of, self.cell.task.name, self.cell.recipe_name])
+        return "-".join([*of, self.cell.task.name, self.cell.config_name])
 
     def asked_of(self, cell: str) -> dict[str, Any]:
-        """The question, of the cell that goes by an id."""
+        """The question, of the run that goes by an id."""
         said = {key: what if isinstance(what, list) else what.model_dump() for key, what in self.space.items()}
-        return {"cell": cell, "space": said, "seed": self.seed, "costs": dict(self.costs)}
+        return {"run": cell, "space": said, "seed": self.seed, "costs": dict(self.costs)}
 
     @property
     def alike(self) -> str:
@@ -106,12 +106,13 @@ class Question:
         return {key: what for key, what in self.space.items() if key != MODEL}
 
     def _models_of(self, key: str) -> list[str]:
-        """The model, of those that a layer may be of, whose knob the key is."""
+        """The model, of those that a layer may be of, whose option the key is."""
         models = map(str, self.space.get(MODEL, ()))
         return [model for model in models if key.split(".")[0] in _names(model)][:1]
 
     def chosen(self, trial: optuna.Trial) -> dict[str, Scalar]:
-        """A trial's settings; `model.1` and so on are the mixers of the layers. Knobs are of mixers that are there."""
+        """A trial's settings; `model.1` and so on are the mixers of the layers. Options are of mixers that are
+        there."""
         for key, what in self.settings.items():
             if not self._models_of(key):
                 _suggested(trial, key, what)
@@ -133,11 +134,11 @@ class Question:
         return AND.join(sweep.fewest(each)) if each else self.request.models
 
     def changed(self, settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """What of them is a recipe's or a model's knob."""
+        """What of them is a recipe's or a model's option."""
         return {key: value for key, value in settings.items() if not key.startswith(f"{MODEL}.")}
 
-    def asked(self, settings: Mapping[str, Scalar]) -> Cell:
-        """The cell with these settings.
+    def asked(self, settings: Mapping[str, Scalar]) -> Run:
+        """The run with these settings.
 
         Raises:
             ConfigError: they do not go together.

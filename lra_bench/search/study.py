@@ -18,8 +18,8 @@ import optuna
 from sqlalchemy.pool import QueuePool
 
 from lra_bench import config
-from lra_bench.config import Cell, Tuned
-from lra_bench.errors import CellFailed, ConfigError, faults_told
+from lra_bench.config import Run, Tuned
+from lra_bench.errors import ConfigError, RunFailed, faults_told
 from lra_bench.launch import local
 from lra_bench.launch.engine import Stopped
 from lra_bench.launch.place import Place, dealt, places
@@ -37,7 +37,7 @@ MOMENT = 0.5  # seconds between two looks for a Ctrl-C
 TOO_DEAR = "over the limit"
 ORDER = ("done", "pruned", TOO_DEAR, "failed")
 
-Tell = Callable[[Cell, dict[str, Any]], None]
+Tell = Callable[[Run, dict[str, Any]], None]
 
 
 class Poor(Exception):
@@ -97,7 +97,7 @@ class Study:
             ConfigError: times are asked for of trials that run side by side.
             PlaceError: a disk is full, or a place cannot be used.
         """
-        if jobs > 1 and "infer_ms_p50" in self.question.costs:
+        if jobs > 1 and "inference_ms_p50" in self.question.costs:
             raise ConfigError("--max-ms: a trial's time is its own where none runs beside it; --jobs 1")
         with store.claimed(self.folder), record.quiet(), faults_told(self.folder):
             study = self._opened()
@@ -131,8 +131,8 @@ class Study:
         with record.quiet():
             study = self._opened()
             trials = sorted(map(record.read, record.ended(study)), key=self._rank)
-            front = {t.user_attrs["cell"] for t in study.best_trials}
-        best = {t.number for t in record.ended(study) if t.user_attrs["cell"] in front}
+            front = {t.user_attrs["run"] for t in study.best_trials}
+        best = {t.number for t in record.ended(study) if t.user_attrs["run"] in front}
         pruned = sum(t.state == "pruned" for t in trials)
         steps, hours = sum(t.steps for t in trials), sum(t.seconds for t in trials) / 3600
         tuned = Tuned(trials=len(trials), pruned=pruned, steps=steps, hours=hours)
@@ -163,20 +163,20 @@ class Study:
             cell, why = self.question.cell, str(error)
         same = cell.id if why is None else config.digest(settings)
         with self._alone[same]:  # what is being tried just now is waited for
-            before = next((t for t in record.ended(study) if t.user_attrs["cell"] == same), None)
+            before = next((t for t in record.ended(study) if t.user_attrs["run"] == same), None)
             if before is not None:
                 record.tell(study, trial, self.question, {**before.user_attrs, "repeat": True})
                 return
             if self._stopping.is_set():
                 raise Stopped
-            said: dict[str, Any] = {"cell": same, "state": "failed", "steps": 0, "seconds": 0.0, "why": why}
+            said: dict[str, Any] = {"run": same, "state": "failed", "steps": 0, "seconds": 0.0, "why": why}
             if why is None:
                 said |= self._tried(trial, cell, place, tell)
             record.tell(study, trial, self.question, said)
             score = said.get("facts", {}).get("val_score")
             tell(cell, {"event": "ended", "status": said["state"], "val_score": score})
 
-    def _tried(self, trial: optuna.Trial, cell: Cell, place: Place, tell: Tell) -> dict[str, Any]:
+    def _tried(self, trial: optuna.Trial, cell: Run, place: Place, tell: Tell) -> dict[str, Any]:
         """What became of a trial."""
         watch, taken = Stopwatch(), [0]
         said: dict[str, Any] = {"state": "failed"}
@@ -185,11 +185,11 @@ class Study:
             said = {"state": "done" if "val_score" in facts else TOO_DEAR, "facts": facts}
         except Poor:
             said = {"state": "pruned"}
-        except (ConfigError, CellFailed) as error:
+        except (ConfigError, RunFailed) as error:
             said["why"] = str(error)
         return {**said, "steps": taken[0], "seconds": watch.seconds}
 
-    def _trained(self, trial: optuna.Trial, cell: Cell, place: Place, taken: list[int], tell: Tell) -> dict[str, Any]:
+    def _trained(self, trial: optuna.Trial, cell: Run, place: Place, taken: list[int], tell: Tell) -> dict[str, Any]:
         """What the trial's process found; `taken` holds the steps so far."""
         folder = self.folder / "trials" / cell.id
 
@@ -208,7 +208,7 @@ class Study:
         facts: dict[str, Any] = local.answers(MODULE, [cell], asked, heard, place)[0]
         shutil.rmtree(folder, ignore_errors=True)
         if "error" in facts:
-            raise CellFailed(facts["error"])
+            raise RunFailed(facts["error"])
         return facts
 
 

@@ -1,7 +1,7 @@
-"""One trial of a search: a cell trained and looked at on val. Test is never read.
+"""One trial of a search: a run trained and looked at on val. Test is never read.
 
-`python -m lra_bench.search.trial CELLS ASKED`: a JSON list of one cell, and {"folder": where its checkpoints lie,
-"costs": what else is asked of it, each with the most that it may be, or null}. It speaks as a cell's process does; the
+`python -m lra_bench.search.trial CELLS ASKED`: a JSON list of one run, and {"folder": where its checkpoints lie,
+"costs": what else is asked of it, each with the most that it may be, or null}. It speaks as a run's process does; the
 last event holds the facts. Stopped, it has saved, and the same command goes on.
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lra_bench.config import Cell
-from lra_bench.errors import CellFailed, LraError, faults_told
+from lra_bench.config import Run
+from lra_bench.errors import LraError, RunFailed, faults_told
 from lra_bench.results import store
 from lra_bench.run.build import examples, fitting
 from lra_bench.run.execute import INTERRUPTED, Stop
@@ -24,21 +24,21 @@ from lra_bench.training.trainer import Fit, Interrupted, Tell
 
 
 def run(
-    cell: Cell, folder: Path, costs: Mapping[str, float | None], tell: Tell, stopping: Callable[[int], bool]
+    cell: Run, folder: Path, costs: Mapping[str, float | None], tell: Tell, stopping: Callable[[int], bool]
 ) -> dict[str, Any]:
     """Train; the best score on val, its step, and the model's costs. One that costs more than it may is not trained.
 
     Raises:
         Interrupted: `stopping` said so; the state is saved.
-        LraError: the data cannot be had, or a knob does not fit.
+        LraError: the data cannot be had, or an option does not fit.
     """
     splits, _ = examples(cell, tell)
     train, val = splits["train"], splits["val"]
     tell("compile", model=cell.model, length=cell.task.length)
     program, facts, _ = fitting(cell, train, None, tell)
-    found = {key: facts[key] for key in ("params", "planned_bytes")}
-    if "infer_ms_p50" in costs:
-        found["infer_ms_p50"] = forward_ms(program, program.init.params, program.init.rest, [val])
+    found = {key: facts[key] for key in ("params", "compiled_bytes")}
+    if "inference_ms_p50" in costs:
+        found["inference_ms_p50"] = forward_ms(program, program.init.params, program.init.rest, [val])
     if any(most is not None and found[cost] > most for cost, most in costs.items()):
         return found
     with checkpoint.opened(folder, fresh=False) as checkpoints:
@@ -51,13 +51,13 @@ def main() -> int:
     cells, asked = (store.read_json(Path(file)) for file in sys.argv[1:])
     stop = Stop()
     try:
-        cell = Cell.model_validate(cells[0])
+        cell = Run.model_validate(cells[0])
         same_bits_as_asked([cell.recipe])
         with faults_told(asked["folder"]):
             facts = run(cell, Path(asked["folder"]), asked["costs"], stop.tell, stop)
     except Interrupted:
         return INTERRUPTED
-    except CellFailed as error:
+    except RunFailed as error:
         facts = {"error": f"{error.status}: {error}"}
     except LraError as error:
         stop.refuse(error)

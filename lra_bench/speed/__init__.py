@@ -1,6 +1,6 @@
-"""Time and memory of compiled steps, without data.   `python -m lra_bench.speed CELLS`, a JSON list of cells.
+"""Time and memory of compiled steps, without data.   `python -m lra_bench.speed CELLS`, a JSON list of runs.
 
-The cells' steps are compiled by the code that trains, fed random tokens, and run in turn, round after round, so that
+The runs' steps are compiled by the code that trains, fed random tokens, and run in turn, round after round, so that
 what disturbs the machine disturbs them all.
 """
 

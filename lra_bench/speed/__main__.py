@@ -1,4 +1,4 @@
-"""`python -m lra_bench.speed CELLS`: one event a line on stdout, as a cell's process does."""
+"""`python -m lra_bench.speed CELLS`: one event a line on stdout, as a run's process does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from lra_bench import speed
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.errors import LraError, faults_told
 from lra_bench.measure.asked import Asked
 from lra_bench.results import store
@@ -16,12 +16,12 @@ from lra_bench.training.precision import same_bits_as_asked
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure the cells of a file; the facts are the last event."""
+    """Measure the runs of a file; the facts are the last event."""
     parser = argparse.ArgumentParser(prog="python -m lra_bench.speed", description=speed.__doc__)
-    parser.add_argument("cells", type=Path, help="a JSON list of cells")
+    parser.add_argument("cells", type=Path, help="a JSON list of runs")
     parser.add_argument("asked", type=Path, help="what is to be measured, as JSON: the fields of `Asked`")
     args = parser.parse_args(arguments)
-    cells = [Cell.model_validate(values) for values in store.read_json(args.cells)]
+    cells = [Run.model_validate(values) for values in store.read_json(args.cells)]
     try:
         same_bits_as_asked(cell.recipe for cell in cells)
         with faults_told(args.cells):

@@ -1,4 +1,4 @@
-"""One cell's step, ready to be run again and again."""
+"""One run's step, ready to be run again and again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lra_bench import data
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.measure.clocks import Laps
 from lra_bench.metrics import METRICS
 from lra_bench.shapes import Batch
@@ -20,20 +20,20 @@ from lra_bench.training.step import State
 
 EMPTY = 20  # runs of a step that does nothing, of which the median is the time to dispatch one
 
-Run = Callable[[], Any]
+Call = Callable[[], Any]
 
 
 class Bench:
     """A training step, or to `infer` a forward pass, of random examples; `laps` are its times."""
 
-    def __init__(self, cell: Cell, program: Program, *, infer: bool = False) -> None:
+    def __init__(self, cell: Run, program: Program, *, infer: bool = False) -> None:
         self.laps = Laps()
         self._run, self._nothing = (
             _forward(program, random_batch(cell)) if infer else _training(program, random_batches(cell, program))
         )
 
     def once(self) -> None:
-        """Run it and wait for it."""
+        """Call it and wait for it."""
         self.laps.start()
         jax.block_until_ready(self._run())
         self.laps.lap()
@@ -49,7 +49,7 @@ class Bench:
         return laps.percentile(50)
 
 
-def _training(program: Program, batches: Sequence[Batch]) -> tuple[Run, Run]:
+def _training(program: Program, batches: Sequence[Batch]) -> tuple[Call, Call]:
     fed, state = program.feed(*batches), program.init
     nothing = partial(_compiled(_kept, (program.given, state, *fed), donate=1), program.given)
 
@@ -61,7 +61,7 @@ def _training(program: Program, batches: Sequence[Batch]) -> tuple[Run, Run]:
     return lambda: once(program.training.step), lambda: once(nothing)
 
 
-def _forward(program: Program, batch: Batch) -> tuple[Run, Run]:
+def _forward(program: Program, batch: Batch) -> tuple[Call, Call]:
     arguments = (program.kept(program.init.params), program.init.rest, *program.show(batch))
     nothing = partial(_compiled(_zeros, (program.given, *arguments)), program.given)
     return lambda: program.forward(*arguments), lambda: nothing(*arguments)
@@ -82,14 +82,14 @@ def _compiled(function: Callable[..., Any], arguments: Sequence[Any], donate: in
     return jax.jit(function, donate_argnums=donate, keep_unused=True).lower(*arguments).compile()
 
 
-def random_batches(cell: Cell, program: Program) -> list[Batch]:
-    """A training batch of each task that the cell is trained on."""
+def random_batches(cell: Run, program: Program) -> list[Batch]:
+    """A training batch of each task that the run is trained on."""
     each = zip(cell.trains_on, program.parts, strict=True)
     return [random_batch(one, part.slices * part.size) for one, part in each]
 
 
-def random_batch(cell: Cell, count: int | None = None) -> Batch:
-    """So many full-length examples of random symbols, or a whole batch, from the cell's seed."""
+def random_batch(cell: Run, count: int | None = None) -> Batch:
+    """So many full-length examples of random symbols, or a whole batch, from the run's seed."""
     shape = (count or cell.recipe.training.batch, cell.task.streams, cell.task.length)
     metric, draw = METRICS[cell.task.metric], np.random.default_rng(cell.seed)
     label, kind = metric.shape(cell.task.classes, cell.task.length), np.float32 if metric.real else np.int32

@@ -1,4 +1,4 @@
-"""What is known of cells' steps: planned, timed in turn, and, of a cell alone in its process, the peak."""
+"""What is known of runs' steps: planned, timed in turn, and, of a run alone in its process, the peak."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from lra_bench.config import Cell
-from lra_bench.errors import CellFailed
+from lra_bench.config import Run
+from lra_bench.errors import RunFailed
 from lra_bench.measure.asked import Asked
 from lra_bench.measure.clocks import Laps
 from lra_bench.measure.load import Load
@@ -23,8 +23,8 @@ from lra_bench.techniques import training_setup
 from lra_bench.training.precision import within
 
 
-def measure(cells: Sequence[Cell], asked: Asked) -> list[dict[str, Any]]:
-    """Compile all, run `rounds` interleaved rounds of those that fit; what is known of each cell, in order."""
+def measure(cells: Sequence[Run], asked: Asked) -> list[dict[str, Any]]:
+    """Compile all, run `rounds` interleaved rounds of those that fit; what is known of each run, in order."""
     found = []
     for cell in cells:
         found.append(_prepared(cell, asked))
@@ -45,8 +45,8 @@ def measure(cells: Sequence[Cell], asked: Asked) -> list[dict[str, Any]]:
     return facts
 
 
-def _products(cell: Cell) -> tuple[str, str]:
-    """Of which numbers a cell's products are, and how precise: as its techniques have the backbone compute."""
+def _products(cell: Run) -> tuple[str, str]:
+    """Of which numbers a run's products are, and how precise: as its techniques have the backbone compute."""
     backbone = training_setup.backbone(cell.recipe, cell.techniques)
     return backbone.dtype, backbone.matmul
 
@@ -56,15 +56,15 @@ def _ceiling(dtype: str, matmul: str) -> float:
         return ceiling(dtype)
 
 
-def _prepared(cell: Cell, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
+def _prepared(cell: Run, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
     """What is known before it is timed, and its step, run once, if it can be."""
     tell("compile", cell=cell.id, length=cell.task.length)
     bench, known = None, dict[str, Any]()
     with failures(cell) as failed:
         program, known = compiled(cell, infer=asked.infer)
-        if short := lacking(known["planned_bytes"]):
+        if short := lacking(known["compiled_bytes"]):
             if not asked.fitting:
-                raise CellFailed(str(short), "oom")
+                raise RunFailed(str(short), "oom")
             program, changed, _ = fitting(cell, None, None, tell)
             known |= changed
         known |= supplied(cell, program) if asked.fed else {}
@@ -73,7 +73,7 @@ def _prepared(cell: Cell, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
     row = failed.row
     problem = {"status": row.status, "error": row.error} if row else {"status": "ok", "error": None}
     there = {"batch": cell.recipe.training.batch, "available_bytes": available_bytes(jax.local_devices()[0])}
-    asked_for = {"cell": cell.id, "model": cell.model, "knobs": cell.turned, "length": cell.task.length}
+    asked_for = {"run": cell.id, "model": cell.model, "options": cell.turned, "length": cell.task.length}
     return asked_for | {"mode": "infer" if asked.infer else "train"} | there | known | problem, bench
 
 
@@ -83,7 +83,7 @@ def _timed(bench: Bench | None) -> dict[str, Any]:
     return times | {"dispatch_ms": bench.dispatch_ms() if bench else None}
 
 
-def _room(cell: Cell, asked: Asked) -> dict[str, Any]:
+def _room(cell: Run, asked: Asked) -> dict[str, Any]:
     tell("largest", cell=cell.id, length=cell.task.length)
     assert asked.room is not None
     with failures(cell) as failed:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from lra_bench import data
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.data.batches import batch_at
 from lra_bench.measure.clocks import Laps, Stopwatch
 from lra_bench.run.execute import tell
@@ -16,8 +16,8 @@ from lra_bench.training.program import Program
 BATCHES = 50  # that are timed
 
 
-def supplied(cell: Cell, program: Program) -> dict[str, Any]:
-    """How fast the cell's examples are made, if they are not there yet, and batches of them put on the devices.
+def supplied(cell: Run, program: Program) -> dict[str, Any]:
+    """How fast the run's examples are made, if they are not there yet, and batches of them put on the devices.
 
     Raises:
         LraError: they cannot be had.

@@ -1,4 +1,4 @@
-"""models x tasks x seeds -> cells; which are done; hand the rest to a launcher. Never opens jax."""
+"""models x tasks x seeds -> runs; which are done; hand the rest to a launcher. Never opens jax."""
 
 from lra_bench.sweep.match import matched
 from lra_bench.sweep.models import Choice, Part, fewest, fields, models

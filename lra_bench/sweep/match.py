@@ -1,4 +1,4 @@
-"""Cells as large, or as dear, as full attention's."""
+"""Runs as large, or as dear, as full attention's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from lra_bench.config import Cell, Match
+from lra_bench.config import Match, Run
 from lra_bench.errors import ConfigError
 from lra_bench.launch import local
 from lra_bench.sweep.plan import but_for_seed
@@ -14,8 +14,8 @@ from lra_bench.sweep.plan import but_for_seed
 MODULE = "lra_bench.run.matched_size"
 
 
-def matched(every: Sequence[Cell], what: str, tell: Callable[[Cell, dict[str, Any]], None]) -> list[Cell]:
-    """The cells with `backbone.mlp` solved for; `Cell.match` says what for, and the full model's.
+def matched(every: Sequence[Run], what: str, tell: Callable[[Run, dict[str, Any]], None]) -> list[Run]:
+    """The runs with `backbone.mlp` solved for; `Run.match` says what for, and the full model's.
 
     One that cannot be made so small is left out, and `tell` is told why.
 
@@ -34,9 +34,9 @@ def matched(every: Sequence[Cell], what: str, tell: Callable[[Cell, dict[str, An
     return [_of_width(cell, what, mlp) for cell in every if (mlp := widths.get(but_for_seed(cell)))]
 
 
-def _of_width(cell: Cell, what: str, mlp: int) -> Cell:
+def _of_width(cell: Run, what: str, mlp: int) -> Run:
     backbone = cell.recipe.backbone
     recipe = cell.recipe.model_copy(update={"backbone": backbone.model_copy(update={"mlp": mlp})})
     return cell.model_copy(
-        update={"recipe": recipe, "match": Match.model_validate({"what": what, "mlp": backbone.mlp})}
+        update={"config": recipe, "match": Match.model_validate({"what": what, "mlp": backbone.mlp})}
     )

@@ -22,10 +22,10 @@ OUTSIDE = r"(?![^\[]*\])"  # what is split at stands in no bracket
 
 
 class Part(NamedTuple):
-    """A mixer, and the knobs that were turned where it was named."""
+    """A mixer, and the options that were turned where it was named."""
 
     sheet: Sheet
-    knobs: Mapping[str, Any]
+    options: Mapping[str, Any]
 
 
 Choice = tuple[Part, ...]  # a model: the mixers of its layers, in turn
@@ -36,7 +36,7 @@ def models(patterns: str) -> list[Choice]:
 
     Raises:
         ConfigError: a name, glob or family matches nothing, a layer's name several, or a bracket is no
-            `[knob=value,...]`.
+            `[option=value,...]`.
     """
     found: list[Choice] = []
     for pattern in parts(patterns, "--model"):
@@ -58,13 +58,13 @@ def _named(pattern: str) -> list[Part]:
     if name.endswith("]"):
         name, _, inside = name.rpartition("[")
     elif "[" in name and not name.endswith(".py"):
-        raise ConfigError(f"--model {pattern}: must be name[knob=value,...]")
+        raise ConfigError(f"--model {pattern}: must be name[option=value,...]")
     said = [part for part in inside.rstrip("]").split(",") if part]
     return [Part(sheet, _turned(said, sheet)) for sheet in _sheets(name)]
 
 
 def _turned(said: Iterable[str], sheet: Sheet) -> dict[str, Any]:
-    """The knobs in `knob=value`, read as the mixer declares them."""
+    """The options in `option=value`, read as the mixer declares them."""
     turned = (config.setting(part, "--model", lambda path: mixers.kinds([sheet], ".".join(path))) for part in said)
     return {".".join(path): value for path, value in turned}
 
@@ -86,35 +86,36 @@ def _of_family(family: str) -> list[Sheet]:
 
 
 def fields(choice: Choice, turned: Mapping[str, Mapping[str, Any]], layers: int) -> dict[str, Any]:
-    """What a cell says of its mixers; `turned` are the knobs that a recipe sets, by model.
+    """What a run says of its mixers; `turned` are the options that a recipe sets, by model.
 
     Raises:
-        ConfigError: a knob is unknown, or there are more mixers than layers.
+        ConfigError: an option is unknown, or there are more mixers than layers.
     """
     each = in_turn([mechanism(part, turned) for part in choice], layers)
     families = {part.sheet.card.family: None for part in choice}
     reach = reached(
-        [choice[i % len(choice)].sheet.card for i in range(layers)], [each[i % len(each)].knobs for i in range(layers)]
+        [choice[i % len(choice)].sheet.card for i in range(layers)],
+        [each[i % len(each)].options for i in range(layers)],
     )
     return {**config.of_mechanisms(each), "family": AND.join(families), "reach": reach}
 
 
-def reached(cards: Sequence[Card], knobs: Sequence[Mapping[str, Any]]) -> int | None:
+def reached(cards: Sequence[Card], options: Sequence[Mapping[str, Any]]) -> int | None:
     """Places of a text that its first can learn of, through the layers of these mixers; None: all of them."""
     places = 1.0
-    for card, turned in zip(reversed(cards), reversed(knobs), strict=True):
+    for card, turned in zip(reversed(cards), reversed(options), strict=True):
         places = card.seen_from(places, turned)
     return None if math.isinf(places) else int(places)
 
 
 def mechanism(part: Part, turned: Mapping[str, Mapping[str, Any]]) -> Mechanism:
-    """A mixer, and all its knobs."""
+    """A mixer, and all its options."""
     sheet = part.sheet
     return Mechanism(
         model=sheet.name,
         mixer=str(sheet.path),
         mixer_hash=provenance.hash_of(sheet.path),
-        knobs=mixers.turned(sheet, {**turned.get(sheet.name, {}), **part.knobs}),
+        options=mixers.turned(sheet, {**turned.get(sheet.name, {}), **part.options}),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a user asked for -> cells: models x tasks x seeds."""
+"""What a user asked for -> runs: models x tasks x seeds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lra_bench import config, data, mixers
-from lra_bench.config import Cell, Overlay, Recipe, RecipeFile, TaskSpec, Techniques, tasks
+from lra_bench.config import Overlay, Recipe, RecipeFile, Run, TaskSpec, Techniques, tasks
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers import Sheet
 from lra_bench.shapes import LAST_SEED
@@ -20,7 +20,7 @@ from lra_bench.sweep.stages import staged
 
 BETWEEN = r" (?=[\w.-]+=)"  # two of the settings in a result's `changed`
 UNSAID = {  # decides no number, or has a column of its own
-    "mark",
+    "tag",
     "variant",
     "training.checkpoint_every",
     "task.folder",
@@ -28,14 +28,14 @@ UNSAID = {  # decides no number, or has a column of its own
     "task.paper",
 }
 POOL = "backbone.pool"
-NOTHING_BEFORE = {"start": None, "teacher": None, "beside": None}  # of a cell that stands on no other
+NOTHING_BEFORE = {"start": None, "teacher": None, "beside": None}  # of a run that stands on no other
 
 
 @dataclass(frozen=True)
 class Request:
     """What a user asked for on the command line."""
 
-    models: str  # a comma list of names, name[knob=value], NAME+NAME, globs, family:NAME, files, or all
+    models: str  # a comma list of names, name[option=value], NAME+NAME, globs, family:NAME, files, or all
     tasks: str  # a comma list of names, globs, files, or all
     recipe: str
     seeds: tuple[int, ...] = (0,)
@@ -46,8 +46,8 @@ class Request:
     techniques: str = config.NO_TECHNIQUE  # a comma list of names or files, NAME+NAME several at once, globs, or all
 
 
-def cells(request: Request) -> list[Cell]:
-    """The cells of a request, techniques within models within tasks within seeds.
+def cells(request: Request) -> list[Run]:
+    """The runs of a request, techniques within models within tasks within seeds.
 
     Raises:
         ConfigError, TaskError: something is not found, unknown or wrong; the message names it and the nearest.
@@ -67,18 +67,18 @@ def cells(request: Request) -> list[Cell]:
     return list({cell.id: cell for cell in every}.values())
 
 
-def _staged(cell: Callable[[Choice, str], Cell], choice: Choice, task: str, techniques: Techniques) -> Cell:
+def _staged(cell: Callable[[Choice, str], Run], choice: Choice, task: str, techniques: Techniques) -> Run:
     return staged(
         cell(choice, task), techniques, lambda model: cell(models(model)[0], task), lambda other: cell(choice, other)
     )
 
 
-def of_model(cell: Cell, choice: Choice, settings: Settings) -> Cell:
-    """Another model, trained as the cell's was, and as the settings change that; no technique is pulled.
+def of_model(cell: Run, choice: Choice, settings: Settings) -> Run:
+    """Another model, trained as the run's was, and as the settings change that; no technique is pulled.
 
-    The knobs are those that the recipe, if it is here, sets for it.
+    The options are those that the recipe, if it is here, sets for it.
     """
-    found = config.recipe(cell.recipe_name) if cell.recipe_name in config.found("configs") else None
+    found = config.recipe(cell.config_name) if cell.config_name in config.found("configs") else None
     turned = found.resolve(cell.task.name)[1] if found else {}
     trained = cell.trained_first
     recipe = config.changed(trained.recipe, settings.recipe)
@@ -90,7 +90,7 @@ def of_model(cell: Cell, choice: Choice, settings: Settings) -> Cell:
             "techniques": Techniques(),
             "match": None,
             "task": cell.task,
-            "recipe": recipe,
+            "config": recipe,
             "changed": _words({**before, **settings.changing(trained.recipe, {})}),
             "config_hash": _hash(recipe) if settings.recipe else trained.config_hash,
         }
@@ -98,14 +98,14 @@ def of_model(cell: Cell, choice: Choice, settings: Settings) -> Cell:
     return _pooled(student, settings)
 
 
-def on_task(cell: Cell, name: str, include: Sequence[Path], settings: Settings) -> Cell:
-    """The cell's model and backbone on another task, trained there as its recipe says for it.
+def on_task(cell: Run, name: str, include: Sequence[Path], settings: Settings) -> Run:
+    """The run's model and backbone on another task, trained there as its recipe says for it.
 
     Raises:
         ConfigError, TaskError: the recipe or the task is not found, or a setting is unknown.
     """
     name, variant = tasks.parted(name)
-    file = config.recipe(cell.recipe_name, include)
+    file = config.recipe(cell.config_name, include)
     recipe, _ = file.resolve(Path(name).stem, settings.recipe)
     changed = settings.changing(file.resolve(Path(name).stem)[0], tasks.said(name, include, variant or recipe.variant))
     task = data.identified(tasks.load(name, include, variant or recipe.variant, settings.task))
@@ -113,7 +113,7 @@ def on_task(cell: Cell, name: str, include: Sequence[Path], settings: Settings) 
     return cell.model_copy(
         update={
             "task": task,
-            "recipe": same,
+            "config": same,
             "changed": _words(changed),
             "config_hash": _hash(recipe),
             "techniques": cell.techniques.model_copy(update={"joint": None}),
@@ -189,12 +189,12 @@ class Settings:
     recipe: tuple[Overlay, ...]
     task: tuple[Overlay, ...]
     techniques: tuple[Overlay, ...]
-    knobs: tuple[tuple[str, str, Any, str], ...]  # (model or "model", knob, value, the flag)
+    options: tuple[tuple[str, str, Any, str], ...]  # (model or "model", option, value, the flag)
     said: tuple[tuple[str, Any], ...]  # what of it a result says, of the recipe and the task, each key once, in order
 
     @classmethod
     def parse(cls, settings: Sequence[str], length: int | None, sheets: Sequence[Sheet]) -> Settings:
-        """Sort them; `sheets` are the models whose knobs can be turned.
+        """Sort them; `sheets` are the models whose options can be turned.
 
         Raises:
             ConfigError: one is no key=value, or names neither a section, nor `task`, nor a model.
@@ -202,8 +202,8 @@ class Settings:
         recipe: list[Overlay] = []
         task: list[Overlay] = []
         techniques: list[Overlay] = []
-        knobs: list[tuple[str, str, Any, str]] = []
-        sections = ("mark", "variant", "backbone", "optimizer", "schedule", "training")
+        options: list[tuple[str, str, Any, str]] = []
+        sections = ("tag", "variant", "backbone", "optimizer", "schedule", "training")
         of_techniques, said = tuple(Techniques.model_fields), dict[str, Any]()
         named = {"model"} | {sheet.name for sheet in sheets}
         for text in settings:
@@ -213,7 +213,7 @@ class Settings:
                 task.append(Overlay(flag, config.nested(path, _placed(path, value))))
                 said |= config.flat(config.nested(["task", *path], value))
             elif head in named and len(path) == 1:
-                knobs.append((head, path[0], value, flag))
+                options.append((head, path[0], value, flag))
             elif head in sections:
                 recipe.append(Overlay(flag, config.nested([head, *path], value)))
                 said |= config.flat(config.nested([head, *path], value))
@@ -226,13 +226,13 @@ class Settings:
         if length is not None:
             task.append(Overlay(f"--length {length}", {"length": length}))
             said["task.length"] = length
-        for who, knob, _, flag in knobs:
-            have = {k.name for sheet in sheets if who in ("model", sheet.name) for k in sheet.knobs}
-            if knob not in have:
-                raise ConfigError(f"{flag}: no such knob; {nearest(knob, have)}")
+        for who, option, _, flag in options:
+            have = {k.name for sheet in sheets if who in ("model", sheet.name) for k in sheet.options}
+            if option not in have:
+                raise ConfigError(f"{flag}: no such option; {nearest(option, have)}")
         for unsaid in UNSAID:
             said.pop(unsaid, None)
-        return cls(tuple(recipe), tuple(task), tuple(techniques), tuple(knobs), tuple(sorted(said.items())))
+        return cls(tuple(recipe), tuple(task), tuple(techniques), tuple(options), tuple(sorted(said.items())))
 
     def changing(self, recipe: Recipe, task: Mapping[str, Any]) -> dict[str, Any]:
         """What of it makes another of the recipe, or of what the task's file says, as they are without."""
@@ -240,16 +240,16 @@ class Settings:
         return {key: value for key, value in self.said if key not in before or before[key] != value}
 
     def turning(self, part: Part) -> Part:
-        """With the knobs that were set for the mixer: by its own name, or for every one that has them."""
-        sheet, own = part.sheet, {knob.name for knob in part.sheet.knobs}
+        """With the options that were set for the mixer: by its own name, or for every one that has them."""
+        sheet, own = part.sheet, {option.name for option in part.sheet.options}
         turned = {
-            name: value for who, name, value, _ in self.knobs if who == sheet.name or (who == "model" and name in own)
+            name: value for who, name, value, _ in self.options if who == sheet.name or (who == "model" and name in own)
         }
-        return Part(sheet, {**turned, **part.knobs})
+        return Part(sheet, {**turned, **part.options})
 
 
 def _kinds(sheets: Sequence[Sheet], path: Sequence[str]) -> Collection[type]:
-    """The kinds that are declared for a setting: of a mixer's own where it is a knob."""
+    """The kinds that are declared for a setting: of a mixer's own where it is an option."""
     head, *rest = path
     ours = [sheet for sheet in sheets if head in ("model", sheet.name)]
     return mixers.kinds(ours, ".".join(rest)) if ours else config.declared(path)
@@ -260,7 +260,7 @@ def _meant(key: str, sheets: Sequence[Sheet]) -> str | None:
     base = config.recipe("base").overlays[0].values
     known = [dotted for dotted, _ in config.flat({k: v for k, v in base.items() if isinstance(v, Mapping)})]
     known += [f"task.{name}" for name in TaskSpec.model_fields]
-    known += [f"{sheet.name}.{knob.name}" for sheet in sheets for knob in sheet.knobs]
+    known += [f"{sheet.name}.{option.name}" for sheet in sheets for option in sheet.options]
     ends = list(dict.fromkeys(dotted for dotted in known if dotted.rpartition(".")[2] == key))
     return f"did you mean {' or '.join(repr(one) for one in ends)}?" if ends else None
 
@@ -280,7 +280,7 @@ def _placed(path: Sequence[str], value: Any) -> Any:
     return str(Path(value).expanduser().resolve()) if path == ["folder"] and isinstance(value, str) else value
 
 
-def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, choice: Choice, task: str) -> Cell:
+def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, choice: Choice, task: str) -> Run:
     task, variant = tasks.parted(task)
     if variant:
         tasks.demanded(task, variant, request.include)
@@ -291,11 +291,11 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
     known = {*mixers.names(), *(part.sheet.name for part in choice)}
     strange = next((name for name in turned if name not in known), None)
     if strange:
-        raise ConfigError(f"{recipe.path}: knobs.{strange}: no such model; {nearest(strange, known)}")
-    cell = Cell(
+        raise ConfigError(f"{recipe.path}: options.{strange}: no such model; {nearest(strange, known)}")
+    cell = Run(
         **fields(tuple(map(settings.turning, choice)), turned, resolved.backbone.layers),
         task=data.identified(tasks.load(task, request.include, variant, settings.task)),
-        recipe_name=recipe.name,
+        config_name=recipe.name,
         recipe=resolved,
         seed=seed,
         limit=request.limit,
@@ -306,17 +306,17 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
     return _pooled(cell, settings)
 
 
-def _pooled(cell: Cell, settings: Settings) -> Cell:
+def _pooled(cell: Run, settings: Settings) -> Run:
     """Read out through the mean over tokens, where a cls token would not see them all and nobody asked for it."""
     if not cell.narrow or POOL in dict(settings.said):
         return cell
     backbone = cell.recipe.backbone.model_copy(update={"pool": "mean"})
-    return cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
+    return cell.model_copy(update={"config": cell.recipe.model_copy(update={"backbone": backbone})})
 
 
-def pooled_otherwise(cell: Cell) -> str | None:
-    """A line where the cell reads out another way than its recipe says, as nobody asked it to."""
-    if cell.reach is None or cell.recipe_name not in config.found("configs") or POOL in (cell.changed or ""):
+def pooled_otherwise(cell: Run) -> str | None:
+    """A line where the run reads out another way than its recipe says, as nobody asked it to."""
+    if cell.reach is None or cell.config_name not in config.found("configs") or POOL in (cell.changed or ""):
         return None
-    said, is_ = config.recipe(cell.recipe_name).resolve(cell.task.name)[0].backbone.pool, cell.recipe.backbone.pool
+    said, is_ = config.recipe(cell.config_name).resolve(cell.task.name)[0].backbone.pool, cell.recipe.backbone.pool
     return None if said == is_ else f"backbone.pool: {is_}, not {said}: a cls token would see {cell.reach - 1} tokens"

@@ -1,4 +1,4 @@
-"""What is done with cells: run those that are not done, time their steps."""
+"""What is done with runs: run those that are not done, time their steps."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lra_bench.config import Cell, Launcher
+from lra_bench.config import Launcher, Run
 from lra_bench.errors import ConfigError, PlaceError
 from lra_bench.launch import local
 from lra_bench.launch.engine import Engine, Order, Stopped, opened
 from lra_bench.measure.asked import Asked
 from lra_bench.results import fingerprint, store
-from lra_bench.results.schema import SCORED, Row
+from lra_bench.results.schema import SCORED, Result
 
 MOMENT = 0.5  # seconds between two looks: a Ctrl-C that comes as we fall asleep is seen at the next
 
 
 def run(
-    every: Sequence[Cell],
+    every: Sequence[Run],
     launcher: Launcher,
     order: Order,
-    tell: Callable[[Cell, dict[str, Any]], None],
+    tell: Callable[[Run, dict[str, Any]], None],
     *,
     fail_fast: bool = False,
-) -> list[Row]:
-    """Have the launcher's engine run the cells that are not done, those that they need first; their rows, in order.
+) -> list[Result]:
+    """Have the launcher's engine run the runs that are not done, those that they need first; their results, in order.
 
-    One that fails spares the rest; with `fail_fast` no further one starts, those that run are saved, and the rows are
-    those that there are.
+    One that fails spares the rest; with `fail_fast` no further one starts, those that run are saved, and the results
+    are those that there are.
 
     Raises:
-        Stopped: Ctrl-C; says what became of the cells.
-        ConfigError: the only cell refused what the user asked for, or the engine cannot be had.
+        Stopped: Ctrl-C; says what became of the runs.
+        ConfigError: the only run refused what the user asked for, or the engine cannot be had.
     """
     asked = {cell.id for cell in every}
     found = {cell.id: row for cell in every if not order.fresh and (row := store.done(order.results, cell))}
@@ -55,35 +55,35 @@ def run(
     return [found[cell.id] for cell in every if cell.id in found]
 
 
-def with_needs(every: Sequence[Cell]) -> list[Cell]:
-    """The cells, and before each those that are to be trained before it."""
+def with_needs(every: Sequence[Run]) -> list[Run]:
+    """The runs, and before each those that are to be trained before it."""
     return list({cell.id: cell for asked in every for cell in (*asked.needs, asked)}.values())
 
 
-def of_other_code(every: Sequence[Cell], rows: Sequence[Row]) -> dict[str, str]:
-    """By the ids of those cells whose rows were made by code that is not what stands here: by which."""
+def of_other_code(every: Sequence[Run], rows: Sequence[Result]) -> dict[str, str]:
+    """By the ids of those runs whose results were made by code that is not what stands here: by which."""
     by_id = {cell.id: cell for cell in every}
-    found = {row.cell: fingerprint.since(row, by_id[row.cell]) for row in rows if row.cell in by_id}
+    found = {row.run: fingerprint.since(row, by_id[row.run]) for row in rows if row.run in by_id}
     return {cell: code for cell, code in found.items() if code}
 
 
-def _already(cell: Cell, row: Row, tell: Callable[[Cell, dict[str, Any]], None]) -> None:
+def _already(cell: Run, row: Result, tell: Callable[[Run, dict[str, Any]], None]) -> None:
     tell(cell, {"event": "already", "code": fingerprint.since(row, cell)})
     tell(cell, _ended(row))
 
 
-def _ended(row: Row) -> dict[str, Any]:
+def _ended(row: Result) -> dict[str, Any]:
     return {"event": "ended", "status": row.status, "test_score": row.test_score, "error": row.error}
 
 
-def _stood_on(cell: Cell, results: Path, tell: Callable[[Cell, dict[str, Any]], None]) -> None:
+def _stood_on(cell: Run, results: Path, tell: Callable[[Run, dict[str, Any]], None]) -> None:
     """Say so if a run that others stand on was made by other code."""
     row = store.done(results, cell)
     if row is not None and (code := fingerprint.since(row, cell)):
         tell(cell, {"event": "note", "said": f"others stand on it, and it was made by other code: {code}"})
 
 
-def _of_other_data(cell: Cell, results: Path, tell: Callable[[Cell, dict[str, Any]], None]) -> None:
+def _of_other_data(cell: Run, results: Path, tell: Callable[[Run, dict[str, Any]], None]) -> None:
     """Say so if there is such a run, on what the files held before: it is not taken up."""
     for folder in store.on_other_data(results, cell):
         where = ", ".join(sorted({task.folder for task in cell.every_task if task.folder}))
@@ -93,32 +93,32 @@ def _of_other_data(cell: Cell, results: Path, tell: Callable[[Cell, dict[str, An
 
 @dataclass
 class Shift:
-    """Cells that an engine works through, a thread each of those that it has at once."""
+    """Runs that an engine works through, a thread each of those that it has at once."""
 
     engine: Engine
     order: Order
-    tell: Callable[[Cell, dict[str, Any]], None]
+    tell: Callable[[Run, dict[str, Any]], None]
     fail_fast: bool
-    alone: bool  # there is one cell, and what it refuses is the user's to see
+    alone: bool  # there is one run, and what it refuses is the user's to see
     failed: bool = False
-    _futures: dict[str, Future[Row | None]] = field(default_factory=dict, init=False)
+    _futures: dict[str, Future[Result | None]] = field(default_factory=dict, init=False)
 
-    def work(self, cells: Sequence[Cell]) -> dict[str, Row]:
-        """The rows of the cells that have one at the end, by the cells' ids.
+    def work(self, cells: Sequence[Run]) -> dict[str, Result]:
+        """The results of the runs that have one at the end, by the runs' ids.
 
         Raises:
             Stopped: Ctrl-C, or somebody stopped a cell.
-            ConfigError: the only cell refused what the user asked for.
+            ConfigError: the only run refused what the user asked for.
             PlaceError: a disk is full, or a place cannot be used.
         """
-        with ThreadPoolExecutor(self.engine.at_once, "cell") as pool:
+        with ThreadPoolExecutor(self.engine.at_once, "run") as pool:
             futures, asked = self._waited(pool, cells)
         rows = [_outcome(future) for future in futures]
         if asked or (self.engine.ended and not self.failed):
             raise Stopped(self.engine.parting())
         return {cell.id: row for cell, row in zip(cells, rows, strict=True) if row is not None}
 
-    def _one(self, cell: Cell) -> Row | None:
+    def _one(self, cell: Run) -> Result | None:
         if self.engine.ended:
             return None
         row = None if self.order.fresh else store.done(self.order.results, cell)
@@ -131,7 +131,7 @@ class Shift:
         try:
             row = self._run(cell, lacking)
         except Stopped:
-            self.engine.leave()  # Ctrl-C reaches a cell before it reaches us
+            self.engine.leave()  # Ctrl-C reaches a run before it reaches us
             raise
         except PlaceError:
             self.engine.end()  # what other runs leave would find no room either
@@ -142,7 +142,7 @@ class Shift:
             self.engine.end()
         return row
 
-    def _run(self, cell: Cell, lacking: str | None) -> Row:
+    def _run(self, cell: Run, lacking: str | None) -> Result:
         if lacking:
             row = store.blank(cell, "error", lacking)
             store.put(self.order.results, cell, row)
@@ -156,8 +156,8 @@ class Shift:
             store.put(self.order.results, cell, row)
             return row
 
-    def _lacking(self, cell: Cell) -> str | None:
-        """Once all that the cell stands on has ended, what of it has no result."""
+    def _lacking(self, cell: Run) -> str | None:
+        """Once all that the run stands on has ended, what of it has no result."""
         for needed in cell.needs:
             if needed.id in self._futures:  # begun before it, so it is never one that waits for us
                 wait([self._futures[needed.id]])
@@ -166,9 +166,9 @@ class Shift:
                 return f"{needed.folder}, which it stands on, has no result: {row.status if row else 'it failed'}"
         return None
 
-    def _waited(self, pool: ThreadPoolExecutor, cells: Sequence[Cell]) -> tuple[list[Future[Row | None]], bool]:
+    def _waited(self, pool: ThreadPoolExecutor, cells: Sequence[Run]) -> tuple[list[Future[Result | None]], bool]:
         """Hand out all and wait; did the user ask to stop? A first Ctrl-C leaves the engine, a second kills."""
-        futures: list[Future[Row | None]] = []
+        futures: list[Future[Result | None]] = []
         asked = told = False
         while True:
             try:
@@ -185,17 +185,15 @@ class Shift:
                 asked = True
 
 
-def _outcome(future: Future[Row | None]) -> Row | None:
+def _outcome(future: Future[Result | None]) -> Result | None:
     try:
         return future.result()
     except Stopped:
         return None
 
 
-def supply(
-    every: Sequence[Cell], rounds: int, tell: Callable[[Cell, dict[str, Any]], None]
-) -> Iterator[dict[str, Any]]:
-    """How fast each cell's examples are made and cut into batches, and how fast its step eats them, one by one.
+def supply(every: Sequence[Run], rounds: int, tell: Callable[[Run, dict[str, Any]], None]) -> Iterator[dict[str, Any]]:
+    """How fast each run's examples are made and cut into batches, and how fast its step eats them, one by one.
 
     One whose examples cannot be had spares the rest: its `error` says why.
     """

@@ -1,4 +1,4 @@
-"""Steps of a request's cells timed over lengths, those of one length in turn in one process."""
+"""Steps of a request's runs timed over lengths, those of one length in turn in one process."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from lra_bench import mixers
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.conformance import record
-from lra_bench.errors import CellFailed, ConfigError
+from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.launch import local
 from lra_bench.measure.asked import Asked
 from lra_bench.results import fingerprint
 from lra_bench.sweep.request import Request, cells
 
-Tell = Callable[[Cell, dict[str, Any]], None]
+Tell = Callable[[Run, dict[str, Any]], None]
 Facts = list[dict[str, Any]]
 PLACE = ("platform", "device")
-ALONE = ("peak_bytes", "room_bytes", "largest_batch")  # what a process of a cell's own says
+ALONE = ("peak_bytes", "room_bytes", "largest_batch")  # what a process of a run's own says
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What is to be measured: the request's cells at each of `lengths`."""
+    """What is to be measured: the request's runs at each of `lengths`."""
 
     request: Request
     lengths: Sequence[int]
     rounds: int
     infer: bool = False
-    peak: bool = False  # of each cell, in a fresh process
+    peak: bool = False  # of each run, in a fresh process
     room: int | None = None  # bytes: the largest batch that they hold
 
-    def groups(self) -> list[list[Cell]]:
-        """The cells of each length."""
+    def groups(self) -> list[list[Run]]:
+        """The runs of each length."""
         return [cells(replace(self.request, length=length)) for length in self.lengths]
 
     @property
@@ -46,10 +46,10 @@ class Speed:
 def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
     """All that is known, `known` first, as soon as there is more of it. What is known is not measured again.
 
-    A length's first cell is measured beside the rest, again if need be: `reference_ms` is its median in that process.
+    A length's first run is measured beside the rest, again if need be: `reference_ms` is its median in that process.
 
     Raises:
-        ConfigError: what is known was measured elsewhere; a cell refused what was asked.
+        ConfigError: what is known was measured elsewhere; a run refused what was asked.
         Stopped: Ctrl-C.
     """
     facts, groups = list(known), asked.groups()
@@ -83,11 +83,11 @@ def _same_place(facts: Facts) -> None:
             raise ConfigError(f"what is kept was measured on {theirs}, and this is {ours}: another --out, or --fresh")
 
 
-def _fact(facts: Facts, cell: Cell, mode: str) -> dict[str, Any] | None:
-    return next((fact for fact in facts if fact["cell"] == cell.id and fact.get("mode", "train") == mode), None)
+def _fact(facts: Facts, cell: Run, mode: str) -> dict[str, Any] | None:
+    return next((fact for fact in facts if fact["run"] == cell.id and fact.get("mode", "train") == mode), None)
 
 
-def _of_other_code(fact: dict[str, Any] | None, cell: Cell) -> str | None:
+def _of_other_code(fact: dict[str, Any] | None, cell: Run) -> str | None:
     """What is to be said of a fact that is kept, if it was measured by code that is not what stands here."""
     if fact is None:
         return None
@@ -97,7 +97,7 @@ def _of_other_code(fact: dict[str, Any] | None, cell: Cell) -> str | None:
     return f"kept, and measured by other code: {why}" if why else None
 
 
-def _beside(found: Facts, timed: Sequence[Cell]) -> Facts:
+def _beside(found: Facts, timed: Sequence[Run]) -> Facts:
     """With the first one's median, and with what the contract and the cards say of the mixers."""
     for fact, cell in zip(found, timed, strict=True):
         fact |= fingerprint.of(cell)
@@ -105,7 +105,7 @@ def _beside(found: Facts, timed: Sequence[Cell]) -> Facts:
         fact["card_time"] = max(mixers.read(Path(one.mixer)).card.time for one in cell.mechanisms)
         if fact.get("platform"):
             fact["standing"] = record.worst(
-                record.standing(Path(one.mixer), one.knobs, fact["platform"]) for one in cell.mechanisms
+                record.standing(Path(one.mixer), one.options, fact["platform"]) for one in cell.mechanisms
             )
     return found
 
@@ -114,15 +114,15 @@ def _whole(fact: dict[str, Any], asked: Speed) -> bool:
     return fact.get("peak_bytes") is not None and (asked.room is None or fact.get("room_bytes") == asked.room)
 
 
-def _alone(cell: Cell, asked: Speed, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def _alone(cell: Run, asked: Speed, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     try:
         (found,) = local.measure([cell], Asked(1, infer=asked.infer, room=asked.room), tell)
-    except CellFailed as error:
+    except RunFailed as error:
         return {"peak_error": str(error)}
     return {key: found[key] for key in ALONE if key in found}
 
 
-def _telling(every: Sequence[Cell], tell: Tell) -> Callable[[dict[str, Any]], None]:
-    """Pass on an event of the cell that it names; of the last one, if it names none."""
+def _telling(every: Sequence[Run], tell: Tell) -> Callable[[dict[str, Any]], None]:
+    """Pass on an event of the run that it names; of the last one, if it names none."""
     by_id = {cell.id: cell for cell in every}
-    return lambda event: tell(by_id.get(event.get("cell", ""), every[-1]), event)
+    return lambda event: tell(by_id.get(event.get("run", ""), every[-1]), event)

@@ -1,4 +1,4 @@
-"""What a cell under techniques stands on: what comes before its training, or after another's, is a cell of its own."""
+"""What a run under techniques stands on: what comes before its training, or after another's, is a run of its own."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lra_bench import data, mixers
-from lra_bench.config import Cell, Joint, Technique, Techniques
+from lra_bench.config import Joint, Run, Technique, Techniques
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import BITS, METRICS
 
-AFTERWARDS = ("further", "prune", "quantise")  # techniques that are pulled on what is trained
+AFTERWARDS = ("further", "prune", "quantize")  # techniques that are pulled on what is trained
 HELD_OUT = 20  # of so many texts to pretrain on, one is kept to choose by, and one to test
 
-Elsewhere = Callable[[str], Cell]  # by the name of a model, or of a task
+Elsewhere = Callable[[str], Run]  # by the name of a model, or of a task
 
 
-def staged(cell: Cell, techniques: Techniques, teacher: Elsewhere, on_task: Elsewhere) -> Cell:
-    """The cell with the techniques pulled, the last of a chain: pretrained, trained, pruned, quantised.
+def staged(cell: Run, techniques: Techniques, teacher: Elsewhere, on_task: Elsewhere) -> Run:
+    """The run with the techniques pulled, the last of a chain: pretrained, trained, pruned, quantized.
 
-    `cell` is as it is without. `teacher` gives the cell of another model, `on_task` that of another task.
+    `cell` is as it is without. `teacher` gives the run of another model, `on_task` that of another task.
 
     Raises:
         ConfigError: a technique names what there is not, or what is no other.
     """
     trained = cell.model_copy(update={"techniques": techniques.model_copy(update=dict.fromkeys(AFTERWARDS))})
-    if techniques.distil:
-        trained = taught(trained, teacher(str(techniques.distil.teacher)))
+    if techniques.distill:
+        trained = taught(trained, teacher(str(techniques.distill.teacher)))
     if techniques.pretrain:
         trained = trained.model_copy(update={"start": pretrained(cell, techniques)})
     if techniques.adapt:
@@ -41,8 +41,8 @@ def staged(cell: Cell, techniques: Techniques, teacher: Elsewhere, on_task: Else
     return trained
 
 
-def after(cell: Cell, name: str, technique: Technique, steps: int) -> Cell:
-    """The cell that begins with what `cell` has learnt, pulls one technique more, and trains so many steps.
+def after(cell: Run, name: str, technique: Technique, steps: int) -> Run:
+    """The run that begins with what `cell` has learned, pulls one technique more, and trains so many steps.
 
     Their schedule is that of its first training, in proportion: as high a peak, after as large a share of the steps.
     One whose sparsity rises as it trains is tested as it is at the end: on the way it is another model.
@@ -58,26 +58,26 @@ def after(cell: Cell, name: str, technique: Technique, steps: int) -> Cell:
     select = "last" if name == "prune" else cell.recipe.training.select
     recipe = cell.trained_first.recipe.over(steps)
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"select": select})})
-    return cell.with_technique(name, technique).model_copy(update={"start": cell, "recipe": recipe})
+    return cell.with_technique(name, technique).model_copy(update={"start": cell, "config": recipe})
 
 
-def taught(cell: Cell, teacher: Cell) -> Cell:
-    """The cell that learns from the teacher's model.
+def taught(cell: Run, teacher: Run) -> Run:
+    """The run that learns from the teacher's model.
 
     Raises:
         ConfigError: the teacher answers another task.
     """
     if teacher.task != cell.task:
         raise ConfigError(
-            f"distil.teacher: {teacher.folder} is of another task than {cell.task.name} as it is asked here"
+            f"distill.teacher: {teacher.folder} is of another task than {cell.task.name} as it is asked here"
         )
     return cell.model_copy(update={"teacher": teacher})
 
 
-def jointly(cell: Cell, technique: Joint, on_task: Elsewhere) -> Cell:
-    """The cell that has, of a backbone trained on its task and on those of the technique, its task's part.
+def jointly(cell: Run, technique: Joint, on_task: Elsewhere) -> Run:
+    """The run that has, of a backbone trained on its task and on those of the technique, its task's part.
 
-    The backbone, the mixer's knobs and the training are as they are on the first task, for all of them.
+    The backbone, the mixer's options and the training are as they are on the first task, for all of them.
 
     Raises:
         ConfigError: a task's examples are no hits or misses, whose shares alone have a mean over tasks.
@@ -93,12 +93,12 @@ def jointly(cell: Cell, technique: Joint, on_task: Elsewhere) -> Cell:
     others = [one.task for name, one in named.items() if name != cell.task.name]
     training = joint.recipe.training.model_copy(update={"steps": 0})
     recipe = joint.recipe.model_copy(update={"training": training})
-    part = {"task": cell.task, "beside": others, "start": joint, "recipe": recipe, "config_hash": cell.config_hash}
+    part = {"task": cell.task, "beside": others, "start": joint, "config": recipe, "config_hash": cell.config_hash}
     return joint.model_copy(update=part)
 
 
-def pretrained(cell: Cell, techniques: Techniques) -> Cell:
-    """The cell that guesses symbols of the task's own training inputs, of the same backbone.
+def pretrained(cell: Run, techniques: Techniques) -> Run:
+    """The run that guesses symbols of the task's own training inputs, of the same backbone.
 
     Raises:
         ConfigError: the next symbol is to be guessed by a mixer that sees it.
@@ -106,7 +106,7 @@ def pretrained(cell: Cell, techniques: Techniques) -> Cell:
     how = techniques.pretrain
     assert how is not None
     if how.objective == "causal" and not all(
-        mixers.read(Path(m.mixer)).card.is_causal(m.knobs) for m in cell.mechanisms
+        mixers.read(Path(m.mixer)).card.is_causal(m.options) for m in cell.mechanisms
     ):
         raise ConfigError(f"pretrain.objective: causal: {cell.model} sees the symbols that follow; masked is for it")
     texts = cell.task.splits["train"] * cell.task.streams
@@ -126,11 +126,11 @@ def pretrained(cell: Cell, techniques: Techniques) -> Cell:
     )
     recipe = cell.recipe.over(how.steps)
     kept = Techniques(precision=techniques.precision, share=techniques.share)
-    return cell.model_copy(update={"task": task, "recipe": recipe, "techniques": kept})
+    return cell.model_copy(update={"task": task, "config": recipe, "techniques": kept})
 
 
-def _other(cell: Cell, tasks: list[str]) -> str:
-    """The first task that is not the cell's own."""
+def _other(cell: Run, tasks: list[str]) -> str:
+    """The first task that is not the run's own."""
     found = next((task for task in tasks if task.partition("@")[0] != cell.task.name), None)
     if found is None:
         raise ConfigError(f"adapt.start: {', '.join(tasks)}: names no task but {cell.task.name} itself")

@@ -3,7 +3,7 @@
 Hinton et al. (arXiv 1503.02531, section 2): with softened answers p(z) = softmax(z / T),
     loss = (1 - soft) task + soft T^2 KL(p(teacher) || p(student))
 TinyBERT (Jiao et al., arXiv 1909.10351): with student layer m taught by teacher layer g(m), and g(0) = 0,
-    hidden = mean over m of |H_m W - H_g(m)|^2      W learnt, if the teacher is of another width: W_e for the
+    hidden = mean over m of |H_m W - H_g(m)|^2      W learned, if the teacher is of another width: W_e for the
                                                     embeddings, m = 0, W_h for the layers            (equations 8, 9)
     attention = mean over m of |S_m - S_g(m)|^2     scores S = Q K^T / sqrt K of each head                 (equation 7)
 Numbers are taught by their squared distance, labels that may be several by the KL of each.
@@ -77,7 +77,7 @@ def divergence(student: Float[Array, "*N C"], teacher: Float[Array, "*N C"]) -> 
 class Lesson:
     """What the student's loss is made of."""
 
-    technique: config.Distil
+    technique: config.Distill
     teacher: nnx.GraphDef[Any]
 
     def __call__(self, model: Any, asked: Question, objective: Objective, given: Any) -> jax.Array:
@@ -138,7 +138,7 @@ def far(a: Array, b: Array, where: Bool[Array, "..."], what: str) -> jax.Array:
         ConfigError: they are not of one shape.
     """
     if a.shape != b.shape:
-        raise ConfigError(f"distil.{what}: the student's are {a.shape[1:]}, and the teacher's {b.shape[1:]}")
+        raise ConfigError(f"distill.{what}: the student's are {a.shape[1:]}, and the teacher's {b.shape[1:]}")
     apart = jnp.square(a.astype(jnp.float32) - b.astype(jnp.float32))
     return apart.mean(where=jnp.broadcast_to(where, apart.shape))
 
@@ -151,7 +151,7 @@ def scores(model: Any, layer: int, states: list[Array]) -> Float[Array, "B H N N
     """
     block = model.block(layer - 1)
     if not isinstance(block.mixer, HeadsMixer):
-        raise ConfigError("distil.attention: a mixer without queries and keys of tokens has no such scores")
+        raise ConfigError("distill.attention: a mixer without queries and keys of tokens has no such scores")
     q, k, _ = block.mixer.project(block.before_mixer(states[layer - 1]))
     return jnp.einsum("bhik,bhjk->bhij", q, k) * q.shape[-1] ** -0.5
 

@@ -42,12 +42,12 @@ def fits(path: Path, new: nnx.Variable[jax.Array], old: nnx.Variable[jax.Array] 
 
 def inherited(drawn: nnx.State[Any, Any], old: nnx.State[Any, Any], anew: set[Path]) -> nnx.State[Any, Any]:
     """What was drawn, with another model's in place of all that fits and is not to be had `anew`."""
-    learnt = flat(old)
+    learned = flat(old)
 
     def one(path: Path, new: nnx.Variable[jax.Array]) -> nnx.Variable[jax.Array]:
-        if path in anew or not fits(path, new, learnt.get(path)):
+        if path in anew or not fits(path, new, learned.get(path)):
             return new
-        value = learnt[path][...]
+        value = learned[path][...]
         return new.replace(value[: len(new[...])] if path == TABLE else value)
 
     return nested({path: one(path, new) for path, new in flat(drawn).items()})

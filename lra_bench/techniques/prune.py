@@ -33,7 +33,7 @@ UP, UP_BIAS, DOWN = (STACKED, "up", "kernel"), (STACKED, "up", "bias"), (STACKED
 
 
 class Pruning(NamedTuple):
-    """What the optimiser keeps besides; of movement pruning, each matrix with what is out of it, and S."""
+    """What the optimizer keeps besides; of movement pruning, each matrix with what is out of it, and S."""
 
     rule: Any
     step: jax.Array

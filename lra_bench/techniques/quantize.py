@@ -81,7 +81,7 @@ def codes(W: Float[Array, "*N I O"], bits: int) -> Codes:
     return Codes(jnp.round(W / s).astype(jnp.int8), s)
 
 
-def quantised(params: nnx.State[Any, Any], bits: int) -> nnx.State[Any, Any]:
+def quantized(params: nnx.State[Any, Any], bits: int) -> nnx.State[Any, Any]:
     """Every matrix as its codes; at 32 bits nothing changes.
 
     Vectors (biases, scales of a LayerNorm) stay as they are, and so do the dynamics of a state space, which enter

@@ -1,4 +1,4 @@
-"""What a cell's techniques make of its model's shape and of its training."""
+"""What a run's techniques make of its model's shape and of its training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import optax
 from flax import nnx
 
 from lra_bench import config
-from lra_bench.config import Backbone, Cell, Techniques
+from lra_bench.config import Backbone, Run, Techniques
 from lra_bench.errors import ConfigError
 from lra_bench.model import Shape, sizes
 from lra_bench.shapes import Batch
@@ -33,8 +33,8 @@ OFF = 1e-3  # of the largest logit: how far a model without some heads may be fr
 Weights = Callable[[Params, Any], Params]  # (trained, given) -> the model's
 
 
-class Learnt(NamedTuple):
-    """A model and what it has learnt."""
+class Learned(NamedTuple):
+    """A model and what it has learned."""
 
     graph: nnx.GraphDef[Any]
     params: Params  # all of them, as they answer
@@ -43,10 +43,10 @@ class Learnt(NamedTuple):
 
 @dataclass(frozen=True)
 class Stock:
-    """What a cell stands on, where that is trained, and examples of train to judge by."""
+    """What a run stands on, where that is trained, and examples of train to judge by."""
 
-    start: Learnt | None = None
-    teacher: Learnt | None = None
+    start: Learned | None = None
+    teacher: Learned | None = None
     same_symbols: bool = True  # the start's task is written in the symbols of this one
     examples: Callable[[int], Sequence[Batch]] = field(default=lambda count: ())
 
@@ -62,8 +62,8 @@ def backbone(recipe: config.Recipe, techniques: Techniques) -> Backbone:
     return own.model_copy(update=changed)
 
 
-def shape(cell: Cell, techniques: Techniques) -> Shape:
-    """What is changed of it besides, and by the tasks that it is for beside the cell's own."""
+def shape(cell: Run, techniques: Techniques) -> Shape:
+    """What is changed of it besides, and by the tasks that it is for beside the run's own."""
     recipe = cell.recipe
     return Shape(
         room=_room(cell),
@@ -73,22 +73,22 @@ def shape(cell: Cell, techniques: Techniques) -> Shape:
     )
 
 
-def _room(cell: Cell) -> int | None:
+def _room(cell: Run) -> int | None:
     """The vectors of the longest task, where tasks with others share the backbone; None: all alike."""
     asked = [(t.length, (t.grid[0], t.grid[1]) if t.grid else None) for t in cell.tasks]
     every = {(dims.length, dims.grid) for one in asked for dims in [sizes(cell.recipe.backbone, *one)]}
     return None if len(every) == 1 else max(length for length, _ in every)
 
 
-def regime(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Regime:
-    """How the cell is trained, beginning from what it stands on; `make` draws its model.
+def regime(cell: Run, stock: Stock, objective: Objective, make: Make) -> Regime:
+    """How the run is trained, beginning from what it stands on; `make` draws its model.
 
     Raises:
         ConfigError: a technique cannot be pulled on such a model.
     """
     techniques, steps, stock = cell.techniques, cell.recipe.training.steps, _own_part(cell, stock)
-    precision, bits = techniques.precision, techniques.quantise
-    teacher = stock.teacher if techniques.distil else None
+    precision, bits = techniques.precision, techniques.quantize
+    teacher = stock.teacher if techniques.distill else None
     beside: dict[str, Any] = {"teacher": (teacher.params, teacher.rest)} if teacher else {}
     if bits and bits.activations < quantize.FLOAT:
         beside[RANGES] = _ranges(bits, stock, make)
@@ -97,11 +97,11 @@ def regime(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Regime
     return Regime(
         begin=partial(begun, cell, _shrunk(cell, stock, objective, make), beside),
         weights=partial(_rounded, whole, bits) if bits else whole,
-        serve=partial(_quantised, whole, bits) if bits else whole,
+        serve=partial(_quantized, whole, bits) if bits else whole,
         served=_restored if bits else plain,
         learning=_simulated if RANGES in beside else within_nothing,
         answering=partial(_whole, bits) if bits and RANGES in beside else within_nothing,
-        loss=distill.Lesson(techniques.distil, teacher.graph) if techniques.distil and teacher else of_the_task,
+        loss=distill.Lesson(techniques.distill, teacher.graph) if techniques.distill and teacher else of_the_task,
         rule=_rule(cell, steps),
         params=jnp.dtype(config.FLOATS[precision.params]) if precision else jnp.float32,
         accumulate=jnp.dtype(config.FLOATS[precision.accumulate]) if precision else jnp.float32,
@@ -109,22 +109,22 @@ def regime(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Regime
     )
 
 
-def _own_part(cell: Cell, stock: Stock) -> Stock:
-    """The stock, with the cell's task's part of a start that was trained on several."""
+def _own_part(cell: Run, stock: Stock) -> Stock:
+    """The stock, with the run's task's part of a start that was trained on several."""
     if cell.start is None or stock.start is None or not cell.start.pulls("joint"):
         return stock
-    start = Learnt(*part(*stock.start, cell.start.tasks.index(cell.task)))
+    start = Learned(*part(*stock.start, cell.start.tasks.index(cell.task)))
     return replace(stock, start=start, same_symbols=True)
 
 
-def _rule(cell: Cell, steps: int) -> Callable[[optax.GradientTransformation], optax.GradientTransformation]:
+def _rule(cell: Run, steps: int) -> Callable[[optax.GradientTransformation], optax.GradientTransformation]:
     technique = cell.techniques.prune
     if technique is None or not technique.sparsity:
         return lambda rule: rule
     return partial(prune.pruned, technique=technique, steps=steps) if cell.pulls("prune") else prune.holding
 
 
-def begun(cell: Cell, stock: Stock, beside: dict[str, Any], params: Params, rest: Params) -> Begun:
+def begun(cell: Run, stock: Stock, beside: dict[str, Any], params: Params, rest: Params) -> Begun:
     """What there is before the first step, of what was drawn."""
     techniques, anew = cell.techniques, set[Path]()
     if stock.start is not None:
@@ -140,8 +140,8 @@ def begun(cell: Cell, stock: Stock, beside: dict[str, Any], params: Params, rest
     return Begun(nested(ours), rest, {**beside, "frozen": nested(held)})
 
 
-def _translation(cell: Cell) -> Flat:
-    technique, teacher = cell.techniques.distil, cell.teacher
+def _translation(cell: Run) -> Flat:
+    technique, teacher = cell.techniques.distill, cell.teacher
     if not technique or not technique.hidden or teacher is None:
         return {}
     return distill.translation(cell.recipe.backbone.width, teacher.recipe.backbone.width, cell.seed)
@@ -151,12 +151,12 @@ def _with(params: Params, more: Flat) -> Params:
     return nested({**flat(params), **more}) if more else params
 
 
-def drawn_anew(cell: Cell, stock: Stock, params: Params) -> set[Path]:
+def drawn_anew(cell: Run, stock: Stock, params: Params) -> set[Path]:
     """What is not taken from the start: the head of another task, its symbols if they are others, what does not fit."""
     assert stock.start is not None
-    learnt = flat(stock.start.params)
+    learned = flat(stock.start.params)
     other = cell.start is not None and cell.task not in cell.start.tasks
-    anew = {path for path, new in flat(params).items() if not fits(path, new, learnt.get(path))}
+    anew = {path for path, new in flat(params).items() if not fits(path, new, learned.get(path))}
     anew |= {path for path in flat(params) if other and path[0] == HEAD}
     return anew if stock.same_symbols else anew | {path for path in flat(params) if path == TABLE}
 
@@ -169,12 +169,12 @@ def _untranslated(whole: Weights, trained: Params, given: Any) -> Params:
     return distill.untranslated(whole(trained, given))
 
 
-def _rounded(whole: Weights, technique: config.Quantise, trained: Params, given: Any) -> Params:
+def _rounded(whole: Weights, technique: config.Quantize, trained: Params, given: Any) -> Params:
     return quantize.rounded(whole(trained, given), technique.weights)
 
 
-def _quantised(whole: Weights, technique: config.Quantise, trained: Params, given: Any) -> Params:
-    return quantize.quantised(whole(trained, given), technique.weights)
+def _quantized(whole: Weights, technique: config.Quantize, trained: Params, given: Any) -> Params:
+    return quantize.quantized(whole(trained, given), technique.weights)
 
 
 def _restored(kept: Any, given: Any) -> Params:
@@ -185,11 +185,11 @@ def _simulated(given: Any) -> AbstractContextManager[None]:
     return quantize.simulated(given[RANGES])
 
 
-def _whole(technique: config.Quantise, given: Any) -> AbstractContextManager[None]:
+def _whole(technique: config.Quantize, given: Any) -> AbstractContextManager[None]:
     return quantize.whole(given[RANGES], technique.weights)
 
 
-def _ranges(technique: config.Quantise, stock: Stock, make: Make) -> quantize.Ranges:
+def _ranges(technique: config.Quantize, stock: Stock, make: Make) -> quantize.Ranges:
     """Of activations in the start's model, its weights rounded; 0 of each where it is not trained yet."""
 
     def answer(model: Any, asked: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -205,8 +205,8 @@ def _ranges(technique: config.Quantise, stock: Stock, make: Make) -> quantize.Ra
     return quantize.calibrated(lambda b: answer(nnx.merge(graph, kept, rest), b), batches)
 
 
-def _shrunk(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Stock:
-    """The stock, with what its start has learnt cut to the heads and neurons that stay."""
+def _shrunk(cell: Run, stock: Stock, objective: Objective, make: Make) -> Stock:
+    """The stock, with what its start has learned cut to the heads and neurons that stay."""
     technique = cell.techniques.prune
     if (
         technique is None
@@ -229,14 +229,14 @@ def _shrunk(cell: Cell, stock: Stock, objective: Objective, make: Make) -> Stock
     if technique.neurons:
         params = prune.without_neurons(params, prune.left(felt.neurons, technique.neurons))
     if technique.heads:
-        params, rest = _without_heads(cell, Learnt(graph, params, rest), felt, make, asked[0])
-    return Stock(Learnt(graph, params, rest), stock.teacher, stock.same_symbols, stock.examples)
+        params, rest = _without_heads(cell, Learned(graph, params, rest), felt, make, asked[0])
+    return Stock(Learned(graph, params, rest), stock.teacher, stock.same_symbols, stock.examples)
 
 
 def _without_heads(
-    cell: Cell, whole: Learnt, felt: prune.Importance, make: Make, asked: Question
+    cell: Run, whole: Learned, felt: prune.Importance, make: Make, asked: Question
 ) -> tuple[Params, Params]:
-    """What the model has learnt, without the heads that matter least.
+    """What the model has learned, without the heads that matter least.
 
     Raises:
         ConfigError: its heads do not stand side by side: without some it would not answer as if they were silent.

@@ -1,11 +1,11 @@
-"""Trackers: a run's settings, curve and row, told to what shows them beside other work. One a file.
+"""Trackers: a run's settings, curve and result, told to what shows them beside other work. One a file.
 
-Found by looking into this folder; `pip install 'lra-bench[NAME]'` brings what the file NAME.py needs. It exports `Run`,
-one cell's run as the tracker has it:
+Found by looking into this folder; `pip install 'lra-bench[NAME]'` brings what the file NAME.py needs. It exports
+`TrackedRun`, one run's run as the tracker has it:
 
-    Run(results, cell)                          begin, or go on with one that was begun
+    TrackedRun(results, run)                          begin, or go on with one that was begun
     look(step, {"train_loss": ..., ...})        a point of the curve
-    end(row)                                    what came out; None if it was stopped, and may go on another day
+    end(result)                                    what came out; None if it was stopped, and may go on another day
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import importlib
 from pathlib import Path
 
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.trackers.base import Make, Run, opened
+from lra_bench.trackers.base import Make, TrackedRun, opened
 
-__all__ = ["Make", "Run", "chosen", "names", "opened"]
+__all__ = ["Make", "TrackedRun", "chosen", "names", "opened"]
 
 
 def names() -> tuple[str, ...]:
@@ -39,7 +39,7 @@ def _load(name: str) -> Make:
     if name not in names():
         raise ConfigError(f"--track {name}: no such tracker; {nearest(name, names())}")
     try:
-        make: Make = importlib.import_module(f"{__name__}.{name}").Run
+        make: Make = importlib.import_module(f"{__name__}.{name}").TrackedRun
     except ImportError as error:
         raise ConfigError(f"--track {name}: {error}; pip install 'lra-bench[{name}]' brings it") from None
     return make

@@ -1,4 +1,4 @@
-"""The door between the events of cells and the trackers: they wait for no tracker, and no tracker can harm them."""
+"""The door between the events of runs and the trackers: they wait for no tracker, and no tracker can harm them."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.results import store
-from lra_bench.results.schema import Row
+from lra_bench.results.schema import Result
 
 PATIENCE = 60.0  # seconds that trackers may take to send the rest
 CURVE = ("train_loss", "val_score")
 
-Tell = Callable[[Cell, Mapping[str, Any]], None]
-Event = tuple[Cell, Mapping[str, Any]]
+Tell = Callable[[Run, Mapping[str, Any]], None]
+Event = tuple[Run, Mapping[str, Any]]
 
 
-class Run(Protocol):
-    """One cell's run as a tracker has it; see the package."""
+class TrackedRun(Protocol):
+    """One run's run as a tracker has it; see the package."""
 
     def look(self, step: int, values: Mapping[str, float]) -> None: ...
 
-    def end(self, row: Row | None) -> None: ...
+    def end(self, row: Result | None) -> None: ...
 
 
-Make = Callable[[Path, Cell], Run]
+Make = Callable[[Path, Run], TrackedRun]
 
 
 class Tracked:
-    """What one tracker has been told of the cells of a results folder."""
+    """What one tracker has been told of the runs of a results folder."""
 
     def __init__(self, make: Make, results: Path) -> None:
         self._make, self._results = make, results
-        self._runs: dict[str, Run] = {}
-        self._not_ours: set[str] = set()  # cells that were done before, or that another process runs
+        self._runs: dict[str, TrackedRun] = {}
+        self._not_ours: set[str] = set()  # runs that were done before, or that another process runs
 
-    def __call__(self, cell: Cell, event: Mapping[str, Any]) -> None:
+    def __call__(self, cell: Run, event: Mapping[str, Any]) -> None:
         """Pass on what there is to tell."""
         what = event["event"]
         if what in ("already", "wait"):
@@ -53,7 +53,7 @@ class Tracked:
             self._run(cell).end(store.get(self._results, cell))
             del self._runs[cell.id]
 
-    def _run(self, cell: Cell) -> Run:
+    def _run(self, cell: Run) -> TrackedRun:
         if cell.id not in self._runs:
             self._runs[cell.id] = self._make(self._results, cell)
         return self._runs[cell.id]
@@ -100,4 +100,4 @@ def _each(told: dict[str, Tracked], do: Callable[[Tracked], None], warn: Callabl
         except Exception as error:
             del told[name]
             what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            warn(f"--track {name}: {what}; the cells go on without it")
+            warn(f"--track {name}: {what}; the runs go on without it")

@@ -16,9 +16,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from lra_bench import config
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.errors import PlaceError
-from lra_bench.results.schema import SCORED, Row
+from lra_bench.results.schema import SCORED, Result
 
 ADDRESS = re.compile(r"[?#%{}]")  # what is more than a name in an address of SQLAlchemy's
 AT_ONCE = 100  # parameters that MLflow takes in a call
@@ -38,10 +38,10 @@ def _kept_in(results: Path) -> str:
     return f"sqlite:///{results / 'mlflow.db'}"
 
 
-class Run:
+class TrackedRun:
     """A run with the tag `cell`; one that has not finished is gone on with."""
 
-    def __init__(self, results: Path, cell: Cell) -> None:
+    def __init__(self, results: Path, cell: Run) -> None:
         results.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or _kept_in(results.resolve()))
         self._id = self._begun(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "lra", cell)
@@ -49,22 +49,22 @@ class Run:
         for first in range(0, len(params), AT_ONCE):
             self._client.log_batch(self._id, params=params[first : first + AT_ONCE])
 
-    def _begun(self, experiment: str, cell: Cell) -> str:
+    def _begun(self, experiment: str, cell: Run) -> str:
         there = self._client.get_experiment_by_name(experiment)
         place = there.experiment_id if there else self._client.create_experiment(experiment)
         same = f"tags.cell = '{cell.id}' and attributes.status != 'FINISHED'"
         for run in self._client.search_runs([place], same, max_results=1):
             self._client.update_run(run.info.run_id, status="RUNNING")
             return str(run.info.run_id)
-        return str(self._client.create_run(place, run_name=cell.folder, tags={"cell": cell.id}).info.run_id)
+        return str(self._client.create_run(place, run_name=cell.folder, tags={"run": cell.id}).info.run_id)
 
     def look(self, step: int, values: Mapping[str, float]) -> None:
         """A metric each."""
         now = int(time.time() * 1000)
         self._client.log_batch(self._id, [Metric(name, value, now, step) for name, value in values.items()])
 
-    def end(self, row: Row | None) -> None:
-        """The row's numbers as metrics at its last step, what else it says as tags."""
+    def end(self, row: Result | None) -> None:
+        """The result's numbers as metrics at its last step, what else it says as tags."""
         if row is not None:
             numbers = row.numbers()
             self.look(row.steps, {f"row.{name}": value for name, value in numbers.items()})

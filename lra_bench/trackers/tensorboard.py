@@ -1,4 +1,4 @@
-"""TensorBoard: event files in RESULTS/tensorboard/<cell>. `tensorboard --logdir RESULTS/tensorboard` shows them."""
+"""TensorBoard: event files in RESULTS/tensorboard/<run>. `tensorboard --logdir RESULTS/tensorboard` shows them."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from lra_bench import config
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.results import store
-from lra_bench.results.schema import Row
+from lra_bench.results.schema import Result
 
 
-class Run:
+class TrackedRun:
     """A folder of event files. What goes on writes one more, and TensorBoard reads them as one."""
 
-    def __init__(self, results: Path, cell: Cell) -> None:
+    def __init__(self, results: Path, cell: Run) -> None:
         self._writer = EventFileWriter(str(results / "tensorboard" / cell.folder))
         settings = config.flat(cell.model_dump())
         known = {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in settings}
         self._add(0, hparams_pb(known, trial_id=cell.id))
-        self._add(0, text_pb("cell", _code(cell.model_dump())))
+        self._add(0, text_pb("run", _code(cell.model_dump())))
 
     def look(self, step: int, values: Mapping[str, float]) -> None:
         """A scalar each."""
         self._add(step, Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()]))
         self._writer.flush()
 
-    def end(self, row: Row | None) -> None:
-        """The row's numbers as scalars at its last step, and the row as a text."""
+    def end(self, row: Result | None) -> None:
+        """The result's numbers as scalars at its last step, and the result as a text."""
         if row is not None:
             self.look(row.steps, {f"row/{name}": value for name, value in row.numbers().items()})
             self._add(row.steps, text_pb("row", _code(row.as_dict())))

@@ -9,14 +9,14 @@ from typing import Any
 
 import wandb
 
-from lra_bench.config import Cell
-from lra_bench.results.schema import SCORED, Row
+from lra_bench.config import Run
+from lra_bench.results.schema import SCORED, Result
 
 
-class Run:
-    """A run of the project `lra`, or WANDB_PROJECT, with the cell's id: what goes on is the same run."""
+class TrackedRun:
+    """A run of the project `lra`, or WANDB_PROJECT, with the run's id: what goes on is the same run."""
 
-    def __init__(self, results: Path, cell: Cell) -> None:
+    def __init__(self, results: Path, cell: Run) -> None:
         results.mkdir(parents=True, exist_ok=True)
         mode: Any = os.environ.get("WANDB_MODE") or "offline"
         self._run = wandb.init(
@@ -35,8 +35,8 @@ class Run:
         """A point of the history."""
         self._run.log(dict(values), step=step)
 
-    def end(self, row: Row | None) -> None:
-        """The row as the run's summary."""
+    def end(self, row: Result | None) -> None:
+        """The result as the run's summary."""
         if row is not None:
             self._run.summary.update({f"row.{name}": value for name, value in row.as_dict().items()})
         self._run.finish(exit_code=0 if row is not None and row.status in SCORED else 1)

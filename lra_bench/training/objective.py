@@ -60,7 +60,7 @@ def objective(
 ) -> Objective:
     """The loss and the score of a task of `classes` and `length`.
 
-    Numbers are standardised by `units`, or by those in `train` [N, C]; without either, as where a step is only timed,
+    Numbers are standardized by `units`, or by those in `train` [N, C]; without either, as where a step is only timed,
     they are taken as they are.
     """
     label = jax.ShapeDtypeStruct(metric.shape(classes, length), jnp.float32 if metric.real else jnp.int32)

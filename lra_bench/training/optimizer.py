@@ -40,7 +40,7 @@ def learning_rate(optimizer: config.Optimizer, schedule: config.Schedule, steps:
     return rsqrt
 
 
-def optimiser(recipe: config.Recipe) -> optax.GradientTransformation:
+def optimizer(recipe: config.Recipe) -> optax.GradientTransformation:
     """AdamW with decoupled weight decay on every parameter, as in Long Range Arena, clipped first if asked.
 
     The dynamics of state spaces are trained at a rate of at most 1e-3, whatever the schedule, and without decay (S4,

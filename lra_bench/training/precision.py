@@ -98,7 +98,7 @@ def same_bits(platform: str, environ: Mapping[str, str]) -> bool | None:
 
 
 def facts(recipe: Recipe) -> dict[str, Any]:
-    """The row's columns on it, of this process's device."""
+    """The result's columns on it, of this process's device."""
     device = jax.local_devices()[0]
     return {"matmul": of(device, recipe.backbone.matmul), "deterministic": same_bits(device.platform, os.environ)}
 

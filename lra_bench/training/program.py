@@ -1,4 +1,4 @@
-"""What is compiled for a cell: the training step, and the forward pass where it is evaluated.
+"""What is compiled for a run: the training step, and the forward pass where it is evaluated.
 
 A step is one jitted function over all devices, those of other processes too: the parameters are replicated, the batch
 is cut along B, and the same code runs on one device.
@@ -22,7 +22,7 @@ from lra_bench import config
 from lra_bench.errors import ConfigError
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.measure.flops import flops
-from lra_bench.measure.memory import planned_bytes
+from lra_bench.measure.memory import compiled_bytes
 from lra_bench.shapes import Batch
 from lra_bench.training import xla_flags
 from lra_bench.training.objective import Objective
@@ -117,13 +117,13 @@ class Compiled(NamedTuple):
 
     step: Callable[..., Any]
     flops: float
-    planned_bytes: int
+    compiled_bytes: int
     compile_s: float
 
 
 @dataclass(frozen=True)
 class Program:
-    """What is compiled for one cell, when it is first asked for: the training step and the forward pass."""
+    """What is compiled for one run, when it is first asked for: the training step and the forward pass."""
 
     init: State
     given: dict[str, Any]  # what a step is given beside its state and its batch
@@ -231,12 +231,12 @@ class Program:
 
     @cached_property
     def shown_rows(self) -> np.ndarray:
-        """The rows of a batch to score that this process has; alone, all."""
+        """The results of a batch to score that this process has; alone, all."""
         return self.devices.rows(self.size)
 
     @cached_property
     def fed_rows(self) -> np.ndarray:
-        """The rows of a training batch that this process has, those of one slice after another; alone, all."""
+        """The results of a training batch that this process has, those of one slice after another; alone, all."""
         return np.concatenate([self.shown_rows + first * self.size for first in range(self.slices)])
 
     def _placed(self, ours: Sequence[np.ndarray], axis: int) -> tuple[jax.Array, ...]:
@@ -263,7 +263,7 @@ def compiled(function: Any, arguments: Sequence[Any], options: Options | None = 
     watch = Stopwatch()
     traced = function.trace(*arguments)
     step = traced.lower().compile(options)
-    return Compiled(step, flops(traced.jaxpr), planned_bytes(step), watch.seconds)
+    return Compiled(step, flops(traced.jaxpr), compiled_bytes(step), watch.seconds)
 
 
 def cut(recipe: config.Recipe) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from flax.training.dynamic_scale import DynamicScale
 from lra_bench import config
 from lra_bench.mixers.base import Auxiliary, Dynamics
 from lra_bench.training.objective import Objective
-from lra_bench.training.optimizer import Params, optimiser
+from lra_bench.training.optimizer import Params, optimizer
 
 
 class Make(Protocol):
@@ -98,7 +98,7 @@ def initial(make: Make, recipe: config.Recipe, seed: int, regime: Regime = AS_IT
     _, params, rest = nnx.split(make(rngs=nnx.Rngs(seed)), nnx.Param, ...)  # type: ignore[misc]
     begun = regime.begin(params, rest)
     kept = cast(begun.params, regime.params)
-    opt = regime.rule(optimiser(recipe)).init(cast(kept, jnp.float32))  # in 16 bits, b2 = 0.999 is 1: v would not fall
+    opt = regime.rule(optimizer(recipe)).init(cast(kept, jnp.float32))  # in 16 bits, b2 = 0.999 is 1: v would not fall
     return State(kept, begun.rest, opt, jnp.int32(0), _loss_scale(regime.loss_scale)), begun.given
 
 
@@ -124,7 +124,7 @@ def training_step(
 ) -> Callable[..., Any]:
     """The step, (given, state, tokens, mask, label) -> state, loss: gradients averaged over the slices one after
     another, one update. A step whose gradient overflows in fp16 updates nothing but the loss's scale."""
-    rule = regime.rule(optimiser(recipe))
+    rule = regime.rule(optimizer(recipe))
 
     def loss(params: Params, given: Any, rest: Params, scale: Any, asked: Question) -> tuple[Any, Any]:
         weights = cast(regime.weights(params, given), jnp.float32)

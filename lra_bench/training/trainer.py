@@ -14,7 +14,7 @@ import numpy as np
 
 from lra_bench import config
 from lra_bench.data.batches import Prefetch, batch_at, in_order, remembered
-from lra_bench.errors import CellFailed
+from lra_bench.errors import RunFailed
 from lra_bench.measure.clocks import Laps, Stopwatch, lapped
 from lra_bench.measure.load import Load, Ticks
 from lra_bench.shapes import Split
@@ -36,7 +36,7 @@ def evaluate(program: Program, params: Params, rest: Params, split: Split, tell:
     """The score of every example, exactly once: float32 [N].
 
     Raises:
-        CellFailed: a logit, or a score, is not finite; `where` says of what the examples are, for the message.
+        RunFailed: a logit, or a score, is not finite; `where` says of what the examples are, for the message.
     """
     kept = program.kept(params)
     scores: list[np.ndarray] = []
@@ -45,7 +45,7 @@ def evaluate(program: Program, params: Params, rest: Params, split: Split, tell:
         scores.append(np.asarray(program.forward(kept, rest, *program.show(batch))))
     every = np.concatenate(scores)[: len(split)]
     if failed := int((~np.isfinite(every)).sum()):
-        raise CellFailed(f"{where}: the logits of {failed:,} of {len(every):,} examples are not finite", "nan")
+        raise RunFailed(f"{where}: the logits of {failed:,} of {len(every):,} examples are not finite", "nan")
     return every
 
 
@@ -98,7 +98,7 @@ class Fit:
 
         Raises:
             Interrupted: `stopping` said so; the state is saved.
-            CellFailed: the loss, a gradient, or a logit on val is not finite.
+            RunFailed: the loss, a gradient, or a logit on val is not finite.
         """
         self._resume()
         with Prefetch(self._batch, self.progress.step, self.training.steps, AHEAD) as batches:
@@ -165,7 +165,7 @@ class Fit:
         p = self.progress
         p.step += 1
         if not math.isfinite(value):
-            raise CellFailed(f"the loss or a gradient is not finite at step {p.step}", "nan")
+            raise RunFailed(f"the loss or a gradient is not finite at step {p.step}", "nan")
         p.loss_sum, p.loss_n = p.loss_sum + value, p.loss_n + 1
         self.tell("step", step=p.step, steps=self.training.steps, loss=value)
 

@@ -14,24 +14,24 @@ from lra_bench.analysis import extrapolation
 from lra_bench.errors import ConfigError
 from lra_bench.report import extrapolation as report
 from lra_bench.results import store
-from lra_bench.results.schema import Row
+from lra_bench.results.schema import Result
 from lra_bench.sweep import Request
 
 RUN = ("run", "-t", "short", "-c", "tiny", "-m")
 
 
 @pytest.fixture
-def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Row:
+def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
     monkeypatch.chdir(here)
     cell = sweep.cells(Request("softmax", "short", "tiny"))[0]
     return store.blank(cell, "ok", test_score=0.4, val_score=0.4, test_n=2000, chance=0.1, step_ms_p50=1.0)
 
 
 def frame(*rows: dict[str, object]) -> pd.DataFrame:
-    return pd.DataFrame([{**row, "cell": str(i), "origin": "results"} for i, row in enumerate(rows)])
+    return pd.DataFrame([{**row, "run": str(i), "origin": "results"} for i, row in enumerate(rows)])
 
 
-def test_what_differs_in_its_length_alone_is_one_line(row: Row) -> None:
+def test_what_differs_in_its_length_alone_is_one_line(row: Result) -> None:
     short = row.as_dict()
     long = {**short, "length": 40, "changed": "length=40", "test_score": 0.3, "chance": 0.2}
     other = {**long, "model": "linear"}

@@ -1,4 +1,4 @@
-"""A row run again: bit for bit where nothing differs, within what examples can tell where something does."""
+"""A result run again: bit for bit where nothing differs, within what examples can tell where something does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from samples import Lra, ran_own
 from lra_bench import mixers, sweep
 from lra_bench.analysis import reproduce
 from lra_bench.analysis.reproduce import Ran, Reproduction, compared, finished
-from lra_bench.config import Cell, Launcher
+from lra_bench.config import Launcher, Run
 from lra_bench.errors import ConfigError
 from lra_bench.launch.engine import Order
 from lra_bench.metrics import ACCURACY
@@ -26,7 +26,7 @@ KEPT = Path(__file__).parents[2] / "results/quick/runs"
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A copy of a row that this repository keeps, on 2,000 examples of test."""
+    """A copy of a result that this repository keeps, on 2,000 examples of test."""
     (kept,) = KEPT.glob("linear-listops-quick-s0-*")
     return shutil.copytree(kept, tmp_path / "kept/runs" / kept.name)
 
@@ -118,27 +118,27 @@ def test_what_cannot_be_held_to_its_row(run: Path) -> None:
     with pytest.raises(ConfigError, match=r"has no hits\.json"):
         finished(run)
     (run / "result.json").unlink()
-    with pytest.raises(ConfigError, match="has no row yet"):
+    with pytest.raises(ConfigError, match="has no result yet"):
         finished(run)
 
 
 def test_it_is_run_as_it_was(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, str | None]] = []
 
-    def ran(cells: list[Cell], launcher: Launcher, order: Order, tell: object) -> None:
+    def ran(cells: list[Run], launcher: Launcher, order: Order, tell: object) -> None:
         folder = store.folder(order.results, cells[0])
-        fitted = folder / "fitted.json"
+        fitted = folder / "fallback.json"
         asked.append((order.jobs, fitted.read_text() if fitted.exists() else None))
         shutil.copytree(run, folder, dirs_exist_ok=True)
 
     monkeypatch.setattr(sweep, "run", ran)
     assert reproduce.again(finished(run), print).verdict == "identical"
     store.write_json(run / "result.json", store.read_json(run / "result.json") | {"jobs": 3})
-    (run / "fitted.json").write_text("[2, false]")
+    (run / "fallback.json").write_text("[2, false]")
     reproduce.again(finished(run), print)
     reproduce.again(finished(run), print, jobs=2, keep=tmp_path / "new")
     assert asked == [(1, None), (3, "[2, false]"), (2, "[2, false]")]
-    with pytest.raises(ConfigError, match=r"--keep .*: has a row of this cell already"):
+    with pytest.raises(ConfigError, match=r"--keep .*: has a result of this run already"):
         reproduce.again(finished(run), print, keep=tmp_path / "new")
 
 
@@ -183,11 +183,11 @@ def test_the_command_says_whether_it_is_the_same(lra: Lra, ran: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["verdict"], found["paired"]["p"]) == ("identical", 1.0)
-    assert found["cell"]["old"] == found["cell"]["new"]
+    assert found["run"]["old"] == found["run"]["new"]
     assert store.find(ran.name, tmp_path / "kept")
     refused = lra("reproduce", ran, "--keep", ran.parents[1])
     assert refused.returncode == 2
-    assert "has a row of this cell already" in refused.stderr
+    assert "has a result of this run already" in refused.stderr
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ def test_ls_and_show(lra: Lra, here: Path) -> None:
     assert json.loads(lra("ls", "results", "--json").stdout) == []
     card = json.loads(lra("show", "linformer", "--json").stdout)["model"]
     assert card["paper"] == "2006.04768"
-    assert card["knobs"]["rank"]["default"] == 256
+    assert card["options"]["rank"]["default"] == 256
     task = json.loads(lra("show", "listops", "--json").stdout)["task"]
     assert task["splits"] == {"train": 96000, "val": 2000, "test": 2000}
     recipe = json.loads(lra("show", "small", "--json").stdout)["config"]
@@ -138,7 +138,7 @@ def test_show_says_what_a_thing_changes(said: Said) -> None:
     assert "equation: equation" not in model
     assert "exact_when" not in model
     assert re.search(r"memory grows as +L", model)
-    assert re.search(r"rank +int +256 +r: rows", model)
+    assert re.search(r"rank +int +256 +r: results", model)
     assert re.search(r"prune\.sparsity +0\.9 +0\.0", said("show", "pruned")[1])
 
 
@@ -160,7 +160,7 @@ def test_data_prepare_verify_show_export(lra: Lra, here: Path) -> None:
 
 
 def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
-    """Of a user's own mixer and task; one bad cell spares the rest."""
+    """Of a user's own mixer and task; one bad run spares the rest."""
     source = mixers.sheet("linear").path.read_text(encoding="utf-8")
     (here / "mine.py").write_text(source, encoding="utf-8")
     (here / "bad.py").write_text(source + "\nimport nowhere\n", encoding="utf-8")
@@ -170,7 +170,7 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
     assert done.returncode == 1, done.stderr
     bad, row = json.loads(done.stdout)
     assert bad["status"] == "error"
-    assert (row["model"], row["task"], row["mark"]) == ("mine", "own", "tiny")
+    assert (row["model"], row["task"], row["tag"]) == ("mine", "own", "tiny")
     assert tuple(row) == (*COLUMNS, "other_code")
     missing = {key for key, value in row.items() if value is None}
     of_others = {
@@ -183,14 +183,14 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
         "truncated",
         "overlap",
     }
-    assert missing <= {"error", "variant", "changed", "commit", "test_spread", "fitted", "other_code", *of_others}, (
+    assert missing <= {"error", "variant", "changed", "commit", "test_spread", "fallback", "other_code", *of_others}, (
         missing
     )
-    assert row["stored_bytes"] == 4 * row["params"] == 4 * row["trained_params"]
+    assert row["model_bytes"] == 4 * row["params"] == 4 * row["trained_params"]
     assert row["status"] in SCORED
     assert row["test_n"] == 21
     assert row["step_ms_p10"] <= row["step_ms_p50"] <= row["step_ms_p90"]
-    assert row["planned_bytes"] < row["peak_bytes"]
+    assert row["compiled_bytes"] < row["peak_bytes"]
     assert row["wall_s"] > row["compile_s"] + row["eval_s"], "a run is not its steps alone"
 
     again = lra(*run, "-m", "mine.py")
@@ -198,7 +198,7 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
     assert "done before; --fresh does it again" in again.stderr
     assert "mine" in again.stdout
 
-    assert {kept["cell"] for kept in json.loads(lra("ls", "results", "--json").stdout)} == {bad["cell"], row["cell"]}
+    assert {kept["run"] for kept in json.loads(lra("ls", "results", "--json").stdout)} == {bad["run"], row["run"]}
     assert "own tiny" in lra("compare").stdout
     lra("compare", "results", "--format", "csv", "--out", "table.csv")
     for format in ("md", "json", "latex", "csv"):
@@ -246,7 +246,7 @@ def test_plan_starts_nothing_and_what_is_done_is_done_again_when_asked(lra: Lra,
     done = lra("plan", "-m", "linear,softmax", "-t", "short", "-c", "tiny", "--json")
     plans = json.loads(done.stdout)
     assert [p["state"] for p in plans] == ["new", "new"]
-    assert all(p["planned_bytes"] and p["params"] and p["hours"] > 0 for p in plans)
+    assert all(p["compiled_bytes"] and p["params"] and p["hours"] > 0 for p in plans)
     assert not (here / "results").exists()
     row, fresh = (json.loads(lra(*RUN, "-m", "linear", *more, "--json").stdout)[0] for more in ((), ("--fresh",)))
     assert fresh["test_score"] == row["test_score"], "the same seed gives the same"
@@ -266,7 +266,7 @@ def test_check_of_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (here / "configs/search").mkdir()
     (here / "configs/search/architecture.yaml").write_text("model: [linear, softmax]\ntrunk.width: [8]\n")
     found = list(check.everything())
-    assert {f.kind for f in found} == {"recipe", "technique", "search", "task", "model"}
+    assert {f.kind for f in found} == {"config", "technique", "search", "task", "model"}
     assert all(f.ok for f in found if f.kind == "search")
     wrong = next(f for f in found if not f.ok)
     assert wrong.name == "broken"
@@ -279,7 +279,7 @@ def test_check_and_doctor(lra: Lra, here: Path) -> None:
     done = lra("check", "tasks/short.yaml", "configs/broken.yaml", "space.yaml", "--json")
     assert done.returncode == 2
     found = json.loads(done.stdout)
-    assert [(f["kind"], f["ok"]) for f in found] == [("task", True), ("recipe", False), ("search", False)]
+    assert [(f["kind"], f["ok"]) for f in found] == [("task", True), ("config", False), ("search", False)]
     assert "did you mean 'width'" in found[2]["detail"]
     facts = json.loads(lra("doctor", "--json").stdout)
     assert facts["versions"]["jax"]

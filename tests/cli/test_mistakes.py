@@ -26,13 +26,13 @@ LINEAR = ("run", "-m", "linear", "-t", "listops")
         (("prune", "x"), "nothing is taken out: --sparsity 0.5,0.9, --heads 0.5 or --neurons 0.5 say how much"),
         (("prune", "x", "--sparsity", "0,0", "--steps", "9"), "nothing is taken out"),
         (("prune", "x", "--by", "magnitud"), "'magnitud': did you mean 'magnitude'?"),
-        (("quantise", "x", "--bits", "8,3"), "--bits 8,3: '3' must be 8 or 4"),
-        (("quantise", "x", "--bits", "32"), "--bits 32: '32' must be 8 or 4"),
-        (("quantise", "x", "--activations", "4"), "--activations 4: '4' must be 32 or 8"),
+        (("quantize", "x", "--bits", "8,3"), "--bits 8,3: '3' must be 8 or 4"),
+        (("quantize", "x", "--bits", "32"), "--bits 32: '32' must be 8 or 4"),
+        (("quantize", "x", "--activations", "4"), "--activations 4: '4' must be 32 or 8"),
         (("run", "-m", "linformer[rank=0]", "-t", "listops"), "linformer.rank: 0; at least 1"),
         (("plan", "-m", "linformer[sharing=x]", "-t", "listops"), "linformer.sharing: 'x'; it can be: none, headwise"),
         (("run", "-m", "bigbird[window=2]", "-t", "listops"), "bigbird.window: 2; an odd number of blocks"),
-        ((*LINEAR, "--set", "linear.eps=x"), "no such knob"),
+        ((*LINEAR, "--set", "linear.eps=x"), "no such option"),
         ((*LINEAR, "--set", "lr=1e-3"), "'lr': unknown; did you mean 'optimizer.lr'?"),
         ((*LINEAR, "--set", "length=64"), "'length': unknown; did you mean 'task.length'?"),
         ((*LINEAR, "--set", "steps=6"), "'steps': unknown; did you mean 'training.steps'?"),
@@ -133,8 +133,8 @@ def test_doctor_lists_in_words(said: Said) -> None:
 def test_an_exponent_of_few_lengths_says_so() -> None:
     facts = [
         {
-            "model": "linear", "knobs": {}, "length": length, "status": "ok", "mode": "train", "flops_per_step": 1e9,
-            "planned_bytes": 2**20 * length, "step_ms_p50": 1.0 * length, "laps_ms": [1.0 * length] * 7,
+            "model": "linear", "options": {}, "length": length, "status": "ok", "mode": "train", "flops_per_step": 1e9,
+            "compiled_bytes": 2**20 * length, "step_ms_p50": 1.0 * length, "laps_ms": [1.0 * length] * 7,
         }
         for length in (512, 1024, 2048, 4096)
     ]  # fmt: skip

@@ -29,6 +29,7 @@ from lra_bench.launch.place import WHOLE
 from lra_bench.results import store
 from lra_bench.run.execute import failures, short_of_memory
 from lra_bench.search.study import _sqlite
+from lra_bench.shapes import LAST_SEED
 from lra_bench.sweep import Request
 from lra_bench.training import checkpoint
 
@@ -145,7 +146,7 @@ def test_text_is_utf_8_whatever_the_locale(name: str, here: Path, request: pytes
     words = ["plan", "-m", "linear", "-t", str(task), "-c", "tiny", "-o", "résultats", "--out", str(jobs)]
     ran = subprocess.run([LRA, *words], cwd=here, env=env, capture_output=True, check=False)
     assert ran.returncode == 0, ran.stderr.decode()
-    assert "à faire.txt: 1 cells" in ran.stderr.decode("utf-8")
+    assert "à faire.txt: 1 runs" in ran.stderr.decode("utf-8")
     assert "résultats" in jobs.read_text(encoding="utf-8")
     (cell,) = (here / "résultats/runs").glob("*/run.json")
     assert store.read_json(cell)["task"]["title"] == "Très court, 日本"
@@ -185,7 +186,7 @@ def test_text_is_utf_8_whatever_the_locale(name: str, here: Path, request: pytes
         ("training.steps=5 # five", "5 # five"),
         ("training.deterministic=true", True),
         ("task.grid=[32, 32]", [32, 32]),
-        ("distil.teacher=010", "010"),
+        ("distill.teacher=010", "010"),
     ],
 )
 def test_a_value_is_read_as_its_type_is_declared(text: str, value: Any) -> None:
@@ -195,7 +196,7 @@ def test_a_value_is_read_as_its_type_is_declared(text: str, value: Any) -> None:
 
 def test_a_models_options_are_read_as_they_are_declared() -> None:
     (choice,) = sweep.models("softmax[impl=no]+linformer[rank=8]")
-    assert [dict(part.knobs) for part in choice] == [{"impl": "no"}, {"rank": 8}]
+    assert [dict(part.options) for part in choice] == [{"impl": "no"}, {"rank": 8}]
     with pytest.raises(ConfigError, match=r"linformer\.rank: must be int, not '010'"):
         sweep.cells(Request("linformer[rank=010]", "listops", "quick"))
 
@@ -450,8 +451,8 @@ def test_a_path_may_hold_what_stands_for_more_elsewhere(here: Path, monkeypatch:
     (folder / "t.yaml").write_text(SHORT, encoding="utf-8")
     made = sweep.cells(Request(f"{folder}/mine.py", f"{folder}/t.yaml", "tiny"))[0]
     assert (made.model, made.task.name) == ("mine", "t")
-    assert sweep.models("linformer[rank=8]")[0][0].knobs == {"rank": 8}
-    with pytest.raises(ConfigError, match=r"--model linformer\[rank=8: must be name\[knob=value,...\]"):
+    assert sweep.models("linformer[rank=8]")[0][0].options == {"rank": 8}
+    with pytest.raises(ConfigError, match=r"--model linformer\[rank=8: must be name\[option=value,...\]"):
         sweep.models("linformer[rank=8")
 
 

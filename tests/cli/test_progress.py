@@ -9,15 +9,15 @@ import pytest
 
 from lra_bench import sweep
 from lra_bench.cli.progress import Watch
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.launch.engine import Order
-from lra_bench.results.schema import Row
+from lra_bench.results.schema import Result
 from lra_bench.results.store import blank
 from lra_bench.sweep.run import Shift
 
 
 @pytest.fixture(scope="module")
-def cells() -> list[Cell]:
+def cells() -> list[Run]:
     return sweep.cells(sweep.Request("linformer,softmax", "listops", "quick"))
 
 
@@ -25,12 +25,12 @@ def lines(capfd: pytest.CaptureFixture[str]) -> list[str]:
     return capfd.readouterr().err.splitlines()
 
 
-def told(watch: Watch, cell: Cell, *events: dict[str, Any]) -> None:
+def told(watch: Watch, cell: Run, *events: dict[str, Any]) -> None:
     for event in events:
         watch(cell, event)
 
 
-def test_each_result_is_said_as_it_comes(cells: list[Cell], capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_result_is_said_as_it_comes(cells: list[Run], capfd: pytest.CaptureFixture[str]) -> None:
     watch, (first, second) = Watch(None, 2), cells
     told(watch, first, {"event": "ended", "status": "ok", "test_score": 0.2464, "error": None})
     assert lines(capfd) == ["linformer on listops: test 24.6 % (1/2)"]
@@ -38,7 +38,7 @@ def test_each_result_is_said_as_it_comes(cells: list[Cell], capfd: pytest.Captur
     assert lines(capfd) == ["softmax on listops: oom: needs 9 GiB (2/2)"]
 
 
-def test_what_was_done_before_is_said_with_its_result(cells: list[Cell], capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_was_done_before_is_said_with_its_result(cells: list[Run], capfd: pytest.CaptureFixture[str]) -> None:
     ended = {"event": "ended", "status": "at-chance", "test_score": 0.15, "error": None}
     told(Watch(None, 2), cells[0], {"event": "already", "code": None}, ended)
     (line,) = lines(capfd)
@@ -47,7 +47,7 @@ def test_what_was_done_before_is_said_with_its_result(cells: list[Cell], capfd: 
     assert lines(capfd) == ["linformer on listops: done before; --fresh does it again"], "its table follows"
 
 
-def test_what_happens_before_and_after_the_steps_is_said(cells: list[Cell], capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_happens_before_and_after_the_steps_is_said(cells: list[Run], capfd: pytest.CaptureFixture[str]) -> None:
     told(
         Watch(None),
         cells[0],
@@ -68,13 +68,13 @@ def test_what_happens_before_and_after_the_steps_is_said(cells: list[Cell], capf
     ]
 
 
-def test_a_sweep_tells_each_rows_score(cells: list[Cell], tmp_path: Path) -> None:
+def test_a_sweep_tells_each_rows_score(cells: list[Run], tmp_path: Path) -> None:
     heard: list[dict[str, Any]] = []
 
     class Engine:
         at_once, ended = 1, False
 
-        def run(self, cell: Cell, tell: Any) -> Row:
+        def run(self, cell: Run, tell: Any) -> Result:
             return blank(cell, "ok", test_score=0.5)
 
     shift = Shift(Engine(), Order(tmp_path), lambda cell, event: heard.append(event), False, alone=False)  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "chance": 0.2,
             "data_hash": "d" * 64,
         }
-        facts |= {"step_ms_p50": TIMES[cell.model], "examples_per_s": 9.0, "planned_bytes": 2**20, "platform": "cpu"}
+        facts |= {"step_ms_p50": TIMES[cell.model], "examples_per_s": 9.0, "compiled_bytes": 2**20, "platform": "cpu"}
         store.put(tmp_path / "results", cell, store.blank(cell, "ok", **facts))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "results"

@@ -15,8 +15,8 @@ from lra_bench.errors import ConfigError, TaskError
 PACKAGE = Path(config.__file__).parent.parent
 
 
-def cell(**changes: object) -> config.Cell:
-    request = {"models": "softmax", "tasks": "short", "recipe": "tiny"} | changes
+def cell(**changes: object) -> config.Run:
+    request = {"models": "softmax", "tasks": "short", "config": "tiny"} | changes
     return sweep.cells(sweep.Request(**request))[0]  # type: ignore[arg-type]
 
 
@@ -49,8 +49,8 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
         ("training: {batch: 8, accumulate: 3}", r"bad\.yaml:1: training: batch 8 cannot be cut into 3 slices"),
         ("backbone: {width: 30, heads: 4}", r"bad\.yaml:1: backbone: 30 wide cannot be cut into 4 heads"),
         ("schedule: {name: warmup_cosine}", r"bad\.yaml:1: schedule\.name: .*warmup-cosine"),
-        ("knobs: {linformr: {rank: 4}}", r"bad\.yaml: knobs\.linformr: no such model; did you mean 'linformer'\?"),
-        ("knobs: [linformer]", r"bad\.yaml: knobs: must map names to mappings"),
+        ("options: {linformr: {rank: 4}}", r"bad\.yaml: options\.linformr: no such model; did you mean 'linformer'\?"),
+        ("options: [linformer]", r"bad\.yaml: options: must map names to mappings"),
         ("backbone: {layers: 3", r"bad\.yaml: not YAML"),
         ("- 1", r"bad\.yaml: must be a mapping"),
     ],
@@ -67,7 +67,7 @@ def test_a_wrong_recipe_names_file_key_and_nearest(here: Path, text: str, messag
         (("training.step=5",), r"--set training\.step=5: training\.step: unknown key; did you mean 'steps'\?"),
         (("training.steps",), r"must be key=value"),
         (("trainin.steps=5",), r"'trainin': unknown; did you mean 'training'\?"),
-        (("softmax.imp=plain",), r"no such knob; did you mean 'impl'\?"),
+        (("softmax.imp=plain",), r"no such option; did you mean 'impl'\?"),
         (("training.steps=010",), r"--set training\.steps=010: training\.steps: .*valid integer"),
         (("task.lenth=5",), r"task\.lenth=5: lenth: unknown key; did you mean 'length'\?"),
         (("task.args.max_dept=5",), r"args\.max_dept: unknown key; did you mean 'max_depth'\?"),
@@ -86,16 +86,16 @@ def test_a_setting_wins_over_the_task_section_and_that_over_the_recipe(here: Pat
     assert cell(recipe="tiny").recipe.training.steps == 12
 
 
-def test_knobs_of_a_recipe_of_its_task_section_and_of_the_command_line(here: Path) -> None:
-    own = "knobs: {linformer: {rank: 4}}\ntasks: {short: {knobs: {linformer: {rank: 8}}}}\n"
+def test_options_of_a_recipe_of_its_task_section_and_of_the_command_line(here: Path) -> None:
+    own = "options: {linformer: {rank: 4}}\ntasks: {short: {options: {linformer: {rank: 8}}}}\n"
     (here / "configs/own.yaml").write_text(own)
     (here / "tasks/other.yaml").write_text(SHORT)
 
     def rank(**changes: object) -> object:
-        return cell(models="linformer", recipe="own", **changes).knobs["rank"]
+        return cell(models="linformer", recipe="own", **changes).options["rank"]
 
     assert (rank(tasks="other"), rank(), rank(settings=("linformer.rank=16",))) == (4, 8, 16)
-    assert cell(models="linformer[rank=2]", recipe="own", settings=("model.rank=16",)).knobs["rank"] == 2
+    assert cell(models="linformer[rank=2]", recipe="own", settings=("model.rank=16",)).options["rank"] == 2
 
 
 def test_the_users_own_file_is_found_first_then_the_included(here: Path, tmp_path: Path) -> None:
@@ -150,9 +150,9 @@ def test_a_mixers_code_that_changes_changes_the_id_and_a_remark_does_not(here: P
 
 
 def test_what_is_quick_or_limited_is_marked() -> None:
-    assert cell().mark == "tiny"
-    assert cell(limit=5).mark == "tiny, limit 5"
-    assert cell(recipe="small").mark is None
+    assert cell().tag == "tiny"
+    assert cell(limit=5).tag == "tiny, limit 5"
+    assert cell(recipe="small").tag is None
 
 
 def test_every_field_of_the_schema_is_read_somewhere() -> None:

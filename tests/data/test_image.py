@@ -16,7 +16,7 @@ from lra_bench.data import silent
 from lra_bench.data.sources import image
 from lra_bench.errors import DataError, TaskError
 
-GREY, RGB = (image.Args(val_from="train", colour=colour, black="level") for colour in ("grey", "rgb"))
+GREY, RGB = (image.Args(val_from="train", color=color, black="level") for color in ("gray", "rgb"))
 COUNTS = {"train": 14, "val": 6, "test": 5}
 LABEL, PLANES = 1, 3 * 1024  # bytes of a record
 
@@ -55,15 +55,15 @@ def test_three_planes_become_pixels(released: Path) -> None:
     assert not planes, "every picture once"
 
 
-def test_grey_is_tensorflows(released: Path) -> None:
+def test_gray_is_tensorflows(released: Path) -> None:
     """By hand: (0.2989 R + 0.5870 G + 0.1140 B) / 255, times 255.5, rounded down."""
     pixels = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 200, 30]]], np.uint8)
-    assert image.grey(pixels).tolist() == [[0, 255, 76, 149, 29, 124]]
+    assert image.gray(pixels).tolist() == [[0, 255, 76, 149, 29, 124]]
     built = image.build(GREY, 1024, COUNTS, 0, released, silent)
     rgb = image.build(RGB, 3072, COUNTS, 0, released, silent)
     for name in COUNTS:
-        colours = (rgb[name].tokens - 1).reshape(-1, 1024, 3)
-        exact = colours @ np.array([0.2989, 0.5870, 0.1140]) / 255 * 255.5
+        colors = (rgb[name].tokens - 1).reshape(-1, 1024, 3)
+        exact = colors @ np.array([0.2989, 0.5870, 0.1140]) / 255 * 255.5
         off = built[name].tokens[:, 0] - 1 - np.floor(exact)
         assert (abs(off) <= (abs(exact - exact.round()) < 1e-3)).all(), (
             "float32 may round the other way at a whole number"
@@ -137,16 +137,16 @@ def test_values_are_levels_from_0_to_1() -> None:
 
 
 def test_black_is_padding_and_val_the_last_in_tfds_order_as_published(released: Path) -> None:
-    published = image.Args(val_from="tfds", colour="grey", black="padding")
+    published = image.Args(val_from="tfds", color="gray", black="padding")
     built = image.build(published, 1024, {"train": 18, "val": 2, "test": 5}, 0, released, silent)
-    grey = image.grey(TRAIN[:, LABEL:].reshape(-1, 3, 1024).swapaxes(1, 2))
+    gray = image.gray(TRAIN[:, LABEL:].reshape(-1, 3, 1024).swapaxes(1, 2))
     hasher = hashing.Hasher("train")
     order = sorted(range(len(TRAIN)), key=hasher.hash_key)
     for split, places in (("train", order[:18]), ("val", order[18:])):
         tokens = built[split].tokens[:, 0]
-        assert np.array_equal(tokens, np.where(grey[places] > 0, grey[places].astype(int) + 1, 0))
+        assert np.array_equal(tokens, np.where(gray[places] > 0, gray[places].astype(int) + 1, 0))
         assert built[split].label.tolist() == TRAIN[places, 0].tolist()
-        assert built[split].lengths[:, 0].tolist() == (grey[places] > 0).sum(1).tolist()
+        assert built[split].lengths[:, 0].tolist() == (gray[places] > 0).sum(1).tolist()
     for tokens, label in zip(built["val"].tokens, built["val"].label, strict=True):
         image.check(published, tokens, label)
         assert np.array_equal(image.encode(image.decode(tokens[0])), np.trim_zeros(np.maximum(tokens[0], 1), "b"))

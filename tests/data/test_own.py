@@ -1,4 +1,4 @@
-"""A source in a file of the user's own, from the task's YAML to the cell's id."""
+"""A source in a file of the user's own, from the task's YAML to the run's id."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lra_bench import check, config, data, mixers
-from lra_bench.config import Cell, TaskSpec, tasks
+from lra_bench.config import Run, TaskSpec, tasks
 from lra_bench.data import cache, custom
 from lra_bench.errors import DataError, LraError, TaskError
 
@@ -75,12 +75,13 @@ def task(folder: Path, source: str = PARITY, yaml: str = YAML) -> TaskSpec:
     return tasks.load(str(folder / "mine.yaml"))
 
 
-def cell(spec: TaskSpec) -> Cell:
+def cell(spec: TaskSpec) -> Run:
     sheet = mixers.sheet("linear")
     recipe, _ = config.recipe("base").resolve(spec.name, [])
-    return Cell(
-        model="linear", family=sheet.card.family, mixer=str(sheet.path), mixer_hash="", knobs=mixers.turned(sheet, {}),
-        task=spec, recipe_name="base", recipe=recipe, seed=0, limit=None, changed=None,
+    return Run(
+        model="linear", family=sheet.card.family, mixer=str(sheet.path), mixer_hash="",
+        options=mixers.turned(sheet, {}),
+        task=spec, config_name="base", recipe=recipe, seed=0, limit=None, changed=None,
     )  # fmt: skip
 
 

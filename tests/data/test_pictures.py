@@ -16,7 +16,7 @@ from lra_bench.data import pictures
 SMALL = Overlay("test", {"splits": {"train": 3, "val": 2, "test": 2}})
 
 
-def test_a_grey_picture_is_its_levels() -> None:
+def test_a_gray_picture_is_its_levels() -> None:
     task = tasks.load("pathfinder", settings=[SMALL])
     levels = np.arange(1024) % 256
     drawn = pictures.picture(task, levels + 1)
@@ -27,7 +27,7 @@ def test_a_grey_picture_is_its_levels() -> None:
     assert not black.any(), "padding is black"
 
 
-def test_three_tokens_are_a_pixel_where_there_are_colours() -> None:
+def test_three_tokens_are_a_pixel_where_there_are_colors() -> None:
     task = tasks.load("image", variant="rgb")
     tokens = np.tile([256, 1, 101], 1024)
     drawn = pictures.picture(task, tokens)
@@ -47,7 +47,7 @@ def test_a_wide_picture_is_made_to_fit() -> None:
     assert pictures.fitted(np.repeat(wide, 40, axis=0), 20).shape == (4, 20)
 
 
-def test_two_rows_are_a_line_of_shades_or_of_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_rows_are_a_line_of_shades_or_of_colors(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = np.array([[0, 255], [0, 255], [255, 0]], np.uint8)
     monkeypatch.setattr(screen.out, "_color_system", None)
     assert screen.picture(picture).plain == " @\n= "

@@ -202,7 +202,7 @@ def checksum_off(folder: Path) -> None:
         (one_bit_off, "is damaged, or no PNG"),
         (checksum_off, "is damaged, or no PNG"),
         (lambda folder: png(folder).write_bytes(b"GIF89a"), "is damaged, or no PNG"),
-        (lambda folder: Image.new("L", (64, 32)).save(png(folder)), "is 64 x 32 of mode L, not 32 x 32 of 8-bit grey"),
+        (lambda folder: Image.new("L", (64, 32)).save(png(folder)), "is 64 x 32 of mode L, not 32 x 32 of 8-bit gray"),
         (lambda folder: Image.new("RGB", (32, 32)).save(png(folder)), "is 32 x 32 of mode RGB"),
     ],
 )

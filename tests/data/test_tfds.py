@@ -23,7 +23,7 @@ from lra_bench.errors import DataError, LraError, TaskError
 TEXT = tfds_text.Args(
     name="tiny", feature="review", label="mood", train_split="train", val_split=None, test_split="test"
 )
-GREY, RGB = (tfds_image.Args(**{**TEXT.model_dump(), "feature": "picture", "colour": c}) for c in ("grey", "rgb"))
+GREY, RGB = (tfds_image.Args(**{**TEXT.model_dump(), "feature": "picture", "color": c}) for c in ("gray", "rgb"))
 COUNTS = {"train": 6, "val": 3, "test": 4}
 PICTURES = np.random.default_rng(0).integers(0, 256, (20, 2, 3, 3)).astype(np.uint8)
 

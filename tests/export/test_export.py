@@ -18,7 +18,7 @@ from samples import Lra, ran_own
 
 from lra_bench import mixers, sweep
 from lra_bench.config import tasks
-from lra_bench.errors import CellFailed, ConfigError, DataError
+from lra_bench.errors import ConfigError, DataError, RunFailed
 from lra_bench.export import artifact, inputs
 from lra_bench.export.of_run import mapped, others
 from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR, Metric
@@ -128,7 +128,7 @@ def test_logits_that_are_not_finite_are_no_answer() -> None:
     logits[1, 4] = np.nan
     said = inputs.answers(task, logits, np.ones((3, 1, 4), np.int32), 1, first=7)
     assert next(said)["answer"] == "0"
-    with pytest.raises(CellFailed, match="input 8: the model's logits are not finite"):
+    with pytest.raises(RunFailed, match="input 8: the model's logits are not finite"):
         next(said)
 
 

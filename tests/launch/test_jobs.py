@@ -1,4 +1,4 @@
-"""Several cells at once: the same results as one after another, none twice, none lost."""
+"""Several runs at once: the same results as one after another, none twice, none lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lra_bench.launch.engine import Order
 from lra_bench.results.schema import SCORED
 from lra_bench.sweep import Request
 
-SAME = ("cell", "status", "val_score", "test_score", "best_step", "train_loss", "data_hash")
+SAME = ("run", "status", "val_score", "test_score", "best_step", "train_loss", "data_hash")
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_dry_run_starts_nothing(lra: Lra, four: Path) -> None:
     done = lra("sweep", "four.yaml", "--dry-run", "--json")
     assert [state["state"] for state in json.loads(done.stdout)] == ["new"] * 4
     assert not (four / "results").exists()
-    assert "4 cells, 4 of them to be run" in lra("sweep", "four.yaml", "--dry-run").stdout
+    assert "4 runs, 4 of them to be run" in lra("sweep", "four.yaml", "--dry-run").stdout
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_two_commands_of_two_jobs_have_the_results_of_one_after_another(lra: Lra
     said = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     rows, beside, again = (json.loads(out) for out in (alone.stdout, *(out for out, _ in said)))
-    assert beside == again, "the second shows the first one's rows, to the second that they were started"
+    assert beside == again, "the second shows the first one's results, to the second that they were started"
     assert same(rows) == same(beside)
     assert [{row["jobs"] for row in found} for found in (rows, beside)] == [{1}, {2}]
     assert [row["resumed"] for row in beside] == [0] * 2

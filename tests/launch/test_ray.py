@@ -1,4 +1,4 @@
-"""Cells as tasks of Ray: on a real cluster of two nodes, of which one dies; and with no cluster, what is said."""
+"""Runs as tasks of Ray: on a real cluster of two nodes, of which one dies; and with no cluster, what is said."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_cell_is_a_task_of_a_cluster(here: Path, cache: Path, monkeypatch: pyt
 
 
 def wait_for_checkpoints(here: Path, beyond: int) -> int:
-    """Until both cells have saved a step beyond that one; the furthest step."""
+    """Until both runs have saved a step beyond that one; the furthest step."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         steps: dict[Path, int] = {}
@@ -159,7 +159,7 @@ def test_what_no_node_has_room_for_is_said() -> None:
     dead = {"Alive": False, "Resources": {"CPU": 64.0, "memory": 1e12}}
     node = {"Alive": True, "Resources": {"CPU": 4.0, "memory": 1e10}}
     cluster = SimpleNamespace(nodes=lambda: [dead, node])
-    assert ray.room_for(cluster, ray.share(settings)) == "no node of the cluster has 8 CPU, 2.5 memory for a cell"
+    assert ray.room_for(cluster, ray.share(settings)) == "no node of the cluster has 8 CPU, 2.5 memory for a run"
     node["Resources"]["CPU"] = 8.0
     assert ray.room_for(cluster, ray.share(settings)) is None
 

@@ -1,4 +1,4 @@
-"""Cells as jobs of submitit: preempted on its own processes, and sent to a Slurm that is no more than its words."""
+"""Runs as jobs of submitit: preempted on its own processes, and sent to a Slurm that is no more than its words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from samples import FOUR, LONG, TWO, Lra, started
 from lra_bench import sweep
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
 from lra_bench.launch.remote_task import Errand, received
-from lra_bench.results.schema import SCORED, Row
+from lra_bench.results.schema import SCORED, Result
 
 MINE = """\
 engine: slurm
@@ -37,7 +37,7 @@ poll: 0.2
 SAID = {
     "sbatch": 'cp "$1" "$SAID/script.$(date +%N)"; echo Submitted batch job 7$(ls "$SAID"/script.* | wc -l)',
     "sacct": 'cat "$SAID/states"',
-    "scancel": 'echo "$@" >> "$SAID/cancelled"',
+    "scancel": 'echo "$@" >> "$SAID/canceled"',
     "srun": """\
 named() { echo "$1" | sed "s/%A/71/; s/%a/$SLURM_ARRAY_TASK_ID/; s/%t/0/"; }
 exec "${@:6}" > "$(named "$3")" 2> "$(named "$5")"  # after --unbuffered --output OUT --error ERR
@@ -95,7 +95,7 @@ def test_jobs_stay_in_the_queue_and_are_sent_once(said: Path, here: Path, cache:
     process = start(here, cache)
     heard(process, lambda text: text.count("job 71_") == 4)
     assert "jobs 71 stay: `squeue --me` shows them, `scancel 71` ends them; the same command waits" in left(process)
-    assert not (said / "cancelled").exists()
+    assert not (said / "canceled").exists()
     (script,) = said.glob("script.*")
     lines = script.read_text().splitlines()
     for line in (
@@ -163,13 +163,13 @@ def test_without_slurm_it_is_one_line(installed: Lra, here: Path) -> None:
 
 
 class Noted(Engine):
-    """An engine that notes its orders, and whose cell starts, and is cut short."""
+    """An engine that notes its orders, and whose run starts, and is cut short."""
 
     def __init__(self, orders: list[Order]) -> None:
         super().__init__(1)
         self.orders = orders
 
-    def run(self, cell: Any, tell: Tell) -> Row:
+    def run(self, cell: Any, tell: Tell) -> Result:
         tell({"event": "start", "step": 0})
         raise Stopped
 

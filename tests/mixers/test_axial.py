@@ -40,7 +40,7 @@ def test_a_cls_token_sees_every_pixel() -> None:
     assert seen(mixer, np.ones(13, bool))[0].all()
 
 
-@pytest.mark.parametrize(("knobs", "named"), [({"rows": 0}, "rows"), ({"form": "both"}, "form")])
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+@pytest.mark.parametrize(("options", "named"), [({"rows": 0}, "rows"), ({"form": "both"}, "form")])
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

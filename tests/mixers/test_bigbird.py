@@ -16,8 +16,8 @@ from lra_bench.mixers.bigbird import Config, Mixer
 L, SIZE = 22, 3  # 8 blocks, of which the last holds one token
 
 
-def make(length: int = L, **knobs: int) -> Mixer:
-    return draw(Mixer, Config(**{"block": SIZE, "random": 1} | knobs), Dims(8, 2, 4, length))
+def make(length: int = L, **options: int) -> Mixer:
+    return draw(Mixer, Config(**{"block": SIZE, "random": 1} | options), Dims(8, 2, 4, length))
 
 
 def graph_of(pattern: RandomBlocks, mask: np.ndarray, *, ends: bool) -> np.ndarray:
@@ -55,10 +55,10 @@ def by_heads(p: Values, x: np.ndarray) -> list[np.ndarray]:
     return [cut(part) for part in np.split(x @ p["qkv"], 3, axis=-1)]
 
 
-@pytest.mark.parametrize("knobs", [{}, {"window": 1, "random": 2}, {"tokens": 2}], ids=str)
-def test_the_equation(knobs: dict) -> None:
+@pytest.mark.parametrize("options", [{}, {"window": 1, "random": 2}, {"tokens": 2}], ids=str)
+def test_the_equation(options: dict) -> None:
     """Of the second text the last block is not the array's; the third has one block."""
-    mixer = make(**knobs)
+    mixer = make(**options)
     compare(mixer, written_out(mixer), normal(3, L, 8), jnp.asarray(np.arange(L) < np.array([[L], [11], [2]])))
 
 
@@ -95,7 +95,9 @@ def test_appending_padding_changes_nothing(tokens: int) -> None:
     unmoved_by_padding(make(tokens=tokens), normal(1, 13, 8))
 
 
-@pytest.mark.parametrize("knobs", [{"block": 0}, {"window": 2}, {"random": -1}, {"tokens": -1}, {"seed": -1}], ids=str)
-def test_wrong_knobs(knobs: dict) -> None:
-    with pytest.raises(ConfigError, match=next(iter(knobs))):
-        Config(**knobs)
+@pytest.mark.parametrize(
+    "options", [{"block": 0}, {"window": 2}, {"random": -1}, {"tokens": -1}, {"seed": -1}], ids=str
+)
+def test_wrong_options(options: dict) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        Config(**options)

@@ -57,8 +57,8 @@ def test_a_block_of_padding_leaves_the_state_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "named"), [({"block": 0}, "block"), ({"states": 0}, "states"), ({"gate": "gru"}, "gate")]
+    ("options", "named"), [({"block": 0}, "block"), ({"states": 0}, "states"), ({"gate": "gru"}, "gate")]
 )
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

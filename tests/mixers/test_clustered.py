@@ -17,8 +17,8 @@ X = normal(2, L, 8, seed=1)
 MASK = jnp.asarray(np.stack([np.arange(L) < 37, np.arange(L) % 3 > 0]))
 
 
-def make(**knobs: float | bool) -> Mixer:
-    return draw(Mixer, Config(**({"clusters": 4, "bits": 12} | knobs)), Dims(8, 2, 4, L))  # type: ignore[arg-type]
+def make(**options: float | bool) -> Mixer:
+    return draw(Mixer, Config(**({"clusters": 4, "bits": 12} | options)), Dims(8, 2, 4, L))  # type: ignore[arg-type]
 
 
 def clusters(mixer: Mixer, q: np.ndarray) -> np.ndarray:
@@ -60,9 +60,9 @@ def written_out(mixer: Mixer) -> Equation:
     return equation
 
 
-@pytest.mark.parametrize("knobs", [{"improved": False}, {"top": 5}, {"top": 3, "iterations": 1}])
-def test_the_equations(knobs: dict) -> None:
-    mixer = make(**knobs)
+@pytest.mark.parametrize("options", [{"improved": False}, {"top": 5}, {"top": 3, "iterations": 1}])
+def test_the_equations(options: dict) -> None:
+    mixer = make(**options)
     compare(mixer, written_out(mixer), X, MASK)
 
 
@@ -78,7 +78,7 @@ def test_appending_padding_changes_nothing() -> None:
     unmoved_by_padding(make(top=5), X[:, :30])
 
 
-@pytest.mark.parametrize("knobs", [{"clusters": 0}, {"bits": 0}, {"iterations": 0}, {"top": 0}])
-def test_wrong_knobs(knobs: dict) -> None:
-    with pytest.raises(ConfigError, match=next(iter(knobs))):
-        make(**knobs)
+@pytest.mark.parametrize("options", [{"clusters": 0}, {"bits": 0}, {"iterations": 0}, {"top": 0}])
+def test_wrong_options(options: dict) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        make(**options)

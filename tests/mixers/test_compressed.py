@@ -33,7 +33,7 @@ def test_the_equation(kernel: int, stride: int) -> None:
     compare(draw(Mixer, Config(kernel, stride), Dims(8, 2, 4, 14)), written_out(kernel, stride), *texts(13, 8))
 
 
-@pytest.mark.parametrize(("knobs", "named"), [({"stride": 0}, "stride"), ({"kernel": 2}, "kernel")])
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+@pytest.mark.parametrize(("options", "named"), [({"stride": 0}, "stride"), ({"kernel": 2}, "kernel")])
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

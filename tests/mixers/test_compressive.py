@@ -101,7 +101,7 @@ def by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "named"),
+    ("options", "named"),
     [
         ({"segment": 0}, "segment"),
         ({"memory": 0}, "memory"),
@@ -110,6 +110,6 @@ def by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> float:
         ({"compression": "dilated convolution"}, "compression"),
     ],
 )
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

@@ -1,4 +1,4 @@
-"""Local convolution: the sum over neighbours, and nothing beyond them."""
+"""Local convolution: the sum over neighbors, and nothing beyond them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_equation(kernel: int) -> None:
     compare(draw(Mixer, Config(kernel=kernel), Dims(6, 2, 3, 41)), plain, *texts(41, 6))
 
 
-def test_a_token_sees_exactly_its_neighbours() -> None:
+def test_a_token_sees_exactly_its_neighbors() -> None:
     mixer = draw(Mixer, Config(kernel=5), Dims(6, 2, 3, 41))
     i, j = np.indices((41, 41))
     np.testing.assert_array_equal(seen(mixer, np.ones(41, bool), 6), abs(i - j) <= 2)
@@ -37,6 +37,6 @@ def test_appending_padding_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("kernel", [0, 4])
-def test_wrong_knobs(kernel: int) -> None:
+def test_wrong_options(kernel: int) -> None:
     with pytest.raises(ConfigError, match="kernel"):
         Config(kernel=kernel)

@@ -81,7 +81,7 @@ def test_order_is_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "named"),
+    ("options", "named"),
     [
         ({"radius": 0}, "radius"),
         ({"tokens": -1}, "tokens"),
@@ -89,6 +89,6 @@ def test_order_is_seen() -> None:
         ({"radius": 9}, "distance"),
     ],
 )
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

@@ -1,4 +1,4 @@
-"""Funnel: queries are means of true neighbours, keys are not pooled."""
+"""Funnel: queries are means of true neighbors, keys are not pooled."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ def test_a_group_shares_what_it_finds() -> None:
     assert (y[0] != y[2]).all()
 
 
-def test_wrong_knobs() -> None:
+def test_wrong_options() -> None:
     with pytest.raises(ConfigError, match="pool"):
         Config(pool=0)

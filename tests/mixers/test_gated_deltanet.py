@@ -53,7 +53,7 @@ def test_where_it_starts() -> None:
     assert all(isinstance(part, Dynamics) for part in (mixer.dt, mixer.log_a))
 
 
-@pytest.mark.parametrize(("knobs", "named"), [({"dt_min": 0.0}, "dt_min"), ({"dt_max": 1e-4}, "dt_max")])
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+@pytest.mark.parametrize(("options", "named"), [({"dt_min": 0.0}, "dt_min"), ({"dt_max": 1e-4}, "dt_max")])
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

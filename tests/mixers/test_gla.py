@@ -46,7 +46,7 @@ def test_padding_is_read_by_neither_reading_and_does_not_fade_the_memory() -> No
     np.testing.assert_allclose(apply(mixer, x, np.tile(holes, (len(x), 1)))[:, holes], short, atol=1e-5)
 
 
-@pytest.mark.parametrize(("knobs", "named"), [({"rank": 0}, "rank"), ({"temper": 0.0}, "temper")])
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+@pytest.mark.parametrize(("options", "named"), [({"rank": 0}, "rank"), ({"temper": 0.0}, "temper")])
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

@@ -12,7 +12,7 @@ from lra_bench.mixers.hierarchical import Config, Mixer
 
 
 def level(i: int, j: int, block: int) -> int:
-    """The lowest at which the blocks of i and j are neighbours or the same."""
+    """The lowest at which the blocks of i and j are neighbors or the same."""
     return next(n for n in range(20) if abs(i // (block << n) - j // (block << n)) <= 1)
 
 
@@ -37,6 +37,6 @@ def test_the_equation(block: int) -> None:
 
 
 @pytest.mark.parametrize("block", [0, 3])
-def test_wrong_knobs(block: int) -> None:
+def test_wrong_options(block: int) -> None:
     with pytest.raises(ConfigError, match="block"):
         Config(block=block)

@@ -67,8 +67,8 @@ def test_a_filter_is_as_strong_at_every_length() -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "named"), [({"order": 1}, "order"), ({"hidden": 0}, "hidden"), ({"sine": 0.0}, "sine")]
+    ("options", "named"), [({"order": 1}, "order"), ({"hidden": 0}, "hidden"), ({"sine": 0.0}, "sine")]
 )
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

@@ -21,7 +21,7 @@ DIMS = Dims(8, 2, 4, 31)
 
 def of_blocks(name: str) -> bool:
     """Whether the mixer runs through the block-sparse kernel."""
-    return any(knob.name == "impl" and "pallas" in knob.meaning for knob in mixers.sheet(name).knobs)
+    return any(option.name == "impl" and "pallas" in option.meaning for option in mixers.sheet(name).options)
 
 
 FURTHER: list[tuple[str, dict[str, Any]]] = [
@@ -39,10 +39,10 @@ def test_every_mechanism_of_blocks_has_the_choice() -> None:
     assert {*named, "reformer"} == {name for name, _ in CASES}
 
 
-@pytest.mark.parametrize(("name", "knobs"), CASES)
-def test_one_function_by_either_implementation(name: str, knobs: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_one_function_by_either_implementation(name: str, options: dict[str, Any]) -> None:
     sheet = mixers.sheet(name)
-    module, turned = mixers.load(sheet.path), mixers.turned(sheet, {**sheet.card.short, **knobs})
+    module, turned = mixers.load(sheet.path), mixers.turned(sheet, {**sheet.card.short, **options})
     both = [draw(module.Mixer, module.Config(**{**turned, "impl": i}), DIMS) for i in IMPLS]
     assert [m.impl for m in both] == ["xla", "pallas-interpret" if jax.default_backend() == "cpu" else "pallas"]
     x, mask = normal(2, 31, 8), jnp.asarray(np.arange(31) < np.array([31, 12])[:, None])

@@ -48,7 +48,7 @@ def test_appending_padding_changes_nothing() -> None:
     np.testing.assert_allclose(apply(mixer, x, (np.arange(12) < 7)[None])[:, :7], short, atol=1e-6)
 
 
-@pytest.mark.parametrize(("knobs", "named"), [({"rank": 0}, "rank"), ({"sharing": "layerwise"}, "sharing")])
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+@pytest.mark.parametrize(("options", "named"), [({"rank": 0}, "rank"), ({"sharing": "layerwise"}, "sharing")])
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

@@ -20,7 +20,7 @@ def sight(config: Config, length: int, tokens: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("length", "window"), [(150, 1), (150, 7), (20, 7), (64, 70), (128, 64)])
-def test_a_token_sees_exactly_its_neighbours(length: int, window: int) -> None:
+def test_a_token_sees_exactly_its_neighbors(length: int, window: int) -> None:
     i, j = np.indices((length, length))
     np.testing.assert_array_equal(sight(Config(window=window), length, length), abs(i - j) <= window)
 
@@ -47,7 +47,7 @@ def test_a_head_is_left_to_the_dilation() -> None:
 WRONG = [({"window": 0}, "window"), ({"form": "strided"}, "form"), ({"impl": "triton"}, "impl.*auto, xla, pallas")]
 
 
-@pytest.mark.parametrize(("knobs", "named"), WRONG)
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+@pytest.mark.parametrize(("options", "named"), WRONG)
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

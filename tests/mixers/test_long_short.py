@@ -52,7 +52,7 @@ def test_no_pair_is_left_out_of_the_table(width: int) -> None:
     assert all(len(set(row[row >= 0])) == (row >= 0).sum() for row in table)
 
 
-@pytest.mark.parametrize(("knobs", "named"), [({"window": 0}, "window"), ({"rank": -1}, "rank")])
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+@pytest.mark.parametrize(("options", "named"), [({"window": 0}, "window"), ({"rank": -1}, "rank")])
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

@@ -66,7 +66,7 @@ def test_global_projections_begin_as_a_copy() -> None:
     assert mixer.global_qkv[...] is not mixer.qkv[...]
 
 
-@pytest.mark.parametrize(("knobs", "named"), [({"window": 0}, "window"), ({"global_tokens": -1}, "global_tokens")])
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+@pytest.mark.parametrize(("options", "named"), [({"window": 0}, "window"), ({"global_tokens": -1}, "global_tokens")])
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

@@ -49,8 +49,8 @@ def test_where_it_starts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "named"), [({"states": 0}, "states"), ({"radius_max": 1.0}, "radius_max"), ({"phase": 7.0}, "phase")]
+    ("options", "named"), [({"states": 0}, "states"), ({"radius_max": 1.0}, "radius_max"), ({"phase": 7.0}, "phase")]
 )
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

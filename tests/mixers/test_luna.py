@@ -53,6 +53,6 @@ def test_an_empty_text_packs_to_nothing() -> None:
     assert not apply(mixer, X, MASK)[3].any()
 
 
-def test_wrong_knobs() -> None:
+def test_wrong_options() -> None:
     with pytest.raises(ConfigError, match="packed"):
         Config(packed=0)

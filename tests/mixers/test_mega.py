@@ -85,9 +85,9 @@ def test_it_begins_as_the_authors_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "named"),
+    ("options", "named"),
     [({"chunk": -1}, "chunk"), ({"ema": 0}, "ema"), ({"shared": 0}, "shared"), ({"expand": 0}, "expand")],
 )
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

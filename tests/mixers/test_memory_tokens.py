@@ -37,7 +37,7 @@ def test_a_text_without_tokens_reads_the_memory() -> None:
     np.testing.assert_allclose(y, np.tile(p["memory"] @ p["qkv"][:, 16:] @ p["out"], (len(y), 1)), atol=1e-5)
 
 
-@pytest.mark.parametrize(("knobs", "named"), [({"tokens": -1}, "tokens"), ({"window": 0}, "window")])
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+@pytest.mark.parametrize(("options", "named"), [({"tokens": -1}, "tokens"), ({"window": 0}, "window")])
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

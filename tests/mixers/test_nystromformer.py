@@ -72,8 +72,8 @@ def test_the_convolution_begins_as_the_released_codes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "named"), [({"landmarks": 0}, "landmarks"), ({"kernel": 4}, "kernel"), ({"steps": 0}, "steps")]
+    ("options", "named"), [({"landmarks": 0}, "landmarks"), ({"kernel": 4}, "kernel"), ({"steps": 0}, "steps")]
 )
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

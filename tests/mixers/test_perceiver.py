@@ -50,7 +50,7 @@ def test_who_did_not_read_cannot_answer() -> None:
     assert seen(mixer, mask, 6)[:, mask].all()
 
 
-@pytest.mark.parametrize(("knobs", "named"), [({"latents": 0}, "latents"), ({"blocks": -1}, "blocks")])
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+@pytest.mark.parametrize(("options", "named"), [({"latents": 0}, "latents"), ({"blocks": -1}, "blocks")])
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

@@ -58,7 +58,7 @@ def test_what_is_drawn_when() -> None:
         np.testing.assert_array_equal(run(None), kept)
 
 
-@pytest.mark.parametrize(("knobs", "named"), [({"features": 0}, "features"), ({"kernel": "tanh"}, "kernel")])
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+@pytest.mark.parametrize(("options", "named"), [({"features": 0}, "features"), ({"kernel": "tanh"}, "kernel")])
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

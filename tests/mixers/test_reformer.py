@@ -18,8 +18,8 @@ X = normal(2, L, 8, seed=1)
 MASK = jnp.asarray(np.stack([np.arange(L) < TOKENS, np.arange(L) % 3 > 0]))
 
 
-def make(length: int = L, **knobs: int | bool) -> Mixer:
-    return draw(Mixer, Config(**knobs), Dims(8, 2, 4, length))  # type: ignore[arg-type]
+def make(length: int = L, **options: int | bool) -> Mixer:
+    return draw(Mixer, Config(**options), Dims(8, 2, 4, length))  # type: ignore[arg-type]
 
 
 def sums(q: np.ndarray, bucket: np.ndarray, tokens: list[int], config: Config) -> np.ndarray:
@@ -52,15 +52,15 @@ def written_out(config: Config) -> Equation:
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "options",
     [
         {"buckets": 4, "across": False},
         {"buckets": 6, "rounds": 1, "after": 0, "across": False},
         {"rounds": 3, "before": 0},
     ],
 )
-def test_the_equations(knobs: dict) -> None:
-    config = Config(chunk=5, **knobs)
+def test_the_equations(options: dict) -> None:
+    config = Config(chunk=5, **options)
     compare(draw(Mixer, config, Dims(8, 2, 4, L)), written_out(config), X, MASK)
 
 
@@ -108,7 +108,7 @@ def test_hashing_does_not_grow_with_the_square_of_the_length() -> None:
     assert all(n <= a * b <= 1.25 * n and a + b < 2.5 * n**0.5 for n in (66, 128, 256, 512) for a, b in [factors(n)])
 
 
-@pytest.mark.parametrize("knobs", [{"chunk": 0}, {"rounds": 0}, {"buckets": 3}, {"before": -1}, {"after": -1}])
-def test_wrong_knobs(knobs: dict) -> None:
-    with pytest.raises(ConfigError, match=next(iter(knobs))):
-        Config(**knobs)
+@pytest.mark.parametrize("options", [{"chunk": 0}, {"rounds": 0}, {"buckets": 3}, {"before": -1}, {"after": -1}])
+def test_wrong_options(options: dict) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        Config(**options)

@@ -66,6 +66,6 @@ def test_what_is_drawn_when() -> None:
         assert [float(abs(y - z).max()) > 1e-3 for y, z in ((a, kept), (b, kept), (a, b))] == [redraw] * 3
 
 
-def test_wrong_knobs() -> None:
+def test_wrong_options() -> None:
     with pytest.raises(ConfigError, match="features"):
         Config(features=0)

@@ -19,8 +19,8 @@ X = normal(2, L, 8, seed=1)
 MASK = jnp.asarray(np.stack([np.arange(L) < 17, np.arange(L) % 3 > 0]))
 
 
-def make(**knobs: float) -> Mixer:
-    return draw(Mixer, Config(**{"near_heads": 0, **knobs}), DIMS)  # type: ignore[arg-type]
+def make(**options: float) -> Mixer:
+    return draw(Mixer, Config(**{"near_heads": 0, **options}), DIMS)  # type: ignore[arg-type]
 
 
 def norm(x: np.ndarray) -> np.ndarray:
@@ -50,12 +50,12 @@ def written_out(near: int = 0) -> Equation:
     return equation
 
 
-@pytest.mark.parametrize("knobs", [{"clusters": 4}, {"clusters": 3, "near_heads": 1, "window": 3}])
-def test_the_algorithm(knobs: dict) -> None:
-    compare(make(**knobs), written_out(knobs.get("near_heads", 0)), X, MASK)
+@pytest.mark.parametrize("options", [{"clusters": 4}, {"clusters": 3, "near_heads": 1, "window": 3}])
+def test_the_algorithm(options: dict) -> None:
+    compare(make(**options), written_out(options.get("near_heads", 0)), X, MASK)
 
 
-def test_one_cluster_is_attention_among_normalised_queries_and_keys() -> None:
+def test_one_cluster_is_attention_among_normalized_queries_and_keys() -> None:
     def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         q, k, v = map(cut, np.split(x @ p["qkv"], 3, axis=-1))
         return join(attention(norm(q), norm(k), v, mask)) @ p["out"]
@@ -110,8 +110,8 @@ def test_a_token_that_no_centroid_takes_gets_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"clusters": -1}, {"decay": 1.5}, {"commitment": -1.0}, {"near_heads": 2}, {"window": 0}]
+    "options", [{"clusters": -1}, {"decay": 1.5}, {"commitment": -1.0}, {"near_heads": 2}, {"window": 0}]
 )
-def test_wrong_knobs(knobs: dict) -> None:
-    with pytest.raises(ConfigError, match=next(iter(knobs))):
-        make(**knobs)
+def test_wrong_options(options: dict) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        make(**options)

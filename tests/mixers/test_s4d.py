@@ -61,8 +61,8 @@ def test_where_it_starts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "named"), [({"states": 5}, "states"), ({"start": "legs"}, "start"), ({"dt_min": 1.0}, "dt_min")]
+    ("options", "named"), [({"states": 5}, "states"), ({"start": "legs"}, "start"), ({"dt_min": 1.0}, "dt_min")]
 )
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

@@ -65,9 +65,9 @@ def test_where_c_starts(start: str, size: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "named"),
+    ("options", "named"),
     [({"states": 12}, "states"), ({"blocks": 0}, "blocks"), ({"dt_min": 0.0}, "dt_min"), ({"start": "big"}, "start")],
 )
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

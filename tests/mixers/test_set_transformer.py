@@ -42,6 +42,6 @@ def test_the_order_of_the_tokens_does_not_matter() -> None:
     np.testing.assert_allclose(z, y[:, order], atol=1e-5)
 
 
-def test_wrong_knobs() -> None:
+def test_wrong_options() -> None:
     with pytest.raises(ConfigError, match="points"):
         Config(points=0)

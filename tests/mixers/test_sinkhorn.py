@@ -20,8 +20,8 @@ PLACES = np.arange(L)
 MASK = jnp.asarray(np.stack([PLACES < 17, (PLACES > 5) & (PLACES % 3 > 0)]))  # the second begins with padding
 
 
-def make(**knobs: float) -> Mixer:
-    return draw(Mixer, Config(block=SIZE, **knobs), Dims(8, 2, 4, L))  # type: ignore[arg-type]
+def make(**options: float) -> Mixer:
+    return draw(Mixer, Config(block=SIZE, **options), Dims(8, 2, 4, L))  # type: ignore[arg-type]
 
 
 def permutation(p: Values, config: Config, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ def test_noise_in_training_only() -> None:
     np.testing.assert_array_equal(noisy(jax.random.key(1)), a)
 
 
-@pytest.mark.parametrize("knobs", [{"iterations": 0}, {"temperature": 0.0}, {"cut": -1}])
-def test_wrong_knobs(knobs: dict) -> None:
-    with pytest.raises(ConfigError, match=next(iter(knobs))):
-        make(**knobs)
+@pytest.mark.parametrize("options", [{"iterations": 0}, {"temperature": 0.0}, {"cut": -1}])
+def test_wrong_options(options: dict) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        make(**options)

@@ -55,7 +55,7 @@ def test_cudnn() -> None:
     assert not ours[2].any()
 
 
-def test_wrong_knobs() -> None:
+def test_wrong_options() -> None:
     with pytest.raises(ConfigError, match="impl"):
         Config(impl="flash")
     if jax.default_backend() != "gpu":

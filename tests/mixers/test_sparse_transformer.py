@@ -15,8 +15,8 @@ from lra_bench.mixers.sparse_transformer import Config, Mixer
 L = 23
 
 
-def make(length: int = L, heads: int = 2, **knobs: object) -> Mixer:
-    return draw(Mixer, Config(**knobs), Dims(8, heads, 8 // heads, length))  # type: ignore[arg-type]
+def make(length: int = L, heads: int = 2, **options: object) -> Mixer:
+    return draw(Mixer, Config(**options), Dims(8, heads, 8 // heads, length))  # type: ignore[arg-type]
 
 
 def patterns(mixer: Mixer, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,10 +40,10 @@ def written_out(mixer: Mixer) -> Equation:
 
 @pytest.mark.parametrize("merge", ["union", "heads"])
 @pytest.mark.parametrize(
-    "knobs", [{"pattern": "stride", "stride": 4}, {"pattern": "fixed", "stride": 5, "summary": 2}], ids=str
+    "options", [{"pattern": "stride", "stride": 4}, {"pattern": "fixed", "stride": 5, "summary": 2}], ids=str
 )
-def test_the_equation(knobs: dict, merge: str) -> None:
-    mixer = make(merge=merge, **knobs)
+def test_the_equation(options: dict, merge: str) -> None:
+    mixer = make(merge=merge, **options)
     compare(mixer, written_out(mixer), normal(2, L, 8), jnp.asarray(np.arange(L) < np.array([[L], [13]])))
 
 
@@ -59,29 +59,29 @@ def test_who_sees_whom(pattern: str) -> None:
 
 def test_two_steps_join_all() -> None:
     """What the factorisation is for: any two tokens are at most two steps apart."""
-    for knobs in ({"pattern": "stride", "stride": 5}, {"pattern": "fixed", "stride": 5, "summary": 1}):
-        near, far = patterns(make(25, **knobs), 25)
+    for options in ({"pattern": "stride", "stride": 5}, {"pattern": "fixed", "stride": 5, "summary": 1}):
+        near, far = patterns(make(25, **options), 25)
         once = (near | far).astype(int)
         assert (once @ once).all()
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"pattern": "stride", "stride": L}, {"pattern": "fixed", "stride": 6, "summary": 6}], ids=str
+    "options", [{"pattern": "stride", "stride": L}, {"pattern": "fixed", "stride": 6, "summary": 6}], ids=str
 )
-def test_limits(knobs: dict) -> None:
+def test_limits(options: dict) -> None:
     """A stride over everything, or all cells of a block in its summary: the same as one block of everything."""
     x, mask = normal(1, 18, 8), jnp.ones((1, 18), bool)
-    np.testing.assert_allclose(apply(make(**knobs), x, mask), apply(make(stride=L), x, mask), atol=1e-5)
+    np.testing.assert_allclose(apply(make(**options), x, mask), apply(make(stride=L), x, mask), atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "options",
     [{"pattern": "both"}, {"stride": 0}, {"summary": 0}, {"merge": "sum"}, {"summary": 9, "stride": 8}],
     ids=str,
 )
-def test_wrong_knobs(knobs: dict) -> None:
-    with pytest.raises(ConfigError, match=next(iter(knobs))):
-        Config(**knobs)
+def test_wrong_options(options: dict) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        Config(**options)
 
 
 def test_patterns_by_heads_need_two() -> None:

@@ -53,7 +53,7 @@ def test_random_weights_are_every_texts() -> None:
     np.testing.assert_allclose(y[2], y[0] + y[1], atol=1e-5)
 
 
-def test_wrong_knobs() -> None:
+def test_wrong_options() -> None:
     for form in ("plain", "dense+dense", "dense+", ""):
         with pytest.raises(ConfigError, match="form"):
             Config(form=form)

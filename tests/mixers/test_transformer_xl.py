@@ -54,7 +54,7 @@ def test_the_cache_is_read_and_passes_no_gradient() -> None:
     assert (y[2, 8:] == y[0, 8:]).all()
 
 
-@pytest.mark.parametrize(("knobs", "named"), [({"segment": 0}, "segment"), ({"memory": -1}, "memory")])
-def test_wrong_knobs(knobs: dict, named: str) -> None:
+@pytest.mark.parametrize(("options", "named"), [({"segment": 0}, "segment"), ({"memory": -1}, "memory")])
+def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Config(**knobs)
+        Config(**options)

@@ -14,7 +14,7 @@ from samples import Lra
 from steps import batch, stepped
 
 from lra_bench import mixers, sweep
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.errors import ConfigError
 from lra_bench.results import provenance, store
 from lra_bench.run import build
@@ -26,12 +26,12 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
 
 
-def cell(model: str, *settings: str, layers: int = 2, task: str = "short") -> Cell:
+def cell(model: str, *settings: str, layers: int = 2, task: str = "short") -> Run:
     said = (f"backbone.layers={layers}", "backbone.dropout=0.0", *settings)
     return sweep.cells(Request(model, task, "tiny", settings=said))[0]
 
 
-def model_of(cell: Cell) -> Any:
+def model_of(cell: Run) -> Any:
     return build.maker(cell)(rngs=nnx.Rngs(0))
 
 
@@ -81,7 +81,7 @@ def test_the_same_layers_are_the_same_cell() -> None:
     assert turned.id == cell("softmax+linformer", "linformer.rank=8").id
     assert turned.turned["2.rank"] == 8
     assert turned.family == "full+low-rank"
-    assert Cell.model_validate_json(turned.model_dump_json()) == turned
+    assert Run.model_validate_json(turned.model_dump_json()) == turned
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_layers_of_several_mixers_share_no_parameters() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "setting",
-    ["precision.compute=bf16", "quantise.weights=8", "prune.sparsity=0.5", "joint.tasks=[short]", "quantise.weights=4"],
+    ["precision.compute=bf16", "quantize.weights=8", "prune.sparsity=0.5", "joint.tasks=[short]", "quantize.weights=4"],
 )
 def test_other_techniques_can_be_pulled(setting: str) -> None:
     pulled = cell("softmax+linear", setting)

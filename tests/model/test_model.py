@@ -29,8 +29,8 @@ MASK = jnp.arange(L) < jnp.array([L, 9, 0])[:, None, None]
 TOKENS = jnp.where(MASK, jax.random.randint(jax.random.key(9), (3, 1, L), 1, VOCAB), 0)
 
 
-def make(streams: int = 1, **knobs: Any) -> Model:
-    backbone = Backbone(**(BACKBONE | knobs))
+def make(streams: int = 1, **options: Any) -> Model:
+    backbone = Backbone(**(BACKBONE | options))
     asked = Asked(vocab=VOCAB, length=L, classes=CLASSES, streams=streams)
     model = Model([Choice(Mixer, Config(impl="plain"))], backbone, asked, rngs=nnx.Rngs(0))
     if backbone.pool == "cls":
@@ -162,7 +162,7 @@ def test_no_two_dropouts_of_a_step_share_their_noise(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("knobs", "length", "vocab", "classes", "streams", "count"),
+    ("options", "length", "vocab", "classes", "streams", "count"),
     [
         ({"layers": 4, "width": 512, "heads": 8, "mlp": 1024, "pool": "cls"}, 2000, 17, 10, 1, 8_948_746),
         ({"layers": 4, "width": 256, "heads": 4, "mlp": 1024, "pool": "cls"}, 1000, 257, 2, 1, 3_486_722),
@@ -170,10 +170,10 @@ def test_no_two_dropouts_of_a_step_share_their_noise(monkeypatch: pytest.MonkeyP
     ids=["listops", "text"],
 )
 def test_as_many_parameters_as_lra(
-    knobs: dict, length: int, vocab: int, classes: int, streams: int, count: int
+    options: dict, length: int, vocab: int, classes: int, streams: int, count: int
 ) -> None:
     """The counts that users of the original report; traced, nothing is made."""
-    backbone = Backbone(**(BACKBONE | knobs))
+    backbone = Backbone(**(BACKBONE | options))
     asked = Asked(vocab=vocab, length=length, classes=classes, streams=streams)
     model = nnx.eval_shape(lambda: Model([Choice(Mixer, Config())], backbone, asked, rngs=nnx.Rngs(0)))
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) == count

@@ -17,26 +17,26 @@ from lra_bench import config, mixers, sweep
 from lra_bench.config import tasks
 from lra_bench.errors import ConfigError
 from lra_bench.report import against, published, tables
-from lra_bench.report.published import Mechanism, Protocol, Published, Result
+from lra_bench.report.published import Mechanism, Protocol, Published, Reported
 from lra_bench.report.summary.means import arena
 from lra_bench.results import store
-from lra_bench.results.schema import Row
+from lra_bench.results.schema import Result
 from lra_bench.sweep import Request
 
 FOLDER = config.shipped(published.FOLDER)
-ROW = Row(
-    cell="a",
+ROW = Result(
+    run="a",
     status="ok",
     model="linformer",
-    knobs=json.dumps({"rank": 16, "sharing": "key-value"}),
+    options=json.dumps({"rank": 16, "sharing": "key-value"}),
     family="low-rank",
     task="listops",
     task_version=1,
     metric="accuracy",
     variant="lra",
-    recipe="paper",
+    config="paper",
     changed=None,
-    mark=None,
+    tag=None,
     seed=0,
     length=2000,
     batch=32,
@@ -47,7 +47,7 @@ ROW = Row(
     test_n=50_000,
     chance=0.175,
 )
-PRINTED = Result("A paper, Table 1", "A Linformer", ("linformer",), "listops", "36.37")
+PRINTED = Reported("A paper, Table 1", "A Linformer", ("linformer",), "listops", "36.37")
 FOLLOWED = Protocol("listops", "paper", "lra", 2000, "4/512/512/1024/8", "", "dropout of another kind there")
 SET = Published("made-up", (PRINTED,), (FOLLOWED,), ())
 
@@ -57,19 +57,19 @@ def lines(file: str) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
-SEEDS = [dataclasses.replace(ROW, model="softmax", cell=f"s{i}", seed=i, test_score=0.40 + i / 1000) for i in range(3)]
+SEEDS = [dataclasses.replace(ROW, model="softmax", run=f"s{i}", seed=i, test_score=0.40 + i / 1000) for i in range(3)]
 
 
-def held(row: Row = ROW, theirs: Published = SET) -> tuple[str, str]:
+def held(row: Result = ROW, theirs: Published = SET) -> tuple[str, str]:
     """The verdict on one row, and the reasons, where other models' seeds vary by 0.1 points."""
-    like = [dataclasses.replace(row, **{k: getattr(one, k) for k in ("model", "cell", "seed")}) for one in SEEDS]
+    like = [dataclasses.replace(row, **{k: getattr(one, k) for k in ("model", "run", "seed")}) for one in SEEDS]
     scores = [dataclasses.replace(one, test_score=seed.test_score) for one, seed in zip(like, SEEDS, strict=True)]
     others = frame(*scores) if row.status == "ok" else None
     said = against.numbers(against.against(frame(row), theirs, elsewhere=others)).iloc[0]
     return said["verdict"], said["why"]
 
 
-def frame(*rows: Row) -> pd.DataFrame:
+def frame(*rows: Result) -> pd.DataFrame:
     return pd.DataFrame([row.as_dict() | {"origin": "results"} for row in rows])
 
 
@@ -132,10 +132,10 @@ def test_every_protocol_and_mechanism_is_of_numbers_that_are_there() -> None:
         for mechanism in theirs.mechanisms:
             named = [r for r in theirs.results if mechanism.holds(r.name, r.task, mechanism.recipe)]
             assert named, (name, mechanism)
-            knobs = {knob: yaml.safe_load(value) for knob, value in mechanism.knobs.items()}
+            options = {option: yaml.safe_load(value) for option, value in mechanism.options.items()}
             for model in {model for result in named for model in result.models}:
-                turned = mixers.turned(mixers.sheet(model), knobs)
-                assert {k: against.written(turned[k]) for k in knobs} == mechanism.knobs, (name, mechanism)
+                turned = mixers.turned(mixers.sheet(model), options)
+                assert {k: against.written(turned[k]) for k in options} == mechanism.options, (name, mechanism)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_without_a_variance_over_seeds_nothing_can_be_told_and_runs_are_asked_fo
     assert line.held.said == "cannot be told, needs 2 more seeds"
     table = against.table([line], SET)
     assert any(note.startswith("listops@lra paper: nothing is known of other seeds") for note in table.notes)
-    own = [dataclasses.replace(ROW, cell=f"{i}", seed=i, test_score=0.36 + i / 1000) for i in range(3)]
+    own = [dataclasses.replace(ROW, run=f"{i}", seed=i, test_score=0.36 + i / 1000) for i in range(3)]
     (line,) = against.against(frame(*own), SET)
     assert line.verdict == "equivalent"
     assert any(
@@ -181,11 +181,11 @@ def test_a_model_that_stayed_at_chance_is_met_by_one_that_does(score: float, ver
 @pytest.mark.parametrize(
     ("facts", "why"),
     [
-        ({"mark": "limit 100"}, "mark: limit 100"),
+        ({"tag": "limit 100"}, "tag: limit 100"),
         ({"changed": "training.steps=500"}, "settings: training.steps=500"),
         ({"changed": "task.folder=/my data training.steps=500"}, "settings: training.steps=500"),
         ({"changed": "linformer.rank=16"}, "settings: linformer.rank=16"),
-        ({"recipe": "small"}, "recipe: small, not paper (4/512/512/1024/8)"),
+        ({"config": "small"}, "recipe: small, not paper (4/512/512/1024/8)"),
         ({"length": 2048}, "length: 2,048 tokens, not 2,000"),
         ({"variant": None}, "task: listops without a variant, not listops@lra"),
         ({"status": "oom", "test_score": None}, "status: 1 of 1: oom"),
@@ -216,8 +216,8 @@ def test_a_setting_that_moves_no_number_is_no_reason() -> None:
 
 
 def test_every_reason_is_said() -> None:
-    many = dataclasses.replace(ROW, mark="quick", length=128)
-    assert held(many)[1] == "mark: quick; length: 128 tokens, not 2,000"
+    many = dataclasses.replace(ROW, tag="quick", length=128)
+    assert held(many)[1] == "tag: quick; length: 128 tokens, not 2,000"
 
 
 def test_a_set_that_no_recipe_follows_compares_with_nothing() -> None:
@@ -234,25 +234,25 @@ def test_a_split_that_no_variant_has_compares_with_nothing() -> None:
 
 
 def test_a_mechanism_must_be_set_as_the_published_one() -> None:
-    assert held(ROW, with_mechanism(knobs={"rank": "16"})) == ("equivalent", "")
-    assert held(ROW, with_mechanism(knobs={"rank": "32"})) == ("not comparable", "knobs: rank 16 not 32")
+    assert held(ROW, with_mechanism(options={"rank": "16"})) == ("equivalent", "")
+    assert held(ROW, with_mechanism(options={"rank": "32"})) == ("not comparable", "options: rank 16 not 32")
     assert held(ROW, with_mechanism(apart="causal there")) == ("not comparable", "mechanism: causal there")
     assert held(ROW, with_mechanism(size="2/64/64/128/2"))[1] == "size: 4/512/512/1024/8, not 2/64/64/128/2"
-    assert held(ROW, with_mechanism(task="image", knobs={"rank": "32"})) == ("equivalent", "")
+    assert held(ROW, with_mechanism(task="image", options={"rank": "32"})) == ("equivalent", "")
     turned = dataclasses.replace(ROW, changed="linformer.rank=16")
-    assert held(turned, with_mechanism(knobs={"rank": "16"})) == ("equivalent", "")
+    assert held(turned, with_mechanism(options={"rank": "16"})) == ("equivalent", "")
 
 
-def test_an_exported_table_does_not_say_its_knobs() -> None:
-    summed = tables.summary(frame(ROW)).assign(knobs=None)
-    theirs = with_mechanism(knobs={"rank": "16"})
+def test_an_exported_table_does_not_say_its_options() -> None:
+    summed = tables.summary(frame(ROW)).assign(options=None)
+    theirs = with_mechanism(options={"rank": "16"})
     (line,) = against.against(summed, theirs)
-    assert [reason.whole for reason in line.reasons] == ["knobs: not on record"]
+    assert [reason.whole for reason in line.reasons] == ["options: not on record"]
 
 
 def test_a_model_with_two_settings_is_two_lines() -> None:
-    other = dataclasses.replace(ROW, cell="b", knobs=json.dumps({"rank": 256, "sharing": "key-value"}))
-    found = against.against(frame(ROW, other), with_mechanism(knobs={"rank": "16"}), elsewhere=frame(*SEEDS))
+    other = dataclasses.replace(ROW, run="b", options=json.dumps({"rank": 256, "sharing": "key-value"}))
+    found = against.against(frame(ROW, other), with_mechanism(options={"rank": "16"}), elsewhere=frame(*SEEDS))
     assert [(line.ours["model"], line.verdict) for line in found] == [
         ("linformer[rank=16]", "equivalent"),
         ("linformer[rank=256]", "not comparable"),
@@ -260,12 +260,12 @@ def test_a_model_with_two_settings_is_two_lines() -> None:
 
 
 def test_the_table_counts_the_verdicts_and_says_the_reasons_once() -> None:
-    quick = dataclasses.replace(ROW, cell="b", mark="quick")
+    quick = dataclasses.replace(ROW, run="b", tag="quick")
     table = against.table(against.against(frame(ROW, quick), SET, elsewhere=frame(*SEEDS)), SET)
     assert list(table.cells["ours"]) == ["36.0 (35.6-36.4)"] * 2
     assert list(table.cells["verdict"]) == ["equivalent", "not comparable"]
     assert list(table.cells["published"]) == ["36.37 A Linformer"] * 2
-    assert list(table.cells["why"]) == ["", "mark"]
+    assert list(table.cells["why"]) == ["", "tag"]
     assert table.notes[0] == "1 equivalent, 0 differs, 0 cannot be told, 1 not comparable"
     assert "listops@lra paper [quick]: not comparable; mark: quick" in table.notes
     assert "there, on listops under paper: dropout of another kind there" in table.notes
@@ -285,7 +285,7 @@ def test_an_unknown_set_names_the_nearest() -> None:
 def test_compare_against(lra: Lra, tmp_path: Path) -> None:
     for place, rows in (("results", [ROW]), ("others", SEEDS)):
         for row in rows:
-            folder = tmp_path / place / "runs" / str(row.cell)
+            folder = tmp_path / place / "runs" / str(row.run)
             folder.mkdir(parents=True)
             (folder / "result.json").write_text(json.dumps(row.as_dict()))
     asked = ("compare", "results", "--against", "paper", "--seeds-from", "others", "--format", "json")

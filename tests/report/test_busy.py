@@ -17,8 +17,14 @@ from lra_bench.report.summary import load, regressions
 from lra_bench.results import store
 from lra_bench.sweep import Request
 
-TIMES = {"step_ms_p10": 90.0, "step_ms_p50": 100.0, "step_ms_p90": 110.0, "examples_per_s": 80.0, "infer_ms_p50": 9.0}
-PLACE = {"platform": "cpu", "device": "a processor", "devices": 1, "jobs": 1, "planned_bytes": 2**20}
+TIMES = {
+    "step_ms_p10": 90.0,
+    "step_ms_p50": 100.0,
+    "step_ms_p90": 110.0,
+    "examples_per_s": 80.0,
+    "inference_ms_p50": 9.0,
+}
+PLACE = {"platform": "cpu", "device": "a processor", "devices": 1, "jobs": 1, "compiled_bytes": 2**20}
 SCORES = {"test_score": 0.5, "val_score": 0.5, "test_n": 100, "val_n": 100, "chance": 0.2, "data_hash": "d" * 64}
 
 
@@ -72,8 +78,10 @@ def test_what_a_run_says_at_its_end_and_a_plan(tmp_path: Path) -> None:
     frame(tmp_path, [0.4])
     (row,) = store.rows(tmp_path)
     assert "100 (90-110) busy 40%" in _printed(screen.results([row], {}))
-    plan: dict[str, Any] = dict.fromkeys(("params", "params_ratio", "flops_per_step", "planned_bytes", "hours", "fits"))
-    plan |= {"model": "linear", "task": "listops", "recipe": "quick", "length": 8, "but_for_seed": "x", "state": "new"}
+    plan: dict[str, Any] = dict.fromkeys(
+        ("params", "params_ratio", "flops_per_step", "compiled_bytes", "hours", "fits")
+    )
+    plan |= {"model": "linear", "task": "listops", "config": "quick", "length": 8, "but_for_seed": "x", "state": "new"}
     plan |= {"step_ms_p50": 100.0, "other_load": 0.4, "hours_from": "probe", "available_bytes": None}
     assert "100 busy 40%" in _printed(planned.table([plan], 1))
 
@@ -88,7 +96,8 @@ def _printed(what: Any) -> str:
 def test_lengths_that_were_timed_on_a_busy_machine_are_named() -> None:
     facts = [
         {
-            "model": "linear", "knobs": {}, "length": length, "status": "ok", "mode": "train", "planned_bytes": 2**20,
+            "model": "linear", "options": {}, "length": length, "status": "ok", "mode": "train",
+        "compiled_bytes": 2**20,
             "step_ms_p50": 10.0, "laps_ms": [10.0] * 7, "flops_per_step": 1e9, "other_load": load,
         }
         for length, load in ((512, 0.01), (1024, 0.5))

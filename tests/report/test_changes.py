@@ -22,7 +22,7 @@ from lra_bench.metrics import ACCURACY
 from lra_bench.report import diff
 from lra_bench.report.summary import regressions
 from lra_bench.results import store
-from lra_bench.results.schema import COLUMNS, Row
+from lra_bench.results.schema import COLUMNS, Result
 from lra_bench.sweep import Request
 
 N = 1000
@@ -35,7 +35,7 @@ def inside(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
 
 
-def put(origin: str, right: int, seed: int = 0, model: str = "softmax", first: int = 0, **more: Any) -> Row:
+def put(origin: str, right: int, seed: int = 0, model: str = "softmax", first: int = 0, **more: Any) -> Result:
     """A run that has `right` of the examples right, those from `first` on."""
     (cell,) = sweep.cells(Request(model, "short", "tiny", seeds=(seed,)))
     facts = {
@@ -43,7 +43,7 @@ def put(origin: str, right: int, seed: int = 0, model: str = "softmax", first: i
         "test_n": N,
         "chance": 0.1,
         "step_ms_p50": 20.0,
-        "planned_bytes": 2**20,
+        "compiled_bytes": 2**20,
         "data_hash": "d",
     }
     row = dataclasses.replace(store.blank(cell, "ok"), **{"test_score": right / N} | facts | more)
@@ -136,11 +136,11 @@ def test_times_of_several_seeds_are_compared_over_them() -> None:
 
 def test_what_was_planned_has_no_chance_in_it() -> None:
     put("old", 400)
-    put("new", 400, planned_bytes=2**21)
+    put("new", 400, compiled_bytes=2**21)
     assert (found("memory")["change"], found("memory")["sure"], found("memory")["worse_by"]) == (2, True, 1)
     assert worse() == ["softmax on short tiny: memory 1 MiB -> 2 MiB: 2.00x *"]
     assert not worse(1.0), "not by more than the limit"
-    put("new", 400, planned_bytes=2**19)
+    put("new", 400, compiled_bytes=2**19)
     assert not worse(0.0), "less is not worse"
 
 
@@ -149,9 +149,9 @@ def test_what_finished_and_does_not_is_a_regression(status: str) -> None:
     for seed in (0, 1):
         put("old", 400, seed)
         put("new", 400, seed)
-    put("new", 0, 1, status=status, test_score=None, step_ms_p50=None, planned_bytes=None, data_hash=None)
+    put("new", 0, 1, status=status, test_score=None, step_ms_p50=None, compiled_bytes=None, data_hash=None)
     assert worse() == [f"softmax on short tiny: ok -> {status} (seed 1)"]
-    put("old", 0, 1, status=status, test_score=None, step_ms_p50=None, planned_bytes=None, data_hash=None)
+    put("old", 0, 1, status=status, test_score=None, step_ms_p50=None, compiled_bytes=None, data_hash=None)
     assert not worse(), "it did not finish before either"
 
 
@@ -177,7 +177,7 @@ def test_what_learned_and_does_not_is_a_regression_unless_at_the_edge() -> None:
 def test_another_machine_is_not_slower_code() -> None:
     place = {"platform": "gpu", "device": "NVIDIA H100", "devices": 1}
     put("old", 400, **place, step_ms_p50=2.0)
-    put("new", 400, platform="cpu", device="AMD EPYC, 8 cores", devices=1, planned_bytes=2**25)
+    put("new", 400, platform="cpu", device="AMD EPYC, 8 cores", devices=1, compiled_bytes=2**25)
     assert not worse()
     told = list(regressions.untold(diff.changes(store.frame([Path("old"), Path("new")]), ALL)))
     assert "speed of softmax: not compared: measured on other machines" in told
@@ -187,7 +187,7 @@ def test_another_machine_is_not_slower_code() -> None:
 
 def test_an_option_that_the_code_got_is_no_other_model() -> None:
     row = put("old", 400)
-    put("new", 400, knobs=row.knobs.replace("{", '{"cap": 0, '), planned_bytes=2**21)
+    put("new", 400, options=row.options.replace("{", '{"cap": 0, '), compiled_bytes=2**21)
     assert worse() == ["softmax on short tiny: memory 1 MiB -> 2 MiB: 2.00x *"]
     (said,) = diff.other_settings(store.frame([Path("old"), Path("new")]))
     assert said == "softmax: other hyperparameters: cap not there -> 0"
@@ -268,8 +268,8 @@ def noise(rng: np.random.Generator, seeds: int, bad: float) -> pd.DataFrame:
                         {"origin": origin, "model": f"m{model}", "task": task, "seed": seed, "test_score": score}
                         | {"step_ms_p10": median * 0.88, "step_ms_p50": median, "step_ms_p90": median * 1.14}
                     )
-    whole = {"family": "f", "recipe": "quick", "length": 128, "batch": 32, "metric": "accuracy", "test_n": 2000}
-    more = {"status": "ok", "planned_bytes": 2**20, "chance": 0.1, "knobs": "{}", "data_hash": "d"}
+    whole = {"family": "f", "config": "quick", "length": 128, "batch": 32, "metric": "accuracy", "test_n": 2000}
+    more = {"status": "ok", "compiled_bytes": 2**20, "chance": 0.1, "options": "{}", "data_hash": "d"}
     columns = [*COLUMNS, "origin", "folder", "bundle", "code"]
     return pd.DataFrame(lines).assign(**whole, **more).reindex(columns=columns)
 
@@ -291,7 +291,7 @@ def test_a_folder_at_two_commits(lra: Lra, here: Path) -> None:
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(here)]
     subprocess.run([*git, "init", "-q"], check=True)
     for right, planned in ((400, 2**20), (390, 2**21)):
-        put("results", right, planned_bytes=planned)
+        put("results", right, compiled_bytes=planned)
         subprocess.run([*git, "add", "results"], check=True)
         subprocess.run([*git, "commit", "-qm", "rows"], check=True)
     told = lra("compare", "results@HEAD~1", "results@HEAD", "--metric", "accuracy", "--format", "md")

@@ -14,27 +14,27 @@ from lra_bench.config import Tuned
 from lra_bench.report import budget, tables
 from lra_bench.report.summary.means import arena, means
 from lra_bench.results import store
-from lra_bench.results.schema import Row
+from lra_bench.results.schema import Result
 from lra_bench.sweep import Request
 
 
 @pytest.fixture
-def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Row:
+def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
     monkeypatch.chdir(here)
     cell = sweep.cells(Request("softmax", "short", "tiny"))[0]
     facts = {"test_score": 0.4, "val_score": 0.5, "test_n": 2000, "chance": 0.175, "params_ratio": 1.0, "params": 1000}
     return store.blank(cell, "ok", **facts)
 
 
-def summed(*rows: Row) -> pd.DataFrame:
-    return tables.summary(pd.DataFrame([row.as_dict() | {"cell": str(i)} for i, row in enumerate(rows)]))
+def summed(*rows: Result) -> pd.DataFrame:
+    return tables.summary(pd.DataFrame([row.as_dict() | {"run": str(i)} for i, row in enumerate(rows)]))
 
 
-def text(*rows: Row) -> str:
+def text(*rows: Result) -> str:
     return str(tables.compare(summed(*rows), "accuracy").cells.iloc[0, 0])
 
 
-def test_runs_that_did_not_learn_are_counted_and_stay_in_the_mean(row: Row) -> None:
+def test_runs_that_did_not_learn_are_counted_and_stay_in_the_mean(row: Result) -> None:
     outcomes = {0: ("ok", 0.4), 1: ("at-chance", 0.18), 2: ("at-chance", 0.17)}
     runs = [dataclasses.replace(row, seed=seed, status=status, test_score=s) for seed, (status, s) in outcomes.items()]
     assert text(*runs).startswith("25.0 (")
@@ -46,14 +46,14 @@ def test_runs_that_did_not_learn_are_counted_and_stay_in_the_mean(row: Row) -> N
 
 
 @pytest.mark.parametrize(("ratio", "mark"), [(0.89, " 0.89x"), (0.9, ""), (1.1, ""), (1.5, " 1.50x"), (None, "")])
-def test_a_size_more_than_a_tenth_off_is_flagged(row: Row, ratio: float | None, mark: str) -> None:
+def test_a_size_more_than_a_tenth_off_is_flagged(row: Result, ratio: float | None, mark: str) -> None:
     one = dataclasses.replace(row, params_ratio=ratio)
     assert text(one) == "40.0 (37.9-42.2)" + mark
     notes = tables.compare(summed(one), "accuracy").notes
     assert any("not a fair match" in note for note in notes) is bool(mark)
 
 
-def test_each_column_says_its_chance_and_what_its_control_scores(row: Row) -> None:
+def test_each_column_says_its_chance_and_what_its_control_scores(row: Result) -> None:
     (name,) = [name for name in mixers.names() if mixers.sheet(name).card.control]
     control = dataclasses.replace(row, model=name, test_score=0.3)
     elsewhere = dataclasses.replace(row, task="other", chance=0.5)
@@ -63,7 +63,7 @@ def test_each_column_says_its_chance_and_what_its_control_scores(row: Row) -> No
     assert "other tiny: chance 50.0" in notes
 
 
-def on_arena(row: Row, sixth: dict[str, Any] | None, **fifth: Any) -> list[Row]:
+def on_arena(row: Result, sixth: dict[str, Any] | None, **fifth: Any) -> list[Result]:
     tasks = [member.task for member in arena()]
     rows = [dataclasses.replace(row, task=task, test_score=0.2 + 0.1 * i) for i, task in enumerate(tasks[:5])]
     rows[4] = dataclasses.replace(rows[4], **fifth)
@@ -83,7 +83,9 @@ def test_the_arena_has_five_tasks_and_a_sixth_that_may_fail() -> None:
         ({"test_score": None, "status": "nan"}, (2.0 + 0.5) / 6),
     ],
 )
-def test_means_of_five_and_of_six_with_a_failed_one_at_chance(row: Row, sixth: dict[str, Any], of_six: float) -> None:
+def test_means_of_five_and_of_six_with_a_failed_one_at_chance(
+    row: Result, sixth: dict[str, Any], of_six: float
+) -> None:
     found = means(summed(*on_arena(row, sixth)), "model")
     assert {name: mean["softmax"] for name, mean in found.columns.items()} == {
         "mean of five": pytest.approx(0.4),
@@ -94,7 +96,7 @@ def test_means_of_five_and_of_six_with_a_failed_one_at_chance(row: Row, sixth: d
     assert list(table.iloc[0, -2:]) == ["40.0", f"{100 * of_six:.1f}"]
 
 
-def test_a_mean_of_five_that_lacks_one_is_missing(row: Row) -> None:
+def test_a_mean_of_five_that_lacks_one_is_missing(row: Result) -> None:
     assert list(means(summed(*on_arena(row, None)), "model").columns) == ["mean of five"]
     other = [dataclasses.replace(r, model="linear") for r in on_arena(row, None, status="oom", test_score=None)]
     table = tables.compare(summed(*on_arena(row, None), *other), "accuracy").cells
@@ -102,7 +104,7 @@ def test_a_mean_of_five_that_lacks_one_is_missing(row: Row) -> None:
 
 
 @pytest.mark.parametrize("streams", [1, 2])
-def test_the_budget_says_what_each_was_given(here: Path, row: Row, streams: int) -> None:
+def test_the_budget_says_what_each_was_given(here: Path, row: Result, streams: int) -> None:
     (cell,) = sweep.cells(Request("linear", "short", "tiny"))
     facts = {"params": 1500, "params_ratio": 1.5, "flops_per_step": streams * 8.0 * 20 * 3000}
     store.put(here / "results", cell, store.blank(cell, "ok", **facts))
@@ -115,14 +117,14 @@ def test_the_budget_says_what_each_was_given(here: Path, row: Row, streams: int)
     assert (line["parameters"], line["to full"], line["kFLOP/token"]) == ("1,500", "1.50 !", "3")
 
 
-def test_the_budget_counts_what_a_result_depends_on(here: Path, row: Row) -> None:
+def test_the_budget_counts_what_a_result_depends_on(here: Path, row: Result) -> None:
     """A run that was pruned and had a teacher stands on the training of both, once each, and on their tuning."""
     results, trained = here / "results", Tuned(trials=3, pruned=0, steps=36, hours=0.1)
     start = sweep.cells(Request("linear", "short", "tiny"))[0].model_copy(update={"tuned": trained})
     (teacher,) = sweep.cells(Request("softmax", "short", "tiny"))
     taught = start.model_copy(update={"teacher": teacher})
     recipe = start.recipe.model_copy(update={"training": start.recipe.training.model_copy(update={"steps": 0})})
-    pruned = start.model_copy(update={"start": taught, "recipe": recipe, "recipe_name": "other", "tuned": None})
+    pruned = start.model_copy(update={"start": taught, "config": recipe, "config_name": "other", "tuned": None})
     for cell in (teacher, taught, pruned):
         store.write_json(store.folder(results, cell) / "run.json", cell.model_dump(mode="json"))
         store.put(results, cell, store.blank(cell, "ok", flops_per_step=1e12))
@@ -141,7 +143,7 @@ def test_the_budget_counts_what_a_result_depends_on(here: Path, row: Row) -> Non
     assert any(note.startswith("+ ?: what it depends on is not here: linear") for note in bare.notes)
 
 
-def test_what_was_tried_is_counted_and_unequal_budgets_are_said(row: Row) -> None:
+def test_what_was_tried_is_counted_and_unequal_budgets_are_said(row: Result) -> None:
     runs = [dataclasses.replace(row, seed=seed) for seed in (0, 1)]
     other = [dataclasses.replace(row, changed="optimizer.lr=0.1", status=status) for status in ("ok", "nan")]
     wide = dataclasses.replace(row, changed="optimizer.lr=0.1 backbone.width=8", status="oom")

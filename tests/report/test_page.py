@@ -86,7 +86,7 @@ def test_a_line_has_the_times_of_one_place_and_names_another(frame: pd.DataFrame
     one = frame[(frame["task"] == "mqar") & frame["model"].isin(["linear", "softmax", "fnet"])].copy()
     away, fell = (one["model"] == "fnet"), (one["model"] == "softmax")
     one.loc[away, ["platform", "device"]] = ["gpu", "NVIDIA H100"]
-    one["fitted"] = one["fitted"].astype(object).where(~fell, "accumulate 2")
+    one["fallback"] = one["fallback"].astype(object).where(~fell, "accumulate 2")
     one.loc[fell, "step_ms_p50"] = 77.0
     one = one.assign(code_hash=["a" * 64 if far else "b" * 64 for far in away])
     text = page(one, [], QUICK / "report.html")
@@ -209,15 +209,15 @@ def test_in_a_browser_it_sorts_filters_and_draws(browser: Any, html: str, frame:
     Select(browser.find_element(By.ID, "family")).select_by_visible_text("kernel")
     assert shown(browser) == ["cosformer", "linear", "performer", "rfa"]
     assert browser.find_element(By.ID, "count").text == "4 of 82"
-    circles = browser.find_elements(By.CSS_SELECTOR, "[data-chart=tradeoff] .mark-symbol.role-mark path")
+    circles = browser.find_elements(By.CSS_SELECTOR, "[data-chart=tradeoff] .tag-symbol.role-mark path")
     assert len(circles) == len(tables.measured(frame))
     browser.execute_script("document.getElementById('tradeoff').scrollIntoView()")
     browser.save_screenshot(str(tmp_path / "seen.png"))
     with Image.open(tmp_path / "seen.png") as picture:
-        colours = picture.convert("RGB").getcolors(2**24)
-    assert colours is not None
-    assert len(colours) > 100, "something is drawn"
-    assert sum(n for n, (r, g, b) in colours if max(r, g, b) - min(r, g, b) > 80) > 2000, "in colour"
+        colors = picture.convert("RGB").getcolors(2**24)
+    assert colors is not None
+    assert len(colors) > 100, "something is drawn"
+    assert sum(n for n, (r, g, b) in colors if max(r, g, b) - min(r, g, b) > 80) > 2000, "in color"
     severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not severe
     sent = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]

@@ -96,7 +96,7 @@ def test_of_techniques_too_nothing_is_significant_without_a_variance_over_seeds(
     frame = store.frame([results])
     single = frame.query("seed == 0 and model != 'linear'")
     further = single["model"].map({"local": '{"further": {"steps": 9}}'})
-    single = single.assign(model="softmax", knobs=None, techniques=further)
+    single = single.assign(model="softmax", options=None, techniques=further)
     alone, told = techniques.report(single), techniques.report(single, frame[frame["model"] == "linear"])
     assert alone.numbers["p"].isna().all()
     assert alone.numbers["difference"].notna().sum() == 1, "the difference and its interval over examples are there"
@@ -194,11 +194,11 @@ def test_copies_that_were_derived_from_a_run_change_no_rank_unless_asked(results
     """Quantized softmax and a distilled linear model, each with seeds of its own that vary far more."""
     before = store.frame([results])
     for column, model, facts in (
-        ("start", "softmax", '{"quantise": {"weights": 8}}'),
-        ("teacher", "linear", '{"distil": {"teacher": "softmax"}}'),
+        ("start", "softmax", '{"quantize": {"weights": 8}}'),
+        ("teacher", "linear", '{"distill": {"teacher": "softmax"}}'),
     ):
         copies = before[before["model"] == model].assign(**{column: "0" * 10}, techniques=facts)
-        copies = copies.assign(cell=copies["cell"] + column, test_score=[0.1, 0.5, 0.9])
+        copies = copies.assign(cell=copies["run"] + column, test_score=[0.1, 0.5, 0.9])
         frame = pd.concat([before, copies], ignore_index=True)
         monkeyed = frame.assign(techniques=None, model=frame["model"].where(frame[column].isna(), f"{model} copy"))
         assert ranks.Ranking.of(monkeyed).pairs.equals(ranks.Ranking.of(before).pairs)
@@ -213,7 +213,7 @@ def test_copies_that_were_derived_from_a_run_change_no_rank_unless_asked(results
 
 def test_a_copy_on_one_task_leaves_the_mean_over_tasks(results: Path) -> None:
     frame = store.frame([results])
-    other = frame.assign(task="other", cell=frame["cell"] + "o")
+    other = frame.assign(task="other", cell=frame["run"] + "o")
     copy = frame[frame["model"] == "linear"].assign(start="0" * 10, cell="c", model="copy")
     summed = tables.summary(pd.concat([frame, other, copy], ignore_index=True))
     cells = tables.compare(summed, "accuracy").cells

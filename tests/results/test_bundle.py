@@ -36,7 +36,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """Three rows that this repository keeps, one with what is not to travel."""
+    """Three results that this repository keeps, one with what is not to travel."""
     for name in ("softmax-listops-quick-s0", "softmax-listops-quick-s1", "fnet-mqar-quick-s0"):
         (kept,) = KEPT.glob(f"{name}-*")
         shutil.copytree(kept, tmp_path / "results/runs" / kept.name)
@@ -94,7 +94,7 @@ def test_a_colleagues_times_are_not_averaged_with_ours(results: Path, tmp_path: 
     ours, theirs = tmp_path / "ours", sorted(results.glob("runs/softmax-*"))[1]
     shutil.copytree(results, ours)
     shutil.rmtree(ours / "runs" / theirs.name)
-    facts = {"platform": "gpu", "device": "NVIDIA H100", "devices": 8, "fitted": "accumulate 8", "step_ms_p50": 2.0}
+    facts = {"platform": "gpu", "device": "NVIDIA H100", "devices": 8, "fallback": "accumulate 8", "step_ms_p50": 2.0}
     store.write_json(theirs / "result.json", {**store.read_json(theirs / "result.json"), **facts})
     merge(pack(results, tmp_path / "a.zip", "Ann", silent).out, ours, silent)
     frame = store.frame([ours]).assign(code=None)  # of whichever mixer this package has now
@@ -121,7 +121,7 @@ def test_what_is_there_is_skipped_or_in_conflict(bundle: Path, results: Path, tm
     merged = merge(bundle, results, silent)
     assert (merged.added, merged.equal) == ([gone.name], [])
     assert merged.conflicts[softmax.name].startswith("compile_s 1.5 here, ")
-    assert merged.conflicts[other.name] == "begun here, and has no row yet"
+    assert merged.conflicts[other.name] == "begun here, and has no result yet"
     after = texts(results)
     assert after.pop(f"runs/{gone.name}/bundle.json")
     assert {name: text for name, text in after.items() if gone.name not in name} == changed
@@ -186,17 +186,17 @@ def moved(files: Files) -> None:
         (more("runs/x/result.json\x1b[2J"), r"row\.json\\x1b\[2J: no file of a bundle"),
         (more("runs/x/evil.py"), r"evil\.py: no file of a bundle"),
         (more("runs/x/checkpoints/4/state"), "no file of a bundle"),
-        (more("runs/x/result.json"), r"x: not a run's folder, it has no cell\.json"),
+        (more("runs/x/result.json"), r"x: not a run's folder, it has no run\.json"),
         (more("runs/x/per_example.json", b"0" * (archive.FILE_BYTES + 1)), "larger than a bundle may be"),
         (replaced("result.json", b"[" * 200_000), r"row\.json: cannot be read"),
         (replaced("result.json", b"\xff\xfe"), r"row\.json: cannot be read"),
-        (replaced("result.json", pickle.dumps({"cell": 1})), r"row\.json: cannot be read"),
+        (replaced("result.json", pickle.dumps({"run": 1})), r"row\.json: cannot be read"),
         (replaced("result.json", b"[]"), r"row\.json: must be a mapping"),
         (replaced("run.json", b"7"), r"cell\.json: must be a mapping"),
         (replaced("curve.json", b"{}"), r"curve\.json: must be a list"),
         (replaced("curve.json", b"[7]"), r"curve\.json: must be a mapping"),
         (replaced("per_example.json", b"7"), r"hits\.json: not the score of every example"),
-        (without("run.json"), r"it has no cell\.json"),
+        (without("run.json"), r"it has no run\.json"),
         (without("result.json"), r"row\.json: cannot be read"),
         (without("per_example.json"), "has no scores of examples, and is ok"),
         (without("curve.json"), "no val_score of"),
@@ -206,9 +206,9 @@ def moved(files: Files) -> None:
         (edited("result.json", test_score=0.99), r"hits\.json: a mean of 0\.\d+, and test_score is 0\.99"),
         (edited("result.json", test_n=1000), r"hits\.json: 2000 examples, and test_n is 1000"),
         (edited("result.json", val_score=0.99), "no val_score of 0.99 at step"),
-        (edited("result.json", mark=None), r"row\.json: mark: None, and quick by its cell\.json"),
-        (edited("result.json", seed=7), r"row\.json: seed: 7, and 0 by its cell\.json"),
-        (edited("result.json", cell="0123456789"), r"row\.json: cell: 0123456789, and "),
+        (edited("result.json", tag=None), r"row\.json: mark: None, and quick by its run\.json"),
+        (edited("result.json", seed=7), r"row\.json: seed: 7, and 0 by its run\.json"),
+        (edited("result.json", cell="0123456789"), r"row\.json: run: 0123456789, and "),
         (edited("result.json", status="oom"), r"has hits\.json, and is oom"),
         (edited("result.json", status="fine"), r"row\.json: status: "),
         (edited("result.json", device="\x1b[31mred"), r"row\.json: has characters that cannot be shown: '\\x1b"),
@@ -288,7 +288,7 @@ def test_a_folder_with_a_link_is_refused(results: Path, tmp_path: Path) -> None:
 
 
 def foreign(results: Path, tmp_path: Path, **changed: str) -> str:
-    """A row of other code, among the results; its name."""
+    """A result of other code, among the results; its name."""
     (kept,) = results.glob("runs/softmax-*-s1-*")
     cell = store.cell(kept).model_copy(update={"mixer_hash": "a" * 64, **changed})
     row = dataclasses.replace(store.rows(kept)[0], **store.columns(cell))
@@ -366,9 +366,9 @@ def test_what_nobody_could_merge_is_left_out(lra: Lra, results: Path, tmp_path: 
 
 def test_the_commands(lra: Lra, results: Path, tmp_path: Path) -> None:
     done = lra("bundle", "results", "--out", "b.zip", "--by", "Ann")
-    assert (done.returncode, done.stdout) == (0, "b.zip: 3 rows\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "b.zip: 3 results\n"), done.stderr
     done = lra("merge", "b.zip", "there")
-    assert done.stdout == "there: 3 rows added, 0 there already, 0 in conflict; made by Ann\n", done.stderr
+    assert done.stdout == "there: 3 results added, 0 there already, 0 in conflict; made by Ann\n", done.stderr
     listed = lra("ls", "results", "-o", "there")
     assert "merged from a bundle (Ann, 20" in listed.stdout, listed.stderr
     row = next((tmp_path / "there/runs").glob("fnet*/result.json"))

@@ -15,7 +15,7 @@ import pytest
 from samples import TINY, Lra, started
 
 from lra_bench import data, mixers, source_code, sweep
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.errors import DataError
 from lra_bench.results import fingerprint, store
 from lra_bench.run.execute import of_another_basis
@@ -35,7 +35,7 @@ splits: {train: 48, val: 8, test: 8}
 
 
 def written(folder: Path, labels: tuple[str, str] = LABELS) -> Path:
-    """A table of texts, labelled by whether a letter is in them."""
+    """A table of texts, labeled by whether a letter is in them."""
     folder.mkdir(exist_ok=True)
     with (folder / "train.csv").open("w", newline="") as file:
         rows = csv.writer(file)
@@ -53,7 +53,7 @@ def own(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here
 
 
-def cell_of(**asked: Any) -> Cell:
+def cell_of(**asked: Any) -> Run:
     (cell,) = sweep.cells(replace(Request("linear", "mine", "tiny"), **asked))
     return cell
 
@@ -75,7 +75,7 @@ def test_other_data_under_the_same_path_are_another_run(own: Path) -> None:
 
 
 def test_what_stands_on_old_data_is_another_run_too(own: Path) -> None:
-    asked = {"techniques": "distilled", "settings": ("distil.teacher=softmax",)}
+    asked = {"techniques": "distilled", "settings": ("distill.teacher=softmax",)}
     before = cell_of(**asked)
     written(own / "reviews", ("bad", "good"))
     after = cell_of(**asked)
@@ -85,15 +85,15 @@ def test_what_stands_on_old_data_is_another_run_too(own: Path) -> None:
 @pytest.mark.parametrize(
     "same",
     [
-        {"settings": ("mark=another",)},
+        {"settings": ("tag=another",)},
         {"settings": ("training.checkpoint_every=7",)},
         {"settings": ("task.title=Another", "task.paper=none")},
         {"settings": ("training.batch=8",)},
-        {"recipe": "twin"},
+        {"config": "twin"},
     ],
 )
 def test_what_decides_no_number_is_in_no_id(own: Path, same: dict[str, Any]) -> None:
-    (own / "configs/twin.yaml").write_text(TINY.replace("mark: tiny", "mark: twin"))
+    (own / "configs/twin.yaml").write_text(TINY.replace("tag: tiny", "tag: twin"))
     assert cell_of(**same).id == cell_of().id
     assert cell_of(settings=("training.batch=4",)).id != cell_of().id
 
@@ -105,7 +105,7 @@ def test_the_same_under_another_configs_name_is_found(own: Path) -> None:
     store.put(own, first, store.blank(first, "nan"))
     row = store.done(own, twin)
     assert row is not None
-    assert row.cell == twin.id
+    assert row.run == twin.id
     assert store.done(own, cell_of(seeds=(1,), recipe="twin")) is None
 
 
@@ -126,7 +126,7 @@ def test_a_column_says_what_changes_the_run_whatever_the_order(own: Path) -> Non
 
 def test_a_config_that_is_edited_has_another_hash_and_a_model_or_a_technique_has_not(own: Path) -> None:
     before = cell_of().config_hash
-    same = (cell_of(models="softmax[impl=plain]"), cell_of(techniques="further"), cell_of(settings=("mark=x",)))
+    same = (cell_of(models="softmax[impl=plain]"), cell_of(techniques="further"), cell_of(settings=("tag=x",)))
     assert {cell.config_hash for cell in same} == {before}
     assert cell_of(techniques="further").recipe.training.steps != cell_of().recipe.training.steps
     (own / "configs/tiny.yaml").write_text(TINY.replace("lr: 1.0e-2", "lr: 2.0e-2"))
@@ -145,7 +145,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
-def kept_cell(model: str) -> Cell:
+def kept_cell(model: str) -> Run:
     (cell,) = sweep.cells(Request(model, "listops", "quick"))
     return cell
 
@@ -169,7 +169,7 @@ def test_the_hashes_are_of_the_code_that_a_run_goes_through(package: Path) -> No
     edit(path, "import jax\n", "import jax\n\nMORE = 1\n")
     assert moved() == {"parts_hash"}
     path.write_text(text)
-    edit(package / "train/optimiser.py", "import jax", "MORE = 1\nimport jax")
+    edit(package / "train/optimizer.py", "import jax", "MORE = 1\nimport jax")
     assert moved() == {"code_hash"}
     edit(package / "data/listops.py", "\nimport", "\nMORE = 1\nimport")
     assert moved() == {"code_hash", "parts_hash"}
@@ -241,7 +241,7 @@ def test_changed_labels_are_trained_on_anew_and_other_code_is_told(own: Path, ca
     assert row["code_hash"] == fingerprint.of(cell_of())["code_hash"]
     assert "done before;" in lra(*run).stderr
     assert "its files have changed" in lra("predict", folder.parent, "tasks/mine.yaml").stderr
-    (folder,) = [path for path in own.glob("results/runs/*/result.json") if row["cell"] in path.parent.name]
+    (folder,) = [path for path in own.glob("results/runs/*/result.json") if row["run"] in path.parent.name]
     folder.write_text(json.dumps(row | {"code_hash": "0123456789"}))
     found = lra(*run)
     assert "done before, by other code: code 0123456789 (now" in found.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lra_bench import sweep
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.errors import ConfigError, PlaceError
 from lra_bench.launch import cores
 from lra_bench.results import store
@@ -21,12 +21,12 @@ from lra_bench.sweep import Request
 
 
 @pytest.fixture
-def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
+def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(here)
     return sweep.cells(Request("softmax", "short", "tiny"))[0]
 
 
-def test_a_row_comes_back_as_it_was_put(cell: Cell, tmp_path: Path) -> None:
+def test_a_row_comes_back_as_it_was_put(cell: Run, tmp_path: Path) -> None:
     row = store.blank(cell, "ok", test_score=0.5, params=7)
     store.put(tmp_path, cell, row)
     assert store.get(tmp_path, cell) == row
@@ -38,31 +38,31 @@ def test_a_row_comes_back_as_it_was_put(cell: Cell, tmp_path: Path) -> None:
     ("status", "final"),
     [("ok", True), ("at-chance", True), ("nan", True), ("oom", False), ("error", False), ("timeout", False)],
 )
-def test_done_is_what_would_come_out_the_same_again(cell: Cell, tmp_path: Path, status: str, final: bool) -> None:
+def test_done_is_what_would_come_out_the_same_again(cell: Run, tmp_path: Path, status: str, final: bool) -> None:
     assert store.done(tmp_path, cell) is None
     store.put(tmp_path, cell, store.blank(cell, status))  # type: ignore[arg-type]
     assert (store.done(tmp_path, cell) is not None) is final
 
 
-def test_a_row_says_what_was_asked(cell: Cell) -> None:
+def test_a_row_says_what_was_asked(cell: Run) -> None:
     row = store.blank(cell, "oom", "too large")
-    assert (row.model, row.task, row.recipe, row.mark, row.variant) == ("softmax", "short", "tiny", "tiny", None)
+    assert (row.model, row.task, row.recipe, row.tag, row.variant) == ("softmax", "short", "tiny", "tiny", None)
     assert (row.batch, row.steps, row.length, row.dtype) == (8, 12, 20, "float32")
     assert row.test_score is None, "missing is missing"
     assert tuple(row.as_dict()) == COLUMNS
 
 
-def test_what_is_not_a_row_is_refused_by_name(cell: Cell, tmp_path: Path) -> None:
+def test_what_is_not_a_row_is_refused_by_name(cell: Run, tmp_path: Path) -> None:
     path = store.folder(tmp_path, cell) / "result.json"
-    store.write_json(path, {"cell": "x"})
-    with pytest.raises(ConfigError, match=r"row\.json: not a row: it lacks"):
+    store.write_json(path, {"run": "x"})
+    with pytest.raises(ConfigError, match=r"row\.json: not a result: it lacks"):
         store.rows(tmp_path)
     path.write_text("{")
     with pytest.raises(ConfigError, match=r"row\.json: cannot be read"):
         store.rows(tmp_path)
 
 
-def test_a_row_of_another_version_is_read_as_far_as_it_goes(cell: Cell, tmp_path: Path) -> None:
+def test_a_row_of_another_version_is_read_as_far_as_it_goes(cell: Run, tmp_path: Path) -> None:
     row = store.blank(cell, "ok", test_score=0.5).as_dict()
     del row["metric"]
     store.write_json(store.folder(tmp_path, cell) / "result.json", row | {"a column of the future": 1})
@@ -113,10 +113,10 @@ def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: py
     with pytest.raises(PlaceError, match="no locks"):
         store.is_claimed(tmp_path)
     with cores.held(1) as ours:
-        assert ours == [], "a cell goes on without cores of its own"
+        assert ours == [], "a run goes on without cores of its own"
 
 
-def test_a_frame_joins_folders_runs_and_tables(cell: Cell, tmp_path: Path) -> None:
+def test_a_frame_joins_folders_runs_and_tables(cell: Run, tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     row = store.blank(cell, "ok", test_score=0.5)
     store.put(a, cell, row)
@@ -128,7 +128,7 @@ def test_a_frame_joins_folders_runs_and_tables(cell: Cell, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="no results here"):
         store.frame([tmp_path / "none"])
     (tmp_path / "bad.csv").write_text("x,y\n1,2\n")
-    with pytest.raises(ConfigError, match=r"bad\.csv: not a table of rows: the column 'model' is missing"):
+    with pytest.raises(ConfigError, match=r"bad\.csv: not a table of results: the column 'model' is missing"):
         store.frame([tmp_path / "bad.csv"])
 
 
@@ -144,8 +144,8 @@ def test_kept_rows_have_the_ids_of_their_cells() -> None:
     folders = sorted(path.parent for path in kept.glob("runs/*/result.json"))
     assert folders
     for folder in folders:
-        cell = Cell.model_validate(store.asked(folder))
+        cell = Run.model_validate(store.asked(folder))
         row = store.get(kept, cell)
         assert folder.name == cell.folder, "it would be run again"
         assert row is not None
-        assert row.cell == cell.id
+        assert row.run == cell.id

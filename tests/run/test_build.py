@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lra_bench import sweep
-from lra_bench.config import Cell, Training
-from lra_bench.errors import CellFailed
+from lra_bench.config import Run, Training
+from lra_bench.errors import RunFailed
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.run import build
 from lra_bench.run import execute as cells
@@ -22,13 +22,13 @@ SPLIT = Split(np.ones((8, 1, 20), np.uint8), np.full((8, 1), 20, np.int32), np.z
 
 
 @pytest.fixture
-def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
+def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(here)
     settings = ("backbone.layers=2", "backbone.dropout=0.0")
     return sweep.cells(Request("linear", "short", "tiny", settings=settings))[0]
 
 
-def rungs(cell: Cell, devices: int = 1, **training: Any) -> list[Rung]:
+def rungs(cell: Run, devices: int = 1, **training: Any) -> list[Rung]:
     changed = Training(**cell.recipe.training.model_dump() | training)
     return list(build.ladder(cell.recipe.model_copy(update={"training": changed}), devices))
 
@@ -38,7 +38,7 @@ def there(monkeypatch: pytest.MonkeyPatch, fits: Any, memory: int = 1 << 40) -> 
     tried: list[Rung] = []
     compiled = build.compiled
 
-    def noted(cell: Cell, train: Split, stock: Any) -> Any:
+    def noted(cell: Run, train: Split, stock: Any) -> Any:
         tried.append(Rung(cell.recipe.training.accumulate, cell.recipe.backbone.remat))
         return compiled(cell, train, stock)
 
@@ -50,7 +50,7 @@ def there(monkeypatch: pytest.MonkeyPatch, fits: Any, memory: int = 1 << 40) -> 
     return tried
 
 
-def test_the_ladder_halves_slices_while_devices_can_share_one_then_computes_again(cell: Cell) -> None:
+def test_the_ladder_halves_slices_while_devices_can_share_one_then_computes_again(cell: Run) -> None:
     assert rungs(cell) == [Rung(1, False), Rung(2, False), Rung(4, False), Rung(8, False), Rung(8, True)]
     assert rungs(cell, devices=4) == [Rung(1, False), Rung(2, False), Rung(2, True)]
     assert rungs(cell, batch=12, accumulate=3) == [Rung(3, False), Rung(6, False), Rung(12, False), Rung(12, True)]
@@ -58,40 +58,40 @@ def test_the_ladder_halves_slices_while_devices_can_share_one_then_computes_agai
     assert not any(rung.remat for rung in build.ladder(one, 1)), "of a single layer nothing is saved"
 
 
-def test_what_fits_is_as_asked(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fits_is_as_asked(cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = there(monkeypatch, lambda rung: True)
     _, facts, rung = build.fitting(cell, SPLIT, None, lambda *_, **__: None)
-    assert (tried, rung, facts["fitted"]) == ([Rung(1, False)], Rung(1, False), None)
+    assert (tried, rung, facts["fallback"]) == ([Rung(1, False)], Rung(1, False), None)
 
 
 @pytest.mark.slow
-def test_slices_that_cannot_be_enough_are_not_compiled(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_that_cannot_be_enough_are_not_compiled(cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.Program, "training", property(lambda self: Planned()))
     tried = there(monkeypatch, lambda rung: rung.remat, memory=100)
     said: list[str] = []
     _, facts, rung = build.fitting(cell, SPLIT, None, lambda event, **facts: said.append(event))
     assert tried == [Rung(1, False), Rung(4, False), Rung(8, True)], "3 times too much: 2 slices are too few"
-    assert (rung, facts["accumulate"], facts["fitted"]) == (Rung(8, True), 8, "accumulate 8, remat")
+    assert (rung, facts["accumulate"], facts["fallback"]) == (Rung(8, True), 8, "accumulate 8, remat")
     assert said == ["short", "short"]
 
 
 class Planned:
     """Three times what is there, of every program."""
 
-    compile_s, flops, planned_bytes = 0.0, 1.0, 300
+    compile_s, flops, compiled_bytes = 0.0, 1.0, 300
 
 
 @pytest.mark.slow
-def test_what_fits_on_no_rung_says_so(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fits_on_no_rung_says_so(cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.Program, "training", property(lambda self: Planned()))
     there(monkeypatch, lambda rung: False)
-    with pytest.raises(CellFailed, match=r"as planned, of 1024\.0 GiB there; nor do more slices of the batch help"):
+    with pytest.raises(RunFailed, match=r"as planned, of 1024\.0 GiB there; nor do more slices of the batch help"):
         build.fitting(cell, SPLIT, None, lambda *_, **__: None)
 
 
 @pytest.mark.slow
 def test_the_same_batch_in_slices_learns_the_same_and_goes_on_so(
-    cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cell: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
     whole = cells.run(cell, tmp_path / "whole", lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)

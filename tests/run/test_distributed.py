@@ -1,4 +1,4 @@
-"""One cell on several processes: the losses and scores of one, one row, and no step lost."""
+"""One run on several processes: the losses and scores of one, one result, and no step lost."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def check_same(here: Path, one: str, other: str) -> None:
     """The losses to float accumulation, the scores exactly."""
     (left,), (right,) = ((here / results / "runs").iterdir() for results in (one, other))
     curves = [json.loads((folder / "curve.json").read_text()) for folder in (left, right)]
-    assert len(curves[0]) == 4
+    assert len(curves[0]) == 2
     for here_, there in zip(*curves, strict=True):
         assert there["train_loss"] == pytest.approx(here_["train_loss"], rel=1e-5)
         assert there["val_score"] == here_["val_score"]
@@ -230,7 +230,7 @@ def test_killed_then_stopped_then_run_on_they_have_the_losses_of_one(here: Path,
     assert "stopped and saved; the same command goes on" in err
     together = row(start(here, cache, "two", "--processes", "2"))
     assert (together["processes"], together["devices"], together["resumed"]) == (2, 2, 2)
-    assert together["cell"] == alone["cell"]
+    assert together["run"] == alone["run"]
     check_same(here, "one", "two")
 
 

@@ -33,12 +33,12 @@ def test_the_model_as_it_was_tested_and_in_fewer_bits(lra: Lra, run: Path) -> No
     results = run.parents[1] / "results"
     (results / "runs").mkdir(parents=True)
     shutil.move(run, results / "runs" / run.name)
-    done = lra("quantise", row["cell"], "--bits", "8,4", "-o", results, "--json")
+    done = lra("quantize", row["run"], "--bits", "8,4", "-o", results, "--json")
     assert done.returncode == 0, done.stderr
     whole, eight, four = json.loads(done.stdout)
     assert whole == row | {"other_code": None}
-    assert {eight["start"], four["start"]} == {row["cell"]}
-    assert 4 * row["params"] == whole["stored_bytes"] > eight["stored_bytes"] > four["stored_bytes"]
+    assert {eight["start"], four["start"]} == {row["run"]}
+    assert 4 * row["params"] == whole["model_bytes"] > eight["model_bytes"] > four["model_bytes"]
     assert abs(eight["test_score"] - whole["test_score"]) <= 2 / row["test_n"]
     assert (eight["steps"], eight["train_loss"], eight["step_ms_p50"], eight["best_step"]) == (0, None, None, 0)
 
@@ -73,7 +73,7 @@ def no_checkpoints(run: Path) -> None:
         (no_cell, "not a run's folder"),
         (broken_cell, r"cell\.json: cannot be read"),
         (strange_cell, r"cell\.json: modle: unknown key; did you mean 'model'"),
-        (no_row, "has no row yet"),
+        (no_row, "has no result yet"),
         (failed, "nan; only a run that finished"),
         (no_checkpoints, "has no checkpoints/"),
     ],
@@ -106,7 +106,7 @@ def test_a_mixer_that_has_changed_since(ran: Path, run: Path) -> None:
     ],
 )
 def test_wrong_widths_are_one_line_and_exit_code_2(lra: Lra, run: Path, flags: tuple[str, ...], message: str) -> None:
-    done = lra("quantise", run, *flags)
+    done = lra("quantize", run, *flags)
     assert done.returncode == 2, done.stdout + done.stderr
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from samples import Lra, first_fast
 
 from lra_bench import sweep
-from lra_bench.config import Cell, Match
+from lra_bench.config import Match, Run
 from lra_bench.errors import ConfigError
 from lra_bench.launch import local
 from lra_bench.run import build, matched_size
@@ -25,7 +25,7 @@ def inside(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
 
 
-def cells(models: str, **more: Any) -> list[Cell]:
+def cells(models: str, **more: Any) -> list[Run]:
     return sweep.cells(Request(models, "short", "tiny", **more))
 
 
@@ -52,7 +52,7 @@ def test_a_model_comes_as_near_as_a_width_can(what: str) -> None:
 
     def off(mlp: int) -> float:
         backbone = cell.recipe.backbone.model_copy(update={"mlp": mlp})
-        sized = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
+        sized = cell.model_copy(update={"config": cell.recipe.model_copy(update={"backbone": backbone})})
         if what == "params":
             return abs(parameters(build.maker(sized)) - parameters(build.maker(reference)))
         return abs(build.work(sized) - build.work(reference))
@@ -85,10 +85,10 @@ def test_what_is_too_large_without_an_mlp_says_so() -> None:
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, *widths: int | None) -> list[int]:
-    """A child that says these widths; of how many cells it was asked."""
+    """A child that says these widths; of how many runs it was asked."""
     seen: list[int] = []
 
-    def answers(module: str, cells: list[Cell], asked: dict[str, Any], tell: Any) -> list[dict[str, Any]]:
+    def answers(module: str, cells: list[Run], asked: dict[str, Any], tell: Any) -> list[dict[str, Any]]:
         seen.append(len(cells))
         return [{"mlp": width, "why": "too large"} for width in widths]
 
@@ -103,8 +103,8 @@ def test_a_matched_cell_is_another_and_its_id_says_what_it_is_held_against(monke
     assert seen == [2], "once for all seeds"
     assert [cell.recipe.backbone.mlp for cell in found] == [16, 21, 16, 21]
     assert all(cell.match == Match(what="params", mlp=16) for cell in found)
-    assert len({cell.id for cell in (*every, *found)}) == 8, "full attention, too, has a row in the matched column"
-    assert found[0].mark == "tiny, match params"
+    assert len({cell.id for cell in (*every, *found)}) == 8, "full attention, too, has a result in the matched column"
+    assert found[0].tag == "tiny, match params"
     assert sweep.matched(every, "flops", lambda *_: None)[0].id != found[0].id
 
 
@@ -125,7 +125,7 @@ def test_the_ratio_is_to_the_backbone_that_full_attention_has() -> None:
     backbone = cell.recipe.backbone.model_copy(update={"mlp": width})
     sized = cell.model_copy(
         update={
-            "recipe": cell.recipe.model_copy(update={"backbone": backbone}),
+            "config": cell.recipe.model_copy(update={"backbone": backbone}),
             "match": Match(what="params", mlp=cell.recipe.backbone.mlp),
         }
     )
@@ -136,7 +136,7 @@ def test_a_cell_of_before_has_the_id_it_had() -> None:
     (cell,) = cells("softmax")
     kept = cell.model_dump()
     del kept["match"]
-    assert Cell.model_validate(kept).id == cell.id
+    assert Run.model_validate(kept).id == cell.id
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_the_command(lra: Lra, here: Path) -> None:
     done = lra("run", "-m", "fnet,softmax", "-t", "short", "-c", "tiny", "--match", "params", "--json")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
-    assert {row["cell"] for row in rows} == {state["cell"] for state in states}
+    assert {row["run"] for row in rows} == {state["run"] for state in states}
     assert all(abs(row["params_ratio"] - 1) < 0.02 for row in rows)
     told = lra("compare", "--metric", "accuracy").stdout
     assert "short tiny [tiny, match params]" in " ".join(told.split())

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from samples import first_fast
 
-from lra_bench.results.schema import Row
+from lra_bench.results.schema import Result
 
 COMMAND = [str(Path(sys.executable).parent / "lra"), "run", "-m", "linear", "-t", "short", "-c", "tiny"]
 LONG = ["--set", "training.steps=150", "--set", "training.eval_every=10", "--set", "training.checkpoint_every=10"]
 LATE = 80  # a step of a kill
 TOGETHER = (LATE, True)
-SAME = ("status", "val_score", "test_score", "best_step", "train_loss", "steps", "data_hash", "cell")
+SAME = ("status", "val_score", "test_score", "best_step", "train_loss", "steps", "data_hash", "run")
 
-Outcome = tuple[dict[str, Any], Any]  # of the row, what must not change; and the hits and the curve
+Outcome = tuple[dict[str, Any], Any]  # of the result, what must not change; and the hits and the curve
 
 
 def start(here: Path, cache: Path, results: str, *more: str) -> subprocess.Popen[str]:
@@ -36,13 +36,13 @@ def start(here: Path, cache: Path, results: str, *more: str) -> subprocess.Popen
 
 def outcome(here: Path, results: str) -> Outcome:
     (folder,) = (here / results / "runs").iterdir()
-    row = Row(**json.loads((folder / "result.json").read_text()))
+    row = Result(**json.loads((folder / "result.json").read_text()))
     hits = json.loads((folder / "per_example.json").read_text())
     return {key: getattr(row, key) for key in SAME}, (hits, json.loads((folder / "curve.json").read_text()))
 
 
 def wait_for(here: Path, results: str, reached: Callable[[int], bool]) -> int:
-    """The process id of the cell, once a checkpoint of such a step is there."""
+    """The process id of the run, once a checkpoint of such a step is there."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         steps = [int(p.name) for p in (here / results).glob("runs/*/checkpoints/*") if p.name.isdigit()]
@@ -70,7 +70,7 @@ def uninterrupted(here: Path, cache: Path, whole: dict[str, Outcome]) -> Outcome
 def test_killed_then_run_again_equals_the_uninterrupted_run(
     kills: list[tuple[int, bool]], here: Path, cache: Path, whole: dict[str, Outcome]
 ) -> None:
-    """SIGKILL to the command and its cell together, or to the cell's process alone before."""
+    """SIGKILL to the command and its run together, or to the run's process alone before."""
     expected = uninterrupted(here, cache, whole)
     assert expected[0]["best_step"] < LATE, "the parameters chosen before the second kill must survive it"
     for beyond, everyone in kills:
@@ -113,7 +113,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(here: Path, cache: Path, whol
 
 @pytest.mark.slow
 def test_a_cell_nobody_listens_to_saves_and_ends(here: Path, cache: Path) -> None:
-    """The command killed alone: its cell must not run on beside the next one."""
+    """The command killed alone: its run must not run on beside the next one."""
     process = start(here, cache, "orphan")
     cell = wait_for(here, "orphan", lambda step: step > 10)
     os.kill(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Settings are searched for on val alone; a study that is killed goes on; rows of its recipe say what it cost."""
+"""Settings are searched for on val alone; a study that is killed goes on; results of its recipe say what it cost."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def study(request: Request = ASKED, space: str = "rates.yaml", seed: int = 0) ->
 
 
 def answered(monkeypatch: pytest.MonkeyPatch, score: Any, looks: int = 3) -> None:
-    """Trials that end at once, with a score that is a function of the cell and the look."""
+    """Trials that end at once, with a score that is a function of the run and the look."""
 
     def answers(module: str, cells: Any, asked: Any, tell: Any, place: Any) -> list[dict[str, Any]]:
         (cell,) = cells
@@ -177,8 +177,8 @@ def test_a_trial_never_reads_test(cache: Path, monkeypatch: pytest.MonkeyPatch, 
         ("optimizer.lr: {from: 1, to: 2}", r"space\.yaml:1: optimizer\.lr: scale: missing"),
         ("optimizer.lr: {from: 1, to: 2, scale: lg}", r"space\.yaml:1: optimizer\.lr: scale"),
         ("optimizer.rate: [1]", r"optimizer\.rate: unknown key"),
-        ("linear.rank: [1]", r"linear\.rank=1: no such knob"),
-        ("task.length: [1]", r"task\.length: a search is of settings of the recipe and knobs of the model"),
+        ("linear.rank: [1]", r"linear\.rank=1: no such option"),
+        ("task.length: [1]", r"task\.length: a search is of settings of the recipe and options of the model"),
     ],
 )
 def test_a_wrong_space_is_one_line(text: str, message: str) -> None:
@@ -196,7 +196,7 @@ def test_several_cells_are_no_study() -> None:
 
 def test_a_study_is_of_what_is_trained_alone() -> None:
     with pytest.raises(ConfigError, match=r"distilled from softmax.*: stands on another run"):
-        study(Request("linear", "short", "tiny", settings=("distil.teacher=softmax",)))
+        study(Request("linear", "short", "tiny", settings=("distill.teacher=softmax",)))
 
 
 def test_a_tuned_recipe_is_the_best_trial(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
@@ -216,7 +216,12 @@ def test_a_tuned_recipe_is_the_best_trial(monkeypatch: pytest.MonkeyPatch, here:
     (cell,) = sweep.cells(again)
     assert found.best is not None
     wanted = ran.question.asked(found.best.settings)
-    assert (cell.recipe, cell.task, cell.knobs, cell.limit) == (wanted.recipe, wanted.task, wanted.knobs, wanted.limit)
+    assert (cell.recipe, cell.task, cell.options, cell.limit) == (
+        wanted.recipe,
+        wanted.task,
+        wanted.options,
+        wanted.limit,
+    )
     assert cell.tuned == found.tuned
 
 
@@ -243,7 +248,7 @@ def test_a_study_through_the_command_killed_and_taken_up(lra: Lra, here: Path, c
     said = json.loads(done.stdout)
     assert len(said["trials"]) == said["tuned"]["trials"] == 3
     assert begun[0] in [t["settings"] for t in said["trials"]]
-    run = lra("run", "-m", "linear", "-t", "short", "-c", said["recipe"], "--json")
+    run = lra("run", "-m", "linear", "-t", "short", "-c", said["config"], "--json")
     assert run.returncode == 0, run.stderr
     (row,) = json.loads(run.stdout)
     assert (row["tuning_trials"], row["tuning_steps"], row["steps"]) == (3, said["tuned"]["steps"], 300)

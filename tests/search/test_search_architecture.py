@@ -46,13 +46,13 @@ def params(cell: Any) -> float:
 
 
 def answered(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Trials that end at once: more is dearer and scores better, softmax more so; the cells that were asked for."""
+    """Trials that end at once: more is dearer and scores better, softmax more so; the runs that were asked for."""
     asked_for = []
 
     def answers(module: str, cells: Any, asked: Any, tell: Any, place: Any) -> list[dict[str, Any]]:
         (cell,) = cells
         asked_for.append(cell)
-        facts = {"params": params(cell), "planned_bytes": 2**20, "infer_ms_p50": 0.001 * params(cell)}
+        facts = {"params": params(cell), "compiled_bytes": 2**20, "inference_ms_p50": 0.001 * params(cell)}
         if any(most is not None and facts[cost] > most for cost, most in asked["costs"].items()):
             return [facts]
         tell({"event": "step", "step": 12, "steps": 12})
@@ -71,7 +71,7 @@ def beaten(one: Trial, other: Trial, *costs: str) -> bool:
     return min(less) >= 0 and max(less) > 0
 
 
-@pytest.mark.parametrize("costs", [{"params": None}, {"params": 1500.0, "infer_ms_p50": 1.0}])
+@pytest.mark.parametrize("costs", [{"params": None}, {"params": 1500.0, "inference_ms_p50": 1.0}])
 def test_the_front_is_what_none_beats(monkeypatch: pytest.MonkeyPatch, costs: dict[str, float | None]) -> None:
     answered(monkeypatch)
     found = study(**costs).run(20, 1, silent)
@@ -112,7 +112,7 @@ def test_the_sampler_is_told_how_far_over_the_limit_a_trial_is(monkeypatch: pyte
 
 
 @pytest.mark.slow
-def test_each_layer_has_a_mixer_and_knobs_are_of_mixers_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_layer_has_a_mixer_and_options_are_of_mixers_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     answered(monkeypatch)
     asked = study()
     found = asked.run(25, 1, silent)
@@ -123,9 +123,9 @@ def test_each_layer_has_a_mixer_and_knobs_are_of_mixers_that_are_there(monkeypat
         depths.add(len(layers))
         assert len(layers) == t.settings["backbone.layers"] == cell.recipe.backbone.layers
         assert ("linformer.rank" in t.settings) == ("linformer" in cell.model)
-        ranks = {one.knobs["rank"] for one in cell.mechanisms if one.model == "linformer"}
+        ranks = {one.options["rank"] for one in cell.mechanisms if one.model == "linformer"}
         assert ranks <= {t.settings.get("linformer.rank")}
-        assert all(one.knobs["sharing"] == "none" for one in cell.mechanisms if one.model == "linformer")
+        assert all(one.options["sharing"] == "none" for one in cell.mechanisms if one.model == "linformer")
     assert depths == {1, 2, 3}
     assert any("+" in asked.question.asked(t.settings).model for t in found.trials)
 
@@ -153,7 +153,7 @@ def test_what_is_tried_just_now_is_not_tried_beside_it(monkeypatch: pytest.Monke
         running.append(cells[0].id)
         if len(running) <= 2:
             both.wait()
-        return [{"params": 1.0, "planned_bytes": 1, "val_score": 0.5}]
+        return [{"params": 1.0, "compiled_bytes": 1, "val_score": 0.5}]
 
     monkeypatch.setattr(local, "answers", answers)
     assert len(study().run(20, 2, silent).trials) == len(running) == 2
@@ -167,7 +167,7 @@ def test_a_point_of_the_front_is_run_by_its_line(monkeypatch: pytest.MonkeyPatch
     found = asked.run(20, 1, silent)
     points = kept(asked, found)
     assert json.loads((asked.folder / "front.json").read_text()) == points
-    assert {Path(point["recipe"]).name for point in points} == {file.name for file in asked.folder.glob("*.yaml")}
+    assert {Path(point["config"]).name for point in points} == {file.name for file in asked.folder.glob("*.yaml")}
     assert {point["number"] for point in first} != {point["number"] for point in points}
     for point in points:
         words = shlex.split(point["command"])
@@ -190,9 +190,9 @@ def test_a_trial_that_costs_too_much_is_not_trained(
         folder = tmp_path / str(len(costs))
         return trial.run(cell, folder, costs, lambda event, **_: events.append(event), lambda step: False), events
 
-    facts, events = ran(params=None, infer_ms_p50=1e6)
+    facts, events = ran(params=None, inference_ms_p50=1e6)
     assert "step" in events
-    assert facts["infer_ms_p50"] > 0
+    assert facts["inference_ms_p50"] > 0
     over, events = ran(params=facts["params"] - 1)
     assert "step" not in events
     assert "val_score" not in over
@@ -207,7 +207,7 @@ def test_a_trial_that_costs_too_much_is_not_trained(
         ("model: [linaer]", r"'linaer'.*did you mean 'linear'"),
         ("model: ['lin*']", r"model: lin\*: must be one model"),
         ("model: [linear]\nlinformer.rank: [3]", r"'linformer': unknown"),
-        ("model: [linformer]\nlinformer.rnak: [3]", r"linformer\.rnak=3: no such knob; did you mean 'rank'"),
+        ("model: [linformer]\nlinformer.rnak: [3]", r"linformer\.rnak=3: no such option; did you mean 'rank'"),
         ("model: [linear]\njoint.tasks: [a]", r"joint\.tasks: a search is of settings of the recipe"),
     ],
 )
@@ -219,7 +219,7 @@ def test_a_wrong_space_is_one_line(text: str, message: str) -> None:
 
 def test_times_are_not_taken_side_by_side() -> None:
     with pytest.raises(ConfigError, match=r"--max-ms: .*--jobs 1"):
-        study(infer_ms_p50=1.0).run(2, 2, silent)
+        study(inference_ms_p50=1.0).run(2, 2, silent)
 
 
 @pytest.mark.slow
@@ -229,7 +229,7 @@ def test_a_search_through_the_command(lra: Lra, here: Path) -> None:
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert len(said["trials"]) == 3
-    assert said["limits"] == {"params": 9000, "infer_ms_p50": 1000}
+    assert said["limits"] == {"params": 9000, "inference_ms_p50": 1000}
     point = said["front"][0]
     run = lra(*shlex.split(point["command"])[1:], "--json")
     assert run.returncode == 0, run.stderr

@@ -22,7 +22,7 @@ from samples import Lra, started
 from lra_bench import cli, mixers, speed, sweep
 from lra_bench.cli.speed import _bytes
 from lra_bench.conformance import record
-from lra_bench.errors import CellFailed, ConfigError
+from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.launch import local
 from lra_bench.measure import peak
 from lra_bench.measure.asked import Asked
@@ -35,8 +35,8 @@ Facts = list[dict[str, Any]]
 
 
 def fact(model: str = "softmax", length: int = 1024, ms: float | None = 100.0, **more: Any) -> dict[str, Any]:
-    known = {"cell": f"{model}{length}", "model": model, "knobs": {}, "length": length, "mode": "train", "devices": 1}
-    timed = {"step_ms_p50": ms, "laps_ms": [ms] * 7 if ms else [], "planned_bytes": 2**20 * length}
+    known = {"run": f"{model}{length}", "model": model, "options": {}, "length": length, "mode": "train", "devices": 1}
+    timed = {"step_ms_p50": ms, "laps_ms": [ms] * 7 if ms else [], "compiled_bytes": 2**20 * length}
     return known | timed | {"status": "ok" if ms else "oom"} | more
 
 
@@ -153,8 +153,8 @@ def test_forward_passes_have_tables_of_their_own() -> None:
 
 def test_growth_finds_the_crossover_and_the_wall() -> None:
     lengths = (1024, 2048, 4096, 8192)
-    softmax = [fact(length=n, ms=(n / 1024) ** 2, planned_bytes=n * 2**20) for n in lengths]
-    linear = [fact("linear", n, 4 * n / 1024, planned_bytes=n**2, card_time=1.0) for n in lengths]
+    softmax = [fact(length=n, ms=(n / 1024) ** 2, compiled_bytes=n * 2**20) for n in lengths]
+    linear = [fact("linear", n, 4 * n / 1024, compiled_bytes=n**2, card_time=1.0) for n in lengths]
     slow = [fact("gla", n, 100 * n / 1024) for n in lengths]
     fast = [fact("fnet", n, n / 2048) for n in lengths]
     told = growth.report([*softmax, *linear, *slow, *fast], 2**40).numbers.set_index("model")
@@ -180,7 +180,7 @@ def test_a_crossover_is_as_unsure_as_the_medians() -> None:
 
 @pytest.fixture
 def child(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """A child that times every cell by its place in the line; whom it was asked to, and what for."""
+    """A child that times every run by its place in the line; whom it was asked to, and what for."""
     monkeypatch.chdir(here)
     monkeypatch.setenv("LRA_CACHE", str(here / "cache"))
     monkeypatch.setattr(local, "machine", lambda: HERE)
@@ -190,10 +190,11 @@ def child(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         alone = len(cells) == 1 and not asked.ceiling
         seen.append([f"{cell.model} {cell.task.length}{' alone' if alone else ''}" for cell in cells])
         if alone and cells[0].model == "fnet":
-            raise CellFailed("died")
+            raise RunFailed("died")
         place = {k: HERE[k] for k in ("platform", "device")}
         found = [
-            fact(c.model, c.task.length, 10.0 * (i + 1), cell=c.id, knobs=c.knobs) | place for i, c in enumerate(cells)
+            fact(c.model, c.task.length, 10.0 * (i + 1), cell=c.id, options=c.options) | place
+            for i, c in enumerate(cells)
         ]
         return [
             f
@@ -246,7 +247,7 @@ def test_numbers_of_two_machines_are_not_mixed(child: list[list[str]]) -> None:
         ask("softmax,linear", (16,), facts)
 
 
-def test_a_certificate_is_of_the_code_the_knobs_and_the_platform(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_is_of_the_code_the_options_and_the_platform(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LRA_CACHE", str(here / "cache"))
     mixer = here / "mine.py"
     mixer.write_text(mixers.sheet("linear").path.read_text())
@@ -314,9 +315,9 @@ def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch:
     assert (train["mode"], infer["mode"]) == ("train", "infer")
     assert len(train["laps_ms"]) == len(infer["laps_ms"]) == 6
     assert infer["flops_per_step"] < 0.5 * train["flops_per_step"]
-    assert infer["planned_bytes"] < train["planned_bytes"]
+    assert infer["compiled_bytes"] < train["compiled_bytes"]
     assert train["ceiling_flops_per_s"] > 1e8
-    assert train["peak_bytes"] > train["planned_bytes"]
+    assert train["peak_bytes"] > train["compiled_bytes"]
     assert infer["largest_batch"] > 8
     assert 0 < train["dispatch_ms"] < train["step_ms_p50"]
     assert 0 < infer["dispatch_ms"] < infer["step_ms_p50"]
@@ -325,7 +326,7 @@ def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch:
 
 def test_a_forward_pass_is_of_what_is_kept_to_answer_with(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    (cell,) = sweep.cells(Request("linear", "short", "tiny", settings=("quantise.weights=8",)))
+    (cell,) = sweep.cells(Request("linear", "short", "tiny", settings=("quantize.weights=8",)))
     (infer,) = speed.measure([cell], Asked(1, infer=True))
     assert (infer["status"], infer["error"]) == ("ok", None)
 
@@ -342,13 +343,16 @@ def test_speed_measures_and_keeps(lra: Lra, here: Path) -> None:
     assert [(f["model"], f["length"]) for f in facts] == [
         (model, length) for length in (64, 128) for model in ("softmax", "softmax", "linear")
     ]
-    assert all(f["step_ms_p50"] > 0 and f["planned_bytes"] > 0 and f["ceiling_flops_per_s"] > 0 for f in facts)
+    assert all(f["step_ms_p50"] > 0 and f["compiled_bytes"] > 0 and f["ceiling_flops_per_s"] > 0 for f in facts)
     assert lra("speed", "--read", "b/speed.json").stdout == done.stdout
     again = lra("speed", "-m", models, "-n", "64,128", "--out", "b/speed.json")
     assert (again.stdout, again.stderr) == (done.stdout, "")
     (here / "other.json").write_text(json.dumps([{**facts[0], "length": None}, {"model": "linear"}]))
     wrong = lra("speed", "--read", "other.json")
-    assert (wrong.returncode, wrong.stderr) == (2, "lra: other.json: not the numbers of lra speed: they lack 'knobs'\n")
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "lra: other.json: not the numbers of lra speed: they lack 'options'\n",
+    )
     grown = lra("scale", "b/speed.json", "--json")
     assert [line["model"] for line in json.loads(grown.stdout)] == [
         "softmax[impl=auto]",

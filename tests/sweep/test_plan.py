@@ -1,4 +1,4 @@
-"""What running would take: from rows of this machine, else from a probe; what fits, and how."""
+"""What running would take: from results of this machine, else from a probe; what fits, and how."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from samples import Lra
 
 from lra_bench import cli, speed, sweep
 from lra_bench.cli import planned
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.launch import local
 from lra_bench.launch.engine import Stopped
 from lra_bench.launch.place import Place
@@ -27,17 +27,17 @@ from lra_bench.run import build
 from lra_bench.sweep import Request
 
 HERE = {"platform": "cpu", "device": "ours, 2 cores", "devices": 1, "available_bytes": 1000}
-PROBED = {"params": 7, "planned_bytes": 1001, "flops_per_step": 1.0, "compile_s": 1.0, "step_ms_p50": 3600.0}
+PROBED = {"params": 7, "compiled_bytes": 1001, "flops_per_step": 1.0, "compile_s": 1.0, "step_ms_p50": 3600.0}
 
 
 @pytest.fixture
-def probed(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
+def probed(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     """What was probed, on a machine that is not there."""
     monkeypatch.chdir(here)
     monkeypatch.setattr(local, "machine", lambda *_: HERE)
-    seen: list[Cell] = []
+    seen: list[Run] = []
 
-    def measure(cells: Sequence[Cell], asked: Asked, tell: Any, place: Place) -> list[dict[str, Any]]:
+    def measure(cells: Sequence[Run], asked: Asked, tell: Any, place: Place) -> list[dict[str, Any]]:
         assert asked.fitting, "a plan says what a run would do"
         seen.extend(cells)
         return [dict(PROBED) for _ in cells]
@@ -46,22 +46,22 @@ def probed(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
     return seen
 
 
-def cells(models: str = "linear", **more: Any) -> list[Cell]:
+def cells(models: str = "linear", **more: Any) -> list[Run]:
     return sweep.cells(Request(models, "short", "tiny", seeds=(0, 1, 2), **more))
 
 
-def put(results: Path, cell: Cell, status: Status = "ok", **other: Any) -> None:
-    facts: dict[str, Any] = {**HERE, "wall_s": 1800.0, "planned_bytes": 999, **other}
+def put(results: Path, cell: Run, status: Status = "ok", **other: Any) -> None:
+    facts: dict[str, Any] = {**HERE, "wall_s": 1800.0, "compiled_bytes": 999, **other}
     del facts["available_bytes"]
     store.write_json(store.folder(results, cell) / "run.json", cell.model_dump())
     store.put(results, cell, store.blank(cell, status, **facts))
 
 
-def plan(every: Sequence[Cell], results: Path, jobs: int = 1) -> list[dict[str, Any]]:
+def plan(every: Sequence[Run], results: Path, jobs: int = 1) -> list[dict[str, Any]]:
     return sweep.plan(every, results, lambda *_: None, jobs)
 
 
-def test_hours_are_those_of_another_seed_on_this_machine(probed: list[Cell], tmp_path: Path) -> None:
+def test_hours_are_those_of_another_seed_on_this_machine(probed: list[Run], tmp_path: Path) -> None:
     every = cells()
     put(tmp_path, every[1])
     plans = plan(every, tmp_path)
@@ -69,14 +69,14 @@ def test_hours_are_those_of_another_seed_on_this_machine(probed: list[Cell], tmp
     assert [(p["state"], p["hours"], p["hours_from"]) for p in plans] == [
         ("new", 0.5, "row"), ("done", 0.0, None), ("new", 0.5, "row"),
     ]  # fmt: skip
-    assert all(p["fits"] and p["planned_bytes"] == 999 and p["available_bytes"] == 1000 for p in plans)
+    assert all(p["fits"] and p["compiled_bytes"] == 999 and p["available_bytes"] == 1000 for p in plans)
 
 
 @pytest.mark.parametrize(
     "why", ["another machine", "two processes", "failed", "no time", "other settings", "another version"]
 )
 def test_other_rows_say_nothing_and_a_step_is_probed_once_for_all_seeds(
-    probed: list[Cell], tmp_path: Path, why: str
+    probed: list[Run], tmp_path: Path, why: str
 ) -> None:
     every = cells()
     kept = cells(settings=("training.steps=13",))[0] if why == "other settings" else every[0]
@@ -93,7 +93,7 @@ def test_other_rows_say_nothing_and_a_step_is_probed_once_for_all_seeds(
     assert plans[0]["fits"] is False, "1,001 bytes of 1,000"
 
 
-def test_the_table_has_a_line_for_all_seeds_and_deals_the_hours_to_the_jobs(probed: list[Cell], tmp_path: Path) -> None:
+def test_the_table_has_a_line_for_all_seeds_and_deals_the_hours_to_the_jobs(probed: list[Run], tmp_path: Path) -> None:
     every = cells("linear,softmax")
     put(tmp_path, every[0])
     console = Console(width=200)
@@ -114,13 +114,13 @@ def test_a_probe_says_what_would_be_changed_for_a_step_to_fit(
     monkeypatch.chdir(here)
     cell = cells()[0]
     whole = speed.measure([cell], Asked(1, fitting=True))[0]
-    assert (whole["status"], whole.get("fitted")) == ("ok", None)
-    monkeypatch.setattr(build, "available_bytes", lambda _: whole["planned_bytes"] - 1)
+    assert (whole["status"], whole.get("fallback")) == ("ok", None)
+    monkeypatch.setattr(build, "available_bytes", lambda _: whole["compiled_bytes"] - 1)
     refused = speed.measure([cell], Asked(1))[0]
-    assert (refused["status"], refused["planned_bytes"]) == ("oom", whole["planned_bytes"])
+    assert (refused["status"], refused["compiled_bytes"]) == ("oom", whole["compiled_bytes"])
     sliced = speed.measure([cell], Asked(1, fitting=True))[0]
-    assert (sliced["status"], sliced["fitted"]) == ("ok", "accumulate 2")
-    assert sliced["planned_bytes"] < whole["planned_bytes"]
+    assert (sliced["status"], sliced["fallback"]) == ("ok", "accumulate 2")
+    assert sliced["compiled_bytes"] < whole["compiled_bytes"]
 
 
 def test_the_machine_is_asked_in_a_process_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""Names, globs, families and files become cells."""
+"""Names, globs, families and files become runs."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def test_models_by_name_glob_family_and_all() -> None:
     assert names("family:full") == ["softmax"]
     assert "block-local" in names("family:fixed-pattern"), "a further name of a mixer is a model too"
     assert names("all") == list(mixers.names())
-    assert names("softmax,soft*") == ["softmax", "softmax"], "the cells, not the names, are told apart"
+    assert names("softmax,soft*") == ["softmax", "softmax"], "the runs, not the names, are told apart"
 
 
 def test_a_further_name_is_a_file_with_other_defaults(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
     cell, plain = sweep.cells(Request("block-local,local", "short", "tiny"))
     assert (cell.model, cell.mixer, cell.mixer_hash) == ("block-local", plain.mixer, plain.mixer_hash)
-    assert cell.knobs == {**plain.knobs, "form": "block"}
+    assert cell.options == {**plain.options, "form": "block"}
     turned = sweep.cells(Request("block-local", "short", "tiny", settings=("block-local.window=7",)))[0]
-    assert turned.knobs == {**cell.knobs, "window": 7}
+    assert turned.options == {**cell.options, "window": 7}
 
 
 def test_a_whole_number_is_the_same_setting_of_a_float(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
     both = sweep.cells(Request("sinkhorn[temperature=2],sinkhorn[temperature=2.0]", "short", "tiny"))
-    assert [cell.knobs["temperature"] for cell in both] == [2.0], "one cell"
+    assert [cell.options["temperature"] for cell in both] == [2.0], "one run"
     with pytest.raises(ConfigError, match=r"sinkhorn\.block: must be int, not 8\.0"):
         sweep.cells(Request("sinkhorn[block=8.0]", "short", "tiny"))
 
@@ -55,7 +55,7 @@ def test_seeds() -> None:
         ("family:kernels", r"family:kernels: no model; did you mean 'kernel'\?"),
         ("mine.py", r"model 'mine\.py': there is no such file"),
         (" , ", r"--model: names nothing"),
-        ("softmax[impl", r"must be name\[knob=value"),
+        ("softmax[impl", r"must be name\[option=value"),
     ],
 )
 def test_a_model_that_is_not_there(patterns: str, message: str) -> None:
@@ -113,12 +113,12 @@ ALL_OF_IT = "transformer-xl[segment=2048],softmax+transformer-xl,transformer-xl+
 def test_a_cls_token_that_cannot_see_the_text_is_not_what_is_read_out(models: str) -> None:
     for cell in sweep.cells(Request(models, "listops", "paper")):
         assert cell.recipe.backbone.pool == "mean"
-        assert cell.mark is None
+        assert cell.tag is None
         assert "backbone.pool: mean, not cls" in (sweep.pooled_otherwise(cell) or "")
     for cell in sweep.cells(Request(models, "listops", "paper", settings=("backbone.pool=cls",))):
-        seen = 0 if cell.knobs.get("causal") else 127
-        assert (cell.recipe.backbone.pool, cell.mark) == ("cls", f"cls sees {seen} of 2000")
-        assert cell.mark in " ".join(cell.warnings)
+        seen = 0 if cell.options.get("causal") else 127
+        assert (cell.recipe.backbone.pool, cell.tag) == ("cls", f"cls sees {seen} of 2000")
+        assert cell.tag in " ".join(cell.warnings)
         assert sweep.pooled_otherwise(cell) is None
 
 
@@ -128,14 +128,14 @@ def test_where_a_cls_token_sees_the_whole_text_it_is_read_out() -> None:
     for cell in [cell for request in asked for cell in sweep.cells(request)]:
         assert cell.recipe.backbone.pool == "cls"
         assert not sweep.pooled_otherwise(cell)
-        assert "cls" not in (cell.mark or "")
+        assert "cls" not in (cell.tag or "")
 
 
 def test_segments_of_several_lengths_reach_as_far_as_their_layers_take_them() -> None:
     """From the last layer down: the 64 places of its segment, and those of the two segments of 48 that hold them."""
     each = "transformer-xl[segment=48]+transformer-xl[segment=64]"
     found = sweep.cells(Request(each, "listops", "paper", settings=("backbone.layers=2", "backbone.pool=cls")))[0]
-    assert found.mark == "cls sees 95 of 2000"
+    assert found.tag == "cls sees 95 of 2000"
 
 
 def test_how_a_model_is_read_out_is_in_the_id() -> None:

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lra_bench.measure.memory import stored_bytes
+from lra_bench.measure.memory import model_bytes
 from lra_bench.mixers.base import Dynamics
 from lra_bench.techniques.parameters import flat
-from lra_bench.techniques.quantize import Nibbles, codes, quantised, restored
+from lra_bench.techniques.quantize import Nibbles, codes, quantized, restored
 
 MOST = {8: 127, 4: 7}
 
@@ -55,7 +55,7 @@ def test_each_output_channel_of_each_layer_has_its_own_scale() -> None:
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_only_matrices_change_and_are_small_to_keep(bits: int) -> None:
-    given, kept = params(), quantised(params(), bits)
+    given, kept = params(), quantized(params(), bits)
     back = restored(kept)
     assert jax.tree.structure(back) == jax.tree.structure(given)
     for path in (("blocks", "up", "bias"), ("blocks", "A"), ("norm", "scale")):
@@ -65,7 +65,7 @@ def test_only_matrices_change_and_are_small_to_keep(bits: int) -> None:
         assert flat(back)[path].dtype == jnp.float32
     rows = 7 + 7 % 2 if bits == 4 else 7  # two rows of 4 bits a byte
     matrices, scales, rest = rows * 4 + 3 * 4 * 6, 4 + 3 * 6, 3 * 6 + 3 * 4 * 5 + 4
-    assert stored_bytes(jax.tree.leaves(kept)) == matrices * bits // 8 + 4 * (scales + rest)
+    assert model_bytes(jax.tree.leaves(kept)) == matrices * bits // 8 + 4 * (scales + rest)
 
 
 @pytest.mark.slow
@@ -78,8 +78,8 @@ def test_codes_of_4_bits_come_back_as_they_were(W: np.ndarray) -> None:
 
 def test_zeros_of_a_sparse_array_cost_a_bit() -> None:
     sparse = jnp.zeros(800, jnp.float32).at[:10].set(1.0)
-    assert stored_bytes([sparse]) == 10 * 4 + 100
-    assert stored_bytes([jnp.ones(800, jnp.float32)]) == 3200
+    assert model_bytes([sparse]) == 10 * 4 + 100
+    assert model_bytes([jnp.ones(800, jnp.float32)]) == 3200
 
 
 def test_a_column_of_zeros_stays_zeros() -> None:

@@ -14,10 +14,10 @@ import optax
 import pytest
 from flax import nnx
 from samples import Lra, first_fast
-from steps import batch, learnt, same, stepped
+from steps import batch, learned, same, stepped
 
 from lra_bench import config, data, sweep
-from lra_bench.config import Cell, Overlay, Techniques
+from lra_bench.config import Overlay, Run, Techniques
 from lra_bench.errors import ConfigError, LraError
 from lra_bench.kernels.dense import dense, exact, instead
 from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR
@@ -26,7 +26,7 @@ from lra_bench.run import build
 from lra_bench.sweep import Request, Settings
 from lra_bench.techniques import adapt, distill, prune, quantize
 from lra_bench.techniques.parameters import flat, is_matrix
-from lra_bench.techniques.training_setup import Learnt, Stock
+from lra_bench.techniques.training_setup import Learned, Stock
 from lra_bench.training.optimizer import learning_rate
 from lra_bench.training.program import Program
 
@@ -40,29 +40,29 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
 
 
-def cell(model: str = "softmax", *settings: str, techniques: str = "none") -> Cell:
+def cell(model: str = "softmax", *settings: str, techniques: str = "none") -> Run:
     asked = Request(model, "short", "tiny", settings=(*TWO_LAYERS, *settings), techniques=techniques)
     return sweep.cells(asked)[0]
 
 
-def stock(of: Cell) -> Stock:
-    """As if what the cell stands on had been trained: drawn, and moved a little from what it was drawn at."""
+def stock(of: Run) -> Stock:
+    """As if what the run stands on had been trained: drawn, and moved a little from what it was drawn at."""
     parts = {}
     for name, one in (("start", of.start), ("teacher", of.teacher)):
         if one is not None:
-            graph, params, rest = learnt(build.built(one, None, stock(one)))
+            graph, params, rest = learned(build.built(one, None, stock(one)))
             moved = jax.tree.map(lambda leaf: leaf + 0.05 * jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)), params)
-            parts[name] = Learnt(graph, moved, rest)
+            parts[name] = Learned(graph, moved, rest)
     return Stock(**parts, examples=lambda count: [batch(8)])
 
 
-def built(of: Cell) -> Program:
+def built(of: Run) -> Program:
     return build.built(of, None, stock(of))
 
 
 AT_ZERO = [
-    "precision.loss_scale=2.0", "prune.sparsity=0.0", "prune.steps=5", "quantise.weights=32", "quantise.steps=5",
-    "distil.temperature=4.0", "pretrain.rate=0.5", "adapt.rank=4", "further.steps=0", "joint.temperature=3.0",
+    "precision.loss_scale=2.0", "prune.sparsity=0.0", "prune.steps=5", "quantize.weights=32", "quantize.steps=5",
+    "distill.temperature=4.0", "pretrain.rate=0.5", "adapt.rank=4", "further.steps=0", "joint.temperature=3.0",
 ]  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def test_sparsity_of_zero_trains_as_without(model: str) -> None:
 @pytest.mark.parametrize("model", EACH)
 def test_32_bits_are_what_was_trained(model: str) -> None:
     params = built(cell(model)).init.params
-    assert same(quantize.quantised(params, 32), params)
+    assert same(quantize.quantized(params, 32), params)
     assert same(quantize.rounded(params, 32), params)
     assert same(quantize.restored(params), params)
 
@@ -153,11 +153,11 @@ def test_low_rank_updates_are_of_that_rank() -> None:
 
 @pytest.mark.parametrize(
     ("model", "inside"),
-    first_fast(*((model, ("distil.hidden=1.0", "distil.attention=1.0")) for model in MODELS), ("softmax", ())),
+    first_fast(*((model, ("distill.hidden=1.0", "distill.attention=1.0")) for model in MODELS), ("softmax", ())),
 )
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(model: str, inside: tuple[str, ...]) -> None:
-    asked = cell(model, f"distil.teacher={model}", "distil.soft=1.0", "distil.temperature=3.0", *inside)
-    plain = learnt(build.built(asked.teacher))  # type: ignore[arg-type]
+    asked = cell(model, f"distill.teacher={model}", "distill.soft=1.0", "distill.temperature=3.0", *inside)
+    plain = learned(build.built(asked.teacher))  # type: ignore[arg-type]
     program = build.built(asked, None, Stock(teacher=plain))
     assert same(program.init.params, plain.params)
     state, loss = program.training.step(jax.tree.map(jnp.copy, program.init), *program.feed(batch(8)))
@@ -168,7 +168,9 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(model: str, inside: 
 
 @pytest.mark.slow
 def test_distillation_moves_the_student_to_its_teacher() -> None:
-    asked = cell("linformer", "distil.teacher=softmax", "distil.soft=1.0", "distil.hidden=1.0", "distil.attention=1.0")
+    asked = cell(
+        "linformer", "distill.teacher=softmax", "distill.soft=1.0", "distill.hidden=1.0", "distill.attention=1.0"
+    )
     program, losses = built(asked), []
     state = jax.tree.map(jnp.copy, program.init)
     for _ in range(60):
@@ -177,20 +179,20 @@ def test_distillation_moves_the_student_to_its_teacher() -> None:
     assert losses[-1] < losses[0] / 2
 
 
-def smaller(**knobs: float) -> tuple[Cell, Stock]:
+def smaller(**options: float) -> tuple[Run, Stock]:
     """A student of one layer, half as wide as its teacher of two; and the teacher, not yet trained."""
     (choice,) = sweep.models("linformer")
     teacher = cell()
     parsed = Settings.parse(("backbone.layers=1", "backbone.width=8"), None, [choice[0].sheet])
     student = sweep.of_model(teacher, choice, parsed)
-    technique = config.techniques((), [Overlay("test", {"distil": {"teacher": "softmax", **knobs}})]).distil
+    technique = config.techniques((), [Overlay("test", {"distill": {"teacher": "softmax", **options}})]).distill
     assert technique is not None
-    asked = sweep.taught(student.with_technique("distil", technique), teacher)
-    return asked, Stock(teacher=learnt(built(teacher)))
+    asked = sweep.taught(student.with_technique("distill", technique), teacher)
+    return asked, Stock(teacher=learned(built(teacher)))
 
 
 @pytest.mark.slow
-def test_states_of_another_width_are_compared_through_a_matrix_that_is_learnt() -> None:
+def test_states_of_another_width_are_compared_through_a_matrix_that_is_learned() -> None:
     asked, stock = smaller(hidden=1.0, attention=1.0, soft=0.0)
     program = build.built(asked, None, stock)
     alone = built(asked.model_copy(update={"techniques": Techniques(), "teacher": None}))
@@ -222,7 +224,7 @@ def test_states_of_another_width_are_compared_through_a_matrix_that_is_learnt() 
 
 
 def test_a_student_is_trained_as_its_teacher_was_before_a_technique_was_pulled_on_it() -> None:
-    pulled = cell("softmax", "further.steps=2", "quantise.weights=8")
+    pulled = cell("softmax", "further.steps=2", "quantize.weights=8")
     (choice,) = sweep.models("linear")
     student = sweep.of_model(pulled, choice, Settings.parse((), None, []))
     assert (student.recipe.training.steps, student.start, student.techniques.words) == (12, None, None)
@@ -253,11 +255,11 @@ def test_layers_are_mapped_as_tinybert_maps_them() -> None:
 
 @pytest.mark.slow
 def test_scores_of_attention_where_there_are_none_are_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"distil\.attention: a mixer without queries and keys"):
-        stepped(built(cell("fnet", "distil.teacher=softmax", "distil.attention=1.0")))
-    asked = cell("softmax", "distil.teacher=softmax", "distil.attention=1.0", "backbone.heads=2")
-    program = build.built(asked, None, Stock(teacher=learnt(built(cell()))))
-    with pytest.raises(ConfigError, match=r"distil\.attention: the student's are \(2, 20, 20\), .*\(4, 20, 20\)"):
+    with pytest.raises(ConfigError, match=r"distill\.attention: a mixer without queries and keys"):
+        stepped(built(cell("fnet", "distill.teacher=softmax", "distill.attention=1.0")))
+    asked = cell("softmax", "distill.teacher=softmax", "distill.attention=1.0", "backbone.heads=2")
+    program = build.built(asked, None, Stock(teacher=learned(built(cell()))))
+    with pytest.raises(ConfigError, match=r"distill\.attention: the student's are \(2, 20, 20\), .*\(4, 20, 20\)"):
         stepped(program)
 
 
@@ -287,8 +289,8 @@ def of_one_layer(values: list[float]) -> Any:
 
 
 def by_movement(steps: int) -> prune.config.Prune:
-    knobs = {"sparsity": 0.5, "by": "movement", "steps": steps, "every": 1, "ramp": 0.0}
-    technique = config.techniques((), [Overlay("test", {"prune": knobs})]).prune
+    options = {"sparsity": 0.5, "by": "movement", "steps": steps, "every": 1, "ramp": 0.0}
+    technique = config.techniques((), [Overlay("test", {"prune": options})]).prune
     assert technique is not None
     return technique
 
@@ -318,11 +320,11 @@ def test_what_movement_takes_out_stays_where_it_was_and_may_come_back() -> None:
 
 @pytest.mark.slow
 def test_what_was_pruned_stays_so_in_a_later_training() -> None:
-    asked = cell("softmax", "prune.sparsity=0.5", "quantise.weights=8", "quantise.steps=3")
+    asked = cell("softmax", "prune.sparsity=0.5", "quantize.weights=8", "quantize.steps=3")
     before = asked.start
     assert before is not None
     thinned = built(before)
-    program = build.built(asked, None, replace(stock(asked), start=learnt(thinned)))
+    program = build.built(asked, None, replace(stock(asked), start=learned(thinned)))
     state = stepped(program)
     for path, W in flat(state.params).items():
         if is_matrix(path, W):
@@ -361,7 +363,7 @@ def test_importance_is_the_slope_at_a_gate() -> None:
     """Against gates that are really there: a factor on a head's rows of W_o, moved by hand."""
     asked = cell()
     program = built(asked)
-    graph, params, rest = learnt(program)
+    graph, params, rest = learned(program)
     shown = batch(8)
 
     def loss(params: Any, one: Any) -> jax.Array:
@@ -393,7 +395,7 @@ def test_a_model_without_heads_is_one_line() -> None:
 @pytest.mark.parametrize("model", EACH)
 def test_whole_numbers_are_near_the_model_and_its_simulation(model: str) -> None:
     plain = cell(model)
-    asked = cell(model, "quantise.weights=8", "quantise.activations=8", "quantise.steps=1")
+    asked = cell(model, "quantize.weights=8", "quantize.activations=8", "quantize.steps=1")
     ground = stock(asked)
     program = build.built(asked, None, ground)
     assert len(program.given["ranges"]) == 2 * 4 + 2 + 2 * 2 * (model == "linformer")
@@ -506,7 +508,7 @@ def test_scans_share_as_layers_side_by_side_do() -> None:
 def test_further_steps_and_pretraining_have_a_schedule_in_proportion() -> None:
     """Of the first training, whatever was done in between: a stage that takes no steps has no proportion."""
     every = ("schedule.name=rsqrt", "training.steps=400", "schedule.warmup=40", "optimizer.lr=0.05")
-    steps = ("further.steps=100", "prune.heads=0.5", "quantise.weights=8", "quantise.steps=200", "pretrain.steps=20")
+    steps = ("further.steps=100", "prune.heads=0.5", "quantize.weights=8", "quantize.steps=200", "pretrain.steps=20")
     *chain, last = cell("softmax", *every, *steps).needs, cell("softmax", *every, *steps)
     found = [(c.recipe.training.steps, c.recipe.schedule.warmup) for c in (*chain[0], last)]
     assert found == [(20, 2), (400, 40), (100, 10), (0, 40), (200, 20)]
@@ -527,28 +529,28 @@ def test_the_kept_techniques_train_at_the_peak_that_their_recipe_means(recipe: s
                 assert peak(one) == pytest.approx(peak(asked.trained_first), rel=0.03), (task, name)
 
 
-def peak(of: Cell) -> float:
+def peak(of: Run) -> float:
     rate = learning_rate(of.recipe.optimizer, of.recipe.schedule, of.recipe.training.steps)
     return float(np.max(np.asarray(rate(jnp.arange(of.recipe.training.steps)))))
 
 
 def test_what_a_cell_stands_on_comes_first() -> None:
     asked = cell(
-        "linformer", "pretrain.steps=7", "distil.teacher=softmax", "further.steps=2", "prune.sparsity=0.5",
-        "quantise.weights=8",
+        "linformer", "pretrain.steps=7", "distill.teacher=softmax", "further.steps=2", "prune.sparsity=0.5",
+        "quantize.weights=8",
     )  # fmt: skip
     chain = list(asked.needs)
     assert [(c.model, c.task.name, c.recipe.training.steps, [*c.techniques.pulled()]) for c in [*chain, asked]] == [
         ("linformer", "short~masked", 7, []),
         ("softmax", "short", 12, []),
-        ("linformer", "short", 12, ["pretrain", "distil"]),
-        ("linformer", "short", 2, ["pretrain", "distil", "further"]),
-        ("linformer", "short", 0, ["pretrain", "distil", "further", "prune"]),
-        ("linformer", "short", 0, ["pretrain", "distil", "further", "prune", "quantise"]),
+        ("linformer", "short", 12, ["pretrain", "distill"]),
+        ("linformer", "short", 2, ["pretrain", "distill", "further"]),
+        ("linformer", "short", 0, ["pretrain", "distill", "further", "prune"]),
+        ("linformer", "short", 0, ["pretrain", "distill", "further", "prune", "quantize"]),
     ]
     assert sweep.with_needs([asked, chain[0]]) == [*chain, asked]
     assert [c.recipe.training.select for c in (chain[2], chain[4])] == ["best", "last"]
-    again = Cell.model_validate(json.loads(asked.model_dump_json()))
+    again = Run.model_validate(json.loads(asked.model_dump_json()))
     assert again == asked
     assert again.id == asked.id
 
@@ -558,10 +560,10 @@ def test_what_a_cell_stands_on_comes_first() -> None:
     [
         (("prune.sparsty=0.5",), r"--set prune\.sparsty=0\.5: prune\.sparsty: unknown key; did you mean 'sparsity'"),
         (("prune.sparsity=1.0",), r"--set prune\.sparsity=1\.0: prune\.sparsity: .*less than 1"),
-        (("quantise.weights=7",), r"quantise\.weights: .*32, 8 or 4"),
-        (("quantise.activations=8",), r"quantise: activations of 8 bits meet weights of at most as many, not 32"),
+        (("quantize.weights=7",), r"quantize\.weights: .*32, 8 or 4"),
+        (("quantize.activations=8",), r"quantize: activations of 8 bits meet weights of at most as many, not 32"),
         (("prune.by=movement", "prune.sparsity=0.5"), r"steps: 0, and movement is seen in training alone"),
-        (("distil.teacher=softmx",), r"model 'softmx': not found; did you mean 'softmax'"),
+        (("distill.teacher=softmx",), r"model 'softmx': not found; did you mean 'softmax'"),
         (("adapt.start=[short]",), r"adapt\.start: short: names no task but short itself"),
         (("adapt.start=[nowhere]",), r"task 'nowhere': not found"),
         (("pretrain.steps=3", "pretrain.objective=causal"), r"pretrain\.objective: causal: softmax sees the symbols"),
@@ -594,24 +596,24 @@ def test_techniques_through_the_command(lra: Lra, here: Path) -> None:
     assert student["teacher"]
     assert plain["techniques"] is plain["start"] is None
     name = f"linformer-short-tiny-s0-{plain['cell']}"
-    for command in (("quantise", name, "--bits", "8"), ("prune", name, "--sparsity", "0.5", "--steps", "4")):
+    for command in (("quantize", name, "--bits", "8"), ("prune", name, "--sparsity", "0.5", "--steps", "4")):
         done = lra(*command, "--json")
         assert done.returncode == 0, done.stderr
         first, after = json.loads(done.stdout)
         assert first == plain
-        assert after["start"] == plain["cell"]
-        assert after["stored_bytes"] < plain["stored_bytes"]
-        assert after["infer_ms_p50"] > 0
+        assert after["start"] == plain["run"]
+        assert after["model_bytes"] < plain["model_bytes"]
+        assert after["inference_ms_p50"] > 0
     assert after["sparsity"] == pytest.approx(0.5, abs=0.01)
-    student_of = ("distil", "--teacher", name, "--model", "linear")
-    distilled = lra(*student_of, "--set", "backbone.width=8", "--set", "distil.hidden=1.0", "--json")
+    student_of = ("distill", "--teacher", name, "--model", "linear")
+    distilled = lra(*student_of, "--set", "backbone.width=8", "--set", "distill.hidden=1.0", "--json")
     assert distilled.returncode == 0, distilled.stderr
     (row,) = json.loads(distilled.stdout)
-    assert row["teacher"] == plain["cell"]
+    assert row["teacher"] == plain["run"]
     assert row["changed"] == "backbone.width=8"
     assert row["trained_params"] == row["params"] + 2 * 8 * 16 < plain["params"]
-    said = ("distil.teacher=softmax", "the command's own options say that")
-    for setting, why in (("task.length=9", "the task is the teacher's"), ("prune.sparsity=0.5", "distil alone"), said):
+    said = ("distill.teacher=softmax", "the command's own options say that")
+    for setting, why in (("task.length=9", "the task is the teacher's"), ("prune.sparsity=0.5", "distill alone"), said):
         refused = lra(*student_of, "--set", setting)
         assert refused.returncode == 2
         assert why in refused.stderr

@@ -16,10 +16,10 @@ import pytest
 from samples import Lra
 
 from lra_bench import config, sweep, trackers
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.errors import ConfigError
 from lra_bench.results import store
-from lra_bench.results.schema import Row
+from lra_bench.results.schema import Result
 from lra_bench.sweep import Request
 from lra_bench.trackers import base
 
@@ -28,14 +28,14 @@ START, ENDED = {"event": "start", "step": 0, "steps": 12}, {"event": "ended", "s
 
 
 @pytest.fixture
-def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
+def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(here)
     return sweep.cells(Request("linear", "short", "tiny"))[0]
 
 
 @pytest.fixture
-def results(here: Path, cell: Cell) -> Path:
-    """A results folder with the cell's row."""
+def results(here: Path, cell: Run) -> Path:
+    """A results folder with the run's row."""
     store.put(here / "results", cell, store.blank(cell, "ok", test_score=0.25, params=7, dirty=True, device="abacus"))
     return here / "results"
 
@@ -45,15 +45,15 @@ class Kept:
 
     runs: ClassVar[list[Kept]] = []
 
-    def __init__(self, results: Path, cell: Cell) -> None:
+    def __init__(self, results: Path, cell: Run) -> None:
         self.points: list[tuple[int, Mapping[str, float]]] = []
-        self.rows: list[Row | None] = []
+        self.rows: list[Result | None] = []
         self.runs.append(self)
 
     def look(self, step: int, values: Mapping[str, float]) -> None:
         self.points.append((step, values))
 
-    def end(self, row: Row | None) -> None:
+    def end(self, row: Result | None) -> None:
         self.rows.append(row)
 
 
@@ -62,7 +62,7 @@ def nothing_kept() -> None:
     Kept.runs.clear()
 
 
-def told(makers: Mapping[str, base.Make], results: Path, cell: Cell, events: list[dict[str, Any]]) -> list[str]:
+def told(makers: Mapping[str, base.Make], results: Path, cell: Run, events: list[dict[str, Any]]) -> list[str]:
     """The warnings there were when the trackers had been told of the events."""
     warnings: list[str] = []
     with trackers.opened(makers, results, warnings.append) as tell:
@@ -71,7 +71,7 @@ def told(makers: Mapping[str, base.Make], results: Path, cell: Cell, events: lis
     return warnings
 
 
-def test_the_curve_and_the_row(results: Path, cell: Cell) -> None:
+def test_the_curve_and_the_row(results: Path, cell: Run) -> None:
     step = {"event": "step", "step": 1, "steps": 12, "loss": 2.0}
     assert not told({"kept": Kept}, results, cell, [{"event": "compile"}, START, step, *POINTS, ENDED])
     (run,) = Kept.runs
@@ -80,32 +80,32 @@ def test_the_curve_and_the_row(results: Path, cell: Cell) -> None:
 
 
 @pytest.mark.parametrize("why", ["already", "wait"])
-def test_what_others_ran_is_not_told(results: Path, cell: Cell, why: str) -> None:
+def test_what_others_ran_is_not_told(results: Path, cell: Run, why: str) -> None:
     told({"kept": Kept}, results, cell, [{"event": why}, ENDED])
     assert not Kept.runs
     told({"kept": Kept}, results, cell, [{"event": why}, START, ENDED])
     assert [run.rows for run in Kept.runs] == [[store.get(results, cell)]], "it was run after all"
 
 
-def test_what_failed_or_was_stopped_is_ended(results: Path, cell: Cell) -> None:
+def test_what_failed_or_was_stopped_is_ended(results: Path, cell: Run) -> None:
     told({"kept": Kept}, results, cell, [ENDED])
     told({"kept": Kept}, results, cell, [START, POINTS[0]])
     assert [run.rows for run in Kept.runs] == [[store.get(results, cell)], [None]]
 
 
 @pytest.mark.parametrize("where", ["__init__", "look", "end"])
-def test_a_tracker_that_fails_is_one_line_and_harms_nobody(results: Path, cell: Cell, where: str) -> None:
+def test_a_tracker_that_fails_is_one_line_and_harms_nobody(results: Path, cell: Run, where: str) -> None:
     def fail(*_: Any) -> None:
         raise OSError("no such\nserver")
 
     broken = type("Broken", (Kept,), {where: fail, "runs": []})
     warnings = told({"broken": broken, "kept": Kept}, results, cell, [START, *POINTS, ENDED, START, *POINTS, ENDED])
-    assert warnings == ["--track broken: OSError: no such server; the cells go on without it"]
+    assert warnings == ["--track broken: OSError: no such server; the runs go on without it"]
     assert [len(run.points) for run in Kept.runs] == [3, 3]
     assert [len(run.rows) for run in Kept.runs] == [1, 1]
 
 
-def test_nobody_waits_for_a_tracker(results: Path, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_for_a_tracker(results: Path, cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "PATIENCE", 0.1)
     answered = threading.Event()
     slow = type("Slow", (Kept,), {"look": lambda self, step, values: answered.wait(60) and None, "runs": []})
@@ -155,7 +155,7 @@ def scalars(events: Any, name: str) -> list[tuple[int, float]]:
     return [(scalar.step, scalar.value) for scalar in events.Scalars(name)]
 
 
-def test_tensorboard(results: Path, cell: Cell) -> None:
+def test_tensorboard(results: Path, cell: Run) -> None:
     assert not told(trackers.chosen("tensorboard"), results, cell, [START, POINTS[0]])
     assert not told(trackers.chosen("tensorboard"), results, cell, [START, *POINTS[1:], ENDED]), "taken up again"
     found = events_in(results / "tensorboard" / cell.folder)
@@ -168,7 +168,7 @@ def test_tensorboard(results: Path, cell: Cell) -> None:
 
 
 @pytest.mark.slow
-def test_mlflow(results: Path, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow(results: Path, cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="pip install 'lra-bench[mlflow]'")
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
@@ -186,7 +186,7 @@ def test_mlflow(results: Path, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.slow
-def test_wandb(results: Path, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb(results: Path, cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", reason="pip install 'lra-bench[wandb]'")
     makers = trackers.chosen("wandb")
     for mode, n in (("disabled", 0), (None, 1)):
@@ -231,7 +231,7 @@ def test_a_tracker_that_fails_loses_no_cell(lra: Lra, here: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["test_n"] == 21
     assert [line for line in done.stderr.splitlines() if "--track" in line] == [
-        next(line for line in done.stderr.splitlines() if line.endswith("; the cells go on without it"))
+        next(line for line in done.stderr.splitlines() if line.endswith("; the runs go on without it"))
     ]
 
 

@@ -46,14 +46,14 @@ def a_loud_one(key: jax.Array) -> Texts:
 
 
 class Pupil:
-    """A small model around the mixer, with knobs that fit a short text, and its training step, compiled once."""
+    """A small model around the mixer, with options that fit a short text, and its training step, compiled once."""
 
     def __init__(self, name: str) -> None:
         sheet = mixers.sheet(name)
         module = mixers.load(sheet.path)
-        knobs = {knob.name: knob.default for knob in sheet.knobs} | sheet.card.short
+        options = {option.name: option.default for option in sheet.options} | sheet.card.short
         self.model = Model(
-            [Choice(module.Mixer, module.Config(**knobs))],
+            [Choice(module.Mixer, module.Config(**options))],
             BACKBONE,
             Asked(vocab=SYMBOLS + LOUD + 1, length=L, classes=SYMBOLS),
             rngs=nnx.Rngs(0),

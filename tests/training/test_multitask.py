@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from flax import nnx
 from samples import SHORT, Lra, first_fast
-from steps import batch, learnt, same, split, stepped
+from steps import batch, learned, same, split, stepped
 
 from lra_bench import config, sweep
-from lra_bench.config import Cell, Overlay
+from lra_bench.config import Overlay, Run
 from lra_bench.errors import ConfigError, LraError
 from lra_bench.mixers.base import Auxiliary
 from lra_bench.model import Shape
@@ -43,12 +43,12 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
 
 
-def cell(model: str = "softmax", *settings: str, task: str = "short") -> Cell:
+def cell(model: str = "softmax", *settings: str, task: str = "short") -> Run:
     two = ("backbone.layers=2", "backbone.dropout=0.0")
     return sweep.cells(Request(model, task, "tiny", settings=(*two, *settings)))[0]
 
 
-def joint_of(of: Cell) -> Cell:
+def joint_of(of: Run) -> Run:
     assert of.start is not None
     return of.start
 
@@ -161,7 +161,7 @@ def test_the_backbone_is_there_once() -> None:
 def test_a_run_on_one_of_the_tasks_answers_as_the_backbone_with_its_head(model: str) -> None:
     program = together(model)
     moved = jax.tree.map(lambda leaf: leaf + 0.05 * jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)), program.init)
-    start = learnt(program)._replace(params=moved.params)
+    start = learned(program)._replace(params=moved.params)
     for task, (name, shown) in enumerate((("short", batch(8)), ("longer", long_batch(8)))):
         own = build.built(cell(model, BOTH, task=name), None, Stock(start, same_symbols=False))
         expected, _ = program.own(task, moved.params, program.init.rest)
@@ -207,12 +207,12 @@ def test_all_tasks_have_one_joint_training() -> None:
     assert [one.id for one in sweep.with_needs(every)] == [joint.id, *(one.id for one in every)]
     assert joint.folder.startswith("softmax-short+longer-tiny-s0-")
     assert [one.recipe.training.steps for one in (joint, *every)] == [12, 0, 0]
-    assert Cell.model_validate(json.loads(every[1].model_dump_json())).id == every[1].id
+    assert Run.model_validate(json.loads(every[1].model_dump_json())).id == every[1].id
     warmer = sweep.cells(Request("softmax", "short", "tiny", settings=(BOTH, "joint.temperature=3.0")))[0]
     assert joint_of(warmer).id != joint.id
-    quantised = cell("softmax", BOTH, "quantise.weights=8")
-    assert next(one.techniques.words for one in quantised.needs) == "trained on short, longer at once, T 2"
-    assert [one.pulls("joint") for one in (*quantised.needs, quantised)] == [True, False, False]
+    quantized = cell("softmax", BOTH, "quantize.weights=8")
+    assert next(one.techniques.words for one in quantized.needs) == "trained on short, longer at once, T 2"
+    assert [one.pulls("joint") for one in (*quantized.needs, quantized)] == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_all_tasks_have_one_joint_training() -> None:
         (("joint.tasks=[adding]",), r"joint\.tasks: adding: mean-squared-error is no share"),
         (("joint.tasks=[nowhere]",), r"task 'nowhere': not found"),
         ((BOTH, "pretrain.steps=2"), r"joint and pretrain: one of the two"),
-        ((BOTH, "distil.teacher=softmax"), r"joint and distil: one of the two"),
+        ((BOTH, "distill.teacher=softmax"), r"joint and distill: one of the two"),
         ((BOTH, "joint.temperature=0.0"), r"joint\.temperature: .*greater than 0"),
     ],
 )
@@ -279,12 +279,12 @@ def test_joint_training_through_the_command(lra: Lra, here: Path) -> None:
     assert [row["task"] for row in rows] == ["short", "longer"]
     (folder,) = (here / "results/runs").glob(f"linformer-short+longer-tiny-s0-{rows[0]['start']}")
     joint = json.loads((folder / "result.json").read_text())
-    assert rows[1]["start"] == joint["cell"]
+    assert rows[1]["start"] == joint["run"]
     assert (joint["task"], joint["metric"], joint["steps"], joint["test_n"]) == ("short+longer", "hits", 12, 42)
     for score in ("val_score", "test_score"):
         assert joint[score] == pytest.approx(np.mean([row[score] for row in rows]), abs=1e-6)
     assert joint["params"] > rows[1]["params"] > joint["params"] / 2
-    refused = lra("quantise", folder.name)
+    refused = lra("quantize", folder.name)
     assert refused.returncode == 2
     assert "has the backbone of several tasks; open a run that began with it" in refused.stderr
     shown = lra("compare", "results", "--format", "md")

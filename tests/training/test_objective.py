@@ -38,7 +38,7 @@ def test_several_labels_are_all_right_or_not() -> None:
     assert EXACT_MATCH.floor(np.array([[1, 0], [1, 0], [0, 0], [1, 1]], np.uint8)) == 0.5
 
 
-def test_numbers_are_scored_in_their_own_units_and_learnt_in_standard_deviations() -> None:
+def test_numbers_are_scored_in_their_own_units_and_learned_in_standard_deviations() -> None:
     train = np.array([[10.0, 5.0], [30.0, 5.0]], np.float32)
     goal = objective(SQUARED_ERROR, 2, 8, train)
     logits, label = np.array([[0.5, 0.0]], np.float32), np.array([[20.0, 6.0]], np.float32)

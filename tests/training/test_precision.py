@@ -14,7 +14,7 @@ import pytest
 from jax.extend import core
 
 from lra_bench import config, sweep, training
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.errors import ConfigError
 from lra_bench.run import build
 from lra_bench.sweep import Request
@@ -63,26 +63,26 @@ def test_bits_are_promised_where_they_hold() -> None:
 
 
 @pytest.fixture
-def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Cell:
+def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(here)
     return sweep.cells(Request("linear", "short", "tiny"))[0]
 
 
-def asked(*settings: str) -> Cell:
+def asked(*settings: str) -> Run:
     return sweep.cells(Request("linear", "short", "tiny", settings=settings))[0]
 
 
-def test_what_is_not_asked_is_in_no_id(cell: Cell) -> None:
+def test_what_is_not_asked_is_in_no_id(cell: Run) -> None:
     assert asked("backbone.matmul=default", "training.deterministic=false").id == cell.id
     assert "matmul" not in cell.recipe.facts()["backbone"], "ids are of that"
     assert "deterministic" not in cell.recipe.facts()["training"]
     kept = cell.model_dump()
-    del kept["recipe"]["backbone"]["matmul"], kept["recipe"]["training"]["deterministic"]
-    assert Cell.model_validate(kept) == cell, "a result from before there were such options"
+    del kept["config"]["backbone"]["matmul"], kept["config"]["training"]["deterministic"]
+    assert Run.model_validate(kept) == cell, "a result from before there were such options"
     assert len({cell.id, asked("backbone.matmul=float32").id, asked("training.deterministic=true").id}) == 3
 
 
-def test_xla_is_told_once_and_only_where_it_is_asked(cell: Cell) -> None:
+def test_xla_is_told_once_and_only_where_it_is_asked(cell: Run) -> None:
     environ = {"XLA_FLAGS": "--other=1"}
     same_bits_as_asked([cell.recipe], environ)
     assert environ == {"XLA_FLAGS": "--other=1"}
@@ -93,7 +93,7 @@ def test_xla_is_told_once_and_only_where_it_is_asked(cell: Cell) -> None:
     assert environ == before
 
 
-def test_where_xla_has_no_flag_for_it_that_is_refused(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_xla_has_no_flag_for_it_that_is_refused(cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xla_flags, "known", lambda names: [])
     environ: dict[str, str] = {}
     same_bits_as_asked([cell.recipe], environ)
@@ -108,7 +108,7 @@ def test_where_xla_has_no_flag_for_it_that_is_refused(cell: Cell, monkeypatch: p
     ("word", "jax_has"), [("default", {"None"}), ("float32", {"(HIGHEST, HIGHEST)"}), ("tf32", {"(HIGH, HIGH)"})]
 )
 def test_every_product_of_a_step_and_of_an_answer_is_as_asked(
-    cell: Cell, monkeypatch: pytest.MonkeyPatch, word: str, jax_has: set[str]
+    cell: Run, monkeypatch: pytest.MonkeyPatch, word: str, jax_has: set[str]
 ) -> None:
     seen: list[set[str]] = []
 
@@ -149,7 +149,7 @@ print(os.environ["XLA_FLAGS"], jax.jit(lambda a: a @ a)(jax.numpy.ones((2, 2)))[
 
 
 @pytest.mark.slow
-def test_xla_knows_the_flag(cell: Cell) -> None:
+def test_xla_knows_the_flag(cell: Run) -> None:
     """A flag that it does not know ends the process."""
     done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

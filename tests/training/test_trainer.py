@@ -14,8 +14,8 @@ from flax import nnx
 from steps import batch, split
 
 from lra_bench import sweep
-from lra_bench.config import Cell, Optimizer, Recipe, Schedule
-from lra_bench.errors import CellFailed, ConfigError
+from lra_bench.config import Optimizer, Recipe, Run, Schedule
+from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.metrics import BITS, METRICS, Metric
 from lra_bench.mixers.base import Dynamics
@@ -23,7 +23,7 @@ from lra_bench.run import build
 from lra_bench.sweep import Request
 from lra_bench.training import checkpoint
 from lra_bench.training.objective import objective
-from lra_bench.training.optimizer import learning_rate, optimiser
+from lra_bench.training.optimizer import learning_rate, optimizer
 from lra_bench.training.program import Devices, Program, draw, sharing
 from lra_bench.training.step import scoring
 from lra_bench.training.trainer import Fit, Interrupted, evaluate
@@ -58,7 +58,7 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
 
 
-def made(*settings: str) -> tuple[Cell, Program]:
+def made(*settings: str) -> tuple[Run, Program]:
     cell = sweep.cells(Request("softmax", "short", "tiny", settings=("backbone.dropout=0.0", *settings)))[0]
     return cell, build.built(cell)
 
@@ -145,7 +145,7 @@ def test_logits_that_are_not_finite_are_a_failed_evaluation(tmp_path: Path) -> N
     silent, never = (lambda *_, **__: None), (lambda _: False)
     with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
         fit = Fit(program, [split(64)], [shown], cell.recipe.training, 0, checkpoints, silent, never)
-        with pytest.raises(CellFailed, match="val, after step 4: the logits of 21 of 21 examples") as failed:
+        with pytest.raises(RunFailed, match="val, after step 4: the logits of 21 of 21 examples") as failed:
             fit()
     assert failed.value.status == "nan"
 
@@ -172,7 +172,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
     with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
         silent, never = (lambda *_, **__: None), (lambda _: False)
         fit = Fit(program, [split(64)], [split(8)], cell.recipe.training, 0, checkpoints, silent, never)
-        with pytest.raises(CellFailed, match=r"not finite at step \d+") as failed:
+        with pytest.raises(RunFailed, match=r"not finite at step \d+") as failed:
             fit()
     assert failed.value.status == "nan"
 
@@ -226,7 +226,7 @@ def rates(of: Recipe) -> np.ndarray:
 def test_dynamics_decay_not_and_move_at_most_at_1e_3(name: str, peak: float) -> None:
     """The rate itself is capped, under each schedule: with gradients of ones, Adam's step is the rate."""
     asked = recipe(name, 4, 12, peak)
-    rule = optimiser(asked.model_copy(update={"optimizer": asked.optimizer.model_copy(update={"weight_decay": 0.5})}))
+    rule = optimizer(asked.model_copy(update={"optimizer": asked.optimizer.model_copy(update={"weight_decay": 0.5})}))
     params = nnx.State({"A": Dynamics(jnp.ones(2)), "W": nnx.Param(jnp.ones(2))})
     state, ones, moved = rule.init(params), jax.tree.map(jnp.ones_like, params), []
     for _ in range(asked.training.steps):

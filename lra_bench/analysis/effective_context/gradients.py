@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Int32
 
-from lra_bench.errors import CellFailed
+from lra_bench.errors import RunFailed
 from lra_bench.metrics import ACCURACY, BITS, Metric
 from lra_bench.model import Model
 from lra_bench.run.loaded import Trained
@@ -39,7 +39,7 @@ class Looking:
         true = batch.mask.reshape(-1, batch.mask.shape[-1]).sum(-1)
         read = (draw.random((places, len(true))) * np.maximum(true, 1)).astype(int)
         objective = run.program.objective
-        graph, params, rest = run.learnt
+        graph, params, rest = run.learned
         return cls(graph, (params, rest), objective.metric, objective.score, batch, read)
 
     @property
@@ -140,7 +140,7 @@ class Looking:
         def finite(tokens: np.ndarray) -> np.ndarray:
             logits = np.asarray(forward(tokens, self.batch.mask), np.float32)
             if not np.isfinite(logits).all():
-                raise CellFailed("the model's logits are not finite: nothing can be said of where it looks", "nan")
+                raise RunFailed("the model's logits are not finite: nothing can be said of where it looks", "nan")
             return logits
 
         return finite

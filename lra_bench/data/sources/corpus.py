@@ -1,4 +1,4 @@
-"""Masked language modelling of the bytes of a text (BERT, arXiv 1810.04805, section 3.1): which bytes stood there?
+"""Masked language modeling of the bytes of a text (BERT, arXiv 1810.04805, section 3.1): which bytes stood there?
 
 The folder holds `train.txt`, and `val.txt` and `test.txt` likewise (`beside.py` has val's names); what it does not hold
 is cut from the end of train, and no window of train reaches into it. An example of train is a window at a place of its

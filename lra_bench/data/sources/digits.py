@@ -1,7 +1,7 @@
 """MNIST (LeCun et al. 1998) pixel after pixel, in the order of the picture (sequential) or in one that is the same for
 all (permuted; Le et al., arXiv 1504.00941, section 4.2).
 
-Read from the four published .gz files, in the user's folder or fetched. token = grey level + 1.
+Read from the four published .gz files, in the user's folder or fetched. token = gray level + 1.
 """
 
 from __future__ import annotations

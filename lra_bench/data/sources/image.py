@@ -4,7 +4,7 @@ Arena (arXiv 2011.04006, section 2.2.4).
 Read from `cifar-10-binary.tar.gz` itself, in the user's folder or fetched. What differs from LRA (google-research/
 long-range-arena, lra_benchmarks/image/input_pipeline.py):
 
-- token = grey level + 1: there black is 0, which is padding, and is masked by those models that have a mask, as with
+- token = gray level + 1: there black is 0, which is padding, and is masked by those models that have a mask, as with
   `black: padding`;
 - val is cut from train in an order of the task's seed; there it is the last tenth in TFDS' order, as with
   `val_from: tfds`;
@@ -54,7 +54,7 @@ class Args(Strict):
     """How the pixels become a sequence, and the published parts splits."""
 
     val_from: Literal["train", "test", "tfds"]  # what val is cut from; "tfds": train's last tenth in TFDS' order
-    colour: Literal["grey", "rgb"]  # a token a pixel, or three, side by side
+    color: Literal["gray", "rgb"]  # a token a pixel, or three, side by side
     black: quantization.Black
 
 
@@ -65,7 +65,7 @@ def vocabulary(args: Args) -> tuple[str, ...]:
 
 def channels(args: Args) -> int:
     """Numbers that stand side by side for one pixel."""
-    return 3 if args.colour == "rgb" else 1
+    return 3 if args.color == "rgb" else 1
 
 
 def files(folder: Path) -> dict[str, Path]:
@@ -86,9 +86,9 @@ def build(
         TaskError: there are not so many, or `length` is not that of a picture.
         DataError: the archive is missing or damaged, or a batch in it is no whole number of pictures.
     """
-    tokens = PIXELS * (3 if args.colour == "rgb" else 1)
+    tokens = PIXELS * (3 if args.color == "rgb" else 1)
     if length != tokens:
-        raise TaskError(f"length: {length}; a picture in {args.colour} has {tokens} tokens")
+        raise TaskError(f"length: {length}; a picture in {args.color} has {tokens} tokens")
     path = fetched(REMOTE) if folder is None else files(folder)["archive"]
     batches: dict[str, dict[str, bytes]] = {"data": {}, "test": {}}
     for done, (named, content) in enumerate(archives.members(path, BATCH), 1):
@@ -119,11 +119,11 @@ def _pictures(path: Path, batches: Mapping[str, bytes], args: Args) -> Split:
     if records[:, 0].max() >= CLASSES:
         raise DataError(f"{path}: a label is {records[:, 0].max()}, not below {CLASSES}")
     rgb = records[:, 1:].reshape(-1, 3, PIXELS).swapaxes(1, 2)
-    pixels = grey(rgb) if args.colour == "grey" else rgb.reshape(len(rgb), -1)
+    pixels = gray(rgb) if args.color == "gray" else rgb.reshape(len(rgb), -1)
     return quantization.split(pixels, records[:, 0], args.black)
 
 
-def grey(rgb: np.ndarray) -> np.ndarray:
+def gray(rgb: np.ndarray) -> np.ndarray:
     """Grey levels, uint8 [N, P], of pixels, uint8 [N, P, 3], rounded as TensorFlow's rgb_to_grayscale rounds."""
     return ((rgb.astype(np.float32) / 255) @ LUMA * 255.5).astype(np.uint8)
 

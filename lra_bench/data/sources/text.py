@@ -71,7 +71,7 @@ def build(
 
 
 def _parts(path: Path, length: int, progress: Progress) -> tuple[Split, Split]:
-    """The labelled reviews of train and of test, in the order of their names."""
+    """The labeled reviews of train and of test, in the order of their names."""
     found: dict[str, dict[str, tuple[list[np.ndarray], int]]] = {"train": {}, "test": {}}
     for done, (place, content) in enumerate(archives.members(path, REVIEW), 1):
         try:
@@ -83,7 +83,7 @@ def _parts(path: Path, length: int, progress: Progress) -> tuple[Split, Split]:
             progress(f"reading {path.name}", done, REVIEWS)
     for part, reviews in found.items():
         if not reviews:
-            raise DataError(f"{path}: holds no labelled review of {part}")
+            raise DataError(f"{path}: holds no labeled review of {part}")
     train, test = (stacked([reviews[name] for name in sorted(reviews)], length) for reviews in found.values())
     return train, test
 

@@ -1,6 +1,6 @@
 """Pictures with a class each, from any set of TensorFlow Datasets (`prepared.py`), pixel after pixel, row by row.
 
-token = level + 1. A picture in colour becomes grey as in the source `image`, or three tokens a pixel.
+token = level + 1. A picture in color becomes gray as in the source `image`, or three tokens a pixel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lra_bench.data.formats import labels, prepared, quantization
 from lra_bench.data.formats.prepared import files
 from lra_bench.data.formats.quantization import decode, encode, row, values
 from lra_bench.data.made import Made
-from lra_bench.data.sources.image import grey
+from lra_bench.data.sources.image import gray
 from lra_bench.errors import DataError
 
 __all__ = [
@@ -31,9 +31,9 @@ PUBLISHED = True
 
 
 class Args(prepared.Args):
-    """Which set, what in it is what, and how pixels in colour become a sequence."""
+    """Which set, what in it is what, and how pixels in color become a sequence."""
 
-    colour: Literal["grey", "rgb"]  # a token a pixel, or three, side by side; no matter where there is one channel
+    color: Literal["gray", "rgb"]  # a token a pixel, or three, side by side; no matter where there is one channel
 
 
 def vocabulary(args: Args) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def build(
         TaskError: there are not so many, or the set has no such split or feature.
         DataError: the set cannot be had or read, or a picture has not `length` tokens.
     """
-    kind = prepared.Kind("a picture", _is_picture, partial(_tokens, length, args.colour), "symbols")
+    kind = prepared.Kind("a picture", _is_picture, partial(_tokens, length, args.color), "symbols")
     return prepared.made(args, kind, length, splits, seed, folder, progress)
 
 
@@ -60,10 +60,10 @@ def _is_picture(feature: Any) -> bool:
     return feature.np_dtype == np.uint8 and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3)))
 
 
-def _tokens(length: int, colour: str, picture: np.ndarray) -> np.ndarray:
+def _tokens(length: int, color: str, picture: np.ndarray) -> np.ndarray:
     """The tokens, uint16 [L], of a picture [rows, columns] or [rows, columns, channels]."""
     pixels = picture.reshape(picture.shape[0] * picture.shape[1], -1)
-    flat = grey(pixels[None])[0] if pixels.shape[1] == 3 and colour == "grey" else pixels.reshape(-1)
+    flat = gray(pixels[None])[0] if pixels.shape[1] == 3 and color == "gray" else pixels.reshape(-1)
     if len(flat) != length:
         size = " x ".join(map(str, picture.shape))
         raise DataError(f"a picture of {size} has {len(flat)} tokens, not the task's length of {length}")

@@ -29,7 +29,7 @@ class Member(NamedTuple):
 
     task: str
     of: str  # the smallest mean that it is in
-    failed: float | None  # what it counts as where nothing was learnt
+    failed: float | None  # what it counts as where nothing was learned
 
 
 NONE = Means({}, ())
@@ -49,7 +49,7 @@ def means(summed: pd.DataFrame, by: str) -> Means:
     """
     summed = summed[summed["metric"] != HITS.name]
     under = summed[COLUMN].drop_duplicates()
-    ways = under[["recipe", "changed", "mark"]].drop_duplicates()
+    ways = under[["config", "changed", "tag"]].drop_duplicates()
     several = under["task"].duplicated().any() or len(ways) > 1
     if several or "test_score" not in summed or not all(named(name).share for name in summed["metric"]):
         return NONE
@@ -87,8 +87,8 @@ def _of_arena(summed: pd.DataFrame, by: str) -> Means | None:
 def _counted(row: Mapping[Any, Any], members: list[Member]) -> float:
     """A row's score; where it failed, what the arena counts that as."""
     failed = next((member.failed for member in members if member.task == row["task"]), None)
-    nothing_learnt = pd.isna(row["test_score"]) or row.get("at_chance")
-    return failed if failed is not None and nothing_learnt else float(row["test_score"])
+    nothing_learned = pd.isna(row["test_score"]) or row.get("at_chance")
+    return failed if failed is not None and nothing_learned else float(row["test_score"])
 
 
 def _wide(summed: pd.DataFrame, by: str) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from lra_bench.results.schema import SCORED
 HARDWARE = ("platform", "device", "devices")
 CODE = ("code_hash", "commit")  # the commit where the code's hash is not known
 PLACE = (*HARDWARE, "processes", "jobs", "matmul", "deterministic", "environment", "versions", *CODE)
-BUILD = ("parts_hash", "fitted", "accumulate")
+BUILD = ("parts_hash", "fallback", "accumulate")
 NUMBERS = ("devices", "processes", "jobs", "accumulate")
 LIBRARIES = ("lra-bench", "numpy", "orbax-checkpoint")  # of `versions`, those that move no time and no size of a step
 JOINED = "; "  # between the values of several runs
@@ -200,7 +200,7 @@ def notes(measured: pd.DataFrame, heads: Sequence[str]) -> Iterator[str]:
     for head, row in dict(zip(heads, measured.to_dict("records"), strict=True)).items():
         if said := whole(of(row), libraries=several):
             yield f"{head}: measured on {said}"
-    if measured["fitted"].notna().any():
+    if measured["fallback"].notna().any():
         yield "accumulate k, remat: the step did not fit in memory; it was run in k micro-batches, or recomputes layers"
 
 

@@ -55,7 +55,7 @@ class Ranking:
             frame = frame[~derived(frame)]
             elsewhere = elsewhere if elsewhere is None else elsewhere[~derived(elsewhere)]
         seeds = Seeds.of(frame.assign(model=frame["bare"]), elsewhere)
-        frame = frame[frame["cell"].isna() | ~frame["cell"].duplicated()]
+        frame = frame[frame["run"].isna() | ~frame["run"].duplicated()]
         done = frame[frame["status"].isin(SCORED)]
         done = done.dropna(subset=["test_score", "folder"])
         found: list[dict[str, Any]] = []

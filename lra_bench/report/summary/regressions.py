@@ -110,7 +110,7 @@ def _shown(row: Mapping[Any, Any], side: str) -> str:
     if row["what"] == "accuracy":
         return _points(row["metric"], row[side])
     shown = f"{three_digits(row[side])} ms" if row["what"] == "speed" else f"{row[side] * MIB:,.0f} MiB"
-    return shown + places.tag(row[f"{side}_fitted"]) + load.tag(row[f"{side}_load"])
+    return shown + places.tag(row[f"{side}_fallback"]) + load.tag(row[f"{side}_load"])
 
 
 def _points(metric: Any, value: float, sign: str = "") -> str:

@@ -17,11 +17,11 @@ from lra_bench.results.schema import SCORED, Status
 from lra_bench.results.store.dataframe import SUMMED
 
 COLUMN = [
-    *("task", "task_version", "variant", "recipe", "changed", "mark", "length", "batch", "metric"),
+    *("task", "task_version", "variant", "config", "changed", "tag", "length", "batch", "metric"),
     *("data_hash", "config_hash"),
 ]
 DERIVED = ("start", "teacher")  # the runs that a model was derived from
-TIMES = ("step_ms_p50", "examples_per_s", "planned_bytes", "peak_bytes")
+TIMES = ("step_ms_p50", "examples_per_s", "compiled_bytes", "peak_bytes")
 CODES = ("code_hash", "commit", "parts_hash", "versions", "matmul")  # what scores are to be of the same
 
 
@@ -31,20 +31,20 @@ def summary(frame: pd.DataFrame, by: str = "model", *, apart: bool = False) -> p
     A cell that lies in two folders counts once, unless the folders are to be kept `apart`. `frame` may be of `measured`
     too, as it was exported.
     """
-    return _summed(frame, [*(["origin"] if apart else []), by, *COLUMN], [] if apart else ["cell"])
+    return _summed(frame, [*(["origin"] if apart else []), by, *COLUMN], [] if apart else ["run"])
 
 
 def measured(frame: pd.DataFrame, by: str = "model") -> pd.DataFrame:
     """As `summary`, with a row for each place and build (see `places`), and its times and sizes: what csv and json
     export. Of a family, models of several codes are joined, as they are of several models."""
     build = [key for key in BUILD if by == "model" or key != "parts_hash"]
-    return _summed(frame, [by, *COLUMN, *PLACE, *build], ["cell", *PLACE])
+    return _summed(frame, [by, *COLUMN, *PLACE, *build], ["run", *PLACE])
 
 
 def _summed(frame: pd.DataFrame, keys: Sequence[str], once: Sequence[str]) -> pd.DataFrame:
     frame = places.settled(_counted(frame.assign(model=labels(frame))), COLUMN)
     if once:
-        frame = frame[frame["cell"].isna() | ~frame.duplicated([*once])]
+        frame = frame[frame["run"].isna() | ~frame.duplicated([*once])]
     groups = frame.groupby(list(keys), dropna=False, sort=False)
     found = pd.DataFrame([_joined(dict(zip(keys, key, strict=True)), rows) for key, rows in groups])
     return found.astype({key: object for key in keys if key in (*PLACE, *BUILD)})
@@ -62,11 +62,11 @@ def _counted(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def labels(frame: pd.DataFrame) -> pd.Series:
-    """Each row's model; with the knobs that differ, where one model stands there with several settings; with the
+    """Each row's model; with the options that differ, where one model stands there with several settings; with the
     techniques that were pulled; and with the code's hash, where it came from elsewhere and is not this package's."""
     named = frame["model"].astype(str)
     for model, rows in frame.groupby("model"):
-        turned = rows["knobs"].dropna().map(json.loads)
+        turned = rows["options"].dropna().map(json.loads)
         differing = [k for k in sorted({k for t in turned for k in t}) if len({str(t.get(k)) for t in turned}) > 1]
         if differing:
             said = turned.map(lambda t, d=differing: ",".join(f"{k}={t.get(k)}" for k in d))
@@ -85,7 +85,7 @@ def derived(frame: pd.DataFrame) -> pd.Series:
 
 
 def _techniques(facts: pd.Series) -> pd.Series:
-    """Of each row, its techniques in words; with the knobs that differ, where the same words stand for several
+    """Of each row, its techniques in words; with the options that differ, where the same words stand for several
     settings."""
     there = facts.dropna()
     said = there.map(config.technique_words)
@@ -107,7 +107,7 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     """The rows of one model on one column as one row: means over what finished, statuses of what did not."""
     done = rows[rows["finished"] > 0]
     joined: dict[str, Any] = {**keys, "model": ", ".join(sorted(set(rows["model"]))), "runs": int(rows["runs"].sum())}
-    joined |= {key: _set(rows[key]) for key in ("cell", "bundle", *DERIVED) if key in rows}
+    joined |= {key: _set(rows[key]) for key in ("run", "bundle", *DERIVED) if key in rows}
     joined |= {key: _set(done[key], places.JOINED) or None for key in CODES if key not in keys}
     joined |= {"family": ", ".join(sorted(set(rows["family"].dropna()))), "finished": int(done["finished"].sum())}
     joined["status"] = ", ".join(sorted(set(rows["status"]) - set(SCORED))) or _of_finished(done)
@@ -152,7 +152,7 @@ def _scored(rows: pd.DataFrame) -> dict[str, Any]:
         "test_spread": spread,
         "test_n": n,
         "chance": chance,
-        "at_chance": not statistics.learnt(metric, centre, chance),
+        "at_chance": not statistics.learned(metric, centre, chance),
         "runs_at_chance": int(rows["runs_at_chance"].sum()),
         "val_score": _mean(rows["val_score"], rows["finished"]),
     }

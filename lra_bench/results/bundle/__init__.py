@@ -1,7 +1,7 @@
 """Rows that travel: a results folder as one file with hashes, and such a file taken into another results folder.
 
     manifest.json                 who made it, when, by which versions, and the SHA-256 of every other file
-    runs/<cell>/run.json ...     as in a results folder, without checkpoints and logs
+    runs/<run>/run.json ...     as in a results folder, without checkpoints and logs
 
 What arrives is read as text and checked; nothing in it is imported, executed or unpickled.
 """

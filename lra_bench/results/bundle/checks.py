@@ -1,4 +1,4 @@
-"""Is a run's folder what it says: its row of its cell, its score of its examples, its best step of its curve?"""
+"""Is a run's folder what it says: its result of its run, its score of its examples, its best step of its curve?"""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, TypeVar, get_type_hints
 import pydantic
 
 from lra_bench import config
-from lra_bench.config import Cell, Strict
+from lra_bench.config import Run, Strict
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import named
 from lra_bench.results import store
 from lra_bench.results.bundle.manifest import RUN, RUN_FILES, Provenance
-from lra_bench.results.schema import SCORED, Row
+from lra_bench.results.schema import SCORED, Result
 
 S = TypeVar("S", bound=Strict)
 ROUNDING = 1e-5  # relative, of the mean of scores that were written with seven digits
@@ -27,23 +27,23 @@ class Point(Strict):
     """One look at val."""
 
     step: int
-    train_loss: float | None  # of a cell without a step
+    train_loss: float | None  # of a run without a step
     val_score: float
 
 
 class Rung(Strict):
-    """fitted.json: a list of these two."""
+    """fallback.json: a list of these two."""
 
     accumulate: int
     remat: bool
 
 
 def _schema() -> type[Strict]:
-    """A row, strictly; what another version did not have may be missing."""
-    hints = get_type_hints(Row)
+    """A result, strictly; what another version did not have may be missing."""
+    hints = get_type_hints(Result)
     fields: dict[str, Any] = {
         field.name: (hints[field.name], ... if field.default is dataclasses.MISSING else field.default)
-        for field in dataclasses.fields(Row)
+        for field in dataclasses.fields(Result)
     }
     return pydantic.create_model("RowFile", __base__=Strict, **fields)
 
@@ -51,8 +51,8 @@ def _schema() -> type[Strict]:
 ROW = _schema()
 
 
-def check(folder: Path) -> Cell:
-    """The cell of a run's folder in which all agrees.
+def check(folder: Path) -> Run:
+    """The run of a run's folder in which all agrees.
 
     Raises:
         ConfigError: names the file, and what is wrong in it.
@@ -69,8 +69,8 @@ def check(folder: Path) -> Cell:
     row = _row(folder / "result.json", cell)
     _scores(folder, row)
     _curve(folder / "curve.json", row)
-    if (folder / "fitted.json").exists():
-        typed(folder / "fitted.json", Rung, dict(_paired(folder / "fitted.json")))
+    if (folder / "fallback.json").exists():
+        typed(folder / "fallback.json", Rung, dict(_paired(folder / "fallback.json")))
     provenance(folder)
     return cell
 
@@ -105,8 +105,8 @@ def _printable(path: Path, value: Any) -> None:
             _printable(path, part)
 
 
-def _row(path: Path, cell: Cell) -> Row:
-    row = Row(**typed(path, ROW, store.read_json(path)).model_dump())
+def _row(path: Path, cell: Run) -> Result:
+    row = Result(**typed(path, ROW, store.read_json(path)).model_dump())
     asked = store.columns(cell)
     wrong = next((key for key, value in asked.items() if getattr(row, key) != value and key != "accumulate"), None)
     if wrong:
@@ -114,7 +114,7 @@ def _row(path: Path, cell: Cell) -> Row:
     return row
 
 
-def _scores(folder: Path, row: Row) -> None:
+def _scores(folder: Path, row: Result) -> None:
     kinds = [name for name in ("per_example.json", "scores.json") if (folder / name).exists()]
     wanted = ["per_example.json" if named(row.metric).share else "scores.json"] if row.status in SCORED else []
     if kinds != wanted:
@@ -131,13 +131,13 @@ def _scores(folder: Path, row: Row) -> None:
         raise ConfigError(f"{folder / kinds[0]}: a mean of {mean:.6g}, and test_score is {row.test_score}")
 
 
-def _curve(path: Path, row: Row) -> None:
+def _curve(path: Path, row: Result) -> None:
     points = store.read_json(path) if path.exists() else []
     if not isinstance(points, list):
         raise ConfigError(f"{path}: must be a list of points")
     best = [p.val_score for p in (typed(path, Point, point) for point in points) if p.step == row.best_step]
     if row.status in SCORED and best != [row.val_score]:
-        raise ConfigError(f"{path}: no val_score of {row.val_score} at step {row.best_step}, as the row has it")
+        raise ConfigError(f"{path}: no val_score of {row.val_score} at step {row.best_step}, as the result has it")
 
 
 def _paired(path: Path) -> Iterator[tuple[str, Any]]:

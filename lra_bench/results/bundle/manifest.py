@@ -12,7 +12,7 @@ from lra_bench.results.provenance import Origin
 from lra_bench.results.store import PROVENANCE
 
 MANIFEST = "manifest.json"
-RUN_FILES = ("run.json", "result.json", "per_example.json", "scores.json", "curve.json", "fitted.json", PROVENANCE)
+RUN_FILES = ("run.json", "result.json", "per_example.json", "scores.json", "curve.json", "fallback.json", PROVENANCE)
 RUN = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"  # a run's folder: a name, no path
 PATH = rf"runs/{RUN}/({'|'.join(map(re.escape, RUN_FILES))})"
 FOLDER = rf"runs/({RUN}/)?"
@@ -30,12 +30,12 @@ class Manifest(Strict):
     format: Literal[1]
     by: str | None  # who made it, as they say
     made: str  # ISO 8601, UTC
-    versions: dict[str, list[str]]  # by which the rows were run
+    versions: dict[str, list[str]]  # by which the results were run
     files: dict[Annotated[str, Field(pattern=f"^{PATH}$")], Hash]  # SHA-256 of each
 
 
 class Provenance(Strict):
-    """bundle.json: where a row came from."""
+    """bundle.json: where a result came from."""
 
     by: str | None
     made: str

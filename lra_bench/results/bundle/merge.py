@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.data import Progress
 from lra_bench.errors import ConfigError
 from lra_bench.results import provenance as whose
@@ -21,7 +21,7 @@ from lra_bench.results.bundle.checks import check, provenance, typed
 from lra_bench.results.bundle.manifest import MANIFEST, RUN_FILES, Manifest, Provenance
 
 EQUAL = "equal"
-BEGUN = "begun here, and has no row yet"
+BEGUN = "begun here, and has no result yet"
 STAGE = ".merge"  # in the results folder, so that a run gets to its place by being renamed
 
 
@@ -86,7 +86,7 @@ def _unpacked(archive: Archive, manifest: Manifest, stage: Path, count: Progress
         count("unpacked", done + 1, len(manifest.files))
 
 
-def _checked(stage: Path, count: Progress) -> list[tuple[Path, Cell]]:
+def _checked(stage: Path, count: Progress) -> list[tuple[Path, Run]]:
     folders = sorted((stage / store.RUNS).glob("*"))
     found = []
     for done, folder in enumerate(folders):
@@ -98,7 +98,7 @@ def _checked(stage: Path, count: Progress) -> list[tuple[Path, Cell]]:
     return found
 
 
-def _placed(runs: list[tuple[Path, Cell]], results: Path, said: dict[str, Any]) -> Merged:
+def _placed(runs: list[tuple[Path, Run]], results: Path, said: dict[str, Any]) -> Merged:
     """What is new gets to its place, one run after another; what is there is left as it is."""
     merged = Merged(said["by"], [], {}, [], {})
     there = {folder: _difference(store.folder(results, cell), folder) for folder, cell in runs}
@@ -119,7 +119,7 @@ def _placed(runs: list[tuple[Path, Cell]], results: Path, said: dict[str, Any]) 
     return merged
 
 
-def _put(folder: Path, cell: Cell, results: Path, said: dict[str, Any]) -> Provenance:
+def _put(folder: Path, cell: Run, results: Path, said: dict[str, Any]) -> Provenance:
     came = _provenance(folder, cell, said)
     store.write_json(folder / store.PROVENANCE, came.model_dump())
     target = store.folder(results, cell)
@@ -128,7 +128,7 @@ def _put(folder: Path, cell: Cell, results: Path, said: dict[str, Any]) -> Prove
     return came
 
 
-def _provenance(folder: Path, cell: Cell, said: dict[str, Any]) -> Provenance:
+def _provenance(folder: Path, cell: Run, said: dict[str, Any]) -> Provenance:
     mixer = whose.of(cell)
     return Provenance(
         **said,
@@ -141,14 +141,14 @@ def _provenance(folder: Path, cell: Cell, said: dict[str, Any]) -> Provenance:
 
 
 def _mark(came: Provenance) -> str | None:
-    """What stands in no file here, so that the cell's id cannot be made anew from its code."""
+    """What stands in no file here, so that the run's id cannot be made anew from its code."""
     words = [] if came.mixer == "here" else [f"its mixer is of an {came.mixer}"]
     words += [] if came.source == "here" else [f"its examples are of an {came.source}"]
     return ", ".join(words) or None
 
 
 def _difference(here: Path, there: Path) -> str | None:
-    """In what two folders of one cell differ: EQUAL if in nothing that counts, None if there is only one."""
+    """In what two folders of one run differ: EQUAL if in nothing that counts, None if there is only one."""
     if not here.exists():
         return None
     if not (here / "result.json").exists():

@@ -1,4 +1,4 @@
-"""The rows of a results folder as one file."""
+"""The results of a results folder as one file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lra_bench.results import store
 from lra_bench.results.bundle.checks import check
 from lra_bench.results.bundle.manifest import COUNT, FILE_BYTES, MANIFEST, RUN_FILES, TOTAL_BYTES, Manifest
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in a zip, so that the same rows are the same bytes
+EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in a zip, so that the same results are the same bytes
 
 
 class Packed(NamedTuple):
@@ -29,12 +29,12 @@ class Packed(NamedTuple):
 
 
 def pack(results: Path, out: Path, by: str | None, count: Progress) -> Packed:
-    """Write the rows in `results`, a results folder or one run's, to `out`: a zip, or, of any other name, a folder.
+    """Write the results in `results`, a results folder or one run's, to `out`: a zip, or, of any other name, a folder.
 
-    A row whose files do not agree is left out, as nobody could merge it.
+    A result whose files do not agree is left out, as nobody could merge it.
 
     Raises:
-        ConfigError: there is no row, `out` is there already, or `by` cannot be shown.
+        ConfigError: there is no result, `out` is there already, or `by` cannot be shown.
     """
     if out.exists():
         raise ConfigError(f"{out}: is there already")
@@ -43,7 +43,7 @@ def pack(results: Path, out: Path, by: str | None, count: Progress) -> Packed:
     folders, left_out = store.folders(results), dict[str, str]()
     if not folders:
         raise ConfigError(
-            f"{results}: no results here; a run leaves {store.RUNS}/<cell>/result.json in its results folder"
+            f"{results}: no results here; a run leaves {store.RUNS}/<run>/result.json in its results folder"
         )
     for done, folder in enumerate(folders):
         count("checked", done + 1, len(folders))
@@ -70,7 +70,7 @@ def _files(folders: Sequence[Path]) -> dict[str, bytes]:
 
 
 def _versions(folders: Sequence[Path]) -> dict[str, list[str]]:
-    """Every version of each library that the rows name."""
+    """Every version of each library that the results name."""
     found: dict[str, set[str]] = {}
     for folder in folders:
         for library, version in json.loads(store.rows(folder)[0].versions or "{}").items():

@@ -1,11 +1,11 @@
 """results/: put, get, done, frame.
 
-results/runs/<model>-<task>-<recipe>-s<seed>-<cell id>/
+results/runs/<model>-<task>-<recipe>-s<seed>-<run id>/
     run.json      what was asked, fully resolved; written before anything runs result.json       what came out; written
     last, atomically per_example.json      one bit an example of test, in order, hexadecimal; scores.json: a number
     each, of other metrics basis.json     the data, the code and the libraries that the state in checkpoints/ comes from
-    fitted.json    slices of a batch and recomputation with which the step fits in memory curve.json     training loss
-    and validation accuracy over steps checkpoints/   the latest state log.txt        what the cell's process wrote to
+    fallback.json    slices of a batch and recomputation with which the step fits in memory curve.json     training loss
+    and validation accuracy over steps checkpoints/   the latest state log.txt        what the run's process wrote to
     stderr; log-1.txt and so on: the others, where several train it bundle.json    where it came from, if it was merged
     from a bundle
 """

@@ -20,16 +20,16 @@ SUMMED = (
     "finished",
     "runs_at_chance",
     "test_sd",
-)  # of an exported row: how many runs, and their scores' deviation
-TEXT = ("cell", "start", "teacher", "data_hash", "code_hash", "parts_hash", "commit")
+)  # of an exported result: how many runs, and their scores' deviation
+TEXT = ("run", "start", "teacher", "data_hash", "code_hash", "parts_hash", "commit")
 
 
 def frame(paths: Sequence[Path]) -> pd.DataFrame:
-    """The rows of results folders, single runs, and exported tables (.csv, .json), one below another.
+    """The results of results folders, single runs, and exported tables (.csv, .json), one below another.
 
-    A table that was exported has joined several runs in a row: SUMMED are kept, missing for single runs. The column
-    `origin` says which of `paths` a row came from, `folder` in which folder the run's other files lie,
-    `bundle` and `code` what `came` does; they are missing for the rows of a table.
+    A table that was exported has joined several runs in a result: SUMMED are kept, missing for single runs. The column
+    `origin` says which of `paths` a result came from, `folder` in which folder the run's other files lie,
+    `bundle` and `code` what `came` does; they are missing for the results of a table.
 
     Raises:
         ConfigError: a path is not there, or holds no row.
@@ -40,7 +40,7 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
     for path in paths:
         part = _table(path) if path.is_file() else _runs(path)
         if part.empty:
-            raise ConfigError(f"{path}: no results here; a run leaves {RUNS}/<cell>/result.json in its results folder")
+            raise ConfigError(f"{path}: no results here; a run leaves {RUNS}/<run>/result.json in its results folder")
         parts.append(part.assign(origin=str(path)))
     return pd.concat([p.dropna(axis="columns", how="all") for p in parts], ignore_index=True).reindex(
         columns=[*COLUMNS, *SUMMED, "origin", "folder", "bundle", "code"]
@@ -65,9 +65,9 @@ def _table(path: Path) -> pd.DataFrame:
         else:
             table = pd.read_json(path, dtype=as_text)
     except (ValueError, OSError) as error:
-        raise ConfigError(f"{path}: not a table of rows (.csv or .json): {error}") from None
+        raise ConfigError(f"{path}: not a table of results (.csv or .json): {error}") from None
     table = table.replace([math.inf, -math.inf], math.nan)  # of earlier versions; no number was there
     missing = [c for c in ("model", "task", "status") if c not in table]
     if missing:
-        raise ConfigError(f"{path}: not a table of rows: the column '{missing[0]}' is missing")
+        raise ConfigError(f"{path}: not a table of results: the column '{missing[0]}' is missing")
     return table

@@ -1,4 +1,4 @@
-"""Who has a cell: held against other processes."""
+"""Who has a run: held against other processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lra_bench.errors import LOCKS, PlaceError, using
 
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[None]:
-    """Hold the cell's folder against other processes; wait for one that has it. A killed holder lets go."""
+    """Hold the run's folder against other processes; wait for one that has it. A killed holder lets go."""
     with using(path):
         path.mkdir(parents=True, exist_ok=True)
     with (path / "cell.lock").open("wb") as file:
@@ -21,7 +21,7 @@ def claimed(path: Path) -> Iterator[None]:
 
 
 def is_claimed(path: Path) -> bool:
-    """Does another process run this cell now?"""
+    """Does another process run this run now?"""
     held = path / "cell.lock"
     if not held.exists():
         return False

@@ -1,4 +1,4 @@
-"""Rows: put beside their cells, and found again."""
+"""Rows: put beside their runs, and found again."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lra_bench.config import FLOATS, Cell
+from lra_bench.config import FLOATS, Run
 from lra_bench.errors import ConfigError
-from lra_bench.results.schema import COLUMNS, FINAL, Row, Status
+from lra_bench.results.schema import COLUMNS, FINAL, Result, Status
 from lra_bench.results.store.files import read_json, write_json
 from lra_bench.results.store.runs import RUNS, folder
 
 
-def blank(cell: Cell, status: Status, error: str | None = None, **facts: Any) -> Row:
-    """The cell's row with what was asked, and `facts` of what came out."""
-    return Row(**columns(cell) | {"status": status, "error": error} | facts)
+def blank(cell: Run, status: Status, error: str | None = None, **facts: Any) -> Result:
+    """The run's result with what was asked, and `facts` of what came out."""
+    return Result(**columns(cell) | {"status": status, "error": error} | facts)
 
 
-def columns(cell: Cell) -> dict[str, Any]:
-    """The row's columns on what was asked."""
+def columns(cell: Run) -> dict[str, Any]:
+    """The result's columns on what was asked."""
     recipe, task, precision = cell.recipe, cell.task, cell.techniques.precision
     return {
-        "cell": cell.id,
+        "run": cell.id,
         "model": cell.model,
-        "knobs": json.dumps(cell.turned, sort_keys=True),
+        "options": json.dumps(cell.turned, sort_keys=True),
         "family": cell.family,
         "task": cell.task_name,
         "task_version": task.version,
         "metric": cell.metric.name,
         "variant": task.variant,
-        "recipe": cell.recipe_name,
+        "config": cell.config_name,
         "changed": cell.changed,
-        "mark": cell.mark,
+        "tag": cell.tag,
         "techniques": json.dumps(facts, sort_keys=True) if (facts := cell.techniques.facts()) else None,
         "start": cell.start and cell.start.id,
         "teacher": cell.teacher and cell.teacher.id,
@@ -48,25 +48,25 @@ def columns(cell: Cell) -> dict[str, Any]:
     }
 
 
-def put(results: Path, cell: Cell, row: Row) -> None:
-    """Keep the cell's row, in place of an earlier one."""
+def put(results: Path, cell: Run, row: Result) -> None:
+    """Keep the run's result, in place of an earlier one."""
     write_json(folder(results, cell) / "result.json", row.as_dict())
 
 
-def get(results: Path, cell: Cell) -> Row | None:
-    """The cell's row, if it has one."""
+def get(results: Path, cell: Run) -> Result | None:
+    """The run's result, if it has one."""
     path = folder(results, cell) / "result.json"
     return _row(path) if path.exists() else None
 
 
-def done(results: Path, cell: Cell) -> Row | None:
-    """The cell's row if running it again would give the same: finished, or diverged."""
+def done(results: Path, cell: Run) -> Result | None:
+    """The run's result if running it again would give the same: finished, or diverged."""
     row = get(results, cell)
     return row if row is not None and row.status in FINAL else None
 
 
-def rows(results: Path) -> list[Row]:
-    """Every row in a results folder, or the one of a run's folder, in the order of their names."""
+def rows(results: Path) -> list[Result]:
+    """Every result in a results folder, or the one of a run's folder, in the order of their names."""
     return [_row(path) for path in _row_files(results)]
 
 
@@ -81,8 +81,8 @@ def _row_files(path: Path) -> list[Path]:
     return sorted([*path.glob(f"{RUNS}/*/result.json"), *path.glob("*/result.json")])
 
 
-def _row(path: Path) -> Row:
-    """The row in a file; a column that another version of the schema did not have is missing.
+def _row(path: Path) -> Result:
+    """The result in a file; a column that another version of the schema did not have is missing.
 
     Raises:
         ConfigError: it is no row.
@@ -91,7 +91,7 @@ def _row(path: Path) -> Row:
         values = read_json(path)
     except ConfigError as error:
         raise ConfigError(f"{error}; without it the run is not done, and the same lra run makes it again") from None
-    if not isinstance(values, dict) or not values.keys() >= {"cell", "status", "model", "task"}:
-        raise ConfigError(f"{path}: not a row: it lacks cell, status, model or task")
+    if not isinstance(values, dict) or not values.keys() >= {"run", "status", "model", "task"}:
+        raise ConfigError(f"{path}: not a result: it lacks run, status, model or task")
     known: dict[str, Any] = {column: values.get(column) for column in COLUMNS}
-    return Row(**known)
+    return Result(**known)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lra_bench import config
-from lra_bench.config import Cell
+from lra_bench.config import Run
 from lra_bench.errors import ConfigError
 from lra_bench.results.store.files import read_json
 
@@ -18,13 +18,13 @@ RUNS = "runs"
 PROVENANCE = "bundle.json"
 
 
-def folder(results: Path, cell: Cell) -> Path:
-    """Where the cell's files lie."""
+def folder(results: Path, cell: Run) -> Path:
+    """Where the run's files lie."""
     return folder_in(results / RUNS, cell)
 
 
-def folder_in(runs: Path, cell: Cell) -> Path:
-    """Of the folders in `runs`, the cell's: that of its name; or one that has its id and another name, where the same
+def folder_in(runs: Path, cell: Run) -> Path:
+    """Of the folders in `runs`, the run's: that of its name; or one that has its id and another name, where the same
     was asked for under another config's name."""
     own = runs / cell.folder
     return own if own.is_dir() else runs / _by_id(runs, _changed(runs)).get(cell.id, cell.folder)
@@ -42,15 +42,15 @@ def _by_id(runs: Path, changed_ns: int | None) -> dict[str, str]:
     return {name.rpartition("-")[2]: name for name in names}
 
 
-def on_other_data(results: Path, cell: Cell) -> list[Path]:
-    """The folders of the runs that differ from the cell in nothing but what the files hold that they are trained on."""
-    alike = escape(f"{cell.model}-{cell.task_name}-{cell.recipe_name}-s{cell.seed}") + "-*"
+def on_other_data(results: Path, cell: Run) -> list[Path]:
+    """The folders of the runs that differ from the run in nothing but what the files hold that they are trained on."""
+    alike = escape(f"{cell.model}-{cell.task_name}-{cell.config_name}-s{cell.seed}") + "-*"
     return [path for path in sorted((results / RUNS).glob(alike)) if _but_for_data(path, cell)]
 
 
-def _but_for_data(path: Path, cell: Cell) -> bool:
+def _but_for_data(path: Path, cell: Run) -> bool:
     try:
-        kept = Cell.model_validate(asked(path))
+        kept = Run.model_validate(asked(path))
     except ValueError:
         return False  # of another version
     return kept.id != cell.id and kept.without_content.id == cell.without_content.id
@@ -66,7 +66,7 @@ def asked(folder: Path) -> Any:
     return read_json(path) if path.exists() else None
 
 
-def cell(folder: Path) -> Cell:
+def cell(folder: Path) -> Run:
     """What was asked in a run's folder.
 
     Raises:
@@ -78,7 +78,7 @@ def cell(folder: Path) -> Cell:
     values = read_json(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values")
-    return config.validated(Cell, values, [config.Overlay(str(path), values)])
+    return config.validated(Run, values, [config.Overlay(str(path), values)])
 
 
 def find(run: str, results: Path) -> Path:
@@ -116,7 +116,7 @@ def came(folder: Path) -> dict[str, str | None]:
 
 
 def open_cells(results: Path) -> list[Path]:
-    """The folders of cells that have begun and have no row."""
+    """The folders of runs that have begun and have no row."""
     return [
         path.parent for path in sorted(results.glob(f"{RUNS}/*/run.json")) if not (path.parent / "result.json").exists()
     ]

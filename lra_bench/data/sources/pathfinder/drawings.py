@@ -1,4 +1,4 @@
-"""Drawings of contours and markers: the pictures of Pathfinder, as grey levels."""
+"""Drawings of contours and markers: the pictures of Pathfinder, as gray levels."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ parameters are those that LRA documents (google-research/long-range-arena, lra_b
 
 What differs from LRA's pipeline and data:
 
-- token = grey level + 1: there black, most of a picture, is 0, which is padding and is masked by models with a mask, as
+- token = gray level + 1: there black, most of a picture, is 0, which is padding and is masked by models with a mask, as
   with `black: padding`;
 - the process is the documented one, not its code: what differs is said in `contours.py` and `paddles.py`;
 - how many distractors there are follows from the difficulty's own contour length; LRA documents the hard one alone;

@@ -195,5 +195,5 @@ def _picture(size: int, entry: Entry) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{entry.place}: {entry.path} is damaged, or no PNG: {error}") from None
     mode, (width, height) = found
-    wrong = f"is {width} x {height} of mode {mode}, not {size} x {size} of 8-bit grey"
+    wrong = f"is {width} x {height} of mode {mode}, not {size} x {size} of 8-bit gray"
     raise DataError(f"{entry.place}: {entry.path} {wrong}")

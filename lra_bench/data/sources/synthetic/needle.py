@@ -1,5 +1,5 @@
 """Needle: which digit stands behind the one `#`? All else is noise, of letters and of other digits, and the last token
-asks. The distance between the digit and the question is a knob: what a mechanism finds from how far."""
+asks. The distance between the digit and the question is an option: what a mechanism finds from how far."""
 
 from __future__ import annotations
 
