@@ -18,8 +18,8 @@ Said = Callable[..., tuple[int, str]]
 LRA = str(Path(sys.executable).parent / "lra")
 
 TINY = """\
-# A recipe for tests.
-mark: tiny
+# A config for tests.
+tag: tiny
 variant: quick
 backbone: {layers: 1, width: 16, heads: 2, mlp: 16}
 optimizer: {lr: 1.0e-2}
@@ -46,7 +46,7 @@ metric: accuracy
 FOUR = """\
 models: linear,linformer
 tasks: short
-recipe: tiny
+config: tiny
 seeds: 0-1
 jobs: 2
 """

@@ -32,7 +32,7 @@ MEANT = {  # what people type, and what does it
     "table": "compare",
     "results": "compare",
     "leaderboard": "report",
-    "sweep": "sweep",
+    "matrix": "sweep",
     "grid": "sweep",
     "list": "ls",
     "info": "show",

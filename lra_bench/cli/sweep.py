@@ -40,7 +40,7 @@ def sweep(
 
     Finished runs are not run again. All models take hours; --plan says how many.
 
-    Example: lra sweep configs/sweep/quick.yaml --dry-run
+    Example: lra sweep configs/sweeps/quick.yaml --dry-run
     """
     from lra_bench import config
     from lra_bench import sweep as room
@@ -56,7 +56,7 @@ def sweep(
     request = room.Request(
         asked.models,
         asked.tasks,
-        asked.recipe,
+        asked.config,
         room.parse_seeds(asked.seeds),
         asked.length,
         tuple(asked.settings),

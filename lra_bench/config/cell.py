@@ -64,8 +64,8 @@ class Run(Strict):
 
         Not over the package's code, which stands in the result beside it.
         """
-        facts = self.model_dump(exclude={"mixer", "family", "changed", "config_name", "config", "task", *OPTIONAL})
-        facts |= {"task": _facts_of(self.task), "config": self.recipe.facts()}
+        facts = self.model_dump(exclude={"mixer", "family", "changed", "config_name", "recipe", "task", *OPTIONAL})
+        facts |= {"task": _facts_of(self.task), "recipe": self.recipe.facts()}
         facts |= {key: said for key, said in self._optional() if said is not None}
         return digest(facts)[:10]
 

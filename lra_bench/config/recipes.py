@@ -76,7 +76,7 @@ def changed(recipe: Recipe, settings: Sequence[Overlay]) -> Recipe:
 
 
 def sweep(path: Path) -> Sweep:
-    """The sweep in a YAML file, over `configs/sweep/base.yaml`.
+    """The sweep in a YAML file, over `configs/sweeps/base.yaml`.
 
     Raises:
         ConfigError: it cannot be read, lacks a key, or a value is wrong.
@@ -87,8 +87,8 @@ def sweep(path: Path) -> Sweep:
 
 
 def unsaid() -> Overlay:
-    """What a sweep's own YAML need not say, `configs/sweep/base.yaml`."""
-    return read(shipped("configs") / "sweep/base.yaml")
+    """What a sweep's own YAML need not say, `configs/sweeps/base.yaml`."""
+    return read(shipped("configs") / "sweeps/base.yaml")
 
 
 def recipe(name: str, include: Sequence[Path] = ()) -> RecipeFile:

@@ -202,7 +202,7 @@ class Sweep(Strict):
 
     models: str
     tasks: str
-    recipe: str
+    config: str
     techniques: str
     seeds: str
     length: Count | None

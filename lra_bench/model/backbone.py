@@ -20,7 +20,7 @@ from lra_bench.mixers.base import Constant, Dims
 from lra_bench.mixers.layers import LayerNorm, sinusoids
 from lra_bench.model.embedding import Embedding, Patches, Projection
 from lra_bench.model.head import Head
-from lra_bench.model.layers import UNCHANGED, Block, Choice, Shape, thin
+from lra_bench.model.layers import UNCHANGED, Block, Choice, Shape, layer_groups, thin
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Model(nnx.Module):
             self.positions = nnx.Param(backbone.position_std * jax.random.normal(rngs.params(), (dims.length, D)))
         elif backbone.positions == "sinusoidal":
             self.positions = Constant(sinusoids(dims.length, D))
-        self.runs = tuple(runs(mixers, backbone.layers, shape.shared))
+        self.runs = tuple(layer_groups(mixers, backbone.layers, shape.shared))
         drawn = [run.drawn(backbone, shape, dims, rngs) for run in self.runs]
         self.blocks: Block | nnx.List[Block] = drawn[0] if len(drawn) == 1 else nnx.List(drawn)
         self.norm = LayerNorm(D)

@@ -166,7 +166,7 @@ def _of_the_recipe(row: Mapping[str, Any], followed: Sequence[Protocol]) -> Iter
         yield Reason("protocol", f"no recipe here follows the published one{sizes}", True)
     elif row["config"] not in recipes:
         meant = " or ".join(f"{name} ({size})" for name, size in recipes.items())
-        yield Reason("config", f"{row['recipe']}, not {meant}", True)
+        yield Reason("config", f"{row['config']}, not {meant}", True)
 
 
 def _of_the_task(row: Mapping[str, Any], protocol: Protocol | None) -> Iterator[Reason]:

@@ -157,6 +157,6 @@ def _links(rows: pd.DataFrame, out: Path) -> list[dict[str, str]]:
         if pd.notna(row["folder"]):
             path = os.path.relpath(Path(row["folder"]) / "result.json", out.parent)
             found.append(
-                {"link": quote(path), "seed": f"s{row['seed']:.0f}", "title": f"{row['cell']}: {row['status']}"}
+                {"link": quote(path), "seed": f"s{row['seed']:.0f}", "title": f"{row['run']}: {row['status']}"}
             )
     return found

@@ -226,7 +226,7 @@ def fitting(
     for rung in ladder(cell.recipe, _sharing(cell), len(cell.trains_on)):
         if (first is not None and rung < first) or (not rung.remat and rung.accumulate < needed):
             continue  # slices save no more than their number
-        program, facts = compiled(cell.model_copy(update={"config": rung.of(cell.recipe)}), train, stock)
+        program, facts = compiled(cell.model_copy(update={"recipe": rung.of(cell.recipe)}), train, stock)
         short = lacking(facts["compiled_bytes"])
         if short is None:
             for note in (program.devices.said, crowded(facts["compiled_bytes"], jax.local_devices()[0])):

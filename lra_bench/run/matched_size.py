@@ -64,7 +64,7 @@ def nearest(count: Callable[[int], float], target: float) -> int:
 
 def _count(cell: Run, what: What, mlp: int, *, reference: bool = False) -> float:
     backbone = cell.recipe.backbone.model_copy(update={"mlp": mlp})
-    sized = cell.model_copy(update={"config": cell.recipe.model_copy(update={"backbone": backbone})})
+    sized = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
     return parameters(maker(sized, reference=reference)) if what == "params" else work(sized, reference=reference)
 
 

@@ -149,7 +149,7 @@ class Question:
 
     def recipe(self, settings: Mapping[str, Scalar], tuned: config.Tuned, says: str) -> str:
         """The recipe's file with these settings, and those that were given to the study, in it."""
-        recipe = config.recipe(self.request.recipe, self.request.include)
+        recipe = config.recipe(self.request.config, self.request.include)
         given = {".".join(path): value for path, value in map(config.setting, self._of_recipe)}
         return config.recipe_text(recipe, self.cell.task.name, {**given, **self.changed(settings)}, tuned, says)
 

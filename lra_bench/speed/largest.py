@@ -25,7 +25,7 @@ def largest_batch(cell: Run, room: int, *, infer: bool) -> int:
     def planned(count: int) -> int:
         training = cell.recipe.training.model_copy(update={"batch": unit * count})
         recipe = cell.recipe.model_copy(update={"training": training})
-        known = compiled(cell.model_copy(update={"config": recipe}), infer=infer)[1]
+        known = compiled(cell.model_copy(update={"recipe": recipe}), infer=infer)[1]
         return int(known["compiled_bytes"])
 
     return unit * largest(planned, room)

@@ -38,5 +38,5 @@ def _of_width(cell: Run, what: str, mlp: int) -> Run:
     backbone = cell.recipe.backbone
     recipe = cell.recipe.model_copy(update={"backbone": backbone.model_copy(update={"mlp": mlp})})
     return cell.model_copy(
-        update={"config": recipe, "match": Match.model_validate({"what": what, "mlp": backbone.mlp})}
+        update={"recipe": recipe, "match": Match.model_validate({"what": what, "mlp": backbone.mlp})}
     )

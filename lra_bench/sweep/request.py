@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lra_bench import config, data, mixers
-from lra_bench.config import Overlay, Recipe, RecipeFile, Run, TaskSpec, Techniques, tasks
+from lra_bench.config import NO_TECHNIQUE, Overlay, Recipe, RecipeFile, Run, TaskSpec, Techniques, tasks
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers import Sheet
 from lra_bench.shapes import LAST_SEED
@@ -37,13 +37,13 @@ class Request:
 
     models: str  # a comma list of names, name[option=value], NAME+NAME, globs, family:NAME, files, or all
     tasks: str  # a comma list of names, globs, files, or all
-    recipe: str
+    config: str
     seeds: tuple[int, ...] = (0,)
     length: int | None = None
     settings: tuple[str, ...] = ()  # a.b=c
     limit: int | None = None
     include: tuple[Path, ...] = ()
-    techniques: str = config.NO_TECHNIQUE  # a comma list of names or files, NAME+NAME several at once, globs, or all
+    techniques: str = NO_TECHNIQUE  # a comma list of names or files, NAME+NAME several at once, globs, or all
 
 
 def cells(request: Request) -> list[Run]:
@@ -53,7 +53,7 @@ def cells(request: Request) -> list[Run]:
         ConfigError, TaskError: something is not found, unknown or wrong; the message names it and the nearest.
     """
     choices = models(request.models)
-    recipe = config.recipe(request.recipe, request.include)
+    recipe = config.recipe(request.config, request.include)
     settings = Settings.parse(request.settings, request.length, [part.sheet for choice in choices for part in choice])
     names = task_names(request.tasks, request.include)
     pulled = [config.techniques(names, settings.techniques, request.include) for names in technique_names(request)]
@@ -90,7 +90,7 @@ def of_model(cell: Run, choice: Choice, settings: Settings) -> Run:
             "techniques": Techniques(),
             "match": None,
             "task": cell.task,
-            "config": recipe,
+            "recipe": recipe,
             "changed": _words({**before, **settings.changing(trained.recipe, {})}),
             "config_hash": _hash(recipe) if settings.recipe else trained.config_hash,
         }
@@ -113,7 +113,7 @@ def on_task(cell: Run, name: str, include: Sequence[Path], settings: Settings) -
     return cell.model_copy(
         update={
             "task": task,
-            "config": same,
+            "recipe": same,
             "changed": _words(changed),
             "config_hash": _hash(recipe),
             "techniques": cell.techniques.model_copy(update={"joint": None}),
@@ -311,7 +311,7 @@ def _pooled(cell: Run, settings: Settings) -> Run:
     if not cell.narrow or POOL in dict(settings.said):
         return cell
     backbone = cell.recipe.backbone.model_copy(update={"pool": "mean"})
-    return cell.model_copy(update={"config": cell.recipe.model_copy(update={"backbone": backbone})})
+    return cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
 
 
 def pooled_otherwise(cell: Run) -> str | None:

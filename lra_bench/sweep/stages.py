@@ -58,7 +58,7 @@ def after(cell: Run, name: str, technique: Technique, steps: int) -> Run:
     select = "last" if name == "prune" else cell.recipe.training.select
     recipe = cell.trained_first.recipe.over(steps)
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"select": select})})
-    return cell.with_technique(name, technique).model_copy(update={"start": cell, "config": recipe})
+    return cell.with_technique(name, technique).model_copy(update={"start": cell, "recipe": recipe})
 
 
 def taught(cell: Run, teacher: Run) -> Run:
@@ -93,7 +93,7 @@ def jointly(cell: Run, technique: Joint, on_task: Elsewhere) -> Run:
     others = [one.task for name, one in named.items() if name != cell.task.name]
     training = joint.recipe.training.model_copy(update={"steps": 0})
     recipe = joint.recipe.model_copy(update={"training": training})
-    part = {"task": cell.task, "beside": others, "start": joint, "config": recipe, "config_hash": cell.config_hash}
+    part = {"task": cell.task, "beside": others, "start": joint, "recipe": recipe, "config_hash": cell.config_hash}
     return joint.model_copy(update=part)
 
 
@@ -126,7 +126,7 @@ def pretrained(cell: Run, techniques: Techniques) -> Run:
     )
     recipe = cell.recipe.over(how.steps)
     kept = Techniques(precision=techniques.precision, share=techniques.share)
-    return cell.model_copy(update={"task": task, "config": recipe, "techniques": kept})
+    return cell.model_copy(update={"task": task, "recipe": recipe, "techniques": kept})
 
 
 def _other(cell: Run, tasks: list[str]) -> str:

@@ -115,7 +115,7 @@ def test_what_cannot_be_held_to_its_row(run: Path) -> None:
         finished(run)
     store.write_json(run / "result.json", row)
     (run / "per_example.json").unlink()
-    with pytest.raises(ConfigError, match=r"has no hits\.json"):
+    with pytest.raises(ConfigError, match=r"has no per_example\.json"):
         finished(run)
     (run / "result.json").unlink()
     with pytest.raises(ConfigError, match="has no result yet"):

@@ -138,7 +138,7 @@ def test_show_says_what_a_thing_changes(said: Said) -> None:
     assert "equation: equation" not in model
     assert "exact_when" not in model
     assert re.search(r"memory grows as +L", model)
-    assert re.search(r"rank +int +256 +r: results", model)
+    assert re.search(r"rank +int +256 +r: rows", model)
     assert re.search(r"prune\.sparsity +0\.9 +0\.0", said("show", "pruned")[1])
 
 
@@ -264,7 +264,7 @@ def test_check_of_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(tasks, "names", lambda _: ("parity", "short", "text"))
     (here / "configs/broken.yaml").write_text("backbone: {layrs: 3}\n")
     (here / "configs/search").mkdir()
-    (here / "configs/search/architecture.yaml").write_text("model: [linear, softmax]\ntrunk.width: [8]\n")
+    (here / "configs/search/architecture.yaml").write_text("model: [linear, softmax]\nbackbone.width: [8]\n")
     found = list(check.everything())
     assert {f.kind for f in found} == {"config", "technique", "search", "task", "model"}
     assert all(f.ok for f in found if f.kind == "search")
@@ -275,7 +275,7 @@ def test_check_of_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_check_and_doctor(lra: Lra, here: Path) -> None:
     (here / "configs/broken.yaml").write_text("backbone: {layrs: 3}\n")
-    (here / "space.yaml").write_text("model: [linear]\ntrunk.widht: [8]\n")
+    (here / "space.yaml").write_text("model: [linear]\nbackbone.widht: [8]\n")
     done = lra("check", "tasks/short.yaml", "configs/broken.yaml", "space.yaml", "--json")
     assert done.returncode == 2
     found = json.loads(done.stdout)

@@ -41,7 +41,7 @@ LINEAR = ("run", "-m", "linear", "-t", "listops")
         (("sweep", "{configs}/quick.yaml"), "quick.yaml: is a config: -c "),
         (("sweep", "{tasks}/listops.yaml"), "listops.yaml: is a task: -t "),
         (("run", "-m", "linear", "-t", "{configs}/quick.yaml"), "quick.yaml: is a config: -c "),
-        ((*LINEAR, "-c", "{configs}/sweep/quick.yaml"), "quick.yaml: is a sweep of runs: lra sweep "),
+        ((*LINEAR, "-c", "{configs}/sweeps/quick.yaml"), "quick.yaml: is a sweep of runs: lra sweep "),
         ((*LINEAR, "-c", "{tasks}/listops.yaml"), "listops.yaml: is a task: -t "),
         ((*LINEAR, "-c", "{configs}/techniques/pruned.yaml"), "pruned.yaml: is a technique: -l "),
         ((*LINEAR, "-l", "{configs}/quick.yaml"), "quick.yaml: is a config: -c "),

@@ -42,7 +42,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("backbone: {layrs: 3}", r"bad\.yaml:1: backbone\.layrs: unknown key; did you mean 'layers'\?"),
-        ("trnk: {layers: 3}", r"bad\.yaml:1: trnk: unknown key; did you mean 'backbone'\?"),
+        ("bckbone: {layers: 3}", r"bad\.yaml:1: bckbone: unknown key; did you mean 'backbone'\?"),
         ("backbone: 3", r"bad\.yaml:1: backbone: must be a mapping"),
         ("training: {steps: many}", r"bad\.yaml:1: training\.steps: .*integer"),
         ("training: {steps: true}", r"bad\.yaml:1: training\.steps: .*integer"),
@@ -58,7 +58,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
 def test_a_wrong_recipe_names_file_key_and_nearest(here: Path, text: str, message: str) -> None:
     (here / "configs/bad.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        cell(recipe="bad")
+        cell(config="bad")
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_a_wrong_setting_names_itself(settings: tuple[str, ...], message: str) -
 
 def test_a_setting_wins_over_the_task_section_and_that_over_the_recipe(here: Path) -> None:
     (here / "configs/own.yaml").write_text(TINY + "tasks: {short: {training: {steps: 20, batch: 4}}}\n")
-    made = cell(recipe="own", settings=("training.batch=2",))
+    made = cell(config="own", settings=("training.batch=2",))
     assert (made.recipe.training.steps, made.recipe.training.batch) == (20, 2)
-    assert cell(recipe="tiny").recipe.training.steps == 12
+    assert cell(config="tiny").recipe.training.steps == 12
 
 
 def test_options_of_a_recipe_of_its_task_section_and_of_the_command_line(here: Path) -> None:
@@ -92,10 +92,10 @@ def test_options_of_a_recipe_of_its_task_section_and_of_the_command_line(here: P
     (here / "tasks/other.yaml").write_text(SHORT)
 
     def rank(**changes: object) -> object:
-        return cell(models="linformer", recipe="own", **changes).options["rank"]
+        return cell(models="linformer", config="own", **changes).options["rank"]
 
     assert (rank(tasks="other"), rank(), rank(settings=("linformer.rank=16",))) == (4, 8, 16)
-    assert cell(models="linformer[rank=2]", recipe="own", settings=("model.rank=16",)).options["rank"] == 2
+    assert cell(models="linformer[rank=2]", config="own", settings=("model.rank=16",)).options["rank"] == 2
 
 
 def test_the_users_own_file_is_found_first_then_the_included(here: Path, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_mixers_code_that_changes_changes_the_id_and_a_remark_does_not(here: P
 def test_what_is_quick_or_limited_is_marked() -> None:
     assert cell().tag == "tiny"
     assert cell(limit=5).tag == "tiny, limit 5"
-    assert cell(recipe="small").tag is None
+    assert cell(config="small").tag is None
 
 
 def test_every_field_of_the_schema_is_read_somewhere() -> None:

@@ -152,7 +152,7 @@ def test_classes_are_shown_by_their_names_and_those_that_are_lacking_are_said(ow
     )
     prepared = json.loads(said("data", "prepare", "stars.yaml", "--json"))
     assert prepared["remarks"] == [
-        "train.csv: 16 of 64 results are in no split",
+        "train.csv: 16 of 64 rows are in no split",
         *(["1 inputs of val and test stand in an earlier split, too"] if prepared["overlap"] else []),
         "no example of val is of 2",
     ]
@@ -190,9 +190,7 @@ def test_data_from_the_cache_are_held_against_each_task(own: Path, settings: dic
 def test_a_class_too_many_is_named_with_its_line(own: Path) -> None:
     rows = (own / "train.csv").read_text().splitlines()
     (own / "train.csv").write_text("\n".join([*rows[:30], rows[0], *rows[30:]]) + "\n")
-    known = (
-        r"there are 3: 'stars' \(1 results, the first train\.csv:31\), '1' \(32 results, the first train\.csv:2\), '2'"
-    )
+    known = r"there are 3: 'stars' \(1 rows, the first train\.csv:31\), '1' \(32 rows, the first train\.csv:2\), '2'"
     three = tasks.load("stars.yaml", settings=[config.Overlay("", {"classes": 3, "splits": {"train": 49}})])
     for attempt in ("built", "cached"):
         with pytest.raises(TaskError, match=rf"classes: 2, but a label of train is 2; {known}"):
@@ -220,11 +218,11 @@ def test_a_limit_draws_from_what_may_be_sorted(own: Path) -> None:
 def test_check_makes_what_it_says_and_ends_in_the_line_to_write(own: Path) -> None:
     (found,) = check.those([own / "stars.yaml"])
     assert (found.ok, found.detail.endswith("56 examples made, 56 of them checked")) == (True, True)
-    assert found.warnings == (f"{own / 'stars.yaml'}: train.csv: 8 of 64 results are in no split",)
+    assert found.warnings == (f"{own / 'stars.yaml'}: train.csv: 8 of 64 rows are in no split",)
     (own / "stars.yaml").write_text(STARS.replace("train: 40, val: 8", "train: 800, val: 8"))
     (found,) = check.those([own / "stars.yaml"])
     assert not found.ok
-    assert found.detail.endswith("leaves 48, of 64 results; write splits: {train: 48, val: 8, test: 8}")
+    assert found.detail.endswith("leaves 48, of 64 rows; write splits: {train: 48, val: 8, test: 8}")
 
 
 def test_a_new_source_of_ones_own_passes_its_check(own: Path) -> None:

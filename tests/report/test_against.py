@@ -185,7 +185,7 @@ def test_a_model_that_stayed_at_chance_is_met_by_one_that_does(score: float, ver
         ({"changed": "training.steps=500"}, "settings: training.steps=500"),
         ({"changed": "task.folder=/my data training.steps=500"}, "settings: training.steps=500"),
         ({"changed": "linformer.rank=16"}, "settings: linformer.rank=16"),
-        ({"config": "small"}, "recipe: small, not paper (4/512/512/1024/8)"),
+        ({"config": "small"}, "config: small, not paper (4/512/512/1024/8)"),
         ({"length": 2048}, "length: 2,048 tokens, not 2,000"),
         ({"variant": None}, "task: listops without a variant, not listops@lra"),
         ({"status": "oom", "test_score": None}, "status: 1 of 1: oom"),
@@ -267,7 +267,7 @@ def test_the_table_counts_the_verdicts_and_says_the_reasons_once() -> None:
     assert list(table.cells["published"]) == ["36.37 A Linformer"] * 2
     assert list(table.cells["why"]) == ["", "tag"]
     assert table.notes[0] == "1 equivalent, 0 differs, 0 cannot be told, 1 not comparable"
-    assert "listops@lra paper [quick]: not comparable; mark: quick" in table.notes
+    assert "listops@lra paper [quick]: not comparable; tag: quick" in table.notes
     assert "there, on listops under paper: dropout of another kind there" in table.notes
     assert "published: A paper, Table 1" in table.notes
 

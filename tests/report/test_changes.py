@@ -181,7 +181,7 @@ def test_another_machine_is_not_slower_code() -> None:
     assert not worse()
     told = list(regressions.untold(diff.changes(store.frame([Path("old"), Path("new")]), ALL)))
     assert "speed of softmax: not compared: measured on other machines" in told
-    put("new", 400, **place, step_ms_p50=20.0, fitted="accumulate 2", code_hash="c" * 64)
+    put("new", 400, **place, step_ms_p50=20.0, fallback="accumulate 2", code_hash="c" * 64)
     assert worse(what=["speed"]) == ["softmax on short tiny: speed 2 ms -> 20 ms accumulate 2: 10.00x, the bare ratio"]
 
 

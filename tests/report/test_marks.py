@@ -124,7 +124,7 @@ def test_the_budget_counts_what_a_result_depends_on(here: Path, row: Result) -> 
     (teacher,) = sweep.cells(Request("softmax", "short", "tiny"))
     taught = start.model_copy(update={"teacher": teacher})
     recipe = start.recipe.model_copy(update={"training": start.recipe.training.model_copy(update={"steps": 0})})
-    pruned = start.model_copy(update={"start": taught, "config": recipe, "config_name": "other", "tuned": None})
+    pruned = start.model_copy(update={"start": taught, "recipe": recipe, "config_name": "other", "tuned": None})
     for cell in (teacher, taught, pruned):
         store.write_json(store.folder(results, cell) / "run.json", cell.model_dump(mode="json"))
         store.put(results, cell, store.blank(cell, "ok", flops_per_step=1e12))

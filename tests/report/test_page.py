@@ -49,7 +49,7 @@ def test_every_model_has_a_line_on_every_task(html: str, frame: pd.DataFrame) ->
 
 
 def test_links_lead_to_the_rows(html: str, frame: pd.DataFrame) -> None:
-    links = re.findall(r'href="(runs/[^"]+/row\.json)"', html)
+    links = re.findall(r'href="(runs/[^"]+/result\.json)"', html)
     assert len(set(links)) == len(frame)
     assert all((QUICK / link).is_file() for link in links)
 

@@ -198,7 +198,7 @@ def test_copies_that_were_derived_from_a_run_change_no_rank_unless_asked(results
         ("teacher", "linear", '{"distill": {"teacher": "softmax"}}'),
     ):
         copies = before[before["model"] == model].assign(**{column: "0" * 10}, techniques=facts)
-        copies = copies.assign(cell=copies["run"] + column, test_score=[0.1, 0.5, 0.9])
+        copies = copies.assign(run=copies["run"] + column, test_score=[0.1, 0.5, 0.9])
         frame = pd.concat([before, copies], ignore_index=True)
         monkeyed = frame.assign(techniques=None, model=frame["model"].where(frame[column].isna(), f"{model} copy"))
         assert ranks.Ranking.of(monkeyed).pairs.equals(ranks.Ranking.of(before).pairs)
@@ -213,8 +213,8 @@ def test_copies_that_were_derived_from_a_run_change_no_rank_unless_asked(results
 
 def test_a_copy_on_one_task_leaves_the_mean_over_tasks(results: Path) -> None:
     frame = store.frame([results])
-    other = frame.assign(task="other", cell=frame["run"] + "o")
-    copy = frame[frame["model"] == "linear"].assign(start="0" * 10, cell="c", model="copy")
+    other = frame.assign(task="other", run=frame["run"] + "o")
+    copy = frame[frame["model"] == "linear"].assign(start="0" * 10, run="c", model="copy")
     summed = tables.summary(pd.concat([frame, other, copy], ignore_index=True))
     cells = tables.compare(summed, "accuracy").cells
     assert list(cells.loc[["linear", "local", "softmax"], "mean of 2"].ne("")) == [True] * 3

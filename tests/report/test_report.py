@@ -225,7 +225,7 @@ def test_no_time_is_a_mean_over_places(row: Result, other: dict[str, Any], heads
 
 
 def test_a_memory_fallback_stands_behind_its_numbers_and_in_no_mean(row: Result) -> None:
-    fell = dataclasses.replace(row, seed=1, fitted="accumulate 4, remat", accumulate=4, step_ms_p50=60.0)
+    fell = dataclasses.replace(row, seed=1, fallback="accumulate 4, remat", accumulate=4, step_ms_p50=60.0)
     assert cells(row, fell, metric="speed")["softmax"]["short tiny"] == "20 (400/s); 60 (400/s) accumulate 4, remat"
     assert cells(fell, metric="memory")["softmax"]["short tiny"] == "1 (2) accumulate 4, remat"
     assert any(note.startswith("accumulate k, remat: ") for note in compared(fell, metric="speed").notes)
@@ -266,7 +266,7 @@ def test_a_column_that_mixes_codes_says_so(row: Result) -> None:
 @pytest.mark.parametrize("suffix", ["csv", "json"])
 def test_what_is_exported_keeps_places_and_seeds(row: Result, tmp_path: Path, suffix: str) -> None:
     runs = [dataclasses.replace(row, seed=s, test_score=0.4 + s / 50, **CPU, code_hash="1" * 64) for s in range(3)]
-    away = dataclasses.replace(row, seed=3, test_score=0.45, **H100, fitted="accumulate 2", deterministic=True)
+    away = dataclasses.replace(row, seed=3, test_score=0.45, **H100, fallback="accumulate 2", deterministic=True)
     failed = dataclasses.replace(runs[0], seed=4, status="nan", test_score=None, step_ms_p50=None)
     rows = frame(*runs, away, failed)
     path = tmp_path / f"t.{suffix}"
@@ -291,7 +291,7 @@ def test_techniques_times_say_where_they_were_measured(row: Result) -> None:
     """None over two machines is a mean: the newest counts, and a number says which lines may be compared."""
     none = dataclasses.replace(row, **CPU, started="2026-01-01", step_ms_p50=68.0)
     moved = dataclasses.replace(none, **H100, seed=1, started="2026-01-02", step_ms_p50=2.0)
-    pruned = dataclasses.replace(none, techniques='{"further": {"steps": 9}}', fitted="remat", step_ms_p50=50.0)
+    pruned = dataclasses.replace(none, techniques='{"further": {"steps": 9}}', fallback="remat", step_ms_p50=50.0)
     rows = frame(none, moved, pruned).assign(folder=None)
     table = techniques.report(rows).tables[1]
     assert list(table.cells["step ms"]) == ["2", "50 remat"]

@@ -183,43 +183,43 @@ def moved(files: Files) -> None:
         (more("runs/../result.json"), "no file of a bundle"),
         (more("runs/.x/result.json"), "no file of a bundle"),
         (more("runs/x\\..\\result.json"), "no file of a bundle"),
-        (more("runs/x/result.json\x1b[2J"), r"row\.json\\x1b\[2J: no file of a bundle"),
+        (more("runs/x/result.json\x1b[2J"), r"result\.json\\x1b\[2J: no file of a bundle"),
         (more("runs/x/evil.py"), r"evil\.py: no file of a bundle"),
         (more("runs/x/checkpoints/4/state"), "no file of a bundle"),
         (more("runs/x/result.json"), r"x: not a run's folder, it has no run\.json"),
         (more("runs/x/per_example.json", b"0" * (archive.FILE_BYTES + 1)), "larger than a bundle may be"),
-        (replaced("result.json", b"[" * 200_000), r"row\.json: cannot be read"),
-        (replaced("result.json", b"\xff\xfe"), r"row\.json: cannot be read"),
-        (replaced("result.json", pickle.dumps({"run": 1})), r"row\.json: cannot be read"),
-        (replaced("result.json", b"[]"), r"row\.json: must be a mapping"),
-        (replaced("run.json", b"7"), r"cell\.json: must be a mapping"),
+        (replaced("result.json", b"[" * 200_000), r"result\.json: cannot be read"),
+        (replaced("result.json", b"\xff\xfe"), r"result\.json: cannot be read"),
+        (replaced("result.json", pickle.dumps({"run": 1})), r"result\.json: cannot be read"),
+        (replaced("result.json", b"[]"), r"result\.json: must be a mapping"),
+        (replaced("run.json", b"7"), r"run\.json: must be a mapping"),
         (replaced("curve.json", b"{}"), r"curve\.json: must be a list"),
         (replaced("curve.json", b"[7]"), r"curve\.json: must be a mapping"),
-        (replaced("per_example.json", b"7"), r"hits\.json: not the score of every example"),
+        (replaced("per_example.json", b"7"), r"per_example\.json: not the score of every example"),
         (without("run.json"), r"it has no run\.json"),
-        (without("result.json"), r"row\.json: cannot be read"),
+        (without("result.json"), r"result\.json: cannot be read"),
         (without("per_example.json"), "has no scores of examples, and is ok"),
         (without("curve.json"), "no val_score of"),
-        (edited("result.json", tset_score=1.0), r"row\.json: tset_score: unknown key; did you mean 'test_score'"),
-        (edited("result.json", params="many"), r"row\.json: params: .*integer"),
-        (edited("result.json", train_loss="nan"), r"row\.json: train_loss: "),
-        (edited("result.json", test_score=0.99), r"hits\.json: a mean of 0\.\d+, and test_score is 0\.99"),
-        (edited("result.json", test_n=1000), r"hits\.json: 2000 examples, and test_n is 1000"),
+        (edited("result.json", tset_score=1.0), r"result\.json: tset_score: unknown key; did you mean 'test_score'"),
+        (edited("result.json", params="many"), r"result\.json: params: .*integer"),
+        (edited("result.json", train_loss="nan"), r"result\.json: train_loss: "),
+        (edited("result.json", test_score=0.99), r"per_example\.json: a mean of 0\.\d+, and test_score is 0\.99"),
+        (edited("result.json", test_n=1000), r"per_example\.json: 2000 examples, and test_n is 1000"),
         (edited("result.json", val_score=0.99), "no val_score of 0.99 at step"),
-        (edited("result.json", tag=None), r"row\.json: mark: None, and quick by its run\.json"),
-        (edited("result.json", seed=7), r"row\.json: seed: 7, and 0 by its run\.json"),
-        (edited("result.json", cell="0123456789"), r"row\.json: run: 0123456789, and "),
-        (edited("result.json", status="oom"), r"has hits\.json, and is oom"),
-        (edited("result.json", status="fine"), r"row\.json: status: "),
-        (edited("result.json", device="\x1b[31mred"), r"row\.json: has characters that cannot be shown: '\\x1b"),
-        (edited("run.json", seed=7), r"cell\.json: of softmax-listops-quick-s7-\w+, by its content"),
-        (edited("run.json", mixer_hash="0"), r"cell\.json: of softmax-listops-quick-s0-\w+, by its content"),
-        (edited("run.json", extra=1), r"cell\.json: extra: unknown key"),
-        (edited("per_example.json", n=3), r"hits\.json: 3 examples, and test_n is 2000"),
-        (edited("per_example.json", n=9999), r"hits\.json: not the score of every example"),
-        (better_hits, r"hits\.json: a mean of 1, and test_score is"),
+        (edited("result.json", tag=None), r"result\.json: tag: None, and quick by its run\.json"),
+        (edited("result.json", seed=7), r"result\.json: seed: 7, and 0 by its run\.json"),
+        (edited("result.json", run="0123456789"), r"result\.json: run: 0123456789, and "),
+        (edited("result.json", status="oom"), r"has per_example\.json, and is oom"),
+        (edited("result.json", status="fine"), r"result\.json: status: "),
+        (edited("result.json", device="\x1b[31mred"), r"result\.json: has characters that cannot be shown: '\\x1b"),
+        (edited("run.json", seed=7), r"run\.json: of softmax-listops-quick-s7-\w+, by its content"),
+        (edited("run.json", mixer_hash="0"), r"run\.json: of softmax-listops-quick-s0-\w+, by its content"),
+        (edited("run.json", extra=1), r"run\.json: extra: unknown key"),
+        (edited("per_example.json", n=3), r"per_example\.json: 3 examples, and test_n is 2000"),
+        (edited("per_example.json", n=9999), r"per_example\.json: not the score of every example"),
+        (better_hits, r"per_example\.json: a mean of 1, and test_score is"),
         (better_curve, "no val_score of"),
-        (moved, r"cell\.json: of softmax-listops-quick-s0-\w+, by its content"),
+        (moved, r"run\.json: of softmax-listops-quick-s0-\w+, by its content"),
     ],
 )
 def test_what_does_not_agree_is_refused_whole(
@@ -242,9 +242,9 @@ def test_the_manifest_is_held_to(bundle: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=message):
             merge(written(tmp_path / "b.zip", files, hashed=False), tmp_path / "there", silent)
 
-    refused(edited("result.json", wall_s=1.0), r"row\.json: not the file that was packed, its hash is another")
+    refused(edited("result.json", wall_s=1.0), r"result\.json: not the file that was packed, its hash is another")
     refused(without("curve.json"), r"curve\.json: missing")
-    refused(more("runs/x/result.json"), r"runs/x/row\.json: not in the manifest")
+    refused(more("runs/x/result.json"), r"runs/x/result\.json: not in the manifest")
     refused(lambda files: files.pop("manifest.json") and None, r"no manifest\.json in it: not a bundle")
     for said, message in (({"format": 2}, "format: "), ({"files": {"../x": "0" * 64}}, "files"), ({"by": 7}, "by: ")):
         changed = json.dumps({**json.loads(files_of(bundle)["manifest.json"]), **said}).encode()
@@ -329,7 +329,7 @@ def test_where_a_row_came_from_travels_on(bundle: Path, tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lra_bench.bundle import merge
+from lra_bench.results.bundle import merge
 rename, done = Path.rename, []
 def renamed(self, target):
     if len(done) == int(sys.argv[3]): os.kill(os.getpid(), signal.SIGKILL)

@@ -100,13 +100,13 @@ def test_what_decides_no_number_is_in_no_id(own: Path, same: dict[str, Any]) -> 
 
 def test_the_same_under_another_configs_name_is_found(own: Path) -> None:
     (own / "configs/twin.yaml").write_text(TINY)
-    first, twin = cell_of(), cell_of(recipe="twin")
+    first, twin = cell_of(), cell_of(config="twin")
     assert first.folder != twin.folder
     store.put(own, first, store.blank(first, "nan"))
     row = store.done(own, twin)
     assert row is not None
     assert row.run == twin.id
-    assert store.done(own, cell_of(seeds=(1,), recipe="twin")) is None
+    assert store.done(own, cell_of(seeds=(1,), config="twin")) is None
 
 
 def test_a_column_says_what_changes_the_run_whatever_the_order(own: Path) -> None:
@@ -169,9 +169,9 @@ def test_the_hashes_are_of_the_code_that_a_run_goes_through(package: Path) -> No
     edit(path, "import jax\n", "import jax\n\nMORE = 1\n")
     assert moved() == {"parts_hash"}
     path.write_text(text)
-    edit(package / "train/optimizer.py", "import jax", "MORE = 1\nimport jax")
+    edit(package / "training/optimizer.py", "import jax", "MORE = 1\nimport jax")
     assert moved() == {"code_hash"}
-    edit(package / "data/listops.py", "\nimport", "\nMORE = 1\nimport")
+    edit(package / "data/sources/synthetic/listops.py", "\nimport", "\nMORE = 1\nimport")
     assert moved() == {"code_hash", "parts_hash"}
 
 

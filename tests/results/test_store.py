@@ -46,7 +46,7 @@ def test_done_is_what_would_come_out_the_same_again(cell: Run, tmp_path: Path, s
 
 def test_a_row_says_what_was_asked(cell: Run) -> None:
     row = store.blank(cell, "oom", "too large")
-    assert (row.model, row.task, row.recipe, row.tag, row.variant) == ("softmax", "short", "tiny", "tiny", None)
+    assert (row.model, row.task, row.config, row.tag, row.variant) == ("softmax", "short", "tiny", "tiny", None)
     assert (row.batch, row.steps, row.length, row.dtype) == (8, 12, 20, "float32")
     assert row.test_score is None, "missing is missing"
     assert tuple(row.as_dict()) == COLUMNS
@@ -55,10 +55,10 @@ def test_a_row_says_what_was_asked(cell: Run) -> None:
 def test_what_is_not_a_row_is_refused_by_name(cell: Run, tmp_path: Path) -> None:
     path = store.folder(tmp_path, cell) / "result.json"
     store.write_json(path, {"run": "x"})
-    with pytest.raises(ConfigError, match=r"row\.json: not a result: it lacks"):
+    with pytest.raises(ConfigError, match=r"result\.json: not a result: it lacks"):
         store.rows(tmp_path)
     path.write_text("{")
-    with pytest.raises(ConfigError, match=r"row\.json: cannot be read"):
+    with pytest.raises(ConfigError, match=r"result\.json: cannot be read"):
         store.rows(tmp_path)
 
 

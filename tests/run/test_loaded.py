@@ -71,8 +71,8 @@ def no_checkpoints(run: Path) -> None:
     ("spoil", "message"),
     [
         (no_cell, "not a run's folder"),
-        (broken_cell, r"cell\.json: cannot be read"),
-        (strange_cell, r"cell\.json: modle: unknown key; did you mean 'model'"),
+        (broken_cell, r"run\.json: cannot be read"),
+        (strange_cell, r"run\.json: modle: unknown key; did you mean 'model'"),
         (no_row, "has no result yet"),
         (failed, "nan; only a run that finished"),
         (no_checkpoints, "has no checkpoints/"),

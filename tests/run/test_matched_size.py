@@ -52,7 +52,7 @@ def test_a_model_comes_as_near_as_a_width_can(what: str) -> None:
 
     def off(mlp: int) -> float:
         backbone = cell.recipe.backbone.model_copy(update={"mlp": mlp})
-        sized = cell.model_copy(update={"config": cell.recipe.model_copy(update={"backbone": backbone})})
+        sized = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
         if what == "params":
             return abs(parameters(build.maker(sized)) - parameters(build.maker(reference)))
         return abs(build.work(sized) - build.work(reference))
@@ -125,7 +125,7 @@ def test_the_ratio_is_to_the_backbone_that_full_attention_has() -> None:
     backbone = cell.recipe.backbone.model_copy(update={"mlp": width})
     sized = cell.model_copy(
         update={
-            "config": cell.recipe.model_copy(update={"backbone": backbone}),
+            "recipe": cell.recipe.model_copy(update={"backbone": backbone}),
             "match": Match(what="params", mlp=cell.recipe.backbone.mlp),
         }
     )
@@ -141,7 +141,7 @@ def test_a_cell_of_before_has_the_id_it_had() -> None:
 
 @pytest.mark.slow
 def test_the_command(lra: Lra, here: Path) -> None:
-    (here / "two.yaml").write_text("models: fnet,softmax\ntasks: short\nrecipe: tiny\nmatch: params\n")
+    (here / "two.yaml").write_text("models: fnet,softmax\ntasks: short\nconfig: tiny\nmatch: params\n")
     states = json.loads(lra("sweep", "two.yaml", "--dry-run", "--json").stdout)
     done = lra("run", "-m", "fnet,softmax", "-t", "short", "-c", "tiny", "--match", "params", "--json")
     assert done.returncode == 0, done.stderr

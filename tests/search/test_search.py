@@ -21,7 +21,7 @@ from lra_bench.results import fingerprint
 from lra_bench.search import Question, Study, kept, record, trial
 from lra_bench.sweep import Request
 
-RATES = "optimizer.lr: {from: 1.0e-4, to: 1.0e-1, scale: log}\ntrunk.dropout: [0.0, 0.5]\n"
+RATES = "optimizer.lr: {from: 1.0e-4, to: 1.0e-1, scale: log}\nbackbone.dropout: [0.0, 0.5]\n"
 ASKED = Request("linear", "short", "tiny")
 
 
@@ -29,7 +29,7 @@ ASKED = Request("linear", "short", "tiny")
 def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
     (here / "rates.yaml").write_text(
-        "optimizer.lr: {from: 1.0e-4, to: 1.0e-1, scale: log}\ntrunk.dropout: [0.0, 0.5]\n"
+        "optimizer.lr: {from: 1.0e-4, to: 1.0e-1, scale: log}\nbackbone.dropout: [0.0, 0.5]\n"
     )
 
 

@@ -193,7 +193,7 @@ def child(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             raise RunFailed("died")
         place = {k: HERE[k] for k in ("platform", "device")}
         found = [
-            fact(c.model, c.task.length, 10.0 * (i + 1), cell=c.id, options=c.options) | place
+            fact(c.model, c.task.length, 10.0 * (i + 1), run=c.id, options=c.options) | place
             for i, c in enumerate(cells)
         ]
         return [

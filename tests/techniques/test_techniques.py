@@ -595,7 +595,7 @@ def test_techniques_through_the_command(lra: Lra, here: Path) -> None:
     plain, student = json.loads(ran.stdout)
     assert student["teacher"]
     assert plain["techniques"] is plain["start"] is None
-    name = f"linformer-short-tiny-s0-{plain['cell']}"
+    name = f"linformer-short-tiny-s0-{plain['run']}"
     for command in (("quantize", name, "--bits", "8"), ("prune", name, "--sparsity", "0.5", "--steps", "4")):
         done = lra(*command, "--json")
         assert done.returncode == 0, done.stderr

@@ -118,8 +118,8 @@ def test_nobody_waits_for_a_tracker(results: Path, cell: Run, monkeypatch: pytes
 MISSING = """
 import sys
 sys.modules[sys.argv[1]] = None
-from lra_bench import track
-try: track.chosen(sys.argv[1])
+from lra_bench import trackers
+try: trackers.chosen(sys.argv[1])
 except Exception as error: print(type(error).__name__, error)
 """
 
@@ -209,7 +209,7 @@ def unsaid(file: Path, patterns: Sequence[str]) -> list[str]:
 
 @pytest.mark.slow
 def test_the_command_tells_a_tracker_of_the_curve_that_it_keeps(lra: Lra, here: Path) -> None:
-    (here / "m.yaml").write_text("models: linear\ntasks: short\nrecipe: tiny\ntrack: tensorboard\n")
+    (here / "m.yaml").write_text("models: linear\ntasks: short\nconfig: tiny\ntrack: tensorboard\n")
     done = lra("sweep", "m.yaml")
     assert done.returncode == 0, done.stderr
     (run,) = (here / "results/runs").iterdir()

@@ -77,7 +77,7 @@ def test_what_is_not_asked_is_in_no_id(cell: Run) -> None:
     assert "matmul" not in cell.recipe.facts()["backbone"], "ids are of that"
     assert "deterministic" not in cell.recipe.facts()["training"]
     kept = cell.model_dump()
-    del kept["config"]["backbone"]["matmul"], kept["config"]["training"]["deterministic"]
+    del kept["recipe"]["backbone"]["matmul"], kept["recipe"]["training"]["deterministic"]
     assert Run.model_validate(kept) == cell, "a result from before there were such options"
     assert len({cell.id, asked("backbone.matmul=float32").id, asked("training.deterministic=true").id}) == 3
 
