@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -41,8 +42,6 @@ MEANT = {  # what people type, and what does it
     "benchmark": "speed",
     "profile": "speed",
     "scaling": "scale",
-    "quantize": "quantize",
-    "distill": "distill",
     "finetune": "adapt",
     "fine-tune": "adapt",
     "infer": "predict",
@@ -56,6 +55,13 @@ MEANT = {  # what people type, and what does it
     "nas": "search",
     "resume": "run",
 }
+RENAMED = {  # what had another name once, and still does what it did, with a line
+    "quantise": "quantize",
+    "distil": "distill",
+    "--lever": "--technique",
+    "--levers": "--techniques",
+    "--fresh": "--overwrite",
+}
 FAMILIES = "{families}"  # in an option's help: those that a mixer's card may name
 
 
@@ -64,6 +70,8 @@ class Group(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the arguments begin with; the nearest one stands in the error."""
+        if ctx.parent is None:
+            args = _renamed(args[:1], self.commands) + args[1:]
         try:
             return super().resolve_command(ctx, args)
         except UsageError as error:
@@ -119,6 +127,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; of what is wrong, say how it is right."""
+        args = _renamed(args, {flag for param in self.params for flag in param.opts})
         given = list(args)
         try:
             return super().parse_args(ctx, args)
@@ -149,6 +158,14 @@ class Command(TyperCommand):
         example = " ".join(f"{flag} {word}" for flag, word in zip(lacking, stray, strict=False))
         said = f"its values follow options: {ctx.command_path} {example}" if example else "it takes options alone"
         return f"unexpected argument '{stray[0]}': {said}"
+
+
+def _renamed(words: list[str], known: Collection[str]) -> list[str]:
+    """The words, with those that had another name once under their own; a line on stderr tells which."""
+    now = {word: new for word in words if (new := RENAMED.get(word)) and word not in known and new in known}
+    for word, new in now.items():
+        print(f"lra: {word} is now {new}", file=sys.stderr)
+    return [now.get(word, word) for word in words]
 
 
 def _plain(message: str) -> str:

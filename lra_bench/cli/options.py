@@ -79,7 +79,7 @@ Match = Annotated[
     What | None,
     typer.Option("--match", help="Solve for the MLP's width: parameters, or FLOPs a step, as full attention has them."),
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Do again what is done, and forget checkpoints.")]
+Fresh = Annotated[bool, typer.Option("--overwrite", help="Do again what is done, and forget checkpoints.")]
 Timeout = Annotated[
     float | None,
     typer.Option("--timeout", help="Minutes a run may take; it is saved, or killed later.", metavar="MIN"),

@@ -84,7 +84,7 @@ class Watch:
 
     def _on_already(self, cell: Run, event: Mapping[str, Any]) -> None:
         other = f", by other code: {code}" if (code := event.get("code")) else ""
-        said = f"done before{other}; --fresh does it again"
+        said = f"done before{other}; --overwrite does it again"
         if self._cells > 1:
             self._before[cell.id] = said
         else:

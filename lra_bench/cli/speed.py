@@ -58,7 +58,7 @@ def speed(
     out: Annotated[
         Path | None, typer.Option("--out", help="Keep the numbers there; what it holds is not measured again.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what --out holds.")] = False,
+    fresh: Annotated[bool, typer.Option("--overwrite", help="Measure again what --out holds.")] = False,
     read: Annotated[Path | None, typer.Option("--read", help="Show the numbers kept there; measure nothing.")] = None,
     format: How = None,
     include_path: options.Include = None,
@@ -77,7 +77,7 @@ def speed(
 
     how = chosen(format, json=json)
     if fresh and out is None:
-        raise ConfigError("--fresh: measures again what --out holds, which is not named")
+        raise ConfigError("--overwrite: measures again what --out holds, which is not named")
     if read is not None and (out is not None or largest_batch or peak):
         raise ConfigError(f"--read {read}: measures nothing; no --out, --peak or --largest-batch with it")
     if read is not None:

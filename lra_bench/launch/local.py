@@ -193,7 +193,8 @@ def command(folder: Path, jobs: int, *, fresh: bool = False) -> list[str]:
     head, dirty = commit()
     asked = [*PYTHON, "lra_bench.run.execute", str(folder), "--jobs", str(jobs)]
     return [
-        *asked, *(["--fresh"] if fresh else []), *(["--commit", head] if head else []), *(["--dirty"] if dirty else []),
+        *asked, *(["--overwrite"] if fresh else []), *(["--commit", head] if head else []),
+        *(["--dirty"] if dirty else []),
     ]  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def finished(folder: Path) -> Run:
             f"{folder}: {row.status if row else 'has no row yet'}; only a run that finished can be opened"
         )
     if not (folder / "checkpoints").is_dir():
-        raise ConfigError(f"{folder}: has no checkpoints/, they stay where it ran; lra run with --fresh makes them")
+        raise ConfigError(f"{folder}: has no checkpoints/, they stay where it ran; lra run with --overwrite makes them")
     for one in cell.mechanisms:
         if hash_of(Path(one.mixer)) != one.mixer_hash:
             raise ConfigError(f"{folder}: {one.mixer} has changed since; lra run trains it as it is now")

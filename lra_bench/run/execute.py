@@ -262,7 +262,7 @@ def _numbers(text: str) -> list[int]:
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lra_bench.run.execute", description=__doc__)
     parser.add_argument("folder", type=Path, help="of the run, holding its run.json")
-    parser.add_argument("--fresh", action="store_true", help="forget checkpoints and start anew")
+    parser.add_argument("--overwrite", action="store_true", help="forget checkpoints and start anew")
     parser.add_argument("--commit", help="of the code that runs, for the result")
     parser.add_argument("--dirty", action="store_true", help="the code is not as committed, for the result")
     parser.add_argument("--jobs", type=int, default=1, help="cells that run at once, for the result")

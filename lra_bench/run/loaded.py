@@ -60,7 +60,7 @@ class Trained:
         with checkpoint.opened(folder / "checkpoints", fresh=False) as checkpoints:
             kept = checkpoints.latest((program.init, (program.init.params, program.init.rest)))
         if kept is None:
-            raise ConfigError(f"{folder}/checkpoints: holds no whole checkpoint; lra run with --fresh makes one")
+            raise ConfigError(f"{folder}/checkpoints: holds no whole checkpoint; lra run with --overwrite makes one")
         (_, (params, rest)), _ = kept
         return cls(cell, program, params, rest, splits)
 
@@ -95,7 +95,7 @@ def _units(cell: Run, folder: Path, data_hash: str) -> Units | None:
     if cell.limit or row.data_hash != data_hash:
         raise ConfigError(
             f"{folder}: an earlier version trained it, on other examples of the same files, and did not keep what its "
-            "answers are in; lra run with --fresh makes it anew"
+            "answers are in; lra run with --overwrite makes it anew"
         )
     return None
 

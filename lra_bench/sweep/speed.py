@@ -59,7 +59,7 @@ def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
     for group in groups:
         for cell in group:
             if said := _of_other_code(_fact(facts, cell, asked.mode), cell):
-                tell(cell, {"event": "note", "said": f"L = {cell.task.length}: {said}; --fresh measures it again"})
+                tell(cell, {"event": "note", "said": f"L = {cell.task.length}: {said}; --overwrite measures it again"})
         new = [cell for cell in group if _fact(facts, cell, asked.mode) is None]
         if new:
             timed = new if new[0] is group[0] else [group[0], *new]
@@ -80,7 +80,9 @@ def _same_place(facts: Facts) -> None:
         there = {key: fact[key] for key in PLACE if fact.get(key)}
         if any(here[key] != value for key, value in there.items()):
             ours, theirs = (", ".join(map(str, place.values())) for place in ({k: here[k] for k in PLACE}, there))
-            raise ConfigError(f"what is kept was measured on {theirs}, and this is {ours}: another --out, or --fresh")
+            raise ConfigError(
+                f"what is kept was measured on {theirs}, and this is {ours}: another --out, or --overwrite"
+            )
 
 
 def _fact(facts: Facts, cell: Run, mode: str) -> dict[str, Any] | None:

@@ -195,7 +195,7 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
 
     again = lra(*run, "-m", "mine.py")
     assert again.returncode == 0
-    assert "done before; --fresh does it again" in again.stderr
+    assert "done before; --overwrite does it again" in again.stderr
     assert "mine" in again.stdout
 
     assert {kept["run"] for kept in json.loads(lra("ls", "results", "--json").stdout)} == {bad["run"], row["run"]}
@@ -248,7 +248,7 @@ def test_plan_starts_nothing_and_what_is_done_is_done_again_when_asked(lra: Lra,
     assert [p["state"] for p in plans] == ["new", "new"]
     assert all(p["compiled_bytes"] and p["params"] and p["hours"] > 0 for p in plans)
     assert not (here / "results").exists()
-    row, fresh = (json.loads(lra(*RUN, "-m", "linear", *more, "--json").stdout)[0] for more in ((), ("--fresh",)))
+    row, fresh = (json.loads(lra(*RUN, "-m", "linear", *more, "--json").stdout)[0] for more in ((), ("--overwrite",)))
     assert fresh["test_score"] == row["test_score"], "the same seed gives the same"
     assert fresh["started"] != row["started"]
     (planned,) = json.loads(lra("plan", "-m", "linear", "-t", "short", "-c", "tiny", "--json").stdout)

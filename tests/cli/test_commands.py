@@ -10,6 +10,7 @@ import typer
 from samples import Said
 
 from lra_bench import cli
+from lra_bench.cli.commands import RENAMED
 
 
 def test_help_has_every_command_in_a_panel_run_first_and_nothing_cut_off(said: Said) -> None:
@@ -105,3 +106,18 @@ def _commands(group: Any, before: str) -> Iterator[tuple[str, Any]]:
             yield from _commands(command, f"{before}{name} ")
         else:
             yield f"{before}{name}", command
+
+
+@pytest.mark.parametrize("old", [word for word in RENAMED if not word.startswith("-")])
+def test_a_command_that_had_another_name_still_does_what_it_did(old: str, said: Said) -> None:
+    code, text = said(old, "--help")
+    assert code == 0
+    assert f"lra: {old} is now {RENAMED[old]}\n" in text
+    assert f"Usage: lra {RENAMED[old]} " in text
+
+
+def test_an_option_that_had_another_name_still_does_what_it_did(said: Said) -> None:
+    code, text = said("plan", "-m", "linear", "-t", "listops", "-c", "quick", "--lever", "nothing-of-this-name")
+    assert code == 2
+    assert "lra: --lever is now --technique\n" in text
+    assert "nothing-of-this-name" in text.replace("lra: --lever is now --technique\n", "")

@@ -42,9 +42,9 @@ def test_what_was_done_before_is_said_with_its_result(cells: list[Run], capfd: p
     ended = {"event": "ended", "status": "at-chance", "test_score": 0.15, "error": None}
     told(Watch(None, 2), cells[0], {"event": "already", "code": None}, ended)
     (line,) = lines(capfd)
-    assert line == "linformer on listops: test 15.0 %, at chance (1/2), done before; --fresh does it again"
+    assert line == "linformer on listops: test 15.0 %, at chance (1/2), done before; --overwrite does it again"
     told(Watch(None, 1), cells[0], {"event": "already", "code": None}, ended)
-    assert lines(capfd) == ["linformer on listops: done before; --fresh does it again"], "its table follows"
+    assert lines(capfd) == ["linformer on listops: done before; --overwrite does it again"], "its table follows"
 
 
 def test_what_happens_before_and_after_the_steps_is_said(cells: list[Run], capfd: pytest.CaptureFixture[str]) -> None:

@@ -383,7 +383,7 @@ def test_ctrl_c_keeps_the_lengths_that_are_done(here: Path, cache: Path) -> None
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("speed", "--fresh"), ("speed", "--read", "s.json", "--peak"), ("speed", "--json", "--format", "md"),
+        ("speed", "--overwrite"), ("speed", "--read", "s.json", "--peak"), ("speed", "--json", "--format", "md"),
         ("scale", "--results", "r", "--memory", "1GiB"), ("sweep", "m.yaml", "--plan", "--dry-run"),
         ("plan", "-m", "linear", "-t", "short", "-c", "tiny", "--out", "jobs.sh", "--json"),
     ],
