@@ -26,20 +26,20 @@ def test_a_new_mixer_passes_as_it_stands(lra: Lra, tmp_path: Path) -> None:
     certificate = lra("verify", "-m", "my_mean.py", "--json")
     assert certificate.returncode == 0, certificate.stderr
     verdicts = json.loads(certificate.stdout)
-    assert [v["promise"] for v in verdicts] == [1, 2, 3, 4, 5, 6, 7]
-    assert all(v["held"] for v in verdicts)
+    assert [v["check"] for v in verdicts] == [1, 2, 3, 4, 5, 6, 7]
+    assert all(v["passed"] for v in verdicts)
     assert "L^1.0" in verdicts[5]["figures"]
 
 
-def test_a_broken_promise_exits_1(lra: Lra, tmp_path: Path) -> None:
+def test_a_check_that_fails_exits_1(lra: Lra, tmp_path: Path) -> None:
     source = mixers.sheet("linear").path.read_text()
     (tmp_path / "leaky.py").write_text(source.replace("q, k, v, mask, ", "q, k, v, jnp.ones_like(mask), ").replace(
         "from jaxtyping", "import jax.numpy as jnp\nfrom jaxtyping"
     ))  # fmt: skip
     said = lra("verify", "-m", "leaky.py")
     assert said.returncode == 1
-    assert "BROKEN leaky 2. no leak of padding" in said.stdout
-    assert "held   leaky 6." in said.stdout
+    assert "FAIL  leaky 2. no leak of padding" in said.stdout
+    assert "PASS  leaky 6." in said.stdout
 
 
 @pytest.mark.parametrize(

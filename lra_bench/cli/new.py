@@ -30,7 +30,7 @@ def new_model(
     ],
     folder: Annotated[Path, typer.Option("--folder", help="Where the files go.", metavar="DIR")] = Path(),
 ) -> None:
-    """Write a mixer's file and its test, which pass the contract as they stand.
+    """Write a mixer's file and its test, which pass the conformance checks as they stand.
 
     Example: lra new model mine --family kernel
     """
@@ -67,9 +67,9 @@ def new_task(
 
 @app.command()
 def verify(model: options.Model, json: options.Json = False) -> None:
-    """Hold mixers to the contract: promise by promise what held, with the figures.
+    """Hold mixers to the conformance checks: check by check what passed, with the figures.
 
-    `lra speed` marks what was not held. A mixer takes ten seconds of a CPU core, all of them some seven minutes.
+    `lra speed` tags what did not pass. A mixer takes ten seconds of a CPU core, all of them some seven minutes.
 
     Example: lra verify -m mine.py
     """
@@ -84,13 +84,13 @@ def verify(model: options.Model, json: options.Json = False) -> None:
         for verdict in checks.verify(sheet, turned):
             ours.append({"model": sheet.name, **verdict._asdict()})
             if not json:
-                mark, color = ("held", "green") if verdict.held else ("ERROR" if verdict.crashed else "BROKEN", "red")
-                screen.out.print(screen.styled(f"{mark:6}", color), end="")
-                screen.out.print(f" {sheet.name} {verdict.promise}. {verdict.title}: ", end="", soft_wrap=True)
+                mark, color = ("PASS", "green") if verdict.passed else ("ERROR" if verdict.crashed else "FAIL", "red")
+                screen.out.print(screen.styled(f"{mark:5}", color), end="")
+                screen.out.print(f" {sheet.name} {verdict.check}. {verdict.title}: ", end="", soft_wrap=True)
                 screen.out.print(verdict.figures, markup=False, highlight=False, soft_wrap=True)
         chosen = mixers.turned(sheet, turned)
         record.keep(sheet.path, chosen, str(where()["platform"]), ours)
         found += ours
     if json:
         screen.print_json(found)
-    sys.exit(0 if all(verdict["held"] for verdict in found) else 1)
+    sys.exit(0 if all(verdict["passed"] for verdict in found) else 1)

@@ -1,4 +1,4 @@
-"""The contract of `mixers/base.py`, promise by promise, for any mixer: one that ships or a user's own file."""
+"""The conformance checks of `mixers/base.py`, one by one, for any mixer: one that ships or a user's own file."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ Array = jax.Array
 
 
 class Verdict(NamedTuple):
-    """Whether one promise held, and the figures that say so."""
+    """Whether one check passed, and the figures that say so."""
 
-    promise: int
+    check: int
     title: str
-    held: bool
+    passed: bool
     figures: str
     crashed: bool = False  # the check itself could not be made
 
 
 def verify(sheet: Sheet, options: Mapping[str, Any] | None = None) -> Iterator[Verdict]:
-    """Hold the mixer, its `options` turned, to the seven promises, one after another.
+    """Hold the mixer, its `options` turned, to the seven conformance checks, one after another.
 
-    What raises counts as broken, and as crashed.
+    What raises counts as failed, and as crashed.
 
     Products of float32 are full ones, whatever the platform's default: TF32 and bfloat16 are no fault of a mixer's.
 
@@ -57,16 +57,16 @@ def verify(sheet: Sheet, options: Mapping[str, Any] | None = None) -> Iterator[V
         ConfigError: the mixer's file cannot be imported, or there is no such option.
     """
     trial = Trial(sheet, mixers.turned(sheet, options or {}), mixers.load(sheet.path))
-    for number, (title, promise) in enumerate(PROMISES.items(), 1):
+    for number, (title, check) in enumerate(CHECKS.items(), 1):
         try:
             with jax.default_matmul_precision("highest"):
-                held, figures = promise(trial)
+                passed, figures = check(trial)
         except Exception as error:
             if fault := device_at_fault(error):
                 raise fault from error
             yield Verdict(number, title, False, f"{type(error).__name__}: {error}", crashed=True)
         else:
-            yield Verdict(number, title, held, figures)
+            yield Verdict(number, title, passed, figures)
 
 
 @dataclass(frozen=True)
@@ -274,12 +274,12 @@ def _softmax() -> Callable[[Array, Array, Array, Array], Array]:
     return runs_once(attend)
 
 
-PROMISES: dict[str, Callable[[Trial], tuple[bool, str]]] = {
+CHECKS: dict[str, Callable[[Trial], tuple[bool, str]]] = {
     "both ways, or the card says not": directions,
     "no leak of padding": no_leak,
     "finite": finite,
     "dtype and transformations": dtypes,
     "rows and keys": rows,
-    "the card does not lie": exponents,
+    "complexity": exponents,
     "the limit case": limit,
 }

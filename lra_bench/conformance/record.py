@@ -12,28 +12,29 @@ from lra_bench import config, data, mixers, source_code
 from lra_bench.errors import ConfigError
 from lra_bench.results import fingerprint, store
 
-CONTRACT = Path(__file__).parent / "checks.py"
-GROWTH = 6  # the promise that work and memory grow with L as the card says
-UNVERIFIED, DENSE, BROKEN, HELD = "unverified", "dense", "broken", "held"
+CHECKS = Path(__file__).parent / "checks.py"
+GROWTH = 6  # the check that work and memory grow with L as the card says
+UNVERIFIED, DENSE, FAILED, PASSED = "unverified", "dense", "failed", "passed"
 
 
 def standing(mixer: Path, options: Mapping[str, Any], platform: str) -> str:
-    """Does the contract hold for the mixer with these options, on this platform? As its card and the code of both are.
+    """Do the conformance checks pass for the mixer with these options, on this platform? As its card and the code of
+    both are.
 
     DENSE is one that grows faster than its card says: a product of all pairs under a mask, and the like.
     """
     path = _path(mixer, options, platform)
     if not path.exists():
         return UNVERIFIED
-    broken = {verdict["promise"] for verdict in store.read_json(path)["verdicts"] if not verdict["held"]}
+    broken = {verdict["check"] for verdict in store.read_json(path)["verdicts"] if not verdict["passed"]}
     if not broken:
-        return HELD
-    return DENSE if broken == {GROWTH} else BROKEN
+        return PASSED
+    return DENSE if broken == {GROWTH} else FAILED
 
 
 def worst(each: Iterable[str]) -> str:
     """Of a model whose layers have several mixers."""
-    return min(each, key=(BROKEN, UNVERIFIED, DENSE, HELD).index)
+    return min(each, key=(FAILED, UNVERIFIED, DENSE, PASSED).index)
 
 
 def keep(mixer: Path, options: Mapping[str, Any], platform: str, verdicts: Sequence[Mapping[str, Any]]) -> None:
@@ -46,9 +47,9 @@ def _path(mixer: Path, options: Mapping[str, Any], platform: str) -> Path:
     facts = {
         "mixer": fingerprint.of_files([mixer]),
         "card": dataclasses.asdict(mixers.read(mixer).card),
-        "contract": source_code.hash_of(CONTRACT, ConfigError),
+        "checks": source_code.hash_of(CHECKS, ConfigError),
         "options": dict(options),
         "platform": platform,
         "jax": importlib.metadata.version("jax"),
     }
-    return data.cache_root() / "certificates" / f"{config.digest(facts)}.json"
+    return data.cache_root() / "conformance" / f"{config.digest(facts)}.json"

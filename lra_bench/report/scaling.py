@@ -25,7 +25,7 @@ TOLD = {"train": ("training step", "training steps"), "infer": ("forward pass", 
 MARKS = {
     record.UNVERIFIED: "?: the contract was not held to it here with this code; lra verify -m NAME does",
     record.DENSE: "dense: its work or memory grow faster than its card says, as of all pairs under a mask",
-    record.BROKEN: "!: breaks a promise of the contract (lra verify -m NAME says which): no fair number",
+    record.FAILED: "!: fails a conformance check (lra verify -m NAME says which): no fair number",
 }
 Fact = Mapping[str, Any]
 
@@ -241,7 +241,7 @@ def _there(fact: Fact) -> bool:
 def _ms(fact: Fact) -> str:
     over = interval(fact)
     between = f" ({_digits(over.low)}-{_digits(over.high)})" if over.low == over.low else ""
-    marked = {record.UNVERIFIED: " ?", record.DENSE: " dense", record.BROKEN: " !"}
+    marked = {record.UNVERIFIED: " ?", record.DENSE: " dense", record.FAILED: " !"}
     signs = f"{' ~' if is_wide(fact) else ''}{' d' if is_near_dispatch(fact) else ''}"
     signs += " busy" if load.tag(fact.get("other_load")) else ""
     return f"{_digits(over.value)}{between}{signs}{marked.get(fact.get('standing', ''), '')}"

@@ -95,21 +95,21 @@ def test_a_module_of_another_library_is_named(tmp_path: Path) -> None:
         mixers.sheet(str(path))
 
 
-def test_a_check_that_crashed_is_told_from_a_promise_that_broke(
+def test_a_check_that_crashed_is_told_from_one_that_failed(
     said: Said, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def crash(trial: Any) -> tuple[bool, str]:
         raise TypeError("no such thing")
 
-    promises = {"crashes": crash, "breaks": lambda trial: (False, "by 3"), "holds": lambda trial: (True, "by 0")}
-    monkeypatch.setattr(checks, "PROMISES", promises)
+    found = {"crashes": crash, "breaks": lambda trial: (False, "by 3"), "holds": lambda trial: (True, "by 0")}
+    monkeypatch.setattr(checks, "CHECKS", found)
     monkeypatch.setenv("LRA_CACHE", str(tmp_path))
     code, text = said("verify", "-m", "linear")
     assert code == 1
     assert text.splitlines() == [
-        "ERROR  linear 1. crashes: TypeError: no such thing",
-        "BROKEN linear 2. breaks: by 3",
-        "held   linear 3. holds: by 0",
+        "ERROR linear 1. crashes: TypeError: no such thing",
+        "FAIL  linear 2. breaks: by 3",
+        "PASS  linear 3. holds: by 0",
     ]
 
 

@@ -368,11 +368,11 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path
         checkpoints.save(3, found[0], {"step": 3})
     for one in ("2", "3"):
         harm(max((tmp_path / one / "state").rglob("d/*"), key=lambda path: path.stat().st_size))
-    with checkpoint.opened(tmp_path, fresh=False) as checkpoints:
-        with pytest.raises(
-            ConfigError, match=r"3: the checkpoint is damaged.*2: the checkpoint is damaged.*--overwrite"
-        ):
-            checkpoints.restore(like, notes.append)
+    with (
+        checkpoint.opened(tmp_path, fresh=False) as checkpoints,
+        pytest.raises(ConfigError, match=r"3: the checkpoint is damaged.*2: the checkpoint is damaged.*--overwrite"),
+    ):
+        checkpoints.restore(like, notes.append)
 
 
 # The environment

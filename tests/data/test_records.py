@@ -27,7 +27,7 @@ def csv_of(pairs: list[tuple[str, str]], separator: str = ",") -> str:
 
 
 def jsonl_of(records: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(record) + "\n" for record in tables)
+    return "".join(json.dumps(record) + "\n" for record in records)
 
 
 def built(folder: Path, args: table.Args = ARGS, counts: dict[str, int] = COUNTS, length: int = 64) -> Made:

@@ -46,7 +46,7 @@ def test_a_certificate_is_of_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
     path, source = tmp_path / "mine.py", mixers.sheet("linear").path.read_text()
     path.write_text(source)
-    record.keep(path, {}, "cpu", [{"promise": 6, "held": True}])
-    assert record.standing(path, {}, "cpu") == record.HELD
+    record.keep(path, {}, "cpu", [{"check": 6, "passed": True}])
+    assert record.standing(path, {}, "cpu") == record.PASSED
     path.write_text(source.replace("time=1.0", "time=2.0"))
     assert record.standing(path, {}, "cpu") == record.UNVERIFIED

@@ -123,10 +123,10 @@ def test_work_is_a_share_of_what_the_devices_were_measured_to_do() -> None:
 
 def test_what_is_no_fair_number_is_marked() -> None:
     facts = [
-        fact(standing=record.HELD),
+        fact(standing=record.PASSED),
         fact("linear", standing=record.UNVERIFIED),
         fact("gla", standing=record.DENSE),
-        fact("fnet", standing=record.BROKEN, laps_ms=[10.0, 100, 100, 100, 100, 100, 190]),
+        fact("fnet", standing=record.FAILED, laps_ms=[10.0, 100, 100, 100, 100, 100, 190]),
     ]
     report = scaling.report(facts)
     shown = [cell_of(report, "training step, ms", f["model"], 1024) for f in facts]
@@ -253,10 +253,10 @@ def test_a_certificate_is_of_the_code_the_options_and_the_platform(here: Path, m
     mixer.write_text(mixers.sheet("linear").path.read_text())
 
     def verdicts(*broken: int) -> list[dict[str, Any]]:
-        return [{"promise": n, "held": n not in broken} for n in range(1, 8)]
+        return [{"check": n, "passed": n not in broken} for n in range(1, 8)]
 
     assert record.standing(mixer, {"a": 1}, "cpu") == record.UNVERIFIED
-    for broken, standing in (((), "held"), ((6,), "dense"), ((2, 6), "broken")):
+    for broken, standing in (((), "passed"), ((6,), "dense"), ((2, 6), "failed")):
         record.keep(mixer, {"a": 1}, "cpu", verdicts(*broken))
         assert record.standing(mixer, {"a": 1}, "cpu") == standing
     assert record.standing(mixer, {"a": 2}, "cpu") == record.UNVERIFIED
