@@ -45,7 +45,7 @@ def report(frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Report
     Rows `elsewhere` are not shown: they too tell how seeds vary, in the same columns.
 
     Raises:
-        ConfigError: no row was run with a technique.
+        ConfigError: no result was run with a technique.
     """
     if "techniques" not in frame or frame["techniques"].isna().all():
         raise ConfigError("no run with a technique here; lra run --technique pulls them, lra ls techniques shows them")

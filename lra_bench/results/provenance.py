@@ -80,7 +80,7 @@ def finished(folder: Path) -> Run:
     row = next(iter(store.rows(folder)), None)
     if row is None or row.status not in SCORED:
         raise ConfigError(
-            f"{folder}: {row.status if row else 'has no row yet'}; only a run that finished can be opened"
+            f"{folder}: {row.status if row else 'has no result yet'}; only a run that finished can be opened"
         )
     if not (folder / "checkpoints").is_dir():
         raise ConfigError(f"{folder}: has no checkpoints/, they stay where it ran; lra run with --overwrite makes them")

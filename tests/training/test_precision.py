@@ -139,7 +139,7 @@ def precisions(jaxpr: core.Jaxpr) -> set[str]:
 CHILD = """
 import jax
 from lra_bench import sweep
-from lra_bench.train.precision import same_bits_as_asked
+from lra_bench.training.precision import same_bits_as_asked
 from lra_bench.sweep import Request
 (cell,) = sweep.cells(Request("linear", "short", "tiny", settings=("training.deterministic=true",)))
 same_bits_as_asked([cell.recipe])

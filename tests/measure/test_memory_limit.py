@@ -106,9 +106,9 @@ def test_how_many_share_it() -> None:
 
 DEALT = """
 import jax
-from lra_bench.measure import limit
+from lra_bench.measure import memory_limit
 from lra_bench.measure.memory import available_bytes, crowded, limited_by
-limit.limits = lambda *_: [limit.Limit(100 * 2**30, "a test", 40 * 2**30)]
+memory_limit.limits = lambda *_: [memory_limit.Limit(100 * 2**30, "a test", 40 * 2**30)]
 device = jax.local_devices()[0]
 print(available_bytes(device) / 2**30, limited_by(device), sep="; ")
 print(crowded(20 * 2**30, device), crowded(21 * 2**30, device), sep="; ")
