@@ -20,7 +20,7 @@ OUTPUT = "stdout, or a file"  # where a command writes, if an error does not say
 
 app = App(
     name="lra",
-    help="The honest comparison of efficient transformers: accuracy, speed and memory of the same compiled step.",
+    help="Compare efficient transformers fairly on Long Range Arena and related tasks: accuracy, speed and memory.",
     epilog="Exit codes: 0 done; 1 a run failed, its result says why; 2 the input is wrong; 130 stopped and saved.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
@@ -34,7 +34,9 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def _root(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print it.")) -> None:
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
     pass
 
 

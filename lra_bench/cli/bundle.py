@@ -13,15 +13,16 @@ from lra_bench.cli import app, options
 
 @app.command()
 def bundle(
-    results: Annotated[Path, typer.Argument(help="A results folder, or one run's.", metavar="RESULTS")],
-    out: Annotated[Path, typer.Option("--out", help="A .zip, or the name of a folder.", metavar="FILE.zip|DIR")],
+    results: Annotated[Path, typer.Argument(help="A results folder, or the folder of one run.", metavar="RESULTS")],
+    out: Annotated[
+        Path, typer.Option("--out", help="The bundle to write: a .zip, or a folder.", metavar="FILE.zip|DIR")
+    ],
     by: Annotated[
-        str | None, typer.Option("--by", help="Who made it; stands beside the results where they go.")
+        str | None, typer.Option("--by", help="Who made the bundle; shown beside its results after a merge.")
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Rows to give away: their runs, results, scores of single examples and curves, with a hash of each; no
-    checkpoints.
+    """Pack results to share: runs, results, per-example scores and curves, each with a hash; no checkpoints.
 
     A result whose files do not agree is left out, and the exit code is 1.
 
@@ -42,14 +43,14 @@ def bundle(
 
 @app.command()
 def merge(
-    file: Annotated[Path, typer.Argument(help="What lra bundle made.", metavar="FILE")],
-    results: Annotated[Path, typer.Argument(help="The results folder that takes it.", metavar="RESULTS")],
+    file: Annotated[Path, typer.Argument(help="A bundle that lra bundle wrote.", metavar="FILE")],
+    results: Annotated[Path, typer.Argument(help="The results folder to add it to.", metavar="RESULTS")],
     json: options.Json = False,
 ) -> None:
-    """Take the results of a bundle into a results folder, checked: hashes, schema, ids, scores. Nothing in it is
+    """Add a bundle's results to a results folder, after checking hashes, schema, ids and scores. Nothing in it is
     executed.
 
-    Rows that are there and equal are skipped; those that differ are left as they are here, and the exit code is 1.
+    Results that are there already are skipped; where they differ yours are kept, and the exit code is 1.
 
     Example: lra merge theirs.zip results
     """

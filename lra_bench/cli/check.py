@@ -15,13 +15,19 @@ from lra_bench.errors import ConfigError
 @app.command()
 def check(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Tasks' and recipes' YAML files; everything if none.", metavar="FILE")
+        list[Path] | None,
+        typer.Argument(
+            help="YAML files of tasks, configs, techniques, sweeps or search spaces; everything if none is given.",
+            metavar="FILE",
+        ),
     ] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Make no examples and compile no model: half a minute.")] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Make no examples and compile no model; this takes half a minute.")
+    ] = False,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Check configs, tasks, sources and models: each is read, and instantiated.
+    """Check configs, tasks, sources and models: each is read and instantiated.
 
     All that ships takes 5 minutes of a CPU core and more, --fast half of one; single files take seconds.
 
@@ -48,7 +54,7 @@ def check(
 
 @app.command()
 def doctor(json: options.Json = False) -> None:
-    """Say what machine, devices, versions and caches there are, and what is missing."""
+    """Show the machine, devices, versions and caches, and what is missing."""
     from lra_bench.cli import screen
     from lra_bench.doctor import examine
 

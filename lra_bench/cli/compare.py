@@ -48,26 +48,31 @@ def compare(
         ),
     ] = None,
     metric: Annotated[Metric, typer.Option("--metric", help="What to compare.")] = Metric.all,
-    by: Annotated[By, typer.Option("--by", help="A line a model, or a family.")] = By.model,
+    by: Annotated[By, typer.Option("--by", help="One line for each model, or for each family.")] = By.model,
     against: Annotated[
         str | None,
         typer.Option(
-            "--against", help="Hold test accuracies against published ones: paper, or another set.", metavar="SET"
+            "--against", help="Compare test accuracies with published ones: paper, or another set.", metavar="SET"
         ),
     ] = None,
     sort: Annotated[
-        Sort, typer.Option("--sort", help="Order of the lines: by name, or the best first by score, speed or memory.")
+        Sort, typer.Option("--sort", help="Sort by name, or best first by score, speed or memory.")
     ] = Sort.name,
-    pairs: Annotated[bool, typer.Option("--pairs", help="Every two models: the difference, and p after Holm.")] = False,
-    budget: Annotated[bool, typer.Option("--budget", help="What each was given: parameters, FLOPs, steps.")] = False,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Show every pair of models: the difference, and p after Holm's correction.")
+    ] = False,
+    budget: Annotated[
+        bool, typer.Option("--budget", help="Show each model's training budget: parameters, FLOPs, steps.")
+    ] = False,
     techniques: Annotated[
-        bool, typer.Option("--techniques", help="Each technique: score, size and speed beside none.")
+        bool,
+        typer.Option("--techniques", help="Show each technique's score, model size and speed beside the plain run's."),
     ] = False,
     fail_on_regression: Annotated[
         str | None,
         typer.Option(
             "--fail-on-regression",
-            help="Of two folders: exit code 1 if a model is worse by more, and not by chance, or does not finish now.",
+            help="Exit with 1 if a model of the second folder is worse by more, and not by chance, or fails.",
             metavar="2%",
         ),
     ] = None,
@@ -99,7 +104,7 @@ def compare(
     out: Out = None,
     json: options.Json = False,
 ) -> None:
-    """Compare models over tasks: accuracy, speed and memory of the runs in results folders.
+    """Compare models over tasks: the accuracy, speed and memory of runs in results folders.
 
     One path, or three and more, make one table of all their runs together. Two folders are an old and a new state, OLD
     NEW: what changed from the first to the second, and whether more than by chance.

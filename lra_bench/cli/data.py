@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lra_bench.config import TaskSpec
     from lra_bench.data.examples import Example
 
-data = App(help="Make, check, look at and export a task's examples.")
+data = App(help="Make, verify, show and export a task's examples.")
 app.add_typer(data, name="data")
 
 Task = Annotated[
@@ -39,7 +39,9 @@ def _task(task: str, variant: str | None, settings: list[str] | None, include: l
 def prepare(
     task: Task,
     variant: Variant = None,
-    record: Annotated[bool, typer.Option("--record", help="Keep their hash in tasks/hashes.csv for verify.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Record their hash in tasks/hashes.csv for lra data verify.")
+    ] = False,
     settings: options.Settings = None,
     include_path: options.Include = None,
     json: options.Json = False,
@@ -100,14 +102,16 @@ def verify(
 def show_examples(
     task: Task,
     split: Split = "train",
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many.")] = 3,
-    png: Annotated[Path | None, typer.Option("--png", help="Write pictures there, too.", metavar="DIR")] = None,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of examples.")] = 3,
+    png: Annotated[
+        Path | None, typer.Option("--png", help="Also write pictures to this folder.", metavar="DIR")
+    ] = None,
     variant: Variant = None,
     settings: options.Settings = None,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Look at decoded examples; at pictures as such.
+    """Show decoded examples, and pictures as pictures.
 
     Example: lra data show listops --n 3
     """
@@ -155,13 +159,15 @@ def bench(
     task: options.Task,
     model: options.Model,
     config: options.Config = options.RECIPE,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed steps of each.")] = 5,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed steps of each model.")] = 5,
     settings: options.Settings = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Keep the numbers there as JSON.", metavar="FILE")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the numbers to this file as JSON.", metavar="FILE")
+    ] = None,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Does the input keep up with the step? Examples a second: made, cut into batches, and eaten by a model.
+    """Measure whether the input keeps up with the training step: examples a second made, batched and consumed.
 
     Example: lra data bench -t listops,needle -m fnet
     """
@@ -191,7 +197,7 @@ def export(
     task: Task,
     out: Annotated[Path, typer.Option("--out", help="The file to write.", metavar="FILE.tsv")],
     split: Split = "test",
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many examples.")] = None,
     variant: Variant = None,
     settings: options.Settings = None,
     include_path: options.Include = None,

@@ -24,17 +24,23 @@ SUFFIX = ".lra"
 @app.command()
 def export(
     run: options.Run,
-    out: Annotated[Path | None, typer.Option("--out", help="The file; else RUN.lra, here.", metavar="FILE")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The file to write; the default is RUN.lra in the working folder.", metavar="FILE"),
+    ] = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="Examples at once, for good; else any number.")
+        int | None, typer.Option("--batch", min=1, help="Fix the batch size; the default accepts any.")
     ] = None,
     platforms: Annotated[
-        str | None, typer.Option("--platforms", help="cpu, cuda, rocm, tpu; comma-separated; else this one's.")
+        str | None,
+        typer.Option(
+            "--platforms", help="Platforms: cpu, cuda, rocm, tpu, comma-separated; the default is this machine's."
+        ),
     ] = None,
     results: options.Results = options.RESULTS,
     json: options.Json = False,
 ) -> None:
-    """A finished run's model as one file, StableHLO and weights, read again and held against the run.
+    """Write a finished run's model as one file of StableHLO and weights, and check it against the run.
 
     Example: lra export linformer-listops-quick-s0-0123456789
     """
@@ -67,14 +73,16 @@ def _unchecked(held: Held) -> list[str]:
 @app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="A finished run, or a file of `lra export`.", metavar="RUN|FILE.lra")],
-    file: Annotated[str, typer.Argument(help="Inputs, a line each; - is stdin. Pairs: a tab between.", metavar="FILE")],
-    top: Annotated[int, typer.Option("--top", min=1, help="So many classes, the likeliest first.")] = 1,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Inputs at once.")] = 32,
-    cut: Annotated[bool, typer.Option("--cut", help="Cut off what is longer than the model reads.")] = False,
+    file: Annotated[
+        str, typer.Argument(help="The inputs, one a line, a tab between the two of a pair; - is stdin.", metavar="FILE")
+    ],
+    top: Annotated[int, typer.Option("--top", min=1, help="Number of classes to show, the most likely first.")] = 1,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size.")] = 32,
+    cut: Annotated[bool, typer.Option("--cut", help="Truncate inputs that are longer than the model reads.")] = False,
     results: options.Results = options.RESULTS,
     json: options.Json = False,
 ) -> None:
-    """What a trained model says of new inputs, written as `lra data show` writes the task's own.
+    """Predict with a trained model on new inputs, which are written as `lra data show` writes the task's own.
 
     Example: echo '[MAX 2 9 [MIN 4 7 ] 0 ]' | lra predict linformer-listops-quick-s0-0123456789 -
     """

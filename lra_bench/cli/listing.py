@@ -30,7 +30,7 @@ def ls(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """List models, tasks, configs, techniques or results; --json has more of each.
+    """List models, tasks, configs, techniques or results; --json has more about each.
 
     Example: lra ls tasks
     """
@@ -145,14 +145,16 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            help="Of a model, task, config or technique; or a path to its file.", autocompletion=completion.anything
+            help="The name of a model, task, config or technique, or a path to its file.",
+            autocompletion=completion.anything,
         ),
     ],
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Show a model, task, config or technique: a task's variants and a config by what they change; --json has every
-    value.
+    """Show a model, task, config or technique; --json has every value.
+
+    A task's variants and a config are shown by what they change.
 
     Example: lra show linformer
     """

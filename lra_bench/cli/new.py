@@ -18,19 +18,19 @@ app.add_typer(create, name="new")
 
 @create.command("model")
 def new_model(
-    name: Annotated[str, typer.Argument(help="Of the mixer: a-z, 0-9 and -.")],
+    name: Annotated[str, typer.Argument(help="The mixer's name: a-z, 0-9 and -.")],
     family: Annotated[
         str,
         typer.Option(
             "--family",
-            help="After the survey, one of: {families}.",
+            help="The family after the survey, one of: {families}.",
             metavar="NAME",
             autocompletion=completion.families,
         ),
     ],
-    folder: Annotated[Path, typer.Option("--folder", help="Where the files go.", metavar="DIR")] = Path(),
+    folder: Annotated[Path, typer.Option("--folder", help="The folder to write the files to.", metavar="DIR")] = Path(),
 ) -> None:
-    """Write a mixer's file and its test, which pass the conformance checks as they stand.
+    """Write a mixer's file and its test, which pass the conformance checks as they are.
 
     Example: lra new model mine --family kernel
     """
@@ -43,7 +43,7 @@ def new_model(
 
 @create.command("task")
 def new_task(
-    name: Annotated[str, typer.Argument(help="Of the task: a-z, 0-9 and -.")],
+    name: Annotated[str, typer.Argument(help="The task's name: a-z, 0-9 and -.")],
     source: Annotated[
         str,
         typer.Option(
@@ -53,9 +53,11 @@ def new_task(
             autocompletion=completion.formats,
         ),
     ],
-    folder: Annotated[Path, typer.Option("--folder", help="Where the file goes.", metavar="DIR")] = Path("tasks"),
+    folder: Annotated[Path, typer.Option("--folder", help="The folder to write the file to.", metavar="DIR")] = Path(
+        "tasks"
+    ),
 ) -> None:
-    """Write a task's YAML, with a comment a key, to be changed from there; from python, its source's file too.
+    """Write a task's YAML with a comment on each key; --from python also writes the file of its source.
 
     Example: lra new task moods --from csv
     """
@@ -67,7 +69,7 @@ def new_task(
 
 @app.command()
 def verify(model: options.Model, json: options.Json = False) -> None:
-    """Hold mixers to the conformance checks: check by check what passed, with the figures.
+    """Run the conformance checks on mixers, and show PASS or FAIL with the measured numbers.
 
     `lra speed` tags what did not pass. A mixer takes ten seconds of a CPU core, all of them some seven minutes.
 

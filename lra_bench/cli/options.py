@@ -17,39 +17,41 @@ from lra_bench.shapes import LAST_SEED
 Model = Annotated[
     str,
     typer.Option(
-        "-m", "--model", help="Names, name[option=value], layers a+b, globs, family:NAME, file.py, all; by comma.",
+        "-m", "--model", help="Names, name[option=value], a+b (one mixer per layer), globs, family:NAME, file.py.",
         metavar="NAME|file.py", autocompletion=completion.models,
     ),
 ]  # fmt: skip
 Task = Annotated[
     str,
     typer.Option(
-        "-t", "--task", help="Names, globs, file.yaml or all; comma-separated.", metavar="NAME|file.yaml",
+        "-t", "--task", help="The tasks: names, globs, file.yaml or all, comma-separated.", metavar="NAME|file.yaml",
         autocompletion=completion.tasks,
     ),
 ]  # fmt: skip
 Config = Annotated[
     str,
     typer.Option(
-        "-c", "--config", help="The recipe: how we train.", metavar="NAME|file.yaml", autocompletion=completion.configs
+        "-c", "--config", help="The training config.", metavar="NAME|file.yaml", autocompletion=completion.configs
     ),
 ]  # fmt: skip
 Technique = Annotated[
     str,
     typer.Option(
-        "-l", "--technique", help="What is done to a model besides: names, files or all, comma-separated; a+b at once.",
+        "-l", "--technique", help="Techniques to apply: names, files or all, comma-separated; a+b applies both.",
         metavar="NAME|file.yaml", autocompletion=completion.techniques,
     ),
 ]  # fmt: skip
 Seed = Annotated[
-    int, typer.Option("--seed", min=0, max=LAST_SEED, help="Of the parameters, the order of examples and the dropout.")
+    int, typer.Option("--seed", min=0, max=LAST_SEED, help="Random seed for initialization, data order and dropout.")
 ]
-Seeds = Annotated[str | None, typer.Option("--seeds", help="Several, in place of --seed: 0-4 or 0,3,7.", metavar="0-4")]
-Length = Annotated[int | None, typer.Option("--length", min=1, help="L, in place of the task's own.")]
+Seeds = Annotated[
+    str | None, typer.Option("--seeds", help="Several seeds, in place of --seed: 0-4 or 0,3,7.", metavar="0-4")
+]
+Length = Annotated[int | None, typer.Option("--length", min=1, help="Sequence length, in place of the task's own.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="One value: training.steps=500, task.args.max_depth=5, linformer.rank=64.", metavar="a.b=c",
+        "--set", help="Override a value, such as training.steps=500 or linformer.rank=64.", metavar="a.b=c",
         autocompletion=completion.settings,
     ),
 ]  # fmt: skip
@@ -62,7 +64,10 @@ Run = Annotated[
     ),
 ]  # fmt: skip
 Limit = Annotated[
-    int | None, typer.Option("--limit", min=1, help="At most so many examples a split; marked in tables.")
+    int | None,
+    typer.Option(
+        "--limit", min=1, help="Use at most this many examples of each split; the number is tagged in tables."
+    ),
 ]
 Include = Annotated[
     list[Path] | None,
@@ -77,37 +82,43 @@ class What(StrEnum):
 
 Match = Annotated[
     What | None,
-    typer.Option("--match", help="Solve for the MLP's width: parameters, or FLOPs a step, as full attention has them."),
+    typer.Option("--match", help="Choose the MLP's width so that parameters, or FLOPs a step, match full attention's."),
 ]
-Fresh = Annotated[bool, typer.Option("--overwrite", help="Do again what is done, and forget checkpoints.")]
+Fresh = Annotated[bool, typer.Option("--overwrite", help="Run finished runs again, and discard checkpoints.")]
 Timeout = Annotated[
     float | None,
-    typer.Option("--timeout", help="Minutes a run may take; it is saved, or killed later.", metavar="MIN"),
+    typer.Option("--timeout", help="Minutes that a run may take; then it is saved and stopped.", metavar="MIN"),
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", "-j", min=1, help="Runs at once, in place of the launcher's own; the result says how many."),
+    typer.Option("--jobs", "-j", min=1, help="Number of runs at a time; each result records it."),
 ]
 Launcher = Annotated[
     str | None,
-    typer.Option("--launcher", help="Who starts the runs: local, ray, slurm, or a file.", metavar="NAME|file.yaml"),
+    typer.Option("--launcher", help="What starts the runs: local, ray, slurm, or a file.", metavar="NAME|file.yaml"),
 ]
 Processes = Annotated[
     int,
-    typer.Option("--processes", min=1, help="That train a run together, on a share of the cores or GPUs each."),
+    typer.Option(
+        "--processes",
+        min=1,
+        help="Number of processes that train one run together, each on a share of the cores or GPUs.",
+    ),
 ]
 FailFast = Annotated[
     bool,
-    typer.Option("--fail-fast/--keep-going", help="Start no further run once one failed; save those that run."),
+    typer.Option(
+        "--fail-fast/--keep-going", help="Start no further run once one has failed, and save those that are running."
+    ),
 ]
 JobList = Annotated[
     Path | None,
-    typer.Option("--out", help="Write a line of a shell for each run that is left, for a scheduler.", metavar="FILE"),
+    typer.Option("--out", help="Write one shell command for each unfinished run, for a scheduler.", metavar="FILE"),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run and what is done; start nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run and what is finished, and start nothing.")]
 Track = Annotated[
     str | None,
-    typer.Option("--track", help="Tell them too: tensorboard, mlflow, wandb; comma-separated.", metavar="NAME"),
+    typer.Option("--track", help="Also log to tensorboard, mlflow or wandb, comma-separated.", metavar="NAME"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -15,18 +15,23 @@ from lra_bench.shapes import LAST_SEED
 @app.command()
 def probe(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="RUN")],
-    examples: Annotated[int, typer.Option("--examples", min=1, help="Of test, the first.")] = 64,
-    places: Annotated[int, typer.Option("--places", min=1, help="Of each, at random, whose vectors are read.")] = 8,
+    examples: Annotated[
+        int, typer.Option("--examples", min=1, help="Number of test examples, from the first on.")
+    ] = 64,
+    places: Annotated[
+        int, typer.Option("--places", min=1, help="Number of random positions of each example whose vectors are read.")
+    ] = 8,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, max=LAST_SEED, help="Of the places, and of what is drawn anew.")
+        int,
+        typer.Option("--seed", min=0, max=LAST_SEED, help="Random seed for the positions and the resampled tokens."),
     ] = 0,
     format: How = None,
     out: Out = None,
     json: options.Json = False,
 ) -> None:
-    """How far a trained model looks: by gradient, by drawing far tokens anew, and by shuffling blocks of the text.
+    """Measure a trained model's effective context: by gradients, by resampling far tokens, and by shuffling blocks.
 
-    A run takes about a minute at a few hundred tokens, and as many more as its text is longer.
+    A run takes about a minute at a few hundred tokens, and longer in proportion to its length.
 
     Example: lra probe results/runs/linformer-listops-quick-s0-0123456789
     """

@@ -35,10 +35,10 @@ class Kind(StrEnum):
 def report(
     paths: Paths = None,
     speed: Speed = None,
-    out: Annotated[Path, typer.Option("--out", help="The page.", metavar="FILE.html")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", help="The page to write.", metavar="FILE.html")] = Path("report.html"),
     json: options.Json = False,
 ) -> None:
-    """One page to look at, offline: leaderboard, figures, budget, and how each number was measured.
+    """Write one offline page: leaderboard, figures, training budgets, and how each number was measured.
 
     Example: lra report results/quick --out report.html
     """
@@ -60,18 +60,19 @@ def report(
 @app.command()
 def plot(
     paths: Paths = None,
-    kind: Annotated[Kind, typer.Option("--kind", help="Which figure.")] = Kind.tradeoff,
+    kind: Annotated[Kind, typer.Option("--kind", help="The figure to draw.")] = Kind.tradeoff,
     task: Annotated[
         str | None,
-        typer.Option("-t", "--task", help="Of this task alone.", metavar="NAME", autocompletion=completion.one_task),
+        typer.Option("-t", "--task", help="Show this task alone.", metavar="NAME", autocompletion=completion.one_task),
     ] = None,
     speed: Speed = None,
     out: Annotated[
-        Path, typer.Option("--out", help="The figure, as its name ends.", metavar="FILE.svg|png|pdf")
+        Path,
+        typer.Option("--out", help="The file to write; its extension says the format.", metavar="FILE.svg|png|pdf"),
     ] = Path("figure.svg"),
     json: options.Json = False,
 ) -> None:
-    """A figure for a paper: score against speed, growth with L, learning curves, or score against sparsity.
+    """Draw a figure for a paper: score against speed, scaling with length, learning curves, or score against sparsity.
 
     Example: lra plot results/quick --kind tradeoff -t listops --out tradeoff.pdf
     """

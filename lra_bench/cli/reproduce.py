@@ -24,18 +24,23 @@ def reproduce(
     run: options.Run,
     results: options.Results = options.RESULTS,
     keep: Annotated[
-        Path | None, typer.Option("--keep", help="A results folder that keeps the new run.", metavar="DIR")
+        Path | None, typer.Option("--keep", help="Keep the new run in this results folder.", metavar="DIR")
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="Of so many shares of the cores, one; else as the result says."),
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Use one of this many shares of the cores; the default is what the result records.",
+        ),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Run a finished result again from its own run.json: is it the same, bit for bit? It takes as long as the run did.
+    """Run a finished run again from its run.json and compare bit for bit. It takes as long as the run did.
 
-    Where the platform, versions or code are others, and on a GPU without training.deterministic, it is held to its old
-    score instead: the paired difference over test's examples, with its interval and p. Exit codes: 0 the same, or it
+    Where the platform, versions or code differ, and on a GPU without training.deterministic, the scores are compared
+    instead: the paired difference over test examples, with its interval and p. Exit codes: 0 the same, or it
     agrees, 1 it differs, 2 the input is wrong.
 
     Example: lra reproduce results/runs/linformer-listops-quick-s0-0123456789

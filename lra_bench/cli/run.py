@@ -42,10 +42,10 @@ def run(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Train models on tasks: accuracy, speed and memory, a result each, kept in the results folder.
+    """Train models on tasks, and keep each run's accuracy, speed and memory in the results folder.
 
-    A finished run is not run again. Ctrl-C saves; the same command goes on. A model takes one to five minutes of a CPU
-    core under -c quick, hours under others; lra plan says how many.
+    A finished run is not run again. Ctrl-C saves, and the same command resumes. A model takes one to five minutes of a
+    CPU core under -c quick, and hours under other configs; lra plan estimates them.
 
     Example: lra run --model linformer --task listops
     """
@@ -120,7 +120,7 @@ def run_cells(
         screen.print_json([row.as_dict() | {"other_code": other_code.get(row.run)} for row in rows])
     else:
         screen.out.print(screen.results(rows, other_code))
-        said = f"rows in {order.results}/runs; lra compare {order.results} puts them side by side"
+        said = f"results in {order.results}/runs; lra compare {order.results} puts them side by side"
         left = f"; {len(every) - len(rows)} runs are left" if len(rows) < len(every) else ""
         screen.err.print(said + left, highlight=False, soft_wrap=True)
     for row in rows:
@@ -167,10 +167,10 @@ def plan(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """What `run` with the same arguments would do: runs, parameters, FLOPs, what will not fit in memory, hours.
+    """Estimate what `lra run` with the same arguments would take: parameters, FLOPs, memory and hours.
 
-    Hours are what another seed took on this machine; where none ran, a step is compiled, and three are timed on random
-    tokens. Starts nothing; that takes half a minute a model and task that did not run here.
+    Hours are what another seed took on this machine; where none ran, a step is compiled and three are timed on random
+    tokens, which takes half a minute for each model and task. Nothing is trained.
     """
     from lra_bench import sweep
 

@@ -11,8 +11,8 @@ from lra_bench.cli import app, completion, options
 if TYPE_CHECKING:
     from lra_bench.search import Found, Study, Trial
 
-Trials = Annotated[int, typer.Option("--trials", min=1, help="In all, those of before among them.")]
-Show = Annotated[bool, typer.Option("--show", help="What the study holds; start nothing.")]
+Trials = Annotated[int, typer.Option("--trials", min=1, help="Total number of trials, earlier ones included.")]
+Show = Annotated[bool, typer.Option("--show", help="Show what the study holds, and start nothing.")]
 
 
 @app.command()
@@ -23,7 +23,7 @@ def tune(
     config: options.Config = options.RECIPE,
     space: Annotated[
         str,
-        typer.Option("--space", help="What may be chosen.", metavar="NAME|file.yaml", autocompletion=completion.spaces),
+        typer.Option("--space", help="The search space.", metavar="NAME|file.yaml", autocompletion=completion.spaces),
     ] = "optimizer",
     settings: options.Settings = None,
     seed: options.Seed = 0,
@@ -34,10 +34,10 @@ def tune(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Search for the settings of a recipe, on val alone. Poor trials are given up; the best become a recipe of yours.
+    """Tune a config's settings on validation alone. Poor trials are pruned, and the best become a config of yours.
 
-    Each trial takes as long as a run of the config, or less where it is given up. The study lies in RESULTS/tune;
-    Ctrl-C saves, and the same command goes on, after `kill -9` too. Rows of that recipe say what it cost to find
+    Each trial takes as long as a run of the config, or less if it is pruned. The study is kept in RESULTS/tune; after
+    Ctrl-C or `kill -9` the same command resumes. Results under the new config record what it cost to find
     (`lra compare --budget`).
 
     Example: lra tune -m linformer -t listops -c quick --trials 20
@@ -67,14 +67,14 @@ def search(
     config: options.Config = options.RECIPE,
     space: Annotated[
         str,
-        typer.Option("--space", help="What may be chosen.", metavar="NAME|file.yaml", autocompletion=completion.spaces),
+        typer.Option("--space", help="The search space.", metavar="NAME|file.yaml", autocompletion=completion.spaces),
     ] = "architecture",
-    max_params: Annotated[int | None, typer.Option("--max-params", min=1, help="Parameters, at most.")] = None,
+    max_params: Annotated[int | None, typer.Option("--max-params", min=1, help="Maximum number of parameters.")] = None,
     max_ms: Annotated[
-        float | None, typer.Option("--max-ms", min=1e-3, help="A batch's forward pass, ms, at most.")
+        float | None, typer.Option("--max-ms", min=1e-3, help="Maximum time of a batch's forward pass, in ms.")
     ] = None,
     max_memory: Annotated[
-        float | None, typer.Option("--max-memory", min=1e-3, help="MiB planned for a training step, at most.")
+        float | None, typer.Option("--max-memory", min=1e-3, help="Maximum compiled memory of a training step, in MiB.")
     ] = None,
     settings: options.Settings = None,
     seed: options.Seed = 0,
@@ -85,11 +85,11 @@ def search(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Search for architectures: the mixer of each layer, widths, depths, chosen. The result is a Pareto front.
+    """Search for architectures: the mixer of each layer, width and depth. The result is a Pareto front.
 
-    Each is weighed by its score on val and by what is limited: parameters, if nothing is. What is over a limit is not
-    trained; each other trial takes as long as a run of the config. The study lies in RESULTS/search; Ctrl-C saves, and
-    the same command goes on, after `kill -9` too.
+    Each is judged by its validation score and by what is limited: parameters if nothing is. What exceeds a limit is
+    not trained; each other trial takes as long as a run of the config. The study is in RESULTS/search; after Ctrl-C
+    or `kill -9` the same command resumes.
 
     Example: lra search -t listops -c quick --max-params 60000 --trials 30
     """

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 MODELS = "family:full,family:full[impl=plain],all"
 LENGTHS = "1024,2048,4096,8192,16384"
 
-Kept = Annotated[Path, typer.Argument(help="What `lra speed --out` kept.", metavar="FILE")]
+Kept = Annotated[Path, typer.Argument(help="A file that lra speed --out wrote.", metavar="FILE")]
 Memory = Annotated[
-    str | None, typer.Option("--memory", help="That of a device, in place of this one's.", metavar="16GiB")
+    str | None, typer.Option("--memory", help="Memory of the device, in place of this one's.", metavar="16GiB")
 ]
 
 
@@ -41,30 +41,35 @@ def speed(
         typer.Option(
             "-t",
             "--task",
-            help="Its symbols and classes; the recipe's if none.",
+            help="Use this task's symbols and classes; the default is the config's.",
             metavar="NAME",
             autocompletion=completion.one_task,
         ),
     ] = None,
-    lengths: Annotated[str, typer.Option("-n", "--lengths", help="L, comma-separated.")] = LENGTHS,
-    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Examples a step, not the recipe's.")] = None,
-    mode: Annotated[Mode, typer.Option("--mode", help="The training step, or the forward pass.")] = Mode.train,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed runs of each, interleaved.")] = 7,
-    peak: Annotated[bool, typer.Option("--peak", help="Measure each one's peak memory, in a fresh process.")] = False,
+    lengths: Annotated[str, typer.Option("-n", "--lengths", help="Sequence lengths, comma-separated.")] = LENGTHS,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Batch size, in place of the config's.")] = None,
+    mode: Annotated[Mode, typer.Option("--mode", help="Time the training step, or the forward pass.")] = Mode.train,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed steps of each model, interleaved.")] = 7,
+    peak: Annotated[
+        bool, typer.Option("--peak", help="Measure each model's peak memory in a process of its own.")
+    ] = False,
     largest_batch: Annotated[bool, typer.Option("--largest-batch", help="Find the largest batch that fits.")] = False,
     memory: Memory = None,
     config: options.Config = "speed",
     settings: options.Settings = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Keep the numbers there; what it holds is not measured again.")
+        Path | None,
+        typer.Option("--out", help="Write the numbers to this file; what it holds already is not measured again."),
     ] = None,
     fresh: Annotated[bool, typer.Option("--overwrite", help="Measure again what --out holds.")] = False,
-    read: Annotated[Path | None, typer.Option("--read", help="Show the numbers kept there; measure nothing.")] = None,
+    read: Annotated[
+        Path | None, typer.Option("--read", help="Show the numbers of this file, and measure nothing.")
+    ] = None,
     format: How = None,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Time steps over lengths: steps a second, memory, FLOPs, ratios to full attention. Ctrl-C keeps what --out has.
+    """Time training steps over lengths: steps a second, memory, FLOPs, ratios to full attention.
 
     All models at one length are compiled in one process and run in turn, on random tokens. Every model at the lengths
     that are standard took 80 minutes on two CPU cores; two or three models at two lengths take two minutes.
@@ -137,20 +142,23 @@ def scale(
     kept: Kept = options.SPEED,
     memory: Memory = None,
     results: Annotated[
-        Path | None, typer.Option("--results", help="Scores over length of the runs there, instead.", metavar="DIR")
+        Path | None,
+        typer.Option("--results", help="Fit the scores over length of the runs in this folder instead.", metavar="DIR"),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option("--run", help="A finished run, tested at the lengths of -n, instead.", metavar="RUN")
+        Path | None, typer.Option("--run", help="Test a finished run at the lengths of -n instead.", metavar="RUN")
     ] = None,
-    lengths: Annotated[str | None, typer.Option("-n", "--lengths", help="L, comma-separated; of --run.")] = None,
+    lengths: Annotated[
+        str | None, typer.Option("-n", "--lengths", help="Sequence lengths for --run, comma-separated.")
+    ] = None,
     settings: options.Settings = None,
     format: How = None,
     out: Out = None,
     json: options.Json = False,
 ) -> None:
-    """How time, memory and scores grow with L: exponents with intervals, where softmax is overtaken, where memory ends.
+    """Fit how time, memory and scores scale with length: exponents, crossover with softmax, maximum length.
 
-    With --results, the scores of runs at several lengths; with --run, trained short, tested long.
+    With --results, the scores of runs at several lengths; with --run, one run tested at longer lengths.
 
     Example: lra scale results/speed/cpu.json --memory 16GiB
     """

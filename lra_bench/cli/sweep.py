@@ -16,7 +16,7 @@ def sweep(
     file: Annotated[
         Path,
         typer.Argument(
-            help="What is to be run: models, tasks, seeds, a recipe.",
+            help="The sweep's file: models, tasks, seeds and a config.",
             metavar="FILE",
             autocompletion=completion.matrices,
         ),
@@ -36,9 +36,9 @@ def sweep(
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Run the sweep of models, tasks and seeds that a YAML file names.
+    """Run the models, tasks and seeds that a sweep's YAML file lists.
 
-    Finished runs are not run again. All models take hours; --plan says how many.
+    Finished runs are not run again. All models take hours; --plan estimates how many.
 
     Example: lra sweep configs/sweeps/quick.yaml --dry-run
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lra_bench.config import Overlay, Run, Technique
     from lra_bench.sweep import Settings
 
-Steps = Annotated[int, typer.Option("--steps", min=0, help="Of further training; its recipe is the run's.")]
+Steps = Annotated[int, typer.Option("--steps", min=0, help="Steps of continued training, with the run's config.")]
 Results = Annotated[Path | None, typer.Option("-o", "--results", help="The run's results folder.", metavar="DIR")]
 
 
@@ -28,16 +28,16 @@ class By(StrEnum):
 @app.command()
 def quantize(
     run: options.Run,
-    bits: Annotated[str, typer.Option("--bits", help="Of a weight: 8 or 4, comma-separated.")] = "8,4",
-    activations: Annotated[str, typer.Option("--activations", help="Bits of what meets a weight: 32 or 8.")] = "32",
+    bits: Annotated[str, typer.Option("--bits", help="Bits of a weight: 8 or 4, comma-separated.")] = "8,4",
+    activations: Annotated[str, typer.Option("--activations", help="Bits of an activation: 32 or 8.")] = "32",
     steps: Steps = 0,
     results: Results = None,
     jobs: options.Jobs = None,
     json: options.Json = False,
 ) -> None:
-    """A finished run's model in whole numbers: what it takes to keep, its speed, and what that costs in accuracy.
+    """Quantize a finished run's model to integers, and measure its size, speed and accuracy.
 
-    A minute for each setting, without --steps.
+    Each setting takes about a minute without --steps.
 
     Example: lra quantize linformer-listops-quick-s0-0123456789 --bits 8 --activations 8
     """
@@ -53,19 +53,21 @@ def quantize(
 def prune(
     run: options.Run,
     sparsity: Annotated[
-        str | None, typer.Option("--sparsity", help="Shares of weights that are made zero: 0.5,0.9.")
+        str | None, typer.Option("--sparsity", help="Shares of the weights to prune, such as 0.5,0.9.")
     ] = None,
-    heads: Annotated[float, typer.Option("--heads", min=0, max=0.99, help="Share of heads taken out.")] = 0.0,
-    neurons: Annotated[float, typer.Option("--neurons", min=0, max=0.99, help="Share of the MLPs' neurons.")] = 0.0,
-    by: Annotated[By, typer.Option("--by", help="What is taken out first; movement takes steps.")] = By.magnitude,
+    heads: Annotated[float, typer.Option("--heads", min=0, max=0.99, help="Share of the heads to remove.")] = 0.0,
+    neurons: Annotated[
+        float, typer.Option("--neurons", min=0, max=0.99, help="Share of the MLPs' neurons to remove.")
+    ] = 0.0,
+    by: Annotated[By, typer.Option("--by", help="The criterion; movement needs --steps.")] = By.magnitude,
     steps: Steps = 0,
     results: Results = None,
     jobs: options.Jobs = None,
     json: options.Json = False,
 ) -> None:
-    """A finished run's model with weights made zero, or with heads and neurons taken out.
+    """Prune a finished run's model: set weights to zero, or remove heads and neurons.
 
-    A minute for each sparsity, and what --steps of training take.
+    Each sparsity takes about a minute, and as long as --steps of training.
 
     Example: lra prune softmax-listops-quick-s0-0123456789 --sparsity 0.5,0.7,0.9 --steps 100
     """
@@ -81,7 +83,10 @@ def distill(
     teacher: Annotated[
         str,
         typer.Option(
-            "--teacher", help="A finished run: folder, id or name.", metavar="RUN", autocompletion=completion.runs
+            "--teacher",
+            help="The teacher, a finished run: its folder, id or name.",
+            metavar="RUN",
+            autocompletion=completion.runs,
         ),
     ],
     model: options.Model,
@@ -90,9 +95,9 @@ def distill(
     jobs: options.Jobs = None,
     json: options.Json = False,
 ) -> None:
-    """Train models under the recipe of a finished run, whose model is their teacher.
+    """Train models with a finished run's model as their teacher, under its config.
 
-    Each takes as long as its training, and the teacher's answers besides.
+    Each takes as long as its training and the teacher's predictions.
 
     `--set distill.temperature=4 --set distill.hidden=1` and the like say how; configs/techniques/base.yaml has all.
     `--set backbone.layers=1 --set backbone.width=32` and the like make the student another one.
@@ -120,18 +125,18 @@ def distill(
 def adapt(
     run: options.Run,
     task: options.Task,
-    rank: Annotated[int, typer.Option("--rank", min=0, help="Of LoRA; 0: none.")] = 0,
-    bottleneck: Annotated[int, typer.Option("--bottleneck", min=0, help="Width of adapters; 0: none.")] = 0,
-    whole: Annotated[bool, typer.Option("--whole", help="Train the backbone too, in place of freezing it.")] = False,
+    rank: Annotated[int, typer.Option("--rank", min=0, help="Rank of LoRA; 0 adds none.")] = 0,
+    bottleneck: Annotated[int, typer.Option("--bottleneck", min=0, help="Width of the adapters; 0 adds none.")] = 0,
+    whole: Annotated[bool, typer.Option("--whole", help="Train the backbone too, instead of freezing it.")] = False,
     settings: options.Settings = None,
     results: Results = None,
     jobs: options.Jobs = None,
     include_path: options.Include = None,
     json: options.Json = False,
 ) -> None:
-    """Go on with a finished run's model on other tasks, its backbone frozen: the head is trained, and what is added.
+    """Adapt a finished run's model to other tasks: the backbone is frozen, the head and what is added are trained.
 
-    Each takes as long as a run of that task under the run's recipe, at most.
+    Each takes at most as long as a run of that task under the run's config.
 
     Example: lra adapt softmax-listops-quick-s0-0123456789 --task mqar --rank 8
     """

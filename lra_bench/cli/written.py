@@ -37,11 +37,14 @@ SUFFIXES = {
     ".htm": Format.html,
 }
 How = Annotated[
-    Format | None, typer.Option("--format", help="How to write it; a table, if neither this nor --out's name says.")
+    Format | None,
+    typer.Option("--format", help="The output format; the default is a table, or what --out's extension says."),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="Write it there: .md, .csv, .json, .tex, .html or .txt says how.", metavar="FILE"),
+    typer.Option(
+        "--out", help="Write to this file; .md, .csv, .json, .tex, .html or .txt says the format.", metavar="FILE"
+    ),
 ]
 
 

@@ -297,10 +297,10 @@ def settled(args: argparse.Namespace, stop: Stop) -> tuple[Result, bool]:
     results = args.folder.parent.parent
     with claimed(args.folder, stop):
         watch = Stopwatch()  # a run does not last while it waits for another
-        row, alone = None if args.fresh else store.done(results, cell), False
+        row, alone = None if args.overwrite else store.done(results, cell), False
         if row is None:
             with failures(cell, args.folder) as failure:
-                row = run(cell, args.folder, stop.tell, stop, watch, fresh=args.fresh)
+                row = run(cell, args.folder, stop.tell, stop, watch, fresh=args.overwrite)
             row, alone = failure.row or row, failure.alone
             assert row is not None
             ran = {"commit": args.commit, "dirty": args.dirty, "jobs": args.jobs, **fingerprint.of(cell)}

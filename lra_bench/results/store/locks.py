@@ -15,14 +15,14 @@ def claimed(path: Path) -> Iterator[None]:
     """Hold the run's folder against other processes; wait for one that has it. A killed holder lets go."""
     with using(path):
         path.mkdir(parents=True, exist_ok=True)
-    with (path / "cell.lock").open("wb") as file:
+    with (path / "run.lock").open("wb") as file:
         lock(file.fileno(), path)
         yield
 
 
 def is_claimed(path: Path) -> bool:
     """Does another process run this run now?"""
-    held = path / "cell.lock"
+    held = path / "run.lock"
     if not held.exists():
         return False
     with held.open("wb") as file:
