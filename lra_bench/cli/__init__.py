@@ -40,11 +40,8 @@ def _root(
     pass
 
 
-def main() -> None:
-    """The command `lra`. No traceback reaches a user unless LRA_TRACEBACK is set."""
-    streams.in_utf8()
-    streams.opened()
-    _alone()
+def registered() -> typer.Typer:
+    """The command line with all its commands, whose modules are imported now."""
     from lra_bench.cli import (
         bundle,
         check,
@@ -63,10 +60,18 @@ def main() -> None:
         techniques,
     )
 
+    return app
+
+
+def main() -> None:
+    """The command `lra`. No traceback reaches a user unless LRA_TRACEBACK is set."""
+    streams.in_utf8()
+    streams.opened()
+    _alone()
     try:
         try:
             with whole_words():
-                app()
+                registered()()
         finally:
             sys.stdout.flush()
     except LraError as error:
