@@ -155,7 +155,7 @@ def _summary(row: Result, other: bool) -> dict[str, Any]:
         f"chance{unit}": score(row.chance, row.metric),
         "ms/step (p10-p90)": spread,
         "ex/s": three_digits(row.examples_per_s),
-        "planned MiB": mebibytes(row.compiled_bytes),
+        "compiled MiB": mebibytes(row.compiled_bytes),
         "peak MiB": mebibytes(row.peak_bytes),
     }
 

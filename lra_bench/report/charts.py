@@ -69,13 +69,13 @@ def tradeoff(rows: pd.DataFrame) -> Figure:
     y = alt.Y("shown:Q", title="score on test, %", scale=alt.Scale(zero=False, padding=16))
     circles = base.mark_circle(opacity=0.75, stroke="white", strokeWidth=0.5).encode(
         x, y,
-        size=alt.Size("mib:Q", title="planned MiB a step", scale=alt.Scale(range=[30, 1200])),
+        size=alt.Size("mib:Q", title="compiled MiB a step", scale=alt.Scale(range=[30, 1200])),
         color=_family(there),
         opacity=alt.condition(_chosen(), alt.value(0.8), alt.value(0.08)),
         tooltip=[
             "model:N", "family:N", alt.Tooltip("shown:Q", title="score", format=".1f"),
             alt.Tooltip("examples_per_s:Q", title="examples/s", format=",.3~g"),
-            alt.Tooltip("mib:Q", title="planned MiB", format=",.0f"),
+            alt.Tooltip("mib:Q", title="compiled MiB", format=",.0f"),
             alt.Tooltip("params_ratio:Q", title="parameters to full", format=".2f"),
             alt.Tooltip("fallback:N", title="memory fallback"),
         ],

@@ -57,7 +57,7 @@ HEADS = (
     Head("chance", "the best score without a look at the input"),
     Head("ms/step", "median of a training step, in the place of most of its column; other places are named"),
     Head("ex/s", "examples a second in training, likewise"),
-    Head("MiB", "planned by the compiler for a training step, likewise"),
+    Head("MiB", "compiled memory of a training step (XLA's plan), likewise"),
     Head("peak MiB", "measured, likewise"),
     Head("parameters", "and times those of full attention"),
 )

@@ -146,7 +146,7 @@ def _measured(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """The protocol, and what differs between rows."""
     yield "accuracy", "on test, read once, with the parameters that were best on val; every example counts once"
     yield "speed", "median of training steps that were each waited for; compilation, evaluation and checkpoints apart"
-    yield "planned", "arguments + temporaries + outputs - those that share memory, as the compiler has it"
+    yield "compiled memory", "arguments + temporaries + outputs - those that share memory, as the compiler has it"
     yield "peak", "of the device; on CPU the process's resident set, which holds the interpreter and the compiler too"
     yield "tag", ", ".join(sorted(set(frame["tag"].dropna()))) or "none: full-size runs"
     for column, said in (

@@ -177,7 +177,7 @@ def _dispatch(facts: Sequence[Fact]) -> Iterator[str]:
 
 
 def _memory(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:
-    planned = ("planned: arguments + temporaries + outputs - shared, as the compiler has it",)
+    planned = ("compiled memory: arguments + temporaries + outputs - shared, as the compiler has it",)
     yield _table(f"memory planned for a {step}, MiB", facts, lambda f: _mib(f.get("compiled_bytes")), planned)
     if any(f.get("peak_bytes") for f in facts):
         yield _table("peak memory, MiB", facts, lambda f: _mib(f.get("peak_bytes")), (_peak(facts),))

@@ -39,7 +39,7 @@ VALUE = {"accuracy": "test_score", "speed": "step_ms_p50", "memory": "compiled_b
 UNITS = {
     "accuracy": "test accuracy, % ↑, with a 95% interval (over examples, or over seeds where that is wider)",
     "speed": "training step, ms, median ↓ (examples a second ↑)",
-    "memory": "planned by the compiler for a training step, MiB ↓ (measured peak ↓)",
+    "memory": "compiled memory of a training step, MiB ↓ (measured peak ↓)",
 }
 
 
