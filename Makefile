@@ -32,16 +32,16 @@ lint: $(READY)          ## mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)         ## a training step of every model at 1,024 to 16,384 tokens: time, memory, ratios, share of the ceiling; goes on where it stopped
+bench: $(READY)         ## a training step of every model at 1,024 to 16,384 tokens: time, memory, ratios, % of peak; resumes where it stopped
 	$(BIN)/lra speed --out results/speed/speed.json
 
 DATA ?= listops,parity,needle,induction-heads,mqar,copy,selective-copy,adding,pathfinder@quick,pathx@quick
 
-bench-data: $(READY)    ## does the input keep up? examples a second made anew, in batches, and eaten by the fastest model
+bench-data: $(READY)    ## does the input keep up? examples a second made anew, in batches, and consumed by the fastest model
 	@cache=$$(mktemp -d); trap 'rm -rf $$cache' EXIT; \
 	LRA_CACHE=$$cache $(BIN)/lra data bench -t $(DATA) -m fnet --out results/speed/data.json
 
-table: $(READY)         ## every model on two short tasks, three seeds, hours: results/tables/quick.csv; goes on where it stopped
+table: $(READY)         ## every model on two short tasks, three seeds, hours: results/tables/quick.csv; resumes where it stopped
 	-$(BIN)/lra sweep configs/sweeps/quick.yaml
 	$(BIN)/lra compare results/quick --format csv --out results/tables/quick.csv
 
