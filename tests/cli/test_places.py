@@ -438,7 +438,7 @@ def test_a_run_in_a_folder_whose_files_have_libraries_names(installed: Lra, here
     words = ("run", "-m", "mine.py", "-t", "short", "-c", "tiny", "-o", "out[/]", "--set", "task.seed=5")
     ran = installed(*words, env=env)
     assert ran.returncode == 0, ran.stderr
-    assert "rows in out[/]/runs" in ran.stderr
+    assert "results in out[/]/runs" in ran.stderr
     assert "JAX_ENABLE_X64=1: is left out of runs" in ran.stderr
     (row,) = (here / "out[/]").glob("runs/*/result.json")
     assert store.read_json(row)["status"] in ("ok", "at-chance")
