@@ -58,8 +58,8 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("check", BROKEN)
-def test_a_broken_promise_is_named(promise: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    body, _ = BROKEN[promise]
+def test_a_failed_check_is_named(check: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body, _ = BROKEN[check]
     path = tmp_path / "mine.py"
     path.write_text(f'''
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ class Mixer(MixerBase):
         m = mask[..., None].astype(x.dtype)
         {body}
 ''')
-    only(monkeypatch, lambda title: title == [*CHECKS][promise - 1])
+    only(monkeypatch, lambda title: title == [*CHECKS][check - 1])
     (verdict,) = verify(mixers.sheet(str(path)))
     assert not verdict.passed
 

@@ -97,8 +97,8 @@ def test_the_same_batch_in_slices_learns_the_same_and_goes_on_so(
     whole = cells.run(cell, tmp_path / "whole", lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)
     there(monkeypatch, lambda rung: rung.accumulate >= 4)
     sliced = cells.run(cell, tmp_path / "sliced", lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)
-    assert (whole.fitted, whole.accumulate) == (None, 1)
-    assert (sliced.fitted, sliced.accumulate, sliced.batch) == ("accumulate 4", 4, 8)
+    assert (whole.fallback, whole.accumulate) == (None, 1)
+    assert (sliced.fallback, sliced.accumulate, sliced.batch) == ("accumulate 4", 4, 8)
     assert sliced.train_loss == pytest.approx(whole.train_loss, rel=1e-4)
     assert cells.first_rung(tmp_path / "sliced", fresh=False) == Rung(4, False)
     assert cells.first_rung(tmp_path / "sliced", fresh=True) is None
