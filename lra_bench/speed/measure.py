@@ -58,7 +58,7 @@ def _ceiling(dtype: str, matmul: str) -> float:
 
 def _prepared(cell: Run, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
     """What is known before it is timed, and its step, run once, if it can be."""
-    tell("compile", cell=cell.id, length=cell.task.length)
+    tell("compile", run=cell.id, length=cell.task.length)
     bench, known = None, dict[str, Any]()
     with failures(cell) as failed:
         program, known = compiled(cell, infer=asked.infer)
@@ -84,7 +84,7 @@ def _timed(bench: Bench | None) -> dict[str, Any]:
 
 
 def _room(cell: Run, asked: Asked) -> dict[str, Any]:
-    tell("largest", cell=cell.id, length=cell.task.length)
+    tell("largest", run=cell.id, length=cell.task.length)
     assert asked.room is not None
     with failures(cell) as failed:
         return {"room_bytes": asked.room, "largest_batch": largest_batch(cell, asked.room, infer=asked.infer)}
