@@ -78,12 +78,13 @@ def _mixer(one: Mechanism, package: Path) -> Path:
 
 
 def _sources(task: TaskSpec, package: Path) -> Iterator[Path]:
-    own, in_a_file, _ = task.source.rpartition(".py#")
-    path = Path(f"{own}.py") if in_a_file else data.path_of(task.source, package)
-    yield path
-    yield package / "data" / ("custom.py" if in_a_file else "generated.py")
     if task.of is not None:
+        yield package / "data" / "denoising.py"
         yield from _sources(task.of, package)
+        return
+    own, in_a_file, _ = task.source.rpartition(".py#")
+    yield Path(f"{own}.py") if in_a_file else data.path_of(task.source, package)
+    yield package / "data" / ("custom.py" if in_a_file else "generated.py")
 
 
 def of_files(entries: Iterable[Path], package: Path = PACKAGE) -> str:
