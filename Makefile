@@ -13,7 +13,7 @@ READY := $(VENV)/ready
 run: $(READY)           ## train linformer on short ListOps: accuracy, speed and memory in minutes
 	$(BIN)/lra run --model linformer --task listops --config quick
 
-test: $(READY)          ## the tests, some six minutes on two cores; PYTHON=python3.13 for another Python
+test: $(READY)          ## the tests, some seven minutes on two cores; PYTHON=python3.13 for another Python
 	$(BIN)/pytest -n auto -m "not slow and not sweep and not gpu and not tpu"
 
 test-rest: $(READY)     ## the slow ones, which `make test` leaves out
