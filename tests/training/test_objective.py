@@ -27,7 +27,7 @@ def test_accuracy_is_cross_entropy_and_a_hit() -> None:
     p = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
     np.testing.assert_allclose(goal.loss(LOGITS, label), -np.log(p[[0, 1], label]), rtol=1e-5)
     assert goal.score(LOGITS, label).tolist() == [1, 0]
-    assert ACCURACY.floor(np.array([2, 2, 1, 2])) == 0.75
+    assert ACCURACY.chance(np.array([2, 2, 1, 2])) == 0.75
 
 
 def test_several_labels_are_all_right_or_not() -> None:
@@ -35,7 +35,7 @@ def test_several_labels_are_all_right_or_not() -> None:
     p = 1 / (1 + np.exp(-LOGITS))
     np.testing.assert_allclose(goal.loss(LOGITS, label), -np.log(np.where(label, p, 1 - p)).mean(1), rtol=1e-5)
     assert goal.score(LOGITS, label).tolist() == [1, 0]
-    assert EXACT_MATCH.floor(np.array([[1, 0], [1, 0], [0, 0], [1, 1]], np.uint8)) == 0.5
+    assert EXACT_MATCH.chance(np.array([[1, 0], [1, 0], [0, 0], [1, 1]], np.uint8)) == 0.5
 
 
 def test_numbers_are_scored_in_their_own_units_and_learned_in_standard_deviations() -> None:
@@ -44,7 +44,7 @@ def test_numbers_are_scored_in_their_own_units_and_learned_in_standard_deviation
     logits, label = np.array([[0.5, 0.0]], np.float32), np.array([[20.0, 6.0]], np.float32)
     np.testing.assert_allclose(goal.score(logits, label), [((20 + 0.5 * 10 - 20) ** 2 + (5 - 6) ** 2) / 2])
     np.testing.assert_allclose(goal.loss(logits, label), [(0.5**2 + 1) / 2], err_msg="a constant has no deviation")
-    assert SQUARED_ERROR.floor(train) == pytest.approx(50)
+    assert SQUARED_ERROR.chance(train) == pytest.approx(50)
 
 
 def test_units_are_kept_to_the_last_bit() -> None:
@@ -65,7 +65,7 @@ def test_bits_are_counted_where_a_symbol_is_asked_for() -> None:
     bits = -np.log2(np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True))
     np.testing.assert_allclose(goal.score(logits, label), [bits[1, 1], (bits[0, 0] + bits[1, 2]) / 2], rtol=1e-5)
     np.testing.assert_allclose(goal.loss(logits, label), goal.score(logits, label) * np.log(2), rtol=1e-5)
-    assert BITS.floor(np.array([[0, 1, 2], [0, 2, 1]])) == 1.0
+    assert BITS.chance(np.array([[0, 1, 2], [0, 2, 1]])) == 1.0
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
