@@ -49,8 +49,13 @@ def model(card: Mapping[str, Any]) -> Group:
     """A model's card, and its hyperparameters."""
     said = {NAMES.get(key, key): write(card[key]) for key, write in LABELS.items() if card.get(key)}
     options = [
-        {"hyperparameter": name, "type": knob["type"], "default": str(knob["default"]), "meaning": knob["meaning"]}
-        for name, knob in card["options"].items()
+        {
+            "hyperparameter": name,
+            "type": option["type"],
+            "default": str(option["default"]),
+            "meaning": option["meaning"],
+        }
+        for name, option in card["options"].items()
     ]
     title = f"{card['name']}: {card['title']}"
     return Group(screen.card(title, said), *([screen.titled("hyperparameters", options)] if options else []))
@@ -84,7 +89,7 @@ def recipe(name: str, include: Sequence[Path]) -> Group:
         return Group(_head(file), screen.titled("every value", [{"key": k, "value": _text(v)} for k, v in own.items()]))
     lines = [{"key": k, "value": _text(v), "base": _text(was)} for k, v, was in _changed(own, before)]
     for model, turned in file.resolve("")[1].items():
-        lines += [{"key": f"{model}.{knob}", "value": _text(value), "base": ""} for knob, value in turned.items()]
+        lines += [{"key": f"{model}.{option}", "value": _text(value), "base": ""} for option, value in turned.items()]
     for_tasks = [
         {"task": task, "key": key, "value": _text(value), "else": _text(was)}
         for task in tasks.names(include)

@@ -102,7 +102,7 @@ def show_states(every: Sequence[Run], results: Path, *, json: bool) -> None:
 def run_cells(
     every: Sequence[Run], launcher: Launcher, order: Order, *, fail_fast: bool, track: str | None, json: bool
 ) -> NoReturn:
-    """Run the runs and show what came out; exit code 1 if one failed, 130 if the user stopped them."""
+    """Execute the runs and show what came out; exit code 1 if one failed, 130 if the user stopped them."""
     from lra_bench import sweep
     from lra_bench.cli import screen
     from lra_bench.launch.engine import Stopped

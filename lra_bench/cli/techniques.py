@@ -203,7 +203,7 @@ def _found(run: str, results: Path | None) -> Path:
 
 
 def _run(every: Sequence[Run], folder: Path, jobs: int | None, *, json: bool) -> NoReturn:
-    """Run the runs beside the run that they stand on."""
+    """Execute the runs in the folder of the run that they depend on."""
     from lra_bench import config
     from lra_bench.cli.run import run_cells
     from lra_bench.launch.engine import Order

@@ -46,7 +46,7 @@ class Engine(ABC):
 
     @abstractmethod
     def run(self, cell: Run, tell: Tell) -> Result:
-        """Run the run and wait; its result, which stands in the results folder too.
+        """Execute the run and wait; its result, which stands in the results folder too.
 
         Raises:
             Stopped: it was told to end.

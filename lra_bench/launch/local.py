@@ -48,7 +48,7 @@ class Crew(Engine):
             self._places.put(place)
 
     def run(self, cell: Run, tell: Tell) -> Result:
-        """Run the run in a process of its own, on its share of the machine."""
+        """Execute the run in a process of its own, on its share of the machine."""
         with self._lock:
             notes, self._notes = self._notes, []
         for note in notes:
@@ -156,7 +156,7 @@ def gpus(processes: int) -> list[int]:
 
 
 def run(cell: Run, order: Order, tell: Tell, crew: Crew) -> Result:
-    """Run the run as one of a crew and wait; its result, which stands in the results folder too.
+    """Execute the run as one of a crew and wait; its result, which stands in the results folder too.
 
     Raises:
         Stopped: Ctrl-C; the run has saved its state.

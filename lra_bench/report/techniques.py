@@ -48,7 +48,7 @@ def report(frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Report
         ConfigError: no result was run with a technique.
     """
     if "techniques" not in frame or frame["techniques"].isna().all():
-        raise ConfigError("no run with a technique here; lra run --technique pulls them, lra ls techniques shows them")
+        raise ConfigError("no run with a technique here; lra run --technique applies one, lra ls techniques lists them")
     frame = frame[frame["run"].isna() | ~frame["run"].duplicated()]
     pulled = frame["techniques"].map(lambda facts: config.technique_words(facts) if isinstance(facts, str) else "none")
     done = frame.assign(bare=_bare(frame), technique=pulled, model=tables.labels(frame))
@@ -91,7 +91,7 @@ def _lines(key: tuple[Any, ...], rows: pd.DataFrame, seeds: Seeds) -> Iterator[d
 
 
 def _order(facts: Any) -> tuple[list[int], str]:
-    """None first; then by when in a model's life a technique is pulled."""
+    """None first; then by when in a model's life a technique is applied."""
     pulled = json.loads(facts) if isinstance(facts, str) else {}
     sections = list(config.Techniques.model_fields)
     return sorted((sections.index(name) for name in pulled), reverse=True), str(facts)

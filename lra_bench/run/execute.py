@@ -313,7 +313,7 @@ def settled(args: argparse.Namespace, stop: Stop) -> tuple[Result, bool]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the run in a folder. 0: its result is written; 2: the user's input is wrong; 130: stopped and saved."""
+    """Execute the run in a folder. 0: its result is written; 2: the user's input is wrong; 130: stopped and saved."""
     args = _arguments(arguments)
     if args.cores:
         os.sched_setaffinity(0, args.cores)
