@@ -19,7 +19,7 @@ test: $(READY)          ## the tests, some seven minutes on two cores; PYTHON=py
 test-rest: $(READY)     ## the slow ones, which `make test` leaves out
 	$(BIN)/pytest -n auto -m "slow and not sweep and not gpu and not tpu"
 
-test-all: $(READY)      ## all of these, and every mixer trained
+test-all: $(READY)      ## all of these, every mixer trained, and further cases
 	$(BIN)/pytest -n auto -m "not gpu and not tpu"
 
 check: $(READY)         ## lint, types and `make test`

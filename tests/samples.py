@@ -1,4 +1,4 @@
-"""A task and a recipe that a test can afford, and how it calls the command."""
+"""A task and a config that a test can afford, and how it calls the command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,17 @@ LONG = (
 
 
 def first_fast(first: Any, *others: Any) -> list[Any]:
-    """Cases of which `make test` runs the first, and `make test-rest` the others."""
-    each = (one if isinstance(one, tuple) else (one,) for one in others)
-    return [first, *(pytest.param(*one, marks=pytest.mark.slow) for one in each)]
+    """Cases of which `make test` runs the first, `make test-rest` the second, and `make test-all` alone the others."""
+    return [first, *_marked(pytest.mark.slow, others[:1]), *_marked(pytest.mark.sweep, others[1:])]
+
+
+def first_slow(first: Any, *others: Any) -> list[Any]:
+    """Cases of a slow test, of which `make test-rest` runs the first, and `make test-all` alone the others."""
+    return [first, *_marked(pytest.mark.sweep, others)]
+
+
+def _marked(marks: Any, cases: Iterable[Any]) -> list[Any]:
+    return [pytest.param(*(one if isinstance(one, tuple) else (one,)), marks=marks) for one in cases]
 
 
 def started(here: Path, cache: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -10,6 +10,7 @@ import scipy.stats
 import simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from samples import first_slow
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
@@ -151,7 +152,7 @@ def test_the_interval_of_several_runs_is_nowhere_narrower_than_that_of_one() -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("models", "tables"), [(10, 150), (41, 50)])
-@pytest.mark.parametrize("kind", simulate.KINDS)
+@pytest.mark.parametrize("kind", first_slow(*simulate.KINDS))
 def test_equal_models_are_seldom_told_apart(kind: str, models: int, tables: int) -> None:
     """Of tables of 1, 2, 3 and 5 runs a model: at most 6%, but where models that fail at times cannot be seen to.
 

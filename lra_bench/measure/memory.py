@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import numpy as np
 
 from lra_bench import distributed
 from lra_bench.measure import memory_limit
@@ -26,7 +27,8 @@ def compiled_bytes(compiled: Any) -> int:
 def model_bytes(arrays: Iterable[jax.Array]) -> int:
     """What the arrays take to keep: two numbers of 4 bits a byte; of an array with many zeros, those that are none, and
     a bit for each place that says whether there is one."""
-    return sum(min(packed_bytes(a, a.size), packed_bytes(a, int((a != 0).sum())) - (-a.size // 8)) for a in arrays)
+    counted = ((a, int(np.count_nonzero(np.asarray(a)))) for a in arrays)
+    return sum(min(packed_bytes(a, a.size), packed_bytes(a, other) - (-a.size // 8)) for a, other in counted)
 
 
 def packed_bytes(array: jax.Array, count: int) -> int:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 from lra_bench.data.batches import in_order
 from lra_bench.measure.clocks import Laps
@@ -21,7 +22,7 @@ FORWARDS = 20  # forward passes that are timed
 
 def facts(program: Program, params: Params, rest: Params, val: Sequence[Split]) -> dict[str, Any]:
     """The result's columns on it; `val` has a split for each task that the program is for."""
-    matrices = [W[...] for path, W in flat(program.weights(params)).items() if is_matrix(path, W)]
+    matrices = [np.asarray(W[...]) for path, W in flat(program.weights(params)).items() if is_matrix(path, W)]
     return {
         "inference_ms_p50": forward_ms(program, params, rest, val),
         "model_bytes": model_bytes(jax.tree.leaves(program.kept(params))),

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from samples import FOUR, LONG, TWO, Lra, started
+from samples import FOUR, LONG, TWO, Lra, first_slow, started
 
 from lra_bench import config, mixers, sweep
 from lra_bench.errors import ConfigError
@@ -91,7 +91,7 @@ def test_two_commands_of_two_jobs_have_the_results_of_one_after_another(lra: Lra
     assert {state["state"] for state in json.loads(planned.stdout)} == {"done"}
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_what_is_killed_in_the_middle_is_taken_up_again(four: Path, cache: Path) -> None:
     (four / "four.yaml").write_text(TWO + LONG)
     process = start(four, cache)
@@ -109,7 +109,7 @@ def test_what_is_killed_in_the_middle_is_taken_up_again(four: Path, cache: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", [os.kill, os.killpg], ids=["the command", "all, as a terminal does"])
+@pytest.mark.parametrize("to", first_slow(os.killpg, os.kill), ids=["all, as a terminal does", "the command"])
 def test_ctrl_c_is_for_all_that_run(four: Path, cache: Path, to: Callable[[int, int], None]) -> None:
     (four / "four.yaml").write_text(FOUR + LONG)
     process = start(four, cache)

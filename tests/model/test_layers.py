@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from samples import Lra
+from samples import Lra, first_slow
 from steps import batch, stepped
 
 from lra_bench import mixers, sweep
@@ -119,7 +119,13 @@ def test_layers_of_several_mixers_share_no_parameters() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "setting",
-    ["precision.compute=bf16", "quantize.weights=8", "prune.sparsity=0.5", "joint.tasks=[short]", "quantize.weights=4"],
+    first_slow(
+        "joint.tasks=[short]",
+        "precision.compute=bf16",
+        "quantize.weights=8",
+        "prune.sparsity=0.5",
+        "quantize.weights=4",
+    ),
 )
 def test_other_techniques_can_be_pulled(setting: str) -> None:
     pulled = cell("softmax+linear", setting)

@@ -234,7 +234,7 @@ def test_killed_then_stopped_then_run_on_they_have_the_losses_of_one(here: Path,
     check_same(here, "one", "two")
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_processes_that_slurm_starts_find_each_other(here: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
     (cell,) = sweep.cells(Request("linear", "short", "tiny"))

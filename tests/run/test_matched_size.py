@@ -139,7 +139,7 @@ def test_a_cell_of_before_has_the_id_it_had() -> None:
     assert Run.model_validate(kept).id == cell.id
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_command(lra: Lra, here: Path) -> None:
     (here / "two.yaml").write_text("models: fnet,softmax\ntasks: short\nconfig: tiny\nmatch: params\n")
     states = json.loads(lra("sweep", "two.yaml", "--dry-run", "--json").stdout)

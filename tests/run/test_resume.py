@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import first_fast
 
 from lra_bench.results.schema import Result
 
@@ -66,7 +65,7 @@ def uninterrupted(here: Path, cache: Path, whole: dict[str, Outcome]) -> Outcome
     return whole["outcome"]
 
 
-@pytest.mark.parametrize("kills", first_fast([TOGETHER], ([(20, False), TOGETHER],)), ids=["once", "twice"])
+@pytest.mark.parametrize("kills", [[TOGETHER], pytest.param([(20, False), TOGETHER], marks=pytest.mark.sweep)])
 def test_killed_then_run_again_equals_the_uninterrupted_run(
     kills: list[tuple[int, bool]], here: Path, cache: Path, whole: dict[str, Outcome]
 ) -> None:

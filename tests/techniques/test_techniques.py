@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from samples import Lra, first_fast
+from samples import Lra, first_fast, first_slow
 from steps import batch, learned, same, stepped
 
 from lra_bench import config, data, sweep
@@ -31,7 +31,7 @@ from lra_bench.training.optimizer import learning_rate
 from lra_bench.training.program import Program
 
 MODELS = ("softmax", "linformer", "performer")
-EACH = first_fast(*MODELS)
+EACH, EACH_SLOWLY = first_fast(*MODELS), first_slow(*MODELS[1:], MODELS[0])
 TWO_LAYERS = ("backbone.layers=2", "backbone.dropout=0.0", "backbone.heads=4")
 
 
@@ -73,7 +73,7 @@ def test_a_technique_at_zero_strength_is_no_technique(setting: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", EACH)
+@pytest.mark.parametrize("model", EACH_SLOWLY)
 def test_layers_that_share_with_none_are_as_without(model: str) -> None:
     alone, shared = built(cell(model)), built(cell(model, "share.groups=2"))
     assert same(alone.init, shared.init)
@@ -81,7 +81,7 @@ def test_layers_that_share_with_none_are_as_without(model: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", EACH)
+@pytest.mark.parametrize("model", EACH_SLOWLY)
 def test_sparsity_of_zero_trains_as_without(model: str) -> None:
     technique = config.techniques((), [Overlay("test", {"prune": {"sparsity": 0.5, "steps": 3}})]).prune
     assert technique is not None
@@ -105,7 +105,7 @@ def test_32_bits_are_what_was_trained(model: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", EACH)
+@pytest.mark.parametrize("model", EACH_SLOWLY)
 def test_adapters_of_rank_zero_leave_the_backbone_as_it_was(model: str) -> None:
     asked = cell(model, "adapt.start=[mqar]", "adapt.rank=0")
     program, trained = built(asked), stepped(built(asked))
@@ -271,7 +271,7 @@ def test_sparsity_rises_by_the_cubic_schedule() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", first_fast("magnitude", "movement"))
+@pytest.mark.parametrize("by", first_slow("magnitude", "movement"))
 def test_further_training_ends_at_the_sparsity_asked_for(by: str) -> None:
     asked = cell("softmax", "prune.sparsity=0.75", f"prune.by={by}", "prune.steps=6", "prune.every=2")
     program = built(asked)
@@ -336,7 +336,7 @@ def test_what_was_pruned_stays_so_in_a_later_training() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "model", first_fast("softmax", "linformer", "performer", "local", "nystromformer", "linear", "cosformer")
+    "model", first_slow("linformer", "softmax", "performer", "local", "nystromformer", "linear", "cosformer")
 )
 def test_heads_and_neurons_are_taken_out_and_the_shapes_shrink(model: str) -> None:
     asked = cell(model, "prune.heads=0.5", "prune.neurons=0.25")
@@ -445,7 +445,7 @@ def test_the_backbone_computes_in_other_numbers(numbers: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("numbers", ["bf16", "fp16"])
+@pytest.mark.parametrize("numbers", first_slow("bf16", "fp16"))
 def test_adams_moments_are_in_float32_whatever_parameters_are_kept_in(numbers: str) -> None:
     """With b2 = 0.999 a v in bfloat16 cannot fall: 0.999 v is rounded to v."""
     state = stepped(built(cell("s5", f"precision.params={numbers}")))
@@ -519,7 +519,7 @@ def test_further_steps_and_pretraining_have_a_schedule_in_proportion() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["small", "paper", "quick"])
+@pytest.mark.parametrize("recipe", first_slow("small", "paper", "quick"))
 def test_the_kept_techniques_train_at_the_peak_that_their_recipe_means(recipe: str) -> None:
     names = ("further", "pruned", "movement", "halved", "qat", "masked")
     for task in ("listops", "text", "retrieval"):

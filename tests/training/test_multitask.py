@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from samples import SHORT, Lra, first_fast
+from samples import SHORT, Lra, first_fast, first_slow
 from steps import batch, learned, same, split, stepped
 
 from lra_bench import config, sweep
@@ -107,7 +107,7 @@ def test_a_slice_is_shared_out_and_every_task_has_an_example() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "slices"), first_fast(("softmax", 1), ("linformer", 2), ("performer", 1), ("routing", 2))
+    ("model", "slices"), first_fast(("softmax", 1), ("routing", 2), ("linformer", 2), ("performer", 1))
 )
 def test_one_task_alone_trains_as_without(model: str, slices: int) -> None:
     several = f"training.accumulate={slices}"
@@ -119,7 +119,7 @@ def test_one_task_alone_trains_as_without(model: str, slices: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["softmax", "routing[decay=1.0]"])
+@pytest.mark.parametrize("model", first_slow("routing[decay=1.0]", "softmax"))
 def test_the_loss_is_the_mean_of_the_tasks_losses_by_their_shares(model: str) -> None:
     program = together(model)
     assert [lesson.share for lesson in program.lessons] == pytest.approx([0.25, 0.75])
@@ -138,7 +138,7 @@ def test_the_loss_is_the_mean_of_the_tasks_losses_by_their_shares(model: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", first_fast(1, 0))
+@pytest.mark.parametrize("task", first_slow(1, 0))
 def test_a_head_learns_of_its_own_task_alone(task: int) -> None:
     program = together("linformer")
     shares = [float(task == 0), float(task == 1)]
@@ -157,7 +157,7 @@ def test_the_backbone_is_there_once() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", first_fast("linformer", "performer", "softmax+linear"))
+@pytest.mark.parametrize("model", first_slow("softmax+linear", "linformer", "performer"))
 def test_a_run_on_one_of_the_tasks_answers_as_the_backbone_with_its_head(model: str) -> None:
     program = together(model)
     moved = jax.tree.map(lambda leaf: leaf + 0.05 * jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)), program.init)
@@ -173,8 +173,9 @@ def test_a_run_on_one_of_the_tasks_answers_as_the_backbone_with_its_head(model: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pool", ["cls", "mean"])
-@pytest.mark.parametrize("everywhere", first_fast(False, True))
+@pytest.mark.parametrize(
+    ("pool", "everywhere"), first_slow(("cls", True), ("mean", False), ("cls", False), ("mean", True))
+)
 def test_what_a_text_is_filled_up_with_changes_no_answer(pool: str, everywhere: bool) -> None:
     made = build.maker(cell("softmax", f"backbone.pool={pool}", "backbone.positions=none"))
     choices, backbone, asked, _ = made.args  # type: ignore[attr-defined]
@@ -246,7 +247,7 @@ def fitted(program: Program, folder: Path, stop_at: int | None = None) -> Iterat
         yield Fit(program, trains, vals, program.recipe.training, 0, checkpoints, lambda *_, **__: None, stops)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_an_interrupted_joint_training_ends_as_a_whole_one(tmp_path: Path) -> None:
     program = together("performer", "backbone.dropout=0.1")
     another, last = (replace(program, init=jax.tree.map(jnp.copy, program.init)) for _ in range(2))
