@@ -17,9 +17,9 @@ from lra_bench import config, data, mixers
 from lra_bench.config import Run, tasks
 from lra_bench.data import cache, made, verification
 from lra_bench.errors import LraError
-from lra_bench.run.build import maker
+from lra_bench.runs.build import maker
 from lra_bench.shapes import Split
-from lra_bench.sweep import Part, Request, cells, fields, models
+from lra_bench.sweeps import Part, Request, cells, fields, models
 from lra_bench.training.program import runs_once
 
 LENGTH = 40  # of the texts that models are tried on: short, and no multiple of a block

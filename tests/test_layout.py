@@ -21,9 +21,9 @@ FLOORS = {
     "distributed": 2, "kernels": 2, "source_code": 2, "statistics": 2,
     "config": 3, "measure": 3, "mixers": 3,
     "data": 4, "model": 4,
-    "results": 5, "templates": 5, "training": 5,
+    "records": 5, "templates": 5, "training": 5,
     "conformance": 6, "launch": 6, "techniques": 6, "trackers": 6,
-    "doctor": 7, "report": 7, "run": 7, "sweep": 7,
+    "doctor": 7, "report": 7, "runs": 7, "sweeps": 7,
     "analysis": 8, "check": 8, "export": 8, "search": 8, "speed": 8,
     "cli": 9,
 }  # fmt: skip
@@ -31,9 +31,9 @@ FLOORS = {
 LIVES_IN = {
     "jax": {
         "analysis", "check", "conformance", "distributed", "doctor", "export", "kernels", "measure", "mixers", "model",
-        "run", "speed", "techniques", "training",
+        "runs", "speed", "techniques", "training",
     },
-    "flax": {"analysis", "check", "conformance", "mixers", "model", "run", "techniques", "training"},
+    "flax": {"analysis", "check", "conformance", "mixers", "model", "runs", "techniques", "training"},
     "optax": {"techniques", "training"},
     "orbax": {"distributed", "training"},
     "PIL": {"data"},
@@ -41,13 +41,13 @@ LIVES_IN = {
     "tensorflow_datasets": {"data"},
     "pyarrow": {"data"},
     "yaml": {"config"},
-    "pandas": {"report", "results", "statistics"},
+    "pandas": {"records", "report", "statistics"},
     "altair": {"report"},
     "vl_convert": {"report"},
     "jinja2": {"report"},
     "scipy": {"statistics"},
     "statsmodels": {"statistics"},
-    "pydantic": {"config", "data", "results"},
+    "pydantic": {"config", "data", "records"},
     "typer": {"cli"},
     "rich": {"cli"},
     "subprocess": {"launch", "training"},
@@ -160,8 +160,8 @@ def test_no_model_or_task_is_named_in_the_package() -> None:
 def test_reading_the_command_line_opens_nothing_heavy() -> None:
     heavy = {"jax", "flax", "pandas", "numpy", "tensorflow_datasets"}
     light = [PACKAGE / "mixers/__init__.py", PACKAGE / "mixers/card.py", *PACKAGE.glob("cli/*.py")]
-    light += [*PACKAGE.glob("config/*.py"), *PACKAGE.glob("results/store/*.py")]
-    light += [PACKAGE / "errors.py", PACKAGE / "results/schema.py"]
+    light += [*PACKAGE.glob("config/*.py"), *PACKAGE.glob("records/store/*.py")]
+    light += [PACKAGE / "errors.py", PACKAGE / "records/schema.py"]
     for path in light:
         assert not heavy & at_top(path), f"{path} opens {heavy & at_top(path)} when imported"
 

@@ -13,8 +13,8 @@ from lra_bench import config, data, statistics
 from lra_bench.config import Run, TaskSpec
 from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.metrics import METRICS
-from lra_bench.run.build import built, examples
-from lra_bench.run.loaded import Trained
+from lra_bench.runs.build import built, examples
+from lra_bench.runs.loaded import Trained
 from lra_bench.training.program import Program
 from lra_bench.training.trainer import evaluate
 

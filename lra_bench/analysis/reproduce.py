@@ -13,12 +13,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lra_bench import config, statistics, sweep
+from lra_bench import config, statistics, sweeps
 from lra_bench.config import Run
 from lra_bench.errors import ConfigError
 from lra_bench.launch.engine import Order
-from lra_bench.results import provenance, store
-from lra_bench.results.schema import FINAL, SCORED, Result
+from lra_bench.records import provenance, store
+from lra_bench.records.schema import FINAL, SCORED, Result
 
 Verdict = Literal["identical", "agrees", "differs"]
 OUTCOMES = ("status", "test_score", "val_score", "best_step", "train_loss", "data_hash", "params")
@@ -126,7 +126,7 @@ def again(
             folder.mkdir(parents=True)
             shutil.copy(old.folder / "fallback.json", folder)  # in the slices in which it ran then
         order = Order(results, jobs=jobs or old.row.jobs or 1, processes=old.row.processes or 1)
-        sweep.run([cell], config.launcher(None), order, tell)
+        sweeps.run([cell], config.launcher(None), order, tell)
         return compared(old, Ran.open(folder))
 
 

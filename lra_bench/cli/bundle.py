@@ -29,7 +29,7 @@ def bundle(
     Example: lra bundle results --out mine.zip --by "Ann, Example University"
     """
     from lra_bench.cli import progress, screen
-    from lra_bench.results.bundle import pack
+    from lra_bench.records.bundle import pack
 
     with progress.counting(out.name) as count:
         packed = pack(results, out, by, count)
@@ -55,7 +55,7 @@ def merge(
     Example: lra merge theirs.zip results
     """
     from lra_bench.cli import progress, screen
-    from lra_bench.results import bundle as room
+    from lra_bench.records import bundle as room
 
     with progress.counting(file.name) as count:
         merged = room.merge(file, results, count)

@@ -102,7 +102,7 @@ def settings(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def runs(ctx: typer.Context, incomplete: str) -> list[str]:
     """The finished runs of the results folder."""
-    from lra_bench.results import store
+    from lra_bench.records import store
 
     return [folder.name for folder in store.folders(Path(ctx.params.get("results") or "results"))]
 

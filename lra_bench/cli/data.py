@@ -30,9 +30,9 @@ Split = Annotated[str, typer.Option("--split", help="train, val or test.")]
 
 
 def _task(task: str, variant: str | None, settings: list[str] | None, include: list[Path] | None) -> TaskSpec:
-    from lra_bench import sweep
+    from lra_bench import sweeps
 
-    return sweep.task(task, variant, tuple(settings or ()), tuple(include or ()))
+    return sweeps.task(task, variant, tuple(settings or ()), tuple(include or ()))
 
 
 @data.command()
@@ -171,14 +171,14 @@ def bench(
 
     Example: lra data bench -t listops,needle -m fnet
     """
-    from lra_bench import sweep
+    from lra_bench import sweeps
     from lra_bench.cli import progress, screen
-    from lra_bench.results import store
+    from lra_bench.records import store
 
-    asked = sweep.Request(model, task, config, settings=tuple(settings or ()), include=tuple(include_path or ()))
+    asked = sweeps.Request(model, task, config, settings=tuple(settings or ()), include=tuple(include_path or ()))
     facts = []
     with progress.watching() as watch:
-        for measured in sweep.supply(sweep.cells(asked), rounds, watch):
+        for measured in sweeps.supply(sweeps.cells(asked), rounds, watch):
             facts.append(measured)
             if out is not None:
                 store.write_json(out, facts)

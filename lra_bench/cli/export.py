@@ -46,8 +46,8 @@ def export(
     """
     from lra_bench.cli import progress, screen
     from lra_bench.export.of_run import exported
-    from lra_bench.results import store
-    from lra_bench.run.loaded import Trained
+    from lra_bench.records import store
+    from lra_bench.runs.loaded import Trained
 
     folder = store.find(run, results)
     wanted = [part.strip() for part in platforms.split(",")] if platforms else None
@@ -120,8 +120,8 @@ def _model(
     from lra_bench.config import Overlay, TaskSpec, validated
     from lra_bench.export import artifact, inputs
     from lra_bench.export.of_run import answering
-    from lra_bench.results import store
-    from lra_bench.run.loaded import Trained
+    from lra_bench.records import store
+    from lra_bench.runs.loaded import Trained
 
     if Path(model).is_file():
         made = artifact.read(Path(model))

@@ -47,7 +47,7 @@ def ls(
     if json:
         screen.print_json(listed)
     elif kind is Kind.results:
-        from lra_bench.results import store
+        from lra_bench.records import store
 
         screen.out.print(screen.results(store.rows(results), {}))
         for folder in store.open_cells(results):
@@ -135,7 +135,7 @@ def _said(kind: str, found: dict[str, Path]) -> list[dict[str, Any]]:
 
 
 def _results(results: Path) -> list[dict[str, Any]]:
-    from lra_bench.results import store
+    from lra_bench.records import store
 
     return [store.rows(folder)[0].as_dict() | store.came(folder) for folder in store.folders(results)]
 

@@ -75,13 +75,13 @@ def verify(model: options.Model, json: options.Json = False) -> None:
 
     Example: lra verify -m mine.py
     """
-    from lra_bench import mixers, sweep
+    from lra_bench import mixers, sweeps
     from lra_bench.cli import screen
     from lra_bench.conformance import checks, record
     from lra_bench.measure.machine import where
 
     found = []
-    for sheet, turned in chain.from_iterable(sweep.models(model)):
+    for sheet, turned in chain.from_iterable(sweeps.models(model)):
         ours = []
         for verdict in checks.verify(sheet, turned):
             ours.append({"model": sheet.name, **verdict._asdict()})

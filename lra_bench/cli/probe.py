@@ -38,7 +38,7 @@ def probe(
     from lra_bench.analysis import effective_context as room
     from lra_bench.cli import progress
     from lra_bench.report import effective_context
-    from lra_bench.run.loaded import Trained
+    from lra_bench.runs.loaded import Trained
 
     how, found = chosen(format, json=json, out=out), []
     for run in runs:

@@ -22,7 +22,7 @@ def frame(asked: Sequence[Path] | None) -> Iterator[Any]:
         ConfigError: a path has no rows; the line says where there are some, or which command is for it.
     """
     from lra_bench.launch import provenance
-    from lra_bench.results import store
+    from lra_bench.records import store
 
     with ExitStack() as stack:
         there = {}
@@ -59,7 +59,7 @@ def refuse(path: Path) -> None:
 
 
 def _refuse_folder(path: Path) -> None:
-    from lra_bench.results import store
+    from lra_bench.records import store
 
     if store.folders(path):
         return

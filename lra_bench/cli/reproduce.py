@@ -48,7 +48,7 @@ def reproduce(
     from lra_bench.analysis.reproduce import again, finished
     from lra_bench.cli import progress, screen
     from lra_bench.launch.engine import Stopped
-    from lra_bench.results import store
+    from lra_bench.records import store
 
     old = finished(store.find(run, results))
     try:

@@ -49,11 +49,11 @@ def run(
 
     Example: lra run --model linformer --task listops
     """
-    from lra_bench import sweep
+    from lra_bench import sweeps
     from lra_bench.config import launcher as settings_of
     from lra_bench.launch.engine import Order
 
-    asked = sweep.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path, technique))
+    asked = sweeps.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path, technique))
     every = sized(asked, match)
     by = settings_of(launcher, tuple(include_path or ()))
     if dry_run:
@@ -65,34 +65,34 @@ def run(
 
 def sized(every: Sequence[Run], match: str | None) -> Sequence[Run]:
     """The runs, as large or as dear as full attention's if that is asked for."""
-    from lra_bench import sweep
+    from lra_bench import sweeps
     from lra_bench.cli import progress
 
     if match is None:
         return every
     with progress.watching() as watch:
-        return sweep.matched(every, match, watch)
+        return sweeps.matched(every, match, watch)
 
 
 def warn_of(every: Sequence[Run]) -> None:
     """Say once, a line each on stderr, what is strange about the runs and those they stand on."""
-    from lra_bench import sweep
+    from lra_bench import sweeps
     from lra_bench.cli import screen
 
     models: dict[str, dict[str, None]] = {}
-    for cell in sweep.with_needs(every):
-        for said in filter(None, (*cell.warnings, sweep.pooled_otherwise(cell))):
+    for cell in sweeps.with_needs(every):
+        for said in filter(None, (*cell.warnings, sweeps.pooled_otherwise(cell))):
             models.setdefault(f"on {cell.task_name} under {cell.config_name}: {said}", {})[cell.model] = None
     screen.warn(f"{screen.few([*who])} {said}" for said, who in models.items())
 
 
 def show_states(every: Sequence[Run], results: Path, *, json: bool) -> None:
     """What would run and what is done; nothing is compiled."""
-    from lra_bench import sweep
+    from lra_bench import sweeps
     from lra_bench.cli import screen
 
     warn_of(every)
-    states = sweep.states(sweep.with_needs(every), results)
+    states = sweeps.states(sweeps.with_needs(every), results)
     if json:
         screen.print_json(states)
     else:
@@ -103,19 +103,19 @@ def run_cells(
     every: Sequence[Run], launcher: Launcher, order: Order, *, fail_fast: bool, track: str | None, json: bool
 ) -> NoReturn:
     """Execute the runs and show what came out; exit code 1 if one failed, 130 if the user stopped them."""
-    from lra_bench import sweep
+    from lra_bench import sweeps
     from lra_bench.cli import screen
     from lra_bench.launch.engine import Stopped
-    from lra_bench.results.schema import SCORED
+    from lra_bench.records.schema import SCORED
 
     warn_of(every)
     try:
-        with _told(len(sweep.with_needs(every)), order.results, track) as tell:
-            rows = sweep.run(every, launcher, order, tell, fail_fast=fail_fast)
+        with _told(len(sweeps.with_needs(every)), order.results, track) as tell:
+            rows = sweeps.run(every, launcher, order, tell, fail_fast=fail_fast)
     except Stopped as stopped:
         screen.err.print(str(stopped), style="yellow", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
-    other_code = sweep.of_other_code(every, rows)
+    other_code = sweeps.of_other_code(every, rows)
     if json:
         screen.print_json([row.as_dict() | {"other_code": other_code.get(row.run)} for row in rows])
     else:
@@ -172,9 +172,9 @@ def plan(
     Hours are what another seed took on this machine; where none ran, a step is compiled and three are timed on random
     tokens, which takes half a minute for each model and task. Nothing is trained.
     """
-    from lra_bench import sweep
+    from lra_bench import sweeps
 
-    asked = sweep.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path, technique))
+    asked = sweeps.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path, technique))
     every = sized(asked, match)
     show_plan(every, results, jobs=jobs, out=out, json=json)
 
@@ -184,7 +184,7 @@ def show_plan(every: Sequence[Run], results: Path, *, jobs: int | None, out: Pat
 
     Or, into `out`, the lines that run them.
     """
-    from lra_bench import sweep
+    from lra_bench import sweeps
     from lra_bench.cli import planned, progress, screen
 
     jobs = jobs or 1
@@ -192,12 +192,12 @@ def show_plan(every: Sequence[Run], results: Path, *, jobs: int | None, out: Pat
         raise ConfigError(f"--out {out}: writes lines of a shell; no --json with it")
     warn_of(every)
     if out is not None:
-        lines = sweep.job_list(sweep.with_needs(every), results, jobs)
+        lines = sweeps.job_list(sweeps.with_needs(every), results, jobs)
         out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         screen.err.print(f"{out}: {len(lines)} runs, a line each; results will lie in {results}/runs", soft_wrap=True)
         return
     with progress.watching() as watch:
-        plans = sweep.plan(sweep.with_needs(every), results, watch, jobs)
+        plans = sweeps.plan(sweeps.with_needs(every), results, watch, jobs)
     if json:
         screen.print_json(plans)
         return
@@ -207,7 +207,7 @@ def show_plan(every: Sequence[Run], results: Path, *, jobs: int | None, out: Pat
 
 
 def _request(model, task, config, seed, seeds, length, settings, limit, include, technique):  # type: ignore[no-untyped-def]
-    from lra_bench.sweep import Request, parse_seeds
+    from lra_bench.sweeps import Request, parse_seeds
 
     if seeds and seed:
         raise ConfigError(f"--seed {seed} and --seeds {seeds}: one of the two")

@@ -18,14 +18,14 @@ from rich.text import Text
 from lra_bench.cli.sheet import Sheet
 from lra_bench.cli.streams import shown
 from lra_bench.metrics import ACCURACY, named
+from lra_bench.records.schema import SCORED
 from lra_bench.report.summary import load
 from lra_bench.report.summary.digits import three_digits
-from lra_bench.results.schema import SCORED
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from lra_bench.results.schema import Result
+    from lra_bench.records.schema import Result
 
 SHADES = " .:-=+*#%@"
 WIDE = 120  # columns, where no terminal says otherwise
@@ -63,7 +63,7 @@ def few(names: Sequence[str], most: int = 3) -> str:
 
 def print_json(value: Any) -> None:
     """As JSON on stdout, nothing else."""
-    from lra_bench.results.store.files import as_json
+    from lra_bench.records.store.files import as_json
 
     sys.stdout.write(f"{as_json(value)}\n")
 

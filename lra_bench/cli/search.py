@@ -45,7 +45,7 @@ def tune(
     from lra_bench import config as room
     from lra_bench.cli import screen
     from lra_bench.search import Question, Study, kept
-    from lra_bench.sweep import Request
+    from lra_bench.sweeps import Request
 
     include = tuple(include_path or ())
     asked = Request(model, task, config, (seed,), None, tuple(settings or ()), limit, include)
@@ -96,7 +96,7 @@ def search(
     from lra_bench import config as room
     from lra_bench.cli import screen
     from lra_bench.search import Question, Study, kept
-    from lra_bench.sweep import Request
+    from lra_bench.sweeps import Request
 
     include = tuple(include_path or ())
     asked = Request("", task, config, (seed,), None, tuple(settings or ()), limit, include)

@@ -16,7 +16,7 @@ from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from lra_bench.report.tables import Report
-    from lra_bench.sweep import Speed
+    from lra_bench.sweeps import Speed
 
 # The full mixer in its best and its plain form stand for what the others are measured against.
 MODELS = "family:full,family:full[impl=plain],all"
@@ -76,7 +76,7 @@ def speed(
 
     Example: lra speed -n 1024,4096 --model softmax,linear
     """
-    from lra_bench import sweep
+    from lra_bench import sweeps
     from lra_bench.config import recipe
     from lra_bench.report import scaling
 
@@ -91,12 +91,12 @@ def speed(
         if memory is not None and not largest_batch:
             raise ConfigError(f"--memory {memory}: of --largest-batch, which is not asked for")
         include = tuple(include_path or ())
-        task = task or next(iter(recipe(config, include).tasks or sweep.task_names("all", include)))
+        task = task or next(iter(recipe(config, include).tasks or sweeps.task_names("all", include)))
         wanted = (*(settings or ()), *([f"training.batch={batch}"] if batch else []))
-        request = sweep.Request(model, task, config, settings=wanted, include=include)
+        request = sweeps.Request(model, task, config, settings=wanted, include=include)
         room = _room(memory) if largest_batch else None
         counts = options.counts(lengths, "--lengths")
-        facts = _measured(sweep.Speed(request, counts, rounds, mode is Mode.infer, peak, room), out, fresh)
+        facts = _measured(sweeps.Speed(request, counts, rounds, mode is Mode.infer, peak, room), out, fresh)
     tell(scaling.report(facts), how)
 
 
@@ -117,16 +117,16 @@ def _bytes(text: str) -> int:
 
 
 def _measured(asked: Speed, out: Path | None, fresh: bool) -> list[dict[str, Any]]:
-    from lra_bench import sweep
+    from lra_bench import sweeps
     from lra_bench.cli import progress, screen
     from lra_bench.launch.engine import Stopped
+    from lra_bench.records import store
     from lra_bench.report import scaling
-    from lra_bench.results import store
 
     facts = scaling.read(out) if out is not None and out.exists() and not fresh else []
     try:
         with progress.watching() as watch:
-            for known in sweep.speed(asked, facts, watch):
+            for known in sweeps.speed(asked, facts, watch):
                 facts = known
                 if out is not None:
                     store.write_json(out, facts)
@@ -185,8 +185,8 @@ def scale(
 def _longer(run: Path, lengths: str | None, settings: Sequence[str]) -> Report:
     from lra_bench.analysis.extrapolation import over
     from lra_bench.cli import progress
+    from lra_bench.records.provenance import finished
     from lra_bench.report.extrapolation import longer
-    from lra_bench.results.provenance import finished
 
     if lengths is None:
         raise ConfigError("--run: tested at which lengths? -n 256,512")

@@ -43,7 +43,7 @@ def sweep(
     Example: lra sweep configs/sweeps/quick.yaml --dry-run
     """
     from lra_bench import config
-    from lra_bench import sweep as room
+    from lra_bench import sweeps as room
     from lra_bench.cli.run import run_cells, show_plan, show_states, sized
     from lra_bench.launch.engine import Order
 

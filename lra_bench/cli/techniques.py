@@ -14,7 +14,7 @@ from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from lra_bench.config import Overlay, Run, Technique
-    from lra_bench.sweep import Settings
+    from lra_bench.sweeps import Settings
 
 Steps = Annotated[int, typer.Option("--steps", min=0, help="Steps of continued training, with the run's config.")]
 Results = Annotated[Path | None, typer.Option("-o", "--results", help="The run's results folder.", metavar="DIR")]
@@ -104,18 +104,18 @@ def distill(
 
     Example: lra distill --teacher softmax-listops-quick-s0-0123456789 --model linformer
     """
-    from lra_bench import config, sweep
-    from lra_bench.results import store
+    from lra_bench import config, sweeps
+    from lra_bench.records import store
 
     folder = _found(teacher, results)
-    asked, choices = store.cell(folder), sweep.models(model)
-    parsed = sweep.Settings.parse(settings or (), None, [part.sheet for choice in choices for part in choice])
+    asked, choices = store.cell(folder), sweeps.models(model)
+    parsed = sweeps.Settings.parse(settings or (), None, [part.sheet for choice in choices for part in choice])
     if parsed.task:
         raise ConfigError(f"{parsed.task[0].origin}: the task is the teacher's")
     named = config.Overlay("--teacher", {"distill": {"teacher": asked.model}})
     technique = _technique("distill", named, parsed)
     every = [
-        sweep.taught(sweep.of_model(asked, choice, parsed).with_technique("distill", technique), asked)
+        sweeps.taught(sweeps.of_model(asked, choice, parsed).with_technique("distill", technique), asked)
         for choice in choices
     ]
     _run(every, folder, jobs, json=json)
@@ -140,19 +140,19 @@ def adapt(
 
     Example: lra adapt softmax-listops-quick-s0-0123456789 --task mqar --rank 8
     """
-    from lra_bench import config, sweep
-    from lra_bench.results import store
+    from lra_bench import config, sweeps
+    from lra_bench.records import store
 
     folder = _found(run, results)
     start, include = store.cell(folder), tuple(include_path or ())
-    parsed = sweep.Settings.parse(settings or (), None, [])
+    parsed = sweeps.Settings.parse(settings or (), None, [])
     chosen = {"start": [start.task.name], "rank": rank, "bottleneck": bottleneck, "frozen": not whole}
     technique = _technique("adapt", config.Overlay("lra adapt", {"adapt": chosen}), parsed)
     every = [
-        sweep.on_task(start, name, include, parsed)
+        sweeps.on_task(start, name, include, parsed)
         .with_technique("adapt", technique)
         .model_copy(update={"start": start})
-        for name in sweep.task_names(task, include)
+        for name in sweeps.task_names(task, include)
     ]
     _run(every, folder, jobs, json=json)
 
@@ -179,8 +179,8 @@ def _after(
     run: str, results: Path | None, name: str, several: Sequence[dict[str, Any]], jobs: int | None, *, json: bool
 ) -> NoReturn:
     """Pull one technique on the run's model, once for each of several settings."""
-    from lra_bench import config, sweep
-    from lra_bench.results import store
+    from lra_bench import config, sweeps
+    from lra_bench.records import store
 
     folder = _found(run, results)
     start = store.cell(folder)
@@ -188,14 +188,14 @@ def _after(
     def cells() -> Iterator[Run]:
         for chosen in several:
             technique = config.techniques((), [config.Overlay(f"lra {name}", {name: chosen})]).pulled().get(name)
-            yield start if technique is None else sweep.after(start, name, technique, chosen["steps"])
+            yield start if technique is None else sweeps.after(start, name, technique, chosen["steps"])
 
     _run([start, *cells()], folder, jobs, json=json)
 
 
 def _found(run: str, results: Path | None) -> Path:
-    from lra_bench.results import store
-    from lra_bench.results.provenance import answering
+    from lra_bench.records import store
+    from lra_bench.records.provenance import answering
 
     folder = store.find(run, results or options.RESULTS)
     answering(folder)

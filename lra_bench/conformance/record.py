@@ -10,7 +10,7 @@ from typing import Any
 
 from lra_bench import config, data, mixers, source_code
 from lra_bench.errors import ConfigError
-from lra_bench.results import fingerprint, store
+from lra_bench.records import fingerprint, store
 
 CHECKS = Path(__file__).parent / "checks.py"
 GROWTH = 6  # the check that work and memory grow with L as the card says

@@ -18,8 +18,8 @@ from lra_bench.data.batches import in_order
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.export import artifact
 from lra_bench.metrics import BITS, EXACT_MATCH, METRICS, SQUARED_ERROR, Metric
-from lra_bench.results import store
-from lra_bench.run.loaded import Trained
+from lra_bench.records import store
+from lra_bench.runs.loaded import Trained
 from lra_bench.techniques.training_setup import RANGES
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")

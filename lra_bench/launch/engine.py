@@ -12,7 +12,7 @@ from typing import Any
 
 from lra_bench.config import Launcher, Run
 from lra_bench.errors import ConfigError, LraError
-from lra_bench.results.schema import Result
+from lra_bench.records.schema import Result
 
 Tell = Callable[[dict[str, Any]], None]  # called with each event of a run
 

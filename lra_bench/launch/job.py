@@ -13,7 +13,7 @@ from lra_bench.launch.engine import Order
 from lra_bench.launch.local import Crew
 from lra_bench.launch.place import Place
 from lra_bench.launch.remote_task import Errand
-from lra_bench.results import store
+from lra_bench.records import store
 
 
 @dataclass

@@ -26,8 +26,8 @@ from lra_bench.launch.process_group import Child, blamed, start
 from lra_bench.launch.provenance import commit
 from lra_bench.measure.asked import Asked
 from lra_bench.measure.memory_limit import JOBS
-from lra_bench.results import store
-from lra_bench.results.schema import Result
+from lra_bench.records import store
+from lra_bench.records.schema import Result
 
 INTERRUPTED = 130
 PYTHON = (sys.executable, "-P", "-m")  # no file of the working folder stands for a library's module
@@ -191,7 +191,7 @@ def run(cell: Run, order: Order, tell: Tell, crew: Crew) -> Result:
 def command(folder: Path, jobs: int, *, fresh: bool = False) -> list[str]:
     """What runs the run whose run.json lies in a folder, beside `jobs` - 1 others."""
     head, dirty = commit()
-    asked = [*PYTHON, "lra_bench.run.execute", str(folder), "--jobs", str(jobs)]
+    asked = [*PYTHON, "lra_bench.runs.execute", str(folder), "--jobs", str(jobs)]
     return [
         *asked, *(["--overwrite"] if fresh else []), *(["--commit", head] if head else []),
         *(["--dirty"] if dirty else []),

@@ -1,6 +1,6 @@
 """Start runs as tasks of Ray, on a cluster whose nodes share the results folder, or on one started on this machine.
 
-A task runs `python -m lra_bench.run.execute` on its node as the other launchers do, so that claims, checkpoints and
+A task runs `python -m lra_bench.runs.execute` on its node as the other launchers do, so that claims, checkpoints and
 results are the same.
 """
 
@@ -22,8 +22,8 @@ from lra_bench.errors import ConfigError
 from lra_bench.launch.channel import LOOK, Wire, every, room, there
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell, extra
 from lra_bench.launch.remote_task import Errand, environ, received
-from lra_bench.results import store
-from lra_bench.results.schema import Result, Status
+from lra_bench.records import store
+from lra_bench.records.schema import Result, Status
 
 GIB = 2**30
 STORE = 100 * 2**20  # bytes of the object store of a cluster started here: nothing large goes through it

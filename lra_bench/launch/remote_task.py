@@ -13,8 +13,8 @@ from typing import Any
 from lra_bench.config import Run
 from lra_bench.errors import ConfigError, PlaceError, refusal
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
-from lra_bench.results import store
-from lra_bench.results.schema import Result
+from lra_bench.records import store
+from lra_bench.records.schema import Result
 
 PASSED_ON = ("LRA_", "JAX_", "XLA_")  # how variables begin that mean the same there as here
 BEGUN = "fresh.txt"  # the errand that forgot what was there before

@@ -1,6 +1,6 @@
 """Start runs as an array of Slurm's jobs, by submitit, or as submitit's own processes on this machine.
 
-A job runs `python -m lra_bench.run.execute` as the other launchers do. When it is preempted, or its time is over, the
+A job runs `python -m lra_bench.runs.execute` as the other launchers do. When it is preempted, or its time is over, the
 run saves, the job is queued again, and goes on from the checkpoint. Slurm's jobs outlive the command that sent them.
 """
 
@@ -18,8 +18,8 @@ from lra_bench.errors import ConfigError
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell, extra
 from lra_bench.launch.job import Job, Log
 from lra_bench.launch.remote_task import Errand, received
-from lra_bench.results import store
-from lra_bench.results.schema import Result, Status
+from lra_bench.records import store
+from lra_bench.records.schema import Result, Status
 
 JOBS = "jobs"  # the folder in the results where submitit keeps what is sent, what comes back, and logs
 SAFE = "export PYTHONSAFEPATH=1"  # in a job: no file of the working folder stands for a library's module

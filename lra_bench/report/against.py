@@ -19,13 +19,13 @@ import pandas as pd
 
 from lra_bench import config, statistics
 from lra_bench.metrics import ACCURACY, named
+from lra_bench.records.schema import SCORED
 from lra_bench.report import tables
 from lra_bench.report.published import Mechanism, Protocol, Published, Reported
 from lra_bench.report.summary import equivalence
 from lra_bench.report.summary.equivalence import MARGIN, Held, Score
 from lra_bench.report.summary.seeds import NO_SEEDS, Seeds
 from lra_bench.report.tables import Comparison
-from lra_bench.results.schema import SCORED
 
 APART = "not comparable"
 VERDICTS = (*equivalence.VERDICTS, APART)

@@ -16,11 +16,11 @@ import pandas as pd
 
 from lra_bench.config import Run
 from lra_bench.errors import ConfigError
+from lra_bench.records import store
+from lra_bench.records.schema import Result
 from lra_bench.report import tables
 from lra_bench.report.summary import annotate, places
 from lra_bench.report.tables import COLUMN, Comparison, Report
-from lra_bench.results import store
-from lra_bench.results.schema import Result
 
 TITLE = "what each model was given"
 INHERITED = ("inherited_steps", "inherited_examples", "inherited_flops")

@@ -14,9 +14,9 @@ from lra_bench import statistics
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import named
 from lra_bench.mixers.card import Family
+from lra_bench.records import store
 from lra_bench.report import scaling, tables
 from lra_bench.report.summary import places
-from lra_bench.results import store
 
 Figure = alt.FacetChart | alt.LayerChart
 

@@ -17,11 +17,11 @@ import pandas as pd
 
 from lra_bench import statistics
 from lra_bench.metrics import named
+from lra_bench.records.schema import SCORED
 from lra_bench.report.summary import places, ranks, summing
 from lra_bench.report.summary.places import BUILD, HARDWARE, PLACE
 from lra_bench.report.summary.summing import COLUMN
 from lra_bench.report.tables import VALUE
-from lra_bench.results.schema import SCORED
 
 MACHINE = (*HARDWARE, "processes", "jobs", "matmul", "deterministic", "environment")
 STATUS, MISSING, OTHER_DATA = "status", "missing", "other data"

@@ -17,11 +17,11 @@ from markupsafe import Markup
 
 from lra_bench import __version__, mixers
 from lra_bench.errors import ConfigError
+from lra_bench.records.schema import SCORED
 from lra_bench.report import budget, charts, growth, tables
 from lra_bench.report.leaderboard import HEADS, board
 from lra_bench.report.summary import load, ranks
 from lra_bench.report.tables import Comparison
-from lra_bench.results.schema import SCORED
 
 TITLE = "Efficient transformers, compared"
 

@@ -13,10 +13,10 @@ import pandas as pd
 from lra_bench import mixers, statistics
 from lra_bench.conformance import record
 from lra_bench.errors import ConfigError
+from lra_bench.records import store
 from lra_bench.report.summary import load
 from lra_bench.report.summary.digits import three_digits
 from lra_bench.report.tables import Comparison, Report
-from lra_bench.results import store
 
 NEEDED = ("model", "options", "length", "status", "step_ms_p50", "compiled_bytes")
 WIDE = 0.2  # of the median: an interval that is wider is marked

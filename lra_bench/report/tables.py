@@ -15,12 +15,12 @@ import pandas as pd
 
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.metrics import ACCURACY, named
+from lra_bench.records.schema import SCORED
 from lra_bench.report.summary import annotate, load, places
 from lra_bench.report.summary.columns import column_names
 from lra_bench.report.summary.digits import three_digits
 from lra_bench.report.summary.means import means
 from lra_bench.report.summary.summing import COLUMN, column_of, labels, measured, summary
-from lra_bench.results.schema import SCORED
 
 __all__ = [
     "COLUMN",

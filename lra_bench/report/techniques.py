@@ -12,13 +12,13 @@ import pandas as pd
 from lra_bench import config, statistics
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import named
+from lra_bench.records.schema import SCORED
 from lra_bench.report import tables
 from lra_bench.report.summary import annotate, load, places, ranks
 from lra_bench.report.summary.digits import three_digits
 from lra_bench.report.summary.places import BUILD, PLACE
 from lra_bench.report.summary.seeds import Seeds
 from lra_bench.report.tables import COLUMN, Comparison, Report
-from lra_bench.results.schema import SCORED
 
 MEANS = (
     "test_score",

@@ -7,7 +7,7 @@ from typing import Any
 
 from lra_bench.config import Tuned
 from lra_bench.metrics import named
-from lra_bench.results import store
+from lra_bench.records import store
 from lra_bench.search.record import Trial
 from lra_bench.search.search_space import Question
 from lra_bench.search.study import Found, Study

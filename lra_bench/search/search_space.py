@@ -12,11 +12,11 @@ from typing import Any
 
 import optuna
 
-from lra_bench import config, sweep
+from lra_bench import config, sweeps
 from lra_bench.config import AND, Range, Run, Scalar, Space, Techniques
 from lra_bench.errors import ConfigError
-from lra_bench.results import fingerprint
-from lra_bench.sweep import Request
+from lra_bench.records import fingerprint
+from lra_bench.sweeps import Request
 
 MODEL = "model"  # the key of a space that names what a layer's mixer may be
 
@@ -36,7 +36,7 @@ class Question:
     costs: Mapping[str, float | None] = field(default_factory=dict)  # goals beside the score, and the most of each
 
     def __post_init__(self) -> None:
-        cells = sweep.cells(self.request)
+        cells = sweeps.cells(self.request)
         if len(cells) != 1:
             raise ConfigError(
                 f"a study is of one model on one task, with one seed and one technique, not of {len(cells)}"
@@ -61,14 +61,14 @@ class Question:
         if not isinstance(models, list):
             raise ConfigError(f"{MODEL}: must be a list of the models that a layer may be of")
         for model in models:
-            if len(sweep.models(str(model))) != 1:
+            if len(sweeps.models(str(model))) != 1:
                 raise ConfigError(f"{MODEL}: {model}: must be one model")
         return cls(replace(request, models=str(models[0])), space, seed, costs)
 
     @cached_property
     def cell(self) -> Run:
         """With no setting changed."""
-        return sweep.cells(self.request)[0]
+        return sweeps.cells(self.request)[0]
 
     @property
     def name(self) -> str:
@@ -96,7 +96,7 @@ class Question:
     def basis(self) -> dict[str, Any]:
         """The code and the data that its answer comes from."""
         models = [str(model) for model in self.space.get(MODEL, ())] or [self.request.models]
-        cells = [sweep.cells(replace(self.request, models=model))[0] for model in models]
+        cells = [sweeps.cells(replace(self.request, models=model))[0] for model in models]
         parts = config.digest([fingerprint.of(cell)["parts_hash"] for cell in cells])
         return fingerprint.full(self.cell) | {"parts_hash": parts, "data_hash": self.cell.task.content}
 
@@ -131,7 +131,7 @@ class Question:
     def model(self, settings: Mapping[str, Scalar]) -> str:
         """Of these settings, as `--model` names it."""
         each = [str(value) for key, value in settings.items() if key.startswith(f"{MODEL}.")]
-        return AND.join(sweep.fewest(each)) if each else self.request.models
+        return AND.join(sweeps.fewest(each)) if each else self.request.models
 
     def changed(self, settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """What of them is a recipe's or a model's option."""
@@ -145,7 +145,7 @@ class Question:
         """
         said = tuple(f"{key}={json.dumps(value)}" for key, value in self.changed(settings).items())
         request = replace(self.request, models=self.model(settings), settings=(*self.request.settings, *said))
-        return sweep.cells(request)[0]
+        return sweeps.cells(request)[0]
 
     def recipe(self, settings: Mapping[str, Scalar], tuned: config.Tuned, says: str) -> str:
         """The recipe's file with these settings, and those that were given to the study, in it."""
@@ -176,7 +176,7 @@ class Question:
 
 def _names(model: str) -> set[str]:
     """Of the mixers in it."""
-    return {part.sheet.name for choice in sweep.models(model) for part in choice}
+    return {part.sheet.name for choice in sweeps.models(model) for part in choice}
 
 
 def _suggested(trial: optuna.Trial, key: str, what: Range | list[Scalar]) -> Scalar:

@@ -25,7 +25,7 @@ from lra_bench.launch.engine import Stopped
 from lra_bench.launch.place import Place, dealt, places
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.metrics import named
-from lra_bench.results import fingerprint, store
+from lra_bench.records import fingerprint, store
 from lra_bench.search import record
 from lra_bench.search.record import Trial
 from lra_bench.search.search_space import Question

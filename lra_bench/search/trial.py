@@ -14,10 +14,10 @@ from typing import Any
 
 from lra_bench.config import Run
 from lra_bench.errors import LraError, RunFailed, faults_told
-from lra_bench.results import store
-from lra_bench.run.build import examples, fitting
-from lra_bench.run.execute import INTERRUPTED, Stop
-from lra_bench.run.inference_cost import forward_ms
+from lra_bench.records import store
+from lra_bench.runs.build import examples, fitting
+from lra_bench.runs.execute import INTERRUPTED, Stop
+from lra_bench.runs.inference_cost import forward_ms
 from lra_bench.training import checkpoint
 from lra_bench.training.precision import same_bits_as_asked
 from lra_bench.training.trainer import Fit, Interrupted, Tell

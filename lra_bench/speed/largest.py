@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 
 from lra_bench.config import Run
-from lra_bench.run.build import compiled
+from lra_bench.runs.build import compiled
 
 NEAR = 64  # the answer is within 1 of so many of the largest
 

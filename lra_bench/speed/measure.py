@@ -14,8 +14,8 @@ from lra_bench.measure.clocks import Laps
 from lra_bench.measure.load import Load
 from lra_bench.measure.memory import available_bytes, peak_bytes
 from lra_bench.measure.peak import ceiling
-from lra_bench.run.build import compiled, fitting, lacking
-from lra_bench.run.execute import failures, tell
+from lra_bench.runs.build import compiled, fitting, lacking
+from lra_bench.runs.execute import failures, tell
 from lra_bench.speed.bench import Bench
 from lra_bench.speed.largest import largest_batch
 from lra_bench.speed.supply import supplied

@@ -10,7 +10,7 @@ from lra_bench import data
 from lra_bench.config import Run
 from lra_bench.data.batches import batch_at
 from lra_bench.measure.clocks import Laps, Stopwatch
-from lra_bench.run.execute import tell
+from lra_bench.runs.execute import tell
 from lra_bench.training.program import Program
 
 BATCHES = 50  # that are timed

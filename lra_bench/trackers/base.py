@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lra_bench.config import Run
-from lra_bench.results import store
-from lra_bench.results.schema import Result
+from lra_bench.records import store
+from lra_bench.records.schema import Result
 
 PATIENCE = 60.0  # seconds that trackers may take to send the rest
 CURVE = ("train_loss", "val_score")

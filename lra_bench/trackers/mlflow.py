@@ -18,7 +18,7 @@ from mlflow.entities import Metric, Param, RunTag
 from lra_bench import config
 from lra_bench.config import Run
 from lra_bench.errors import PlaceError
-from lra_bench.results.schema import SCORED, Result
+from lra_bench.records.schema import SCORED, Result
 
 ADDRESS = re.compile(r"[?#%{}]")  # what is more than a name in an address of SQLAlchemy's
 AT_ONCE = 100  # parameters that MLflow takes in a call

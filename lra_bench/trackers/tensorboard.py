@@ -14,8 +14,8 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from lra_bench import config
 from lra_bench.config import Run
-from lra_bench.results import store
-from lra_bench.results.schema import Result
+from lra_bench.records import store
+from lra_bench.records.schema import Result
 
 
 class TrackedRun:

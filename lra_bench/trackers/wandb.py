@@ -10,7 +10,7 @@ from typing import Any
 import wandb
 
 from lra_bench.config import Run
-from lra_bench.results.schema import SCORED, Result
+from lra_bench.records.schema import SCORED, Result
 
 
 class TrackedRun:

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from samples import Lra
 
-from lra_bench import sweep
+from lra_bench import sweeps
 from lra_bench.analysis import effective_context
 from lra_bench.analysis.effective_context import Band
 from lra_bench.analysis.effective_context.gradients import Looking, _order
 from lra_bench.data.batches import in_order
 from lra_bench.errors import ConfigError
 from lra_bench.measure.context import Probe
-from lra_bench.run.build import built
-from lra_bench.run.execute import examples
-from lra_bench.run.loaded import Trained
-from lra_bench.sweep import Request
+from lra_bench.runs.build import built
+from lra_bench.runs.execute import examples
+from lra_bench.runs.loaded import Trained
+from lra_bench.sweeps import Request
 
 N = 12
 
@@ -34,7 +34,7 @@ def inside(here: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
 
 def model(name: str, *settings: str, task: str = "short", length: int = 40) -> Trained:
     """Untrained: how far it can look does not hang on that."""
-    (cell,) = sweep.cells(Request(name, task, "tiny", length=length, settings=settings))
+    (cell,) = sweeps.cells(Request(name, task, "tiny", length=length, settings=settings))
     splits, _ = examples(cell, lambda *_, **__: None)
     program = built(cell, splits["train"])
     return Trained(cell, program, program.init.params, program.init.rest, splits)

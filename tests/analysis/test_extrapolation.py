@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from samples import Lra
 
-from lra_bench import sweep
+from lra_bench import sweeps
 from lra_bench.analysis import extrapolation
 from lra_bench.errors import ConfigError
+from lra_bench.records import store
+from lra_bench.records.schema import Result
 from lra_bench.report import extrapolation as report
-from lra_bench.results import store
-from lra_bench.results.schema import Result
-from lra_bench.sweep import Request
+from lra_bench.sweeps import Request
 
 RUN = ("run", "-t", "short", "-c", "tiny", "-m")
 
@@ -23,7 +23,7 @@ RUN = ("run", "-t", "short", "-c", "tiny", "-m")
 @pytest.fixture
 def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
     monkeypatch.chdir(here)
-    cell = sweep.cells(Request("softmax", "short", "tiny"))[0]
+    cell = sweeps.cells(Request("softmax", "short", "tiny"))[0]
     return store.blank(cell, "ok", test_score=0.4, val_score=0.4, test_n=2000, chance=0.1, step_ms_p50=1.0)
 
 

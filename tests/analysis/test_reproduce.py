@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from samples import Lra, ran_own
 
-from lra_bench import mixers, sweep
+from lra_bench import mixers
 from lra_bench.analysis import reproduce
 from lra_bench.analysis.reproduce import Ran, Reproduction, compared, finished
 from lra_bench.config import Launcher, Run
 from lra_bench.errors import ConfigError
 from lra_bench.launch.engine import Order
 from lra_bench.metrics import ACCURACY
-from lra_bench.results import provenance, store
+from lra_bench.records import provenance, store
 
 LINEAR = mixers.sheet("linear").path
 KEPT = Path(__file__).parents[2] / "results/quick/runs"

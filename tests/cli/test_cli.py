@@ -14,7 +14,7 @@ from samples import SHORT, TINY, Lra, Said
 from lra_bench import check, mixers
 from lra_bench.cli import screen
 from lra_bench.config import tasks
-from lra_bench.results.schema import COLUMNS, SCORED
+from lra_bench.records.schema import COLUMNS, SCORED
 
 RUN = ("run", "-t", "short", "-c", "tiny")
 

@@ -21,16 +21,16 @@ import pytest
 from jax.errors import JaxRuntimeError
 from samples import LRA, SHORT, Lra
 
-from lra_bench import cli, config, errors, source_code, sweep
+from lra_bench import cli, config, errors, source_code, sweeps
 from lra_bench.cli import progress, screen, streams
 from lra_bench.errors import ConfigError, PlaceError, place_at_fault
 from lra_bench.launch import variables
 from lra_bench.launch.place import WHOLE
-from lra_bench.results import store
-from lra_bench.run.execute import failures, short_of_memory
+from lra_bench.records import store
+from lra_bench.runs.execute import failures, short_of_memory
 from lra_bench.search.study import _sqlite
 from lra_bench.shapes import LAST_SEED
-from lra_bench.sweep import Request
+from lra_bench.sweeps import Request
 from lra_bench.training import checkpoint
 
 ESCAPE = "\x1b[31mred\x07"
@@ -195,10 +195,10 @@ def test_a_value_is_read_as_its_type_is_declared(text: str, value: Any) -> None:
 
 
 def test_a_models_options_are_read_as_they_are_declared() -> None:
-    (choice,) = sweep.models("softmax[impl=no]+linformer[rank=8]")
+    (choice,) = sweeps.models("softmax[impl=no]+linformer[rank=8]")
     assert [dict(part.options) for part in choice] == [{"impl": "no"}, {"rank": 8}]
     with pytest.raises(ConfigError, match=r"linformer\.rank: must be int, not '010'"):
-        sweep.cells(Request("linformer[rank=010]", "listops", "quick"))
+        sweeps.cells(Request("linformer[rank=010]", "listops", "quick"))
 
 
 def test_a_folder_with_a_hash_in_its_name_is_that_folder(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_folder_with_a_hash_in_its_name_is_that_folder(tmp_path: Path) -> None
     task = tmp_path / "t.yaml"
     task.write_text(f"{text}folder: run\nlength: 8\nclasses: 2\nsplits: {{train: 5, val: 2, test: 2}}\n")
     request = Request("linear", str(task), "quick", settings=(f"task.folder={tmp_path}/run #2",))
-    assert sweep.cells(request)[0].task.folder == str(tmp_path / "run #2")
+    assert sweeps.cells(request)[0].task.folder == str(tmp_path / "run #2")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_a_folder_with_a_hash_in_its_name_is_that_folder(tmp_path: Path) -> None
 def test_a_seed_that_the_generator_does_not_take_whole_is_refused(said: Said, request_: Sequence[str]) -> None:
     source_code, text = said("run", "-m", "linear", "-t", "listops", "-c", "quick", "--dry-run", *request_)
     assert (source_code, str(LAST_SEED) in text) == (2, True)
-    assert sweep.parse_seeds(str(LAST_SEED)) == (LAST_SEED,)
+    assert sweeps.parse_seeds(str(LAST_SEED)) == (LAST_SEED,)
 
 
 # Disks
@@ -251,7 +251,7 @@ def test_a_disk_is_at_fault_however_a_library_says_it(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_no_result_of_a_run(tmp_path: Path) -> None:
-    cell = sweep.cells(Request("linear", "listops", "quick"))[0]
+    cell = sweeps.cells(Request("linear", "listops", "quick"))[0]
     with pytest.raises(PlaceError, match="No space left on device: make room there"), failures(cell, tmp_path):
         raise ValueError(FULL)
     assert not short_of_memory(ValueError(FULL))
@@ -448,17 +448,17 @@ def test_a_path_may_hold_what_stands_for_more_elsewhere(here: Path, monkeypatch:
     monkeypatch.chdir(here)
     folder = Path("a,b+[x]=é #1")
     folder.mkdir()
-    shutil.copy(sweep.models("linformer")[0][0].sheet.path, folder / "mine.py")
+    shutil.copy(sweeps.models("linformer")[0][0].sheet.path, folder / "mine.py")
     (folder / "t.yaml").write_text(SHORT, encoding="utf-8")
-    made = sweep.cells(Request(f"{folder}/mine.py", f"{folder}/t.yaml", "tiny"))[0]
+    made = sweeps.cells(Request(f"{folder}/mine.py", f"{folder}/t.yaml", "tiny"))[0]
     assert (made.model, made.task.name) == ("mine", "t")
-    assert sweep.models("linformer[rank=8]")[0][0].options == {"rank": 8}
+    assert sweeps.models("linformer[rank=8]")[0][0].options == {"rank": 8}
     with pytest.raises(ConfigError, match=r"--model linformer\[rank=8: must be name\[option=value,...\]"):
-        sweep.models("linformer[rank=8")
+        sweeps.models("linformer[rank=8")
 
 
 def test_what_is_wrong_of_a_whole_file_has_no_empty_key(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
     Path("tasks/short.yaml").write_text(SHORT.replace("classes: 10", "classes: 1"), encoding="utf-8")
     with pytest.raises(errors.LraError, match=r"^tasks/short\.yaml: classes: 1, and accuracy"):
-        sweep.cells(Request("linear", "short", "tiny"))
+        sweeps.cells(Request("linear", "short", "tiny"))

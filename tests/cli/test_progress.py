@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from lra_bench import sweep
+from lra_bench import sweeps
 from lra_bench.cli.progress import Watch
 from lra_bench.config import Run
 from lra_bench.launch.engine import Order
-from lra_bench.results.schema import Result
-from lra_bench.results.store import blank
-from lra_bench.sweep.run import Shift
+from lra_bench.records.schema import Result
+from lra_bench.records.store import blank
+from lra_bench.sweeps.run import Shift
 
 
 @pytest.fixture(scope="module")
 def cells() -> list[Run]:
-    return sweep.cells(sweep.Request("linformer,softmax", "listops", "quick"))
+    return sweeps.cells(sweeps.Request("linformer,softmax", "listops", "quick"))
 
 
 def lines(capfd: pytest.CaptureFixture[str]) -> list[str]:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from samples import Said
 
-from lra_bench import sweep
+from lra_bench import sweeps
 from lra_bench.cli.written import Format, blocks, chosen
 from lra_bench.errors import ConfigError
+from lra_bench.records import store
 from lra_bench.report import tables
 from lra_bench.report.summary import sorting
-from lra_bench.results import store
-from lra_bench.sweep import Request
+from lra_bench.sweeps import Request
 
 SCORES = {"linear": 0.3, "local": 0.5, "softmax": 0.4}
 TIMES = {"linear": 10.0, "local": 30.0, "softmax": 20.0}
@@ -24,7 +24,7 @@ TIMES = {"linear": 10.0, "local": 30.0, "softmax": 20.0}
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three models on a task, in a results folder where we stand."""
-    for cell in sweep.cells(Request(",".join(SCORES), "listops", "quick")):
+    for cell in sweeps.cells(Request(",".join(SCORES), "listops", "quick")):
         facts = {
             "test_score": SCORES[cell.model],
             "val_score": 0.5,
@@ -82,7 +82,7 @@ def test_a_figure_of_scaling_is_of_what_speed_kept(results: Path, said: Said) ->
 
 
 def test_two_folders_with_nothing_in_common_are_no_table(results: Path, said: Said, tmp_path: Path) -> None:
-    for cell in sweep.cells(Request("linear", "mqar", "quick")):
+    for cell in sweeps.cells(Request("linear", "mqar", "quick")):
         store.put(tmp_path / "other", cell, store.blank(cell, "nan", "why"))
     code, text = said("compare", "other", "results")
     assert code == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from samples import SHORT, TINY
 
-from lra_bench import config, sweep
+from lra_bench import config, sweeps
 from lra_bench.config import Overlay, Strict, tasks
 from lra_bench.errors import ConfigError, TaskError
 
@@ -17,7 +17,7 @@ PACKAGE = Path(config.__file__).parent.parent
 
 def cell(**changes: object) -> config.Run:
     request = {"models": "softmax", "tasks": "short", "config": "tiny"} | changes
-    return sweep.cells(sweep.Request(**request))[0]  # type: ignore[arg-type]
+    return sweeps.cells(sweeps.Request(**request))[0]  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)

@@ -16,13 +16,13 @@ from flax import nnx
 from jax import export
 from samples import Lra, ran_own
 
-from lra_bench import mixers, sweep
+from lra_bench import mixers, sweeps
 from lra_bench.config import tasks
 from lra_bench.errors import ConfigError, DataError, RunFailed
 from lra_bench.export import artifact, inputs
 from lra_bench.export.of_run import mapped, others
 from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR, Metric
-from lra_bench.run.build import maker
+from lra_bench.runs.build import maker
 from lra_bench.training.objective import objective
 
 READS = """
@@ -220,7 +220,7 @@ def test_pairs_of_texts_stand_beside_each_other() -> None:
 @pytest.mark.sweep
 @pytest.mark.parametrize("model", mixers.names())
 def test_every_model_is_exported_for_any_number_of_examples(model: str) -> None:
-    cell = sweep.cells(sweep.Request(model, "listops", "quick"))[0]
+    cell = sweeps.cells(sweeps.Request(model, "listops", "quick"))[0]
     drawn = jax.jit(lambda: nnx.state(maker(cell)(rngs=nnx.Rngs(0))))()
     graph = nnx.graphdef(nnx.eval_shape(lambda: maker(cell)(rngs=nnx.Rngs(0))))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from lra_bench import check, config, data, sweep, templates
+from lra_bench import check, config, data, sweeps, templates
 from lra_bench.cli import app
 from lra_bench.cli import data as _data
 from lra_bench.cli import export as _export
@@ -21,10 +21,10 @@ from lra_bench.data import verification
 from lra_bench.errors import ConfigError, DataError, TaskError
 from lra_bench.export import inputs
 from lra_bench.measure.clocks import Stopwatch
-from lra_bench.results import fingerprint, store
-from lra_bench.run import execute as cells
-from lra_bench.run.loaded import Trained
-from lra_bench.sweep import Request
+from lra_bench.records import fingerprint, store
+from lra_bench.runs import execute as cells
+from lra_bench.runs.loaded import Trained
+from lra_bench.sweeps import Request
 
 YAML = """\
 title: Mine
@@ -56,7 +56,7 @@ def own(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ran(own: Path, task: str, steps: int) -> Path:
     """The folder of a run that is trained here."""
     settings = (f"training.steps={steps}", f"training.eval_every={steps}", "optimizer.lr=0.02", "training.batch=40")
-    (cell,) = sweep.cells(Request("linear", str(own / task), "tiny", settings=settings))
+    (cell,) = sweeps.cells(Request("linear", str(own / task), "tiny", settings=settings))
     folder = store.folder(own / "results", cell)
     store.write_json(folder / "run.json", cell.model_dump())
     row = cells.run(cell, folder, lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from samples import FOUR, LONG, TWO, Lra, first_slow, started
 
-from lra_bench import config, mixers, sweep
+from lra_bench import config, mixers, sweeps
 from lra_bench.errors import ConfigError
 from lra_bench.launch import grace, local, place
 from lra_bench.launch.engine import Order
-from lra_bench.results.schema import SCORED
-from lra_bench.sweep import Request
+from lra_bench.records.schema import SCORED
+from lra_bench.sweeps import Request
 
 SAME = ("run", "status", "val_score", "test_score", "best_step", "train_loss", "data_hash")
 
@@ -120,7 +120,7 @@ def test_ctrl_c_is_for_all_that_run(four: Path, cache: Path, to: Callable[[int, 
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "stopped and saved; the same command goes on" in err
-    left = subprocess.run(["pgrep", "-f", f"lra_bench.run.execute {four}"], capture_output=True, text=True).stdout
+    left = subprocess.run(["pgrep", "-f", f"lra_bench.runs.execute {four}"], capture_output=True, text=True).stdout
     assert not left
 
 
@@ -153,7 +153,7 @@ def test_what_does_not_stop_in_time_is_killed(
         local._listen(deaf, lambda event: None)
     assert (late.is_set(), deaf.returncode) == (True, -signal.SIGKILL)
     assert 1 <= time.monotonic() - began < 30
-    cell = sweep.cells(Request("linear", "short", "tiny"))[0]
+    cell = sweeps.cells(Request("linear", "short", "tiny"))[0]
     row = local._failed(cell, deaf.returncode, 0.5 / 60, "", four)
     assert row.status == "timeout", "it was not the system that killed it"
     assert "killed as it did not in 0.5 s; the same command goes on" in str(row.error)

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from lra_bench import config, sweep
+from lra_bench import config, sweeps
 from lra_bench.errors import ConfigError
 from lra_bench.launch import gpus, local
 from lra_bench.launch.engine import Order
 from lra_bench.launch.place import FRACTION, WHOLE, dealt, places
 from lra_bench.measure.memory_limit import JOBS
-from lra_bench.results import store
-from lra_bench.sweep import Request
+from lra_bench.records import store
+from lra_bench.sweeps import Request
 
 CUDA = "CUDA_VISIBLE_DEVICES"
 
@@ -149,12 +149,12 @@ def test_no_two_cells_of_a_matrix_are_on_one_gpu_at_once(here: Path, monkeypatch
     (here / "child.py").write_text(CHILD)
     command: Any = lambda folder, jobs, fresh=False: [sys.executable, str(here / "child.py"), str(folder)]  # noqa: E731
     monkeypatch.setattr(local, "command", command)
-    cells = sweep.cells(Request("linear", "short", "tiny", seeds=(0, 1, 2, 3, 4)))
+    cells = sweeps.cells(Request("linear", "short", "tiny", seeds=(0, 1, 2, 3, 4)))
     for cell in cells:
         store.write_json(store.folder(Path("r"), cell) / "blank.json", store.blank(cell, "oom").as_dict())
     told: list[str] = []
     tell: Any = lambda cell, event: told.append(event.get("said", ""))  # noqa: E731
-    sweep.run(cells, config.launcher(None), Order(Path("r"), jobs=2), tell)
+    sweeps.run(cells, config.launcher(None), Order(Path("r"), jobs=2), tell)
     assert told.count("2 jobs, GPUs of each: 1") == 1
     assert {said for said in told if said.isdecimal()} == {"0", "1"}
     assert len(store.rows(Path("r"))) == 5
@@ -163,7 +163,7 @@ def test_no_two_cells_of_a_matrix_are_on_one_gpu_at_once(here: Path, monkeypatch
 
 def test_a_job_list_says_how_many_share_the_memory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    (cell,) = sweep.cells(Request("linear", "short", "tiny"))
+    (cell,) = sweeps.cells(Request("linear", "short", "tiny"))
     assert f"{JOBS}=3" in local.line(cell, here, 3)
     assert JOBS not in local.line(cell, here, 1)
     assert json.loads((store.folder(here, cell) / "run.json").read_text())["model"] == "linear"

@@ -18,7 +18,7 @@ from samples import LONG, TWO, Lra, started
 from lra_bench import config
 from lra_bench.errors import ConfigError
 from lra_bench.launch import channel, cores, ray
-from lra_bench.results.schema import SCORED
+from lra_bench.records.schema import SCORED
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
@@ -88,7 +88,7 @@ def test_stopped_then_a_node_killed_and_the_sweep_completes(two_nodes: list[Any]
     _, err = stopped.communicate(timeout=60)
     assert stopped.returncode == 130, err
     assert "stopped and saved; the same command goes on" in err
-    assert not subprocess.run(["pgrep", "-f", f"lra_bench.run.execute {here}"], capture_output=True, text=True).stdout
+    assert not subprocess.run(["pgrep", "-f", f"lra_bench.runs.execute {here}"], capture_output=True, text=True).stdout
     assert not list(here.glob("results/runs/*/result.json"))
 
     furthest = wait_for_checkpoints(here, 0)

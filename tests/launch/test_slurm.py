@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from samples import FOUR, LONG, TWO, Lra, started
 
-from lra_bench import sweep
+from lra_bench import sweeps
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
 from lra_bench.launch.remote_task import Errand, received
-from lra_bench.results.schema import SCORED, Result
+from lra_bench.records.schema import SCORED, Result
 
 MINE = """\
 engine: slurm
@@ -137,10 +137,10 @@ def test_a_preempted_job_is_queued_again_and_goes_on(here: Path, cache: Path) ->
     while not list(here.glob("results/runs/*/checkpoints/*0")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    job, cell = pids(f"submitit.core._submit {here}"), pids(f"lra_bench.run.execute {here}")
+    job, cell = pids(f"submitit.core._submit {here}"), pids(f"lra_bench.runs.execute {here}")
     for pid in [*job, *cell]:  # as Slurm does it: a first signal to all processes of the job
         os.kill(pid, signal.SIGTERM)
-    while pids(f"lra_bench.run.execute {here}"):
+    while pids(f"lra_bench.runs.execute {here}"):
         time.sleep(0.05)
     time.sleep(0.5)
     for pid in job:
@@ -181,7 +181,7 @@ class Noted(Engine):
 def test_to_begin_anew_is_done_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that is queued again must not forget what it has saved itself."""
     monkeypatch.chdir(here)
-    (cell,) = sweep.cells(sweep.Request("linear", "short", "tiny"))
+    (cell,) = sweeps.cells(sweeps.Request("linear", "short", "tiny"))
     orders: list[Order] = []
 
     def hire(order: Order) -> Noted:
@@ -198,6 +198,6 @@ def test_to_begin_anew_is_done_once(here: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_folder_that_is_not_shared_is_said(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    (cell,) = sweep.cells(sweep.Request("linear", "short", "tiny"))
+    (cell,) = sweeps.cells(sweeps.Request("linear", "short", "tiny"))
     outcome = Errand(cell, Order(here / "elsewhere")).do(lambda order: Noted([]), lambda event: None)
     assert "not there; all machines must share the results folder" in outcome["refused"]

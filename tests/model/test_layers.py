@@ -13,12 +13,12 @@ from flax import nnx
 from samples import Lra, first_slow
 from steps import batch, stepped
 
-from lra_bench import mixers, sweep
+from lra_bench import mixers, sweeps
 from lra_bench.config import Run
 from lra_bench.errors import ConfigError
-from lra_bench.results import provenance, store
-from lra_bench.run import build
-from lra_bench.sweep import Request
+from lra_bench.records import provenance, store
+from lra_bench.runs import build
+from lra_bench.sweeps import Request
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cell(model: str, *settings: str, layers: int = 2, task: str = "short") -> Run:
     said = (f"backbone.layers={layers}", "backbone.dropout=0.0", *settings)
-    return sweep.cells(Request(model, task, "tiny", settings=said))[0]
+    return sweeps.cells(Request(model, task, "tiny", settings=said))[0]
 
 
 def model_of(cell: Run) -> Any:

@@ -13,14 +13,14 @@ import time
 
 import jax
 
-from lra_bench import sweep
-from lra_bench.run.build import compiled
+from lra_bench import sweeps
+from lra_bench.runs.build import compiled
 from lra_bench.speed import random_batch
 
 
 def main() -> None:
-    request = sweep.Request(sys.argv[1], "listops", "speed", length=int(sys.argv[2]))
-    (cell,) = sweep.cells(request)
+    request = sweeps.Request(sys.argv[1], "listops", "speed", length=int(sys.argv[2]))
+    (cell,) = sweeps.cells(request)
     program, facts = compiled(cell)
     drawn = random_batch(cell)
     state, batch = program.init, program.feed(drawn)

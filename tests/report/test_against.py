@@ -13,15 +13,15 @@ import pytest
 import yaml
 from samples import Lra
 
-from lra_bench import config, mixers, sweep
+from lra_bench import config, mixers, sweeps
 from lra_bench.config import tasks
 from lra_bench.errors import ConfigError
+from lra_bench.records import store
+from lra_bench.records.schema import Result
 from lra_bench.report import against, published, tables
 from lra_bench.report.published import Mechanism, Protocol, Published, Reported
 from lra_bench.report.summary.means import arena
-from lra_bench.results import store
-from lra_bench.results.schema import Result
-from lra_bench.sweep import Request
+from lra_bench.sweeps import Request
 
 FOLDER = config.shipped(published.FOLDER)
 ROW = Result(
@@ -200,7 +200,7 @@ def test_what_was_made_otherwise_is_not_comparable(facts: dict[str, Any], why: s
 def test_under_the_papers_recipes_every_task_is_comparable_with_it(recipe: str) -> None:
     """What a run under such a recipe is, is what the set's protocol says, but for what the protocol says is apart."""
     tasks_ = [member.task for member in arena() if member.of == "five"]
-    cells = [sweep.cells(Request("softmax", task, recipe))[0] for task in tasks_]
+    cells = [sweeps.cells(Request("softmax", task, recipe))[0] for task in tasks_]
     facts = {"test_score": 0.5, "test_n": 10_000, "chance": 0.1}
     rows = [store.blank(cell, "ok", **facts) for cell in cells]
     lines = against.against(frame(*rows), published.load("paper"))

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from lra_bench import sweep
+from lra_bench import sweeps
 from lra_bench.cli import planned, screen
+from lra_bench.records import store
 from lra_bench.report import growth, leaderboard, scaling, tables, techniques
 from lra_bench.report.summary import load, regressions
-from lra_bench.results import store
-from lra_bench.sweep import Request
+from lra_bench.sweeps import Request
 
 TIMES = {
     "step_ms_p10": 90.0,
@@ -30,7 +30,7 @@ SCORES = {"test_score": 0.5, "val_score": 0.5, "test_n": 100, "val_n": 100, "cha
 
 def frame(folder: Path, loads: Sequence[float | None]) -> pd.DataFrame:
     """Of one model under several seeds, each with so much of its cores taken by others."""
-    for cell in sweep.cells(Request("linear", "listops", "quick", tuple(range(len(loads))))):
+    for cell in sweeps.cells(Request("linear", "listops", "quick", tuple(range(len(loads))))):
         facts = {**TIMES, **PLACE, **SCORES, "other_load": loads[cell.seed]}
         store.put(folder, cell, store.blank(cell, "ok", **facts))
     return store.frame([folder])

@@ -15,15 +15,15 @@ import pandas as pd
 import pytest
 from samples import Lra, first_slow
 
-from lra_bench import statistics, sweep
+from lra_bench import statistics, sweeps
 from lra_bench.cli.compare import _limit
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import ACCURACY
+from lra_bench.records import store
+from lra_bench.records.schema import COLUMNS, Result
 from lra_bench.report import diff
 from lra_bench.report.summary import regressions
-from lra_bench.results import store
-from lra_bench.results.schema import COLUMNS, Result
-from lra_bench.sweep import Request
+from lra_bench.sweeps import Request
 
 N = 1000
 ALL = ("accuracy", "speed", "memory")
@@ -37,7 +37,7 @@ def inside(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def put(origin: str, right: int, seed: int = 0, model: str = "softmax", first: int = 0, **more: Any) -> Result:
     """A run that has `right` of the examples right, those from `first` on."""
-    (cell,) = sweep.cells(Request(model, "short", "tiny", seeds=(seed,)))
+    (cell,) = sweeps.cells(Request(model, "short", "tiny", seeds=(seed,)))
     facts = {
         "val_score": 0.5,
         "test_n": N,

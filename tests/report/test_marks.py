@@ -9,19 +9,19 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lra_bench import mixers, sweep
+from lra_bench import mixers, sweeps
 from lra_bench.config import Tuned
+from lra_bench.records import store
+from lra_bench.records.schema import Result
 from lra_bench.report import budget, tables
 from lra_bench.report.summary.means import arena, means
-from lra_bench.results import store
-from lra_bench.results.schema import Result
-from lra_bench.sweep import Request
+from lra_bench.sweeps import Request
 
 
 @pytest.fixture
 def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
     monkeypatch.chdir(here)
-    cell = sweep.cells(Request("softmax", "short", "tiny"))[0]
+    cell = sweeps.cells(Request("softmax", "short", "tiny"))[0]
     facts = {"test_score": 0.4, "val_score": 0.5, "test_n": 2000, "chance": 0.175, "params_ratio": 1.0, "params": 1000}
     return store.blank(cell, "ok", **facts)
 
@@ -72,7 +72,7 @@ def on_arena(row: Result, sixth: dict[str, Any] | None, **fifth: Any) -> list[Re
 
 def test_the_arena_has_five_tasks_and_a_sixth_that_may_fail() -> None:
     assert [(member.of, member.failed) for member in arena()] == [("five", None)] * 5 + [("six", 0.5)]
-    assert {member.task for member in arena()} <= set(sweep.task_names("all", ()))
+    assert {member.task for member in arena()} <= set(sweeps.task_names("all", ()))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_mean_of_five_that_lacks_one_is_missing(row: Result) -> None:
 
 @pytest.mark.parametrize("streams", [1, 2])
 def test_the_budget_says_what_each_was_given(here: Path, row: Result, streams: int) -> None:
-    (cell,) = sweep.cells(Request("linear", "short", "tiny"))
+    (cell,) = sweeps.cells(Request("linear", "short", "tiny"))
     facts = {"params": 1500, "params_ratio": 1.5, "flops_per_step": streams * 8.0 * 20 * 3000}
     store.put(here / "results", cell, store.blank(cell, "ok", **facts))
     frame = store.frame([here / "results"])
@@ -120,8 +120,8 @@ def test_the_budget_says_what_each_was_given(here: Path, row: Result, streams: i
 def test_the_budget_counts_what_a_result_depends_on(here: Path, row: Result) -> None:
     """A run that was pruned and had a teacher stands on the training of both, once each, and on their tuning."""
     results, trained = here / "results", Tuned(trials=3, pruned=0, steps=36, hours=0.1)
-    start = sweep.cells(Request("linear", "short", "tiny"))[0].model_copy(update={"tuned": trained})
-    (teacher,) = sweep.cells(Request("softmax", "short", "tiny"))
+    start = sweeps.cells(Request("linear", "short", "tiny"))[0].model_copy(update={"tuned": trained})
+    (teacher,) = sweeps.cells(Request("softmax", "short", "tiny"))
     taught = start.model_copy(update={"teacher": teacher})
     recipe = start.recipe.model_copy(update={"training": start.recipe.training.model_copy(update={"steps": 0})})
     pruned = start.model_copy(update={"start": taught, "recipe": recipe, "config_name": "other", "tuned": None})

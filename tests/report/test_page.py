@@ -15,9 +15,9 @@ from samples import Lra
 
 from lra_bench import mixers
 from lra_bench.errors import ConfigError
+from lra_bench.records import store
 from lra_bench.report import charts, tables
 from lra_bench.report.page import page
-from lra_bench.results import store
 
 QUICK = Path(__file__).parents[2] / "results" / "quick"
 SPEED = Path(__file__).parents[2] / "results" / "speed" / "bench.json"

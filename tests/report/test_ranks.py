@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from samples import Lra
 
-from lra_bench import statistics, sweep
+from lra_bench import statistics, sweeps
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import ACCURACY, SQUARED_ERROR
+from lra_bench.records import store
 from lra_bench.report import tables, techniques
 from lra_bench.report.summary import ranks
 from lra_bench.report.summary.seeds import Seeds
-from lra_bench.results import store
-from lra_bench.sweep import Request
+from lra_bench.sweeps import Request
 
 N = 400
 CHANCES = {"softmax": 0.8, "linear": 0.78, "local": 0.3}
@@ -32,7 +32,7 @@ def results(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(here)
     draw = np.random.default_rng(0)
     hard = draw.random(N)
-    for cell in sweep.cells(Request(",".join(CHANCES), "short", "tiny", (0, 1, 2))):
+    for cell in sweeps.cells(Request(",".join(CHANCES), "short", "tiny", (0, 1, 2))):
         hits = hard + draw.normal(size=N) * 0.1 < CHANCES[cell.model]
         facts = {"test_score": float(hits.mean()), "val_score": 0.5, "test_n": N, "chance": 0.2, "data_hash": "d" * 64}
         store.put(here / "results", cell, store.blank(cell, "ok", **facts))

@@ -11,17 +11,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lra_bench import sweep
+from lra_bench import sweeps
+from lra_bench.records import store
+from lra_bench.records.schema import Result
 from lra_bench.report import tables, techniques
-from lra_bench.results import store
-from lra_bench.results.schema import Result
-from lra_bench.sweep import Request
+from lra_bench.sweeps import Request
 
 
 @pytest.fixture
 def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
     monkeypatch.chdir(here)
-    cell = sweep.cells(Request("softmax", "short", "tiny"))[0]
+    cell = sweeps.cells(Request("softmax", "short", "tiny"))[0]
     facts = {"test_score": 0.4, "val_score": 0.5, "test_n": 2000, "chance": 0.175, "step_ms_p50": 20.0}
     return store.blank(cell, "ok", examples_per_s=400.0, compiled_bytes=2**20, peak_bytes=2**21, **facts)
 

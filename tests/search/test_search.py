@@ -13,13 +13,13 @@ import optuna
 import pytest
 from samples import Lra, started
 
-from lra_bench import config, sweep
+from lra_bench import config, sweeps
 from lra_bench.errors import ConfigError
 from lra_bench.launch import gpus, local
 from lra_bench.launch.place import Place
-from lra_bench.results import fingerprint
+from lra_bench.records import fingerprint
 from lra_bench.search import Question, Study, kept, record, trial
-from lra_bench.sweep import Request
+from lra_bench.sweeps import Request
 
 RATES = "optimizer.lr: {from: 1.0e-4, to: 1.0e-1, scale: log}\nbackbone.dropout: [0.0, 0.5]\n"
 ASKED = Request("linear", "short", "tiny")
@@ -161,7 +161,7 @@ def test_a_trial_never_reads_test(cache: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(trial, "examples", lambda cell, tell: (Watched(whole(cell, tell)[0]), ""))
     events: list[str] = []
     facts = trial.run(
-        sweep.cells(ASKED)[0], tmp_path / "kept", {}, lambda event, **_: events.append(event), lambda step: False
+        sweeps.cells(ASKED)[0], tmp_path / "kept", {}, lambda event, **_: events.append(event), lambda step: False
     )
     assert set(read) == {"train", "val"}
     assert "test" not in events
@@ -213,7 +213,7 @@ def test_a_tuned_recipe_is_the_best_trial(monkeypatch: pytest.MonkeyPatch, here:
     assert words[:3] == ["lra", "run", "-m"]
     said = dict(zip(words[2::2], words[3::2], strict=True))
     again = Request(said["-m"], said["-t"], said["-c"], settings=(said["--set"],), limit=int(said["--limit"]))
-    (cell,) = sweep.cells(again)
+    (cell,) = sweeps.cells(again)
     assert found.best is not None
     wanted = ran.question.asked(found.best.settings)
     assert (cell.recipe, cell.task, cell.options, cell.limit) == (

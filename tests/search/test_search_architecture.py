@@ -12,11 +12,11 @@ import pytest
 from samples import Lra
 from test_search import silent
 
-from lra_bench import config, sweep
+from lra_bench import config, sweeps
 from lra_bench.errors import ConfigError
 from lra_bench.launch import local
 from lra_bench.search import Question, Study, Trial, kept, trial
-from lra_bench.sweep import Request
+from lra_bench.sweeps import Request
 
 SPACE = """\
 model: [linear, 'linformer[sharing=none]', softmax]
@@ -172,7 +172,7 @@ def test_a_point_of_the_front_is_run_by_its_line(monkeypatch: pytest.MonkeyPatch
     for point in points:
         words = shlex.split(point["command"])
         said = dict(zip(words[2::2], words[3::2], strict=True))
-        (cell,) = sweep.cells(Request(said["-m"], said["-t"], said["-c"]))
+        (cell,) = sweeps.cells(Request(said["-m"], said["-t"], said["-c"]))
         wanted = asked.question.asked(point["settings"])
         assert (cell.recipe, cell.mechanisms) == (wanted.recipe, wanted.mechanisms)
         assert cell.tuned == found.tuned
@@ -183,7 +183,7 @@ def test_a_trial_that_costs_too_much_is_not_trained(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LRA_CACHE", str(cache))
-    cell = sweep.cells(Request("softmax+linear", "short", "tiny", settings=("backbone.layers=2",)))[0]
+    cell = sweeps.cells(Request("softmax+linear", "short", "tiny", settings=("backbone.layers=2",)))[0]
 
     def ran(**costs: float | None) -> tuple[dict[str, Any], list[str]]:
         events: list[str] = []

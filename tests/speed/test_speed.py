@@ -19,7 +19,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from samples import Lra, started
 
-from lra_bench import cli, mixers, speed, sweep
+from lra_bench import cli, mixers, speed, sweeps
 from lra_bench.cli.speed import _bytes
 from lra_bench.conformance import record
 from lra_bench.errors import ConfigError, RunFailed
@@ -28,7 +28,7 @@ from lra_bench.measure import peak
 from lra_bench.measure.asked import Asked
 from lra_bench.report import charts, growth, scaling
 from lra_bench.speed.largest import NEAR, largest
-from lra_bench.sweep import Request, Speed
+from lra_bench.sweeps import Request, Speed
 
 HERE = {"platform": "cpu", "device": "ours, 2 cores", "available_bytes": 10**9}
 Facts = list[dict[str, Any]]
@@ -212,7 +212,7 @@ def child(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def ask(models: str, lengths: Sequence[int] = (16, 32), known: Facts | None = None, **more: Any) -> Facts:
     request = Request(models, "short", "tiny")
-    return list(sweep.speed(Speed(request, lengths, 3, **more), known or [], lambda *_: None))[-1]
+    return list(sweeps.speed(Speed(request, lengths, 3, **more), known or [], lambda *_: None))[-1]
 
 
 def test_what_is_known_is_not_measured_again_and_a_new_one_is_beside_the_first(child: list[list[str]]) -> None:
@@ -288,7 +288,7 @@ def test_the_ceiling_is_of_the_numbers_that_the_backbone_computes_in(
     monkeypatch.chdir(here)
     monkeypatch.setattr(sys.modules["lra_bench.speed.measure"], "ceiling", {"float32": 1e9, "bfloat16": 3e9}.get)
     asked = [Request("linear", "short", "tiny", settings=more) for more in ((), ("precision.compute=bf16",))]
-    facts = speed.measure([sweep.cells(one)[0] for one in asked], Asked(1, ceiling=True))
+    facts = speed.measure([sweeps.cells(one)[0] for one in asked], Asked(1, ceiling=True))
     assert [fact["ceiling_flops_per_s"] for fact in facts] == [1e9, 3e9]
 
 
@@ -309,7 +309,7 @@ def test_a_wrong_size_is_named() -> None:
 @pytest.mark.slow
 def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    (cell,) = sweep.cells(Request("linear", "short", "tiny"))
+    (cell,) = sweeps.cells(Request("linear", "short", "tiny"))
     (train,) = speed.measure([cell], Asked(6, ceiling=True))
     (infer,) = speed.measure([cell], Asked(6, infer=True, room=2**20))
     assert (train["mode"], infer["mode"]) == ("train", "infer")
@@ -326,7 +326,7 @@ def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch:
 
 def test_a_forward_pass_is_of_what_is_kept_to_answer_with(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    (cell,) = sweep.cells(Request("linear", "short", "tiny", settings=("quantize.weights=8",)))
+    (cell,) = sweeps.cells(Request("linear", "short", "tiny", settings=("quantize.weights=8",)))
     (infer,) = speed.measure([cell], Asked(1, infer=True))
     assert (infer["status"], infer["error"]) == ("ok", None)
 

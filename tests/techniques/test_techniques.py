@@ -16,14 +16,14 @@ from flax import nnx
 from samples import Lra, first_fast, first_slow
 from steps import batch, learned, same, stepped
 
-from lra_bench import config, data, sweep
+from lra_bench import config, data, sweeps
 from lra_bench.config import Overlay, Run, Techniques
 from lra_bench.errors import ConfigError, LraError
 from lra_bench.kernels.dense import dense, exact, instead
 from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR
 from lra_bench.mixers.base import Dynamics
-from lra_bench.run import build
-from lra_bench.sweep import Request, Settings
+from lra_bench.runs import build
+from lra_bench.sweeps import Request, Settings
 from lra_bench.techniques import adapt, distill, prune, quantize
 from lra_bench.techniques.parameters import flat, is_matrix
 from lra_bench.techniques.training_setup import Learned, Stock
@@ -42,7 +42,7 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cell(model: str = "softmax", *settings: str, techniques: str = "none") -> Run:
     asked = Request(model, "short", "tiny", settings=(*TWO_LAYERS, *settings), techniques=techniques)
-    return sweep.cells(asked)[0]
+    return sweeps.cells(asked)[0]
 
 
 def stock(of: Run) -> Stock:
@@ -181,13 +181,13 @@ def test_distillation_moves_the_student_to_its_teacher() -> None:
 
 def smaller(**options: float) -> tuple[Run, Stock]:
     """A student of one layer, half as wide as its teacher of two; and the teacher, not yet trained."""
-    (choice,) = sweep.models("linformer")
+    (choice,) = sweeps.models("linformer")
     teacher = cell()
     parsed = Settings.parse(("backbone.layers=1", "backbone.width=8"), None, [choice[0].sheet])
-    student = sweep.of_model(teacher, choice, parsed)
+    student = sweeps.of_model(teacher, choice, parsed)
     technique = config.techniques((), [Overlay("test", {"distill": {"teacher": "softmax", **options}})]).distill
     assert technique is not None
-    asked = sweep.taught(student.with_technique("distill", technique), teacher)
+    asked = sweeps.taught(student.with_technique("distill", technique), teacher)
     return asked, Stock(teacher=learned(built(teacher)))
 
 
@@ -225,8 +225,8 @@ def test_states_of_another_width_are_compared_through_a_matrix_that_is_learned()
 
 def test_a_student_is_trained_as_its_teacher_was_before_a_technique_was_pulled_on_it() -> None:
     pulled = cell("softmax", "further.steps=2", "quantize.weights=8")
-    (choice,) = sweep.models("linear")
-    student = sweep.of_model(pulled, choice, Settings.parse((), None, []))
+    (choice,) = sweeps.models("linear")
+    student = sweeps.of_model(pulled, choice, Settings.parse((), None, []))
     assert (student.recipe.training.steps, student.start, student.techniques.words) == (12, None, None)
     assert student.id == cell("linear").id
 
@@ -524,7 +524,7 @@ def test_the_kept_techniques_train_at_the_peak_that_their_recipe_means(recipe: s
     names = ("further", "pruned", "movement", "halved", "qat", "masked")
     for task in ("listops", "text", "retrieval"):
         for name in names:
-            asked = sweep.cells(Request("softmax", task, recipe, techniques=name))[0]
+            asked = sweeps.cells(Request("softmax", task, recipe, techniques=name))[0]
             for one in (*asked.needs, asked):
                 assert peak(one) == pytest.approx(peak(asked.trained_first), rel=0.03), (task, name)
 
@@ -548,7 +548,7 @@ def test_what_a_cell_stands_on_comes_first() -> None:
         ("linformer", "short", 0, ["pretrain", "distill", "further", "prune"]),
         ("linformer", "short", 0, ["pretrain", "distill", "further", "prune", "quantize"]),
     ]
-    assert sweep.with_needs([asked, chain[0]]) == [*chain, asked]
+    assert sweeps.with_needs([asked, chain[0]]) == [*chain, asked]
     assert [c.recipe.training.select for c in (chain[2], chain[4])] == ["best", "last"]
     again = Run.model_validate(json.loads(asked.model_dump_json()))
     assert again == asked
@@ -583,8 +583,8 @@ def test_a_technique_that_is_not_there_is_one_line() -> None:
 
 def test_techniques_are_an_axis_and_several_can_be_pulled_at_once() -> None:
     asked = Request("softmax", "short", "tiny", techniques="none,int8,pruned+int8")
-    assert [c.techniques.words for c in sweep.cells(asked)] == [None, "W8A32", "magnitude -90%, 100 steps + W8A32"]
-    every = sweep.cells(Request("softmax", "short", "tiny", techniques="all"))
+    assert [c.techniques.words for c in sweeps.cells(asked)] == [None, "W8A32", "magnitude -90%, 100 steps + W8A32"]
+    every = sweeps.cells(Request("softmax", "short", "tiny", techniques="all"))
     assert len({c.id for c in every}) == 1 + len(config.technique_files())
 
 

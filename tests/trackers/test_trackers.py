@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 import pytest
 from samples import Lra
 
-from lra_bench import config, sweep, trackers
+from lra_bench import config, sweeps, trackers
 from lra_bench.config import Run
 from lra_bench.errors import ConfigError
-from lra_bench.results import store
-from lra_bench.results.schema import Result
-from lra_bench.sweep import Request
+from lra_bench.records import store
+from lra_bench.records.schema import Result
+from lra_bench.sweeps import Request
 from lra_bench.trackers import base
 
 POINTS = [{"event": "val", "step": step, "train_loss": 2.0 / step, "val_score": step / 100} for step in (4, 8, 12)]
@@ -30,7 +30,7 @@ START, ENDED = {"event": "start", "step": 0, "steps": 12}, {"event": "ended", "s
 @pytest.fixture
 def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(here)
-    return sweep.cells(Request("linear", "short", "tiny"))[0]
+    return sweeps.cells(Request("linear", "short", "tiny"))[0]
 
 
 @pytest.fixture

@@ -17,15 +17,15 @@ from flax import nnx
 from samples import SHORT, Lra, first_fast, first_slow
 from steps import batch, learned, same, split, stepped
 
-from lra_bench import config, sweep
+from lra_bench import config, sweeps
 from lra_bench.config import Overlay, Run
 from lra_bench.errors import ConfigError, LraError
 from lra_bench.mixers.base import Auxiliary
 from lra_bench.model import Shape
-from lra_bench.run import build
+from lra_bench.runs import build
 from lra_bench.shapes import Batch
 from lra_bench.speed.bench import Bench
-from lra_bench.sweep import Request
+from lra_bench.sweeps import Request
 from lra_bench.techniques.training_setup import Stock
 from lra_bench.training import checkpoint
 from lra_bench.training.multitask import JointProgram, mean_loss, shared_out
@@ -45,7 +45,7 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cell(model: str = "softmax", *settings: str, task: str = "short") -> Run:
     two = ("backbone.layers=2", "backbone.dropout=0.0")
-    return sweep.cells(Request(model, task, "tiny", settings=(*two, *settings)))[0]
+    return sweeps.cells(Request(model, task, "tiny", settings=(*two, *settings)))[0]
 
 
 def joint_of(of: Run) -> Run:
@@ -201,15 +201,15 @@ def test_a_step_of_several_tasks_can_be_timed() -> None:
 
 
 def test_all_tasks_have_one_joint_training() -> None:
-    every = sweep.cells(Request("softmax", "short,longer", "tiny", settings=(BOTH,)))
+    every = sweeps.cells(Request("softmax", "short,longer", "tiny", settings=(BOTH,)))
     assert [one.task.name for one in every] == ["short", "longer"]
     joint = joint_of(every[0])
     assert joint_of(every[1]).id == joint.id
-    assert [one.id for one in sweep.with_needs(every)] == [joint.id, *(one.id for one in every)]
+    assert [one.id for one in sweeps.with_needs(every)] == [joint.id, *(one.id for one in every)]
     assert joint.folder.startswith("softmax-short+longer-tiny-s0-")
     assert [one.recipe.training.steps for one in (joint, *every)] == [12, 0, 0]
     assert Run.model_validate(json.loads(every[1].model_dump_json())).id == every[1].id
-    warmer = sweep.cells(Request("softmax", "short", "tiny", settings=(BOTH, "joint.temperature=3.0")))[0]
+    warmer = sweeps.cells(Request("softmax", "short", "tiny", settings=(BOTH, "joint.temperature=3.0")))[0]
     assert joint_of(warmer).id != joint.id
     quantized = cell("softmax", BOTH, "quantize.weights=8")
     assert next(one.techniques.words for one in quantized.needs) == "trained on short, longer at once, T 2"

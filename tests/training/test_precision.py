@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import pytest
 from jax.extend import core
 
-from lra_bench import config, sweep, training
+from lra_bench import config, sweeps, training
 from lra_bench.config import Run
 from lra_bench.errors import ConfigError
-from lra_bench.run import build
-from lra_bench.sweep import Request
+from lra_bench.runs import build
+from lra_bench.sweeps import Request
 from lra_bench.training import xla_flags
 from lra_bench.training.precision import products, said_so, same_bits, same_bits_as_asked
 from lra_bench.training.program import Compiled
@@ -65,11 +65,11 @@ def test_bits_are_promised_where_they_hold() -> None:
 @pytest.fixture
 def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(here)
-    return sweep.cells(Request("linear", "short", "tiny"))[0]
+    return sweeps.cells(Request("linear", "short", "tiny"))[0]
 
 
 def asked(*settings: str) -> Run:
-    return sweep.cells(Request("linear", "short", "tiny", settings=settings))[0]
+    return sweeps.cells(Request("linear", "short", "tiny", settings=settings))[0]
 
 
 def test_what_is_not_asked_is_in_no_id(cell: Run) -> None:
@@ -138,10 +138,10 @@ def precisions(jaxpr: core.Jaxpr) -> set[str]:
 
 CHILD = """
 import jax
-from lra_bench import sweep
+from lra_bench import sweeps
 from lra_bench.training.precision import same_bits_as_asked
-from lra_bench.sweep import Request
-(cell,) = sweep.cells(Request("linear", "short", "tiny", settings=("training.deterministic=true",)))
+from lra_bench.sweeps import Request
+(cell,) = sweeps.cells(Request("linear", "short", "tiny", settings=("training.deterministic=true",)))
 same_bits_as_asked([cell.recipe])
 import os
 print(os.environ["XLA_FLAGS"], jax.jit(lambda a: a @ a)(jax.numpy.ones((2, 2)))[0, 0])

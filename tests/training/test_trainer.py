@@ -13,14 +13,14 @@ import pytest
 from flax import nnx
 from steps import batch, split
 
-from lra_bench import sweep
+from lra_bench import sweeps
 from lra_bench.config import Optimizer, Recipe, Run, Schedule
 from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.metrics import BITS, METRICS, Metric
 from lra_bench.mixers.base import Dynamics
-from lra_bench.run import build
-from lra_bench.sweep import Request
+from lra_bench.runs import build
+from lra_bench.sweeps import Request
 from lra_bench.training import checkpoint
 from lra_bench.training.objective import objective
 from lra_bench.training.optimizer import learning_rate, optimizer
@@ -59,7 +59,7 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(*settings: str) -> tuple[Run, Program]:
-    cell = sweep.cells(Request("softmax", "short", "tiny", settings=("backbone.dropout=0.0", *settings)))[0]
+    cell = sweeps.cells(Request("softmax", "short", "tiny", settings=("backbone.dropout=0.0", *settings)))[0]
     return cell, build.built(cell)
 
 
@@ -140,7 +140,7 @@ DUMB = OWN_LOSS.replace("return x", "return x if key is not None else x * jnp.in
 def test_logits_that_are_not_finite_are_a_failed_evaluation(tmp_path: Path) -> None:
     """Not an answer: the largest of ten nan is the first, class 0; and no nan is above 0, so no label is there."""
     (tmp_path / "dumb.py").write_text(DUMB)
-    cell = sweep.cells(Request(str(tmp_path / "dumb.py"), "short", "tiny"))[0]
+    cell = sweeps.cells(Request(str(tmp_path / "dumb.py"), "short", "tiny"))[0]
     program, shown = build.built(cell), split(21)
     silent, never = (lambda *_, **__: None), (lambda _: False)
     with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
@@ -213,7 +213,7 @@ SCHEDULES = ("rsqrt", "warmup-cosine", "warmup-linear", "constant")
 def recipe(name: str, warmup: int, steps: int, peak: float) -> Recipe:
     lr = peak * warmup**0.5 if name == "rsqrt" else peak
     settings = (f"schedule.name={name}", f"schedule.warmup={warmup}", f"training.steps={steps}", f"optimizer.lr={lr!r}")
-    return sweep.cells(Request("softmax", "short", "tiny", settings=settings))[0].recipe
+    return sweeps.cells(Request("softmax", "short", "tiny", settings=settings))[0].recipe
 
 
 def rates(of: Recipe) -> np.ndarray:
@@ -260,7 +260,7 @@ def test_a_mixers_own_loss_is_trained_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(OWN_LOSS)
     steady = ("backbone.dropout=0.0", "schedule.name=constant", "schedule.warmup=0")
-    cell = sweep.cells(Request(str(path), "short", "tiny", settings=steady))[0]
+    cell = sweeps.cells(Request(str(path), "short", "tiny", settings=steady))[0]
     program = build.built(cell)
     state, loss = program.training.step(program.init, *program.feed(batch(8)))
     plain = made()[1]

@@ -20,7 +20,7 @@ from lra_bench.analysis.effective_context.gradients import Looking
 from lra_bench.data.batches import in_order, take
 from lra_bench.errors import ConfigError
 from lra_bench.measure.context import Probe, Reach, Shuffled
-from lra_bench.run.loaded import Trained
+from lra_bench.runs.loaded import Trained
 from lra_bench.training.precision import within
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32
 from lra_bench.errors import RunFailed
 from lra_bench.metrics import ACCURACY, BITS, Metric
 from lra_bench.model import Model
-from lra_bench.run.loaded import Trained
+from lra_bench.runs.loaded import Trained
 from lra_bench.shapes import Batch
 
 Tokens = Int32[np.ndarray, "B L"]

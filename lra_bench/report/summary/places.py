@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from lra_bench.results.schema import SCORED
+from lra_bench.records.schema import SCORED
 
 HARDWARE = ("platform", "device", "devices")
 CODE = ("code_hash", "commit")  # the commit where the code's hash is not known

@@ -22,12 +22,12 @@ import pandas as pd
 from lra_bench import statistics
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import named
+from lra_bench.records import store
+from lra_bench.records.schema import SCORED
 from lra_bench.report import tables
 from lra_bench.report.summary.seeds import Column, Seeds
 from lra_bench.report.summary.summing import derived
 from lra_bench.report.tables import COLUMN, Comparison, Report
-from lra_bench.results import store
-from lra_bench.results.schema import SCORED
 
 TESTED = ["better", "worse", "difference", "low", "high", "p", "test", "p_holm"]
 

@@ -11,10 +11,10 @@ import pandas as pd
 
 from lra_bench import config, statistics
 from lra_bench.metrics import named
+from lra_bench.records.schema import SCORED, Status
+from lra_bench.records.store.dataframe import SUMMED
 from lra_bench.report.summary import places
 from lra_bench.report.summary.places import BUILD, PLACE
-from lra_bench.results.schema import SCORED, Status
-from lra_bench.results.store.dataframe import SUMMED
 
 COLUMN = [
     *("task", "task_version", "variant", "config", "changed", "tag", "length", "batch", "metric"),

@@ -1,0 +1,90 @@
+"""Whose code a run's mixer is: this package's as it stands, that of another version of it, or a user's own file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from lra_bench import mixers
+from lra_bench.config import Mechanism, Run
+from lra_bench.errors import ConfigError, nearest
+from lra_bench.records import store
+from lra_bench.records.schema import SCORED
+
+Origin = Literal["here", "other version", "own file"]
+
+
+def of(cell: Run) -> Origin:
+    """By the names and the hashes of the code; where a file lay says only whether it was a user's own."""
+    found = {_of(mechanism) for mechanism in cell.mechanisms}
+    order: tuple[Origin, ...] = ("own file", "other version", "here")
+    return next(one for one in order if one in found)
+
+
+def _of(mechanism: Mechanism) -> Origin:
+    name = mechanism.model
+    if name in mixers.names() and hash_of(mixers.sheet(name).path) == mechanism.mixer_hash:
+        return "here"
+    shipped = Path(mechanism.mixer).parent.parts[-2:] == mixers.FOLDER.parts[-2:]
+    return "other version" if shipped else "own file"
+
+
+def answering(folder: Path) -> Run:
+    """`finished`, of a run whose model answers one task.
+
+    Raises:
+        ConfigError: it is not there, or answers several.
+    """
+    cell = finished(folder)
+    if len(cell.trains_on) > 1:
+        raise ConfigError(f"{folder}: has the backbone of several tasks; open a run that began with it, on one of them")
+    return cell
+
+
+def hash_of(path: Path) -> str:
+    """What a run's `mixer_hash` says of the mixer in a file."""
+    return mixers.code(path)
+
+
+def as_here(cell: Run) -> Run:
+    """The run with its mixers as they are here and now; the same run, of the same id, where none has changed.
+
+    Raises:
+        ConfigError: there is no such mixer here.
+    """
+    return cell.with_mechanisms([_as_here(mechanism) for mechanism in cell.mechanisms])
+
+
+def _as_here(mechanism: Mechanism) -> Mechanism:
+    path = Path(mechanism.mixer)
+    if _of(mechanism) != "own file":
+        path = mixers.sheet(_known(mechanism.model)).path
+    elif not path.is_file():
+        raise ConfigError(f"model '{mechanism.model}': was {path}, a file of its user's own, which is not here")
+    return mechanism.model_copy(update={"mixer": str(path), "mixer_hash": hash_of(path)})
+
+
+def _known(model: str) -> str:
+    if model not in mixers.names():
+        raise ConfigError(f"model '{model}': this version has no such mixer; {nearest(model, mixers.names())}")
+    return model
+
+
+def finished(folder: Path) -> Run:
+    """What was asked in a run's folder, where all that it takes to run its model again is there.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    cell = store.cell(folder)
+    row = next(iter(store.rows(folder)), None)
+    if row is None or row.status not in SCORED:
+        raise ConfigError(
+            f"{folder}: {row.status if row else 'has no result yet'}; only a run that finished can be opened"
+        )
+    if not (folder / "checkpoints").is_dir():
+        raise ConfigError(f"{folder}: has no checkpoints/, they stay where it ran; lra run with --overwrite makes them")
+    for one in cell.mechanisms:
+        if hash_of(Path(one.mixer)) != one.mixer_hash:
+            raise ConfigError(f"{folder}: {one.mixer} has changed since; lra run trains it as it is now")
+    return cell

@@ -1,0 +1,337 @@
+"""One run: Run -> Result.   `python -m lra_bench.runs.execute FOLDER`, FOLDER holding a run.json.
+
+A process of its own, so that its peak memory is its own and its failure nobody else's. It speaks to whoever started
+it in lines of JSON on stdout, one event a line, and leaves its result in the folder.
+
+Several processes, on this machine or on many that share the folder, train it together: `--process K --processes N
+--coordinator HOST:PORT` for each K, or `--processes auto` as Slurm or MPI starts them. The first speaks and writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lra_bench import data, distributed, statistics
+from lra_bench.config import Run, digest
+from lra_bench.data import made
+from lra_bench.errors import LraError, PlaceError, RunFailed, faults_told, users_fault
+from lra_bench.measure.clocks import Stopwatch
+from lra_bench.measure.memory import peak_bytes
+from lra_bench.metrics import METRICS, Metric
+from lra_bench.records import fingerprint, store
+from lra_bench.records.schema import Result, Status
+from lra_bench.runs import inference_cost
+from lra_bench.runs.build import Rung, examples, fitting
+from lra_bench.runs.loaded import UNITS, stock
+from lra_bench.shapes import SPLITS, Split
+from lra_bench.training import checkpoint
+from lra_bench.training.precision import same_bits_as_asked
+from lra_bench.training.trainer import Fit, Interrupted, Progress, Tell, evaluate_all
+
+RUNG = "fallback.json"
+BASIS = "basis.json"
+FAILED = (
+    3  # the exit code of one of several processes that failed, perhaps alone; if it is the first, its result says how
+)
+INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
+
+
+def first_rung(folder: Path, *, fresh: bool) -> Rung | None:
+    """The rung on which the run was begun: a run that is taken up goes on as it was."""
+    path = folder / RUNG
+    return None if fresh or not path.exists() else Rung(*store.read_json(path))
+
+
+def of_another_basis(folder: Path, basis: Mapping[str, Any], tell: Tell) -> bool:
+    """Is what is half trained in the folder of other data, other code or other libraries? `tell` is told."""
+    if not any((folder / "checkpoints").glob("*/")):
+        return False
+    then = store.read_json(folder / BASIS) if (folder / BASIS).exists() else {}
+    why = fingerprint.apart(basis, then) if then else "code and data that nothing is known of"
+    if why:
+        tell("note", said=f"its half-trained state is not taken up, it is begun anew: trained by {why}")
+    return why is not None
+
+
+def run(
+    cell: Run, folder: Path, tell: Tell, stopping: Callable[[int], bool], watch: Stopwatch, *, fresh: bool
+) -> Result:
+    """Train, choose on val, read test once; the row. Goes on from the folder's checkpoint where there is one.
+
+    `watch` was started as the session began; those before it are added to it.
+
+    Raises:
+        Interrupted: `stopping` said so; the state is saved.
+        LraError: the data cannot be had, or an option does not fit.
+        RunFailed: a loss is not finite, or memory is short.
+    """
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    every, data_hash = all_examples(cell, tell)
+    basis = fingerprint.full(cell) | {"data_hash": data_hash}
+    fresh = fresh or of_another_basis(folder, basis, tell)
+    splits = every[0]
+    tell("compile", model=cell.model, length=cell.task.length)
+    count = lambda what, done, total: tell("data", what=what, done=done, total=total)  # noqa: E731
+    ground = stock(cell, folder.parent, splits["train"], count)
+    program, facts, fitted = fitting(cell, splits["train"], first_rung(folder, fresh=fresh), tell, ground)
+    if distributed.is_first():
+        store.write_json(folder / RUNG, fitted)
+        store.write_json(folder / BASIS, basis)
+        if units := program.objective.units:
+            store.write_json(folder / UNITS, units.as_lists())
+    with checkpoint.opened(folder / "checkpoints", fresh=fresh) as checkpoints:
+        train, val, test = ([splits[name] for splits in every] for name in SPLITS)
+        fit = Fit(program, train, val, cell.recipe.training, cell.seed, checkpoints, tell, stopping, watch)
+        params, rest, progress = fit()
+    tell("test", n=sum(map(len, test)))
+    scores = np.concatenate(evaluate_all(program, params, rest, test, tell, "test"))
+    metric = cell.metric
+    if distributed.is_first():
+        store.put_scores(folder, scores, metric)
+        store.write_json(folder / "curve.json", progress.history)
+    tell("timing")
+    facts |= (
+        scored(cell, val, test, scores, progress) | speed(fit, cell) | inference_cost.facts(program, params, rest, val)
+    )
+    facts |= {"data_hash": data_hash, "started": started}
+    facts |= made.columns(data.about(one.task) for one in cell.trains_on)
+    facts["peak_bytes"] = int(distributed.numbers(peak_bytes(jax.local_devices()[0])).max())
+    return store.blank(cell, status(facts, metric), **facts)
+
+
+def all_examples(cell: Run, tell: Tell) -> tuple[list[dict[str, Split]], str]:
+    """The splits of each task that the run is trained on, and the hash of them all."""
+    every, hashes = zip(*(examples(one, tell) for one in cell.trains_on), strict=True)
+    return list(every), hashes[0] if len(hashes) == 1 else digest(hashes)
+
+
+def scored(
+    cell: Run, val: Sequence[Split], test: Sequence[Split], scores: np.ndarray, progress: Progress
+) -> dict[str, Any]:
+    """The result's columns on how good; of several tasks, test's are over the examples of all."""
+    metric = cell.metric
+    return {
+        "val_score": progress.val_score,
+        "test_score": float(scores.mean(dtype=np.float64)),
+        "test_spread": None if metric.share else float(scores.std(dtype=np.float64)),
+        "val_n": sum(map(len, val)),
+        "test_n": len(scores),
+        "chance": _chance(cell, test, [len(split) / len(scores) for split in test]),
+        "val_chance": _chance(cell, val, [1 / len(val)] * len(val)),
+        "best_step": progress.best_step,
+        "train_loss": progress.train_loss,
+    }
+
+
+def _chance(cell: Run, splits: Sequence[Split], weights: Sequence[float]) -> float:
+    """The mean over the tasks that the run is trained on."""
+    each = zip(cell.trains_on, splits, weights, strict=True)
+    return sum(METRICS[one.task.metric].chance(split.label) * weight for one, split, weight in each)
+
+
+def status(row: dict[str, Any], metric: Metric) -> Status:
+    """Of what was trained to the end: did it learn, as far as test's examples can tell?"""
+    score = statistics.over_examples(metric, row["test_score"], row["test_n"], row["test_spread"])
+    return "ok" if statistics.learned(metric, score, row["chance"]) else "at-chance"
+
+
+def speed(fit: Fit, cell: Run) -> dict[str, Any]:
+    """The result's columns on how fast."""
+    p50 = fit.laps.percentile(50)
+    return {
+        "step_ms_p10": fit.laps.percentile(10),
+        "step_ms_p50": p50,
+        "step_ms_p90": fit.laps.percentile(90),
+        "input_ms_p50": float(np.median(fit.input_ms)) if fit.input_ms else None,
+        "examples_per_s": cell.recipe.training.batch / p50 * 1e3 if p50 else None,
+        "eval_s": fit.progress.eval_s,
+        "other_load": fit.load.share,
+        "resumed": fit.progress.sessions - 1,
+    }
+
+
+@dataclasses.dataclass
+class Failure:
+    """What went wrong, as the run's row."""
+
+    row: Result | None = None
+    alone: bool = False  # perhaps in this process only; else in all of them alike
+
+
+@contextmanager
+def failures(cell: Run, place: Path | str = "a file") -> Iterator[Failure]:
+    """Turn what goes wrong inside into the run's result; what is not the user's fault leaves its traceback on stderr.
+
+    A disk that is full, or a device that is not there, is no result of the run's; `place` is the disk's where nobody
+    says which.
+
+    Raises:
+        LraError: the user has to change something.
+        Interrupted: the user asked to stop.
+    """
+    failure = Failure()
+    try:
+        yield failure
+    except RunFailed as error:
+        failure.row = store.blank(cell, error.status, str(error))  # type: ignore[arg-type]
+    except (LraError, Interrupted):
+        raise
+    except Exception as error:
+        if fault := users_fault(error, place):
+            raise fault from error
+        with suppress(OSError):  # of a log that is on a full disk too
+            traceback.print_exc()
+        failure.row, failure.alone = (
+            store.blank(cell, "oom" if short_of_memory(error) else "error", _one_line(error)),
+            True,
+        )
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Is it Python's word or XLA's that memory is short? tensorstore has the same one for disks."""
+    from_xla = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    return isinstance(error, MemoryError) or from_xla
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def tell(event: str, **facts: Any) -> None:
+    """Print an event as a line of JSON."""
+    print(store.as_json({"event": event, **facts}, None), flush=True)
+
+
+class Stop:
+    """Asked to stop: by Ctrl-C, by a scheduler's SIGTERM or SIGUSR2, or because nobody listens any more."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+    def __init__(self) -> None:
+        self.asked = False
+        for name in self.SIGNALS:
+            signal.signal(name, self._ask)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)  # who started us may have blocked them
+
+    def _ask(self, *_: Any) -> None:
+        self.asked = True
+
+    def __call__(self, step: int) -> bool:
+        """Do all processes stop at this step?"""
+        return distributed.agree(self.asked, step)
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """`tell`, if it is ours to speak, to a listener that may be gone."""
+        if not distributed.is_first():
+            return
+        try:
+            tell(event, **facts)
+        except BrokenPipeError:
+            self.asked = True
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+
+    def refuse(self, error: LraError) -> None:
+        """Say what is wrong with what the user asked; on stderr, if it is not ours to speak."""
+        if not distributed.is_first():
+            print(error, file=sys.stderr)
+        self.tell("refused", **refused(error))
+
+
+def refused(error: LraError) -> dict[str, Any]:
+    """What is said of it to who started the process, for `errors.refusal`."""
+    return {"message": str(error), "exit_code": error.exit_code, "place": isinstance(error, PlaceError)}
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m lra_bench.runs.execute", description=__doc__)
+    parser.add_argument("folder", type=Path, help="of the run, holding its run.json")
+    parser.add_argument("--overwrite", action="store_true", help="forget checkpoints and start anew")
+    parser.add_argument("--commit", help="of the code that runs, for the result")
+    parser.add_argument("--dirty", action="store_true", help="the code is not as committed, for the result")
+    parser.add_argument("--jobs", type=int, default=1, help="cells that run at once, for the result")
+    parser.add_argument("--cores", type=_numbers, help="the cores that it may use")
+    parser.add_argument("--processes", default="1", help="that train it together; auto: as the environment says")
+    parser.add_argument("--process", type=int, help="which of them this is, from 0")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    parser.add_argument("--devices", type=_numbers, help="the GPUs of this machine that are this process's")
+    return parser.parse_args(arguments)
+
+
+@contextmanager
+def claimed(folder: Path, stop: Stop) -> Iterator[None]:
+    """Hold the run's folder, in the first process, for all of them."""
+    with ExitStack() as held:
+        if distributed.is_first():
+            if store.is_claimed(folder):
+                stop.tell("wait")
+            held.enter_context(store.claimed(folder))
+        distributed.barrier()
+        yield
+
+
+def settled(args: argparse.Namespace, stop: Stop) -> tuple[Result, bool]:
+    """The run's result, run if it is not done; and whether it failed in this process, perhaps alone.
+
+    Raises:
+        Interrupted: all processes stopped at the same step, and the state is saved.
+        LraError: the user's input is wrong.
+    """
+    cell = Run.model_validate(store.read_json(args.folder / "run.json"))
+    results = args.folder.parent.parent
+    with claimed(args.folder, stop):
+        watch = Stopwatch()  # a run does not last while it waits for another
+        row, alone = None if args.overwrite else store.done(results, cell), False
+        if row is None:
+            with failures(cell, args.folder) as failure:
+                row = run(cell, args.folder, stop.tell, stop, watch, fresh=args.overwrite)
+            row, alone = failure.row or row, failure.alone
+            assert row is not None
+            ran = {"commit": args.commit, "dirty": args.dirty, "jobs": args.jobs, **fingerprint.of(cell)}
+            row = dataclasses.replace(row, wall_s=watch.seconds, **ran)
+            if distributed.is_first():
+                store.put(results, cell, row)
+        if not alone:
+            distributed.barrier()  # nobody may write here before all have read
+    return row, alone
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Execute the run in a folder. 0: its result is written; 2: the user's input is wrong; 130: stopped and saved."""
+    args = _arguments(arguments)
+    if args.cores:
+        os.sched_setaffinity(0, args.cores)
+    stop = Stop()
+    try:
+        same_bits_as_asked([store.cell(args.folder).recipe])
+        with faults_told(args.folder):
+            distributed.join(args.processes, args.process, args.coordinator, args.devices)
+            jax.local_devices()  # one that is not there is said before examples are made
+            row, alone = settled(args, stop)
+    except Interrupted:
+        return INTERRUPTED
+    except LraError as error:
+        stop.refuse(error)
+        return distributed.desert(error.exit_code)
+    stop.tell("row", **row.as_dict())
+    return distributed.desert(FAILED) if alone and distributed.several() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""models x tasks x seeds -> runs; which are done; hand the rest to a launcher. Never opens jax."""
+
+from lra_bench.sweeps.match import matched
+from lra_bench.sweeps.models import Choice, Part, fewest, fields, models
+from lra_bench.sweeps.plan import job_list, plan, states
+from lra_bench.sweeps.request import (
+    Request,
+    Settings,
+    cells,
+    of_model,
+    on_task,
+    parse_seeds,
+    pooled_otherwise,
+    task,
+    task_names,
+)
+from lra_bench.sweeps.run import of_other_code, run, supply, with_needs
+from lra_bench.sweeps.speed import Speed, speed
+from lra_bench.sweeps.stages import after, taught
+
+__all__ = [
+    "Choice",
+    "Part",
+    "Request",
+    "Settings",
+    "Speed",
+    "after",
+    "cells",
+    "fewest",
+    "fields",
+    "job_list",
+    "matched",
+    "models",
+    "of_model",
+    "of_other_code",
+    "on_task",
+    "parse_seeds",
+    "plan",
+    "pooled_otherwise",
+    "run",
+    "speed",
+    "states",
+    "supply",
+    "task",
+    "task_names",
+    "taught",
+    "with_needs",
+]

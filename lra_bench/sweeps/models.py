@@ -1,0 +1,158 @@
+"""What a user calls a model -> the mixers of its layers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from lra_bench import config, mixers
+from lra_bench.config import AND, Mechanism
+from lra_bench.errors import ConfigError, nearest
+from lra_bench.mixers import Card, Sheet
+from lra_bench.records import provenance
+
+FAMILY = "family:"
+T = TypeVar("T")
+FILES = (".py", ".yaml", ".yml")
+OUTSIDE = r"(?![^\[]*\])"  # what is split at stands in no bracket
+
+
+class Part(NamedTuple):
+    """A mixer, and the options that were turned where it was named."""
+
+    sheet: Sheet
+    options: Mapping[str, Any]
+
+
+Choice = tuple[Part, ...]  # a model: the mixers of its layers, in turn
+
+
+def models(patterns: str) -> list[Choice]:
+    """The models that a comma list names; of one whose layers have several mixers, `NAME+NAME`.
+
+    Raises:
+        ConfigError: a name, glob or family matches nothing, a layer's name several, or a bracket is no
+            `[option=value,...]`.
+    """
+    found: list[Choice] = []
+    for pattern in parts(patterns, "--model"):
+        layers = [pattern] if Path(pattern).is_file() else re.split(re.escape(AND) + OUTSIDE, pattern)
+        each = [_named(layer) for layer in layers]
+        if len(each) == 1:
+            found += [(part,) for part in each[0]]
+            continue
+        several = next((named for named in each if len(named) != 1), None)
+        if several:
+            names = ", ".join(part.sheet.name for part in several)
+            raise ConfigError(f"--model {pattern}: a layer has one mixer, not one of {names}")
+        found.append(tuple(part for named in each for part in named))
+    return found
+
+
+def _named(pattern: str) -> list[Part]:
+    name, inside = pattern.strip(), ""
+    if name.endswith("]"):
+        name, _, inside = name.rpartition("[")
+    elif "[" in name and not name.endswith(".py"):
+        raise ConfigError(f"--model {pattern}: must be name[option=value,...]")
+    said = [part for part in inside.rstrip("]").split(",") if part]
+    return [Part(sheet, _turned(said, sheet)) for sheet in _sheets(name)]
+
+
+def _turned(said: Iterable[str], sheet: Sheet) -> dict[str, Any]:
+    """The options in `option=value`, read as the mixer declares them."""
+    turned = (config.setting(part, "--model", lambda path: mixers.kinds([sheet], ".".join(path))) for part in said)
+    return {".".join(path): value for path, value in turned}
+
+
+def _sheets(pattern: str) -> list[Sheet]:
+    if pattern.endswith(".py"):
+        return [mixers.sheet(pattern)]
+    if pattern.startswith(FAMILY):
+        return _of_family(pattern.removeprefix(FAMILY))
+    return [mixers.sheet(name) for name in matching(pattern, mixers.names())]
+
+
+def _of_family(family: str) -> list[Sheet]:
+    sheets = [mixers.sheet(name) for name in mixers.names()]
+    matched = [sheet for sheet in sheets if sheet.card.family == family]
+    if not matched:
+        raise ConfigError(f"--model {FAMILY}{family}: no model; {nearest(family, {s.card.family for s in sheets})}")
+    return matched
+
+
+def fields(choice: Choice, turned: Mapping[str, Mapping[str, Any]], layers: int) -> dict[str, Any]:
+    """What a run says of its mixers; `turned` are the options that a recipe sets, by model.
+
+    Raises:
+        ConfigError: an option is unknown, or there are more mixers than layers.
+    """
+    each = in_turn([mechanism(part, turned) for part in choice], layers)
+    families = {part.sheet.card.family: None for part in choice}
+    reach = reached(
+        [choice[i % len(choice)].sheet.card for i in range(layers)],
+        [each[i % len(each)].options for i in range(layers)],
+    )
+    return {**config.of_mechanisms(each), "family": AND.join(families), "reach": reach}
+
+
+def reached(cards: Sequence[Card], options: Sequence[Mapping[str, Any]]) -> int | None:
+    """Places of a text that its first can learn of, through the layers of these mixers; None: all of them."""
+    places = 1.0
+    for card, turned in zip(reversed(cards), reversed(options), strict=True):
+        places = card.seen_from(places, turned)
+    return None if math.isinf(places) else int(places)
+
+
+def mechanism(part: Part, turned: Mapping[str, Mapping[str, Any]]) -> Mechanism:
+    """A mixer, and all its options."""
+    sheet = part.sheet
+    return Mechanism(
+        model=sheet.name,
+        mixer=str(sheet.path),
+        mixer_hash=provenance.hash_of(sheet.path),
+        options=mixers.turned(sheet, {**turned.get(sheet.name, {}), **part.options}),
+    )
+
+
+def in_turn(each: Sequence[Mechanism], layers: int) -> list[Mechanism]:
+    """The fewest that give the same layers.
+
+    Raises:
+        ConfigError: there are more than layers.
+    """
+    if len(each) > layers:
+        named = AND.join(one.model for one in each)
+        raise ConfigError(f"--model {named}: {len(each)} mixers for the {layers} layers of backbone.layers")
+    return fewest([each[i % len(each)] for i in range(layers)])
+
+
+def fewest(whole: Sequence[T]) -> list[T]:
+    """The shortest turn that gives them all."""
+    turn = next(n for n in range(1, len(whole) + 1) if all(one == whole[i % n] for i, one in enumerate(whole)))
+    return list(whole[:turn])
+
+
+def parts(patterns: str, flag: str) -> list[str]:
+    """Of a comma list.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if patterns.endswith(FILES) and Path(patterns).is_file():
+        return [patterns]  # a path may have a comma in it
+    found = [part.strip() for part in re.split("," + OUTSIDE, patterns) if part.strip()]
+    if not found:
+        raise ConfigError(f"{flag}: names nothing")
+    return found
+
+
+def matching(pattern: str, names: Iterable[str]) -> list[str]:
+    """The names that a glob matches; the pattern itself where nothing does, for whoever looks it up to refuse."""
+    if pattern == "all":
+        return list(names)
+    return [name for name in names if fnmatchcase(name, pattern)] or [pattern]

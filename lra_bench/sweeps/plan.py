@@ -1,0 +1,117 @@
+"""What running runs would take: which are done, their size and cost, whether they fit, hours. Nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from lra_bench.config import Run
+from lra_bench.launch import local
+from lra_bench.launch.place import Place, places
+from lra_bench.measure.asked import Asked
+from lra_bench.records import fingerprint, store
+from lra_bench.records.schema import SCORED, Result
+
+PLACE = ("platform", "device", "devices")  # on which hours and bytes depend
+PROBE = Asked(rounds=3, fitting=True)
+KNOWN = (
+    *("params", "params_ratio", "compiled_bytes", "flops_per_step", "compile_s"),
+    *("step_ms_p50", "other_load", "fallback", "error"),
+)
+
+
+def states(every: Sequence[Run], results: Path) -> list[dict[str, Any]]:
+    """Which of the runs are done, begun or new, by what lies in the results folder; and by what other code."""
+    return [_asked(cell, results) for cell in every]
+
+
+def _state(cell: Run, results: Path) -> str:
+    if store.done(results, cell):
+        return "done"
+    return "begun" if (store.folder(results, cell) / "checkpoints").is_dir() else "new"
+
+
+def _asked(cell: Run, results: Path) -> dict[str, Any]:
+    row = store.done(results, cell)
+    asked: dict[str, Any] = {"run": cell.id, "model": cell.model, "task": cell.task_name, "config": cell.config_name}
+    asked |= {"tag": cell.tag, "length": cell.task.length, "seed": cell.seed, "but_for_seed": but_for_seed(cell)}
+    return asked | {"state": _state(cell, results), "other_code": fingerprint.since(row, cell) if row else None}
+
+
+def job_list(every: Sequence[Run], results: Path, jobs: int) -> list[str]:
+    """A line of a shell for each run that is not done, in order, to be run where this folder of results is seen."""
+    return [local.line(cell, results, jobs) for cell in every if store.done(results, cell) is None]
+
+
+def plan(
+    every: Sequence[Run], results: Path, tell: Callable[[Run, dict[str, Any]], None], jobs: int = 1
+) -> list[dict[str, Any]]:
+    """Each run as `states` has it, its size and cost, whether a step fits in `available_bytes`, and its hours.
+
+    `hours`, from a run's start to its end, are what it took with another seed on such a machine (`hours_from` "row"),
+    else reckoned from a few steps on random tokens ("probe"), on one job's share of the machine, once for all seeds.
+    """
+    place = places(jobs)[0]
+    here, found = local.machine(place), dict[str, dict[str, Any]]()
+    for cell in every:
+        key = but_for_seed(cell)
+        if key not in found:
+            found[key] = _from_row(cell, results, here) or _probed(cell, partial(tell, cell), place)
+    return [_plan(cell, results, found[but_for_seed(cell)], here) for cell in every]
+
+
+def _plan(cell: Run, results: Path, found: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+    row = store.done(results, cell)
+    known = row.as_dict() if row else found
+    spent: dict[str, Any] = (
+        {"hours": 0.0, "hours_from": None} if row else {k: found[k] for k in ("hours", "hours_from")}
+    )
+    planned, there = known.get("compiled_bytes"), here["available_bytes"]
+    room = {"available_bytes": there, "limited_by": here.get("limited_by")}
+    room |= {"fits": None if planned is None or there is None else planned <= there}
+    return _asked(cell, results) | {column: known.get(column) for column in KNOWN} | room | spent
+
+
+def but_for_seed(cell: Run) -> str:
+    """An id that a run shares with those that differ from it in the seed alone."""
+    return cell.model_copy(update={"seed": 0}).id
+
+
+def _from_row(cell: Run, results: Path, here: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a finished run of the run, with any seed, on such a machine, says of it."""
+    seeds = escape(f"{cell.model}-{cell.task_name}-{cell.config_name}-s") + "*"
+    for folder in sorted((results / store.RUNS).glob(seeds)):
+        row = _row_of(folder, cell)
+        if row is None or row.status not in SCORED or row.wall_s is None:
+            continue
+        if all(getattr(row, k) == here[k] for k in PLACE):
+            return row.as_dict() | {"hours": row.wall_s / 3600, "hours_from": "row"}
+    return None
+
+
+def _row_of(folder: Path, cell: Run) -> Result | None:
+    """The result of a folder, if its run is this one with another seed."""
+    try:
+        kept = Run.model_validate(store.asked(folder))
+    except ValueError:
+        return None  # of another version
+    return store.get(folder.parent.parent, kept) if but_for_seed(kept) == but_for_seed(cell) else None
+
+
+def _probed(cell: Run, tell: Callable[[dict[str, Any]], None], place: Place) -> dict[str, Any]:
+    known = local.measure([cell], PROBE, tell, place)[0]
+    return known | {"hours": _hours(cell, known.get("step_ms_p50"), known.get("compile_s")), "hours_from": "probe"}
+
+
+def _hours(cell: Run, step_ms: float | None, compile_s: float | None) -> float | None:
+    """An estimate from the time of a step: a forward pass counts a third of one, and takes as long to compile; examples
+    that are to be made, and checkpoints, count nothing."""
+    if step_ms is None or compile_s is None:
+        return None
+    t, sizes = cell.recipe.training, {k: min(n, cell.limit or n) for k, n in cell.task.splits.items()}
+    looks = -(-t.steps // t.eval_every) * sizes["val"] + sizes["test"]
+    steps = t.steps + looks / t.batch / 3
+    return (steps * step_ms / 1e3 + 2 * compile_s) / 3600

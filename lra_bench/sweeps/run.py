@@ -1,0 +1,206 @@
+"""What is done with runs: run those that are not done, time their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lra_bench.config import Launcher, Run
+from lra_bench.errors import ConfigError, PlaceError
+from lra_bench.launch import local
+from lra_bench.launch.engine import Engine, Order, Stopped, opened
+from lra_bench.measure.asked import Asked
+from lra_bench.records import fingerprint, store
+from lra_bench.records.schema import SCORED, Result
+
+MOMENT = 0.5  # seconds between two looks: a Ctrl-C that comes as we fall asleep is seen at the next
+
+
+def run(
+    every: Sequence[Run],
+    launcher: Launcher,
+    order: Order,
+    tell: Callable[[Run, dict[str, Any]], None],
+    *,
+    fail_fast: bool = False,
+) -> list[Result]:
+    """Have the launcher's engine run the runs that are not done, those that they need first; their results, in order.
+
+    One that fails spares the rest; with `fail_fast` no further one starts, those that run are saved, and the results
+    are those that there are.
+
+    Raises:
+        Stopped: Ctrl-C; says what became of the runs.
+        ConfigError: the only run refused what the user asked for, or the engine cannot be had.
+    """
+    asked = {cell.id for cell in every}
+    found = {cell.id: row for cell in every if not order.fresh and (row := store.done(order.results, cell))}
+    needed = [cell for cell in with_needs(every) if cell.id in asked or store.done(order.results, cell) is None]
+    left = [cell for cell in needed if cell.id not in found]
+    for cell in needed:
+        if cell.id in found:
+            _already(cell, found[cell.id], tell)
+        elif not order.fresh:
+            _of_other_data(cell, order.results, tell)
+    for cell in with_needs(every):
+        if cell not in needed:
+            _stood_on(cell, order.results, tell)
+    if left:
+        with opened(launcher, left, order) as engine:
+            found |= Shift(engine, order, tell, fail_fast, alone=len(every) == 1).work(left)
+    return [found[cell.id] for cell in every if cell.id in found]
+
+
+def with_needs(every: Sequence[Run]) -> list[Run]:
+    """The runs, and before each those that are to be trained before it."""
+    return list({cell.id: cell for asked in every for cell in (*asked.needs, asked)}.values())
+
+
+def of_other_code(every: Sequence[Run], rows: Sequence[Result]) -> dict[str, str]:
+    """By the ids of those runs whose results were made by code that is not what stands here: by which."""
+    by_id = {cell.id: cell for cell in every}
+    found = {row.run: fingerprint.since(row, by_id[row.run]) for row in rows if row.run in by_id}
+    return {cell: code for cell, code in found.items() if code}
+
+
+def _already(cell: Run, row: Result, tell: Callable[[Run, dict[str, Any]], None]) -> None:
+    tell(cell, {"event": "already", "code": fingerprint.since(row, cell)})
+    tell(cell, _ended(row))
+
+
+def _ended(row: Result) -> dict[str, Any]:
+    return {"event": "ended", "status": row.status, "test_score": row.test_score, "error": row.error}
+
+
+def _stood_on(cell: Run, results: Path, tell: Callable[[Run, dict[str, Any]], None]) -> None:
+    """Say so if a run that others stand on was made by other code."""
+    row = store.done(results, cell)
+    if row is not None and (code := fingerprint.since(row, cell)):
+        tell(cell, {"event": "note", "said": f"others stand on it, and it was made by other code: {code}"})
+
+
+def _of_other_data(cell: Run, results: Path, tell: Callable[[Run, dict[str, Any]], None]) -> None:
+    """Say so if there is such a run, on what the files held before: it is not taken up."""
+    for folder in store.on_other_data(results, cell):
+        where = ", ".join(sorted({task.folder for task in cell.every_task if task.folder}))
+        said = f"{folder.name} is not taken up: what it was trained on has changed since, in {where}"
+        tell(cell, {"event": "note", "said": said})
+
+
+@dataclass
+class Shift:
+    """Runs that an engine works through, a thread each of those that it has at once."""
+
+    engine: Engine
+    order: Order
+    tell: Callable[[Run, dict[str, Any]], None]
+    fail_fast: bool
+    alone: bool  # there is one run, and what it refuses is the user's to see
+    failed: bool = False
+    _futures: dict[str, Future[Result | None]] = field(default_factory=dict, init=False)
+
+    def work(self, cells: Sequence[Run]) -> dict[str, Result]:
+        """The results of the runs that have one at the end, by the runs' ids.
+
+        Raises:
+            Stopped: Ctrl-C, or somebody stopped a cell.
+            ConfigError: the only run refused what the user asked for.
+            PlaceError: a disk is full, or a place cannot be used.
+        """
+        with ThreadPoolExecutor(self.engine.at_once, "run") as pool:
+            futures, asked = self._waited(pool, cells)
+        rows = [_outcome(future) for future in futures]
+        if asked or (self.engine.ended and not self.failed):
+            raise Stopped(self.engine.parting())
+        return {cell.id: row for cell, row in zip(cells, rows, strict=True) if row is not None}
+
+    def _one(self, cell: Run) -> Result | None:
+        if self.engine.ended:
+            return None
+        row = None if self.order.fresh else store.done(self.order.results, cell)
+        if row is not None:  # by another command, meanwhile
+            _already(cell, row, self.tell)
+            return row
+        lacking = self._lacking(cell)
+        if self.engine.ended:
+            return None
+        try:
+            row = self._run(cell, lacking)
+        except Stopped:
+            self.engine.leave()  # Ctrl-C reaches a run before it reaches us
+            raise
+        except PlaceError:
+            self.engine.end()  # what other runs leave would find no room either
+            raise
+        self.tell(cell, _ended(row))
+        if self.fail_fast and row.status not in SCORED:
+            self.failed = True
+            self.engine.end()
+        return row
+
+    def _run(self, cell: Run, lacking: str | None) -> Result:
+        if lacking:
+            row = store.blank(cell, "error", lacking)
+            store.put(self.order.results, cell, row)
+            return row
+        try:
+            return self.engine.run(cell, partial(self.tell, cell))
+        except ConfigError as error:
+            if self.alone:
+                raise
+            row = store.blank(cell, "error", str(error))
+            store.put(self.order.results, cell, row)
+            return row
+
+    def _lacking(self, cell: Run) -> str | None:
+        """Once all that the run stands on has ended, what of it has no result."""
+        for needed in cell.needs:
+            if needed.id in self._futures:  # begun before it, so it is never one that waits for us
+                wait([self._futures[needed.id]])
+            row = store.done(self.order.results, needed)
+            if row is None or row.status not in SCORED:
+                return f"{needed.folder}, which it stands on, has no result: {row.status if row else 'it failed'}"
+        return None
+
+    def _waited(self, pool: ThreadPoolExecutor, cells: Sequence[Run]) -> tuple[list[Future[Result | None]], bool]:
+        """Hand out all and wait; did the user ask to stop? A first Ctrl-C leaves the engine, a second kills."""
+        futures: list[Future[Result | None]] = []
+        asked = told = False
+        while True:
+            try:
+                for cell in cells[len(futures) :]:
+                    futures.append(pool.submit(self._one, cell))
+                    self._futures[cell.id] = futures[-1]
+                while wait(futures, MOMENT).not_done:
+                    if asked and not told:
+                        self.tell(cells[-1], {"event": "stopping"})
+                        told = True
+                return futures, asked
+            except KeyboardInterrupt:
+                (self.engine.kill if asked else self.engine.leave)()
+                asked = True
+
+
+def _outcome(future: Future[Result | None]) -> Result | None:
+    try:
+        return future.result()
+    except Stopped:
+        return None
+
+
+def supply(every: Sequence[Run], rounds: int, tell: Callable[[Run, dict[str, Any]], None]) -> Iterator[dict[str, Any]]:
+    """How fast each run's examples are made and cut into batches, and how fast its step eats them, one by one.
+
+    One whose examples cannot be had spares the rest: its `error` says why.
+    """
+    for cell in every:
+        asked: dict[str, Any] = {"task": cell.task_name, "variant": cell.task.variant, "model": cell.model}
+        asked |= {"length": cell.task.length, "batch": cell.recipe.training.batch}
+        try:
+            yield asked | local.measure([cell], Asked(rounds, fed=True), partial(tell, cell))[0]
+        except ConfigError as error:
+            yield asked | {"error": str(error)}

@@ -1,0 +1,130 @@
+"""Steps of a request's runs timed over lengths, those of one length in turn in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lra_bench import mixers
+from lra_bench.config import Run
+from lra_bench.conformance import record
+from lra_bench.errors import ConfigError, RunFailed
+from lra_bench.launch import local
+from lra_bench.measure.asked import Asked
+from lra_bench.records import fingerprint
+from lra_bench.sweeps.request import Request, cells
+
+Tell = Callable[[Run, dict[str, Any]], None]
+Facts = list[dict[str, Any]]
+PLACE = ("platform", "device")
+ALONE = ("peak_bytes", "room_bytes", "largest_batch")  # what a process of a run's own says
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What is to be measured: the request's runs at each of `lengths`."""
+
+    request: Request
+    lengths: Sequence[int]
+    rounds: int
+    infer: bool = False
+    peak: bool = False  # of each run, in a fresh process
+    room: int | None = None  # bytes: the largest batch that they hold
+
+    def groups(self) -> list[list[Run]]:
+        """The runs of each length."""
+        return [cells(replace(self.request, length=length)) for length in self.lengths]
+
+    @property
+    def mode(self) -> str:
+        return "infer" if self.infer else "train"
+
+
+def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
+    """All that is known, `known` first, as soon as there is more of it. What is known is not measured again.
+
+    A length's first run is measured beside the rest, again if need be: `reference_ms` is its median in that process.
+
+    Raises:
+        ConfigError: what is known was measured elsewhere; a run refused what was asked.
+        Stopped: Ctrl-C.
+    """
+    facts, groups = list(known), asked.groups()
+    _same_place(facts)
+    if facts:
+        yield facts
+    for group in groups:
+        for cell in group:
+            if said := _of_other_code(_fact(facts, cell, asked.mode), cell):
+                tell(cell, {"event": "note", "said": f"L = {cell.task.length}: {said}; --overwrite measures it again"})
+        new = [cell for cell in group if _fact(facts, cell, asked.mode) is None]
+        if new:
+            timed = new if new[0] is group[0] else [group[0], *new]
+            found = local.measure(timed, Asked(asked.rounds, infer=asked.infer, ceiling=True), _telling(timed, tell))
+            facts += _beside(found, timed)[len(timed) - len(new) :]
+            yield facts
+    if asked.peak or asked.room is not None:
+        for cell in (cell for group in groups for cell in group):
+            fact = _fact(facts, cell, asked.mode)
+            if fact is not None and fact["status"] == "ok" and not _whole(fact, asked):
+                fact |= _alone(cell, asked, partial(tell, cell))
+                yield facts
+
+
+def _same_place(facts: Facts) -> None:
+    here = local.machine() if facts else {}
+    for fact in facts:
+        there = {key: fact[key] for key in PLACE if fact.get(key)}
+        if any(here[key] != value for key, value in there.items()):
+            ours, theirs = (", ".join(map(str, place.values())) for place in ({k: here[k] for k in PLACE}, there))
+            raise ConfigError(
+                f"what is kept was measured on {theirs}, and this is {ours}: another --out, or --overwrite"
+            )
+
+
+def _fact(facts: Facts, cell: Run, mode: str) -> dict[str, Any] | None:
+    return next((fact for fact in facts if fact["run"] == cell.id and fact.get("mode", "train") == mode), None)
+
+
+def _of_other_code(fact: dict[str, Any] | None, cell: Run) -> str | None:
+    """What is to be said of a fact that is kept, if it was measured by code that is not what stands here."""
+    if fact is None:
+        return None
+    if fact.get("code_hash") is None:
+        return "kept, and measured by code that is not known"
+    why = fingerprint.apart(fingerprint.of(cell), fact)
+    return f"kept, and measured by other code: {why}" if why else None
+
+
+def _beside(found: Facts, timed: Sequence[Run]) -> Facts:
+    """With the first one's median, and with what the contract and the cards say of the mixers."""
+    for fact, cell in zip(found, timed, strict=True):
+        fact |= fingerprint.of(cell)
+        fact["reference_ms"] = found[0]["step_ms_p50"]
+        fact["card_time"] = max(mixers.read(Path(one.mixer)).card.time for one in cell.mechanisms)
+        if fact.get("platform"):
+            fact["standing"] = record.worst(
+                record.standing(Path(one.mixer), one.options, fact["platform"]) for one in cell.mechanisms
+            )
+    return found
+
+
+def _whole(fact: dict[str, Any], asked: Speed) -> bool:
+    return fact.get("peak_bytes") is not None and (asked.room is None or fact.get("room_bytes") == asked.room)
+
+
+def _alone(cell: Run, asked: Speed, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    try:
+        (found,) = local.measure([cell], Asked(1, infer=asked.infer, room=asked.room), tell)
+    except RunFailed as error:
+        return {"peak_error": str(error)}
+    return {key: found[key] for key in ALONE if key in found}
+
+
+def _telling(every: Sequence[Run], tell: Tell) -> Callable[[dict[str, Any]], None]:
+    """Pass on an event of the run that it names; of the last one, if it names none."""
+    by_id = {cell.id: cell for cell in every}
+    return lambda event: tell(by_id.get(event.get("run", ""), every[-1]), event)

@@ -1,0 +1,151 @@
+"""Rows are kept atomically, found again, and told apart from what is not done."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from lra_bench import sweeps
+from lra_bench.config import Run
+from lra_bench.errors import ConfigError, PlaceError
+from lra_bench.launch import cores
+from lra_bench.records import store
+from lra_bench.records.schema import COLUMNS
+from lra_bench.sweeps import Request
+
+
+@pytest.fixture
+def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(here)
+    return sweeps.cells(Request("softmax", "short", "tiny"))[0]
+
+
+def test_a_row_comes_back_as_it_was_put(cell: Run, tmp_path: Path) -> None:
+    row = store.blank(cell, "ok", test_score=0.5, params=7)
+    store.put(tmp_path, cell, row)
+    assert store.get(tmp_path, cell) == row
+    assert store.rows(tmp_path) == [row]
+    assert store.rows(store.folder(tmp_path, cell)) == [row]
+
+
+@pytest.mark.parametrize(
+    ("status", "final"),
+    [("ok", True), ("at-chance", True), ("nan", True), ("oom", False), ("error", False), ("timeout", False)],
+)
+def test_done_is_what_would_come_out_the_same_again(cell: Run, tmp_path: Path, status: str, final: bool) -> None:
+    assert store.done(tmp_path, cell) is None
+    store.put(tmp_path, cell, store.blank(cell, status))  # type: ignore[arg-type]
+    assert (store.done(tmp_path, cell) is not None) is final
+
+
+def test_a_row_says_what_was_asked(cell: Run) -> None:
+    row = store.blank(cell, "oom", "too large")
+    assert (row.model, row.task, row.config, row.tag, row.variant) == ("softmax", "short", "tiny", "tiny", None)
+    assert (row.batch, row.steps, row.length, row.dtype) == (8, 12, 20, "float32")
+    assert row.test_score is None, "missing is missing"
+    assert tuple(row.as_dict()) == COLUMNS
+
+
+def test_what_is_not_a_row_is_refused_by_name(cell: Run, tmp_path: Path) -> None:
+    path = store.folder(tmp_path, cell) / "result.json"
+    store.write_json(path, {"run": "x"})
+    with pytest.raises(ConfigError, match=r"result\.json: not a result: it lacks"):
+        store.rows(tmp_path)
+    path.write_text("{")
+    with pytest.raises(ConfigError, match=r"result\.json: cannot be read"):
+        store.rows(tmp_path)
+
+
+def test_a_row_of_another_version_is_read_as_far_as_it_goes(cell: Run, tmp_path: Path) -> None:
+    row = store.blank(cell, "ok", test_score=0.5).as_dict()
+    del row["metric"]
+    store.write_json(store.folder(tmp_path, cell) / "result.json", row | {"a column of the future": 1})
+    (read,) = store.rows(tmp_path)
+    assert (read.metric, read.test_score) == (None, 0.5)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    store.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        store.write_json(path, {"a": object()})
+    assert store.read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_a_killed_writer_left_is_taken_away(tmp_path: Path) -> None:
+    path, left, writing = tmp_path / "result.json", tmp_path / ".result.json.dead", tmp_path / ".result.json.alive"
+    other = tmp_path / ".run.json.dead"
+    for file in (left, writing, other):
+        file.write_text("{")
+    for file in (left, other):
+        os.utime(file, (0, 0))
+    store.write_json(path, {})
+    assert sorted(tmp_path.iterdir()) == sorted([path, writing, other]), "another may write it now; another file's stay"
+
+
+def test_a_name_is_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bool] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(handle).st_mode))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    store.write_json(tmp_path / "result.json", {})
+    assert synced == [False, True], "the file, then its folder"
+
+
+def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(PlaceError, match=r"its file system has no locks \(Function not implemented\).*-o flock"):
+        store.claimed(tmp_path).__enter__()
+    with pytest.raises(PlaceError, match="no locks"):
+        store.is_claimed(tmp_path)
+    with cores.held(1) as ours:
+        assert ours == [], "a run goes on without cores of its own"
+
+
+def test_a_frame_joins_folders_runs_and_tables(cell: Run, tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    row = store.blank(cell, "ok", test_score=0.5)
+    store.put(a, cell, row)
+    store.put(b, cell, dataclasses.replace(row, status="oom", test_score=None))
+    store.frame([a]).drop(columns="origin").to_csv(tmp_path / "t.csv", index=False)
+    frame = store.frame([a, store.folder(b, cell), tmp_path / "t.csv"])
+    assert list(frame["status"]) == ["ok", "oom", "ok"]
+    assert frame["origin"].nunique() == 3
+    with pytest.raises(ConfigError, match="no results here"):
+        store.frame([tmp_path / "none"])
+    (tmp_path / "bad.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(ConfigError, match=r"bad\.csv: not a table of results: the column 'model' is missing"):
+        store.frame([tmp_path / "bad.csv"])
+
+
+def test_a_claim_is_seen_and_let_go(tmp_path: Path) -> None:
+    assert not store.is_claimed(tmp_path)
+    with store.claimed(tmp_path):
+        assert store.is_claimed(tmp_path)
+    assert not store.is_claimed(tmp_path)
+
+
+def test_kept_rows_have_the_ids_of_their_cells() -> None:
+    kept = Path(__file__).parents[2] / "results/quick"
+    folders = sorted(path.parent for path in kept.glob("runs/*/result.json"))
+    assert folders
+    for folder in folders:
+        cell = Run.model_validate(store.asked(folder))
+        row = store.get(kept, cell)
+        assert folder.name == cell.folder, "it would be run again"
+        assert row is not None
+        assert row.run == cell.id

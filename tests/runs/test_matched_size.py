@@ -1,0 +1,152 @@
+"""Widths that make a model as large, or as dear, as full attention's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import Lra, first_fast
+
+from lra_bench import sweeps
+from lra_bench.config import Match, Run
+from lra_bench.errors import ConfigError
+from lra_bench.launch import local
+from lra_bench.runs import build, matched_size
+from lra_bench.sweeps import Request
+from lra_bench.training.program import parameters
+
+
+@pytest.fixture(autouse=True)
+def inside(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+
+
+def cells(models: str, **more: Any) -> list[Run]:
+    return sweeps.cells(Request(models, "short", "tiny", **more))
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**4), st.integers(1, 10**8), st.sampled_from((0.8, 1.0, 1.3)))
+def test_the_width_found_is_the_nearest(fixed: int, each: int, target: int, power: float) -> None:
+    calls: list[int] = []
+
+    def count(n: int) -> float:
+        calls.append(n)
+        return fixed + each * n**power
+
+    found = matched_size.nearest(count, target)
+    few = len(calls)
+    around = [n for n in (found - 1, found, found + 1) if n >= 1]
+    assert min(abs(count(n) - target) for n in around) == abs(count(found) - target)
+    assert power != 1.0 or few <= 8
+
+
+@pytest.mark.parametrize("what", first_fast("params", "flops"))
+def test_a_model_comes_as_near_as_a_width_can(what: str) -> None:
+    (cell,) = cells("fnet")
+    (reference,) = cells("softmax")
+    found = matched_size.matched(cell, what)["mlp"]  # type: ignore[arg-type]
+
+    def off(mlp: int) -> float:
+        backbone = cell.recipe.backbone.model_copy(update={"mlp": mlp})
+        sized = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
+        if what == "params":
+            return abs(parameters(build.maker(sized)) - parameters(build.maker(reference)))
+        return abs(build.work(sized) - build.work(reference))
+
+    assert found > cell.recipe.backbone.mlp, "it has less than full attention"
+    assert off(found) <= min(off(found - 1), off(found + 1))
+
+
+@pytest.mark.slow
+def test_full_attention_is_left_as_it_is() -> None:
+    (cell,) = cells("softmax")
+    assert (
+        matched_size.matched(cell, "params")["mlp"]
+        == matched_size.matched(cell, "flops")["mlp"]
+        == cell.recipe.backbone.mlp
+    )
+
+
+@pytest.mark.slow
+def test_work_is_that_of_the_compiled_step() -> None:
+    (cell,) = cells("linear", settings=("training.accumulate=2",))
+    assert build.work(cell) == build.compiled(cell)[1]["flops_per_step"]
+
+
+def test_what_is_too_large_without_an_mlp_says_so() -> None:
+    (cell,) = cells("linformer[rank=500]", length=900)
+    found = matched_size.matched(cell, "params")
+    assert found["mlp"] is None
+    assert found["why"].startswith("parameters with an MLP one wide: ")
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, *widths: int | None) -> list[int]:
+    """A child that says these widths; of how many runs it was asked."""
+    seen: list[int] = []
+
+    def answers(module: str, cells: list[Run], asked: dict[str, Any], tell: Any) -> list[dict[str, Any]]:
+        seen.append(len(cells))
+        return [{"mlp": width, "why": "too large"} for width in widths]
+
+    monkeypatch.setattr(local, "answers", answers)
+    return seen
+
+
+def test_a_matched_cell_is_another_and_its_id_says_what_it_is_held_against(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = answering(monkeypatch, 16, 21)
+    every = cells("softmax,fnet", seeds=(0, 1))
+    found = sweeps.matched(every, "params", lambda *_: None)
+    assert seen == [2], "once for all seeds"
+    assert [cell.recipe.backbone.mlp for cell in found] == [16, 21, 16, 21]
+    assert all(cell.match == Match(what="params", mlp=16) for cell in found)
+    assert len({cell.id for cell in (*every, *found)}) == 8, "full attention, too, has a result in the matched column"
+    assert found[0].tag == "tiny, match params"
+    assert sweeps.matched(every, "flops", lambda *_: None)[0].id != found[0].id
+
+
+def test_one_that_cannot_be_matched_is_left_out_and_none_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, 16, None)
+    said: list[tuple[str, str]] = []
+    found = sweeps.matched(cells("softmax,fnet"), "params", lambda cell, event: said.append((cell.model, event["why"])))
+    assert [cell.model for cell in found] == ["softmax"]
+    assert said == [("fnet", "too large")]
+    answering(monkeypatch, None)
+    with pytest.raises(ConfigError, match="--match params: fnet cannot be made so small; too large"):
+        sweeps.matched(cells("fnet"), "params", lambda *_: None)
+
+
+def test_the_ratio_is_to_the_backbone_that_full_attention_has() -> None:
+    (cell,) = cells("fnet")
+    width = matched_size.matched(cell, "params")["mlp"]
+    backbone = cell.recipe.backbone.model_copy(update={"mlp": width})
+    sized = cell.model_copy(
+        update={
+            "recipe": cell.recipe.model_copy(update={"backbone": backbone}),
+            "match": Match(what="params", mlp=cell.recipe.backbone.mlp),
+        }
+    )
+    assert build.compiled(sized)[1]["params_ratio"] == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_cell_of_before_has_the_id_it_had() -> None:
+    (cell,) = cells("softmax")
+    kept = cell.model_dump()
+    del kept["match"]
+    assert Run.model_validate(kept).id == cell.id
+
+
+@pytest.mark.sweep
+def test_the_command(lra: Lra, here: Path) -> None:
+    (here / "two.yaml").write_text("models: fnet,softmax\ntasks: short\nconfig: tiny\nmatch: params\n")
+    states = json.loads(lra("sweep", "two.yaml", "--dry-run", "--json").stdout)
+    done = lra("run", "-m", "fnet,softmax", "-t", "short", "-c", "tiny", "--match", "params", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert {row["run"] for row in rows} == {state["run"] for state in states}
+    assert all(abs(row["params_ratio"] - 1) < 0.02 for row in rows)
+    told = lra("compare", "--metric", "accuracy").stdout
+    assert "short tiny [tiny, match params]" in " ".join(told.split())
