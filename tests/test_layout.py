@@ -26,6 +26,7 @@ FLOORS = {
     "doctor": 7, "report": 7, "runs": 7, "sweeps": 7,
     "analysis": 8, "check": 8, "export": 8, "search": 8, "speed": 8,
     "cli": 9,
+    "api": 10,
 }  # fmt: skip
 
 LIVES_IN = {
@@ -33,7 +34,7 @@ LIVES_IN = {
         "analysis", "check", "conformance", "distributed", "doctor", "export", "kernels", "measure", "mixers", "model",
         "runs", "speed", "techniques", "training",
     },
-    "flax": {"analysis", "check", "conformance", "mixers", "model", "runs", "techniques", "training"},
+    "flax": {"analysis", "api", "check", "conformance", "mixers", "model", "runs", "techniques", "training"},
     "optax": {"techniques", "training"},
     "orbax": {"distributed", "training"},
     "PIL": {"data"},
@@ -41,7 +42,7 @@ LIVES_IN = {
     "tensorflow_datasets": {"data"},
     "pyarrow": {"data"},
     "yaml": {"config"},
-    "pandas": {"records", "report", "statistics"},
+    "pandas": {"api", "records", "report", "statistics"},
     "altair": {"report"},
     "vl_convert": {"report"},
     "jinja2": {"report"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,7 +93,7 @@ def predict(
     with progress.counting("predicting") as count:
         task, answer, classes = _model(model, results, count)
         tokens = inputs.tokens(task, lines, "stdin" if file == "-" else file, cut=cut)
-        said = list(_said(task, tokens, answer, batch, top, classes, count))
+        said = list(inputs.predictions(task, answer, tokens, batch, top, classes, count))
     if json:
         screen.print_json(said)
         return
@@ -131,27 +131,6 @@ def _model(
         return task, made, inputs.known(made.card, task, model)
     run = Trained.open(store.find(model, results), count)
     return run.cell.task, answering(run), data.about(run.cell.task).classes
-
-
-def _said(
-    task: TaskSpec,
-    tokens: np.ndarray,
-    answer: Callable[[Any], np.ndarray],
-    batch: int,
-    top: int,
-    classes: list[str] | None,
-    count: Any,
-) -> Iterator[dict[str, Any]]:
-    import numpy as np
-
-    from lra_bench.export import inputs
-
-    size = getattr(answer, "batch", None) or batch
-    for first in range(0, len(tokens), size):
-        part = tokens[first : first + size]
-        filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-        count("predicting", first + len(part), len(tokens))
-        yield from inputs.answers(task, answer(filled)[: len(part)], part, top, first + 1, classes)
 
 
 def _shown(value: Any) -> str:

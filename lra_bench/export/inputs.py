@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from lra_bench import data
 from lra_bench.config import TaskSpec
 from lra_bench.errors import ConfigError, DataError, RunFailed
 from lra_bench.metrics import BITS, EXACT_MATCH, METRICS, SQUARED_ERROR
+
+Answer = Callable[[np.ndarray], np.ndarray]  # tokens [B, S, L] -> logits
 
 
 def read(content: bytes, origin: str) -> list[str]:
@@ -92,6 +94,24 @@ def _encoded(task: TaskSpec, text: str, where: str) -> np.ndarray:
     if found.max() >= len(data.vocabulary(task)):
         raise DataError(f"{where}: symbol {found.max()} of {len(data.vocabulary(task))}")
     return found
+
+
+def predictions(
+    task: TaskSpec,
+    answer: Answer,
+    tokens: np.ndarray,
+    batch: int,
+    top: int,
+    classes: Sequence[str] | None,
+    count: data.Progress,
+) -> Iterator[dict[str, Any]]:
+    """`answers` for tokens [N, S, L], `batch` of them at once, or as many as an exported file takes."""
+    size = getattr(answer, "batch", None) or batch
+    for first in range(0, len(tokens), size):
+        part = tokens[first : first + size]
+        filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+        count("predicting", first + len(part), len(tokens))
+        yield from answers(task, answer(filled)[: len(part)], part, top, first + 1, classes)
 
 
 def answers(

@@ -45,7 +45,7 @@ def maker(cell: Run, *, reference: bool = False) -> Make:
         ConfigError: the mixer's file cannot be imported, or an option's value is out of its range.
     """
     named = [(mixers.reference(), {})] if reference else [(Path(one.mixer), one.options) for one in cell.mechanisms]
-    layers = list(starmap(_choice, named))
+    layers = list(starmap(choice, named))
     techniques = Techniques() if reference else cell.techniques
     backbone = training_setup.backbone(cell.recipe, techniques)
     if reference and cell.match:
@@ -56,7 +56,12 @@ def maker(cell: Run, *, reference: bool = False) -> Make:
     return partial(Model, layers, backbone, asked(cell.task), shape)
 
 
-def _choice(mixer: Path, options: Mapping[str, Any]) -> Choice:
+def choice(mixer: Path, options: Mapping[str, Any]) -> Choice:
+    """The mixer in a file, and the options that are given, of its own `Config`.
+
+    Raises:
+        ConfigError: the file cannot be imported, or a value is out of its range.
+    """
     module = mixers.load(mixer)
     return Choice(module.Mixer, module.Config(**options))
 
