@@ -7,8 +7,9 @@ VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(VERSION))
 SAME := $(wildcard $(VENV)/lib/python$(VERSION))
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+DOCS := $(VENV)/ready-docs
 
-.PHONY: run test test-rest test-all check lint bench bench-data bench-peers gpu-check table report dist clean anew
+.PHONY: run test test-rest test-all check lint bench bench-data bench-peers gpu-check table report dist docs clean anew
 
 run: $(READY)           ## train linformer on short ListOps: accuracy, speed and memory in minutes
 	$(BIN)/lra run --model linformer --task listops --config quick
@@ -70,8 +71,11 @@ dist: $(READY)          ## the package as it is published, in dist/, and checked
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
-clean:                  ## forget the environments and the tools' caches; results stay
-	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+docs: $(DOCS)           ## the site, in docs/_build/html; a warning is an error, and three notebooks are executed
+	$(BIN)/python -m sphinx -W -n --keep-going -b html docs docs/_build/html
+
+clean:                  ## forget the environments, the site and the tools' caches; results stay
+	rm -rf .venv .venv-* build dist docs/_build docs/reference .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One that another Python made is made anew.
@@ -80,6 +84,10 @@ $(READY): pyproject.toml $(if $(SAME),,anew)
 	$(FOUND) -m venv $(if $(SAME),,--clear) $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -e '.[dev]'
+	touch $@
+
+$(DOCS): $(READY)
+	$(BIN)/pip install --quiet -e '.[docs]'
 	touch $@
 
 # Only what the extra `peers` lists, without this package and its JAX; torch in the build for CPUs, which PyPI lacks.

@@ -1,0 +1,197 @@
+"""A page a model: its card, its options, what it has scored, and how its step grows with length."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+from generate.results import Kept
+from generate.writing import Folder, arxiv, code, docstring, facts, plain, table, toctree, with_code
+from lra_bench import mixers
+from lra_bench.cli import cards
+from lra_bench.mixers.card import Family
+from lra_bench.report import charts, growth, scaling
+
+INDEX = """\
+# Models by family
+
+{count} models, in the families of [Tay et al.'s survey](https://arxiv.org/abs/2009.06732). A model is the shared
+backbone with one token mixer; [Models](../../models.md) says how to select, combine and extend them. Time and memory
+are as powers of the length L, with the options held fixed; L log L counts as L.
+"""
+WHAT = ("Score", "Training step", "Memory")
+
+
+def write(folder: Folder, kept: Kept) -> None:
+    """Write the page of each model, and the one that lists them."""
+    sheets = [mixers.sheet(name) for name in mixers.names()]
+    folder.put("models/index", _index(sheets))
+    for sheet in sheets:
+        folder.put(f"models/{sheet.name}", "\n".join(_page(folder, sheet, kept)))
+
+
+def _index(sheets: Sequence[mixers.Sheet]) -> str:
+    parts = [INDEX.format(count=len(sheets))]
+    for family in get_args(Family):
+        own = [sheet for sheet in sheets if sheet.card.family == family]
+        if own:
+            parts += [f"## {family}", "", table(["model", "title", "paper", "year", "time", "memory"], map(_line, own))]
+    return "\n".join([*parts, toctree(sheet.name for sheet in sheets)])
+
+
+def _line(sheet: mixers.Sheet) -> list[str]:
+    card = sheet.card
+    growths = [power(exponent) for exponent in (card.time, card.memory)]
+    return [f"[`{sheet.name}`]({sheet.name}.myst)", plain(card.title), arxiv(card.paper), str(card.year), *growths]
+
+
+def power(exponent: float | None) -> str:
+    """A power of L, as HTML has it."""
+    if exponent is None:
+        return "no claim"
+    return "L" if exponent == 1 else f"L<sup>{exponent:g}</sup>"
+
+
+def _page(folder: Folder, sheet: mixers.Sheet, kept: Kept) -> Iterator[str]:
+    yield f"# {sheet.name}\n"
+    yield f"{plain(sheet.card.title)}. Select it with `-m {sheet.name}`.\n"
+    yield facts(_card(sheet, kept))
+    yield "## Equation\n"
+    yield docstring(_docstring(sheet))
+    yield "## Options\n"
+    yield from _options(sheet)
+    yield "## Kept results\n"
+    yield from _results(sheet.name, kept)
+    yield "## Training step over length\n"
+    for file, measured in kept.speed.items():
+        yield from _growth(folder, sheet.name, file, measured)
+
+
+def _docstring(sheet: mixers.Sheet) -> str:
+    return ast.get_docstring(ast.parse(sheet.path.read_text(encoding="utf-8"))) or ""
+
+
+def _card(sheet: mixers.Sheet, kept: Kept) -> dict[str, str]:
+    card = sheet.card
+    return {
+        "family": card.family,
+        "paper": f"{arxiv(card.paper)} ({card.year}), {plain(card.equation)}",
+        "time": f"{power(card.time)}, with its options held fixed",
+        "memory": f"{power(card.memory)}, likewise",
+        "equals full attention": with_code(_exact(card)),
+        "differs from the paper": with_code(card.differs) or "nothing is named",
+        "causal": cards.LABELS["causal"](card.causal) if card.causal else "no: a token sees those after it too",
+        "segments": cards.LABELS["segment"](code(card.segment)) if card.segment else "",
+        "control": with_code(card.control),
+        "another name of": _alias(sheet),
+        "has run on": "; ".join(kept.devices.get(sheet.name, [])) or "nothing that is kept here",
+        "file": code(f"lra_bench/mixers/{sheet.path.name}"),
+    }
+
+
+def _exact(card: Any) -> str:
+    without = f"; the condition is without {card.exact_without}" if card.exact_without else ""
+    padded = "" if card.exact_padded else "; not for texts with padding"
+    return f"when {card.exact_when}{without}{padded}" if card.exact_when else "under no setting"
+
+
+def _alias(sheet: mixers.Sheet) -> str:
+    own = mixers.read(sheet.path).name
+    if own == sheet.name:
+        return ""
+    turned = ", ".join(code(f"{name}={value}") for name, value in mixers.sheet(own).card.aliases[sheet.name].items())
+    return f"[`{own}`]({own}.myst) with {turned}"
+
+
+def _options(sheet: mixers.Sheet) -> Iterator[str]:
+    if not sheet.options:
+        yield "It has no options.\n"
+        return
+    first = sheet.options[0]
+    yield f"Set one as `{sheet.name}[{first.name}={first.default}]` or as `--set {sheet.name}.{first.name}=VALUE`.\n"
+    rows = [(code(o.name), code(o.type), code(o.default), with_code(o.meaning)) for o in sheet.options]
+    yield table(["option", "type", "default", "meaning"], rows)
+
+
+def _results(name: str, kept: Kept) -> Iterator[str]:
+    """Its lines of the tables that `lra compare` prints, a table a folder."""
+    for folder, comparisons in kept.folders.items():
+        rows = [
+            (what, plain(column), plain(shown))
+            for what, comparison in zip(WHAT, comparisons, strict=True)
+            if name in comparison.cells.index
+            for column, shown in comparison.cells.loc[name].items()
+            if shown
+        ]
+        if rows:
+            yield f"`lra compare results/{folder}` has these for it:\n"
+            yield table(["measured", "task and config", "value"], rows)
+    yield _legend(name, kept)
+    yield from _techniques(name, kept)
+
+
+def _legend(name: str, kept: Kept) -> str:
+    if not any(name in each[0].cells.index for each in kept.folders.values()):
+        return "No result of it is kept in the repository.\n"
+    return (
+        "Scores are on test, in %, with a 95 % interval, the number of runs and the rank; steps in ms (examples per "
+        "second); memory in MiB, compiled (measured peak). [Numbers](../../numbers.md) explains each.\n"
+    )
+
+
+def _techniques(name: str, kept: Kept) -> Iterator[str]:
+    columns = [column for column in kept.techniques.columns if str(column).startswith(f"{name}, ")]
+    if not columns:
+        return
+    yield "With techniques, one seed (`lra compare results/techniques --techniques`), test score and its difference:\n"
+    tasks = [str(column).removeprefix(f"{name}, ") for column in columns]
+    rows = [[plain(label), *map(plain, own)] for label, *own in kept.techniques[columns].itertuples()]
+    yield table(["technique", *map(plain, tasks)], [row for row in rows if any(row[1:])])
+
+
+def _growth(folder: Folder, name: str, file: str, measured: Sequence[dict[str, Any]]) -> Iterator[str]:
+    full = mixers.reference().stem
+    own = [fact for fact in measured if fact["model"] in (name, full) and fact["step_ms_p50"] is not None]
+    if not any(fact["model"] == name for fact in own):
+        return
+    devices = ", ".join(dict.fromkeys(str(fact["device"]) for fact in own))
+    yield f"`lra speed --read results/speed/{file}` shows all of what was measured on {devices}.\n"
+    picture = f"models/{name}-{file.removesuffix('.json')}.svg"
+    families = {each: mixers.sheet(each).card.family for each in (name, full)}
+    _draw(folder, picture, charts.growth(own, families))
+    yield f"![Milliseconds of a training step over the length, both on logarithmic scales]({picture.split('/')[1]})\n"
+    yield from _grown(name, own)
+
+
+def _draw(folder: Folder, name: str, chart: Any) -> None:
+    """Draw a figure, unless it is there as it would be drawn."""
+    path, spec = folder.place(name), folder.place(f"{name}.json")
+    text = chart.to_json()
+    if not (path.exists() and spec.exists() and spec.read_text(encoding="utf-8") == text):
+        charts.save(chart, path)
+        spec.write_text(text, encoding="utf-8")
+
+
+def _grown(name: str, own: Sequence[dict[str, Any]]) -> Iterator[str]:
+    steps = scaling.numbers(scaling.arranged(own))
+    mine = [row for row in steps.to_dict("records") if str(row["model"]).split("[")[0] == name]
+    rows = [(_label(row), f"{row['length']:,}", f"{row['step_ms_p50']:,.0f}", _times(row), _mib(row)) for row in mine]
+    yield table(["model", "L", "step, ms", "times faster than softmax", "compiled memory, MiB"], rows)
+    cells = growth.report(own).tables[0].cells
+    grown = cells[[str(label).split("[")[0] == name for label in cells.index]]
+    heads = [str(column) for column in grown.columns]
+    yield "Exponents of L, with intervals, and lengths, as `lra scale` estimates them:\n"
+    yield table(["model", *map(plain, heads)], [[code(row[0]), *map(plain, row[1:])] for row in grown.itertuples()])
+
+
+def _label(row: dict[Any, Any]) -> str:
+    return code(row["model"])
+
+
+def _times(row: dict[Any, Any]) -> str:
+    return f"{row['faster']:.2f}" if row["faster"] == row["faster"] and row["faster"] is not None else ""
+
+
+def _mib(row: dict[Any, Any]) -> str:
+    return f"{row['compiled_bytes'] / 2**20:,.0f}"
