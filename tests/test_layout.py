@@ -36,6 +36,7 @@ LIVES_IN = {
     },
     "flax": {"analysis", "api", "check", "conformance", "mixers", "model", "runs", "techniques", "training"},
     "optax": {"techniques", "training"},
+    "equinox": {"mixers"},
     "orbax": {"distributed", "training"},
     "PIL": {"data"},
     "requests": {"data"},

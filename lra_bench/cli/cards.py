@@ -40,9 +40,9 @@ NAMES = {
 }
 
 
-def grown(exponent: float) -> str:
+def grown(exponent: float | None) -> str:
     """A power of the length."""
-    return "L" if exponent == 1 else f"L^{exponent:g}"
+    return "no claim" if exponent is None else "L" if exponent == 1 else f"L^{exponent:g}"
 
 
 def model(card: Mapping[str, Any]) -> Group:

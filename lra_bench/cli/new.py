@@ -69,7 +69,8 @@ def new_task(
 
 @app.command()
 def verify(model: options.Model, json: options.Json = False) -> None:
-    """Run the conformance checks on mixers, and show PASS or FAIL with the measured numbers.
+    """Run the conformance checks on mixers, and show PASS or FAIL with the measured numbers; N/A where the card claims
+    nothing.
 
     `lra speed` tags what did not pass. A mixer takes ten seconds of a CPU core, all of them some seven minutes.
 
@@ -86,8 +87,8 @@ def verify(model: options.Model, json: options.Json = False) -> None:
         for verdict in checks.verify(sheet, turned):
             ours.append({"model": sheet.name, **verdict._asdict()})
             if not json:
-                mark, color = ("PASS", "green") if verdict.passed else ("ERROR" if verdict.crashed else "FAIL", "red")
-                screen.out.print(screen.styled(f"{mark:5}", color), end="")
+                color = "dim" if not verdict.claimed else "green" if verdict.passed else "red"
+                screen.out.print(screen.styled(f"{verdict.word:5}", color), end="")
                 screen.out.print(f" {sheet.name} {verdict.check}. {verdict.title}: ", end="", soft_wrap=True)
                 screen.out.print(verdict.figures, markup=False, highlight=False, soft_wrap=True)
         chosen = mixers.turned(sheet, turned)

@@ -12,11 +12,12 @@ from pathlib import Path
 from types import ModuleType
 
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.mixers.card import Card, Option, Sheet, aliases, code, is_card, kinds, read, turned
+from lra_bench.mixers.card import Card, NoOptions, Option, Sheet, aliases, code, is_card, kinds, read, turned
 from lra_bench.source_code import imported
 
 __all__ = [
     "Card",
+    "NoOptions",
     "Option",
     "Sheet",
     "code",
@@ -58,7 +59,7 @@ def sheet(name: str) -> Sheet:
     """What the mixer called `name`, or the user's own file if `name` is a path to one, says of itself.
 
     Raises:
-        ConfigError: there is none, or its file states no card.
+        ConfigError: there is none, or its file is no mixer's.
     """
     if name.endswith(".py"):
         path = Path(name)
@@ -71,10 +72,17 @@ def sheet(name: str) -> Sheet:
 
 
 def load(path: Path) -> ModuleType:
-    """Import the mixer's file: a module with `CARD`, `Config` and `Mixer`."""
+    """Import the mixer's file: a module with `Config` and `Mixer`; without options where the file states none.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
     if path.parent == FOLDER:
         return importlib.import_module(f"{__name__}.{path.stem}")
-    return imported(path, ConfigError)
+    module = imported(path, ConfigError)
+    if not hasattr(module, "Config"):
+        vars(module)["Config"] = NoOptions
+    return module
 
 
 def reference() -> Path:

@@ -2,7 +2,8 @@
 
 A mixer's file is self-describing: `CARD = Card(...)` with literal arguments, and a frozen dataclass
 `Config` whose fields have a plain type, a literal default and a docstring beneath them that says what
-the option means. Listing verbs and the parent of a matrix read that from the syntax tree alone.
+the option means. Listing verbs and the parent of a matrix read that from the syntax tree alone. A user's own file may
+leave out both: its card then claims nothing, and it has no options.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ class Card:
     family: Family
     paper: str  # arXiv id
     equation: str  # where the mechanism stands in the paper
-    year: int
-    time: float  # exponent of L, options held fixed; L log L counts as 1
-    memory: float  # exponent of L
+    year: int | None
+    time: float | None  # exponent of L, options held fixed; L log L counts as 1; None: no claim
+    memory: float | None  # exponent of L; None: no claim
     exact_when: str  # the limit in which it equals softmax attention; "" if none
     differs: str  # what is not done as in the paper, and why; "" if nothing
     causal: bool | str = False  # a token sees none that come after it; or the option that says so
@@ -77,6 +78,11 @@ class Card:
 
 
 @dataclass(frozen=True)
+class NoOptions:
+    """The `Config` of a file that states none."""
+
+
+@dataclass(frozen=True)
 class Option:
     """One field of a mixer's `Config`."""
 
@@ -102,36 +108,52 @@ def title(path: Path) -> str:
 
 
 def read(path: Path) -> Sheet:
-    """Read the card and the options of the mixer in `path`.
+    """Read the card and the options of the mixer in `path`; a card that claims nothing where the file has none.
 
     Raises:
-        ConfigError: the file has no `CARD` or `Config`, or one that is not literal.
+        ConfigError: the file has no `Mixer`, or a `CARD` or `Config` that is not literal.
     """
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a mixer's file: {error}") from None
-    card = options = None
-    for node in tree.body:
-        if is_card(node):
-            card = _card(node.value, path)
-        elif isinstance(node, ast.ClassDef) and node.name == "Config":
-            options = tuple(_options(node, path))
-    if card is None or options is None:
-        missing = "CARD" if card is None else "Config"
-        raise ConfigError(
-            f"{path}: a mixer's file exports CARD, Config and Mixer; {missing} is missing{_instead(tree)}"
-        )
+    said = {name: node for node in tree.body for name in _bound(node)}
+    if "Mixer" not in said:
+        raise ConfigError(f"{path}: a mixer's file defines Mixer, which is missing{_instead(tree)}")
+    if "CARD" not in said and _foreign(tree):
+        raise ConfigError(f"{path}: not a mixer's file{_instead(tree)}")
+    card = _card(said["CARD"], path) if "CARD" in said else no_claims(title(path))
+    options = tuple(_options(said["Config"], path)) if "Config" in said else ()
     _name_options(card, {option.name for option in options}, path)
     return Sheet(title(path), path, card, options)
 
 
-def _instead(tree: ast.Module) -> str:
-    """What to do about a file that is no mixer's; of a module of another library, that it has to be one of ours."""
+def no_claims(name: str) -> Card:
+    """The card of a file that states none."""
+    return Card(name, "other", paper="", equation="", year=None, time=None, memory=None, exact_when="", differs="")
+
+
+def _bound(node: ast.stmt) -> list[str]:
+    """The names that a statement binds."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name for alias in node.names]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _foreign(tree: ast.Module) -> list[str]:
+    """Libraries that the file imports whose modules no run can have."""
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
-    foreign = sorted({name.split(".")[0] for name in names} & FOREIGN)
+    return sorted({name.split(".")[0] for name in names} & FOREIGN)
+
+
+def _instead(tree: ast.Module) -> str:
+    """What to do about a file that is no mixer's; of a module of another library, that it has to be one of ours."""
+    foreign = _foreign(tree)
     why = f"; {foreign[0]} is not supported, a mixer is written in JAX" if foreign else ""
     return f"{why}; lra new model NAME --family other writes a file to start from"
 
@@ -176,11 +198,11 @@ def _is_said(node: ast.stmt | None) -> TypeGuard[_Said]:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _card(node: ast.expr, path: Path) -> Card:
-    if not isinstance(node, ast.Call):
-        raise ConfigError(f"{path}: CARD must be Card(...) with literal arguments")
+def _card(node: ast.stmt, path: Path) -> Card:
+    if not is_card(node) or not isinstance(node.value, ast.Call):
+        raise ConfigError(f"{path}: CARD must be CARD = Card(...) with literal arguments")
     try:
-        card = Card(**{k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg})
+        card = Card(**{k.arg: ast.literal_eval(k.value) for k in node.value.keywords if k.arg})
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path}: CARD: {error}") from None
     if card.family not in get_args(Family):
@@ -206,7 +228,9 @@ def _name_options(card: Card, options: set[str], path: Path) -> None:
             )
 
 
-def _options(node: ast.ClassDef, path: Path) -> list[Option]:
+def _options(node: ast.stmt, path: Path) -> list[Option]:
+    if not isinstance(node, ast.ClassDef):
+        raise ConfigError(f"{path}: Config must be a class of this file")
     options: list[Option] = []
     for item, after in zip(node.body, [*node.body[1:], None], strict=True):
         if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
@@ -259,6 +283,8 @@ def _hold(sheet: Sheet, values: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: a value is.
     """
+    if not values:
+        return
     try:
         _config(sheet.path)(**values)
     except ConfigError as error:

@@ -104,7 +104,8 @@ def _beside(found: Facts, timed: Sequence[Run]) -> Facts:
     for fact, cell in zip(found, timed, strict=True):
         fact |= fingerprint.of(cell)
         fact["reference_ms"] = found[0]["step_ms_p50"]
-        fact["card_time"] = max(mixers.read(Path(one.mixer)).card.time for one in cell.mechanisms)
+        claims = [mixers.read(Path(one.mixer)).card.time for one in cell.mechanisms]
+        fact["card_time"] = None if None in claims else max(claim for claim in claims if claim is not None)
         if fact.get("platform"):
             fact["standing"] = record.worst(
                 record.standing(Path(one.mixer), one.options, fact["platform"]) for one in cell.mechanisms

@@ -87,11 +87,11 @@ def test_a_module_of_another_library_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text("import torch.nn as nn\n\n\nclass Mixer(nn.Module):\n    pass\n", encoding="utf-8")
     with pytest.raises(
-        ConfigError, match=r"CARD is missing; torch is not supported, a mixer is written in JAX; lra new"
+        ConfigError, match=r"not a mixer's file; torch is not supported, a mixer is written in JAX; lra new"
     ):
         mixers.sheet(str(path))
     path.write_text("import math\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"CARD is missing; lra new model NAME --family other writes a file"):
+    with pytest.raises(ConfigError, match=r"Mixer, which is missing; lra new model NAME --family other writes a file"):
         mixers.sheet(str(path))
 
 

@@ -4,6 +4,7 @@ caught."""
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from lra_bench import mixers
-from lra_bench.conformance import checks
+from lra_bench.conformance import checks, record
 from lra_bench.conformance.checks import CHECKS, SPAN, Trial, grown, verify
 from lra_bench.kernels.softmax_attention import softmax_attention_reference
 
@@ -85,6 +86,31 @@ class Mixer(MixerBase):
     only(monkeypatch, lambda title: title == [*CHECKS][check - 1])
     (verdict,) = verify(mixers.sheet(str(path)))
     assert not verdict.passed
+
+
+@pytest.mark.parametrize(
+    ("claims", "word", "figures"),
+    [
+        ({}, "N/A", r"work L\^1.00, no claim; memory L\^1.00, no claim"),
+        ({"time": 1.0}, "PASS", r"work L\^1.00, the card says 1; memory L\^1.00, no claim"),
+        ({"memory": 2.0}, "FAIL", r"work L\^1.00, no claim; memory L\^1.00, the card says 2"),
+    ],
+)
+def test_what_is_not_claimed_neither_passes_nor_fails(
+    claims: dict[str, float], word: str, figures: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LRA_CACHE", str(tmp_path))
+    only(monkeypatch, lambda title: title == GROWTH)
+    monkeypatch.setattr(checks, "_counted", lambda _, dims: (dims.length, dims.length))
+    monkeypatch.setattr(checks, "_planned", lambda _, dims: dims.length)
+    path = tmp_path / "mine.py"
+    path.write_text("from lra_bench.mixers import wrap\nMixer = wrap.function(lambda q, k, v, mask: v)\n")
+    sheet = mixers.sheet(str(path))
+    (verdict,) = verify(replace(sheet, card=replace(sheet.card, **claims)))
+    assert verdict.word == word
+    assert re.fullmatch(figures, verdict.figures)
+    record.keep(path, {}, "cpu", [verdict._asdict()])
+    assert (record.standing(path, {}, "cpu") == record.PASSED) == verdict.passed == (word != "FAIL")
 
 
 def test_the_limit_is_measured(tmp_path: Path) -> None:

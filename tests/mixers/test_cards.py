@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from samples import Said
 
-from lra_bench import mixers
+from lra_bench import mixers, sweeps
+from lra_bench.cli import cards
 from lra_bench.conformance import record
 from lra_bench.errors import ConfigError
+from lra_bench.sweeps.speed import _beside
 
 
 def test_an_alias_has_a_paper_of_its_own() -> None:
@@ -50,3 +53,59 @@ def test_a_certificate_is_of_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert record.standing(path, {}, "cpu") == record.PASSED
     path.write_text(source.replace("time=1.0", "time=2.0"))
     assert record.standing(path, {}, "cpu") == record.UNVERIFIED
+
+
+BARE = "from lra_bench.mixers import wrap\n\nMixer = wrap.function(lambda q, k, v, mask: v)\n"
+
+
+def test_a_file_without_a_card_claims_nothing_by_its_values(tmp_path: Path) -> None:
+    path = tmp_path / "my_own.py"
+    path.write_text(BARE)
+    sheet = mixers.sheet(str(path))
+    assert (sheet.name, sheet.options, mixers.turned(sheet, {})) == ("my-own", (), {})
+    card = sheet.card
+    assert (card.title, card.family, card.paper, card.exact_when) == ("my-own", "other", "", "")
+    assert (card.year, card.time, card.memory) == (None, None, None)
+    assert mixers.load(path).Config() == mixers.NoOptions()
+    with pytest.raises(ConfigError, match=r"my-own\.scale: no such option"):
+        mixers.turned(sheet, {"scale": 2})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Attention = 1\n", "a mixer's file defines Mixer, which is missing; lra new model"),
+        (f"import torch\n{BARE}", "torch is not supported, a mixer is written in JAX; lra new model"),
+        (f"{BARE}CARD: Card = Card()\n", r"CARD must be CARD = Card\(...\)"),
+        (f"from cards import CARD\n{BARE}", r"CARD must be CARD = Card\(...\)"),
+        (f"{BARE}CARD = None\n", r"CARD must be CARD = Card\(...\)"),
+        (f"from options import Config\n{BARE}", "Config must be a class of this file"),
+        (f"{BARE}def Config():\n    pass\n", "Config must be a class of this file"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_not_taken_for_no_claim(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        mixers.read(path)
+
+
+def test_no_claim_is_shown_as_one_with_no_wrong_values(said: Said, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(BARE)
+    code, text = said("show", path)
+    assert (code, "None" in text, "arXiv" in text) == (0, False, False)
+    assert cards.grown(mixers.read(path).card.time) == "no claim"
+
+
+def test_a_hybrid_claims_what_all_of_its_mixers_claim_by_their_values(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here)
+    Path("mine.py").write_text(BARE, encoding="utf-8")
+    asked = [
+        sweeps.cells(sweeps.Request(models, "short", "tiny", settings=("backbone.layers=2",)))[0]
+        for models in ("linear+softmax", "linear+mine.py")
+    ]
+    facts = _beside([{"step_ms_p50": 1.0} for _ in asked], asked)
+    assert [fact["card_time"] for fact in facts] == [2.0, None]
