@@ -62,9 +62,13 @@ gpu-check: $(READY)     ## with a GPU or a TPU and its JAX: the contract, the ke
 	unset JAX_DEFAULT_MATMUL_PRECISION; \
 	$(BIN)/lra speed --out results/speed/$$platform.json
 
-report: $(READY)        ## the tables of what is in results/, and results/report.html to look at
+# Twelve well-known models, for the figure of the README.
+SHOWN ?= softmax[impl=auto],reformer,longformer,linformer,performer,bigbird,linear,nystromformer,fnet,synthesizer,s4d,mega
+
+report: $(READY)        ## the tables of what is in results/, results/report.html to look at, and the figure of the README
 	$(BIN)/lra compare results
 	$(BIN)/lra report results/quick --speed results/speed/cpu.json --out results/report.html
+	$(BIN)/lra plot --kind scaling --speed results/speed/cpu.json -m '$(SHOWN)' --out docs/figures/step-time.svg
 
 dist: $(READY)          ## the package as it is published, in dist/, and checked
 	rm -rf dist

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -48,7 +49,7 @@ def report(
     if out.suffix not in PAGES:
         raise ConfigError(f"--out {out}: must end in {' or '.join(PAGES)}")
     with reading.frame(paths) as frame:
-        text = page(frame, _speeds(speed), out)
+        text = page(frame, _speeds(speed))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     if json:
@@ -66,6 +67,16 @@ def plot(
         typer.Option("-t", "--task", help="Show this task alone.", metavar="NAME", autocompletion=completion.one_task),
     ] = None,
     speed: Speed = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "-m",
+            "--model",
+            help="Draw these models alone, comma-separated; of --kind scaling.",
+            metavar="NAME",
+            autocompletion=completion.models,
+        ),
+    ] = None,
     out: Annotated[
         Path,
         typer.Option("--out", help="The file to write; its extension says the format.", metavar="FILE.svg|png|pdf"),
@@ -75,6 +86,8 @@ def plot(
     """Draw a figure for a paper: score against speed, scaling with length, learning curves, or score against sparsity.
 
     Example: lra plot results/quick --kind tradeoff -t listops --out tradeoff.pdf
+
+    Example: lra plot --kind scaling --speed results/speed/cpu.json -m softmax,linear --out step-time.svg
     """
     from lra_bench import mixers
     from lra_bench.cli import screen
@@ -84,11 +97,14 @@ def plot(
         raise ConfigError(f"--kind scaling: draws steps that `lra speed` timed, no results: {_scaling(paths or ())}")
     if kind is not Kind.scaling and speed is not None:
         raise ConfigError(f"--speed {speed}: is of --kind scaling: {_scaling([speed])}")
+    if kind is not Kind.scaling and model is not None:
+        raise ConfigError(f"--model {model}: is of --kind scaling: {_scaling(())}")
     if kind is Kind.scaling:
         facts = _speeds(speed)
         if not facts:
             raise ConfigError(f"--kind scaling: there is no {options.SPEED}: {_scaling(())}")
-        drawn: Any = charts.growth(facts, {name: mixers.sheet(name).card.family for name in mixers.names()})
+        families = {name: mixers.sheet(name).card.family for name in mixers.names()}
+        drawn: Any = charts.growth(facts, families, _listed(model))
     else:
         of_rows = {Kind.curves: charts.curves, Kind.sparsity: charts.sparsity, Kind.tradeoff: charts.tradeoff}
         with reading.frame(paths) as frame:
@@ -98,6 +114,11 @@ def plot(
         screen.print_json({"out": str(out)})
     else:
         screen.err.print(str(out), highlight=False)
+
+
+def _listed(models: str | None) -> list[str]:
+    """The models of a comma list; a comma within brackets parts options."""
+    return [name.strip() for name in re.split(r",(?![^\[]*\])", models)] if models else []
 
 
 def _scaling(near: Sequence[Path]) -> str:

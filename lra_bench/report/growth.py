@@ -1,4 +1,4 @@
-"""Growth with L, by what `speed` measured: exponents, where softmax is overtaken, where memory ends."""
+"""Scaling with L, by what `speed` measured: exponents, crossover lengths, maximum lengths before out-of-memory."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _table(numbers: pd.DataFrame, first: str, facts: Sequence[Fact], room: int |
             "its card": "" if pd.isna(line["card_time"]) else f"{line['card_time']:g}",
             "memory": _power(line, "memory"),
             f"faster than {first} from": "" if line["model"] == first else _from(line),
-            "memory ends at": "" if pd.isna(line["wall"]) else _tokens(line["wall"]),
+            "out of memory from": "" if pd.isna(line["wall"]) else _tokens(line["wall"]),
         }
         for line in numbers.to_dict("records")
     ]
@@ -134,10 +134,10 @@ def _table(numbers: pd.DataFrame, first: str, facts: Sequence[Fact], room: int |
         said = " to ".join(f"{bytes_ / 2**30:.1f}" for bytes_ in dict.fromkeys((there[0], there[-1])))
         of = f", batch {batch[0]}" if len(batch) == 1 else ""
         notes.append(
-            f"memory ends: tokens whose step is planned to need {said} GiB{of}, by the growth of the two longest"
+            f"out of memory: tokens whose step is planned to need {said} GiB{of}, by the growth of the two longest"
         )
     notes += scaling.busy(facts)
-    return Comparison("scaling", "growth with L", pd.DataFrame(lines).set_index("model"), tuple(notes))
+    return Comparison("scaling", "scaling with L", pd.DataFrame(lines).set_index("model"), tuple(notes))
 
 
 def _power(line: Mapping[Any, Any], what: str) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -32,7 +29,16 @@ class Head:
 
     title: str
     meaning: str
+    kind: str  # of the page's style: what a narrow screen has no room for is `minor`
     number: bool = True
+
+
+class Whisker(NamedTuple):
+    """An interval and what lies in it, in percent of a column's range."""
+
+    low: float
+    at: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -41,34 +47,37 @@ class Entry:
 
     text: str
     sort: float | str | None = None  # None: by its text
-    bar: float | None = None  # percent of the way from nothing to the best
+    whisker: Whisker | None = None
+    place: str = ""  # where it was measured, if not where most of its column was
 
     @property
     def number(self) -> bool:
-        return self.sort is not None and self.bar is None
+        """Is it shown as a number?"""
+        return self.sort is not None and self.whisker is None
 
 
 HEADS = (
-    Head("rank", "one more than the models that are significantly better; none of single runs alone"),
-    Head("model", "as named in its paper", number=False),
-    Head("family", "after Tay et al.'s survey", number=False),
-    Head("task", "under which recipe", number=False),
-    Head("score", "on test, with a 95% interval", number=False),
-    Head("chance", "the best score without a look at the input"),
-    Head("ms/step", "median of a training step, in the place of most of its column; other places are named"),
-    Head("ex/s", "examples a second in training, likewise"),
-    Head("MiB", "compiled memory of a training step (XLA's plan), likewise"),
-    Head("peak MiB", "measured, likewise"),
-    Head("parameters", "and times those of full attention"),
+    Head("rank", "one more than the number of models that are significantly better", "rank"),
+    Head("model", "as named in its paper", "model", number=False),
+    Head("family", "after Tay et al.'s survey", "family minor", number=False),
+    Head("task", "and config", "task", number=False),
+    Head("score", "on test, with a 95% interval", "score", number=False),
+    Head("chance", "the score of the majority class", "minor"),
+    Head("ms/step", "median of a training step", "time"),
+    Head("ex/s", "examples per second in training", "minor"),
+    Head("MiB", "compiled memory of a training step (XLA's plan)", "minor"),
+    Head("peak MiB", "measured peak memory", "minor"),
+    Head("parameters", "and their ratio to full attention's", "minor"),
 )
 
 
-def board(frame: pd.DataFrame, summed: pd.DataFrame, out: Path) -> Iterator[dict[str, Any]]:
+def board(frame: pd.DataFrame, summed: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The lines of the leaderboard, the best first; `summed` is of `tables.summary`, with its columns' names."""
     named_frame = places.settled(frame.assign(model=tables.labels(frame)), tables.COLUMN)
     speeds = _speeds(frame)
     keyed = named_frame.groupby(["model", *tables.COLUMN], dropna=False, sort=False)
     runs = {tuple(None if k != k else k for k in key): rows for key, rows in keyed}
+    ranges = {column: _range(rows) for column, rows in summed.groupby("column")}
     worse = summed["test_score"] * summed["metric"].map(lambda name: -1.0 if named(name).higher else 1.0)
     ordered = summed.assign(worse=worse, missing=summed["test_score"].isna())
     for row in ordered.sort_values(["missing", "column", "worse"], kind="stable").to_dict("records"):
@@ -78,9 +87,15 @@ def board(frame: pd.DataFrame, summed: pd.DataFrame, out: Path) -> Iterator[dict
             "family": row["family"],
             "column": row["column"],
             "control": _is_control(row["model"]),
-            "cells": _entries(row, speeds.get(key, {}), float(summed["test_score"].max())),
-            "runs": _links(runs[key], out),
+            "cells": _entries(row, speeds.get(key, {}), ranges[row["column"]]),
+            "runs": _runs(runs[key]),
         }
+
+
+def _range(rows: pd.DataFrame) -> tuple[float, float]:
+    """From the lowest to the highest end of a column's intervals."""
+    ends = pd.concat([rows["test_low"], rows["test_high"], rows["test_score"]]).dropna().astype(float)
+    return (float(ends.min()), float(ends.max())) if len(ends) else (0.0, 1.0)
 
 
 def _speeds(frame: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Entry]]:
@@ -111,17 +126,17 @@ def _measured(rows: Sequence[Mapping[Any, Any]], what: str) -> Entry:
     ]
     if not shown:
         return Entry("", "")
-    elsewhere = "" if rows[-1]["main"] else rows[-1]["head"].removeprefix(rows[-1]["name"])
-    alone = len(shown) == 1 and not elsewhere
-    return Entry("; ".join(shown) + elsewhere, float(rows[-1][what]) if alone else "")
+    elsewhere = "" if rows[-1]["main"] else str(rows[-1]["head"])
+    alone = len(shown) == 1 and rows[-1]["main"]
+    return Entry("; ".join(shown), float(rows[-1][what]) if alone else "", place=elsewhere)
 
 
 def _is_control(model: str) -> bool:
     return model in mixers.names() and bool(mixers.sheet(model).card.control)
 
 
-def _entries(row: Mapping[Any, Any], speeds: Mapping[str, Entry], best: float) -> list[Entry]:
-    score = _score(row, best)
+def _entries(row: Mapping[Any, Any], speeds: Mapping[str, Entry], ends: tuple[float, float]) -> list[Entry]:
+    score = _score(row, ends)
     ratio = "" if pd.isna(row["params_ratio"]) else f" ({row['params_ratio']:.2f}x)"
     rank = row.get("rank")
     return [
@@ -140,23 +155,22 @@ def _entry(value: Any, shown: Any) -> Entry:
     return Entry("", "") if pd.isna(value) else Entry(str(shown(float(value))), float(value))
 
 
-def _score(row: Mapping[Any, Any], best: float) -> Entry:
+def _score(row: Mapping[Any, Any], ends: tuple[float, float]) -> Entry:
     if pd.isna(row["test_score"]):
         return Entry(f"FAIL ({row['status']})", "")
-    value, low, high = (annotate.score(row[key], row["metric"]) for key in ("test_score", "test_low", "test_high"))
+    values = [float(row[key]) for key in ("test_score", "test_low", "test_high")]
+    value, low, high = (annotate.score(one, row["metric"]) for one in values)
     missing = row["runs"] - row["finished"]
     said = f"{value} ({low}-{high}){annotate.beside({**row, 'rank': None})}"
-    bar = 100 * row["test_score"] / best if named(row["metric"]).share and best > 0 else None
-    return Entry(said + (f" FAIL {missing} of {row['runs']}" if missing else ""), float(row["test_score"]), bar)
+    at, left, right = (100 * (one - ends[0]) / ((ends[1] - ends[0]) or 1.0) for one in values)
+    text = said + (f" FAIL {missing} of {row['runs']}" if missing else "")
+    return Entry(text, values[0], Whisker(left, at, right) if left == left else None)
 
 
-def _links(rows: pd.DataFrame, out: Path) -> list[dict[str, str]]:
-    """To the rows of runs, by their seeds, relative to the page."""
-    found = []
-    for row in rows.to_dict("records"):
-        if pd.notna(row["folder"]):
-            path = os.path.relpath(Path(row["folder"]) / "result.json", out.parent)
-            found.append(
-                {"link": quote(path), "seed": f"s{row['seed']:.0f}", "title": f"{row['run']}: {row['status']}"}
-            )
-    return found
+def _runs(rows: pd.DataFrame) -> list[dict[str, str]]:
+    """The runs that the page tells of, by their seeds."""
+    return [
+        {"id": f"run-{row['run']}", "seed": f"s{row['seed']:.0f}", "title": f"{row['run']}: {row['status']}"}
+        for row in rows.to_dict("records")
+        if pd.notna(row["folder"])
+    ]

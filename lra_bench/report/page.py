@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -18,7 +18,9 @@ from markupsafe import Markup
 from lra_bench import __version__, mixers
 from lra_bench.errors import ConfigError
 from lra_bench.records.schema import SCORED
-from lra_bench.report import budget, charts, growth, tables
+from lra_bench.report import budget, charts, growth, headline, labels, model_sections, tables
+from lra_bench.report.drawing import style
+from lra_bench.report.drawing.style import NARROW, WIDE, Figure
 from lra_bench.report.leaderboard import HEADS, board
 from lra_bench.report.summary import load, ranks
 from lra_bench.report.tables import Comparison
@@ -51,13 +53,13 @@ class Part:
     id: str
     title: str
     lead: str = ""
-    chart: charts.Figure | None = None
+    figure: Mapping[str, Any] = field(default_factory=dict)  # Vega-Lite, by the name of the layout
     tables: list[Table] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
 
 
-def page(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]], out: Path) -> str:
-    """The page of a frame of rows and what `lra speed` measured; links are relative to `out`.
+def page(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> str:
+    """The page of a frame of rows and what `lra speed` measured.
 
     Raises:
         ConfigError: there is nothing to show.
@@ -66,24 +68,55 @@ def page(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]], out: Path) ->
     if "test_score" not in summed:
         raise ConfigError("no run here has finished: there is nothing to report")
     accuracy = tables.compare(summed, "accuracy", also=notes)
-    parts = [Part("leaderboard", "Leaderboard"), *_parts(frame, speeds)]
-    specs = {part.id: json.loads(charts.styled(part.chart).to_json()) for part in parts if part.chart is not None}
-    names = tables.column_names(summed)[0]
+    parts = list(_parts(frame, speeds))
+    drawn = [part for part in parts if part.figure]
+    summed = summed.assign(column=tables.column_names(summed)[0])
+    anchors = labels.anchors(tables.labels(frame))
+    lines = list(board(frame, summed))
     return _template("page.html").render(
         title=TITLE,
+        headline=headline.headline(summed, speeds),
+        findings=headline.findings(summed, speeds),
+        hero=next((part for part in drawn if part.id == "growth"), next(iter(drawn), None)),
         lead=_lead(frame, summed),
         version=__version__,
-        css=Markup(_file("page.css")),
+        css=Markup(_css()),
         js=Markup(_file("page.js")),
         vega=Markup(_vega().replace("</script", "<\\/script")),
-        charts=Markup(json.dumps(specs).replace("<", "\\u003c")),
+        figures=_embedded({part.id: part.figure for part in drawn}),
+        themes=_embedded({"light": style.config(style.LIGHT), "dark": style.config(style.DARK)}),
         parts=parts,
         heads=HEADS,
-        columns=list(dict.fromkeys(names)),
+        columns=list(dict.fromkeys(summed["column"])),
         families=list(dict.fromkeys(summed["family"])),
-        board=list(board(frame, summed.assign(column=names), out)),
+        board=lines,
+        places=_letters(cell.place for line in lines for cell in line["cells"] if cell.place),
         notes=(*accuracy.notes, *([load.NOTE] if any(map(load.tag, frame["other_load"])) else [])),
+        sections=model_sections.sections(frame, anchors),
+        anchor=lambda label: labels.anchor(label, anchors),
     )
+
+
+def _letters(places: Iterable[str]) -> dict[str, str]:
+    """A sign for each place that is not the one of most of its column: a to z, then aa, and so on."""
+    every = dict.fromkeys(places)
+    letters = string.ascii_lowercase
+    signs = (a + b for a in ("", *letters) for b in letters)
+    return dict(zip(every, signs, strict=False))
+
+
+def _embedded(data: Mapping[str, Any]) -> Markup:
+    """JSON that can stand in a page's script."""
+    return Markup(json.dumps(data).replace("<", "\\u003c"))
+
+
+def _css() -> str:
+    """The page's style, with the colors of both themes."""
+    light, dark = style.css(style.LIGHT), style.css(style.DARK)
+    themes = (
+        f":root {{ color-scheme: light dark; {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
+    )
+    return themes + _file("page.css")
 
 
 def _vega() -> str:
@@ -103,8 +136,11 @@ def _template(name: str) -> jinja2.Template:
 def _lead(frame: pd.DataFrame, summed: pd.DataFrame) -> str:
     failed = int((~frame["status"].isin(SCORED)).sum())
     chance = int((frame["status"] == "at-chance").sum())
-    said = f"{summed['model'].nunique()} models, {len(frame)} runs"
-    return f"{said}; {failed} failed, {chance} at chance. Accuracy, speed and memory are of the same compiled step."
+    said = f"{summed['model'].nunique()} models, {len(frame)} runs, {failed} failed, {chance} at chance"
+    tag = ", ".join(sorted(set(frame["tag"].dropna())))
+    lengths = " and ".join(f"{length:,.0f}" for length in sorted(set(frame["length"].dropna())))
+    short = f" The runs are tagged {tag}: of {lengths} tokens." if tag else ""
+    return f"{said}.{short} Accuracy, speed and memory are of the same compiled step."
 
 
 def _parts(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
@@ -113,47 +149,48 @@ def _parts(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> Iterator
     yield Part(
         "tradeoff",
         "Accuracy against speed",
-        "A circle's area is the memory that a training step is planned to need; the dashed line is the Pareto front: "
-        "no model beats these in both; each machine and code has a panel of its own. Click a family to see it alone; "
-        "each circle says what it is.",
+        "A point's area is the compiled memory of a training step. The dashed line is the Pareto front: no model beats "
+        "these in both. Each machine and code has a panel of its own. A pointer on a point shows its numbers.",
         _drawn(lambda: charts.tradeoff(frame)),
         [Table.of(tables.compare(measured, what)) for what in ("speed", "memory")],
     )
     if speeds:
         yield Part(
             "growth",
-            "Growth with length",
-            "A training step's time over L, both on logarithms: what is linear in L has slope 1.",
+            "Scaling with length",
+            "Both axes are logarithmic: what is linear in L has slope 1, what is quadratic has slope 2. Models that "
+            "are not named are pale.",
             _drawn(lambda: charts.growth(speeds, families)),
             [Table.of(growth.report(speeds).tables[0])],
         )
     curves = _drawn(lambda: charts.curves(frame))
-    if curves is not None:
-        yield Part("curves", "Learning curves", "The score on val, the mean over seeds.", curves)
-    yield Part("budget", "What each model was given", "", None, [Table.of(budget.report(frame).tables[0])])
-    yield Part("measured", "How each number was measured", "", None, [], list(_measured(frame)))
+    if curves:
+        yield Part("curves", "Learning curves", "The score on validation, mean over seeds.", curves)
+    yield Part("budget", "Training budget", "", {}, [Table.of(budget.report(frame).tables[0])])
+    yield Part("measured", "How each number was measured", "", {}, [], list(_measured(frame)))
 
 
-def _drawn(draw: Callable[[], charts.Figure]) -> charts.Figure | None:
-    """A figure, if there is something to draw: a table's rows have no curves."""
+def _drawn(prepare: Callable[[], Figure]) -> dict[str, Any]:
+    """A figure for a wide and a narrow screen, if there is something to draw: a table's rows have no curves."""
     try:
-        return draw()
+        figure = prepare()
     except ConfigError:
-        return None
+        return {}
+    return {"wide": figure.to_dict(WIDE), "narrow": figure.to_dict(NARROW)}
 
 
 def _measured(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """The protocol, and what differs between rows."""
-    yield "accuracy", "on test, read once, with the parameters that were best on val; every example counts once"
-    yield "speed", "median of training steps that were each waited for; compilation, evaluation and checkpoints apart"
+    yield "accuracy", "on test, evaluated once, with the parameters that were best on validation"
+    yield "speed", "median of training steps, each waited for; without compilation, evaluation and checkpoints"
     yield "compiled memory", "arguments + temporaries + outputs - those that share memory, as the compiler has it"
     yield "peak", "of the device; on CPU the process's resident set, which holds the interpreter and the compiler too"
     yield "tag", ", ".join(sorted(set(frame["tag"].dropna()))) or "none: full-size runs"
     for column, said in (
         ("device", "devices"),
-        ("jobs", "cells at once"),
-        ("processes", "processes a cell"),
-        ("code_hash", "codes"),
+        ("jobs", "parallel runs"),
+        ("processes", "processes per run"),
+        ("code_hash", "code hashes"),
         ("commit", "commits"),
         ("matmul", "precision of float32 products"),
         ("fallback", "memory fallbacks"),

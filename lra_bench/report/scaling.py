@@ -216,6 +216,15 @@ def _protocol(facts: Sequence[Fact]) -> Iterator[str]:
         yield "interval: of the median, 95%, by order statistics (none of fewer than 6 rounds)"
 
 
+def setup(facts: Sequence[Fact]) -> list[str]:
+    """On what, and how, the steps were timed: what a figure's title has to say."""
+    batches = sorted({fact["batch"] for fact in facts if fact.get("batch")})
+    batch = [f"batch {' or '.join(map(str, batches))}"] if batches else []
+    machines = list(dict.fromkeys(str(fact["device"]) for fact in facts if fact.get("device")))
+    laps = min((len(fact["laps_ms"]) for fact in facts if fact.get("laps_ms")), default=0)
+    return [", ".join([*batch, f"median of {laps} rounds or more" if laps else "median"]), *machines]
+
+
 def _peak(facts: Sequence[Fact]) -> str:
     if any(f.get("platform") == "cpu" for f in facts):
         return "measured in a fresh process; on CPU its resident set, which holds the interpreter and the compiler too"

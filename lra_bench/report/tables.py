@@ -114,11 +114,11 @@ def _newest_first(summed: pd.DataFrame, names: Sequence[str], heads: Sequence[st
 
 
 def _beside_others(summed: pd.DataFrame, heads: Sequence[str]) -> Iterator[str]:
-    """A note on columns whose cells did not have the machine for themselves."""
+    """A note on columns whose runs did not have the machine for themselves."""
     for name, rows in summed.assign(column=list(heads)).groupby("column", sort=False):
         at_once = rows["jobs"].dropna().astype(float).max()
         if at_once > 1:
-            yield f"{name}: up to {at_once:.0f} cells ran at once: no times and peaks of a quiet machine"
+            yield f"{name}: up to {at_once:.0f} runs at a time: no times and peaks of an idle machine"
 
 
 def title(summed: pd.DataFrame, what: str) -> str:

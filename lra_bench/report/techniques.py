@@ -33,9 +33,9 @@ NOTES = (
     f"against none: difference of test scores with its 95% interval; *: p < {statistics.ALPHA} by {statistics.SEEDS}, "
     "after Holm over the table's pairs; where nothing is known of seeds, the interval is of these runs on other "
     "examples, and there is no *",
-    "kept: the parameters as they answer, whole numbers packed, zeros of sparse arrays left out; answer: the forward "
-    "pass of a batch; step: a training step of the cell itself, none where it takes no step; GFLOP: of it, as the "
-    "compiler counts, or of the answer",
+    "kept: the parameters that the forward pass reads, integers packed, zeros of sparse arrays left out; answer: the "
+    "forward pass of a batch; step: a training step of the run itself, none where it takes no step; GFLOP: of it, as "
+    "the compiler counts, or of the forward pass",
 )
 
 

@@ -179,7 +179,7 @@ def test_times_beside_other_cells_are_said_to_be(row: Result) -> None:
     beside = dataclasses.replace(row, jobs=2)
     for what in ("speed", "memory"):
         said = [n for n in compared(beside, metric=what).notes if "at once:" in n]
-        assert said == ["short tiny: up to 2 cells ran at once: no times and peaks of a quiet machine"]
+        assert said == ["short tiny: up to 2 runs at a time: no times and peaks of an idle machine"]
         assert not [n for n in compared(dataclasses.replace(row, jobs=1), metric=what).notes if "at once" in n]
 
 

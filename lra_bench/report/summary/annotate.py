@@ -42,7 +42,7 @@ def notes(summed: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
     rows = summed.assign(column=list(names)).to_dict("records")
     if any(row.get("runs_at_chance", 0) > 0 for row in rows):
         yield (
-            "chance: no better than an answer without a look (the majority class), as far as the examples can tell; "
+            "chance: not significantly better than chance level (the majority class); "
             "k of n: so many of the runs at chance, and the mean is over all of them"
         )
     sizes = [row["params_ratio"] for row in rows if of_other_size(row.get("params_ratio"))]
@@ -62,7 +62,7 @@ def _bundles(rows: Sequence[Mapping[Any, Any]]) -> Iterator[str]:
     for bundle, names in models.items():
         yield f"merged from a bundle ({bundle}): {', '.join(names)}"
     if any("[code=" in row["model"] for row in rows):
-        yield "[code=...]: by code that is not this package's, so that its cells' ids cannot be made anew from it"
+        yield "[code=...]: by code that is not this package's, so its runs' ids cannot be computed from this package"
 
 
 def _controls(name: str, rows: pd.DataFrame) -> Iterator[str]:
