@@ -52,8 +52,8 @@ def _command(command: Any, name: str, above: Any, level: int) -> Iterator[str]:
     context = command.make_context(name, [], parent=above, resilient_parsing=True)
     yield f"{'#' * level} {context.command_path}"
     yield ""
-    yield from _help(command.help or "")
     yield block(" ".join([context.command_path, *command.collect_usage_pieces(context)]))
+    yield from _help(command.help or "")
     yield from _parameters(command, context)
     for word, inner in getattr(command, "commands", {}).items():
         yield from _command(inner, word, context, level + 1)
@@ -65,7 +65,7 @@ def _help(text: str) -> Iterator[str]:
         if lines[0]:
             yield with_sentence(lines[0]) + "\n"
         if len(lines) == 2:
-            yield block(lines[1], "console")
+            yield "**Example**\n\n" + block(lines[1], "console")
 
 
 def _parameters(command: Any, context: Any) -> Iterator[str]:

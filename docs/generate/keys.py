@@ -11,10 +11,11 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import pydantic
 
 from generate import comments
-from generate.writing import Folder, code, plain, table, with_code
+from generate.writing import Folder, code, definitions, plain, with_code
 from lra_bench import config
 
 NAMES = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", dict: "mapping"}
+REQUIRED = "required"
 INTRO = """\
 # Keys of YAML files
 
@@ -71,8 +72,18 @@ def write(folder: Folder) -> None:
 
 
 def _section(kind: Kind) -> str:
-    rows = [(code(key.name), key.kind, key.default, with_code(key.meaning)) for key in every(kind)]
-    return f"## {kind.title}\n\n{kind.about}\n\n" + table(["key", "type", "default", "meaning"], rows)
+    return f"## {kind.title}\n\n{kind.about}\n\n" + definitions(_entry(key) for key in every(kind))
+
+
+def _entry(key: Key) -> tuple[str, str]:
+    default = "It is required." if key.default == REQUIRED else f"Default: {key.default}."
+    return f"{code(key.name)} ({key.kind})", f"{sentence(key.meaning)} {default}".strip()
+
+
+def sentence(comment: str) -> str:
+    """A comment, as Markdown, with a full stop, and a capital letter unless it lists values."""
+    text = with_code(comment if " | " in comment else comment[:1].upper() + comment[1:])
+    return text if not text or text[-1] in ".:?" else f"{text}."
 
 
 def path(file: str) -> Path:
@@ -87,7 +98,7 @@ def every(kind: Kind) -> Iterator[Key]:
     beside = {field.name: field.says for field in comments.of_class(kind.schema)}
     for name, field in kind.schema.model_fields.items():
         if name not in values and name not in kind.left_out:
-            yield Key(name, described(field.annotation, field.metadata), "required", beside.get(name, ""))
+            yield Key(name, described(field.annotation, field.metadata), REQUIRED, beside.get(name, ""))
     for keys, value in _leaves(values):
         annotation, metadata, schema_says = _field(kind.schema, keys)
         meaning = said.get(keys, "") or schema_says

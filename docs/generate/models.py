@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from generate.results import Kept
-from generate.writing import Folder, arxiv, code, docstring, facts, plain, table, toctree, with_code
+from generate.writing import Folder, arxiv, code, docstring, facts, plain, table, toctree, unbroken, with_code
 from lra_bench import mixers
 from lra_bench.cli import cards
 from lra_bench.mixers.card import Family
@@ -20,7 +20,7 @@ INDEX = """\
 backbone with one token mixer; [Models](../../models.md) says how to select, combine and extend them. Time and memory
 are as powers of the length L, with the options held fixed; L log L counts as L.
 """
-WHAT = ("Score", "Training step", "Memory")
+WHAT = ("Score, %", "Training step, ms", "Memory, MiB")
 
 
 def write(folder: Folder, kept: Kept) -> None:
@@ -118,7 +118,7 @@ def _results(name: str, kept: Kept) -> Iterator[str]:
     """Its lines of the tables that `lra compare` prints, a table a folder."""
     for folder, comparisons in kept.folders.items():
         rows = [
-            (what, plain(column), plain(shown))
+            (what, plain(column), unbroken(plain(shown)))
             for what, comparison in zip(WHAT, comparisons, strict=True)
             if name in comparison.cells.index
             for column, shown in comparison.cells.loc[name].items()
@@ -144,9 +144,13 @@ def _techniques(name: str, kept: Kept) -> Iterator[str]:
     columns = [column for column in kept.techniques.columns if str(column).startswith(f"{name}, ")]
     if not columns:
         return
-    yield "With techniques, one seed (`lra compare results/techniques --techniques`), test score and its difference:\n"
+    yield "With techniques, one seed each: the test score in %, and its difference from none"
+    yield "(`lra compare results/techniques --techniques`).\n"
     tasks = [str(column).removeprefix(f"{name}, ") for column in columns]
-    rows = [[plain(label), *map(plain, own)] for label, *own in kept.techniques[columns].itertuples()]
+    rows = [
+        [plain(label), *(unbroken(plain(shown)) for shown in own)]
+        for label, *own in kept.techniques[columns].itertuples()
+    ]
     yield table(["technique", *map(plain, tasks)], [row for row in rows if any(row[1:])])
 
 
@@ -180,6 +184,7 @@ def _grown(name: str, own: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield table(["model", "L", "step, ms", "times faster than softmax", "compiled memory, MiB"], rows)
     cells = growth.report(own).tables[0].cells
     grown = cells[[str(label).split("[")[0] == name for label in cells.index]]
+    grown = grown.loc[:, (grown != "").any()]
     heads = [str(column) for column in grown.columns]
     yield "Exponents of L, with intervals, and lengths, as `lra scale` estimates them:\n"
     yield table(["model", *map(plain, heads)], [[code(row[0]), *map(plain, row[1:])] for row in grown.itertuples()])

@@ -7,6 +7,7 @@ are not among the written pages whose words a test reads.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -74,7 +75,17 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _in_table(text: str) -> str:
-    return " ".join(re.sub(r"(?<!\\)\|", r"\\|", text).split())
+    return re.sub(r"[ \n]+", " ", re.sub(r"(?<!\\)\|", r"\\|", text)).strip(" ")
+
+
+def unbroken(text: str) -> str:
+    """A number and what stands in parentheses behind it, on one line."""
+    return re.sub(r" (?=\(|\\?\*)", "\u00a0", text)
+
+
+def definitions(said: Iterable[tuple[str, str]]) -> str:
+    """A list of terms, each with what it means below it."""
+    return "\n".join(f"{term}\n: {meaning}\n" for term, meaning in said)
 
 
 def facts(said: Mapping[str, str]) -> str:
@@ -96,7 +107,7 @@ def docstring(text: str) -> str:
 def _paragraphs(text: str) -> Iterator[str]:
     for part in re.split(r"\n\s*\n", text):
         indented = all(line.startswith("    ") for line in part.splitlines())
-        yield block(part).rstrip() if indented else with_code(part)
+        yield block(textwrap.dedent(part)).rstrip() if indented else with_code(part)
 
 
 def arxiv(paper: str) -> str:

@@ -82,7 +82,7 @@ def test_fetched_data_are_not_fetched_for_a_page(tmp_path: Path) -> None:
 def test_every_column_has_a_line_and_a_heading(tmp_path: Path) -> None:
     columns.write(Folder(tmp_path))
     assert [field.name for field in columns.fields()] == list(COLUMNS)
-    assert all(f"| `{name}` |" in page(tmp_path, "columns") for name in COLUMNS)
+    assert all(f"\n`{name}` (" in page(tmp_path, "columns") for name in COLUMNS)
 
 
 @pytest.mark.parametrize("kind", keys.KINDS, ids=lambda kind: kind.title)
@@ -90,6 +90,12 @@ def test_every_key_of_a_file_is_there(kind: keys.Kind) -> None:
     there = {key.name for key in keys.every(kind)}
     assert {name for name, _ in config.flat(config.read(keys.path(kind.file)).values)} <= there
     assert {name.split(".")[0] for name in there} >= set(kind.schema.model_fields) - set(kind.left_out)
+
+
+def test_every_key_has_an_entry_on_the_page(tmp_path: Path) -> None:
+    keys.write(Folder(tmp_path))
+    text = page(tmp_path, "keys")
+    assert all(f"`{key.name}` (" in text for kind in keys.KINDS for key in keys.every(kind))
 
 
 def test_every_published_set_has_a_section(tmp_path: Path) -> None:
