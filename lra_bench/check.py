@@ -17,7 +17,7 @@ from lra_bench import config, data, mixers
 from lra_bench.config import Run, tasks
 from lra_bench.data import cache, made, verification
 from lra_bench.errors import LraError
-from lra_bench.runs.build import maker
+from lra_bench.runs.build import model_spec
 from lra_bench.shapes import Split
 from lra_bench.sweeps import Part, Request, cells, fields, models
 from lra_bench.training.program import runs_once
@@ -198,7 +198,7 @@ def _model(name: str, include: Sequence[Path], *, fast: bool) -> str:
         limit=None,
         changed=None,
     )
-    make, tokens, ran = maker(cell), jnp.ones((2, spec.streams, LENGTH), jnp.int32), []
+    make, tokens, ran = model_spec(cell), jnp.ones((2, spec.streams, LENGTH), jnp.int32), []
 
     def once() -> jax.Array:
         model: Any = make(rngs=nnx.Rngs(0))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lra_bench.shapes import Batch, Split
-from lra_bench.techniques.training_setup import Learned
+from lra_bench.techniques.base import ModelState
 from lra_bench.training.program import Program
 
 
@@ -26,8 +26,8 @@ def batch(n: int) -> Batch:
     return Batch(made.tokens.astype(np.int32), mask, made.label, np.ones(n, np.float32))
 
 
-def learned(program: Program) -> Learned:
-    return Learned(program.graph, program.init.params, program.init.rest)
+def learned(program: Program) -> ModelState:
+    return ModelState(program.graph, program.init.params, program.init.rest)
 
 
 def stepped(program: Program, steps: int = 3) -> Any:

@@ -26,6 +26,11 @@ PANELS = {
     "After training": ("quantize", "prune", "distill", "adapt", "export", "predict", "probe"),
     "Search": ("tune", "search"),
 }
+BEGIN_WITH = (
+    ("lra run -m linformer -t listops -c quick", "Train a model; two to four minutes on a CPU."),
+    ("lra compare results", "Put the results side by side."),
+    ("lra new task mine --from csv", "Start a task of your own: one YAML file."),
+)
 MEANT = {  # what people type, and what does it
     "train": "run",
     "evaluate": "compare",
@@ -92,7 +97,10 @@ class Group(TyperGroup):
         return [*known, *(name for name in self.commands if name not in known)]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """A line or two a command: its summary is never cut off."""
+        """A line or two a command: its summary is never cut off. Before them, what to begin with."""
+        if ctx.parent is None:
+            with formatter.section("Begin with"):
+                formatter.write_dl(BEGIN_WITH, col_max=max(len(command) for command, _ in BEGIN_WITH))
         names = [name for name in self.list_commands(ctx) if not self.commands[name].hidden]
         for title, own in _panels(names) if ctx.parent is None else [("Commands", names)]:
             with formatter.section(title):

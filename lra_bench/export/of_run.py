@@ -20,7 +20,7 @@ from lra_bench.export import artifact
 from lra_bench.metrics import BITS, EXACT_MATCH, METRICS, SQUARED_ERROR, Metric
 from lra_bench.records import store
 from lra_bench.runs.loaded import Trained
-from lra_bench.techniques.training_setup import RANGES
+from lra_bench.techniques.quantize import RANGES
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 SIZES = (1, 7, 32)  # examples at once, by which the file is held against the run

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
-from itertools import starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,22 +12,20 @@ import numpy as np
 from flax import nnx
 
 from lra_bench import data, distributed, mixers
-from lra_bench.config import Recipe, Run, TaskSpec, Techniques
+from lra_bench.config import Recipe, Run, TaskSpec
 from lra_bench.errors import RunFailed
 from lra_bench.measure.machine import where
 from lra_bench.measure.memory import available_bytes, crowded
 from lra_bench.metrics import METRICS
-from lra_bench.model import Asked, Choice, Model
+from lra_bench.model import Asked, Choice, ModelSpec, Shape, sizes
 from lra_bench.shapes import Split
-from lra_bench.techniques import training_setup
-from lra_bench.techniques.training_setup import Learned, Stock
+from lra_bench.techniques import applied
+from lra_bench.techniques.base import NOTHING, Dependencies, ModelState
 from lra_bench.training import precision
-from lra_bench.training.multitask import JointModel, JointProgram, Lesson
+from lra_bench.training.multitask import JointProgram
 from lra_bench.training.objective import Units, objective
 from lra_bench.training.program import Program, abstract, count, cut, draw, parameters, sharing, step_flops
-from lra_bench.training.step import Make
-
-NOTHING = Stock()  # is trained yet that a run stands on
+from lra_bench.training.setup import TrainingSetup
 
 
 def examples(cell: Run, tell: Callable[..., None]) -> tuple[dict[str, Split], str]:
@@ -38,22 +34,35 @@ def examples(cell: Run, tell: Callable[..., None]) -> tuple[dict[str, Split], st
     return data.limited(cell.task, dataset.splits, cell.limit), dataset.hash
 
 
-def maker(cell: Run, *, reference: bool = False) -> Make:
-    """What draws the run's model; `reference` puts full attention into the same backbone.
+def model_spec(cell: Run) -> ModelSpec:
+    """What the run's model is made of.
 
     Raises:
         ConfigError: the mixer's file cannot be imported, or an option's value is out of its range.
     """
-    named = [(mixers.reference(), {})] if reference else [(Path(one.mixer), one.options) for one in cell.mechanisms]
-    layers = list(starmap(choice, named))
-    techniques = Techniques() if reference else cell.techniques
-    backbone = training_setup.backbone(cell.recipe, techniques)
-    if reference and cell.match:
-        backbone = backbone.model_copy(update={"mlp": cell.match.mlp})
-    shape = training_setup.shape(cell, techniques)
-    if cell.pulls("joint"):
-        return partial(JointModel, layers, backbone, [asked(task) for task in cell.tasks], shape)
-    return partial(Model, layers, backbone, asked(cell.task), shape)
+    return applied.model_of(cell, _plain(cell))
+
+
+def reference_spec(cell: Run) -> ModelSpec:
+    """Full attention in the run's backbone, as that is before it is matched in size, without techniques."""
+    backbone = cell.recipe.backbone
+    mlp = cell.match.mlp if cell.match else backbone.mlp
+    attention = choice(mixers.reference(), {})
+    return replace(_plain(cell), mixers=[attention], backbone=backbone.model_copy(update={"mlp": mlp}))
+
+
+def _plain(cell: Run) -> ModelSpec:
+    """The run's model as it would be without techniques."""
+    layers = [choice(Path(one.mixer), one.options) for one in cell.mechanisms]
+    each = [asked(one.task) for one in cell.trains_on]
+    return ModelSpec(layers, cell.recipe.backbone, each, Shape(room=_room(cell)))
+
+
+def _room(cell: Run) -> int | None:
+    """The vectors of the longest task, where tasks with others share the backbone; None: all alike."""
+    every = [(t.length, (t.grid[0], t.grid[1]) if t.grid else None) for t in cell.tasks]
+    dims = [sizes(cell.recipe.backbone, *one) for one in every]
+    return None if len({(one.length, one.grid) for one in dims}) == 1 else max(one.length for one in dims)
 
 
 def choice(mixer: Path, options: Mapping[str, Any]) -> Choice:
@@ -80,52 +89,42 @@ def asked(task: TaskSpec) -> Asked:
     )
 
 
-def built(cell: Run, train: Split | None = None, stock: Stock = NOTHING, units: Units | None = None) -> Program:
+def built(
+    cell: Run, train: Split | None = None, dependencies: Dependencies = NOTHING, units: Units | None = None
+) -> Program:
     """The run's program; where answers are numbers, they are in `units`, or are standardized by those in `train`.
 
-    `stock` is what the run stands on, as it was trained; where it is not there yet, as it is drawn, for all that can
-    be known before.
+    `dependencies` are as they were trained; a teacher that is not there yet, as it is drawn, for all that can be known
+    before.
 
     Raises:
         ConfigError: the devices cannot share a batch, or the backbone or a technique cannot do what is asked.
     """
-    task = cell.task
-    labels = None if train is None else train.label
+    if cell.teacher is not None and dependencies.teacher is None:
+        taught = draw(model_spec(cell.teacher), cell.seed)
+        dependencies = replace(dependencies, teacher=ModelState(*nnx.split(taught, nnx.Param, ...)))
+    task, labels = cell.task, None if train is None else train.label
     goal = objective(METRICS[task.metric], task.classes, task.length, labels, units)
-    make = maker(cell)
-    if cell.teacher is not None and stock.teacher is None:
-        stock = replace(stock, teacher=Learned(*nnx.split(draw(maker(cell.teacher), cell.seed), nnx.Param, ...)))
     with precision.within(cell.recipe.backbone.matmul):  # what it is judged by before training
-        regime = training_setup.regime(cell, stock, goal, make)
-    if cell.pulls("joint"):
-        return JointProgram.of(make, cell.recipe, lessons(cell), cell.seed, regime)
-    return Program.build(make, cell.recipe, (task.streams, task.length), goal, cell.seed, regime)
+        setup = applied.setup_of(cell, _plain(cell), goal, (task.streams, task.length), dependencies)
+    return (JointProgram if setup.tasks else Program).build(setup, cell.recipe, cell.seed)
 
 
-def lessons(cell: Run) -> list[Lesson]:
-    """The tasks that the run is trained on at once."""
-    assert cell.techniques.joint is not None
-    shares = cell.techniques.joint.shares([min(t.splits["train"], cell.limit or t.splits["train"]) for t in cell.tasks])
-    goals = [objective(METRICS[task.metric], task.classes, task.length) for task in cell.tasks]
-    each = zip(cell.tasks, goals, shares, strict=True)
-    return [Lesson((task.streams, task.length), goal, share) for task, goal, share in each]
-
-
-def work(cell: Run, *, reference: bool = False) -> float:
-    """Floating-point operations of a training step; nothing is compiled or drawn.
+def work(cell: Run, model: ModelSpec) -> float:
+    """Floating-point operations of a training step of `model` on the run's task; nothing is compiled or drawn.
 
     Raises:
         ConfigError: an option or the batch does not fit.
     """
     task = cell.task
     goal = objective(METRICS[task.metric], task.classes, task.length, None)
-    return step_flops(maker(cell, reference=reference), cell.recipe, (task.streams, task.length), goal, cell.seed)
+    return step_flops(TrainingSetup(model, goal, (task.streams, task.length)), cell.recipe, cell.seed)
 
 
 def compiled(
     cell: Run,
     train: Split | None = None,
-    stock: Stock = NOTHING,
+    dependencies: Dependencies = NOTHING,
     *,
     infer: bool = False,
 ) -> tuple[Program, dict[str, Any]]:
@@ -136,15 +135,15 @@ def compiled(
     Raises:
         ConfigError: an option or the batch does not fit.
     """
-    make = maker(cell)
-    program = built(cell, train, stock)
+    program = built(cell, train, dependencies)
     part = program.scoring if infer or not cell.recipe.training.steps else program.training
-    params = parameters(make)
+    model = program.setup.model
+    params = parameters(model)
     facts = {
-        "impl": abstract(make).impl,
+        "impl": abstract(model).impl,
         "params": params,
         "trained_params": count(program.init.params),
-        "params_ratio": params / parameters(maker(cell, reference=True)),
+        "params_ratio": params / parameters(reference_spec(cell)),
         "compile_s": part.compile_s,
         "compiled_bytes": part.compiled_bytes,
         "flops_per_step": part.flops,
@@ -180,7 +179,7 @@ def _sharing(cell: Run) -> int:
     return max(1, processes * each)
 
 
-class Rung(NamedTuple):
+class Fallback(NamedTuple):
     """What is done so that a step fits: the same batch in more slices, and each layer computed again."""
 
     accumulate: int
@@ -192,52 +191,52 @@ class Rung(NamedTuple):
         backbone = recipe.backbone.model_copy(update={"remat": self.remat})
         return recipe.model_copy(update={"training": training, "backbone": backbone})
 
-    def said(self, asked: Rung) -> str | None:
+    def said(self, asked: Fallback) -> str | None:
         """In words, if it is not what was asked."""
         words = [f"accumulate {self.accumulate}"] if self.accumulate != asked.accumulate else []
         words += ["remat"] if self.remat != asked.remat else []
         return ", ".join(words) or None
 
 
-def ladder(recipe: Recipe, devices: int, tasks: int = 1) -> Iterator[Rung]:
+def ladder(recipe: Recipe, devices: int, tasks: int = 1) -> Iterator[Fallback]:
     """As asked; then twice as many slices, and again, while devices and tasks can share one; then, with those, layers
     computed again, where there are several."""
     training, remat = recipe.training, recipe.backbone.remat
     slices = training.accumulate
-    yield Rung(slices, remat)
+    yield Fallback(slices, remat)
     while training.batch % (2 * slices) == 0 and (half := training.batch // (2 * slices)) % devices == 0:
         if half < devices * tasks:
             break
         slices *= 2
-        yield Rung(slices, remat)
+        yield Fallback(slices, remat)
     if not remat and recipe.backbone.layers > 1:
-        yield Rung(slices, True)
+        yield Fallback(slices, True)
 
 
 def fitting(
     cell: Run,
     train: Split | None,
-    first: Rung | None,
+    first: Fallback | None,
     tell: Callable[..., None],
-    stock: Stock = NOTHING,
-) -> tuple[Program, dict[str, Any], Rung]:
-    """The run's program on the first rung of the ladder, from `first` on, on which its step fits; and that rung.
+    dependencies: Dependencies = NOTHING,
+) -> tuple[Program, dict[str, Any], Fallback]:
+    """The run's program with the first fallback of the ladder, from `first` on, with which its step fits; and that one.
 
     Raises:
         ConfigError: an option or the batch does not fit.
         RunFailed: it fits on none; the message is of the last.
     """
-    asked, needed, short = Rung(cell.recipe.training.accumulate, cell.recipe.backbone.remat), 0.0, None
-    for rung in ladder(cell.recipe, _sharing(cell), len(cell.trains_on)):
-        if (first is not None and rung < first) or (not rung.remat and rung.accumulate < needed):
+    asked, needed, short = Fallback(cell.recipe.training.accumulate, cell.recipe.backbone.remat), 0.0, None
+    for fallback in ladder(cell.recipe, _sharing(cell), len(cell.trains_on)):
+        if (first is not None and fallback < first) or (not fallback.remat and fallback.accumulate < needed):
             continue  # slices save no more than their number
-        program, facts = compiled(cell.model_copy(update={"recipe": rung.of(cell.recipe)}), train, stock)
+        program, facts = compiled(cell.model_copy(update={"recipe": fallback.of(cell.recipe)}), train, dependencies)
         short = lacking(facts["compiled_bytes"])
         if short is None:
             for note in (program.devices.said, crowded(facts["compiled_bytes"], jax.local_devices()[0])):
                 if note:
                     tell("note", said=note)
-            return program, facts | {"accumulate": rung.accumulate, "fallback": rung.said(asked)}, rung
-        needed = rung.accumulate * facts["compiled_bytes"] / short.there
+            return program, facts | {"accumulate": fallback.accumulate, "fallback": fallback.said(asked)}, fallback
+        needed = fallback.accumulate * facts["compiled_bytes"] / short.there
         tell("short", why=str(short))
     raise RunFailed(f"{short}; nor do more slices of the batch help", "oom")

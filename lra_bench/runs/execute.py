@@ -34,14 +34,14 @@ from lra_bench.metrics import METRICS, Metric
 from lra_bench.records import fingerprint, store
 from lra_bench.records.schema import Result, Status
 from lra_bench.runs import inference_cost
-from lra_bench.runs.build import Rung, examples, fitting
-from lra_bench.runs.loaded import UNITS, stock
+from lra_bench.runs.build import Fallback, examples, fitting
+from lra_bench.runs.loaded import UNITS, dependencies
 from lra_bench.shapes import SPLITS, Split
 from lra_bench.training import checkpoint
 from lra_bench.training.precision import same_bits_as_asked
-from lra_bench.training.trainer import Fit, Interrupted, Progress, Tell, evaluate_all
+from lra_bench.training.trainer import Interrupted, Progress, Tell, Trainer, evaluate_all
 
-RUNG = "fallback.json"
+FALLBACK = "fallback.json"
 BASIS = "basis.json"
 FAILED = (
     3  # the exit code of one of several processes that failed, perhaps alone; if it is the first, its result says how
@@ -49,10 +49,10 @@ FAILED = (
 INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
 
 
-def first_rung(folder: Path, *, fresh: bool) -> Rung | None:
-    """The rung on which the run was begun: a run that is taken up goes on as it was."""
-    path = folder / RUNG
-    return None if fresh or not path.exists() else Rung(*store.read_json(path))
+def first_fallback(folder: Path, *, fresh: bool) -> Fallback | None:
+    """The fallback on which the run was begun: a run that is taken up goes on as it was."""
+    path = folder / FALLBACK
+    return None if fresh or not path.exists() else Fallback(*store.read_json(path))
 
 
 def of_another_basis(folder: Path, basis: Mapping[str, Any], tell: Tell) -> bool:
@@ -85,17 +85,17 @@ def run(
     splits = every[0]
     tell("compile", model=cell.model, length=cell.task.length)
     count = lambda what, done, total: tell("data", what=what, done=done, total=total)  # noqa: E731
-    ground = stock(cell, folder.parent, splits["train"], count)
-    program, facts, fitted = fitting(cell, splits["train"], first_rung(folder, fresh=fresh), tell, ground)
+    trained = dependencies(cell, folder.parent, splits["train"], count)
+    program, facts, fitted = fitting(cell, splits["train"], first_fallback(folder, fresh=fresh), tell, trained)
     if distributed.is_first():
-        store.write_json(folder / RUNG, fitted)
+        store.write_json(folder / FALLBACK, fitted)
         store.write_json(folder / BASIS, basis)
         if units := program.objective.units:
             store.write_json(folder / UNITS, units.as_lists())
     with checkpoint.opened(folder / "checkpoints", fresh=fresh) as checkpoints:
         train, val, test = ([splits[name] for splits in every] for name in SPLITS)
-        fit = Fit(program, train, val, cell.recipe.training, cell.seed, checkpoints, tell, stopping, watch)
-        params, rest, progress = fit()
+        trainer = Trainer(program, train, val, cell.recipe.training, cell.seed, checkpoints, tell, stopping, watch)
+        params, rest, progress = trainer()
     tell("test", n=sum(map(len, test)))
     scores = np.concatenate(evaluate_all(program, params, rest, test, tell, "test"))
     metric = cell.metric
@@ -103,9 +103,8 @@ def run(
         store.put_scores(folder, scores, metric)
         store.write_json(folder / "curve.json", progress.history)
     tell("timing")
-    facts |= (
-        scored(cell, val, test, scores, progress) | speed(fit, cell) | inference_cost.facts(program, params, rest, val)
-    )
+    facts |= scored(cell, val, test, scores, progress) | speed(trainer, cell)
+    facts |= inference_cost.facts(program, params, rest, val)
     facts |= {"data_hash": data_hash, "started": started}
     facts |= made.columns(data.about(one.task) for one in cell.trains_on)
     facts["peak_bytes"] = int(distributed.numbers(peak_bytes(jax.local_devices()[0])).max())
@@ -148,18 +147,18 @@ def status(row: dict[str, Any], metric: Metric) -> Status:
     return "ok" if statistics.learned(metric, score, row["chance"]) else "at-chance"
 
 
-def speed(fit: Fit, cell: Run) -> dict[str, Any]:
+def speed(trainer: Trainer, cell: Run) -> dict[str, Any]:
     """The result's columns on how fast."""
-    p50 = fit.laps.percentile(50)
+    p50 = trainer.laps.percentile(50)
     return {
-        "step_ms_p10": fit.laps.percentile(10),
+        "step_ms_p10": trainer.laps.percentile(10),
         "step_ms_p50": p50,
-        "step_ms_p90": fit.laps.percentile(90),
-        "input_ms_p50": float(np.median(fit.input_ms)) if fit.input_ms else None,
+        "step_ms_p90": trainer.laps.percentile(90),
+        "input_ms_p50": float(np.median(trainer.input_ms)) if trainer.input_ms else None,
         "examples_per_s": cell.recipe.training.batch / p50 * 1e3 if p50 else None,
-        "eval_s": fit.progress.eval_s,
-        "other_load": fit.load.share,
-        "resumed": fit.progress.sessions - 1,
+        "eval_s": trainer.progress.eval_s,
+        "other_load": trainer.load.share,
+        "resumed": trainer.progress.sessions - 1,
     }
 
 

@@ -16,7 +16,7 @@ from lra_bench.records import store
 from lra_bench.records.provenance import answering, finished
 from lra_bench.runs.build import built, examples
 from lra_bench.shapes import Batch, Split
-from lra_bench.techniques.training_setup import Learned, Stock
+from lra_bench.techniques.base import Dependencies, ModelState
 from lra_bench.training import checkpoint
 from lra_bench.training.objective import Units
 from lra_bench.training.optimizer import Params
@@ -55,8 +55,8 @@ class Trained:
             ConfigError: as `open`.
         """
         splits, data_hash = examples(cell, lambda _, what, done, total: count(what, done, total))
-        ground = stock(cell, folder.parent, splits["train"], count)
-        program = built(cell, splits["train"], ground, _units(cell, folder, data_hash))
+        trained = dependencies(cell, folder.parent, splits["train"], count)
+        program = built(cell, splits["train"], trained, _units(cell, folder, data_hash))
         with checkpoint.opened(folder / "checkpoints", fresh=False) as checkpoints:
             kept = checkpoints.latest((program.init, (program.init.params, program.init.rest)))
         if kept is None:
@@ -65,9 +65,9 @@ class Trained:
         return cls(cell, program, params, rest, splits)
 
     @property
-    def learned(self) -> Learned:
+    def learned(self) -> ModelState:
         """Its model, as it answers."""
-        return Learned(self.program.graph, self.program.weights(self.params), self.rest)
+        return ModelState(self.program.graph, self.program.weights(self.params), self.rest)
 
     def hits(self, params: Params, split: str, what: str, count: data.Progress) -> np.ndarray:
         """One bit an example of a split, with `params` in place of its own: bool [N].
@@ -100,7 +100,7 @@ def _units(cell: Run, folder: Path, data_hash: str) -> Units | None:
     return None
 
 
-def stock(cell: Run, runs: Path, train: Split, count: data.Progress) -> Stock:
+def dependencies(cell: Run, runs: Path, train: Split, count: data.Progress) -> Dependencies:
     """What the run stands on, of the runs in the folder `runs`.
 
     Raises:
@@ -108,10 +108,10 @@ def stock(cell: Run, runs: Path, train: Split, count: data.Progress) -> Stock:
     """
     start, teacher = (None if one is None else _learned(one, runs, count) for one in (cell.start, cell.teacher))
     same = cell.start is None or data.vocabulary(cell.start.task)[: len(ours := data.vocabulary(cell.task))] == ours
-    return Stock(start, teacher, same, partial(_first, train))
+    return Dependencies(start, teacher, same, partial(_first, train))
 
 
-def _learned(cell: Run, runs: Path, count: data.Progress) -> Learned:
+def _learned(cell: Run, runs: Path, count: data.Progress) -> ModelState:
     folder = store.folder_in(runs, cell)
     if not (folder / "result.json").exists():
         raise ConfigError(f"{folder}: is to be trained first; lra run with the same flags does that")

@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 from lra_bench.config import Run
 from lra_bench.errors import LraError
+from lra_bench.model import ModelSpec
 from lra_bench.records import store
-from lra_bench.runs.build import maker, work
+from lra_bench.runs.build import model_spec, reference_spec, work
 from lra_bench.runs.execute import tell
 from lra_bench.training.program import parameters
 
@@ -31,7 +32,7 @@ def matched(cell: Run, what: What) -> dict[str, Any]:
     Raises:
         ConfigError: an option does not fit.
     """
-    target = _count(cell, what, cell.recipe.backbone.mlp, reference=True)
+    target = _count(cell, what, cell.recipe.backbone.mlp, reference_spec)
     least = _count(cell, what, 1)
     if least > target:
         why = f"{UNITS[what]} with an MLP one wide: {least:,.0f}; of full attention: {target:,.0f}"
@@ -62,10 +63,10 @@ def nearest(count: Callable[[int], float], target: float) -> int:
     return low[0] if target - low[1] <= high[1] - target else high[0]
 
 
-def _count(cell: Run, what: What, mlp: int, *, reference: bool = False) -> float:
+def _count(cell: Run, what: What, mlp: int, spec: Callable[[Run], ModelSpec] = model_spec) -> float:
     backbone = cell.recipe.backbone.model_copy(update={"mlp": mlp})
     sized = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
-    return parameters(maker(sized, reference=reference)) if what == "params" else work(sized, reference=reference)
+    return parameters(spec(sized)) if what == "params" else work(sized, spec(sized))
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ from lra_bench.runs.execute import INTERRUPTED, Stop
 from lra_bench.runs.inference_cost import forward_ms
 from lra_bench.training import checkpoint
 from lra_bench.training.precision import same_bits_as_asked
-from lra_bench.training.trainer import Fit, Interrupted, Tell
+from lra_bench.training.trainer import Interrupted, Tell, Trainer
 
 
 def run(
@@ -42,7 +42,8 @@ def run(
     if any(most is not None and found[cost] > most for cost, most in costs.items()):
         return found
     with checkpoint.opened(folder, fresh=False) as checkpoints:
-        _, _, progress = Fit(program, [train], [val], cell.recipe.training, cell.seed, checkpoints, tell, stopping)()
+        trainer = Trainer(program, [train], [val], cell.recipe.training, cell.seed, checkpoints, tell, stopping)
+        _, _, progress = trainer()
     return {"val_score": progress.val_score, "best_step": progress.best_step, **found}
 
 

@@ -14,12 +14,11 @@ from lra_bench.measure.clocks import Laps
 from lra_bench.measure.load import Load
 from lra_bench.measure.memory import available_bytes, peak_bytes
 from lra_bench.measure.peak import ceiling
-from lra_bench.runs.build import compiled, fitting, lacking
+from lra_bench.runs.build import compiled, fitting, lacking, model_spec
 from lra_bench.runs.execute import failures, tell
 from lra_bench.speed.bench import Bench
 from lra_bench.speed.largest import largest_batch
 from lra_bench.speed.supply import supplied
-from lra_bench.techniques import training_setup
 from lra_bench.training.precision import within
 
 
@@ -47,7 +46,7 @@ def measure(cells: Sequence[Run], asked: Asked) -> list[dict[str, Any]]:
 
 def _products(cell: Run) -> tuple[str, str]:
     """Of which numbers a run's products are, and how precise: as its techniques have the backbone compute."""
-    backbone = training_setup.backbone(cell.recipe, cell.techniques)
+    backbone = model_spec(cell).backbone
     return backbone.dtype, backbone.matmul
 
 

@@ -11,6 +11,7 @@ trained, two a layer and the last one; a mixer's own stay as they are.
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -18,11 +19,39 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lra_bench import config
+from lra_bench.model import ModelSpec
+from lra_bench.techniques.base import Dependencies, Technique
 from lra_bench.techniques.parameters import HEAD, STACKED, Flat, Path, flat, is_matrix, nested
+from lra_bench.techniques.start import drawn_anew
+from lra_bench.training.optimizer import Params
+from lra_bench.training.setup import InitialState, TrainingSetup
 
 LORA = "lora"
 ADAPTERS = "adapters"
 NORMS, LAST_NORM = {"before_mixer", "before_mlp"}, "norm"  # the backbone's, of a layer and after the last
+
+
+class Adaptation(Technique[config.Adapt]):
+    """A head of its own on a backbone that was trained on another task; where that is frozen, LoRA and adapters."""
+
+    def model(self, spec: ModelSpec) -> ModelSpec:
+        """The layers have adapters."""
+        return replace(spec, shape=replace(spec.shape, bottleneck=self.options.bottleneck))
+
+    def training(self, setup: TrainingSetup, dependencies: Dependencies) -> TrainingSetup:
+        """The backbone is given to a step, not trained, and its updates are added to it."""
+        if not self.options.frozen:
+            return setup
+
+        def begun(state: InitialState) -> InitialState:
+            ours, held = frozen(state.params, drawn_anew(self.run, dependencies, state.params))
+            ours |= low_rank(held, self.options.rank, self.run.seed)
+            return InitialState(nested(ours), state.rest, {**state.given, "frozen": nested(held)})
+
+        def whole(trained: Params, given: Any) -> Params:
+            return merged(trained, flat(given["frozen"]), self.options)
+
+        return setup.beginning(begun).mapped(whole)
 
 
 def frozen(params: nnx.State[Any, Any], anew: set[Path]) -> tuple[Flat, Flat]:

@@ -11,7 +11,7 @@ Numbers are taught by their squared distance, labels that may be several by the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -24,11 +24,42 @@ from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import exact, instead
 from lra_bench.metrics import BITS, EXACT_MATCH, SQUARED_ERROR, Metric
 from lra_bench.mixers.heads import HeadsMixer
+from lra_bench.techniques.base import Dependencies, Technique
 from lra_bench.techniques.parameters import Flat, flat, nested
 from lra_bench.training.objective import Objective
-from lra_bench.training.step import TRAINED, Question
+from lra_bench.training.setup import TRAINED, InitialState, LossInputs, TrainingSetup
 
 TRANSLATION = "translation"  # the part of what is trained that holds W_e and W_h, and no part of the model
+
+
+class Distillation(Technique[config.Distill]):
+    """A student, and a teacher that a step is given."""
+
+    def training(self, setup: TrainingSetup, dependencies: Dependencies) -> TrainingSetup:
+        """The loss is taught; W_e and W_h are trained beside the student, and are no part of it."""
+        teacher = dependencies.teacher
+        if teacher is None:  # it was taught in the run that this one starts from
+            return setup
+
+        def begun(state: InitialState) -> InitialState:
+            params = nested({**flat(state.params), **self._translation()}) if self._translates else state.params
+            return InitialState(params, state.rest, {**state.given, "teacher": (teacher.params, teacher.rest)})
+
+        setup = replace(setup, loss=DistillationLoss(self.options, teacher.graph)).beginning(begun)
+        return setup.mapped(lambda trained, given: untranslated(trained)) if self._translates else setup
+
+    @property
+    def _translates(self) -> bool:
+        return self.options.hidden > 0 and self._widths[0] != self._widths[1]
+
+    @property
+    def _widths(self) -> tuple[int, int]:
+        """D of the student, and of the teacher."""
+        assert self.run.teacher is not None
+        return self.run.recipe.backbone.width, self.run.teacher.recipe.backbone.width
+
+    def _translation(self) -> Flat:
+        return translation(*self._widths, self.run.seed)
 
 
 def translation(width: int, teacher: int, seed: int) -> Flat:
@@ -74,13 +105,13 @@ def divergence(student: Float[Array, "*N C"], teacher: Float[Array, "*N C"]) -> 
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DistillationLoss:
     """What the student's loss is made of."""
 
     technique: config.Distill
     teacher: nnx.GraphDef[Any]
 
-    def __call__(self, model: Any, asked: Question, objective: Objective, given: Any) -> jax.Array:
+    def __call__(self, model: Any, asked: LossInputs, objective: Objective, given: Any) -> jax.Array:
         """The mean over a slice of a batch.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Weights made zero, and heads and neurons taken out.
+"""Weights made zero; `structured_pruning` takes out heads and neurons.
 
 Zhu and Gupta (arXiv 1710.01878): of each matrix the smallest weights are made zero, their share rising with step t as
     s_t = s (1 - (1 - t / n)^3)                                                           (equation 1)
@@ -7,32 +7,73 @@ S is among the highest, and in place of |W|, S = - sum of W dL/dW' over the step
 kept. M is taken as the identity for S (straight-through), and as it is for W, whose gradient is dL/dW' * M: a weight
 that is out stays where it was, its score goes on to change, and it may come back. As there, the matrices of the layers
 alone are thinned out; embeddings, positions and the head are whole. Theirs trains S by Adam, here it is the plain sum.
-Michel et al. (arXiv 1905.10650, section 4): a head's importance is E |dL/dxi| of a gate xi on what it puts out. As the
-gate stands before W_o, that is the product of the head's rows of W_o with their own gradient; an MLP's neuron likewise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench import config
-from lra_bench.techniques.parameters import STACKED, Flat, Path, flat, is_matrix, nested
+from lra_bench.model import ModelSpec
+from lra_bench.techniques import structured_pruning
+from lra_bench.techniques.base import Dependencies, Technique
+from lra_bench.techniques.parameters import STACKED, Path, flat, is_matrix, nested
+from lra_bench.training.setup import InitialState, TrainingSetup
 
-OUT = (STACKED, "mixer", "out")  # W_o: [layers, H K, D]
-QKV = (STACKED, "mixer", "qkv")  # W_q, W_k, W_v: [layers, D, 3 H K]
-UP, UP_BIAS, DOWN = (STACKED, "up", "kernel"), (STACKED, "up", "bias"), (STACKED, "down", "kernel")
+
+class Pruning(Technique[config.Prune]):
+    """Weights, heads and neurons taken out of what was trained; what is out stays out in what is trained from it."""
+
+    def model(self, spec: ModelSpec) -> ModelSpec:
+        """Fewer heads, each as wide as before, and fewer neurons."""
+        own, left = spec.backbone, self.options.left
+        neurons = left(own.mlp, self.options.neurons)
+        spec = replace(spec, shape=replace(spec.shape, mlp=neurons))
+        if not self.options.heads:
+            return spec
+        heads = left(own.heads, self.options.heads)
+        fewer = {"heads": heads, "qkv": heads * ((own.qkv or own.width) // own.heads)}
+        return replace(spec, backbone=own.model_copy(update=fewer))
+
+    def depending(self, dependencies: Dependencies, setup: TrainingSetup) -> Dependencies:
+        """The start is cut to the heads and neurons that matter most.
+
+        Raises:
+            ConfigError: as `structured_pruning.shrunk`.
+        """
+        if not self._now or dependencies.start is None or not (self.options.heads or self.options.neurons):
+            return dependencies
+        start = structured_pruning.shrunk(self.run, self.options, dependencies.start, setup, dependencies)
+        return replace(dependencies, start=start)
+
+    def training(self, setup: TrainingSetup, dependencies: Dependencies) -> TrainingSetup:
+        """Weights are made zero step by step; at once, where there is no step."""
+        if not self.options.sparsity:
+            return setup
+        if not self._now:
+            return replace(setup, rule=holding)
+        steps = self.run.recipe.training.steps
+        setup = replace(setup, rule=partial(pruned, technique=self.options, steps=steps))
+        return setup if self.options.steps else setup.beginning(self._sparse)
+
+    @property
+    def _now(self) -> bool:
+        """Is it in this run that it is done, not in one that it starts from?"""
+        return self.run.pulls("prune")
+
+    def _sparse(self, state: InitialState) -> InitialState:
+        return state._replace(params=sparse(state.params, self.options.sparsity))
 
 
-class Pruning(NamedTuple):
+class PruningState(NamedTuple):
     """What the optimizer keeps besides; of movement pruning, each matrix with what is out of it, and S."""
 
     rule: Any
@@ -74,11 +115,11 @@ def pruned(rule: optax.GradientTransformation, technique: config.Prune, steps: i
     def thinned(path: Path, variable: nnx.Variable[jax.Array]) -> bool:
         return is_matrix(path, variable) and (path[0] == STACKED or not moves)
 
-    def init(params: Any) -> Pruning:
+    def init(params: Any) -> PruningState:
         dense = {named(path): W[...] for path, W in flat(params).items() if moves and thinned(path, W)}
-        return Pruning(rule.init(params), jnp.int32(0), dense, jax.tree.map(jnp.zeros_like, dense))
+        return PruningState(rule.init(params), jnp.int32(0), dense, jax.tree.map(jnp.zeros_like, dense))
 
-    def update(grads: Any, state: Pruning, params: Any = None) -> tuple[Any, Pruning]:
+    def update(grads: Any, state: PruningState, params: Any = None) -> tuple[Any, PruningState]:
         step = state.step + 1
         looks, share = (step % technique.every == 0) | (step == steps), target(technique, steps, step)
         asked = _of_the_dense(grads, state, params) if moves else (grads, state.rule, params)
@@ -97,12 +138,12 @@ def pruned(rule: optax.GradientTransformation, technique: config.Prune, steps: i
             ranked = partial(kept, rank, share, path[0] == STACKED)
             stays = jax.lax.cond(looks, ranked, lambda W=W: (W != 0) | (step < technique.every))
             change[path] = change[path].replace(jnp.where(stays, new, 0) - W)
-        return nested(change), Pruning(inner, step, dense, scores)
+        return nested(change), PruningState(inner, step, dense, scores)
 
     return optax.GradientTransformation(init, update)
 
 
-def _of_the_dense(grads: Any, state: Pruning, params: Any) -> tuple[Any, Any, Any]:
+def _of_the_dense(grads: Any, state: PruningState, params: Any) -> tuple[Any, Any, Any]:
     """What a rule is asked to update W by, not W': dL/dW' * M, its state, and W."""
     slope, every = flat(grads), flat(params)
     for path, variable in every.items():
@@ -131,90 +172,3 @@ def holding(rule: optax.GradientTransformation) -> optax.GradientTransformation:
 def named(path: Path) -> str:
     """A parameter's path in one word."""
     return "/".join(map(str, path))
-
-
-class Importance(NamedTuple):
-    """How much a loss would change were a head's, or a neuron's, gate moved: the mean of |dL / dxi| over examples."""
-
-    heads: Float[np.ndarray, "N H"]
-    neurons: Float[np.ndarray, "N M"]
-
-
-Loss = Callable[[nnx.State[Any, Any], Any], jax.Array]  # (params, an example) -> its loss
-
-
-def importance(loss: Loss, params: nnx.State[Any, Any], heads: int, batches: Iterable[Any]) -> Importance:
-    """Of a model's heads, none if its mixer has no W_o, and its neurons, over batches of examples."""
-    whole = flat(params)
-    gated = [path for path in (OUT, DOWN) if path in whole]
-
-    def of(rows: Flat, example: Any) -> jax.Array:
-        return loss(nested({**whole, **rows}), example)
-
-    @jax.jit
-    def felt(batch: Any) -> list[jax.Array]:
-        rows = {path: whole[path] for path in gated}
-        slopes = jax.vmap(jax.grad(of), in_axes=(None, 0))(rows, batch)
-        each = [(slopes[path][...] * whole[path][...]).sum(-1) for path in gated]  # [B, N, rows]
-        if OUT in gated:
-            each[0] = each[0].reshape(*each[0].shape[:2], heads, -1).sum(-1)
-        return [jnp.abs(one).sum(0) for one in each]
-
-    sums = [np.sum(parts, axis=0) for parts in zip(*(jax.device_get(felt(batch)) for batch in batches), strict=True)]
-    found = dict(zip(gated, sums, strict=True))
-    return Importance(found.get(OUT, np.zeros((len(found[DOWN]), 0))), found[DOWN])
-
-
-def left(importance: Float[np.ndarray, "N M"], share: float) -> np.ndarray:
-    """Of each layer, the places of all but the `share` that matters least, in order: [N, m]."""
-    stay = config.Prune.left(importance.shape[1], share)
-    return np.sort(np.argsort(-importance, axis=1, kind="stable")[:, :stay], axis=1)
-
-
-def without_neurons(params: nnx.State[Any, Any], stay: np.ndarray) -> nnx.State[Any, Any]:
-    """The MLPs with the neurons at `stay` [N, m] alone: their arrays are smaller."""
-    every = flat(params)
-    for path, axis in ((UP, 2), (UP_BIAS, 1), (DOWN, 1)):
-        every[path] = every[path].replace(_picked(every[path][...], stay, axis))
-    return nested(every)
-
-
-def without_heads(
-    arrays: nnx.State[Any, Any], small: nnx.State[Any, Any], heads: int, stay: np.ndarray
-) -> nnx.State[Any, Any]:
-    """The mixers with the heads at `stay` [N, h] alone; `small` has the shapes of a model of so few.
-
-    An axis that is shorter there is one over heads: H, H by what each has, or several times H by K, side by side.
-    """
-    fewer = flat(small)
-
-    def one(path: Path, full: nnx.Variable[jax.Array]) -> nnx.Variable[jax.Array]:
-        value = full[...]
-        for axis, (long, short) in enumerate(zip(value.shape, fewer[path].shape, strict=True)):
-            if long != short:
-                value = _picked(value, _places(stay, heads, long, path), axis)
-        return full.replace(value)
-
-    return nested({path: one(path, full) for path, full in flat(arrays).items()})
-
-
-def silenced(params: nnx.State[Any, Any], heads: int, stay: np.ndarray) -> nnx.State[Any, Any]:
-    """The model in which nobody hears the heads that are not at `stay`: their rows of W_o are zero."""
-    every = flat(params)
-    W = every[OUT][...]
-    heard = jnp.zeros((len(W), heads)).at[np.arange(len(stay))[:, None], stay].set(1)
-    every[OUT] = every[OUT].replace(W * jnp.repeat(heard, W.shape[1] // heads, axis=1)[..., None])
-    return nested(every)
-
-
-def _places(stay: np.ndarray, heads: int, length: int, path: Path) -> np.ndarray:
-    """Of an axis of that length, the places of the heads at `stay`, [N, n]: of queries, of keys and of values."""
-    several = 3 if path == QKV else 1
-    own = np.arange(length).reshape(several, heads, -1)
-    return np.stack([own[:, layer].reshape(-1) for layer in stay])
-
-
-def _picked(value: jax.Array, places: np.ndarray, axis: int) -> jax.Array:
-    """Of each layer, those at `places` [N, m] along an axis."""
-    shape = [len(places) if a == 0 else places.shape[1] if a == axis else 1 for a in range(value.ndim)]
-    return jnp.take_along_axis(value, jnp.asarray(places).reshape(shape), axis=axis)

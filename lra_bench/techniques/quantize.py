@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,12 +27,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int8, UInt8
 
+from lra_bench import config
 from lra_bench.kernels.dense import exact, instead
+from lra_bench.techniques.base import Dependencies, Technique
 from lra_bench.techniques.parameters import flat, is_matrix, nested
+from lra_bench.training.setup import InitialState, TrainingSetup, after
 
 HALF_A_BYTE = 4
 FLOAT = 32  # bits of a number as it was trained
 MOST = 127  # q_max of an activation
+RANGES = "ranges"  # the one thing given that a prediction depends on
 
 
 class Codes(NamedTuple):
@@ -71,6 +75,47 @@ class Nibbles:
         halves = jnp.stack([signed << 4 >> 4, signed >> 4], axis=-2)  # [*N, J, 2, O]: shifts keep the sign
         q = halves.reshape(*self.pairs.shape[:-2], -1, self.pairs.shape[-1])[..., : self.rows, :]
         return self.s * q.astype(self.s.dtype)
+
+
+class Quantization(Technique[config.Quantize]):
+    """Weights, and activations if it is asked for, as integers; in training, their rounding."""
+
+    def training(self, setup: TrainingSetup, dependencies: Dependencies) -> TrainingSetup:
+        """Codes are kept in the place of matrices, and products are done in them."""
+        bits = self.options.weights
+        setup = replace(
+            setup,
+            weights=after(setup.weights, lambda trained, given: rounded(trained, bits)),
+            keep=after(setup.keep, lambda trained, given: quantized(trained, bits)),
+            restore=lambda kept, given: restored(kept),
+        )
+        if self.options.activations == FLOAT:
+            return setup
+        ranges = self._ranges(setup, dependencies)
+
+        def begun(state: InitialState) -> InitialState:
+            return state._replace(given={**state.given, RANGES: ranges})
+
+        return replace(
+            setup.beginning(begun),
+            learning=lambda given: simulated(given[RANGES]),
+            predicting=lambda given: whole(given[RANGES], bits),
+        )
+
+    def _ranges(self, setup: TrainingSetup, dependencies: Dependencies) -> Ranges:
+        """Of activations in the start's model, its weights rounded; 0 of each where it is not trained yet."""
+
+        def answer(model: Any, asked: tuple[jax.Array, jax.Array]) -> jax.Array:
+            return model(*asked, key=None)
+
+        examples = dependencies.examples(self.options.examples)
+        batches = [(jnp.asarray(b.tokens), jnp.asarray(b.mask)) for b in examples]
+        if dependencies.start is None:
+            graph, state = nnx.split(nnx.eval_shape(lambda: setup.model(rngs=nnx.Rngs(0))))
+            return jnp.zeros(products(lambda b: answer(nnx.merge(graph, state), b), batches[0]))
+        graph, params, rest = dependencies.start
+        kept = rounded(params, self.options.weights)
+        return calibrated(lambda b: answer(nnx.merge(graph, kept, rest), b), batches)
 
 
 def codes(W: Float[Array, "*N I O"], bits: int) -> Codes:

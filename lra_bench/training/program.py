@@ -28,7 +28,8 @@ from lra_bench.training import xla_flags
 from lra_bench.training.objective import Objective
 from lra_bench.training.optimizer import Params
 from lra_bench.training.precision import precisely
-from lra_bench.training.step import AS_IT_IS, Make, Regime, State, answers, cast, initial, plain, scoring, training_step
+from lra_bench.training.setup import Make, TrainingSetup, as_trained
+from lra_bench.training.step import State, answers, cast, initial, scoring, training_step
 
 F = TypeVar("F", bound=Callable[..., Any])
 Options = dict[str, str | bool]  # of XLA's compiler
@@ -129,10 +130,8 @@ class Program:
     given: dict[str, Any]  # what a step is given beside its state and its batch
     graph: nnx.GraphDef[Any]
     recipe: config.Recipe
-    regime: Regime
+    setup: TrainingSetup
     seed: int
-    shape: tuple[int, int]  # S, L
-    objective: Objective
     devices: Devices
     slices: int
     size: int  # examples a slice
@@ -140,31 +139,37 @@ class Program:
     @classmethod
     def build(
         cls,
-        make: Make,
+        setup: TrainingSetup,
         recipe: config.Recipe,
-        shape: tuple[int, int],
-        objective: Objective,
         seed: int,
-        regime: Regime = AS_IT_IS,
-        tasks: int = 1,
     ) -> Program:
-        """For examples of `shape` [S, L], with the parameters drawn from `seed`, or as the regime has them begin.
+        """With the parameters drawn from `seed`, or as the setup has them begin.
 
         Raises:
             ConfigError: the devices cannot share a batch.
         """
         slices, size = cut(recipe)
-        devices = Devices.sharing(size, tasks)
-        graph = nnx.graphdef(abstract(make))
-        drawn = jax.jit(partial(initial, make, recipe, seed, regime), out_shardings=devices.everywhere)
+        devices = Devices.sharing(size, max(1, len(setup.tasks)))
+        graph = nnx.graphdef(abstract(setup.model))
+        drawn = jax.jit(partial(initial, setup, recipe, seed), out_shardings=devices.everywhere)
         state, given = drawn.lower().compile(known(DRAWN))()
-        return cls(state, given, graph, recipe, regime, seed, shape, objective, devices, slices, size)
+        return cls(state, given, graph, recipe, setup, seed, devices, slices, size)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """S, L of an example."""
+        return self.setup.shape
+
+    @property
+    def objective(self) -> Objective:
+        """What it is trained by, and scored."""
+        return self.setup.objective
 
     @cached_property
     def training(self) -> Compiled:
         """The training step: (state, tokens, mask, label) -> state, loss; the state is donated."""
         batch = shapes((self.slices, self.size), self.shape, self.objective, self.devices.cut(1))
-        step = training_step(self.graph, self.recipe, self.objective, self.seed, self.regime)
+        step = training_step(self.graph, self.recipe, self.setup, self.seed)
         options = known(LEAST_MEMORY.get(jax.default_backend(), {}))
         made = compiled(jax.jit(self.precisely(step), donate_argnums=1), (self.given, self.init, *batch), options)
         return made._replace(step=partial(made.step, self.given))
@@ -174,27 +179,27 @@ class Program:
         """The forward pass: (kept, rest, tokens, mask, label) -> the score of each example [B]."""
         state = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.devices.everywhere),
-            (self.given, jax.eval_shape(self.regime.serve, self.init.params, self.given), self.init.rest),
+            (self.given, jax.eval_shape(self.setup.keep, self.init.params, self.given), self.init.rest),
         )
         batch = shapes((self.size,), self.shape, self.objective, self.devices.cut(0))
-        score = self.precisely(scoring(self.graph, self.objective, self.regime))
+        score = self.precisely(scoring(self.graph, self.setup))
         made = compiled(jax.jit(score, out_shardings=self.devices.everywhere), (*state, *batch))
         return made._replace(step=partial(made.step, self.given))
 
     def kept(self, params: Params) -> Any:
         """What is kept of trained parameters to answer with: rounded, merged, as the techniques have it."""
-        if self.regime.serve is plain:
+        if self.setup.keep is as_trained:
             return params
         return self._serve(params, self.given)
 
     @cached_property
     def _serve(self) -> Callable[[Params, Any], Any]:
-        return jax.jit(self.precisely(self.regime.serve), out_shardings=self.devices.everywhere)
+        return jax.jit(self.precisely(self.setup.keep), out_shardings=self.devices.everywhere)
 
     @property
     def answers(self) -> Callable[..., jax.Array]:
         """(given, kept, rest, tokens, mask) -> the logits of each example [B, ...], not compiled."""
-        return self.precisely(answers(self.graph, self.regime))
+        return self.precisely(answers(self.graph, self.setup))
 
     @property
     def precisely(self) -> Callable[[F], F]:
@@ -203,7 +208,7 @@ class Program:
 
     def weights(self, params: Params) -> Params:
         """The model's parameters as they answer, float32."""
-        return cast(self.regime.served(self.kept(params), self.given), jnp.float32)
+        return cast(self.setup.restore(self.kept(params), self.given), jnp.float32)
 
     @property
     def forward(self) -> Callable[..., jax.Array]:
@@ -271,12 +276,12 @@ def cut(recipe: config.Recipe) -> tuple[int, int]:
     return recipe.training.accumulate, recipe.training.batch // recipe.training.accumulate
 
 
-def step_flops(make: Make, recipe: config.Recipe, shape: tuple[int, int], objective: Objective, seed: int) -> float:
-    """The work of a training step for examples of `shape` [S, L], counted from its jaxpr alone."""
+def step_flops(setup: TrainingSetup, recipe: config.Recipe, seed: int) -> float:
+    """The work of a training step, counted from its jaxpr alone."""
     slices, size = cut(recipe)
-    state, given = jax.eval_shape(partial(initial, make, recipe, seed))
-    batch = shapes((slices, size), shape, objective)
-    step = training_step(nnx.graphdef(abstract(make)), recipe, objective, seed)
+    state, given = jax.eval_shape(partial(initial, setup, recipe, seed))
+    batch = shapes((slices, size), setup.shape, setup.objective)
+    step = training_step(nnx.graphdef(abstract(setup.model)), recipe, setup, seed)
     return flops(jax.make_jaxpr(step)(given, state, *batch))
 
 

@@ -1,4 +1,4 @@
-"""One training step and one forward pass, and what a regime of techniques changes of them.
+"""One training step and one forward pass, of what a training setup says.
 
 Dropout's key is `fold_in(key(seed), step)`, so a resumed run draws what an uninterrupted one does.
 """
@@ -6,9 +6,7 @@ Dropout's key is `fold_in(key(seed), step)`, so a resumed run draws what an unin
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,17 +16,8 @@ from flax.training.dynamic_scale import DynamicScale
 
 from lra_bench import config
 from lra_bench.mixers.base import Auxiliary, Dynamics
-from lra_bench.training.objective import Objective
 from lra_bench.training.optimizer import Params, optimizer
-
-
-class Make(Protocol):
-    """Draws a model's parameters."""
-
-    def __call__(self, *, rngs: nnx.Rngs) -> nnx.Module: ...
-
-
-TRAINED = "trained"  # beside what a step is given: what is trained, for a loss with parameters of its own
+from lra_bench.training.setup import TRAINED, InitialState, LossInputs, TrainingSetup
 
 
 class State(NamedTuple):
@@ -41,65 +30,13 @@ class State(NamedTuple):
     scale: DynamicScale | None = None  # of the loss, where gradients are in fp16
 
 
-class Question(NamedTuple):
-    """A slice of a batch, as a loss sees it; of several tasks, a tuple of arrays, one a task."""
-
-    tokens: Any  # int32 [B, S, L]
-    mask: Any  # bool [B, S, L]
-    label: Any
-    key: jax.Array | None  # of the dropout; None: none
-
-
-def plain(params: Params, given: Any) -> Params:
-    """What is trained is what the model has."""
-    return params
-
-
-def within_nothing(given: Any) -> AbstractContextManager[Any]:
-    """Products are as they are."""
-    return nullcontext()
-
-
-def of_the_task(model: Any, asked: Question, objective: Objective, given: Any) -> jax.Array:
-    """The mean of the task's own loss."""
-    return objective.loss(model(asked.tokens, asked.mask, key=asked.key), asked.label).mean()
-
-
-class Begun(NamedTuple):
-    """What there is before the first step."""
-
-    params: Params  # that are trained
-    rest: Params
-    given: dict[str, Any]  # arrays that a step is given and does not change: a frozen backbone, a teacher
-
-
-@dataclass(frozen=True)
-class Regime:
-    """What techniques make of a step; as it stands, nothing."""
-
-    begin: Callable[[Params, Params], Begun] = lambda params, rest: Begun(params, rest, {})  # from what was drawn
-    weights: Callable[[Params, Any], Params] = plain  # (trained, given) -> the model's, in a training step
-    serve: Callable[[Params, Any], Any] = plain  # (trained, given) -> what is kept to answer with
-    served: Callable[[Any, Any], Params] = plain  # (what is kept, given) -> the model's, in the forward pass
-    learning: Callable[[Any], AbstractContextManager[Any]] = within_nothing  # given -> around a training step
-    answering: Callable[[Any], AbstractContextManager[Any]] = within_nothing  # given -> around a forward pass
-    loss: Callable[[Any, Question, Objective, Any], jax.Array] = of_the_task
-    rule: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda rule: rule
-    params: Any = jnp.float32  # of what is kept and updated
-    accumulate: Any = jnp.float32  # of gradients over slices
-    loss_scale: float | None = None  # at the first step; None: not scaled
-
-
-AS_IT_IS = Regime()
-
-
-def initial(make: Make, recipe: config.Recipe, seed: int, regime: Regime = AS_IT_IS) -> tuple[State, dict[str, Any]]:
+def initial(setup: TrainingSetup, recipe: config.Recipe, seed: int) -> tuple[State, dict[str, Any]]:
     """The state before the first step, and what a step is given."""
-    _, params, rest = nnx.split(make(rngs=nnx.Rngs(seed)), nnx.Param, ...)  # type: ignore[misc]
-    begun = regime.begin(params, rest)
-    kept = cast(begun.params, regime.params)
-    opt = regime.rule(optimizer(recipe)).init(cast(kept, jnp.float32))  # in 16 bits, b2 = 0.999 is 1: v would not fall
-    return State(kept, begun.rest, opt, jnp.int32(0), _loss_scale(regime.loss_scale)), begun.given
+    _, params, rest = nnx.split(setup.model(rngs=nnx.Rngs(seed)), nnx.Param, ...)  # type: ignore[misc]
+    begun = setup.begin(InitialState(params, rest, {}))
+    kept = cast(begun.params, setup.params)
+    opt = setup.rule(optimizer(recipe)).init(cast(kept, jnp.float32))  # in 16 bits, b2 = 0.999 is 1: v would not fall
+    return State(kept, begun.rest, opt, jnp.int32(0), _loss_scale(setup.loss_scale)), begun.given
 
 
 def _loss_scale(first: float | None) -> DynamicScale | None:
@@ -120,30 +57,30 @@ def cast(params: Params, dtype: Any) -> Params:
 
 
 def training_step(
-    graph: nnx.GraphDef[Any], recipe: config.Recipe, objective: Objective, seed: int, regime: Regime = AS_IT_IS
+    graph: nnx.GraphDef[Any], recipe: config.Recipe, setup: TrainingSetup, seed: int
 ) -> Callable[..., Any]:
     """The step, (given, state, tokens, mask, label) -> state, loss: gradients averaged over the slices one after
     another, one update. A step whose gradient overflows in fp16 updates nothing but the loss's scale."""
-    rule = regime.rule(optimizer(recipe))
+    rule = setup.rule(optimizer(recipe))
 
-    def loss(params: Params, given: Any, rest: Params, scale: Any, asked: Question) -> tuple[Any, Any]:
-        weights = cast(regime.weights(params, given), jnp.float32)
+    def loss(params: Params, given: Any, rest: Params, scale: Any, asked: LossInputs) -> tuple[Any, Any]:
+        weights = cast(setup.weights(params, given), jnp.float32)
         model = nnx.merge(graph, weights, rest, copy=True)
-        with regime.learning(given):
-            value = regime.loss(model, asked, objective, {**given, TRAINED: params})
+        with setup.learning(given):
+            value = setup.loss(model, asked, setup.objective, {**given, TRAINED: params})
         own = sum(leaf.sum() for leaf in jax.tree.leaves(nnx.state(model, Auxiliary)))
         return value + own if scale is None else (value + own) * scale, nnx.state(model, nnx.Not(nnx.Param))
 
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
-    def one_slice(carry: Any, asked: Question) -> tuple[Any, None]:
+    def one_slice(carry: Any, asked: LossInputs) -> tuple[Any, None]:
         params, given, rest, scale, total, grads = carry
         (value, rest), new = value_and_grad(params, given, rest, scale, asked)
         grads = jax.tree.map(lambda g, n: g + n.astype(g.dtype), grads, new)
         return (params, given, rest, scale, total + value, grads), None
 
     def step(given: Any, state: State, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> tuple[State, jax.Array]:
-        asked = Question(tokens, mask, label, None)
+        asked = LossInputs(tokens, mask, label, None)
         slices = jax.tree.leaves(tokens)[0].shape[0]
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         scale = None if state.scale is None else state.scale.scale
@@ -151,14 +88,14 @@ def training_step(
             only = jax.tree.map(lambda a: a[0], asked)._replace(key=key)
             (value, rest), grads = value_and_grad(state.params, given, state.rest, scale, only)
         else:
-            zeros = jax.tree.map(lambda p: jnp.zeros_like(p, regime.accumulate), state.params)
+            zeros = jax.tree.map(lambda p: jnp.zeros_like(p, setup.accumulate), state.params)
             carry = (state.params, given, state.rest, scale, jnp.float32(0), zeros)
             each = asked._replace(key=jax.random.split(key, slices))
             (_, _, rest, _, value, grads), _ = jax.lax.scan(one_slice, carry, each)
             value, grads = value / slices, jax.tree.map(lambda g: g / slices, grads)
         if scale is not None:
             value, grads = value / scale, jax.tree.map(lambda g: g.astype(jnp.float32) / scale, grads)
-        grads = jax.tree.map(lambda g: g.astype(regime.accumulate), grads)
+        grads = jax.tree.map(lambda g: g.astype(setup.accumulate), grads)
         update, opt = rule.update(grads, state.opt, state.params)
         finite = jnp.isfinite(optax.tree.norm(grads))
         new = State(optax.apply_updates(state.params, update), rest, opt, state.step + 1, state.scale)
@@ -181,25 +118,25 @@ def _scaled(old: State, new: State, finite: jax.Array) -> State:
     return kept._replace(step=new.step, scale=scale.replace(scale=scale.scale * factor, fin_steps=steps))
 
 
-def answers(graph: nnx.GraphDef[Any], regime: Regime = AS_IT_IS) -> Callable[..., jax.Array]:
+def answers(graph: nnx.GraphDef[Any], setup: TrainingSetup) -> Callable[..., jax.Array]:
     """The forward pass without dropout, (given, kept, rest, tokens, mask) -> the logits of each example [B, ...]."""
 
     def answered(given: Any, kept: Any, rest: Params, tokens: jax.Array, mask: jax.Array) -> jax.Array:
-        weights = cast(regime.served(kept, given), jnp.float32)
-        with regime.answering(given):
+        weights = cast(setup.restore(kept, given), jnp.float32)
+        with setup.predicting(given):
             return nnx.merge(graph, weights, rest)(tokens, mask, key=None)
 
     return answered
 
 
-def scoring(graph: nnx.GraphDef[Any], objective: Objective, regime: Regime = AS_IT_IS) -> Callable[..., jax.Array]:
+def scoring(graph: nnx.GraphDef[Any], setup: TrainingSetup) -> Callable[..., jax.Array]:
     """The forward pass, (given, kept, rest, tokens, mask, label) -> the score of each example [B]; nan, by any metric,
     where a logit is not finite: the largest of several nan is the first, which would be class 0."""
-    answered = answers(graph, regime)
+    answered = answers(graph, setup)
 
     def scored(given: Any, kept: Any, rest: Params, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> jax.Array:
         logits = answered(given, kept, rest, tokens, mask)
         finite = jnp.isfinite(logits).all(axis=tuple(range(1, logits.ndim)))
-        return jnp.where(finite, objective.score(logits, label), jnp.nan)
+        return jnp.where(finite, setup.objective.score(logits, label), jnp.nan)
 
     return scored

@@ -79,7 +79,7 @@ class Progress:
 
 
 @dataclass
-class Fit:
+class Trainer:
     """One run of training: from the latest checkpoint to the last step."""
 
     program: Program

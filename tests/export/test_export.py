@@ -22,7 +22,7 @@ from lra_bench.errors import ConfigError, DataError, RunFailed
 from lra_bench.export import artifact, inputs
 from lra_bench.export.of_run import mapped, others
 from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR, Metric
-from lra_bench.runs.build import maker
+from lra_bench.runs.build import model_spec
 from lra_bench.training.objective import objective
 
 READS = """
@@ -221,8 +221,8 @@ def test_pairs_of_texts_stand_beside_each_other() -> None:
 @pytest.mark.parametrize("model", mixers.names())
 def test_every_model_is_exported_for_any_number_of_examples(model: str) -> None:
     cell = sweeps.cells(sweeps.Request(model, "listops", "quick"))[0]
-    drawn = jax.jit(lambda: nnx.state(maker(cell)(rngs=nnx.Rngs(0))))()
-    graph = nnx.graphdef(nnx.eval_shape(lambda: maker(cell)(rngs=nnx.Rngs(0))))
+    drawn = jax.jit(lambda: nnx.state(model_spec(cell)(rngs=nnx.Rngs(0))))()
+    graph = nnx.graphdef(nnx.eval_shape(lambda: model_spec(cell)(rngs=nnx.Rngs(0))))
 
     def function(state: nnx.State, tokens: jax.Array) -> jax.Array:
         return nnx.merge(graph, state)(tokens, tokens > 0, key=None)

@@ -32,7 +32,7 @@ def cell(model: str, *settings: str, layers: int = 2, task: str = "short") -> Ru
 
 
 def model_of(cell: Run) -> Any:
-    return build.maker(cell)(rngs=nnx.Rngs(0))
+    return build.model_spec(cell)(rngs=nnx.Rngs(0))
 
 
 def shown(n: int = 4) -> tuple[jax.Array, jax.Array]:

@@ -14,7 +14,7 @@ from lra_bench.errors import RunFailed
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.runs import build
 from lra_bench.runs import execute as cells
-from lra_bench.runs.build import Rung
+from lra_bench.runs.build import Fallback
 from lra_bench.shapes import Split
 from lra_bench.sweeps import Request
 
@@ -28,18 +28,18 @@ def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return sweeps.cells(Request("linear", "short", "tiny", settings=settings))[0]
 
 
-def rungs(cell: Run, devices: int = 1, **training: Any) -> list[Rung]:
+def fallbacks(cell: Run, devices: int = 1, **training: Any) -> list[Fallback]:
     changed = Training(**cell.recipe.training.model_dump() | training)
     return list(build.ladder(cell.recipe.model_copy(update={"training": changed}), devices))
 
 
-def there(monkeypatch: pytest.MonkeyPatch, fits: Any, memory: int = 1 << 40) -> list[Rung]:
+def there(monkeypatch: pytest.MonkeyPatch, fits: Any, memory: int = 1 << 40) -> list[Fallback]:
     """Only programs that `fits` says have the memory; what was compiled."""
-    tried: list[Rung] = []
+    tried: list[Fallback] = []
     compiled = build.compiled
 
     def noted(cell: Run, train: Split, stock: Any) -> Any:
-        tried.append(Rung(cell.recipe.training.accumulate, cell.recipe.backbone.remat))
+        tried.append(Fallback(cell.recipe.training.accumulate, cell.recipe.backbone.remat))
         return compiled(cell, train, stock)
 
     def enough(program: Any) -> build.Short | None:
@@ -51,27 +51,27 @@ def there(monkeypatch: pytest.MonkeyPatch, fits: Any, memory: int = 1 << 40) -> 
 
 
 def test_the_ladder_halves_slices_while_devices_can_share_one_then_computes_again(cell: Run) -> None:
-    assert rungs(cell) == [Rung(1, False), Rung(2, False), Rung(4, False), Rung(8, False), Rung(8, True)]
-    assert rungs(cell, devices=4) == [Rung(1, False), Rung(2, False), Rung(2, True)]
-    assert rungs(cell, batch=12, accumulate=3) == [Rung(3, False), Rung(6, False), Rung(12, False), Rung(12, True)]
+    assert fallbacks(cell) == [(1, False), (2, False), (4, False), (8, False), (8, True)]
+    assert fallbacks(cell, devices=4) == [(1, False), (2, False), (2, True)]
+    assert fallbacks(cell, batch=12, accumulate=3) == [(3, False), (6, False), (12, False), (12, True)]
     one = cell.recipe.model_copy(update={"backbone": cell.recipe.backbone.model_copy(update={"layers": 1})})
-    assert not any(rung.remat for rung in build.ladder(one, 1)), "of a single layer nothing is saved"
+    assert not any(fallback.remat for fallback in build.ladder(one, 1)), "of a single layer nothing is saved"
 
 
 def test_what_fits_is_as_asked(cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = there(monkeypatch, lambda rung: True)
-    _, facts, rung = build.fitting(cell, SPLIT, None, lambda *_, **__: None)
-    assert (tried, rung, facts["fallback"]) == ([Rung(1, False)], Rung(1, False), None)
+    tried = there(monkeypatch, lambda fallback: True)
+    _, facts, fallback = build.fitting(cell, SPLIT, None, lambda *_, **__: None)
+    assert (tried, fallback, facts["fallback"]) == ([(1, False)], (1, False), None)
 
 
 @pytest.mark.slow
 def test_slices_that_cannot_be_enough_are_not_compiled(cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.Program, "training", property(lambda self: Planned()))
-    tried = there(monkeypatch, lambda rung: rung.remat, memory=100)
+    tried = there(monkeypatch, lambda fallback: fallback.remat, memory=100)
     said: list[str] = []
-    _, facts, rung = build.fitting(cell, SPLIT, None, lambda event, **facts: said.append(event))
-    assert tried == [Rung(1, False), Rung(4, False), Rung(8, True)], "3 times too much: 2 slices are too few"
-    assert (rung, facts["accumulate"], facts["fallback"]) == (Rung(8, True), 8, "accumulate 8, remat")
+    _, facts, fallback = build.fitting(cell, SPLIT, None, lambda event, **facts: said.append(event))
+    assert tried == [(1, False), (4, False), (8, True)], "3 times too much: 2 slices are too few"
+    assert (fallback, facts["accumulate"], facts["fallback"]) == ((8, True), 8, "accumulate 8, remat")
     assert said == ["short", "short"]
 
 
@@ -82,9 +82,9 @@ class Planned:
 
 
 @pytest.mark.slow
-def test_what_fits_on_no_rung_says_so(cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fits_in_no_way_says_so(cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.Program, "training", property(lambda self: Planned()))
-    there(monkeypatch, lambda rung: False)
+    there(monkeypatch, lambda fallback: False)
     with pytest.raises(RunFailed, match=r"as planned, of 1024\.0 GiB there; nor do more slices of the batch help"):
         build.fitting(cell, SPLIT, None, lambda *_, **__: None)
 
@@ -95,12 +95,12 @@ def test_the_same_batch_in_slices_learns_the_same_and_goes_on_so(
 ) -> None:
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
     whole = cells.run(cell, tmp_path / "whole", lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)
-    there(monkeypatch, lambda rung: rung.accumulate >= 4)
+    there(monkeypatch, lambda fallback: fallback.accumulate >= 4)
     sliced = cells.run(cell, tmp_path / "sliced", lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)
     assert (whole.fallback, whole.accumulate) == (None, 1)
     assert (sliced.fallback, sliced.accumulate, sliced.batch) == ("accumulate 4", 4, 8)
     assert sliced.train_loss == pytest.approx(whole.train_loss, rel=1e-4)
-    assert cells.first_rung(tmp_path / "sliced", fresh=False) == Rung(4, False)
-    assert cells.first_rung(tmp_path / "sliced", fresh=True) is None
+    assert cells.first_fallback(tmp_path / "sliced", fresh=False) == (4, False)
+    assert cells.first_fallback(tmp_path / "sliced", fresh=True) is None
     again = cells.run(cell, tmp_path / "sliced", lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)
     assert again.test_score == sliced.test_score

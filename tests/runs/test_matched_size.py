@@ -54,8 +54,8 @@ def test_a_model_comes_as_near_as_a_width_can(what: str) -> None:
         backbone = cell.recipe.backbone.model_copy(update={"mlp": mlp})
         sized = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
         if what == "params":
-            return abs(parameters(build.maker(sized)) - parameters(build.maker(reference)))
-        return abs(build.work(sized) - build.work(reference))
+            return abs(parameters(build.model_spec(sized)) - parameters(build.model_spec(reference)))
+        return abs(build.work(sized, build.model_spec(sized)) - build.work(reference, build.model_spec(reference)))
 
     assert found > cell.recipe.backbone.mlp, "it has less than full attention"
     assert off(found) <= min(off(found - 1), off(found + 1))
@@ -74,7 +74,7 @@ def test_full_attention_is_left_as_it_is() -> None:
 @pytest.mark.slow
 def test_work_is_that_of_the_compiled_step() -> None:
     (cell,) = cells("linear", settings=("training.accumulate=2",))
-    assert build.work(cell) == build.compiled(cell)[1]["flops_per_step"]
+    assert build.work(cell, build.model_spec(cell)) == build.compiled(cell)[1]["flops_per_step"]
 
 
 def test_what_is_too_large_without_an_mlp_says_so() -> None:

@@ -24,9 +24,9 @@ from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR
 from lra_bench.mixers.base import Dynamics
 from lra_bench.runs import build
 from lra_bench.sweeps import Request, Settings
-from lra_bench.techniques import adapt, distill, prune, quantize
+from lra_bench.techniques import adapt, distill, prune, quantize, structured_pruning
+from lra_bench.techniques.base import Dependencies, ModelState
 from lra_bench.techniques.parameters import flat, is_matrix
-from lra_bench.techniques.training_setup import Learned, Stock
 from lra_bench.training.optimizer import learning_rate
 from lra_bench.training.program import Program
 
@@ -45,15 +45,15 @@ def cell(model: str = "softmax", *settings: str, techniques: str = "none") -> Ru
     return sweeps.cells(asked)[0]
 
 
-def stock(of: Run) -> Stock:
+def stock(of: Run) -> Dependencies:
     """As if what the run stands on had been trained: drawn, and moved a little from what it was drawn at."""
     parts = {}
     for name, one in (("start", of.start), ("teacher", of.teacher)):
         if one is not None:
             graph, params, rest = learned(build.built(one, None, stock(one)))
             moved = jax.tree.map(lambda leaf: leaf + 0.05 * jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)), params)
-            parts[name] = Learned(graph, moved, rest)
-    return Stock(**parts, examples=lambda count: [batch(8)])
+            parts[name] = ModelState(graph, moved, rest)
+    return Dependencies(**parts, examples=lambda count: [batch(8)])
 
 
 def built(of: Run) -> Program:
@@ -86,12 +86,8 @@ def test_sparsity_of_zero_trains_as_without(model: str) -> None:
     technique = config.techniques((), [Overlay("test", {"prune": {"sparsity": 0.5, "steps": 3}})]).prune
     assert technique is not None
     plain = built(cell(model))
-    none = replace(
-        plain.regime, rule=lambda rule: prune.pruned(rule, technique.model_copy(update={"sparsity": 0.0}), 3)
-    )
-    thinned = Program.build(
-        build.maker(cell(model)), plain.recipe, plain.shape, plain.objective, plain.seed, none
-    )  # fmt: skip
+    none = replace(plain.setup, rule=lambda rule: prune.pruned(rule, technique.model_copy(update={"sparsity": 0.0}), 3))
+    thinned = Program.build(none, plain.recipe, plain.seed)
     assert same(stepped(plain).params, stepped(thinned).params)
     assert same(prune.sparse(plain.init.params, 0.0), plain.init.params)
 
@@ -158,7 +154,7 @@ def test_low_rank_updates_are_of_that_rank() -> None:
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(model: str, inside: tuple[str, ...]) -> None:
     asked = cell(model, f"distill.teacher={model}", "distill.soft=1.0", "distill.temperature=3.0", *inside)
     plain = learned(build.built(asked.teacher))  # type: ignore[arg-type]
-    program = build.built(asked, None, Stock(teacher=plain))
+    program = build.built(asked, None, Dependencies(teacher=plain))
     assert same(program.init.params, plain.params)
     state, loss = program.training.step(jax.tree.map(jnp.copy, program.init), *program.feed(batch(8)))
     assert abs(float(loss)) < 1e-6
@@ -179,7 +175,7 @@ def test_distillation_moves_the_student_to_its_teacher() -> None:
     assert losses[-1] < losses[0] / 2
 
 
-def smaller(**options: float) -> tuple[Run, Stock]:
+def smaller(**options: float) -> tuple[Run, Dependencies]:
     """A student of one layer, half as wide as its teacher of two; and the teacher, not yet trained."""
     (choice,) = sweeps.models("linformer")
     teacher = cell()
@@ -188,7 +184,7 @@ def smaller(**options: float) -> tuple[Run, Stock]:
     technique = config.techniques((), [Overlay("test", {"distill": {"teacher": "softmax", **options}})]).distill
     assert technique is not None
     asked = sweeps.taught(student.with_technique("distill", technique), teacher)
-    return asked, Stock(teacher=learned(built(teacher)))
+    return asked, Dependencies(teacher=learned(built(teacher)))
 
 
 @pytest.mark.slow
@@ -258,7 +254,7 @@ def test_scores_of_attention_where_there_are_none_are_one_line() -> None:
     with pytest.raises(ConfigError, match=r"distill\.attention: a mixer without queries and keys"):
         stepped(built(cell("fnet", "distill.teacher=softmax", "distill.attention=1.0")))
     asked = cell("softmax", "distill.teacher=softmax", "distill.attention=1.0", "backbone.heads=2")
-    program = build.built(asked, None, Stock(teacher=learned(built(cell()))))
+    program = build.built(asked, None, Dependencies(teacher=learned(built(cell()))))
     with pytest.raises(ConfigError, match=r"distill\.attention: the student's are \(2, 20, 20\), .*\(4, 20, 20\)"):
         stepped(program)
 
@@ -300,7 +296,9 @@ def test_movement_keeps_what_moves_away_from_zero(slopes: list[float], left: lis
     params, grads = of_one_layer([3.0, 0.1]), of_one_layer(slopes)
     rule = prune.pruned(optax.sgd(0.1), by_movement(1), 1)
     update, _ = rule.update(grads, rule.init(params), params)
-    np.testing.assert_allclose(flat(optax.apply_updates(params, update))[prune.UP][...], [[left]], rtol=1e-6)
+    np.testing.assert_allclose(
+        flat(optax.apply_updates(params, update))[structured_pruning.UP][...], [[left]], rtol=1e-6
+    )
 
 
 def test_what_movement_takes_out_stays_where_it_was_and_may_come_back() -> None:
@@ -312,10 +310,10 @@ def test_what_movement_takes_out_stays_where_it_was_and_may_come_back() -> None:
         update, state = rule.update(of_one_layer(slopes), state, params)
         params = optax.apply_updates(params, update)
         if left is not None:
-            np.testing.assert_allclose(flat(params)[prune.UP][...], [[left]], rtol=1e-6)
+            np.testing.assert_allclose(flat(params)[structured_pruning.UP][...], [[left]], rtol=1e-6)
     first = 2.0 - 0.1 - decay * 2.0  # then it is out for a step, in which it decays alone, and comes back
     second = first * (1 - decay)
-    np.testing.assert_allclose(flat(params)[prune.UP][..., 0], [[second * (1 - decay) + 0.3]], rtol=1e-6)
+    np.testing.assert_allclose(flat(params)[structured_pruning.UP][..., 0], [[second * (1 - decay) + 0.3]], rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -352,10 +350,10 @@ def test_heads_and_neurons_are_taken_out_and_the_shapes_shrink(model: str) -> No
 
 def test_the_heads_and_neurons_that_go_are_those_that_matter_least() -> None:
     params = {"heads": np.asarray([[0.1, 0.4, 0.2, 0.3]]), "neurons": np.asarray([[5.0, 1.0]])}
-    np.testing.assert_array_equal(prune.left(params["heads"], 0.5), [[1, 3]])
-    np.testing.assert_array_equal(prune.left(params["neurons"], 0.5), [[0]])
-    np.testing.assert_array_equal(prune.left(params["heads"], 0.0), [[0, 1, 2, 3]])
-    np.testing.assert_array_equal(prune.left(params["neurons"], 0.9), [[0]])
+    np.testing.assert_array_equal(structured_pruning.left(params["heads"], 0.5), [[1, 3]])
+    np.testing.assert_array_equal(structured_pruning.left(params["neurons"], 0.5), [[0]])
+    np.testing.assert_array_equal(structured_pruning.left(params["heads"], 0.0), [[0, 1, 2, 3]])
+    np.testing.assert_array_equal(structured_pruning.left(params["neurons"], 0.9), [[0]])
 
 
 @pytest.mark.slow
@@ -370,12 +368,12 @@ def test_importance_is_the_slope_at_a_gate() -> None:
         logits = nnx.merge(graph, params, rest)(one[0][None], one[0][None] > 0, key=None)
         return program.objective.loss(logits, one[1][None])[0]
 
-    found = prune.importance(loss, params, 4, [(jnp.asarray(shown.tokens), jnp.asarray(shown.label))])
+    found = structured_pruning.importance(loss, params, 4, [(jnp.asarray(shown.tokens), jnp.asarray(shown.label))])
 
     def gated(gate: float) -> np.ndarray:
         every = flat(params)
-        W = every[prune.OUT][...]
-        every[prune.OUT] = every[prune.OUT].replace(W.at[1, 4:8].multiply(gate))
+        W = every[structured_pruning.OUT][...]
+        every[structured_pruning.OUT] = every[structured_pruning.OUT].replace(W.at[1, 4:8].multiply(gate))
         moved = nnx.from_flat_state(every)
         return np.asarray(
             [loss(moved, (jnp.asarray(t), jnp.asarray(y))) for t, y in zip(shown.tokens, shown.label, strict=True)]

@@ -26,12 +26,12 @@ from lra_bench.runs import build
 from lra_bench.shapes import Batch
 from lra_bench.speed.bench import Bench
 from lra_bench.sweeps import Request
-from lra_bench.techniques.training_setup import Stock
+from lra_bench.techniques.base import Dependencies
 from lra_bench.training import checkpoint
 from lra_bench.training.multitask import JointProgram, mean_loss, shared_out
 from lra_bench.training.program import Program
-from lra_bench.training.step import Question, of_the_task
-from lra_bench.training.trainer import Fit, Interrupted, evaluate
+from lra_bench.training.setup import LossInputs, task_loss
+from lra_bench.training.trainer import Interrupted, Trainer, evaluate
 
 BOTH = "joint.tasks=[short, longer]"
 LONGER = SHORT.replace("length: 20", "length: 28").replace("max_length: 20", "max_length: 28")
@@ -65,17 +65,17 @@ def long_batch(n: int) -> Batch:
     return Batch(made.tokens.astype(np.int32), mask, made.label, np.ones(n, np.float32))
 
 
-def question(*batches: Batch) -> Question:
+def question(*batches: Batch) -> LossInputs:
     each = [[jnp.asarray(array) for array in (b.tokens, b.mask, b.label)] for b in batches]
-    return Question(*zip(*each, strict=True), None)  # type: ignore[arg-type]
+    return LossInputs(*zip(*each, strict=True), None)  # type: ignore[arg-type]
 
 
-def loss(program: JointProgram, asked: Question, shares: Sequence[float] | None = None) -> Any:
-    lessons = [replace(one, share=p) for one, p in zip(program.lessons, shares, strict=True)] if shares else None
+def loss(program: JointProgram, asked: LossInputs, shares: Sequence[float] | None = None) -> Any:
+    lessons = [one._replace(share=p) for one, p in zip(program.setup.tasks, shares, strict=True)] if shares else None
 
     def of(params: Any) -> jax.Array:
         model = nnx.merge(program.graph, params, program.init.rest)
-        return mean_loss(lessons or program.lessons, model, asked, program.objective, {})
+        return mean_loss(lessons or program.setup.tasks, model, asked, program.objective, {})
 
     return of
 
@@ -122,7 +122,7 @@ def test_one_task_alone_trains_as_without(model: str, slices: int) -> None:
 @pytest.mark.parametrize("model", first_slow("routing[decay=1.0]", "softmax"))
 def test_the_loss_is_the_mean_of_the_tasks_losses_by_their_shares(model: str) -> None:
     program = together(model)
-    assert [lesson.share for lesson in program.lessons] == pytest.approx([0.25, 0.75])
+    assert [lesson.share for lesson in program.setup.tasks] == pytest.approx([0.25, 0.75])
     assert program.sizes == [2, 6]
     batches = (batch(2), long_batch(6))
     expected = 0.0
@@ -130,9 +130,9 @@ def test_the_loss_is_the_mean_of_the_tasks_losses_by_their_shares(model: str) ->
         params, rest = program.own(task, program.init.params, program.init.rest)
         model_of: Any = nnx.merge(part.graph, params, rest, copy=True)
         asked = jax.tree.map(lambda a: a[0], question(one), is_leaf=lambda a: isinstance(a, tuple) and len(a) == 1)
-        value = of_the_task(model_of, asked._replace(key=jax.random.key(0)), part.objective, {})
+        value = task_loss(model_of, asked._replace(key=jax.random.key(0)), part.objective, {})
         own = sum(leaf.sum() for leaf in jax.tree.leaves(nnx.state(model_of, Auxiliary)))
-        expected += program.lessons[task].share * float(value + own)
+        expected += program.setup.tasks[task].share * float(value + own)
     _, found = program.training.step(jax.tree.map(jnp.copy, program.init), *program.feed(*batches))
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
@@ -163,7 +163,7 @@ def test_a_run_on_one_of_the_tasks_answers_as_the_backbone_with_its_head(model: 
     moved = jax.tree.map(lambda leaf: leaf + 0.05 * jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)), program.init)
     start = learned(program)._replace(params=moved.params)
     for task, (name, shown) in enumerate((("short", batch(8)), ("longer", long_batch(8)))):
-        own = build.built(cell(model, BOTH, task=name), None, Stock(start, same_symbols=False))
+        own = build.built(cell(model, BOTH, task=name), None, Dependencies(start, same_symbols=False))
         expected, _ = program.own(task, moved.params, program.init.rest)
         assert same(own.init.params, nnx.State({k: v for k, v in expected.items() if k != "others"}))
         ours = own.forward(own.init.params, own.init.rest, *own.show(shown))
@@ -177,7 +177,7 @@ def test_a_run_on_one_of_the_tasks_answers_as_the_backbone_with_its_head(model: 
     ("pool", "everywhere"), first_slow(("cls", True), ("mean", False), ("cls", False), ("mean", True))
 )
 def test_what_a_text_is_filled_up_with_changes_no_answer(pool: str, everywhere: bool) -> None:
-    made = build.maker(cell("softmax", f"backbone.pool={pool}", "backbone.positions=none"))
+    made = build.model_spec(cell("softmax", f"backbone.pool={pool}", "backbone.positions=none"))
     choices, backbone, asked, _ = made.args  # type: ignore[attr-defined]
     asked = replace(asked, everywhere=everywhere)
     one, other = (made.func(choices, backbone, asked, s, rngs=nnx.Rngs(0)) for s in (Shape(), Shape(room=33)))  # type: ignore[attr-defined]
@@ -233,18 +233,18 @@ def test_what_cannot_be_trained_together_is_one_line(settings: tuple[str, ...], 
 
 def test_slices_stay_large_enough_for_all_tasks() -> None:
     recipe = cell().recipe
-    assert [rung.accumulate for rung in build.ladder(recipe, 1, 2)] == [1, 2, 4, 4]
-    assert [rung.accumulate for rung in build.ladder(recipe, 2, 2)] == [1, 2, 2]
+    assert [fallback.accumulate for fallback in build.ladder(recipe, 1, 2)] == [1, 2, 4, 4]
+    assert [fallback.accumulate for fallback in build.ladder(recipe, 2, 2)] == [1, 2, 2]
     with pytest.raises(ConfigError, match=r"slices of 1 examples cannot be shared by 2 tasks"):
         together("softmax", "training.accumulate=8")
 
 
 @contextmanager
-def fitted(program: Program, folder: Path, stop_at: int | None = None) -> Iterator[Fit]:
+def fitted(program: Program, folder: Path, stop_at: int | None = None) -> Iterator[Trainer]:
     with checkpoint.opened(folder, fresh=False) as checkpoints:
         stops = lambda step: step == stop_at  # noqa: E731
         trains, vals = [split(64), split(96, 28)], [split(13), split(30, 28)]
-        yield Fit(program, trains, vals, program.recipe.training, 0, checkpoints, lambda *_, **__: None, stops)
+        yield Trainer(program, trains, vals, program.recipe.training, 0, checkpoints, lambda *_, **__: None, stops)
 
 
 @pytest.mark.sweep

@@ -26,7 +26,7 @@ from lra_bench.training.objective import objective
 from lra_bench.training.optimizer import learning_rate, optimizer
 from lra_bench.training.program import Devices, Program, draw, sharing
 from lra_bench.training.step import scoring
-from lra_bench.training.trainer import Fit, Interrupted, evaluate
+from lra_bench.training.trainer import Interrupted, Trainer, evaluate
 
 OWN_LOSS = '''
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ def test_a_step_is_adamw_on_the_clipped_gradient() -> None:
         "optimizer.clip=0.1", "optimizer.weight_decay=0.1", "schedule.name=constant", "schedule.warmup=0"
     )
     fed = batch(8)
-    model = draw(build.maker(cell), cell.seed)
+    model = draw(build.model_spec(cell), cell.seed)
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
     def loss(params: object) -> jax.Array:
@@ -144,7 +144,7 @@ def test_logits_that_are_not_finite_are_a_failed_evaluation(tmp_path: Path) -> N
     program, shown = build.built(cell), split(21)
     silent, never = (lambda *_, **__: None), (lambda _: False)
     with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
-        fit = Fit(program, [split(64)], [shown], cell.recipe.training, 0, checkpoints, silent, never)
+        fit = Trainer(program, [split(64)], [shown], cell.recipe.training, 0, checkpoints, silent, never)
         with pytest.raises(RunFailed, match="val, after step 4: the logits of 21 of 21 examples") as failed:
             fit()
     assert failed.value.status == "nan"
@@ -171,7 +171,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
     cell, program = made("optimizer.lr=1e30", "schedule.warmup=0", "schedule.name=constant")
     with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
         silent, never = (lambda *_, **__: None), (lambda _: False)
-        fit = Fit(program, [split(64)], [split(8)], cell.recipe.training, 0, checkpoints, silent, never)
+        fit = Trainer(program, [split(64)], [split(8)], cell.recipe.training, 0, checkpoints, silent, never)
         with pytest.raises(RunFailed, match=r"not finite at step \d+") as failed:
             fit()
     assert failed.value.status == "nan"
@@ -188,7 +188,7 @@ def test_the_seconds_of_a_run_are_those_of_all_its_sessions_from_where_each_bega
         begun = replace(program, init=jax.tree.map(jnp.copy, program.init))
         with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
             silent = lambda *_, **__: None  # noqa: E731
-            fit = Fit(begun, [split(64)], [split(8)], cell.recipe.training, 0, checkpoints, silent, stops, watch)
+            fit = Trainer(begun, [split(64)], [split(8)], cell.recipe.training, 0, checkpoints, silent, stops, watch)
             if watch is first:
                 with pytest.raises(Interrupted):
                     fit()

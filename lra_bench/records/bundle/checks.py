@@ -31,7 +31,7 @@ class Point(Strict):
     val_score: float
 
 
-class Rung(Strict):
+class Fallback(Strict):
     """fallback.json: a list of these two."""
 
     accumulate: int
@@ -70,7 +70,7 @@ def check(folder: Path) -> Run:
     _scores(folder, row)
     _curve(folder / "curve.json", row)
     if (folder / "fallback.json").exists():
-        typed(folder / "fallback.json", Rung, dict(_paired(folder / "fallback.json")))
+        typed(folder / "fallback.json", Fallback, dict(_paired(folder / "fallback.json")))
     provenance(folder)
     return cell
 
@@ -142,6 +142,6 @@ def _curve(path: Path, row: Result) -> None:
 
 def _paired(path: Path) -> Iterator[tuple[str, Any]]:
     values = store.read_json(path)
-    if not isinstance(values, list) or len(values) != len(Rung.model_fields):
-        raise ConfigError(f"{path}: must be a list of {' and '.join(Rung.model_fields)}")
-    return zip(Rung.model_fields, values, strict=True)
+    if not isinstance(values, list) or len(values) != len(Fallback.model_fields):
+        raise ConfigError(f"{path}: must be a list of {' and '.join(Fallback.model_fields)}")
+    return zip(Fallback.model_fields, values, strict=True)
