@@ -13,9 +13,9 @@ found:
 7. The limit case: where the card names one, the output equals softmax attention's. What the limit switches off, which
    the card names too, `tests/mixers` hold to a dense equation in float64.
 
-A mixer's file exports `CARD`, `Config` and `Mixer`, and where `CARD.exact_when` names a limit, `limits(dims, rngs=r)`:
-a list of mixers at that limit. One must equal softmax attention; of several, each is nearer to it than the one before
-(random features, more and more of them).
+A mixer's file exports `Mixer`, as a rule with `CARD` and `Config` (`card.py` has what stands where they are left out),
+and where `CARD.exact_when` names a limit, `limits(dims, rngs=r)`: a list of mixers at that limit. One must equal
+softmax attention; of several, each is nearer to it than the one before (random features, more and more of them).
 
 What a mixer holds beside its parameters is a `Constant` (drawn once, never changed), a `Memory` (changed by the mixer
 itself, in training only, by what it has seen) or an `Auxiliary` (a loss of its own, set at each training call).
