@@ -181,7 +181,10 @@ def test_the_commands(lra: Lra, tmp_path: Path) -> None:
     none = lra("plot", "--kind", "scaling")
     assert none.returncode == 2
     assert "lra speed --out" in none.stderr
-    for ignored in ((QUICK, "--kind", "scaling"), (QUICK, "--speed", SPEED)):
+    some = lra("plot", "--kind", "scaling", "--speed", SPEED, "-m", "linear,softmax[impl=auto]", "--out", "some.svg")
+    assert some.returncode == 0, some.stderr
+    assert {"linear", "softmax"} <= set(re.findall(r">([^<>]+)</text>", (tmp_path / "some.svg").read_text()))
+    for ignored in ((QUICK, "--kind", "scaling"), (QUICK, "--speed", SPEED), (QUICK, "-m", "linear")):
         refused = lra("plot", *ignored)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
@@ -238,6 +241,11 @@ def test_in_a_browser_it_sorts_filters_and_draws(browser: Any, html: str, frame:
     assert len(points) == len(tables.measured(frame).dropna(subset=["examples_per_s", "compiled_bytes"]))
     pale = [point for point in points if point.get_attribute("opacity") == "0.06"]
     assert len(points) - len(pale) == sum(tables.measured(frame).dropna(subset="examples_per_s")["family"] == "kernel")
+    browser.execute_script("URL.createObjectURL = (blob) => { blob.text().then((text) => saved = text); return '#'; }")
+    browser.find_element(By.ID, "download").click()
+    saved = WebDriverWait(browser, 10).until(lambda b: b.execute_script("return window.saved"))
+    assert saved.startswith('"rank","model"')
+    assert [line.split(",")[1] for line in saved.splitlines()[1:]] == [f'"{name}"' for name in shown(browser)]
     Select(browser.find_element(By.ID, "family")).select_by_visible_text("all")
     browser.execute_script("document.getElementById('tradeoff').scrollIntoView()")
     browser.save_screenshot(str(tmp_path / "seen.png"))
