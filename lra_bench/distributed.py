@@ -55,7 +55,7 @@ def join(processes: str, process: int | None, coordinator: str | None, devices: 
 
 def _place(processes: str, process: int | None, coordinator: str | None) -> dict[str, Any]:
     if not processes.isdecimal() or int(processes) < 1:
-        raise ConfigError(f"--processes {processes}: must be a whole number from 1 up, or {AUTO}")
+        raise ConfigError(f"--processes {processes}: must be an integer from 1 up, or {AUTO}")
     number, (host, _, port) = int(processes), (coordinator or "").rpartition(":")
     if process is None or not 0 <= process < number:
         said = "" if process is None else f" {process}"

@@ -129,7 +129,7 @@ TECHNIQUE = "none"
 
 
 def counts(text: str, flag: str) -> list[int]:
-    """The whole numbers from 1 up in a comma list.
+    """The integers from 1 up in a comma list.
 
     Raises:
         ConfigError: a part is none.
@@ -137,7 +137,7 @@ def counts(text: str, flag: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     wrong = next((part for part in parts if not part.isdecimal() or int(part) < 1), None)
     if wrong is not None:
-        raise ConfigError(f"{flag} {text}: '{wrong}' must be a whole number from 1 up")
+        raise ConfigError(f"{flag} {text}: '{wrong}' must be an integer from 1 up")
     return [int(part) for part in parts]
 
 

@@ -138,7 +138,7 @@ def _show(study: Study, found: Found, points: list[dict[str, Any]]) -> None:
     lines = [_line(study, trial, several and trial.number in front) for trial in found.trials]
     if not any(line["why"] for line in lines):
         lines = [{key: said for key, said in line.items() if key != "why"} for line in lines]
-    notes = [f"{t.trials} trials, {t.pruned} given up, {t.steps:,} steps, {t.hours:.2f} hours; val alone was looked at"]
+    notes = [f"{t.trials} trials, {t.pruned} pruned, {t.steps:,} steps, {t.hours:.2f} hours; val alone was looked at"]
     notes += ["*: the Pareto front: no other has as good a score at as little cost"] if several else []
     title = f"architectures on {cell.task.name}" if several else f"{cell.model} on {cell.task.name}"
     screen.out.print(screen.titled(title, lines, notes))

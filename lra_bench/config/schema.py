@@ -222,6 +222,6 @@ class Tuned(Strict):
     """What the settings of a recipe cost to find."""
 
     trials: NoneOrMore
-    pruned: NoneOrMore  # of them, those that were given up
+    pruned: NoneOrMore  # of them, those that were pruned
     steps: NoneOrMore  # of training, over all trials
     hours: float

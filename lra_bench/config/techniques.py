@@ -71,7 +71,7 @@ class Sharing(Technique):
 
 
 class Quantize(Technique):
-    """Weights and activations as whole numbers."""
+    """Weights and activations as integers."""
 
     weights: Literal[32, 8, 4]
     activations: Literal[32, 8]

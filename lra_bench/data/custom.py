@@ -154,9 +154,9 @@ def _held(split: Split, n: int, length: int, symbols: int) -> Split:
     """
     tokens, lengths, label = map(np.asarray, (split.tokens, split.lengths, split.label))
     if tokens.ndim != 3 or (len(tokens), tokens.shape[2]) != (n, length) or tokens.dtype.kind not in "iu":
-        raise DataError(f"tokens are {tokens.dtype}{list(tokens.shape)}, not whole numbers [{n}, S, {length}]")
+        raise DataError(f"tokens are {tokens.dtype}{list(tokens.shape)}, not integers [{n}, S, {length}]")
     if lengths.shape != tokens.shape[:2] or lengths.dtype.kind not in "iu":
-        raise DataError(f"lengths are {lengths.dtype}{list(lengths.shape)}, not whole numbers {list(tokens.shape[:2])}")
+        raise DataError(f"lengths are {lengths.dtype}{list(lengths.shape)}, not integers {list(tokens.shape[:2])}")
     if label.ndim == 0 or len(label) != n or label.dtype.kind not in "biuf":
         raise DataError(f"label is {label.dtype}{list(label.shape)}, not a number, or numbers, for each of {n}")
     if tokens.min() < 0 or tokens.max() >= symbols:

@@ -23,7 +23,7 @@ def stacked(examples: Sequence[tuple[Sequence[np.ndarray], Any]], length: int) -
 
 
 def _labels(each: Sequence[Any]) -> np.ndarray:
-    """[N] of whole numbers, int32; [N, C] of arrays, as they are."""
+    """[N] of integers, int32; [N, C] of arrays, as they are."""
     return np.array(each, np.int32) if np.ndim(each[0]) == 0 else np.stack(each)
 
 

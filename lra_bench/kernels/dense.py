@@ -34,7 +34,7 @@ def dense(x: Float[Array, "... I"], w: Float[Array, "I O"]) -> Float[Array, "...
 
 @contextmanager
 def instead(product: Product) -> Iterator[None]:
-    """What is traced within has `product` in place of `exact`: in whole numbers, say."""
+    """What is traced within has `product` in place of `exact`: in integers, say."""
     token = _INSTEAD.set(product)
     try:
         yield

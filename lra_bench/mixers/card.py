@@ -258,7 +258,7 @@ def kinds(sheets: Iterable[Sheet], name: str) -> frozenset[type]:
 
 
 def turned(sheet: Sheet, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Every option of the mixer: at its default, or as `values` turns it. A whole number turns a float's option too.
+    """Every option of the mixer: at its default, or as `values` turns it. An integer turns a float's option too.
 
     Raises:
         ConfigError: there is no such option, or the value is of another type.

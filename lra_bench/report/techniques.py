@@ -33,8 +33,8 @@ NOTES = (
     f"against none: difference of test scores with its 95% interval; *: p < {statistics.ALPHA} by {statistics.SEEDS}, "
     "after Holm over the table's pairs; where nothing is known of seeds, the interval is of these runs on other "
     "examples, and there is no *",
-    "kept: the parameters that the forward pass reads, integers packed, zeros of sparse arrays left out; answer: the "
-    "forward pass of a batch; step: a training step of the run itself, none where it takes no step; GFLOP: of it, as "
+    "model: the parameters that the forward pass reads, integers packed, zeros of sparse arrays left out; inference: "
+    "the forward pass of a batch; step: a training step of the run itself, none where it takes no step; GFLOP: of it, as "
     "the compiler counts, or of the forward pass",
 )
 
@@ -128,9 +128,9 @@ def _table(name: str, rows: pd.DataFrame, notes: list[str]) -> Comparison:
             "trained": rows["trained_params"].map(_count),
             "parameters": rows["params"].map(_count),
             "zero %": rows["sparsity"].map(lambda share: f"{100 * share:.0f}" if share > 0.005 else ""),
-            "kept KiB": (rows["model_bytes"] / 2**10).map(_count),
+            "model KiB": (rows["model_bytes"] / 2**10).map(_count),
             "GFLOP": (rows["flops_per_step"] / 1e9).map(_digits),
-            "answer ms": [_answered(row) for row in rows.to_dict("records")],
+            "inference ms": [_answered(row) for row in rows.to_dict("records")],
             "step ms": [_timed(row) for row in rows.to_dict("records")],
         }
     ).set_index("model")

@@ -42,6 +42,6 @@ def _says(question: Question, trial: Trial, tuned: Tuned, model: str) -> str:
     assert trial.val_score is not None
     score = f"{trial.val_score:.1%}" if metric.share else f"{trial.val_score:.4g}"
     return (
-        f"{cell.config_name}, tuned for {model} on {cell.task.name}: {tuned.trials} trials, {tuned.pruned} given up,\n"
+        f"{cell.config_name}, tuned for {model} on {cell.task.name}: {tuned.trials} trials, {tuned.pruned} pruned,\n"
         f"{tuned.steps:,} steps, {tuned.hours:.2f} hours. Expect {score} on val; test was not read."
     )

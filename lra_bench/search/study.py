@@ -32,7 +32,7 @@ from lra_bench.search.search_space import Question
 
 MODULE = "lra_bench.search.trial"
 ASKED = "asked.json"  # the question, without data and code, and those
-STARTUP = 5  # trials before the first is given up: a median needs some
+STARTUP = 5  # trials before the first is pruned: a median needs some
 MOMENT = 0.5  # seconds between two looks for a Ctrl-C
 TOO_DEAR = "over the limit"
 ORDER = ("done", "pruned", TOO_DEAR, "failed")
@@ -47,7 +47,7 @@ class Poor(Exception):
 class Found(NamedTuple):
     """What a study came to."""
 
-    trials: list[Trial]  # the best first, then those that were given up, were not trained, or failed
+    trials: list[Trial]  # the best first, then those that were pruned, were not trained, or failed
     front: list[Trial]  # those that none beats in every goal, the best score first; of one goal, the best
     tuned: Tuned
 

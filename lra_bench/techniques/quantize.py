@@ -1,11 +1,11 @@
-"""Weights and activations as whole numbers: symmetric, rounded to the nearest.
+"""Weights and activations as integers: symmetric, rounded to the nearest.
 
 Krishnamoorthi (arXiv 1806.08342, sections 2.2, 2.6 and 3.1): W ~ s q with s = max |W| / q_max down a column, q in
 [-q_max, q_max], q_max = 127 for 8 bits and 7 for 4. An activation x ~ s q likewise, with one s for each product, set by
 the greatest |x| that was seen there on examples of train; what is beyond it is cut off.
 
 - W8A32, W4A32: products are done in float32, with s q in W's place: what is saved is what a model takes to keep.
-- W8A8: a product of activations with weights is one of whole numbers, q_x q_W summed in int32, times s_x s_W. One that
+- W8A8: a product of activations with weights is one of integers, q_x q_W summed in int32, times s_x s_W. One that
   does not go through `kernels/dense.py`, as an einsum of a mixer's own, is done in float32, with s q in W's place.
 - QAT (Jacob et al., arXiv 1712.05877, section 3): the same rounding in training's forward pass; backwards it is the
   identity, and 0 for an activation that is cut off. Ranges are those from before the first step, not averages of steps.
@@ -119,7 +119,7 @@ class Quantization(Technique[config.Quantize]):
 
 
 def codes(W: Float[Array, "*N I O"], bits: int) -> Codes:
-    """The whole numbers nearest to W / s; a column of zeros has s = 1."""
+    """The integers nearest to W / s; a column of zeros has s = 1."""
     most = 2 ** (bits - 1) - 1
     largest = jnp.abs(W).max(-2, keepdims=True)
     s = jnp.where(largest > 0, largest / most, 1.0)
@@ -205,7 +205,7 @@ def products(answer: Callable[[Any], Any], example: Any) -> int:
 
 @contextmanager
 def whole(ranges: Ranges, weights: int) -> Iterator[None]:
-    """Products of activations with weights, traced within, are of whole numbers."""
+    """Products of activations with weights, traced within, are of integers."""
 
     def product(place: int, x: jax.Array, w: jax.Array) -> jax.Array:
         s = _step(ranges[place])

@@ -55,7 +55,7 @@ def test_listing_opens_nothing_heavy() -> None:
         ((*RUN, "-m", "linear", "--length", "2"), "length"),
         (("show", "linformr"), "'linformr': no model, task, config or technique; did you mean 'linformer'?"),
         (("compare", "nowhere"), "nowhere: no results here"),
-        (("speed", "--lengths", "64,x"), "--lengths 64,x: 'x' must be a whole number"),
+        (("speed", "--lengths", "64,x"), "--lengths 64,x: 'x' must be an integer"),
         (("data", "show", "short", "--split", "tset"), "split 'tset'"),
     ],
 )

@@ -66,7 +66,7 @@ def test_gray_is_tensorflows(released: Path) -> None:
         exact = colors @ np.array([0.2989, 0.5870, 0.1140]) / 255 * 255.5
         off = built[name].tokens[:, 0] - 1 - np.floor(exact)
         assert (abs(off) <= (abs(exact - exact.round()) < 1e-3)).all(), (
-            "float32 may round the other way at a whole number"
+            "float32 may round the other way at an integer"
         )
 
 

@@ -152,7 +152,7 @@ MIXED[5, 2] = 0
         (
             {**GOOD, "n": np.ones((10, 2), int)},
             turned(lengths="n"),
-            r"n is int64\[10, 2\], not a whole number for each",
+            r"n is int64\[10, 2\], not an integer for each",
         ),
     ],
 )

@@ -70,7 +70,7 @@ def test_a_page_two_folders_and_techniques_tag_them_too(tmp_path: Path) -> None:
     assert load.NOTE in changed.notes
     copy = busy.assign(techniques='{"further": {"steps": 9}}', run="c")
     told = techniques.report(pd.concat([busy, copy], ignore_index=True)).tables[1]
-    assert list(told.cells["answer ms"]) == ["9 busy 30%"] * 2
+    assert list(told.cells["inference ms"]) == ["9 busy 30%"] * 2
     assert load.NOTE in told.notes
 
 

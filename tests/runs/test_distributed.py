@@ -31,7 +31,7 @@ LATE = 240  # seconds after which a test gives up
 @pytest.mark.parametrize(
     ("processes", "process", "coordinator", "said"),
     [
-        ("two", 0, "here:1", r"--processes two: must be a whole number from 1 up, or auto"),
+        ("two", 0, "here:1", r"--processes two: must be an integer from 1 up, or auto"),
         ("0", 0, "here:1", r"--processes 0: must be"),
         ("2", None, "here:1", r"--process: which of the 2 this is, from 0 to 1"),
         ("2", 2, "here:1", r"--process 2: which of the 2"),

@@ -30,7 +30,7 @@ def columns(kind: Kind, label: str) -> list[str]:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Names of classes or labels in order, whole numbers in their own."""
+    """Names of classes or labels in order, integers in their own."""
     return sorted(set(names), key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
 
 

@@ -4,7 +4,7 @@ The folder holds `train.npz`, and `val.npz` and `test.npz` if there are such (`b
 not hold is cut from train, in an order of the task's seed, and shares no example with it. Where fewer examples are
 asked for than a file has, they are drawn by that seed. token = symbol + 1.
 
-An array holds whole numbers, which are symbols as they stand, or numbers of any kind, which become levels between `low`
+An array holds integers, which are symbols as they stand, or numbers of any kind, which become levels between `low`
 and `high`; what lies beyond these counts as the nearer of them. Its shape is [N, L], or [N, 2, L] for pairs, or any
 other whose examples have `length` numbers each: pictures, [N, rows, columns] or [N, rows, columns, channels], are read
 row by row. An array is in memory once beside its tokens.
@@ -50,8 +50,8 @@ class Args(Strict):
     """Which arrays are what, and what their numbers mean."""
 
     x: str  # the array of the sequences
-    y: str  # the array of the answers: classes, whole numbers from 0, [N]; labels, 0 or 1, [N, C]; fractions, [N (, C)]
-    symbols: Annotated[int, Field(ge=2, le=65_535)]  # how many: whole numbers from 0, or levels from low to high
+    y: str  # the array of the answers: classes, integers from 0, [N]; labels, 0 or 1, [N, C]; fractions, [N (, C)]
+    symbols: Annotated[int, Field(ge=2, le=65_535)]  # how many: integers from 0, or levels from low to high
     low: float | None  # null, and high too: x holds symbols; else the number of the first level
     high: float | None  # the number of the last level
     lengths: str | None  # the array of how long each is, [N] or [N, 2]; null: it is whole, but for padding
@@ -70,7 +70,7 @@ class Args(Strict):
 
 
 def vocabulary(args: Args) -> tuple[str, ...]:
-    """The symbol of each id: padding, and the whole numbers from 0."""
+    """The symbol of each id: padding, and the integers from 0."""
     return (quantization.PADDING, *map(str, range(args.symbols)))
 
 
@@ -187,7 +187,7 @@ def _lengths(path: Path, name: str, shape: tuple[int, ...], length: int) -> np.n
     """How long each stream is, int32 [N, S]."""
     lengths = _array(path, name)
     if lengths.dtype.kind not in "iu" or lengths.size != math.prod(shape) or len(lengths) != shape[0]:
-        raise DataError(f"{path}: {name} is {_kind(lengths)}, not a whole number for each of {shape[0]} examples")
+        raise DataError(f"{path}: {name} is {_kind(lengths)}, not an integer for each of {shape[0]} examples")
     if lengths.min() < 1 or lengths.max() > length:
         raise DataError(f"{path}: {name} is from {lengths.min()} to {lengths.max()}, and must be from 1 to {length}")
     return lengths.reshape(shape).astype(np.int32)

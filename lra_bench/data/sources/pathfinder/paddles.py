@@ -1,13 +1,13 @@
-"""Paddles and discs as they are drawn: templates for every direction, made once, of whole numbers alone.
+"""Paddles and discs as they are drawn: templates for every direction, made once, of integers alone.
 
 The strokes of a Pathfinder picture are drawn at twice its size and halved with a Lanczos filter, as the generator of
 Linsley et al. (arXiv 1805.08315; drewlinsley/pathfinder) does; heads are rounded down and pivots up as there, so that
 contours that go up and left are shorter. What differs from it: a thick stroke is all that lies within half its
-thickness, where it takes what its drawing library gives; and what sine and cosine add to a whole number does not count.
+thickness, where it takes what its drawing library gives; and what sine and cosine add to an integer does not count.
 
 Sine, cosine and arc tangent enter only through numbers that are then rounded to 16 bits or fewer, none of them so near
 the middle between two that an error of 1 in 10^9 would tell: the tables are the same on every machine as exact as that,
-and all else is arithmetic with whole numbers.
+and all else is arithmetic with integers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ANTIALIAS = 2  # sub-pixels along a pixel
 LOBES = 3  # of the Lanczos filter
 FULL = 255
 DEGREES = 360
-FINE = 1 << 14  # a degree's sine and cosine as whole numbers, and the filter's weights
+FINE = 1 << 14  # a degree's sine and cosine as integers, and the filter's weights
 CERTAIN = 1 << 16  # the weight of going straight on
 
 
@@ -99,7 +99,7 @@ def around(distance: int) -> np.ndarray:
 
 
 def _toward(vectors: np.ndarray, distance: int) -> np.ndarray:
-    """`distance` along each vector [N, 2], rounded up; what floats add to a whole number does not count."""
+    """`distance` along each vector [N, 2], rounded up; what floats add to an integer does not count."""
     length = np.hypot(vectors[:, :1], vectors[:, 1:])
     return np.ceil(np.round(distance * vectors / length, 6)).astype(np.int64)
 
