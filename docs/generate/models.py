@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
@@ -168,12 +169,12 @@ def _growth(folder: Folder, name: str, file: str, measured: Sequence[dict[str, A
     yield from _grown(name, own)
 
 
-def _draw(folder: Folder, name: str, chart: Any) -> None:
+def _draw(folder: Folder, name: str, figure: Any) -> None:
     """Draw a figure, unless it is there as it would be drawn."""
     path, spec = folder.place(name), folder.place(f"{name}.json")
-    text = chart.to_json()
+    text = json.dumps(figure.to_dict())
     if not (path.exists() and spec.exists() and spec.read_text(encoding="utf-8") == text):
-        charts.save(chart, path)
+        charts.save(figure, path)
         spec.write_text(text, encoding="utf-8")
 
 

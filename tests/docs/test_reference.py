@@ -15,6 +15,7 @@ from generate.writing import Folder
 from lra_bench import config, mixers
 from lra_bench.config import tasks as specs
 from lra_bench.records.schema import COLUMNS
+from lra_bench.report import scaling
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -57,6 +58,22 @@ def test_every_model_has_a_page_with_all_its_options(tmp_path: Path) -> None:
         assert f"({name}{writing.SUFFIX})" in index
         text = page(tmp_path, f"models/{name}")
         assert all(f"| `{option.name}` |" in text for option in mixers.sheet(name).options), name
+
+
+def test_a_model_that_was_timed_has_its_curve(tmp_path: Path) -> None:
+    facts = [fact for fact in scaling.read(ROOT / "results/speed/cpu.json") if fact["model"] in ("softmax", "fnet")]
+    text = "\n".join(models._growth(Folder(tmp_path), "fnet", "cpu.json", facts))
+    assert "(fnet-cpu.svg)" in text
+    assert (tmp_path / "models/fnet-cpu.svg").read_text(encoding="utf-8").startswith("<svg")
+    assert text.count("| `fnet` |") == 1 + len([fact for fact in facts if fact["model"] == "fnet"])
+
+
+@pytest.mark.slow
+def test_every_model_has_kept_results_and_a_device() -> None:
+    kept = Kept.read(ROOT / "results")
+    assert set(mixers.names()) <= set(kept.folders["quick"][0].cells.index)
+    assert set(mixers.names()) <= set(kept.devices)
+    assert {"bench.json", "cpu.json"} <= set(kept.speed)
 
 
 def test_every_task_has_a_page_with_its_variants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
