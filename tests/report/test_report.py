@@ -178,9 +178,9 @@ def test_names_are_escaped(row: Result) -> None:
 def test_times_beside_other_cells_are_said_to_be(row: Result) -> None:
     beside = dataclasses.replace(row, jobs=2)
     for what in ("speed", "memory"):
-        said = [n for n in compared(beside, metric=what).notes if "at once:" in n]
+        said = [n for n in compared(beside, metric=what).notes if "at a time:" in n]
         assert said == ["short tiny: up to 2 runs at a time: no times and peaks of an idle machine"]
-        assert not [n for n in compared(dataclasses.replace(row, jobs=1), metric=what).notes if "at once" in n]
+        assert not [n for n in compared(dataclasses.replace(row, jobs=1), metric=what).notes if "at a time" in n]
 
 
 def test_two_versions_of_a_task_are_two_columns(row: Result) -> None:
