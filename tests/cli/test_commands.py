@@ -18,7 +18,7 @@ def test_help_has_every_command_in_a_panel_run_first_and_nothing_cut_off(said: S
     assert code == 0
     assert "..." not in text.partition("Commands")[2] + text.partition("\nRun:")[2]
     titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert titles[:2] == ["Options:", "Run:"]
+    assert titles[:3] == ["Options:", "Begin with:", "Run:"]
     assert "Other:" not in titles, "a command that is new stands in a panel"
     assert text.index("\n  run ") < text.index("\n  compare ") < text.index("\n  bundle ")
 
