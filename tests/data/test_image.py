@@ -65,9 +65,7 @@ def test_gray_is_tensorflows(released: Path) -> None:
         colors = (rgb[name].tokens - 1).reshape(-1, 1024, 3)
         exact = colors @ np.array([0.2989, 0.5870, 0.1140]) / 255 * 255.5
         off = built[name].tokens[:, 0] - 1 - np.floor(exact)
-        assert (abs(off) <= (abs(exact - exact.round()) < 1e-3)).all(), (
-            "float32 may round the other way at an integer"
-        )
+        assert (abs(off) <= (abs(exact - exact.round()) < 1e-3)).all(), "float32 may round the other way at an integer"
 
 
 def test_black_is_no_padding(tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ def test_other_techniques_can_be_pulled(setting: str) -> None:
         assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(params))
 
 
+@pytest.mark.slow
 def test_a_step_trains_every_layer() -> None:
     program = build.built(cell("softmax+linear"))
     before, after = program.init.params["blocks"], stepped(program).params["blocks"]

@@ -14,6 +14,8 @@ from samples import Lra, ran_own
 from lra_bench.errors import ConfigError
 from lra_bench.records.provenance import finished
 
+pytestmark = pytest.mark.slow  # runs are trained first
+
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
@@ -27,7 +29,6 @@ def run(ran: Path, tmp_path: Path) -> Path:
     return shutil.copytree(ran, tmp_path / ran.name)
 
 
-@pytest.mark.slow
 def test_the_model_as_it_was_tested_and_in_fewer_bits(lra: Lra, run: Path) -> None:
     row = json.loads((run / "result.json").read_text())
     results = run.parents[1] / "results"

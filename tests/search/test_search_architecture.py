@@ -71,6 +71,7 @@ def beaten(one: Trial, other: Trial, *costs: str) -> bool:
     return min(less) >= 0 and max(less) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("costs", [{"params": None}, {"params": 1500.0, "inference_ms_p50": 1.0}])
 def test_the_front_is_what_none_beats(monkeypatch: pytest.MonkeyPatch, costs: dict[str, float | None]) -> None:
     answered(monkeypatch)
@@ -87,6 +88,7 @@ def test_the_front_is_what_none_beats(monkeypatch: pytest.MonkeyPatch, costs: di
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.slow
 def test_what_is_over_a_limit_is_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     answered(monkeypatch)
     found = study(params=600.0).run(20, 1, silent)

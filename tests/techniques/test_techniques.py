@@ -117,7 +117,7 @@ def test_adapters_of_rank_zero_leave_the_backbone_as_it_was(model: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "how"),
-    first_fast(("softmax", "adapt.rank=4"), ("linformer", "adapt.bottleneck=4"), ("performer", "adapt.rank=4")),
+    first_slow(("softmax", "adapt.rank=4"), ("linformer", "adapt.bottleneck=4"), ("performer", "adapt.rank=4")),
 )
 def test_adapters_answer_as_the_backbone_before_they_are_trained(model: str, how: str) -> None:
     program = built(cell(model, "adapt.start=[mqar]", how))
@@ -147,9 +147,10 @@ def test_low_rank_updates_are_of_that_rank() -> None:
     np.testing.assert_allclose(change, 6.0 / 2 * a @ b, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "inside"),
-    first_fast(*((model, ("distill.hidden=1.0", "distill.attention=1.0")) for model in MODELS), ("softmax", ())),
+    first_slow(*((model, ("distill.hidden=1.0", "distill.attention=1.0")) for model in MODELS), ("softmax", ())),
 )
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(model: str, inside: tuple[str, ...]) -> None:
     asked = cell(model, f"distill.teacher={model}", "distill.soft=1.0", "distill.temperature=3.0", *inside)
@@ -390,8 +391,9 @@ def test_a_model_without_heads_is_one_line() -> None:
         built(cell("fnet", "prune.heads=0.5"))
 
 
-@pytest.mark.parametrize("model", EACH)
-def test_whole_numbers_are_near_the_model_and_its_simulation(model: str) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("model", EACH_SLOWLY)
+def test_integers_are_near_the_model_and_its_simulation(model: str) -> None:
     plain = cell(model)
     asked = cell(model, "quantize.weights=8", "quantize.activations=8", "quantize.steps=1")
     ground = stock(asked)

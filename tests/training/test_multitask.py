@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from samples import SHORT, Lra, first_fast, first_slow
+from samples import SHORT, Lra, first_slow
 from steps import batch, learned, same, split, stepped
 
 from lra_bench import config, sweeps
@@ -106,8 +106,9 @@ def test_a_slice_is_shared_out_and_every_task_has_an_example() -> None:
         shared_out([0.5, 0.3, 0.2], 4, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "slices"), first_fast(("softmax", 1), ("routing", 2), ("linformer", 2), ("performer", 1))
+    ("model", "slices"), first_slow(("routing", 2), ("softmax", 1), ("linformer", 2), ("performer", 1))
 )
 def test_one_task_alone_trains_as_without(model: str, slices: int) -> None:
     several = f"training.accumulate={slices}"

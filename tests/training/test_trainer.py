@@ -82,6 +82,7 @@ def test_schedules_rise_to_the_peak_and_fall_to_zero() -> None:
     assert lr("constant", 0, 2) == pytest.approx([2, 2, 2])
 
 
+@pytest.mark.slow
 def test_slices_add_up_to_the_whole_batch() -> None:
     fed = batch(8)
     results = []
