@@ -32,7 +32,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(lra_bench\.)?.*(LraError|ConfigError|DataError|Split|MixerBase|Status)"),
 ]
 
-myst_enable_extensions = ["deflist", "smartquotes"]
+myst_enable_extensions = ["deflist"]
+smartquotes = False  # options begin with two hyphens
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True

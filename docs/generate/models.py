@@ -162,7 +162,7 @@ def _growth(folder: Folder, name: str, file: str, measured: Sequence[dict[str, A
         return
     devices = ", ".join(dict.fromkeys(str(fact["device"]) for fact in own))
     yield f"`lra speed --read results/speed/{file}` shows all of what was measured on {devices}.\n"
-    picture = f"models/{name}-{file.removesuffix('.json')}.svg"
+    picture = f"models/{name}-{file.removesuffix('.json')}.png"
     families = {each: mixers.sheet(each).card.family for each in (name, full)}
     _draw(folder, picture, charts.growth(own, families))
     yield f"![Milliseconds of a training step over the length, both on logarithmic scales]({picture.split('/')[1]})\n"
@@ -170,7 +170,7 @@ def _growth(folder: Folder, name: str, file: str, measured: Sequence[dict[str, A
 
 
 def _draw(folder: Folder, name: str, figure: Any) -> None:
-    """Draw a figure, unless it is there as it would be drawn."""
+    """Draw a figure, unless it is there as it would be drawn; its text fits in the font that it is drawn with."""
     path, spec = folder.place(name), folder.place(f"{name}.json")
     text = json.dumps(figure.to_dict())
     if not (path.exists() and spec.exists() and spec.read_text(encoding="utf-8") == text):

@@ -63,8 +63,8 @@ def test_every_model_has_a_page_with_all_its_options(tmp_path: Path) -> None:
 def test_a_model_that_was_timed_has_its_curve(tmp_path: Path) -> None:
     facts = [fact for fact in scaling.read(ROOT / "results/speed/cpu.json") if fact["model"] in ("softmax", "fnet")]
     text = "\n".join(models._growth(Folder(tmp_path), "fnet", "cpu.json", facts))
-    assert "(fnet-cpu.svg)" in text
-    assert (tmp_path / "models/fnet-cpu.svg").read_text(encoding="utf-8").startswith("<svg")
+    assert "(fnet-cpu.png)" in text
+    assert (tmp_path / "models/fnet-cpu.png").read_bytes().startswith(b"\x89PNG")
     assert text.count("| `fnet` |") == 1 + len([fact for fact in facts if fact["model"] == "fnet"])
 
 
