@@ -108,9 +108,12 @@ def _tried_recipe(name: str, include: Sequence[Path]) -> Finding:
 
 def _strange(name: str, include: Sequence[Path]) -> Iterator[str]:
     recipe = config.recipe(name, include)
+    of: dict[str, list[str]] = {}
     for task in tasks.names(include):
         if said := recipe.resolve(task)[0].warning:
-            yield f"{task} under {recipe.name}: {said}"
+            of.setdefault(said, []).append(task)
+    for said, names in of.items():
+        yield f"{names[0]} {f'and {len(names) - 1} more tasks ' if names[1:] else ''}under {recipe.name}: {said}"
 
 
 def _recipe(name: str, include: Sequence[Path]) -> str:
@@ -119,7 +122,7 @@ def _recipe(name: str, include: Sequence[Path]) -> str:
         _, options = recipe.resolve(task)
         for model, turned in options.items():
             mixers.turned(mixers.sheet(model), turned)
-    return config.first_comment(recipe.path) or "has no first comment that says what to expect"
+    return config.first_comment(recipe.path) or "a first comment that says what to expect would stand here"
 
 
 def _technique(name: str, include: Sequence[Path]) -> str:

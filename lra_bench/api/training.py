@@ -21,6 +21,8 @@ from lra_bench.sweeps import Request
 if TYPE_CHECKING:
     import pandas as pd
 
+BY = "setting"  # what a message calls one
+
 Names = str | Path | Iterable[str | Path]  # one name, several in a comma list, or an iterable of names
 
 
@@ -61,7 +63,9 @@ def run(
         LraError: what is asked for is unknown or wrong; the message names it and the nearest valid name.
         KeyboardInterrupt: Ctrl-C; the run is saved, and the same call resumes it.
     """
-    request = Request(str(model), str(task), str(config), (seed,), length, _said(settings), limit, techniques=technique)
+    request = Request(
+        str(model), str(task), str(config), (seed,), length, _said(settings), limit, techniques=technique, by=BY
+    )
     asked = sweeps.cells(request)
     if len(asked) != 1:
         raise ConfigError(f"{model} on {task}: {len(asked)} runs; lra.sweep runs several")
@@ -106,7 +110,7 @@ def sweep(
 
     request = Request(
         _listed(models), _listed(tasks), str(config), tuple(seeds), length, _said(settings), limit,
-        techniques=_listed(techniques),
+        techniques=_listed(techniques), by=BY,
     )  # fmt: skip
     rows = _executed(sweeps.cells(request), Order(Path(results), overwrite, jobs=jobs), verbose)
     return pd.DataFrame([row.as_dict() for row in rows], columns=list(COLUMNS))

@@ -187,7 +187,7 @@ def rows(trial: Trial) -> tuple[bool, str]:
     other = x.at[1:].set(7.0), mask.at[1:].set(True)
     again = float(abs(trial.trained(x, mask) - trial.trained(x, mask)).max())
     mates = max(float(abs(f(x, mask)[0] - f(*other)[0]).max()) for f in (trial.trained, trial.seen))
-    return again == 0 and mates == 0, f"same key, change {again:.1e}; other results, change {mates:.1e}"
+    return again == 0 and mates == 0, f"same key, change {again:.1e}; other examples, change {mates:.1e}"
 
 
 def exponents(trial: Trial) -> Held:
@@ -291,11 +291,11 @@ def _softmax() -> Callable[[Array, Array, Array, Array], Array]:
 
 
 CHECKS: dict[str, Callable[[Trial], Held]] = {
-    "both ways, or the card says not": directions,
+    "sees tokens before and after, or the card says causal": directions,
     "no leak of padding": no_leak,
     "finite": finite,
     "dtype and transformations": dtypes,
-    "rows and keys": rows,
+    "independent examples, same key same output": rows,
     "complexity": exponents,
-    "the limit case": limit,
+    "exactness condition": limit,
 }

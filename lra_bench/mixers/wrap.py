@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from inspect import signature
 from typing import Any
 
 import jax
@@ -29,7 +30,15 @@ from lra_bench.mixers.heads import HeadsMixer
 
 
 def function(f: Callable[..., Array]) -> type[HeadsMixer]:
-    """`f(q, k, v, mask)` between the projections of multi-head attention: [B, H, L, K] each, and [B, L]; so is y."""
+    """`f(q, k, v, mask)` between the projections of multi-head attention: [B, H, L, K] each, and [B, L]; so is y.
+
+    Raises:
+        ConfigError: it cannot be called with four arrays.
+    """
+    try:
+        signature(f).bind_partial("q", "k", "v", "mask")
+    except TypeError:
+        raise ConfigError(f"wrap.function: {f.__name__}{signature(f)}: must take (q, k, v, mask)") from None
 
     class Mixer(HeadsMixer):
         def __init__(self, config: Any, dims: Dims, *, rngs: nnx.Rngs) -> None:

@@ -34,8 +34,8 @@ NOTES = (
     "after Holm over the table's pairs; where nothing is known of seeds, the interval is of these runs on other "
     "examples, and there is no *",
     "model: the parameters that the forward pass reads, integers packed, zeros of sparse arrays left out; inference: "
-    "the forward pass of a batch; step: a training step of the run itself, none where it takes no step; GFLOP: of it, as "
-    "the compiler counts, or of the forward pass",
+    "the forward pass of a batch; step: a training step of the run itself, none where it takes no step; GFLOP: of it, "
+    "as the compiler counts, or of the forward pass",
 )
 
 

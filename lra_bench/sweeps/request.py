@@ -28,6 +28,7 @@ UNSAID = {  # decides no number, or has a column of its own
     "task.paper",
 }
 POOL = "backbone.pool"
+BY_FLAG = "--set"  # by what a user gave a setting, for messages
 NOTHING_BEFORE = {"start": None, "teacher": None, "beside": None}  # of a run that stands on no other
 
 
@@ -44,6 +45,7 @@ class Request:
     limit: int | None = None
     include: tuple[Path, ...] = ()
     techniques: str = NO_TECHNIQUE  # a comma list of names or files, NAME+NAME several at once, globs, or all
+    by: str = BY_FLAG
 
 
 def cells(request: Request) -> list[Run]:
@@ -54,7 +56,8 @@ def cells(request: Request) -> list[Run]:
     """
     choices = models(request.models)
     recipe = config.recipe(request.config, request.include)
-    settings = Settings.parse(request.settings, request.length, [part.sheet for choice in choices for part in choice])
+    sheets = [part.sheet for choice in choices for part in choice]
+    settings = Settings.parse(request.settings, request.length, sheets, request.by)
     names = task_names(request.tasks, request.include)
     pulled = [config.techniques(names, settings.techniques, request.include) for names in technique_names(request)]
     every = [
@@ -193,7 +196,7 @@ class Settings:
     said: tuple[tuple[str, Any], ...]  # what of it a result says, of the recipe and the task, each key once, in order
 
     @classmethod
-    def parse(cls, settings: Sequence[str], length: int | None, sheets: Sequence[Sheet]) -> Settings:
+    def parse(cls, settings: Sequence[str], length: int | None, sheets: Sequence[Sheet], by: str = BY_FLAG) -> Settings:
         """Sort them; `sheets` are the models whose options can be turned.
 
         Raises:
@@ -208,7 +211,7 @@ class Settings:
         named = {"model"} | {sheet.name for sheet in sheets}
         for text in settings:
             (head, *path), value = config.setting(text, kinds=partial(_kinds, sheets))
-            flag = f"--set {text}"
+            flag = f"{by} {text}"
             if head == "task" and path:
                 task.append(Overlay(flag, config.nested(path, _placed(path, value))))
                 said |= config.flat(config.nested(["task", *path], value))

@@ -60,7 +60,7 @@ def test_a_mixer_that_cannot_be_had_is_named(name: str, asked: dict[str, int], s
 
 def test_what_is_asked_for_wrongly_is_named_before_anything_starts(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    with pytest.raises(ConfigError, match=r"training\.stepz"):
+    with pytest.raises(ConfigError, match=r"^setting training\.stepz=3: .*did you mean 'steps'"):
         lra_bench.run("linear", "short", "tiny", training={"stepz": 3})
     with pytest.raises(ConfigError, match=r"lra\.sweep runs several"):
         lra_bench.run("linear,softmax", "short", "tiny")

@@ -162,7 +162,7 @@ def rounding(exact: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 def test_products_are_full_ones_whatever_the_platforms_default_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("jax._src.lax.lax", "jax.lax"):
         monkeypatch.setattr(f"{module}.dot_general", rounding(jax.lax.dot_general))
-    monkeypatch.setattr(checks, "CHECKS", {"the limit case": checks.limit})
+    monkeypatch.setattr(checks, "CHECKS", {"exactness condition": checks.limit})
     sheet = mixers.sheet("compressed")
     held, figures = checks.limit(Trial(sheet, mixers.turned(sheet, {}), mixers.load(sheet.path)))
     assert not held, f"this platform would not round: {figures}"

@@ -256,3 +256,11 @@ def test_a_port_has_pytorchs_values(page: Path) -> None:
 def test_a_file_of_the_page_is_trained(name: str, page: Path, lra: Lra, here: Path) -> None:
     done = lra("run", "-m", page / name, "-t", "short", "-c", "tiny", "--results", here / "results")
     assert done.returncode == 0, done.stderr
+
+
+def test_wrong_arguments_of_a_function_are_one_line() -> None:
+    def of_three(q, k, v):  # type: ignore[no-untyped-def]
+        return v
+
+    with pytest.raises(ConfigError, match=r"wrap\.function: of_three\(q, k, v\): must take \(q, k, v, mask\)"):
+        wrap.function(of_three)

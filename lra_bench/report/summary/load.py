@@ -4,7 +4,7 @@ from __future__ import annotations
 
 BUSY = 0.1  # share of a run's cores: where others had as much, its times are tagged
 NOTE = (
-    "busy 45%: other programs, or other machines of the host, had so much of the run's cores while it was timed: "
+    "busy N%: other programs, or other machines of the host, had N% of the run's cores while it was timed: "
     "it takes less on an idle machine"
 )
 

@@ -100,10 +100,9 @@ class Ranking:
             if column in self.apart:
                 yield f"{name}: no ranks, its rows were not tested on the same examples"
             elif column not in compared or column in self.seeds.spreads:
-                yield (
-                    f"{name}: no rank, as no other model is there to compare with or scores of single examples are not "
-                    f"kept: {_few(rows['model'])}"
-                )
+                alone = (told["column"] == name).sum() == 1
+                why = "no other model is there to compare with" if alone else "per-example scores are not kept"
+                yield f"{name}: no rank, as {why}: {_few(rows['model'])}"
 
     def shown(self, summed: pd.DataFrame) -> list[Comparison]:
         """A table of pairs for each column."""
