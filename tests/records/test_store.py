@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lra_bench import sweeps
-from lra_bench.config import Run
+from lra_bench.config import Run, digest
 from lra_bench.errors import ConfigError, PlaceError
 from lra_bench.launch import cores
 from lra_bench.records import store
@@ -149,3 +149,10 @@ def test_kept_rows_have_the_ids_of_their_cells() -> None:
         assert folder.name == cell.folder, "it would be run again"
         assert row is not None
         assert row.run == cell.id
+
+
+def test_kept_results_stand_in_the_column_of_new_runs_under_their_config() -> None:
+    """The names of a config's keys are in its hash: who renames one migrates what is kept."""
+    for path in sorted((Path(__file__).parents[2] / "results/quick/runs").glob("*-s0-*/run.json")):
+        kept = Run.model_validate(store.read_json(path))
+        assert kept.config_hash == digest(kept.recipe.facts())[:10], path.parent.name
