@@ -1,6 +1,6 @@
-"""The schema of a result: one flat result a run, scalars only, the unit in the name.
+"""The schema of a result: one flat record for each run, scalars only, with the unit in the name.
 
-Missing is None, never 0. A failed run is a result too.
+A missing value is None, never 0. A failed run has a result too.
 """
 
 from __future__ import annotations
@@ -22,45 +22,45 @@ class Result:
     # what was asked
     run: str  # the run's id: a hash of all that decides the numbers
     status: Status
-    error: str | None = None  # one line that says why status is not ok
+    error: str | None = None  # one line that says why the status is not ok
     model: str  # the mixer's name
-    options: str  # the mechanism's options, resolved, as canonical JSON
+    options: str  # the mixer's hyperparameters, resolved, as canonical JSON
     family: str  # after Tay et al.'s survey
     task: str
     task_version: int
-    metric: str  # of val and test
+    metric: str  # the metric of val_score and test_score
     variant: str | None  # the task's named variant, if one was used
     config: str
-    changed: str | None  # what --set and --length changed in the recipe or task
+    changed: str | None  # what --set and --length changed in the config or the task
     tag: str | None  # a word that must stand beside the numbers, "quick" or "limit 100"
-    techniques: str | None = None  # that were pulled, with their options, as canonical JSON
-    start: str | None = None  # the run whose chosen parameters it began with
-    teacher: str | None = None  # the run whose model it learned from
-    tuning_trials: int | None = None  # by which the recipe's settings were found, on val
-    tuning_steps: int | None = None  # of training, over all of them
-    config_hash: str | None = None  # of what the config says for the task: the same for all models of a column
+    techniques: str | None = None  # the techniques that were applied, with their options, as canonical JSON
+    start: str | None = None  # the run that it was initialized from
+    teacher: str | None = None  # the run whose model was its teacher
+    tuning_trials: int | None = None  # trials by which the config's settings were found, on validation
+    tuning_steps: int | None = None  # optimizer steps over all of these trials
+    config_hash: str | None = None  # hash of what the config says for the task: the same for all models of a column
     seed: int
-    length: int  # L: tokens a stream is padded to
-    batch: int  # examples an optimizer step, over all devices and slices
-    accumulate: int  # slices of a batch that were run one after another
+    length: int  # L: tokens that an input is padded to
+    batch: int  # examples of an optimizer step, over all devices and micro-batches
+    accumulate: int  # micro-batches of a batch, run one after another
     steps: int  # optimizer steps asked for
-    dtype: str  # of the computation
+    dtype: str  # type of the computation
     # what ran
-    impl: str | None = None  # the implementation of the mechanism that was compiled
+    impl: str | None = None  # the implementation of the mixer that was compiled
     fallback: str | None = None  # what was changed so that the step fits in memory; the batch is as asked
     params: int | None = None
-    trained_params: int | None = None  # of them, and of what is added to them in training alone
-    params_ratio: float | None = None  # to the same backbone with full attention
+    trained_params: int | None = None  # parameters that were trained, those added for training alone among them
+    params_ratio: float | None = None  # parameters relative to the same backbone with full attention
     # how good
-    val_score: float | None = None  # by the metric, at the chosen step, every example counted
-    test_score: float | None = None  # read once, after the choice
+    val_score: float | None = None  # validation score at the chosen step, over every example
+    test_score: float | None = None  # test score, evaluated once, after the choice
     test_spread: float | None = None  # standard deviation over test's examples, where a score is no share of them
     val_n: int | None = None
     test_n: int | None = None
-    chance: float | None = None  # the best score on test without a look at it: the majority class's, the mean's
-    val_chance: float | None = None  # likewise on val
+    chance: float | None = None  # chance level on test: the score of naming the majority class, or the mean
+    val_chance: float | None = None  # chance level on validation
     best_step: int | None = None  # the step whose parameters were chosen
-    train_loss: float | None = None  # mean over the last evaluation interval
+    train_loss: float | None = None  # mean training loss over the last evaluation interval
     # how fast: synchronised; compilation, evaluation and checkpoints apart
     step_ms_p10: float | None = None
     step_ms_p50: float | None = None
@@ -68,36 +68,36 @@ class Result:
     input_ms_p50: float | None = None  # host time to make a batch, overlapped with the step
     examples_per_s: float | None = None
     compile_s: float | None = None  # trace, lower and compile the training step; without steps, the forward pass
-    eval_s: float | None = None  # one pass over val
-    inference_ms_p50: float | None = None  # the forward pass of a batch, as the model answers
+    eval_s: float | None = None  # one evaluation on validation
+    inference_ms_p50: float | None = None  # inference latency: the forward pass of a batch
     # how large
     compiled_bytes: int | None = None  # arguments + temporaries + outputs - aliased, as the compiler planned the step
     peak_bytes: int | None = None  # measured: device peak, or on CPU the process's peak resident set
-    model_bytes: int | None = None  # the parameters, as kept to answer with; what is zero costs a bit
-    sparsity: float | None = None  # share of the weights of matrices that are zero
+    model_bytes: int | None = None  # model size: the parameters as they are kept for inference; a zero costs one bit
+    sparsity: float | None = None  # share of the matrices' weights that are zero
     flops_per_step: float | None = None  # counted from the jaxpr, recomputation included
     # where
     platform: str | None = None  # cpu, gpu or tpu
     device: str | None = None
-    devices: int | None = None  # of all processes
-    processes: int | None = None  # that trained the run together, on one machine or several
-    jobs: int | None = None  # runs that ran at once on the machine, which times are to be read with
-    other_load: float | None = None  # share of its cores' time that other programs, or the host, had meanwhile
-    versions: str | None = None  # of the libraries that matter, as JSON
-    code_hash: str | None = None  # of the package's numeric code that every run goes through
-    parts_hash: str | None = None  # of the code of its mixers and its source, and of all that they import
+    devices: int | None = None  # devices of all processes
+    processes: int | None = None  # processes that trained the run together, on one machine or several
+    jobs: int | None = None  # runs that ran at the same time on the machine, which slow each other
+    other_load: float | None = None  # share of its cores' time that other programs, or the host, used meanwhile
+    versions: str | None = None  # versions of the libraries that compute, as JSON
+    code_hash: str | None = None  # hash of the package's numeric code that every run goes through
+    parts_hash: str | None = None  # hash of the code of its mixers and its source, and of all that they import
     matmul: str | None = None  # the precision that float32 products had: float32, tf32, bf16, bf16_3x; None: not known
     deterministic: bool | None = None  # its steps give the same bits each time: a CPU's, a GPU's where XLA is told so
     commit: str | None = None
     dirty: bool | None = None
     environment: str | None = None  # the variables that move timings (allocator, XLA), as JSON
-    data_hash: str | None = None  # of the examples of all splits
-    unused_rows: int | None = None  # of the files that they were read from, in no split
-    truncated: int | None = None  # texts of the splits that are longer than L
-    overlap: int | None = None  # inputs of val and test that stand in an earlier split, too
+    data_hash: str | None = None  # hash of the examples of all splits
+    unused_rows: int | None = None  # rows of the files that are in no split
+    truncated: int | None = None  # inputs that are longer than L and were truncated
+    overlap: int | None = None  # inputs of validation and test that stand in an earlier split too
     started: str | None = None  # ISO 8601, UTC
     wall_s: float | None = None  # from start to end, over all sessions: data, compilation, all that the run does
-    resumed: int | None = None  # times the run was taken up again
+    resumed: int | None = None  # times that the run was resumed
 
     def as_dict(self) -> dict[str, Any]:
         """The result as a mapping, in the order of the columns."""
