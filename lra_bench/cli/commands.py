@@ -27,7 +27,7 @@ PANELS = {
     "Search": ("tune", "search"),
 }
 BEGIN_WITH = (
-    ("lra run -m linformer -t listops -c quick", "Train a model; two to four minutes on a CPU."),
+    ("lra run -m linformer -t listops -c quick", "Train a model; two to five minutes on a CPU."),
     ("lra compare results", "Put the results side by side."),
     ("lra new task mine --from csv", "Start a task of your own: one YAML file."),
 )

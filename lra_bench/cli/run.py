@@ -44,7 +44,7 @@ def run(
 ) -> None:
     """Train models on tasks, and keep each run's accuracy, speed and memory in the results folder.
 
-    A finished run is not run again. Ctrl-C saves, and the same command resumes. A model takes one to five minutes of a
+    A finished run is not run again. Ctrl-C saves, and the same command resumes. A model takes two to five minutes of a
     CPU core under -c quick, and hours under other configs; lra plan estimates them.
 
     Example: lra run --model linformer --task listops
