@@ -129,7 +129,7 @@ def _technique(name: str, include: Sequence[Path]) -> str:
     pulled = config.techniques([name], (), include)
     if pulled.distill:
         models(str(pulled.distill.teacher))
-    others = (pulled.adapt.start if pulled.adapt else [], pulled.joint.tasks if pulled.joint else [])
+    others = (pulled.adapt.start if pulled.adapt else [], pulled.multitask.tasks if pulled.multitask else [])
     for task in chain(*others):
         tasks.load(tasks.parted(task)[0], include)
     return pulled.words or "changes nothing"

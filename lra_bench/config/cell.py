@@ -146,7 +146,7 @@ class Run(Strict):
     @property
     def trains_on(self) -> tuple[Run, ...]:
         """The run on each task that it is trained on: itself, or, of several at once, one for each."""
-        if not self.pulls("joint"):
+        if not self.pulls("multitask"):
             return (self,)
         return tuple(self.model_copy(update={"task": task}) for task in self.tasks)
 

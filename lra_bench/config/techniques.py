@@ -95,7 +95,7 @@ class Quantize(Technique):
         return f"W{self.weights}A{self.activations}" + (" QAT" if self.steps else "")
 
 
-class Further(Technique):
+class Continued(Technique):
     """Training that goes on as it was: a control."""
 
     steps: NoneOrMore
@@ -106,7 +106,7 @@ class Further(Technique):
 
     @property
     def words(self) -> str:
-        return f"{self.steps} further steps"
+        return f"{self.steps} steps of continued training"
 
 
 class Prune(Technique):
@@ -206,7 +206,7 @@ class Adapt(Technique):
         return f"{' and '.join(how) or plain} from {', '.join(self.start)}"
 
 
-class Joint(Technique):
+class Multitask(Technique):
     """One backbone that is trained on several tasks at once, with a head for each."""
 
     tasks: list[str]
@@ -224,19 +224,19 @@ class Joint(Technique):
 
     @property
     def words(self) -> str:
-        return f"trained on {', '.join(self.tasks)} at once, T {self.temperature:g}"
+        return f"multi-task with {', '.join(self.tasks)}, T {self.temperature:g}"
 
 
 class Techniques(Strict):
     """Those that are pulled, in the order in which they are; None where one is not."""
 
     precision: Precision | None = None
-    share: Sharing | None = None
-    joint: Joint | None = None
+    sharing: Sharing | None = None
+    multitask: Multitask | None = None
     pretrain: Pretrain | None = None
     adapt: Adapt | None = None
     distill: Distill | None = None
-    further: Further | None = None
+    continued: Continued | None = None
     prune: Prune | None = None
     quantize: Quantize | None = None
 
@@ -246,8 +246,10 @@ class Techniques(Strict):
             raise ValueError("pretrain and adapt: each says what a model begins with; one of the two")
         for name in ("pretrain", "adapt", "distill"):
             other = getattr(self, name)
-            if self.joint and other and self.joint.on and other.on:
-                raise ValueError(f"joint and {name}: one of the two; tasks that are trained together have nothing else")
+            if self.multitask and other and self.multitask.on and other.on:
+                raise ValueError(
+                    f"multitask and {name}: one of the two; tasks that are trained together have nothing else"
+                )
         return self
 
     def pulled(self) -> dict[str, Technique]:

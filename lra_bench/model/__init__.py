@@ -3,6 +3,6 @@
 from lra_bench.model.backbone import Asked, Model, sizes
 from lra_bench.model.embedding import Embedding, Patches
 from lra_bench.model.layers import Choice, Shape
-from lra_bench.model.spec import JointModel, ModelSpec
+from lra_bench.model.spec import ModelSpec, MultitaskModel
 
-__all__ = ["Asked", "Choice", "Embedding", "JointModel", "Model", "ModelSpec", "Patches", "Shape", "sizes"]
+__all__ = ["Asked", "Choice", "Embedding", "Model", "ModelSpec", "MultitaskModel", "Patches", "Shape", "sizes"]

@@ -161,7 +161,7 @@ def layer_groups(choices: Sequence[Choice], layers: int, shared: int | None) -> 
     set_of = sets(layers, shared)
     neighbors = [(choice, len(list(same))) for choice, same in groupby(pattern)]
     if set_of is not None and len(neighbors) > 1:
-        raise ConfigError("share.groups: layers of several mixers cannot have the same parameters")
+        raise ConfigError("sharing.groups: layers of several mixers cannot have the same parameters")
     return [LayerGroup(choice, count, set_of) for choice, count in neighbors]
 
 
@@ -174,7 +174,7 @@ def sets(layers: int, shared: int | None) -> tuple[int, ...] | None:
     if shared is None or shared == layers:
         return None
     if shared > layers:
-        raise ConfigError(f"share.groups: {shared} sets of parameters for {layers} layers")
+        raise ConfigError(f"sharing.groups: {shared} sets of parameters for {layers} layers")
     return tuple(layer * shared // layers for layer in range(layers))
 
 

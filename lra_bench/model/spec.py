@@ -28,10 +28,10 @@ class ModelSpec:
     def __call__(self, *, rngs: nnx.Rngs) -> Model:
         if len(self.asked) == 1:
             return Model(self.mixers, self.backbone, self.asked[0], self.shape, rngs=rngs)
-        return JointModel(self.mixers, self.backbone, self.asked, self.shape, rngs=rngs)
+        return MultitaskModel(self.mixers, self.backbone, self.asked, self.shape, rngs=rngs)
 
 
-class JointModel(Model):
+class MultitaskModel(Model):
     """The first task's model; those of the others have its blocks and its last norm.
 
     Raises:

@@ -22,7 +22,7 @@ from lra_bench.shapes import Split
 from lra_bench.techniques import applied
 from lra_bench.techniques.base import NOTHING, Dependencies, ModelState
 from lra_bench.training import precision
-from lra_bench.training.multitask import JointProgram
+from lra_bench.training.multitask import MultitaskProgram
 from lra_bench.training.objective import Units, objective
 from lra_bench.training.program import Program, abstract, count, cut, draw, parameters, sharing, step_flops
 from lra_bench.training.setup import TrainingSetup
@@ -107,7 +107,7 @@ def built(
     goal = objective(METRICS[task.metric], task.classes, task.length, labels, units)
     with precision.within(cell.recipe.backbone.matmul):  # what it is judged by before training
         setup = applied.setup_of(cell, _plain(cell), goal, (task.streams, task.length), dependencies)
-    return (JointProgram if setup.tasks else Program).build(setup, cell.recipe, cell.seed)
+    return (MultitaskProgram if setup.tasks else Program).build(setup, cell.recipe, cell.seed)
 
 
 def work(cell: Run, model: ModelSpec) -> float:

@@ -119,7 +119,7 @@ def on_task(cell: Run, name: str, include: Sequence[Path], settings: Settings) -
             "recipe": same,
             "changed": _words(changed),
             "config_hash": _hash(recipe),
-            "techniques": cell.techniques.model_copy(update={"joint": None}),
+            "techniques": cell.techniques.model_copy(update={"multitask": None}),
             **NOTHING_BEFORE,
         }
     )

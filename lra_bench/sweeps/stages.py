@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lra_bench import data, mixers
-from lra_bench.config import Joint, Run, Technique, Techniques
+from lra_bench.config import Multitask, Run, Technique, Techniques
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import BITS, METRICS
 
-AFTERWARDS = ("further", "prune", "quantize")  # techniques that are pulled on what is trained
+AFTERWARDS = ("continued", "prune", "quantize")  # techniques that are pulled on what is trained
 HELD_OUT = 20  # of so many texts to pretrain on, one is kept to choose by, and one to test
 
 Elsewhere = Callable[[str], Run]  # by the name of a model, or of a task
@@ -33,8 +33,8 @@ def staged(cell: Run, techniques: Techniques, teacher: Elsewhere, on_task: Elsew
         start = on_task(_other(cell, techniques.adapt.start))
         technique = techniques.adapt.model_copy(update={"start": [start.task.name]})
         trained = trained.with_technique("adapt", technique).model_copy(update={"start": start})
-    if techniques.joint:
-        trained = jointly(trained, techniques.joint, on_task)
+    if techniques.multitask:
+        trained = jointly(trained, techniques.multitask, on_task)
     for name in AFTERWARDS:
         if technique := getattr(techniques, name):
             trained = after(trained, name, technique, technique.steps)
@@ -74,7 +74,7 @@ def taught(cell: Run, teacher: Run) -> Run:
     return cell.model_copy(update={"teacher": teacher})
 
 
-def jointly(cell: Run, technique: Joint, on_task: Elsewhere) -> Run:
+def jointly(cell: Run, technique: Multitask, on_task: Elsewhere) -> Run:
     """The run that has, of a backbone trained on its task and on those of the technique, its task's part.
 
     The backbone, the mixer's options and the training are as they are on the first task, for all of them.
@@ -85,9 +85,11 @@ def jointly(cell: Run, technique: Joint, on_task: Elsewhere) -> Run:
     named = {one.task.name: one for one in map(on_task, technique.tasks)} | {cell.task.name: cell}
     for name, one in named.items():
         if not METRICS[one.task.metric].share:
-            raise ConfigError(f"joint.tasks: {name}: {one.task.metric} is no share, and has no mean with other tasks'")
+            raise ConfigError(
+                f"multitask.tasks: {name}: {one.task.metric} is no share, and has no mean with other tasks'"
+            )
     first = next(iter(named.values()))
-    pulled = cell.techniques.model_copy(update={"joint": technique.model_copy(update={"tasks": list(named)})})
+    pulled = cell.techniques.model_copy(update={"multitask": technique.model_copy(update={"tasks": list(named)})})
     _, *beside = (one.task for one in named.values())
     joint = first.model_copy(update={"techniques": pulled, "beside": beside})
     others = [one.task for name, one in named.items() if name != cell.task.name]
@@ -125,7 +127,7 @@ def pretrained(cell: Run, techniques: Techniques) -> Run:
         }
     )
     recipe = cell.recipe.over(how.steps)
-    kept = Techniques(precision=techniques.precision, share=techniques.share)
+    kept = Techniques(precision=techniques.precision, sharing=techniques.sharing)
     return cell.model_copy(update={"task": task, "recipe": recipe, "techniques": kept})
 
 

@@ -1,6 +1,6 @@
 """A run's techniques, applied one after another: to the spec of its model, and to its training setup.
 
-`pretrain` and `further` have no class: each is a run of its own before this one, which starts from it.
+`pretrain` and `continued` have no class: each is a run of its own before this one, which starts from it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from lra_bench.model import ModelSpec
 from lra_bench.techniques.adapt import Adaptation
 from lra_bench.techniques.base import Dependencies, Technique
 from lra_bench.techniques.distill import Distillation
-from lra_bench.techniques.joint_training import JointTraining
 from lra_bench.techniques.mixed_precision import MixedPrecision
+from lra_bench.techniques.multitask_training import MultitaskTraining
 from lra_bench.techniques.parameter_sharing import ParameterSharing
 from lra_bench.techniques.prune import Pruning
 from lra_bench.techniques.quantize import Quantization
@@ -24,8 +24,8 @@ from lra_bench.training.setup import TrainingSetup
 
 IN_ORDER: Mapping[str, type[Technique[Any]]] = {
     "precision": MixedPrecision,
-    "share": ParameterSharing,
-    "joint": JointTraining,
+    "sharing": ParameterSharing,
+    "multitask": MultitaskTraining,
     "start": Start,
     "prune": Pruning,
     "adapt": Adaptation,

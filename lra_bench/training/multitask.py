@@ -21,7 +21,7 @@ from lra_bench.shapes import Batch
 from lra_bench.training.objective import Objective
 from lra_bench.training.optimizer import Params
 from lra_bench.training.program import LEAST_MEMORY, Compiled, Program, compiled, known, shapes
-from lra_bench.training.setup import JointTask, LossInputs, task_loss
+from lra_bench.training.setup import LossInputs, TaskShare, task_loss
 from lra_bench.training.step import State, training_step
 
 
@@ -52,7 +52,7 @@ def shared_out(shares: Sequence[float], size: int, unit: int) -> list[int]:
     return [unit * (1 + one) for one in whole]
 
 
-def mean_loss(tasks: Sequence[JointTask], model: Any, asked: LossInputs, objective: Objective, given: Any) -> jax.Array:
+def mean_loss(tasks: Sequence[TaskShare], model: Any, asked: LossInputs, objective: Objective, given: Any) -> jax.Array:
     """The mean of the tasks' losses by their shares, and of what a mixer adds of its own; arrays are a tuple a task.
 
     `objective` is the first task's.
@@ -69,7 +69,7 @@ def mean_loss(tasks: Sequence[JointTask], model: Any, asked: LossInputs, objecti
 
 
 @dataclass(frozen=True)
-class JointProgram(Program):
+class MultitaskProgram(Program):
     """What is compiled for several tasks: one training step for all, and a forward pass for each.
 
     Raises:

@@ -73,7 +73,7 @@ def as_optimized(rule: optax.GradientTransformation) -> optax.GradientTransforma
     return rule
 
 
-class JointTask(NamedTuple):
+class TaskShare(NamedTuple):
     """A task among those that are trained at once."""
 
     shape: tuple[int, int]  # S, L of its examples
@@ -99,7 +99,7 @@ class TrainingSetup:
     params: Any = jnp.float32  # the type in which parameters are kept and updated
     accumulate: Any = jnp.float32  # the type of gradients over micro-batches
     loss_scale: float | None = None  # at the first step; None: not scaled
-    tasks: tuple[JointTask, ...] = ()  # that are trained at once; the first one's shape and objective are as above
+    tasks: tuple[TaskShare, ...] = ()  # that are trained at once; the first one's shape and objective are as above
 
     def beginning(self, change: Callable[[InitialState], InitialState]) -> TrainingSetup:
         """With a further change of what there is before the first step."""

@@ -112,15 +112,15 @@ def test_every_layer_must_be_causal_where_the_next_symbol_is_guessed() -> None:
 
 
 def test_layers_of_several_mixers_share_no_parameters() -> None:
-    with pytest.raises(ConfigError, match=r"share\.groups: layers of several mixers cannot have the same parameters"):
-        build.built(cell("softmax+linear", "share.groups=1"))
+    with pytest.raises(ConfigError, match=r"sharing\.groups: layers of several mixers cannot have the same parameters"):
+        build.built(cell("softmax+linear", "sharing.groups=1"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "setting",
     first_slow(
-        "joint.tasks=[short]",
+        "multitask.tasks=[short]",
         "precision.compute=bf16",
         "quantize.weights=8",
         "prune.sparsity=0.5",

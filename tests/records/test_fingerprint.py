@@ -126,9 +126,9 @@ def test_a_column_says_what_changes_the_run_whatever_the_order(own: Path) -> Non
 
 def test_a_config_that_is_edited_has_another_hash_and_a_model_or_a_technique_has_not(own: Path) -> None:
     before = cell_of().config_hash
-    same = (cell_of(models="softmax[impl=plain]"), cell_of(techniques="further"), cell_of(settings=("tag=x",)))
+    same = (cell_of(models="softmax[impl=plain]"), cell_of(techniques="continued"), cell_of(settings=("tag=x",)))
     assert {cell.config_hash for cell in same} == {before}
-    assert cell_of(techniques="further").recipe.training.steps != cell_of().recipe.training.steps
+    assert cell_of(techniques="continued").recipe.training.steps != cell_of().recipe.training.steps
     (own / "configs/tiny.yaml").write_text(TINY.replace("lr: 1.0e-2", "lr: 2.0e-2"))
     assert cell_of().config_hash != before
 
@@ -182,11 +182,11 @@ def test_the_users_own_files_that_a_mixer_imports_count(tmp_path: Path, monkeypa
     edit(mine, "\nfrom dataclasses", "\nfrom helping.deep import scale\nfrom dataclasses")
     (tmp_path / "helping").mkdir()
     (tmp_path / "helping/deep.py").write_text("import further\nscale = 2.0\n")
-    (tmp_path / "further.py").write_text("more = 1\n")
+    (tmp_path / "continued.py").write_text("more = 1\n")
     first = mixers.code(mine)
-    (tmp_path / "further.py").write_text("# said\nmore = 1\n")
+    (tmp_path / "continued.py").write_text("# said\nmore = 1\n")
     assert mixers.code(mine) == first != alone
-    (tmp_path / "further.py").write_text("more = 2\n")
+    (tmp_path / "continued.py").write_text("more = 2\n")
     assert mixers.code(mine) != first
 
 

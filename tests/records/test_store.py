@@ -153,6 +153,8 @@ def test_kept_rows_have_the_ids_of_their_cells() -> None:
 
 def test_kept_results_stand_in_the_column_of_new_runs_under_their_config() -> None:
     """The names of a config's keys are in its hash: who renames one migrates what is kept."""
-    for path in sorted((Path(__file__).parents[2] / "results/quick/runs").glob("*-s0-*/run.json")):
+    results = Path(__file__).parents[2] / "results"
+    for path in sorted([*results.glob("runs/*/run.json"), *results.glob("quick/runs/*-s0-*/run.json")]):
         kept = Run.model_validate(store.read_json(path))
         assert kept.config_hash == digest(kept.recipe.facts())[:10], path.parent.name
+        assert kept.id == store.rows(path.parent)[0].run == path.parent.name.rpartition("-")[2]

@@ -68,7 +68,7 @@ def test_a_page_two_folders_and_techniques_tag_them_too(tmp_path: Path) -> None:
     changed = regressions.report(pd.concat([quiet, busy], ignore_index=True), ["speed"]).tables[0]
     assert list(changed.cells.iloc[0])[1:3] == ["100 ms", "100 ms busy 30%"]
     assert load.NOTE in changed.notes
-    copy = busy.assign(techniques='{"further": {"steps": 9}}', run="c")
+    copy = busy.assign(techniques='{"continued": {"steps": 9}}', run="c")
     told = techniques.report(pd.concat([busy, copy], ignore_index=True)).tables[1]
     assert list(told.cells["inference ms"]) == ["9 busy 30%"] * 2
     assert load.NOTE in told.notes

@@ -96,7 +96,7 @@ def test_a_rank_stands_behind_its_score(results: Path) -> None:
 def test_of_techniques_too_nothing_is_significant_without_a_variance_over_seeds(results: Path) -> None:
     frame = store.frame([results])
     single = frame.query("seed == 0 and model != 'linear'")
-    further = single["model"].map({"local": '{"further": {"steps": 9}}'})
+    further = single["model"].map({"local": '{"continued": {"steps": 9}}'})
     single = single.assign(model="softmax", options=None, techniques=further)
     alone, told = techniques.report(single), techniques.report(single, frame[frame["model"] == "linear"])
     assert alone.numbers["p"].isna().all()

@@ -291,7 +291,7 @@ def test_techniques_times_say_where_they_were_measured(row: Result) -> None:
     """None over two machines is a mean: the newest counts, and a number says which lines may be compared."""
     none = dataclasses.replace(row, **CPU, started="2026-01-01", step_ms_p50=68.0)
     moved = dataclasses.replace(none, **H100, seed=1, started="2026-01-02", step_ms_p50=2.0)
-    pruned = dataclasses.replace(none, techniques='{"further": {"steps": 9}}', fallback="remat", step_ms_p50=50.0)
+    pruned = dataclasses.replace(none, techniques='{"continued": {"steps": 9}}', fallback="remat", step_ms_p50=50.0)
     rows = frame(none, moved, pruned).assign(folder=None)
     table = techniques.report(rows).tables[1]
     assert list(table.cells["step ms"]) == ["2", "50 remat"]

@@ -210,7 +210,7 @@ def test_a_trial_that_costs_too_much_is_not_trained(
         ("model: ['lin*']", r"model: lin\*: must be one model"),
         ("model: [linear]\nlinformer.rank: [3]", r"'linformer': unknown"),
         ("model: [linformer]\nlinformer.rnak: [3]", r"linformer\.rnak=3: no such option; did you mean 'rank'"),
-        ("model: [linear]\njoint.tasks: [a]", r"joint\.tasks: a search is of settings of the recipe"),
+        ("model: [linear]\nmultitask.tasks: [a]", r"multitask\.tasks: a search is of settings of the recipe"),
     ],
 )
 def test_a_wrong_space_is_one_line(text: str, message: str) -> None:

@@ -62,7 +62,7 @@ def built(of: Run) -> Program:
 
 AT_ZERO = [
     "precision.loss_scale=2.0", "prune.sparsity=0.0", "prune.steps=5", "quantize.weights=32", "quantize.steps=5",
-    "distill.temperature=4.0", "pretrain.rate=0.5", "adapt.rank=4", "further.steps=0", "joint.temperature=3.0",
+    "distill.temperature=4.0", "pretrain.rate=0.5", "adapt.rank=4", "continued.steps=0", "multitask.temperature=3.0",
 ]  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_a_technique_at_zero_strength_is_no_technique(setting: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", EACH_SLOWLY)
 def test_layers_that_share_with_none_are_as_without(model: str) -> None:
-    alone, shared = built(cell(model)), built(cell(model, "share.groups=2"))
+    alone, shared = built(cell(model)), built(cell(model, "sharing.groups=2"))
     assert same(alone.init, shared.init)
     assert same(stepped(alone), stepped(shared))
 
@@ -221,7 +221,7 @@ def test_states_of_another_width_are_compared_through_a_matrix_that_is_learned()
 
 
 def test_a_student_is_trained_as_its_teacher_was_before_a_technique_was_pulled_on_it() -> None:
-    pulled = cell("softmax", "further.steps=2", "quantize.weights=8")
+    pulled = cell("softmax", "continued.steps=2", "quantize.weights=8")
     (choice,) = sweeps.models("linear")
     student = sweeps.of_model(pulled, choice, Settings.parse((), None, []))
     assert (student.recipe.training.steps, student.start, student.techniques.words) == (12, None, None)
@@ -485,7 +485,7 @@ def test_a_scaled_loss_trains_as_one_that_is_not() -> None:
 
 @pytest.mark.slow
 def test_layers_share_and_the_model_is_smaller() -> None:
-    shared, alone = cell("softmax", "share.groups=1"), cell()
+    shared, alone = cell("softmax", "sharing.groups=1"), cell()
     few, many = (built(one).init.params for one in (shared, alone))
     assert few["blocks"]["up"]["kernel"][...].shape == (1, 16, 16)
     assert many["blocks"]["up"]["kernel"][...].shape == (2, 16, 16)
@@ -494,13 +494,13 @@ def test_layers_share_and_the_model_is_smaller() -> None:
     copied = jax.tree.map(lambda a: jnp.concatenate([a, a]), few["blocks"])
     twice = nnx.merge(built(alone).graph, nnx.State({**few, "blocks": copied}), built(alone).init.rest)
     np.testing.assert_array_equal(model(tokens, tokens > 0, key=None), twice(tokens, tokens > 0, key=None))
-    with pytest.raises(ConfigError, match=r"share\.groups: 3 sets of parameters for 2 layers"):
-        built(cell("softmax", "share.groups=3"))
+    with pytest.raises(ConfigError, match=r"sharing\.groups: 3 sets of parameters for 2 layers"):
+        built(cell("softmax", "sharing.groups=3"))
 
 
 @pytest.mark.slow
 def test_scans_share_as_layers_side_by_side_do() -> None:
-    program = built(cell("performer", "share.groups=2", "backbone.layers=4"))
+    program = built(cell("performer", "sharing.groups=2", "backbone.layers=4"))
     assert program.init.params["blocks"]["up"]["kernel"][...].shape[0] == 2
     assert jax.tree.leaves(program.init.rest)[0].shape[0] == jax.tree.leaves(stepped(program).rest)[0].shape[0]
 
@@ -508,20 +508,20 @@ def test_scans_share_as_layers_side_by_side_do() -> None:
 def test_further_steps_and_pretraining_have_a_schedule_in_proportion() -> None:
     """Of the first training, whatever was done in between: a stage that takes no steps has no proportion."""
     every = ("schedule.name=rsqrt", "training.steps=400", "schedule.warmup=40", "optimizer.lr=0.05")
-    steps = ("further.steps=100", "prune.heads=0.5", "quantize.weights=8", "quantize.steps=200", "pretrain.steps=20")
+    steps = ("continued.steps=100", "prune.heads=0.5", "quantize.weights=8", "quantize.steps=200", "pretrain.steps=20")
     *chain, last = cell("softmax", *every, *steps).needs, cell("softmax", *every, *steps)
     found = [(c.recipe.training.steps, c.recipe.schedule.warmup) for c in (*chain[0], last)]
     assert found == [(20, 2), (400, 40), (100, 10), (0, 40), (200, 20)]
     peaks = [c.recipe.optimizer.lr / c.recipe.schedule.warmup**0.5 for c in (*chain[0], last)]
     assert peaks == pytest.approx([0.05 / 40**0.5] * 5)
-    parts = cell("softmax", "joint.tasks=[mqar]", "training.steps=400", "schedule.warmup=40", "further.steps=100")
+    parts = cell("softmax", "multitask.tasks=[mqar]", "training.steps=400", "schedule.warmup=40", "continued.steps=100")
     assert (parts.recipe.training.steps, parts.recipe.schedule.warmup) == (100, 10)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", first_slow("small", "paper", "quick"))
 def test_the_kept_techniques_train_at_the_peak_that_their_recipe_means(recipe: str) -> None:
-    names = ("further", "pruned", "movement", "halved", "qat", "masked")
+    names = ("continued", "pruned", "movement", "structured", "qat", "masked")
     for task in ("listops", "text", "retrieval"):
         for name in names:
             asked = sweeps.cells(Request("softmax", task, recipe, techniques=name))[0]
@@ -536,7 +536,7 @@ def peak(of: Run) -> float:
 
 def test_what_a_cell_stands_on_comes_first() -> None:
     asked = cell(
-        "linformer", "pretrain.steps=7", "distill.teacher=softmax", "further.steps=2", "prune.sparsity=0.5",
+        "linformer", "pretrain.steps=7", "distill.teacher=softmax", "continued.steps=2", "prune.sparsity=0.5",
         "quantize.weights=8",
     )  # fmt: skip
     chain = list(asked.needs)
@@ -544,9 +544,9 @@ def test_what_a_cell_stands_on_comes_first() -> None:
         ("linformer", "short~masked", 7, []),
         ("softmax", "short", 12, []),
         ("linformer", "short", 12, ["pretrain", "distill"]),
-        ("linformer", "short", 2, ["pretrain", "distill", "further"]),
-        ("linformer", "short", 0, ["pretrain", "distill", "further", "prune"]),
-        ("linformer", "short", 0, ["pretrain", "distill", "further", "prune", "quantize"]),
+        ("linformer", "short", 2, ["pretrain", "distill", "continued"]),
+        ("linformer", "short", 0, ["pretrain", "distill", "continued", "prune"]),
+        ("linformer", "short", 0, ["pretrain", "distill", "continued", "prune", "quantize"]),
     ]
     assert sweeps.with_needs([asked, chain[0]]) == [*chain, asked]
     assert [c.recipe.training.select for c in (chain[2], chain[4])] == ["best", "last"]

@@ -28,12 +28,12 @@ from lra_bench.speed.bench import Bench
 from lra_bench.sweeps import Request
 from lra_bench.techniques.base import Dependencies
 from lra_bench.training import checkpoint
-from lra_bench.training.multitask import JointProgram, mean_loss, shared_out
+from lra_bench.training.multitask import MultitaskProgram, mean_loss, shared_out
 from lra_bench.training.program import Program
 from lra_bench.training.setup import LossInputs, task_loss
 from lra_bench.training.trainer import Interrupted, Trainer, evaluate
 
-BOTH = "joint.tasks=[short, longer]"
+BOTH = "multitask.tasks=[short, longer]"
 LONGER = SHORT.replace("length: 20", "length: 28").replace("max_length: 20", "max_length: 28")
 
 
@@ -53,9 +53,9 @@ def joint_of(of: Run) -> Run:
     return of.start
 
 
-def together(model: str = "softmax", *settings: str) -> JointProgram:
+def together(model: str = "softmax", *settings: str) -> MultitaskProgram:
     program = build.built(joint_of(cell(model, BOTH, *settings)))
-    assert isinstance(program, JointProgram)
+    assert isinstance(program, MultitaskProgram)
     return program
 
 
@@ -70,7 +70,7 @@ def question(*batches: Batch) -> LossInputs:
     return LossInputs(*zip(*each, strict=True), None)  # type: ignore[arg-type]
 
 
-def loss(program: JointProgram, asked: LossInputs, shares: Sequence[float] | None = None) -> Any:
+def loss(program: MultitaskProgram, asked: LossInputs, shares: Sequence[float] | None = None) -> Any:
     lessons = [one._replace(share=p) for one, p in zip(program.setup.tasks, shares, strict=True)] if shares else None
 
     def of(params: Any) -> jax.Array:
@@ -83,8 +83,8 @@ def loss(program: JointProgram, asked: LossInputs, shares: Sequence[float] | Non
 def test_shares_by_temperature() -> None:
     def shares(temperature: float) -> list[float]:
         technique = config.techniques(
-            (), [Overlay("test", {"joint": {"tasks": ["a"], "temperature": temperature}})]
-        ).joint
+            (), [Overlay("test", {"multitask": {"tasks": ["a"], "temperature": temperature}})]
+        ).multitask
         assert technique is not None
         return technique.shares([900, 100])
 
@@ -112,7 +112,7 @@ def test_a_slice_is_shared_out_and_every_task_has_an_example() -> None:
 )
 def test_one_task_alone_trains_as_without(model: str, slices: int) -> None:
     several = f"training.accumulate={slices}"
-    plain, joint = cell(model, several), joint_of(cell(model, several, "joint.tasks=[short]"))
+    plain, joint = cell(model, several), joint_of(cell(model, several, "multitask.tasks=[short]"))
     alone, program = (build.built(one) for one in (plain, joint))
     losses = [one.training.step(jax.tree.map(jnp.copy, one.init), *one.feed(batch(8)))[1] for one in (alone, program)]
     assert float(losses[0]) == float(losses[1])
@@ -210,21 +210,21 @@ def test_all_tasks_have_one_joint_training() -> None:
     assert joint.folder.startswith("softmax-short+longer-tiny-s0-")
     assert [one.recipe.training.steps for one in (joint, *every)] == [12, 0, 0]
     assert Run.model_validate(json.loads(every[1].model_dump_json())).id == every[1].id
-    warmer = sweeps.cells(Request("softmax", "short", "tiny", settings=(BOTH, "joint.temperature=3.0")))[0]
+    warmer = sweeps.cells(Request("softmax", "short", "tiny", settings=(BOTH, "multitask.temperature=3.0")))[0]
     assert joint_of(warmer).id != joint.id
     quantized = cell("softmax", BOTH, "quantize.weights=8")
     assert next(one.techniques.words for one in quantized.needs) == "trained on short, longer at once, T 2"
-    assert [one.pulls("joint") for one in (*quantized.needs, quantized)] == [True, False, False]
+    assert [one.pulls("multitask") for one in (*quantized.needs, quantized)] == [True, False, False]
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (("joint.tasks=[adding]",), r"joint\.tasks: adding: mean-squared-error is no share"),
-        (("joint.tasks=[nowhere]",), r"task 'nowhere': not found"),
-        ((BOTH, "pretrain.steps=2"), r"joint and pretrain: one of the two"),
-        ((BOTH, "distill.teacher=softmax"), r"joint and distill: one of the two"),
-        ((BOTH, "joint.temperature=0.0"), r"joint\.temperature: .*greater than 0"),
+        (("multitask.tasks=[adding]",), r"multitask\.tasks: adding: mean-squared-error is no share"),
+        (("multitask.tasks=[nowhere]",), r"task 'nowhere': not found"),
+        ((BOTH, "pretrain.steps=2"), r"multitask and pretrain: one of the two"),
+        ((BOTH, "distill.teacher=softmax"), r"multitask and distill: one of the two"),
+        ((BOTH, "multitask.temperature=0.0"), r"multitask\.temperature: .*greater than 0"),
     ],
 )
 def test_what_cannot_be_trained_together_is_one_line(settings: tuple[str, ...], message: str) -> None:
