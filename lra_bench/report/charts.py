@@ -222,7 +222,7 @@ def _linear(title: str, values: pd.Series) -> alt.X:
 
 
 def sparsity(frame: pd.DataFrame) -> Figure:
-    """The score on test over the share of weights that are zero, a line for each model, way of pruning and count of steps.
+    """The score on test over the share of zero weights: a line for each model, way of pruning and count of steps.
 
     A line begins at the model that was pruned. `frame` is of `store.frame`.
 
