@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from samples import Lra, ran_own
 
-from lra_bench import mixers
+from lra_bench import mixers, sweeps
 from lra_bench.analysis import reproduce
 from lra_bench.analysis.reproduce import Ran, Reproduction, compared, finished
 from lra_bench.config import Launcher, Run
@@ -131,7 +131,7 @@ def test_it_is_run_as_it_was(run: Path, tmp_path: Path, monkeypatch: pytest.Monk
         asked.append((order.jobs, fitted.read_text() if fitted.exists() else None))
         shutil.copytree(run, folder, dirs_exist_ok=True)
 
-    monkeypatch.setattr(sweep, "run", ran)
+    monkeypatch.setattr(sweeps, "run", ran)
     assert reproduce.again(finished(run), print).verdict == "identical"
     store.write_json(run / "result.json", store.read_json(run / "result.json") | {"jobs": 3})
     (run / "fallback.json").write_text("[2, false]")

@@ -158,7 +158,7 @@ def test_an_id_is_of_the_code_not_of_its_place(tmp_path: Path) -> None:
         (PARITY.replace("return {split", "return {0"), DataError, r"build returns no splits of .*: KeyError: 'train'"),
         (PARITY.replace("return {split", "{split"), DataError, r"build returns no splits of .*: TypeError"),
         (PARITY.replace("(1, 3", "(1, 4"), DataError, r"tokens are from 1 to 3, and there are 3 symbols"),
-        (PARITY.replace("Split(tokens", "Split(tokens[0]"), DataError, r"tokens are int64\[1, 40\], not whole"),
+        (PARITY.replace("Split(tokens", "Split(tokens[0]"), DataError, r"tokens are int64\[1, 40\], not integers"),
         (PARITY.replace("(n, 1), length)", "n, length)"), DataError, r"lengths are int64\[30\], not .* \[30, 1\]"),
         (PARITY.replace(".sum((1, 2))", ".sum()"), DataError, r"label is int64\[\], not a number"),
     ],

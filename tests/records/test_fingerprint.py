@@ -181,7 +181,7 @@ def test_the_users_own_files_that_a_mixer_imports_count(tmp_path: Path, monkeypa
     alone = mixers.code(mine)
     edit(mine, "\nfrom dataclasses", "\nfrom helping.deep import scale\nfrom dataclasses")
     (tmp_path / "helping").mkdir()
-    (tmp_path / "helping/deep.py").write_text("import further\nscale = 2.0\n")
+    (tmp_path / "helping/deep.py").write_text("import continued\nscale = 2.0\n")
     (tmp_path / "continued.py").write_text("more = 1\n")
     first = mixers.code(mine)
     (tmp_path / "continued.py").write_text("# said\nmore = 1\n")

@@ -213,7 +213,7 @@ def test_all_tasks_have_one_joint_training() -> None:
     warmer = sweeps.cells(Request("softmax", "short", "tiny", settings=(BOTH, "multitask.temperature=3.0")))[0]
     assert joint_of(warmer).id != joint.id
     quantized = cell("softmax", BOTH, "quantize.weights=8")
-    assert next(one.techniques.words for one in quantized.needs) == "trained on short, longer at once, T 2"
+    assert next(one.techniques.words for one in quantized.needs) == "multi-task with short, longer, T 2"
     assert [one.pulls("multitask") for one in (*quantized.needs, quantized)] == [True, False, False]
 
 

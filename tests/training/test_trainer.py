@@ -25,6 +25,7 @@ from lra_bench.training import checkpoint
 from lra_bench.training.objective import objective
 from lra_bench.training.optimizer import learning_rate, optimizer
 from lra_bench.training.program import Devices, Program, draw, sharing
+from lra_bench.training.setup import TrainingSetup
 from lra_bench.training.step import scoring
 from lra_bench.training.trainer import Interrupted, Trainer, evaluate
 
@@ -164,7 +165,8 @@ def test_by_any_metric_a_logit_that_is_not_finite_is_no_score(metric: Metric) ->
 
     graph, params, rest = nnx.split(Says(), nnx.Param, ...)
     label = jnp.zeros((3, *goal.label.shape), goal.label.dtype)
-    score = scoring(graph, goal)({}, params, rest, jnp.zeros((3, 1, length), jnp.int32), None, label)
+    setup = TrainingSetup(lambda *, rngs: Says(), goal, (1, length))
+    score = scoring(graph, setup)({}, params, rest, jnp.zeros((3, 1, length), jnp.int32), None, label)
     assert np.isfinite(score).tolist() == [True, False, False]
 
 
