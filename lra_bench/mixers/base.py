@@ -10,7 +10,7 @@ found:
 5. Rows of a batch do not see each other. Same key, same y. Dropout belongs to the block.
 6. The card does not lie: work and memory grow with L as the card says, to 32,768 tokens and beyond: by the fastest
    growing term, not by what a short span shows.
-7. The limit case: where the card names one, the output equals softmax attention's. What the limit switches off, which
+7. The exactness condition: where the card names one, the output equals softmax attention's. What it switches off, which
    the card names too, `tests/mixers` hold to a dense equation in float64.
 
 A mixer's file exports `Mixer`, as a rule with `CARD` and `Config` (`card.py` has what stands where they are left out),

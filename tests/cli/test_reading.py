@@ -114,6 +114,7 @@ def test_a_format_that_is_none_is_refused() -> None:
         chosen(None, json=False, out=Path("x.xlsx"))
 
 
+@pytest.mark.slow
 def test_json_and_the_name_of_out_say_how_it_is_written(results: Path, said: Said) -> None:
     code, text = said("compare", "--json")
     assert code == 0

@@ -145,6 +145,7 @@ def test_bfloat16() -> None:
         assert leaf.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_dropout_is_drawn_by_the_key_in_training_only() -> None:
     model, one, other = make(dropout=0.3), jax.random.key(1), jax.random.key(2)
     np.testing.assert_array_equal(logits(model, key=one), logits(model, key=one))

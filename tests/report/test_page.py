@@ -261,6 +261,7 @@ def test_in_a_browser_it_sorts_filters_and_draws(browser: Any, html: str, frame:
     assert all(url.startswith(("file:", "data:", "blob:")) for url in asked)
 
 
+@pytest.mark.slow
 def test_in_a_browser_dark_mode_and_a_phone(browser: Any, html: str, tmp_path: Path) -> None:
     """Axes and text of figures change with the page's ground; nothing is wider than a phone; the first screen shows
     the headline and a figure; a link to a run opens its model."""

@@ -89,6 +89,7 @@ def test_a_study_of_other_code_or_data_is_not_taken_up_and_that_is_said(monkeypa
     )
 
 
+@pytest.mark.slow
 def test_the_best_on_val_is_found_and_the_budget_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     answered(monkeypatch, lambda cell, look: cell.recipe.optimizer.lr)
     found = study().run(6, 1, silent)
