@@ -48,7 +48,8 @@ def helps() -> Iterator[tuple[str, str]]:
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))):
+    configs = sorted([*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "tasks").glob("*.yaml")])
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), *configs):
         yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
 
 

@@ -1,7 +1,7 @@
 """phi(Q) (phi(K)^T V) / (phi(Q) sum phi(K)), phi(x) = elu(x) + 1 (arXiv 2006.16236, equation 5): linear in L.
 
-Keys that are not there have phi = 0. The normaliser is float32 and at least 1e-6, so a row without any key gives 0.
-With rotary positions phi(Q) and phi(K) are turned, but not in the normaliser (arXiv 2104.09864, equation 19).
+Keys that are not there have phi = 0. The normalizer is float32 and at least 1e-6, so a row without any key gives 0.
+With rotary positions phi(Q) and phi(K) are turned, but not in the normalizer (arXiv 2104.09864, equation 19).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ found:
 1. The mask is positional and required. Bidirectional, or the card says so.
 2. No leak: changing `x` where the mask is False does not change `y` where it is True.
 3. Finite everywhere, on a row with no real token too; gradients too.
-4. `y.dtype == x.dtype`; normalisers in float32. Works under jit, vmap and scan.
+4. `y.dtype == x.dtype`; normalizers in float32. Works under jit, vmap and scan.
 5. Rows of a batch do not see each other. Same key, same y. Dropout belongs to the block.
 6. The card does not lie: work and memory grow with L as the card says, to 32,768 tokens and beyond: by the fastest
    growing term, not by what a short span shows.

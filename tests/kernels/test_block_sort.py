@@ -1,4 +1,4 @@
-"""Sinkhorn's normalisations against their definition, and attention to sorted blocks against all logits in memory."""
+"""Sinkhorn's normalizations against their definition, and attention to sorted blocks against all logits in memory."""
 
 from __future__ import annotations
 
