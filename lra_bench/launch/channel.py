@@ -9,9 +9,9 @@ from typing import Any
 
 from lra_bench.launch.cores import held
 from lra_bench.launch.engine import Order
-from lra_bench.launch.local import Crew
+from lra_bench.launch.local import ProcessPool
 from lra_bench.launch.place import Place
-from lra_bench.launch.remote_task import Errand
+from lra_bench.launch.remote_task import RemoteTask
 
 LOOK = 0.5  # seconds between two looks at what was said
 
@@ -41,25 +41,25 @@ class Wire:
         return self._ended
 
 
-def there(errand: Errand, wire: Any, share: Mapping[str, float]) -> dict[str, Any]:
-    """A task's body, on its node, of which a run has a `share`: do the errand, on cores of its own; the outcome."""
+def there(remote: RemoteTask, wire: Any, share: Mapping[str, float]) -> dict[str, Any]:
+    """A Ray task's body, on its node, of which a run has a `share`: run it on cores of its own; the outcome."""
     import ray
 
     cores = share["CPU"]
     with held(int(cores) if cores.is_integer() else 0) as ours:
-        crews: list[Crew] = []
+        pools: list[ProcessPool] = []
 
-        def hire(order: Order) -> Crew:
+        def make_executor(order: Order) -> ProcessPool:
             cells = room(_node(ray), share)
-            crews.append(Crew(order, [Place(tuple(ours), jobs=cells)] * cells))
-            return crews[0]
+            pools.append(ProcessPool(order, [Place(tuple(ours), jobs=cells)] * cells))
+            return pools[0]
 
         def look() -> None:
-            if crews and ray.get(wire.ended.remote()):
-                crews[0].end()
+            if pools and ray.get(wire.ended.remote()):
+                pools[0].end()
 
         with every(LOOK, look):
-            return errand.do(hire, lambda event: wire.say.remote(errand.cell.id, event))
+            return remote.do(make_executor, lambda event: wire.say.remote(remote.cell.id, event))
 
 
 def room(node: Mapping[str, float], share: Mapping[str, float]) -> int:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lra_bench.launch.engine import Order
-from lra_bench.launch.local import Crew
+from lra_bench.launch.local import ProcessPool
 from lra_bench.launch.place import Place
-from lra_bench.launch.remote_task import Errand
+from lra_bench.launch.remote_task import RemoteTask
 from lra_bench.records import store
 
 
@@ -20,14 +20,14 @@ from lra_bench.records import store
 class Job:
     """Called by submitit where the job runs; its output is the run's events, a line of JSON each."""
 
-    errand: Errand
+    remote: RemoteTask
     grace: float  # seconds in which the signal to queue again follows another that has stopped the run
     beside: int  # runs that run at once on the machine
-    _crew: Crew | None = field(default=None, init=False)
+    _pool: ProcessPool | None = field(default=None, init=False)
 
     def __call__(self) -> dict[str, Any]:
-        """Do the errand; the outcome."""
-        outcome = self.errand.do(self._hire, lambda event: print(store.as_json(event, None), flush=True))
+        """Do the remote task; the outcome."""
+        outcome = self.remote.do(self._make_executor, lambda event: print(store.as_json(event, None), flush=True))
         if "stopped" in outcome:
             time.sleep(self.grace)
         return outcome
@@ -36,14 +36,14 @@ class Job:
         """Called by submitit when the job must go: once the run has saved, what to run next time."""
         from submitit.helpers import DelayedSubmission
 
-        if self._crew is not None:
-            self._crew.end()
-            self._crew.wait()
-        return DelayedSubmission(Job(self.errand, self.grace, self.beside))
+        if self._pool is not None:
+            self._pool.end()
+            self._pool.wait()
+        return DelayedSubmission(Job(self.remote, self.grace, self.beside))
 
-    def _hire(self, order: Order) -> Crew:
-        self._crew = Crew(order, [Place(jobs=self.beside)] * self.beside)
-        return self._crew
+    def _make_executor(self, order: Order) -> ProcessPool:
+        self._pool = ProcessPool(order, [Place(jobs=self.beside)] * self.beside)
+        return self._pool
 
 
 class Log:

@@ -33,7 +33,7 @@ INTERRUPTED = 130
 PYTHON = (sys.executable, "-P", "-m")  # no file of the working folder stands for a library's module
 
 
-class Crew(Engine):
+class ProcessPool(Engine):
     """The processes of runs that run at once, on a share of the machine each. Ctrl-C is for all of them."""
 
     def __init__(self, order: Order, places: Sequence[Place]) -> None:
@@ -66,7 +66,7 @@ class Crew(Engine):
 
     @contextmanager
     def member(self, child: Child) -> Iterator[None]:
-        """A process that is told when the crew is to end."""
+        """A process that is told when the pool is to end."""
         with self._lock:
             self._children.add(child)
         if self.ended:
@@ -102,9 +102,9 @@ class Crew(Engine):
 
 
 @contextmanager
-def opened(settings: Local, cells: Sequence[Run], order: Order) -> Iterator[Crew]:
-    """A crew on all of this machine."""
-    yield Crew(order, places(order.jobs or settings.jobs, order.processes))
+def opened(settings: Local, cells: Sequence[Run], order: Order) -> Iterator[ProcessPool]:
+    """A pool on all of this machine."""
+    yield ProcessPool(order, places(order.jobs or settings.jobs, order.processes))
 
 
 def machine(place: Place = WHOLE) -> dict[str, Any]:
@@ -155,8 +155,8 @@ def gpus(processes: int) -> list[int]:
     return list(range(place["devices"] // processes * processes))
 
 
-def run(cell: Run, order: Order, tell: Tell, crew: Crew) -> Result:
-    """Execute the run as one of a crew and wait; its result, which stands in the results folder too.
+def run(cell: Run, order: Order, tell: Tell, pool: ProcessPool) -> Result:
+    """Execute the run as one of a pool and wait; its result, which stands in the results folder too.
 
     Raises:
         Stopped: Ctrl-C; the run has saved its state.
@@ -168,12 +168,12 @@ def run(cell: Run, order: Order, tell: Tell, crew: Crew) -> Result:
     store.write_json(folder / "run.json", cell.model_dump())
     if fresh:
         (folder / "result.json").unlink(missing_ok=True)
-    asked = command(folder, crew.at_once, fresh=fresh)
-    with crew.share() as place:
+    asked = command(folder, pool.at_once, fresh=fresh)
+    with pool.share() as place:
         devices = ordinals(place, order.processes)
         tell({"event": "starting"})
         child = start(asked, folder, place.environment(), order.processes, place.cores, devices)
-        with crew.member(child), grace.timed(child, minutes) as late:
+        with pool.member(child), grace.timed(child, minutes) as late:
             last = _listen(child, tell)
     if child.returncode == 0:
         row = store.get(results, cell)
@@ -181,7 +181,7 @@ def run(cell: Run, order: Order, tell: Tell, crew: Crew) -> Result:
         return row
     if last.get("event") == "refused":
         raise refusal(last)
-    if (child.returncode == INTERRUPTED and not late.is_set()) or (crew.ended and child.returncode < 0):
+    if (child.returncode == INTERRUPTED and not late.is_set()) or (pool.ended and child.returncode < 0):
         raise Stopped
     row = _failed(cell, child.returncode, minutes if late.is_set() else None, *blamed(child, folder))
     store.put(results, cell, row)

@@ -17,7 +17,7 @@ GRACE = 5.0  # seconds in which the others may end by themselves when one has
 FAILED = 3  # the exit code of one of several whose result, if it is the first, says how
 
 
-class Team:
+class ProcessGroup:
     """Several processes: the first speaks for all, a signal is for all, and when one dies the others are ended."""
 
     def __init__(self, members: Sequence[subprocess.Popen[str]], logs: Sequence[Path]) -> None:
@@ -69,7 +69,7 @@ class Team:
         return [member.poll() for member in self._members]
 
 
-Child = subprocess.Popen[str] | Team
+Child = subprocess.Popen[str] | ProcessGroup
 
 
 def start(
@@ -92,7 +92,7 @@ def start(
         share = _list("--cores", cores[member::processes] or cores) + _list("--devices", gpus[member::processes])
         full = [*command, *together, "--process", str(member), *share]
         members.append(_process(full, environment, log, subprocess.DEVNULL if member else subprocess.PIPE))
-    return Team(members, logs)
+    return ProcessGroup(members, logs)
 
 
 def _process(command: Sequence[str], environment: Mapping[str, str], log: Path, out: int) -> subprocess.Popen[str]:
@@ -113,4 +113,4 @@ def free_port() -> int:
 
 def blamed(child: Child, folder: Path) -> tuple[str, Path]:
     """Which process has the child's exit code, as a sentence begins, where there are several; and its log."""
-    return child.blamed if isinstance(child, Team) else ("", folder / "log.txt")
+    return child.blamed if isinstance(child, ProcessGroup) else ("", folder / "log.txt")

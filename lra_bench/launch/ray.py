@@ -21,7 +21,7 @@ from lra_bench.config import Ray, Run
 from lra_bench.errors import ConfigError
 from lra_bench.launch.channel import LOOK, Wire, every, room, there
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell, extra
-from lra_bench.launch.remote_task import Errand, environ, received
+from lra_bench.launch.remote_task import RemoteTask, environ, received
 from lra_bench.records import store
 from lra_bench.records.schema import Result, Status
 
@@ -66,10 +66,10 @@ class Cluster(Engine):
 
     def _attempted(self, cell: Run, tell: Tell, retries: int) -> Result:
         errors = self._ray.exceptions
-        errand = Errand(cell, self._order, memory_share(self._settings) | environ()).written()
+        remote = RemoteTask(cell, self._order, memory_share(self._settings) | environ()).written()
         while True:
             try:
-                return received(self._outcome(errand), self.parting())
+                return received(self._outcome(remote), self.parting())
             except errors.OutOfMemoryError as error:
                 return self._failed(cell, "oom", error)
             except (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError) as error:
@@ -82,10 +82,10 @@ class Cluster(Engine):
             tell({"event": "note", "said": f"its node was lost; started again, at most {retries} times"})
             retries -= 1
 
-    def _outcome(self, errand: Errand) -> dict[str, Any]:
+    def _outcome(self, remote: RemoteTask) -> dict[str, Any]:
         """Wait for a task; one that has not begun when all are to end is taken back."""
-        ray, cell = self._ray, errand.cell.id
-        task = self._tasks[cell] = self._task.remote(errand, self._wire, self._share)
+        ray, cell = self._ray, remote.cell.id
+        task = self._tasks[cell] = self._task.remote(remote, self._wire, self._share)
         while not ray.wait([task], timeout=LOOK)[0]:
             if self.ended and cell not in self._heard_of:
                 ray.cancel(task)

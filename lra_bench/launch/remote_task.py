@@ -17,7 +17,7 @@ from lra_bench.records import store
 from lra_bench.records.schema import Result
 
 PASSED_ON = ("LRA_", "JAX_", "XLA_")  # how variables begin that mean the same there as here
-BEGUN = "fresh.txt"  # the errand that forgot what was there before
+BEGUN = "fresh.txt"  # the task that forgot what was there before
 
 
 def environ() -> dict[str, str]:
@@ -26,7 +26,7 @@ def environ() -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Errand:
+class RemoteTask:
     """A run and its order, as they travel."""
 
     cell: Run
@@ -40,14 +40,14 @@ class Errand:
         """The run's."""
         return store.folder(self.order.results, self.cell)
 
-    def written(self) -> Errand:
-        """The errand, once the run's folder holds what is asked: by that, whoever is sent knows that it is shared."""
+    def written(self) -> RemoteTask:
+        """The task, once the run's folder holds what is asked: by that, whoever is sent knows that it is shared."""
         sent = replace(self, order=replace(self.order, results=self.order.results.resolve()))
         store.write_json(sent.folder / "run.json", self.cell.model_dump())
         return sent
 
-    def do(self, hire: Callable[[Order], Engine], tell: Tell) -> dict[str, Any]:
-        """Have it done, where it arrived, by the engine that `hire` gives; the outcome, for `received`."""
+    def do(self, make_executor: Callable[[Order], Engine], tell: Tell) -> dict[str, Any]:
+        """Have it done, where it arrived, by the engine that `make_executor` gives; the outcome, for `received`."""
 
         def heard(event: dict[str, Any]) -> None:
             if event["event"] == "start":
@@ -55,7 +55,7 @@ class Errand:
             tell(event)
 
         try:
-            return {"row": hire(self._arrived()).run(self.cell, heard).as_dict()}
+            return {"row": make_executor(self._arrived()).run(self.cell, heard).as_dict()}
         except Stopped:
             return {"stopped": True}
         except (ConfigError, PlaceError) as error:
@@ -75,7 +75,7 @@ class Errand:
 
 
 def received(outcome: Mapping[str, Any], parting: str) -> Result:
-    """The result that an errand came back with.
+    """The result that a remote task came back with.
 
     Raises:
         Stopped: the run was stopped; says `parting`.

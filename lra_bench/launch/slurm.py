@@ -17,7 +17,7 @@ from lra_bench.config import Run, Slurm
 from lra_bench.errors import ConfigError
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell, extra
 from lra_bench.launch.job import Job, Log
-from lra_bench.launch.remote_task import Errand, received
+from lra_bench.launch.remote_task import RemoteTask, received
 from lra_bench.records import store
 from lra_bench.records.schema import Result, Status
 
@@ -61,9 +61,9 @@ class Processes(Engine):
         Raises:
             ConfigError: the queue refuses them.
         """
-        errands = [Job(Errand(cell, self._order).written(), self._settings.signal, self._beside) for cell in cells]
+        tasks = [Job(RemoteTask(cell, self._order).written(), self._settings.signal, self._beside) for cell in cells]
         try:
-            jobs = self._executor.submit_array(errands) if errands else []
+            jobs = self._executor.submit_array(tasks) if tasks else []
         except RuntimeError as error:  # submitit's FailedSubmissionError, FailedJobError
             raise refused(self._settings, error) from None
         for cell, job in zip(cells, jobs, strict=True):

@@ -51,7 +51,7 @@ def run(
             _stood_on(cell, order.results, tell)
     if left:
         with opened(launcher, left, order) as engine:
-            found |= Shift(engine, order, tell, fail_fast, alone=len(every) == 1).work(left)
+            found |= Scheduler(engine, order, tell, fail_fast, alone=len(every) == 1).work(left)
     return [found[cell.id] for cell in every if cell.id in found]
 
 
@@ -92,7 +92,7 @@ def _of_other_data(cell: Run, results: Path, tell: Callable[[Run, dict[str, Any]
 
 
 @dataclass
-class Shift:
+class Scheduler:
     """Runs that an engine works through, a thread each of those that it has at once."""
 
     engine: Engine

@@ -13,7 +13,7 @@ from lra_bench.config import Run
 from lra_bench.launch.engine import Order
 from lra_bench.records.schema import Result
 from lra_bench.records.store import blank
-from lra_bench.sweeps.run import Shift
+from lra_bench.sweeps.run import Scheduler
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,6 @@ def test_a_sweep_tells_each_rows_score(cells: list[Run], tmp_path: Path) -> None
         def run(self, cell: Run, tell: Any) -> Result:
             return blank(cell, "ok", test_score=0.5)
 
-    shift = Shift(Engine(), Order(tmp_path), lambda cell, event: heard.append(event), False, alone=False)  # type: ignore[arg-type]
-    shift.work(cells)
+    scheduler = Scheduler(Engine(), Order(tmp_path), lambda cell, event: heard.append(event), False, alone=False)  # type: ignore[arg-type]
+    scheduler.work(cells)
     assert [(event["event"], event["test_score"]) for event in heard] == [("ended", 0.5), ("ended", 0.5)]

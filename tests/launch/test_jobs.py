@@ -160,9 +160,9 @@ def test_what_does_not_stop_in_time_is_killed(
 
 
 def test_a_crew_that_is_ended_kills_what_does_not_stop(deaf: subprocess.Popen[str], tmp_path: Path) -> None:
-    crew = local.Crew(Order(tmp_path), [place.Place()])
-    with crew.member(deaf):
-        crew.end()
+    pool = local.ProcessPool(Order(tmp_path), [place.Place()])
+    with pool.member(deaf):
+        pool.end()
         assert deaf.wait(timeout=30) == -signal.SIGKILL
 
 

@@ -16,7 +16,7 @@ from samples import FOUR, LONG, TWO, Lra, started
 
 from lra_bench import sweeps
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell
-from lra_bench.launch.remote_task import Errand, received
+from lra_bench.launch.remote_task import RemoteTask, received
 from lra_bench.records.schema import SCORED, Result
 
 MINE = """\
@@ -184,14 +184,14 @@ def test_to_begin_anew_is_done_once(here: Path, monkeypatch: pytest.MonkeyPatch)
     (cell,) = sweeps.cells(sweeps.Request("linear", "short", "tiny"))
     orders: list[Order] = []
 
-    def hire(order: Order) -> Noted:
+    def make_executor(order: Order) -> Noted:
         orders.append(order)
         return Noted(orders)
 
-    errand = Errand(cell, Order(Path("results"), fresh=True)).written()
-    for sent in (errand, errand, Errand(cell, errand.order).written()):
+    remote = RemoteTask(cell, Order(Path("results"), fresh=True)).written()
+    for sent in (remote, remote, RemoteTask(cell, remote.order).written()):
         with pytest.raises(Stopped):
-            received(sent.do(hire, lambda event: None), "stopped")
+            received(sent.do(make_executor, lambda event: None), "stopped")
     assert [order.fresh for order in orders] == [True, False, True]
     assert all(order.results.is_absolute() for order in orders)
 
@@ -199,5 +199,5 @@ def test_to_begin_anew_is_done_once(here: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_folder_that_is_not_shared_is_said(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
     (cell,) = sweeps.cells(sweeps.Request("linear", "short", "tiny"))
-    outcome = Errand(cell, Order(here / "elsewhere")).do(lambda order: Noted([]), lambda event: None)
+    outcome = RemoteTask(cell, Order(here / "elsewhere")).do(lambda order: Noted([]), lambda event: None)
     assert "not there; all machines must share the results folder" in outcome["refused"]

@@ -83,10 +83,10 @@ def test_a_process_gathers_its_own_rows_alone() -> None:
     assert (last.label.tolist(), last.weight.tolist()) == ([17, 18, 21], [1, 1, 1])
 
 
-def sh(*scripts: str) -> process_group.Team:
-    """A team of shells."""
+def sh(*scripts: str) -> process_group.ProcessGroup:
+    """A group of shells."""
     members = [subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True) for script in scripts]
-    return process_group.Team(members, [Path(f"log-{member}.txt") for member in range(len(scripts))])
+    return process_group.ProcessGroup(members, [Path(f"log-{member}.txt") for member in range(len(scripts))])
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_of_two_that_have_ended_the_killed_one_is_blamed() -> None:
         members = [subprocess.Popen(["sh", "-c", script], text=True) for script in scripts]
         for member in members:
             member.wait()
-        child = process_group.Team(members, [Path(), Path()])
+        child = process_group.ProcessGroup(members, [Path(), Path()])
         assert (child.wait(), child.blamed[0]) == (code, f"process {blamed} of 2 ")
 
 
