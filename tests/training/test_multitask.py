@@ -179,9 +179,8 @@ def test_a_run_on_one_of_the_tasks_answers_as_the_backbone_with_its_head(model: 
 )
 def test_what_a_text_is_filled_up_with_changes_no_answer(pool: str, everywhere: bool) -> None:
     made = build.model_spec(cell("softmax", f"backbone.pool={pool}", "backbone.positions=none"))
-    choices, backbone, asked, _ = made.args  # type: ignore[attr-defined]
-    asked = replace(asked, everywhere=everywhere)
-    one, other = (made.func(choices, backbone, asked, s, rngs=nnx.Rngs(0)) for s in (Shape(), Shape(room=33)))  # type: ignore[attr-defined]
+    made = replace(made, asked=[replace(made.asked[0], everywhere=everywhere)])
+    one, other = (replace(made, shape=shape)(rngs=nnx.Rngs(0)) for shape in (Shape(), Shape(room=33)))
     shown = batch(4)
     tokens, mask = jnp.asarray(shown.tokens), jnp.asarray(shown.mask)
     plain, filled = (model(tokens, mask, key=None) for model in (one, other))
