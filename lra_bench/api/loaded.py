@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from lra_bench import data
-from lra_bench.cli.options import RESULTS
+from lra_bench.cli.options import BATCH, RESULTS
 from lra_bench.export import inputs
 from lra_bench.export.of_run import answering
 from lra_bench.records import store
@@ -57,7 +57,7 @@ class Loaded:
         return evaluate(run.program, run.params, run.rest, self.examples(split), lambda event, **facts: None, split)
 
     def predict(
-        self, what: str | Sequence[str] | np.ndarray, *, top: int = 1, batch: int = 32, cut: bool = False
+        self, what: str | Sequence[str] | np.ndarray, *, top: int = 1, batch: int = BATCH, cut: bool = False
     ) -> list[dict[str, Any]]:
         """What the model predicts, one mapping an input: `answer`, its probability `p`, and `top` where asked for.
 

@@ -82,7 +82,7 @@ def sweep(
     techniques: Names = TECHNIQUE,
     length: int | None = None,
     limit: int | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     results: str | Path = RESULTS,
     overwrite: bool = False,
     verbose: bool = True,
@@ -97,7 +97,7 @@ def sweep(
         tasks: names, globs or files, likewise.
         seeds: random seeds.
         techniques: names or files, likewise; `a+b` applies both.
-        jobs: number of runs at a time; each result records it.
+        jobs: number of runs at a time, which each result records; `None`: as the command line has it.
 
     Returns:
         A table with the columns of a result, in the order in which the runs were asked for.

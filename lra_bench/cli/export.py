@@ -77,7 +77,7 @@ def predict(
         str, typer.Argument(help="The inputs, one a line, a tab between the two of a pair; - is stdin.", metavar="FILE")
     ],
     top: Annotated[int, typer.Option("--top", min=1, help="Number of classes to show, the most likely first.")] = 1,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size.")] = 32,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Batch size.")] = options.BATCH,
     cut: Annotated[bool, typer.Option("--cut", help="Truncate inputs that are longer than the model reads.")] = False,
     results: options.Results = options.RESULTS,
     json: options.Json = False,

@@ -126,6 +126,7 @@ RESULTS = Path("results")
 SPEED = RESULTS / "speed/speed.json"  # what `make bench` keeps
 RECIPE = "small"
 TECHNIQUE = "none"
+BATCH = 32  # inputs that are predicted at once
 
 
 def counts(text: str, flag: str) -> list[int]:
