@@ -24,14 +24,14 @@ FLOORS = {
     "records": 5, "templates": 5, "training": 5,
     "conformance": 6, "launch": 6, "techniques": 6, "trackers": 6,
     "doctor": 7, "report": 7, "runs": 7, "sweeps": 7,
-    "analysis": 8, "check": 8, "export": 8, "search": 8, "speed": 8,
+    "analysis": 8, "check": 8, "estimates": 8, "export": 8, "search": 8, "speed": 8,
     "cli": 9,
     "api": 10,
 }  # fmt: skip
 
 LIVES_IN = {
     "jax": {
-        "analysis", "check", "conformance", "distributed", "doctor", "export", "kernels", "measure", "mixers", "model",
+        "analysis", "check", "conformance", "distributed", "doctor", "estimates", "export", "kernels", "measure", "mixers", "model",
         "runs", "speed", "techniques", "training",
     },
     "flax": {"analysis", "api", "check", "conformance", "mixers", "model", "runs", "techniques", "training"},

@@ -10,7 +10,7 @@ from flax import nnx
 from lra_bench import mixers
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims, MixerBase
-from lra_bench.runs.build import choice
+from lra_bench.runs.build import choice, here
 
 
 def mixer(
@@ -48,5 +48,5 @@ def mixer(
     chosen = choice(sheet.path, mixers.turned(sheet, options))
     if rotary and not chosen.mixer.turns:
         raise ConfigError(f"{sheet.name}: has no queries and keys to turn by their positions")
-    dims = Dims(width, heads, width // heads, length, grid, rotary)
+    dims = Dims(width, heads, width // heads, length, grid, rotary, here())
     return chosen.mixer(chosen.options, dims, rngs=nnx.Rngs(seed))

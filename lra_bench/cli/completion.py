@@ -73,6 +73,13 @@ def configs(ctx: typer.Context, incomplete: str) -> list[str]:
     return list(config.found("configs", _include(ctx)))
 
 
+def devices(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Accelerators to estimate for, by their names."""
+    from lra_bench import config
+
+    return list(config.found("configs/devices", _include(ctx)))
+
+
 def techniques(ctx: typer.Context, incomplete: str) -> list[str]:
     """Techniques, several at once too."""
     from lra_bench import config

@@ -122,6 +122,14 @@ Track = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="Estimate for this accelerator, which need not be here: a100, h100, h200, rtx4090, v5e, v6e or file.yaml.",
+        metavar="NAME|file.yaml", autocompletion=completion.devices,
+    ),
+]  # fmt: skip
 RESULTS = Path("results")
 SPEED = RESULTS / "speed/speed.json"  # what `make bench` keeps
 RECIPE = "small"

@@ -163,6 +163,7 @@ def plan(
     limit: options.Limit = None,
     match: options.Match = None,
     jobs: options.Jobs = None,
+    device: options.Device = None,
     out: options.JobList = None,
     include_path: options.Include = None,
     json: options.Json = False,
@@ -171,12 +172,37 @@ def plan(
 
     Hours are what another seed took on this machine; where none ran, a step is compiled and three are timed on random
     tokens, which takes half a minute for each model and task. Nothing is trained.
+
+    With --device, each training step is compiled for an accelerator instead, and weighed: does it compile, does it fit,
+    how many kernels, how much memory traffic, and what bounds its time. Nothing is run, and no accelerator is needed.
+
+    Example: lra plan --model local,linear --task listops --device h100
     """
     from lra_bench import sweeps
 
     asked = sweeps.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path, technique))
     every = sized(asked, match)
+    if device is not None:
+        if out is not None or jobs is not None:
+            raise ConfigError("--device: estimates steps, and plans no jobs; no --jobs or --out with it")
+        show_estimates(every, device, tuple(include_path or ()), json=json)
+        return
     show_plan(every, results, jobs=jobs, out=out, json=json)
+
+
+def show_estimates(every: Sequence[Run], device: str, include: Sequence[Path], *, json: bool) -> None:
+    """What a training step of each run would be on a device; seeds are alike, and count once."""
+    from lra_bench import config, sweeps
+    from lra_bench.cli import progress
+    from lra_bench.cli.written import chosen, tell
+    from lra_bench.report import estimates
+
+    there, facts = config.device(device, include), list[dict[str, Any]]()
+    once = list({cell.model_copy(update={"seed": 0}).id: cell for cell in every}.values())
+    with progress.watching(len(once)) as watch:
+        for known in sweeps.estimated(once, there, [], watch):
+            facts = known
+    tell(estimates.planned(sweeps.beside(facts, options.SPEED.parent)), chosen(None, json=json))
 
 
 def show_plan(every: Sequence[Run], results: Path, *, jobs: int | None, out: Path | None, json: bool) -> None:

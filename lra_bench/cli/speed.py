@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +18,7 @@ from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from lra_bench.report.tables import Report
-    from lra_bench.sweeps import Speed
+    from lra_bench.sweeps import Request, Speed
 
 # The full mixer in its best and its plain form stand for what the others are measured against.
 MODELS = "family:full,family:full[impl=plain],all"
@@ -55,6 +57,7 @@ def speed(
     ] = False,
     largest_batch: Annotated[bool, typer.Option("--largest-batch", help="Find the largest batch that fits.")] = False,
     memory: Memory = None,
+    device: options.Device = None,
     config: options.Config = "speed",
     settings: options.Settings = None,
     out: Annotated[
@@ -74,18 +77,27 @@ def speed(
     All models at one length are compiled in one process and run in turn, on random tokens. Every model at the lengths
     that are standard took 80 minutes on two CPU cores; two or three models at two lengths take two minutes.
 
+    With --device, steps are compiled for an accelerator and weighed, not run: estimates, kept apart from measurements.
+
     Example: lra speed -n 1024,4096 --model softmax,linear
     """
     from lra_bench import sweeps
     from lra_bench.config import recipe
-    from lra_bench.report import scaling
+    from lra_bench.records import store
+    from lra_bench.report import estimates, scaling
 
     how = chosen(format, json=json)
     if fresh and out is None:
         raise ConfigError("--overwrite: measures again what --out holds, which is not named")
     if read is not None and (out is not None or largest_batch or peak):
         raise ConfigError(f"--read {read}: measures nothing; no --out, --peak or --largest-batch with it")
+    if device is not None and (read is not None or largest_batch or peak or mode is Mode.infer):
+        other = "--read, --peak, --largest-batch or --mode infer"
+        raise ConfigError(f"--device {device}: estimates training steps; no {other} with it")
     if read is not None:
+        if estimates.are(store.read_json(read)):
+            tell(estimates.report(estimates.read(read)), how)
+            return
         facts = scaling.read(read)
     else:
         if memory is not None and not largest_batch:
@@ -96,6 +108,9 @@ def speed(
         request = sweeps.Request(model, task, config, settings=wanted, include=include)
         room = _room(memory) if largest_batch else None
         counts = options.counts(lengths, "--lengths")
+        if device is not None:
+            tell(estimates.report(_estimated(request, counts, device, out, fresh)), how)
+            return
         facts = _measured(sweeps.Speed(request, counts, rounds, mode is Mode.infer, peak, room), out, fresh)
     tell(scaling.report(facts), how)
 
@@ -118,23 +133,50 @@ def _bytes(text: str) -> int:
 
 def _measured(asked: Speed, out: Path | None, fresh: bool) -> list[dict[str, Any]]:
     from lra_bench import sweeps
-    from lra_bench.cli import progress, screen
-    from lra_bench.launch.engine import Stopped
+    from lra_bench.cli import progress
     from lra_bench.records import store
     from lra_bench.report import scaling
 
     facts = scaling.read(out) if out is not None and out.exists() and not fresh else []
+    with _kept(out), progress.watching() as watch:
+        for known in sweeps.speed(asked, facts, watch):
+            facts = known
+            if out is not None:
+                store.write_json(out, facts)
+    return facts
+
+
+def _estimated(
+    request: Request, lengths: Sequence[int], device: str, out: Path | None, fresh: bool
+) -> list[dict[str, Any]]:
+    from lra_bench import config, sweeps
+    from lra_bench.cli import progress
+    from lra_bench.records import store
+    from lra_bench.report import estimates
+
+    facts = estimates.read(out) if out is not None and out.exists() and not fresh else []
+    every = [cell for length in lengths for cell in sweeps.cells(replace(request, length=length))]
+    with _kept(out), progress.watching(len(every)) as watch:
+        for known in sweeps.estimated(every, config.device(device, request.include), facts, watch):
+            facts = known
+            if out is not None:
+                store.write_json(out, facts)
+    asked = {cell.id for cell in every}
+    return [fact for fact in facts if fact["run"] in asked]
+
+
+@contextmanager
+def _kept(out: Path | None) -> Iterator[None]:
+    """Ctrl-C ends it with a line on what is kept."""
+    from lra_bench.cli import screen
+    from lra_bench.launch.engine import Stopped
+
     try:
-        with progress.watching() as watch:
-            for known in sweeps.speed(asked, facts, watch):
-                facts = known
-                if out is not None:
-                    store.write_json(out, facts)
+        yield
     except Stopped:
-        kept = f"what was measured is in {out}; the same command goes on" if out else "nothing is kept without --out"
+        kept = f"what is known is in {out}; the same command goes on" if out else "nothing is kept without --out"
         screen.err.print(f"stopped; {kept}", style="yellow", soft_wrap=True)
         raise typer.Exit(130) from None
-    return facts
 
 
 @app.command()
@@ -158,12 +200,14 @@ def scale(
 ) -> None:
     """Fit how time, memory and scores scale with length: exponents, crossover with softmax, maximum length.
 
-    With --results, the scores of runs at several lengths; with --run, one run tested at longer lengths.
+    Of estimates, which lra speed --device keeps, it fits launches, bytes and FLOPs. With --results, it fits the scores
+    of runs at several lengths; with --run, one run is tested at longer lengths.
 
     Example: lra scale results/speed/cpu.json --memory 16GiB
     """
+    from lra_bench.records import store
+    from lra_bench.report import estimates, growth, scaling
     from lra_bench.report import extrapolation as scores
-    from lra_bench.report import growth, scaling
 
     how = chosen(format, json=json, out=out)
     if run is not None and results is not None:
@@ -177,6 +221,8 @@ def scale(
     elif results is not None:
         with reading.frame([results]) as frame:
             made = scores.report(frame)
+    elif estimates.are(store.read_json(kept)):
+        made = estimates.growth(estimates.read(kept))
     else:
         made = growth.report(scaling.read(kept), None if memory is None else _bytes(memory))
     tell(made, how, out)

@@ -9,6 +9,7 @@ code and the libraries' versions stand in the result (`fingerprint.py`). A `Laun
 """
 
 from lra_bench.config.cell import AND, Match, Mechanism, Run, digest, of_mechanisms
+from lra_bench.config.devices import Device, device
 from lra_bench.config.files import file_of, first_comment, folders, found, shipped
 from lra_bench.config.kinds import held, kind_of
 from lra_bench.config.launchers import Launcher, Local, Ray, Slurm, launcher
@@ -53,6 +54,7 @@ __all__ = [
     "Adapt",
     "Backbone",
     "Count",
+    "Device",
     "Distill",
     "Launcher",
     "Local",
@@ -83,6 +85,7 @@ __all__ = [
     "Tuned",
     "changed",
     "declared",
+    "device",
     "digest",
     "file_of",
     "first",

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32
 
+from lra_bench.kernels.impl import XLA, at_once
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
 
@@ -39,9 +40,11 @@ def biased_attention(
     v: Float[Array, "B H L V"],
     mask: Bool[Array, "B L"],
     s: Float[Array, "M H L"],
+    impl: str = XLA,
 ) -> Float[Array, "B H M V"]:
     """The same, block by block; the backward pass makes a block's weights again. A row without any key gives 0."""
-    M, size = len(s), min(QUERIES, len(s))
+    M = len(s)
+    size = at_once(impl, M, len(v) * s.size) or min(QUERIES, M)
     rows = jnp.pad(s, ((0, -M % size), (0, 0), (0, 0))).reshape(-1, size, *s.shape[1:])
     queries = None if q is None else _blocks(q * q.shape[-1] ** -0.5, size)
 

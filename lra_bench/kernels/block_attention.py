@@ -18,13 +18,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from lra_bench.errors import ConfigError
+from lra_bench.kernels.impl import at_once, fused
 from lra_bench.kernels.patterns import Pattern
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
 
 TINY = float(np.finfo(np.float32).tiny)
-IMPLS = ("auto", "xla", "pallas")  # the values of a mixer's option `impl`
 
 
 def block_attention_reference(
@@ -76,26 +75,13 @@ def block_attention(
         pattern: over places in the arrays (`table`) and over i and j (`bias`).
         i: the queries' places as the bias sees them; None: 0 to M - 1. After a sort, where they stood before it.
         j: the keys' places, likewise.
-        impl: as `chosen` says it.
+        impl: as `impl.chosen` says it.
     """
-    if impl != "xla":
+    if fused(impl):
         from lra_bench.kernels.block_attention_pallas import block_attention_pallas
 
-        return block_attention_pallas(q, k, v, mask, pattern, i, j)
-    return _attend(q, k, v, mask, _places(i, q.shape[2]), _places(j, k.shape[2]), pattern)
-
-
-def chosen(impl: str) -> str:
-    """What runs for an option `impl`: auto, xla or pallas. On a CPU Pallas' kernels are interpreted, and named so.
-
-    Raises:
-        ConfigError: it is none of the three.
-    """
-    if impl not in IMPLS:
-        raise ConfigError(f"impl: '{impl}'; it can be: {', '.join(IMPLS)}")
-    if impl == "auto":
-        return "xla"  # everywhere: Pallas' kernels have not been timed where they can run
-    return "pallas-interpret" if impl == "pallas" and jax.default_backend() == "cpu" else impl
+        return block_attention_pallas(q, k, v, mask, pattern, i, j, impl)
+    return _attend(q, k, v, mask, _places(i, q.shape[2]), _places(j, k.shape[2]), pattern, impl)
 
 
 def joined(
@@ -107,11 +93,11 @@ def joined(
     return sum(out * weight.astype(out.dtype) for out, weight in zip(outs, weights, strict=True))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(6,))
+@partial(jax.custom_vjp, nondiff_argnums=(6, 7))
 def _attend(
-    q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern
+    q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern, impl: str
 ) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
-    (M, K), size = q.shape[2:], pattern.size
+    (B, H, M, K), size = q.shape, pattern.size
     queries = (_rows(pattern, q, k), _blocks(q * K**-0.5, size), _blocks(i[:, None, :, None], size))
     keys = _Keys(k, v, mask, j, pattern)
 
@@ -125,18 +111,19 @@ def _attend(
         mixed = product("bhlm,bhlk->bhkm", weights.astype(v.dtype), value) / total
         return mixed.swapaxes(-1, -2).astype(v.dtype), (top + jnp.log(total))[:, :, 0]
 
-    out, logsumexp = lax.map(step, queries)
+    some = at_once(impl, len(queries[0]), B * H * size * size * queries[0].size)
+    out, logsumexp = lax.map(step, queries, batch_size=some)
     return _joined(out, M), _joined(logsumexp[..., None], M)[..., 0]
 
 
 def _keep(
-    q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern
+    q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern, impl: str
 ) -> tuple[tuple[Array, Array], Any]:
-    out, logsumexp = _attend(q, k, v, mask, i, j, pattern)
+    out, logsumexp = _attend(q, k, v, mask, i, j, pattern, impl)
     return (out, logsumexp), (q, k, v, mask, i, j, out, logsumexp)
 
 
-def _backward(pattern: Pattern, kept: Any, g: tuple[Array, Array]) -> tuple[Array | None, ...]:
+def _backward(pattern: Pattern, impl: str, kept: Any, g: tuple[Array, Array]) -> tuple[Array | None, ...]:
     q, k, v, mask, i, j, out, logsumexp = kept
     (M, K), L, size = q.shape[2:], k.shape[2], pattern.size
     mean = (g[0].astype(jnp.float32) * out).sum(-1) - g[1]
@@ -144,7 +131,7 @@ def _backward(pattern: Pattern, kept: Any, g: tuple[Array, Array]) -> tuple[Arra
     columns += [_blocks(x[..., None], size)[..., 0] for x in (logsumexp, mean)]
     keys = _Keys(k, v, mask, j, pattern)
 
-    def step(grads: tuple[Array, Array], block: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
+    def gradients(block: tuple[Array, ...]) -> tuple[Array, Array, Array]:
         row, q, g, i, lse, mean = block
         key, value, bias = keys.at(row, i)
         weights = jnp.exp(product("bhlk,bhmk->bhlm", key, q) + bias - lse[:, :, None])
@@ -152,10 +139,23 @@ def _backward(pattern: Pattern, kept: Any, g: tuple[Array, Array]) -> tuple[Arra
         ds = (weights * (product("bhlk,bhmk->bhlm", value, g) - mean[:, :, None])).astype(q.dtype)
         dk = product("bhlm,bhmk->bhlk", ds, q)
         dq = product("bhlm,bhlk->bhmk", ds, key) * K**-0.5
-        return (_add(grads[0], dk, row), _add(grads[1], dv, row)), dq.astype(q.dtype)
+        return dk, dv, dq.astype(q.dtype)
 
-    zero = (jnp.zeros(keys.k.shape), jnp.zeros(keys.v.shape))
-    (dk, dv), dq = lax.scan(step, zero, (_rows(pattern, q, k), *columns))
+    def step(grads: tuple[Array, Array], block: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
+        dk, dv, dq = gradients(block)
+        return (_add(grads[0], dk, block[0]), _add(grads[1], dv, block[0])), dq
+
+    def many(grads: tuple[Array, Array], some: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
+        dk, dv, dq = jax.vmap(gradients)(some)
+        return (_add_all(grads[0], dk, some[0]), _add_all(grads[1], dv, some[0])), dq
+
+    zero, rows = (jnp.zeros(keys.k.shape), jnp.zeros(keys.v.shape)), _rows(pattern, q, k)
+    some = at_once(impl, len(rows), q.shape[0] * q.shape[1] * size * size * rows.size)
+    if some is None:
+        (dk, dv), dq = lax.scan(step, zero, (rows, *columns))
+    else:
+        (dk, dv), dq = lax.scan(many, zero, tuple(_grouped(x, some) for x in (rows, *columns)))
+        dq = dq.reshape(-1, *dq.shape[2:])
     dk, dv = (x.reshape(*x.shape[:2], -1, x.shape[-1])[:, :, :L] for x in (dk, dv))
     return _joined(dq, M), dk.astype(k.dtype), dv.astype(v.dtype), None, None, None
 
@@ -191,6 +191,22 @@ def _add(total: Float[Array, "B H N size K"], part: Float[Array, "B H J K"], row
         old = lax.dynamic_index_in_dim(total, at, 2)
         total = lax.dynamic_update_slice_in_dim(total, old + piece[:, :, None], at, 2)
     return total
+
+
+def _add_all(total: Float[Array, "B H N size K"], parts: Float[Array, "n B H J K"], rows: Int[Array, "n R"]) -> Array:
+    """The same for some rows of blocks together."""
+    n, B, H, _, K = parts.shape
+    pieces = parts.reshape(n, B, H, rows.shape[1], -1, K)
+    return total.at[:, :, jnp.maximum(rows, 0).reshape(-1)].add(
+        jnp.moveaxis(pieces, (0, 3), (2, 3)).reshape(B, H, -1, *total.shape[3:])
+    )
+
+
+def _grouped(x: Float[Array, "N ..."], some: int) -> Float[Array, "G some ..."]:
+    """Blocks in groups, the last one filled up with some that have no keys."""
+    fill = -1 if jnp.issubdtype(x.dtype, jnp.integer) else 0
+    x = jnp.pad(x, [(0, -len(x) % some), *[(0, 0)] * (x.ndim - 1)], constant_values=fill)
+    return x.reshape(-1, some, *x.shape[1:])
 
 
 def _rows(pattern: Pattern, q: Array, k: Array) -> Int[Array, "N R"]:

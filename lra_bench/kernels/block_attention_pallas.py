@@ -31,14 +31,16 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
 from lra_bench.kernels import triton
+from lra_bench.kernels.impl import FORMS
 from lra_bench.kernels.patterns import Pattern
-from lra_bench.kernels.product import product
+from lra_bench.kernels.product import accumulated, product_reference
 from lra_bench.kernels.softmax_attention import LOWEST
 
 SMALLEST = 16  # rows and columns of a product on a GPU's tensor cores
 LARGEST = 64  # rows of a tile: with 128, and heads 128 wide in float32, no GPU's shared memory holds it
 ELEMENTWISE = 10  # operations on an element of the scores, about, for XLA's schedule
 VMEM = 100 * 2**20  # bytes that a program may take of a TPU's VMEM, if it has as many
+Product = Callable[[str, Array, Array], Array]
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -50,6 +52,7 @@ def block_attention_pallas(
     pattern: Pattern,
     i: Int[Array, "B M"] | None = None,
     j: Int[Array, "B L"] | None = None,
+    impl: str = FORMS["cpu"],
 ) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
     """Attention over the pattern's blocks: its output, and the logsumexp of each query's logits.
 
@@ -57,26 +60,26 @@ def block_attention_pallas(
     are interpreted, which is for tests only: slow.
     """
     i, j = (jnp.arange(x.shape[2])[None] if at is None else at for at, x in ((i, q), (j, k)))
-    return _attend(q, k, v, mask, i, j, pattern)
+    return _attend(q, k, v, mask, i, j, pattern, impl)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(6,))
+@partial(jax.custom_vjp, nondiff_argnums=(6, 7))
 def _attend(
-    q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern
+    q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern, impl: str
 ) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
     (M, K), V, size = q.shape[2:], v.shape[3], pattern.size
     own = [_cut(q, size), _column(i[:, None], size)]
     others = [_cut(k, size), _cut(v, size), _row(j[:, None], size), _row(_hidden(mask), size, LOWEST)]
     tiles, width = own[0].shape[:4], others[1].shape[4]
     made = [jax.ShapeDtypeStruct((*tiles, width), v.dtype), jax.ShapeDtypeStruct((*tiles, 1), jnp.float32)]
-    run = partial(_forward, pattern=pattern, scale=K**-0.5)
-    out, logsumexp = _call(run, _met(pattern, M, k.shape[2]), own, others, made, own[0].shape[4] + width)
+    run = partial(_forward, pattern=pattern, scale=K**-0.5, product=_product(impl))
+    out, logsumexp = _call(run, _met(pattern, M, k.shape[2]), own, others, made, own[0].shape[4] + width, impl)
     return _joined(out, size, M)[..., :V], _joined(logsumexp, size, M)[..., 0]
 
 
 def _forward(
     table: Any, count: Any, q: Any, i: Any, k: Any, v: Any, j: Any, hidden: Any, out: Any, logsumexp: Any,
-    *, pattern: Pattern, scale: float,
+    *, pattern: Pattern, scale: float, product: Product,
 ) -> None:  # fmt: skip
     """One block of queries. Scores are [queries, keys]; i, the maximum and the sum are columns, j and hidden rows."""
     n = pl.program_id(2)
@@ -99,17 +102,17 @@ def _forward(
 
 
 def _keep(
-    q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern
+    q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern, impl: str
 ) -> tuple[tuple[Array, Array], Any]:
-    out, logsumexp = _attend(q, k, v, mask, i, j, pattern)
+    out, logsumexp = _attend(q, k, v, mask, i, j, pattern, impl)
     return (out, logsumexp), (q, k, v, mask, i, j, out, logsumexp)
 
 
-def _backward(pattern: Pattern, kept: Any, g: tuple[Array, Array]) -> tuple[Array | None, ...]:
+def _backward(pattern: Pattern, impl: str, kept: Any, g: tuple[Array, Array]) -> tuple[Array | None, ...]:
     q, k, v, mask, i, j, out, logsumexp = kept
     (M, K), (L, V), size = q.shape[2:], v.shape[2:], pattern.size
     mean = (g[0].astype(jnp.float32) * out).sum(-1) - g[1]
-    met, static = _met(pattern, M, L), {"pattern": pattern, "scale": K**-0.5}
+    met, static = _met(pattern, M, L), {"pattern": pattern, "scale": K**-0.5, "product": _product(impl)}
     queries, keys = [_cut(q, size), _cut(g[0], size)], [_cut(k, size), _cut(v, size)]
     asked = [(i[:, None], 0), (logsumexp, -LOWEST), (mean, 0)]  # beside it: what is there where there is no token
     there = [(j[:, None], 0), (_hidden(mask), LOWEST)]
@@ -120,6 +123,7 @@ def _backward(pattern: Pattern, kept: Any, g: tuple[Array, Array]) -> tuple[Arra
         [*keys, *(_row(x, size, fill) for x, fill in there)],
         queries[:1],
         sum(x.shape[4] for x in (*keys, queries[0])),
+        impl,
     )
     dk, dv = _call(
         partial(_key_gradient, **static),
@@ -128,6 +132,7 @@ def _backward(pattern: Pattern, kept: Any, g: tuple[Array, Array]) -> tuple[Arra
         [*queries, *(_row(x, size, fill) for x, fill in asked)],
         keys,
         2 * sum(x.shape[4] for x in keys),
+        impl,
     )
     return _joined(dq, size, M)[..., :K], _joined(dk, size, L)[..., :K], _joined(dv, size, L)[..., :V], None, None, None
 
@@ -137,7 +142,7 @@ _attend.defvjp(_keep, _backward)
 
 def _query_gradient(
     table: Any, count: Any, q: Any, g: Any, i: Any, logsumexp: Any, mean: Any, k: Any, v: Any, j: Any, hidden: Any,
-    dq: Any, *, pattern: Pattern, scale: float,
+    dq: Any, *, pattern: Pattern, scale: float, product: Product,
 ) -> None:  # fmt: skip
     """Of one block of queries. Scores are [queries, keys]."""
     n = pl.program_id(2)
@@ -155,7 +160,7 @@ def _query_gradient(
 
 def _key_gradient(
     table: Any, count: Any, k: Any, v: Any, j: Any, hidden: Any, q: Any, g: Any, i: Any, logsumexp: Any, mean: Any,
-    dk: Any, dv: Any, *, pattern: Pattern, scale: float,
+    dk: Any, dv: Any, *, pattern: Pattern, scale: float, product: Product,
 ) -> None:  # fmt: skip
     """Of one block of keys and values. Scores are [keys, queries], so that no product needs a transpose."""
     n = pl.program_id(2)
@@ -181,33 +186,38 @@ def _call(
     others: Sequence[Shaped[Array, "#B #H M T _"]],
     made: Sequence[Any],
     widths: int,
+    impl: str,
 ) -> Sequence[Shaped[Array, "B H N T _"]]:
     """Run the kernel for each text, head and n of N: on tile n of `own`, and on those tiles of `others` that it has
     `met`. Returns arrays of the shapes and dtypes of `made`. The kernel's products of a T x T array with others, or
     into one, have `widths` columns together."""
-    platform = jax.default_backend()
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in made]
     B, H, N, T, _ = shapes[0].shape
     pairs = B * H * int(met.sum()) * T * T
     arrays: list[Any] = [*own, *others, *shapes]
     moved = sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays)
-    lists = pl.BlockSpec(memory_space=pltpu.SMEM) if platform == "tpu" else pl.BlockSpec()
+    lists = pl.BlockSpec(memory_space=pltpu.SMEM) if impl == FORMS["tpu"] else pl.BlockSpec()
     return pl.pallas_call(
         kernel,
         shapes,
         grid=(B, H, N),
         in_specs=[lists, lists, *map(_one, own), *map(_all, others)],
         out_specs=[_one(x) for x in shapes],
-        compiler_params=_params(platform),
+        compiler_params=_params(impl),
         cost_estimate=pl.CostEstimate((2 * widths + ELEMENTWISE) * pairs, transcendentals=pairs, bytes_accessed=moved),
-        interpret=platform == "cpu",
+        interpret=impl == FORMS["cpu"],
     )(*_listed(met), *own, *others)
 
 
-def _params(platform: str) -> Any:
-    if platform == "tpu":
+def _product(impl: str) -> Product:
+    """As a kernel has it; a CPU, which interprets it, has no product of two bfloat16 into float32."""
+    return product_reference if impl == FORMS["cpu"] else accumulated
+
+
+def _params(impl: str) -> Any:
+    if impl == FORMS["tpu"]:
         return pltpu.CompilerParams(dimension_semantics=("parallel",) * 3, vmem_limit_bytes=VMEM)
-    return triton.params() if platform == "gpu" else None
+    return triton.params() if impl == FORMS["gpu"] else None
 
 
 def _one(x: Any) -> pl.BlockSpec:

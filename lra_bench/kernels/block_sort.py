@@ -87,14 +87,16 @@ def sorted_attention(
     Args:
         permutation: of N blocks; where `cut` is true, its first M rows only.
         cut: attention of all tokens to all sorted blocks instead, and to nothing else.
-        impl: of `block_attention`, which is not asked where the sort is cut.
+        impl: as `impl.chosen` says it.
     """
-    attend = _to_all_sorted if cut else partial(_to_own_and_sorted, impl=impl)
-    return jax.checkpoint(attend)(q, k, v, mask, permutation)
+    attend = _to_all_sorted if cut else _to_own_and_sorted
+    return jax.checkpoint(partial(attend, impl=impl))(q, k, v, mask, permutation)
 
 
-def _to_all_sorted(q: Array, k: Array, v: Array, mask: Array, permutation: Array) -> Float[Array, "B H L V"]:
-    return softmax_attention(*_part(q, k, v, mask, permutation)).reshape(*q.shape[:3], -1)
+def _to_all_sorted(
+    q: Array, k: Array, v: Array, mask: Array, permutation: Array, *, impl: str
+) -> Float[Array, "B H L V"]:
+    return softmax_attention(*_part(q, k, v, mask, permutation), impl).reshape(*q.shape[:3], -1)
 
 
 def _to_own_and_sorted(

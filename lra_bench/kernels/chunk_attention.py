@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from lra_bench.kernels.impl import XLA, at_once
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
 
@@ -50,12 +51,13 @@ def chunk_attention(
     mask: Bool[Array, "B L"],
     bias: Float[Array, " W"],
     laplace: bool = False,
+    impl: str = XLA,
 ) -> Float[Array, "B L V"]:
     """The same. The bias has W = 2c - 1 distances i - j in ascending order; c is the size of a chunk."""
-    return jax.checkpoint(partial(_attend, laplace=laplace))(q, k, v, mask, bias)
+    return jax.checkpoint(partial(_attend, laplace=laplace, impl=impl))(q, k, v, mask, bias)
 
 
-def _attend(q: Array, k: Array, v: Array, mask: Array, bias: Array, laplace: bool) -> Float[Array, "B L V"]:
+def _attend(q: Array, k: Array, v: Array, mask: Array, bias: Array, laplace: bool, impl: str) -> Float[Array, "B L V"]:
     B, L, Z = q.shape
     c = (len(bias) + 1) // 2
     rows = min(QUERIES, c)
@@ -75,7 +77,8 @@ def _attend(q: Array, k: Array, v: Array, mask: Array, bias: Array, laplace: boo
     starts = range(0, size, rows)
     biases = jnp.stack([bias[s : s + rows + size - 1] for s in starts])
     queries = jnp.moveaxis(q.reshape(*q.shape[:2], -1, rows, Z), 2, 0)
-    y = lax.map(lambda pair: block(*pair), (queries, biases))
+    some = at_once(impl, len(queries), queries[0].size // Z * size * len(queries))
+    y = lax.map(lambda pair: block(*pair), (queries, biases), batch_size=some)
     return jnp.moveaxis(y, 0, 2).reshape(*v.shape)[:, :, :c].reshape(B, -1, v.shape[-1])[:, :L]
 
 

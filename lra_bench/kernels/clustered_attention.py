@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
+from lra_bench.kernels.impl import XLA, at_once
 from lra_bench.kernels.product import product
 from lra_bench.kernels.reordered import reordered
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention, softmax_attention_part
@@ -50,7 +51,7 @@ def clustered_attention_reference(
     return jnp.einsum("bhlm,bhmv->bhlv", weights.astype(v.dtype), v)
 
 
-@partial(jax.checkpoint, static_argnums=(5, 6))
+@partial(jax.checkpoint, static_argnums=(5, 6, 7))
 def clustered_attention(
     q: Float[Array, "B H L K"],
     k: Float[Array, "B H L K"],
@@ -59,12 +60,14 @@ def clustered_attention(
     cluster: Int[Array, "B H L"],
     clusters: int,
     top: int,
+    impl: str = XLA,
 ) -> Float[Array, "B H L V"]:
     """The same, never an L x L array. For the backward pass only the arguments are kept.
 
     Args:
         cluster: of each query; `clusters`: it is in none, and gets 0.
         top: keys that each query of a cluster weighs anew; 0: none, all of a cluster get the same.
+        impl: as `impl.chosen` says it.
     """
     B, H, L, K = q.shape
     lay = laid(cluster.reshape(B * H, L), clusters)
@@ -72,21 +75,21 @@ def clustered_attention(
     own = (lay.owner[..., None] == jnp.arange(clusters)).astype(q.dtype)
     total = product("nbc,nbk->nck", own, queries.astype(jnp.float32).sum(2).astype(q.dtype))
     mean = (total / jnp.maximum(lay.members, 1)[..., None]).astype(q.dtype)
-    found, logsumexp = softmax_attention_part(mean.reshape(B, H, clusters, K), k, v, mask)
+    found, logsumexp = softmax_attention_part(mean.reshape(B, H, clusters, K), k, v, mask, impl)
     found, logsumexp = found.reshape(B * H, clusters, -1), logsumexp.reshape(B * H, clusters)
     if not top:
         blocks = jnp.broadcast_to(_of(found, lay.owner)[:, :, None], (*queries.shape[:3], v.shape[-1]))
     else:
         k, v = (x.reshape(B * H, L, -1) for x in (k, v))
-        place = _important(mean, k, jnp.repeat(mask, H, axis=0), min(top, L))
-        rest, mass = _parted(mean, k, v, place, found, logsumexp)
-        blocks = _weighed_anew(queries, k, v, place, rest, mass, lay.owner)
+        place = _important(mean, k, jnp.repeat(mask, H, axis=0), min(top, L), impl)
+        rest, mass = _parted(mean, k, v, place, found, logsumexp, impl)
+        blocks = _weighed_anew(queries, k, v, place, rest, mass, lay.owner, impl)
     rows = blocks.reshape(B * H, -1, blocks.shape[-1])
     return reordered(rows, lay.back, lay.there).reshape(B, H, L, -1).astype(found.dtype)
 
 
 def _important(
-    mean: Float[Array, "N C K"], k: Float[Array, "N L K"], mask: Bool[Array, "N L"], top: int
+    mean: Float[Array, "N C K"], k: Float[Array, "N L K"], mask: Bool[Array, "N L"], top: int, impl: str
 ) -> Int[Array, "N C t"]:
     """The places of the keys that weigh most in each cluster; -1 where there are fewer."""
 
@@ -95,7 +98,8 @@ def _important(
         score, place = lax.top_k(jnp.where(mask, product("ck,lk->cl", mean, k), LOWEST), top)
         return jnp.where(score > LOWEST / 2, place, -1)
 
-    return lax.map(search, (*lax.stop_gradient((mean, k)), mask))
+    some = at_once(impl, len(k), mean.shape[1] * mask.size)
+    return lax.map(search, (*lax.stop_gradient((mean, k)), mask), batch_size=some)
 
 
 def _parted(
@@ -105,6 +109,7 @@ def _parted(
     place: Int[Array, "N C t"],
     found: Float[Array, "N C V"],
     logsumexp: Float32[Array, "N C"],
+    impl: str,
 ) -> tuple[Float[Array, "N C V"], Float32[Array, "N C"]]:
     """Of what each cluster found: what comes from its unimportant keys, and the weight of the important ones."""
 
@@ -117,7 +122,8 @@ def _parted(
         return found - mixed.astype(v.dtype), weights.sum(-1)
 
     moved = tuple(jnp.moveaxis(x, 1, 0) for x in (mean, place, found, logsumexp))
-    rest, mass = lax.map(part, moved, batch_size=AT_ONCE)
+    some = at_once(impl, place.shape[1], place.size * k.shape[-1]) or AT_ONCE
+    rest, mass = lax.map(part, moved, batch_size=some)
     return jnp.moveaxis(rest, 0, 1), mass.T
 
 
@@ -129,6 +135,7 @@ def _weighed_anew(
     rest: Float[Array, "N C V"],
     mass: Float32[Array, "N C"],
     owner: Int[Array, "N M"],
+    impl: str,
 ) -> Float[Array, "N M m V"]:
     """Attention of each block over its cluster's important keys, which are fetched for some blocks at a time; times
     their weight, and the rest added."""
@@ -141,7 +148,8 @@ def _weighed_anew(
         return (mass[own][:, None, None] * anew + rest[own][:, None]).astype(v.dtype)
 
     moved = (jnp.moveaxis(x, 1, 0) for x in (queries, owner))
-    return jnp.moveaxis(lax.map(attend, tuple(moved), batch_size=AT_ONCE), 0, 1)
+    some = at_once(impl, owner.shape[1], owner.size * place.shape[2] * k.shape[-1]) or AT_ONCE
+    return jnp.moveaxis(lax.map(attend, tuple(moved), batch_size=some), 0, 1)
 
 
 def _fetched(x: Float[Array, "N L K"], place: Int[Array, "N t"]) -> Float[Array, "N t K"]:

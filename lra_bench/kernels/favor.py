@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32
 
+from lra_bench.kernels.impl import XLA
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import softmax_attention, softmax_attention_part
 
@@ -43,6 +44,7 @@ def favor(
     v: Float[Array, "B H L V"],
     mask: Bool[Array, "B L"],
     w: Float32[Array, "m K"],
+    impl: str = XLA,
 ) -> Float[Array, "B H M V"]:
     """The same, as two softmax attentions in blocks. w is not differentiated. A row without any key gives 0.
 
@@ -50,10 +52,10 @@ def favor(
     """
     (B, H, _, K), root = q.shape, (q.shape[-1] + 1) ** 0.5  # by which the kernel divides: rows have one entry more
     w = jnp.broadcast_to(jax.lax.stop_gradient(w), (B, H, *w.shape))
-    mixed, total = softmax_attention_part(_longer(w) * root, _exponents(k.astype(jnp.float32)), v, mask)
+    mixed, total = softmax_attention_part(_longer(w) * root, _exponents(k.astype(jnp.float32)), v, mask, impl)
     features = jnp.concatenate([w * K**-0.25, total[..., None]], axis=-1) * root
     every = jnp.ones((B, w.shape[2]), bool)
-    return softmax_attention(_longer(q.astype(jnp.float32)), features, mixed, every).astype(v.dtype)
+    return softmax_attention(_longer(q.astype(jnp.float32)), features, mixed, every, impl).astype(v.dtype)
 
 
 def orthogonal_features(key: jax.Array, m: int, width: int) -> Float32[Array, "m K"]:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
+from lra_bench.kernels.impl import XLA, at_once
 from lra_bench.kernels.product import product
 from lra_bench.kernels.rotary import rotary, turning
 
@@ -50,8 +51,9 @@ def feature_attention(
     phi: Features,
     floor: float,
     turned: bool = False,
+    impl: str = XLA,
 ) -> Float[Array, "B H M V"]:
-    """The same, the keys summed first."""
+    """The same, the keys summed first. `impl` as `impl.chosen` says it."""
     turn = turning(max(q.shape[2], k.shape[2]))
     M, V = q.shape[2], v.shape[3]
     there = mask[:, None, :, None]
@@ -73,11 +75,12 @@ def feature_attention(
             mixed = product("bhmf,bhfv->bhmv", f, memory)
         return (mixed[..., :V] / jnp.maximum(mixed[..., V:], floor)).astype(v.dtype)
 
-    keys = (_blocks(k), _blocks(values), _places(k))
+    of_keys, of_queries = (_tokens(x, phi, impl) for x in (k, q))
+    keys = (_blocks(k, of_keys), _blocks(values, of_keys), _places(k, of_keys))
     shape = jax.eval_shape(sums, *(x[0] for x in keys))
     start = jnp.zeros(shape.shape, shape.dtype)
     memory, _ = lax.scan(lambda total, block: (total + sums(*block), None), start, keys)
-    mixed = lax.map(lambda block: read(*block, memory), (_blocks(q), _places(q)))
+    mixed = lax.map(lambda block: read(*block, memory), (_blocks(q, of_queries), _places(q, of_queries)))
     return jnp.moveaxis(mixed, 0, 2).reshape(*v.shape[:2], -1, V)[:, :, :M]
 
 
@@ -87,15 +90,19 @@ def above_and_below(equation: str, turned: Array, plain: Array, values: Array) -
     return jnp.concatenate([product(equation, f, part) for f, part in parts], axis=-1)
 
 
-def _blocks(x: Float[Array, "B H L K"]) -> Float[Array, "N B H size K"]:
+def _tokens(x: Float[Array, "B H L K"], phi: Features, impl: str) -> int:
+    """Of a block."""
+    made = jax.eval_shape(phi, jax.ShapeDtypeStruct(x.shape, jnp.float32), jnp.arange(x.shape[2]))
+    return at_once(impl, x.shape[2], made.size) or min(BLOCK, x.shape[2])
+
+
+def _blocks(x: Float[Array, "B H L K"], size: int) -> Float[Array, "N B H size K"]:
     """The length in blocks to be walked over, the last one filled up with zeros."""
     B, H, L, K = x.shape
-    size = min(BLOCK, L)
     return jnp.moveaxis(jnp.pad(x, ((0, 0), (0, 0), (0, -L % size), (0, 0))).reshape(B, H, -1, size, K), 2, 0)
 
 
-def _places(x: Float[Array, "B H L K"]) -> Int[Array, "N size"]:
+def _places(x: Float[Array, "B H L K"], size: int) -> Int[Array, "N size"]:
     """Where the tokens of each block stand."""
     L = x.shape[2]
-    size = min(BLOCK, L)
     return jnp.arange(L + -L % size).reshape(-1, size)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from lra_bench.kernels.impl import XLA
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
 
@@ -54,12 +55,16 @@ def gated_delta_rule(
     g: Float[Array, "B H L"],
     beta: Float[Array, "B H L"],
     chunk: int = CHUNK,
+    impl: str = XLA,
 ) -> Float[Array, "B H L V"]:
-    """The same, `chunk` tokens at a time. For the backward pass only the arguments are kept."""
-    return jax.checkpoint(partial(_rule, chunk=chunk))(q, k, v, g, beta)
+    """The same, `chunk` tokens at a time. For the backward pass only the arguments are kept.
+
+    `impl` as `impl.chosen` says it.
+    """
+    return jax.checkpoint(partial(_rule, chunk=chunk, impl=impl))(q, k, v, g, beta)
 
 
-def _rule(q: Array, k: Array, v: Array, g: Array, beta: Array, chunk: int) -> Float[Array, "B H L V"]:
+def _rule(q: Array, k: Array, v: Array, g: Array, beta: Array, chunk: int, impl: str) -> Float[Array, "B H L V"]:
     (B, H, L, V), dtype = v.shape, v.dtype
     b = _chunks(g[..., None], chunk).cumsum(3)
     q, k, v, beta = (_chunks(x, chunk) for x in (q, k, v, beta[..., None]))
@@ -67,16 +72,34 @@ def _rule(q: Array, k: Array, v: Array, g: Array, beta: Array, chunk: int) -> Fl
     left = k * jnp.exp(b[:, :, :, -1:] - b)
     added, lost = product("bhntk,bhntv->bhnkv", left, w), product("bhntk,bhntj->bhnkj", left, open_)
 
-    def step(S: Array, piece: tuple[Array, ...]) -> tuple[Array, Array]:
-        kept, added, lost = piece
-        return kept * S + added - product("bhkj,bhjv->bhkv", lost, S), S
-
-    pieces = tuple(jnp.moveaxis(x, 2, 0) for x in (jnp.exp(b[:, :, :, -1:]), added, lost))
-    S = jnp.moveaxis(lax.scan(step, jnp.zeros_like(added[:, :, 0]), pieces)[1], 0, 2)
+    S = (_walked if impl == XLA else _joined)(jnp.exp(b[:, :, :, -1:]), added, lost)
     w = w - product("bhntk,bhnkv->bhntv", open_, S)
     scores = product("bhntk,bhnsk->bhnts", q, k) * ratios
     y = product("bhnts,bhnsv->bhntv", scores, w) + product("bhntk,bhnkv->bhntv", q * jnp.exp(b), S)
     return y.reshape(B, H, -1, V)[:, :, :L].astype(dtype)
+
+
+def _walked(kept: Array, added: Array, lost: Array) -> Float[Array, "B H N K V"]:
+    """The state before each chunk."""
+
+    def step(S: Array, piece: tuple[Array, ...]) -> tuple[Array, Array]:
+        kept, added, lost = piece
+        return kept * S + added - product("bhkj,bhjv->bhkv", lost, S), S
+
+    pieces = tuple(jnp.moveaxis(x, 2, 0) for x in (kept, added, lost))
+    return jnp.moveaxis(lax.scan(step, jnp.zeros_like(added[:, :, 0]), pieces)[1], 0, 2)
+
+
+def _joined(kept: Array, added: Array, lost: Array) -> Float[Array, "B H N K V"]:
+    """The same by an associative scan: two neighboring chunks are one, whose matrix is the product of theirs."""
+
+    def both(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
+        (A, a), (B, b) = first, second
+        return _product(B, A), _product(B, a) + b
+
+    matrix = kept * jnp.eye(lost.shape[-1]) - lost
+    _, after = lax.associative_scan(both, (matrix, added), axis=2)
+    return jnp.pad(after[:, :, :-1], ((0, 0), (0, 0), (1, 0), (0, 0), (0, 0)))
 
 
 def _solved(k: Array, v: Array, beta: Array, b: Array) -> tuple[Array, Array, Array]:

@@ -16,8 +16,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from lra_bench.kernels.impl import XLA
 from lra_bench.kernels.product import product
+from lra_bench.kernels.softmax_attention import LOWEST
 
+GROUP = 16  # chunks
 CHUNK, LEAST = 32, -2.5  # their product is twice the largest exponent
 
 
@@ -43,14 +46,18 @@ def gated_linear_attention(
     v: Float[Array, "B H L V"],
     g: Float[Array, "B H L K"],
     chunk: int = CHUNK,
+    impl: str = XLA,
 ) -> Float[Array, "B H L V"]:
-    """The same, `chunk` tokens at a time, at most 32. For the backward pass only the arguments are kept."""
+    """The same, `chunk` tokens at a time, at most 32. For the backward pass only the arguments are kept.
+
+    `impl` as `impl.chosen` says it.
+    """
     assert chunk <= CHUNK
-    return jax.checkpoint(partial(_attend, chunk=chunk))(q, k, v, g)
+    return jax.checkpoint(partial(_attend, chunk=chunk, impl=impl))(q, k, v, g)
 
 
-def _attend(q: Array, k: Array, v: Array, g: Array, chunk: int) -> Float[Array, "B H L V"]:
-    (B, H, L, K), V = q.shape, v.shape[-1]
+def _attend(q: Array, k: Array, v: Array, g: Array, chunk: int, impl: str) -> Float[Array, "B H L V"]:
+    (B, H, L, _), V = q.shape, v.shape[-1]
     g = jnp.maximum(g.astype(jnp.float32), LEAST)
     q, k, v_, g = (_chunks(x, chunk) for x in (q, k, v, g))
     b = g.cumsum(3)
@@ -61,14 +68,40 @@ def _attend(q: Array, k: Array, v: Array, g: Array, chunk: int) -> Float[Array, 
     inside = product("bhnts,bhnsv->bhntv", jnp.where(i[:, None] >= i, scores, 0), v_)
     added = product("bhntk,bhntv->bhnkv", k * jnp.exp(end - b), v_)
 
+    S = (_walked if impl == XLA else _multiplied)(end[:, :, :, 0], added)
+    y = inside + product("bhntk,bhnkv->bhntv", q * jnp.exp(b), S)
+    return y.reshape(B, H, -1, V)[:, :, :L].astype(v.dtype)
+
+
+def _walked(log: Float[Array, "B H N K"], added: Float[Array, "B H N K V"]) -> Float[Array, "B H N K V"]:
+    """The state before each chunk: after one it is exp(log) times what it was before, and what is added."""
+
     def step(S: Array, piece: tuple[Array, Array]) -> tuple[Array, Array]:
         kept, added = piece
         return kept[..., None] * S + added, S
 
-    pieces = (jnp.moveaxis(jnp.exp(end[:, :, :, 0]), 2, 0), jnp.moveaxis(added, 2, 0))
-    S = jnp.moveaxis(lax.scan(step, jnp.zeros((B, H, K, V)), pieces)[1], 0, 2)
-    y = inside + product("bhntk,bhnkv->bhntv", q * jnp.exp(b), S)
-    return y.reshape(B, H, -1, V)[:, :, :L].astype(v.dtype)
+    pieces = (jnp.moveaxis(jnp.exp(log), 2, 0), jnp.moveaxis(added, 2, 0))
+    return jnp.moveaxis(lax.scan(step, jnp.zeros_like(added[:, :, 0]), pieces)[1], 0, 2)
+
+
+def _multiplied(log: Float[Array, "B H N K"], added: Float[Array, "B H N K V"]) -> Float[Array, "B H N K V"]:
+    """The same by products with the matrices of what is left of each chunk, for groups of chunks and among groups."""
+    (B, H, N, K), V = log.shape, added.shape[-1]
+    log, added = (_chunks(x.reshape(B, H, N, -1), GROUP) for x in (log, added))
+    added = added.reshape(*added.shape[:-1], K, V)
+    sums = log.cumsum(3)
+    inside = product("bhgnmk,bhgmkv->bhgnkv", _left(sums, log), added)
+    last, total = sums[:, :, :, -1], jnp.exp(log[:, :, :, -1])[..., None] * inside[:, :, :, -1] + added[:, :, :, -1]
+    before = product("bhnmk,bhmkv->bhnkv", _left(last.cumsum(2), last), total)
+    S = inside + jnp.exp(sums - log)[..., None] * before[:, :, :, None]
+    return S.reshape(B, H, -1, K, V)[:, :, :N]
+
+
+def _left(sums: Float[Array, "*B N K"], log: Float[Array, "*B N K"]) -> Float[Array, "*B N N K"]:
+    """What is left before the chunk n of what the chunk m < n added: exp of the logarithms between them."""
+    n = jnp.arange(sums.shape[-2])
+    between = (sums - log)[..., :, None, :] - sums[..., None, :, :]
+    return jnp.exp(jnp.where((n[:, None] > n)[..., None], between, LOWEST))
 
 
 def _chunks(x: Float[Array, "B H L K"], size: int) -> Float[Array, "B H N size K"]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from lra_bench.kernels.impl import XLA, at_once
 from lra_bench.kernels.product import product
 
 
@@ -32,7 +33,12 @@ def hamming_clusters_reference(
 
 
 def hamming_clusters(
-    x: Float[Array, "B H L K"], mask: Bool[Array, "B L"], planes: Float[Array, "K+1 b"], clusters: int, iterations: int
+    x: Float[Array, "B H L K"],
+    mask: Bool[Array, "B L"],
+    planes: Float[Array, "K+1 b"],
+    clusters: int,
+    iterations: int,
+    impl: str = XLA,
 ) -> Int[Array, "B H L"]:
     """The cluster of each vector, without a gradient, one head of one text after another.
 
@@ -41,10 +47,13 @@ def hamming_clusters(
         clusters: C, the cluster that stands for none: of vectors that are not there.
         iterations: of Lloyd's algorithm. The first centroids are tokens at equal distances; a cluster that loses its
             last member stays where it is.
+        impl: as `impl.chosen` says it.
     """
     B, H, L, K = x.shape
     rows = lax.stop_gradient(x).reshape(B * H, L, K), jnp.repeat(mask, H, axis=0)
-    return lax.map(lambda row: _cluster(row[0], row[1], planes, clusters, iterations), rows).reshape(B, H, L)
+    some = at_once(impl, B * H, B * H * clusters * L)
+    found = lax.map(lambda row: _cluster(row[0], row[1], planes, clusters, iterations), rows, batch_size=some)
+    return found.reshape(B, H, L)
 
 
 def _cluster(x: Array, mask: Array, planes: Array, clusters: int, iterations: int) -> Int[Array, "L"]:

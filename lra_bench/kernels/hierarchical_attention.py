@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
+from lra_bench.kernels.impl import XLA, at_once
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
 
@@ -56,24 +57,26 @@ def hierarchical_attention(
     v: Float[Array, "B H L V"],
     mask: Bool[Array, "B L"],
     size: int,
+    impl: str = XLA,
 ) -> Float[Array, "B H L V"]:
-    """The same, level by level. `size` is even; a text without any token gives 0."""
+    """The same, level by level. `size` is even; a text without any token gives 0. `impl` as `impl.chosen` says it."""
     L = q.shape[2]
     count = filled(mask.astype(jnp.int32)[:, None, :, None], size)
     q, k, v = (filled(x, size) for x in (q, k, v))
-    out, logsumexp = neighbors(q, k, v, count, size, coarse=False)
+    out, logsumexp = neighbors(q, k, v, count, size, impl, coarse=False)
     if q.shape[2] > 2 * size:
-        out, _ = both((out, logsumexp), further(q, k, v, count, size))
+        out, _ = both((out, logsumexp), further(q, k, v, count, size, impl))
     return out[:, :, :L]
 
 
-@partial(jax.checkpoint, static_argnums=(4,))
+@partial(jax.checkpoint, static_argnums=(4, 5))
 def further(
     q: Float[Array, "B H L K"],
     k: Float[Array, "B H L K"],
     v: Float[Array, "B H L V"],
     count: Int[Array, "B 1 L 1"],
     size: int,
+    impl: str,
 ) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
     """Attention at all levels but the lowest: output and logsumexp of the cells of two tokens."""
     levels = []
@@ -86,7 +89,7 @@ def further(
         jnp.concatenate([jnp.pad(x, ((0, 0), (0, 0), (0, gap), (0, 0))) for x, gap in zip(each, gaps, strict=True)], 2)
         for each in zip(*levels, strict=True)
     )
-    out, logsumexp = neighbors(q, k, v, count, size, coarse=True)
+    out, logsumexp = neighbors(q, k, v, count, size, impl, coarse=True)
     far, end = None, out.shape[2]
     for *_, count in reversed(levels):
         begin = end - count.shape[2]
@@ -102,6 +105,7 @@ def neighbors(
     v: Float[Array, "B H M V"],
     count: Int[Array, "B 1 M 1"],
     size: int,
+    impl: str,
     *,
     coarse: bool,
 ) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
@@ -110,7 +114,9 @@ def neighbors(
     At a coarser level the halves that touch are left out: they have met at the level below. Some `TILE` cells at a
     time; of their weights none is kept for the backward pass.
     """
-    (B, H, M, K), tile = q.shape, min(size * max(1, TILE // size), q.shape[2])
+    B, H, M, K = q.shape
+    cells = at_once(impl, M, B * H * M * 3 * size) or TILE
+    tile = min(size * max(1, cells // size), M)
     near = (0, 2) if coarse else (0, 1, 2)
     below = np.zeros((len(near), size, size), np.float32)
     if coarse:

@@ -49,6 +49,19 @@ class Blocks:
 
 
 @dataclass(frozen=True)
+class Everything:
+    """A query meets all blocks."""
+
+    size: int = SIZE
+
+    def table(self, queries: int, keys: int) -> np.ndarray:
+        return np.tile(np.arange(keys, dtype=np.int32), (queries, 1))
+
+    def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
+        return jnp.zeros(jnp.broadcast_shapes(i.shape, j.shape))
+
+
+@dataclass(frozen=True)
 class Window:
     """A query at i sees the keys j with nearest <= |i - j| <= width (arXiv 2004.05150, section 3.1), and the first."""
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import jax
+from functools import partial
+
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, Float32
 
 
 def product(equation: str, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float32[Array, "..."]:
-    """`einsum` of two arrays, accumulated in float32."""
-    if jax.default_backend() == "cpu":  # which has no product of two bfloat16 into float32 for small matrices
-        a, b = a.astype(jnp.float32), b.astype(jnp.float32)
-    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+    """`einsum` of two arrays, accumulated in float32; by what the platform that it is compiled for has."""
+    if a.dtype == b.dtype == jnp.float32:
+        return accumulated(equation, a, b)
+    # A CPU has no product of two bfloat16 into float32 for small matrices.
+    cast, as_it_is = partial(product_reference, equation), partial(accumulated, equation)
+    return lax.platform_dependent(a, b, cpu=cast, default=as_it_is)
 
 
 def product_reference(equation: str, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float32[Array, "..."]:
     """The same, both cast first."""
     return jnp.einsum(equation, a.astype(jnp.float32), b.astype(jnp.float32))
+
+
+def accumulated(equation: str, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float32[Array, "..."]:
+    """The same, by a product that adds up in float32 what is shorter."""
+    return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)

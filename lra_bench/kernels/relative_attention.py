@@ -22,6 +22,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Float32
 
 from lra_bench.kernels.block_attention import TINY
+from lra_bench.kernels.impl import XLA, at_once
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST, bias, blocks, join, turn
 
@@ -53,7 +54,7 @@ def relative_attention_reference(
     return out, jnp.maximum(jax.nn.logsumexp(scores, axis=-1), LOWEST / 2)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(6,))
+@partial(jax.custom_vjp, nondiff_argnums=(6, 7))
 def relative_attention(
     q: Float[Array, "B H L K"],
     k: Float[Array, "B H L K"],
@@ -62,6 +63,7 @@ def relative_attention(
     a: Float[Array, "H C K"],
     more: Keys,
     radius: int,
+    impl: str = XLA,
 ) -> tuple[Float[Array, "B H L K"], Float32[Array, "B H L"]]:
     """The same, chunk by chunk: the output, and the logsumexp of each query's logits.
 
@@ -70,6 +72,7 @@ def relative_attention(
         a: a vector for each distance j - i from -(C - 1)/2 to (C - 1)/2, which is at most `radius`.
         more: G further keys and their values, which all queries see and no distance is known of; G may be 0.
         radius: how far a query sees to either side.
+        impl: as `impl.chosen` says it.
     """
     (L, K), chunk, more_k = q.shape[2:], min(CHUNK, q.shape[2]), more[0]
     keys = _Keys(k, v, mask, more, radius)
@@ -84,24 +87,25 @@ def relative_attention(
         mixed = product("bhlm,bhlk->bhkm", weights.astype(v.dtype), value) / total
         return turn(mixed).astype(v.dtype), (top + jnp.log(total))[:, :, 0]
 
-    out, logsumexp = lax.map(step, (jnp.arange(0, L, chunk), blocks(q * K**-0.5, chunk)))
+    rows = (jnp.arange(0, L, chunk), blocks(q * K**-0.5, chunk))
+    out, logsumexp = lax.map(step, rows, batch_size=_at_once(q, keys, impl))
     return join(out, L), join(logsumexp[..., None], L)[..., 0]
 
 
 def _keep(
-    q: Array, k: Array, v: Array, mask: Array, a: Array, more: Keys, radius: int
+    q: Array, k: Array, v: Array, mask: Array, a: Array, more: Keys, radius: int, impl: str
 ) -> tuple[tuple[Array, Array], Any]:
-    out, logsumexp = relative_attention(q, k, v, mask, a, more, radius)
+    out, logsumexp = relative_attention(q, k, v, mask, a, more, radius, impl)
     return (out, logsumexp), (q, k, v, mask, a, more, out, logsumexp)
 
 
-def _backward(radius: int, kept: Any, g: tuple[Array, Array]) -> tuple[Any, ...]:
+def _backward(radius: int, impl: str, kept: Any, g: tuple[Array, Array]) -> tuple[Any, ...]:
     q, k, v, mask, a, more, out, logsumexp = kept
     (L, K), chunk, G = q.shape[2:], min(CHUNK, q.shape[2]), more[0].shape[2]
     keys = _Keys(k, v, mask, more, radius)
     mean = (g[0].astype(jnp.float32) * out).sum(-1) - g[1]
 
-    def step(grads: tuple[Array, ...], block: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
+    def gradients(block: tuple[Array, ...]) -> tuple[Array, ...]:
         start, q, g, lse, mean = block
         key, value, bias = keys.at(start)
         scores = product("bhlk,bhmk->bhlm", key, q) + bias + _labels(q, a, G, radius)
@@ -112,14 +116,28 @@ def _backward(radius: int, kept: Any, g: tuple[Array, Array]) -> tuple[Any, ...]
         ds = ds.astype(q.dtype)
         dk = product("bhlm,bhmk->bhlk", ds, q)
         dq = product("bhlm,bhlk->bhmk", ds, key) + product("bhcm,hck->bhmk", dt, a)
-        near = (_add(total, x[:, :, : keys.size], start) for total, x in zip(grads, (dk, dv), strict=False))
-        far = (total + x[:, :, keys.size :] for total, x in zip(grads[2:], (dk, dv), strict=False))
-        da = grads[4] + product("bhcm,bhmk->hck", dt, q)
-        return (*near, *far, da), (dq * K**-0.5).astype(q.dtype)
+        near, far = ([x[:, :, part] for x in (dk, dv)] for part in (slice(keys.size), slice(keys.size, None)))
+        return *near, *far, product("bhcm,bhmk->hck", dt, q), (dq * K**-0.5).astype(q.dtype)
+
+    def step(grads: tuple[Array, ...], block: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
+        *parts, dq = gradients(block)
+        near = (_add(total, x, block[0]) for total, x in zip(grads[:2], parts[:2], strict=True))
+        return (*near, *(total + x for total, x in zip(grads[2:], parts[2:], strict=True))), dq
+
+    def many(grads: tuple[Array, ...], some: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
+        *parts, dq = jax.vmap(gradients)(some)
+        near = (_add_all(total, x, some[0]) for total, x in zip(grads[:2], parts[:2], strict=True))
+        return (*near, *(total + x.sum(0) for total, x in zip(grads[2:], parts[2:], strict=True))), dq
 
     rows = [blocks(x, chunk) for x in (q * K**-0.5, g[0], logsumexp[..., None], mean[..., None])]
-    zero = [jnp.zeros(x.shape) for x in (keys.k, keys.v, *more, a)]
-    (dk, dv, *far, da), dq = lax.scan(step, tuple(zero), (jnp.arange(0, L, chunk), *rows))
+    zero = tuple(jnp.zeros(x.shape) for x in (keys.k, keys.v, *more, a))
+    each, some = (jnp.arange(0, L, chunk), *rows), _at_once(q, keys, impl)
+    if some is None:
+        grads, dq = lax.scan(step, zero, each)
+    else:
+        grads, dq = lax.scan(many, zero, tuple(_grouped(x, some) for x in each))
+        dq = dq.reshape(-1, *dq.shape[2:])
+    dk, dv, *far, da = grads
     dk, dv = (x[:, :, radius : radius + L].astype(v.dtype) for x in (dk, dv))
     return join(dq, L), dk, dv, None, da.astype(a.dtype), tuple(x.astype(v.dtype) for x in far)
 
@@ -149,6 +167,24 @@ def _add(total: Float[Array, "B H W K"], part: Float[Array, "B H J K"], start: A
     """`total` with `part` added from `start` on."""
     old = lax.dynamic_slice_in_dim(total, start, part.shape[2], 2)
     return lax.dynamic_update_slice_in_dim(total, old + part, start, 2)
+
+
+def _add_all(total: Float[Array, "B H W K"], parts: Float[Array, "n B H J K"], starts: Array) -> Array:
+    """The same for several chunks."""
+    n, B, H, J, K = parts.shape
+    places = (starts[:, None] + jnp.arange(J)).reshape(-1)
+    return total.at[:, :, places].add(jnp.moveaxis(parts, 0, 2).reshape(B, H, -1, K))
+
+
+def _at_once(q: Float[Array, "B H L K"], keys: _Keys, impl: str) -> int | None:
+    """Chunks."""
+    B, H, L, _ = q.shape
+    return at_once(impl, -(-L // min(CHUNK, L)), B * H * L * (keys.size + keys.more[0].shape[2]))
+
+
+def _grouped(x: Array, some: int) -> Array:
+    """[N, ...] in groups of some, the last one filled up with zeros: chunks whose gradients are zero."""
+    return jnp.pad(x, [(0, -len(x) % some), *[(0, 0)] * (x.ndim - 1)]).reshape(-1, some, *x.shape[1:])
 
 
 def _labels(q: Float[Array, "B H m K"], a: Float[Array, "H C K"], more: int, radius: int) -> Float32[Array, "B H JG m"]:

@@ -5,12 +5,15 @@ A query in several clusters gets the mean of what they give it, a query in none 
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from lra_bench.kernels.block_attention import block_attention
+from lra_bench.kernels.impl import XLA
 from lra_bench.kernels.patterns import Blocks
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention_reference
@@ -34,25 +37,27 @@ def routed_attention_reference(
     return (total / jnp.maximum(times, 1)).reshape(B, H, L, -1).astype(v.dtype)
 
 
-@jax.checkpoint
+@partial(jax.checkpoint, static_argnums=(5,))
 def routed_attention(
     q: Float[Array, "B H L K"],
     k: Float[Array, "B H L K"],
     v: Float[Array, "B H L V"],
     queries: Int[Array, "B H C w"],
     keys: Int[Array, "B H C w"],
+    impl: str = XLA,
 ) -> Float[Array, "B H L V"]:
     """The same, of the tokens that each cluster takes only. For the backward pass only the arguments are kept.
 
     Args:
         queries: the places of the queries that each of C clusters takes; -1: none.
         keys: likewise of the keys.
+        impl: as `impl.chosen` says it.
     """
     B, H, L, _ = q.shape
     size, i, j = queries.shape[-1], queries.reshape(B * H, -1), keys.reshape(B * H, -1)
     rows = jnp.arange(B * H)[:, None]
     q, k, v = (x.reshape(B * H, L, -1)[rows, jnp.maximum(at, 0)][:, None] for x, at in ((q, i), (k, j), (v, j)))
-    y, _ = block_attention(q, k, v, j >= 0, Blocks(size))
+    y, _ = block_attention(q, k, v, j >= 0, Blocks(size), impl=impl)
     at = jnp.where(i >= 0, i, L)  # one row behind the last, for what is no query
     total = jnp.zeros((B * H, L + 1, v.shape[-1])).at[rows, at].add(y[:, 0].astype(jnp.float32))
     times = jnp.zeros((B * H, L + 1)).at[rows, at].add(1.0)

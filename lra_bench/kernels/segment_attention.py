@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Shaped
 
+from lra_bench.kernels.impl import XLA, at_once
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
 
@@ -52,6 +53,7 @@ def segment_attention(
     w: Float[Array, "H K"],
     *,
     causal: bool = False,
+    impl: str = XLA,
 ) -> Float[Array, "B H N s V"]:
     """N segments of s queries; each meets J keys, of which the last s stand where its queries do.
 
@@ -61,6 +63,7 @@ def segment_attention(
         u: added to the queries before they meet keys.
         w: added to the queries before they meet distances.
         causal: a query sees no key after its own place.
+        impl: as `impl.chosen` says it.
     """
     s, J, scale = q.shape[3], k.shape[3], q.shape[-1] ** -0.5
     later = jnp.arange(J) > J - s + jnp.arange(s)[:, None]
@@ -79,7 +82,8 @@ def segment_attention(
         return (product("bhsj,bhjv->bhsv", weights.astype(v.dtype), v) / total).astype(v.dtype)
 
     each = *(jnp.moveaxis(x, 2, 0) for x in (q, k, v)), jnp.moveaxis(mask, 1, 0)
-    return jnp.moveaxis(lax.map(step, each), 0, 2)
+    some = at_once(impl, q.shape[2], q.size // q.shape[4] * J)
+    return jnp.moveaxis(lax.map(step, each, batch_size=some), 0, 2)
 
 
 def shifted(x: Float32[Array, "... s R"]) -> Float32[Array, "... s J"]:

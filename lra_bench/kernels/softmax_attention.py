@@ -9,6 +9,7 @@ products have their long operand row by row. On a CPU that is 1.6 times as fast 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,8 +17,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32
 
+from lra_bench.kernels.impl import XLA, at_once, fused
 from lra_bench.kernels.product import product
 
+FEWEST = 128  # queries of a block of `batched`
 QUERIES, KEYS = 256, 512  # of a block: its scores stay in cache; half or twice of either is as fast within 10%
 LOWEST = -1e30  # a masked logit: finite, so that the difference of two is
 
@@ -40,26 +43,46 @@ def softmax_attention(
     k: Float[Array, "B H L K"],
     v: Float[Array, "B H L V"],
     mask: Bool[Array, "B L"],
+    impl: str = XLA,
 ) -> Float[Array, "B H M V"]:
     """The same, block by block. Of the forward pass only the output and its logsumexp are kept."""
-    return softmax_attention_part(q, k, v, mask)[0]
+    return softmax_attention_part(q, k, v, mask, impl)[0]
 
 
-@jax.custom_vjp
 def softmax_attention_part(
     q: Float[Array, "B H M K"],
     k: Float[Array, "B H L K"],
     v: Float[Array, "B H L V"],
     mask: Bool[Array, "B L"],
+    impl: str = XLA,
 ) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
-    """The same, and the logsumexp of each query's logits, to be joined with attention over other keys."""
-    out, logsumexp = _forward(q, k, v, mask)
+    """The same, and the logsumexp of each query's logits, to be joined with attention over other keys.
+
+    Args:
+        mask: True where there is a key.
+        impl: as `impl.chosen` says it.
+    """
+    if fused(impl):
+        from lra_bench.kernels.block_attention_pallas import block_attention_pallas
+        from lra_bench.kernels.patterns import Everything
+
+        return block_attention_pallas(q, k, v, mask, Everything(), impl=impl)
+    return _attend(q, k, v, mask, impl)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend(
+    q: Array, k: Array, v: Array, mask: Array, impl: str
+) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
+    out, logsumexp = _forward(q, k, v, mask, impl)
     return out, join(turn(logsumexp), q.shape[2])[..., 0]
 
 
-def _forward(q: Array, k: Array, v: Array, mask: Array) -> tuple[Float[Array, "B H M V"], Float[Array, "N B H 1 m"]]:
+def _forward(
+    q: Array, k: Array, v: Array, mask: Array, impl: str
+) -> tuple[Float[Array, "B H M V"], Float[Array, "N B H 1 m"]]:
     B, H, M, K = q.shape
-    m, n = even(M, QUERIES), even(k.shape[2], KEYS)
+    m, n = _sizes(q, k, impl)
     keys = (blocks(k, n), turn(blocks(v, n)), bias(mask, n))
 
     def queries(qT: Array) -> tuple[Array, Array]:
@@ -81,17 +104,24 @@ def _forward(q: Array, k: Array, v: Array, mask: Array) -> tuple[Float[Array, "B
     return join(out, M), logsumexp
 
 
-def _keep(q: Array, k: Array, v: Array, mask: Array) -> tuple[tuple[Array, Array], Any]:
-    out, logsumexp = _forward(q, k, v, mask)
+def _sizes(q: Array, k: Array, impl: str) -> tuple[int, int]:
+    """Queries and keys of a block."""
+    (B, H, M, _), L = q.shape, k.shape[2]
+    some = at_once(impl, M, B * H * M * L)
+    return (even(M, QUERIES), even(L, KEYS)) if some is None else (even(M, max(some, FEWEST)), L)
+
+
+def _keep(q: Array, k: Array, v: Array, mask: Array, impl: str) -> tuple[tuple[Array, Array], Any]:
+    out, logsumexp = _forward(q, k, v, mask, impl)
     part = out, join(turn(logsumexp), q.shape[2])[..., 0]
     return part, (q, k, v, mask, out, logsumexp)
 
 
-def _backward(kept: Any, pulled: tuple[Array, Array]) -> tuple[Array, Array, Array, None]:
+def _backward(impl: str, kept: Any, pulled: tuple[Array, Array]) -> tuple[Array, Array, Array, None]:
     q, k, v, mask, out, logsumexp = kept
     g, g_logsumexp = pulled
     (M, K), L = q.shape[2:], k.shape[2]
-    m, n = even(M, QUERIES), even(L, KEYS)
+    m, n = _sizes(q, k, impl)
     keys = (blocks(k, n), turn(blocks(k, n)), blocks(v, n), bias(mask, n))
     mean = (g.astype(jnp.float32) * out).sum(-1, keepdims=True) - g_logsumexp[..., None]
 
@@ -116,7 +146,7 @@ def _backward(kept: Any, pulled: tuple[Array, Array]) -> tuple[Array, Array, Arr
     return join(dq, M), join(dk, L).astype(k.dtype), join(dv, L).astype(v.dtype), None
 
 
-softmax_attention_part.defvjp(_keep, _backward)
+_attend.defvjp(_keep, _backward)
 
 
 def even(length: int, most: int) -> int:

@@ -24,6 +24,11 @@ def compiled_bytes(compiled: Any) -> int:
     return int(parts - plan.alias_size_in_bytes)
 
 
+def arguments_bytes(compiled: Any) -> int:
+    """Of that, its arguments: a step's are the model, the optimizer's state and the batch."""
+    return int(compiled.memory_analysis().argument_size_in_bytes)
+
+
 def model_bytes(arrays: Iterable[jax.Array]) -> int:
     """What the arrays take to keep: two numbers of 4 bits a byte; of an array with many zeros, those that are none, and
     a bit for each place that says whether there is one."""

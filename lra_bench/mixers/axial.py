@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.heads import HeadsMixer
 
 CARD = Card(
@@ -41,7 +41,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Walked):
     """How the grid is laid, and how its axes are joined."""
 
     rows: int | None = None
@@ -51,6 +51,7 @@ class Config:
     """sequence: columns attend to what the rows made; sum: both axes see x, and are added."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.rows is not None and self.rows < 1:
             raise ConfigError(f"rows: {self.rows}; at least 1")
         if self.form not in ("sequence", "sum"):
@@ -86,7 +87,7 @@ class Mixer(HeadsMixer):
         front, cols = self.layout(L)
         q, k, v, there = (lines(part, front, cols, down=down) for part in (q, k, v, mask[:, None, :, None]))
         there = there.reshape(-1, k.shape[3])
-        y = softmax_attention(flat(q), flat(k), flat(v), there)
+        y = softmax_attention(flat(q), flat(k), flat(v), there, self.impl)
         return tokens(y.reshape(q.shape), front, L, down=down)
 
     def layout(self, length: int) -> tuple[int, int]:

@@ -30,6 +30,9 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from lra_bench.kernels.impl import XLA, chosen
+from lra_bench.mixers.card import Walked
+
 
 @dataclass(frozen=True)
 class Dims:
@@ -41,6 +44,14 @@ class Dims:
     length: int  # L: the padded length, a `cls` token included
     grid: tuple[int, int] | None = None  # rows and columns of an image, its last rows * columns tokens; None: text
     rotary: bool = False  # queries and keys are turned by their position
+    platform: str = "cpu"  # that the mixer is compiled for: cpu, gpu or tpu
+    dtype: str = "float32"  # of x
+    refused: frozenset[str] = frozenset()  # implementations that differed from their reference on the device
+
+
+def implementation(config: Any, dims: Dims) -> str:
+    """What runs of a mixer's options, `Walked` or `Fused`; `xla` of those that leave nothing to choose."""
+    return chosen(config.impl, dims.platform, config.there, dims.refused) if isinstance(config, Walked) else XLA
 
 
 class Constant(nnx.Variable[jax.Array]):

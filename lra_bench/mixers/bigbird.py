@@ -20,12 +20,12 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.block_attention import block_attention, chosen, joined
+from lra_bench.kernels.block_attention import block_attention, joined
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.patterns import RandomBlocks
 from lra_bench.kernels.softmax_attention import softmax_attention, softmax_attention_part
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut
 from lra_bench.mixers.layers import LayerNorm
 
@@ -47,7 +47,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How large the blocks are, and how many each meets."""
 
     block: int = 64
@@ -65,11 +65,8 @@ class Config:
     seed: int = 0
     """The random blocks are drawn from it once, over the whole length, whatever seed a run has."""
 
-    impl: str = "auto"
-    """Of the block-sparse attention: auto (xla), xla, or pallas (kernels for GPU and TPU, not timed on one yet; on a
-    CPU interpreted, and slow)."""
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.block < 1:
             raise ConfigError(f"block: {self.block}; at least 1")
         if self.window < 1 or self.window % 2 == 0:
@@ -80,7 +77,6 @@ class Config:
             raise ConfigError(f"tokens: {self.tokens}; at least 0")
         if self.seed < 0:
             raise ConfigError(f"seed: {self.seed}; at least 0")
-        chosen(self.impl)
 
 
 class Mixer(HeadsMixer):
@@ -88,7 +84,6 @@ class Mixer(HeadsMixer):
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
-        self.impl = chosen(config.impl)
         self.extended, self.size = config.tokens > 0, config.block
         blocks = -(-dims.length // config.block)
         self.pattern = RandomBlocks(
@@ -121,7 +116,7 @@ class Mixer(HeadsMixer):
         rows, keys, values = (jnp.take_along_axis(x, places[:, None, :, None], 2, mode="clip") for x in (q, k, v))
         k, v, near = self.with_globals(k, v, mask & ~everywhere, keys, values, there)
         y, _ = block_attention(q, k, v, near, self.pattern, impl=self.impl)
-        rows = softmax_attention(rows, k, v, jnp.pad(mask, ((0, 0), (0, k.shape[2] - mask.shape[1]))))
+        rows = softmax_attention(rows, k, v, jnp.pad(mask, ((0, 0), (0, k.shape[2] - mask.shape[1]))), self.impl)
         return y.at[jnp.arange(len(y))[:, None], :, places].set(rows.swapaxes(1, 2), mode="drop")
 
     def with_globals(
@@ -138,8 +133,8 @@ class Mixer(HeadsMixer):
         B, H, _, K = k.shape
         z = jnp.broadcast_to(self.tokens[...].astype(k.dtype), (B, *self.tokens.shape))
         queries, keys, values = (cut(part, H) for part in jnp.split(dense(z, self.qkv[...]), 3, axis=-1))
-        among = softmax_attention_part(queries, keys, values, jnp.ones(z.shape[:2], bool))
-        z = self.norm(z + self.output(joined([among, softmax_attention_part(queries, k, v, mask)])))
+        among = softmax_attention_part(queries, keys, values, jnp.ones(z.shape[:2], bool), self.impl)
+        z = self.norm(z + self.output(joined([among, softmax_attention_part(queries, k, v, mask, self.impl)])))
         _, keys, values = (cut(part, H) for part in jnp.split(dense(z, self.qkv[...]), 3, axis=-1))
         return keys, values
 

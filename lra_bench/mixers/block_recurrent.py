@@ -26,7 +26,7 @@ from lra_bench.kernels.patterns import Blocks
 from lra_bench.kernels.segment_attention import segments
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut, join
 from lra_bench.mixers.layers import XAVIER, Dense, LayerNorm
 
@@ -50,7 +50,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How long a block is, and what is carried on."""
 
     block: int = 128
@@ -63,6 +63,7 @@ class Config:
     """fixed: a learned share of the state is kept, the paper's best; lstm: shares that depend on what was read."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.block < 1:
             raise ConfigError(f"block: {self.block}; at least 1")
         if self.states < 1:
@@ -96,7 +97,7 @@ class Mixer(HeadsMixer):
     ) -> Float[Array, "B L D"]:
         B, L, W = *x.shape[:2], min(self.block, x.shape[1])
         q, k, v = self.project(x)
-        near, _ = block_attention(q, k, v, mask, Blocks(W, before=1))
+        near, _ = block_attention(q, k, v, mask, Blocks(W, before=1), impl=self.impl)
         asked = cut(dense(x, self.query[...]), self.heads)
         each = [blocks(part, W) for part in (asked, k, v, mask[:, None, :, None])]
         start = jnp.broadcast_to(self.start[...], (B, *self.start.shape)).astype(jnp.float32)
@@ -110,9 +111,9 @@ class Mixer(HeadsMixer):
         c = self.norm(state.astype(k.dtype)) + self.ids.astype(k.dtype)
         own, across, keys, values = (cut(part, self.heads) for part in jnp.split(dense(c, self.state[...]), 4, axis=-1))
         all_of_it = jnp.ones(state.shape[:2], bool)
-        read = softmax_attention(asked, keys, values, all_of_it)
-        kept = softmax_attention(own, keys, values, all_of_it)
-        seen = softmax_attention(across, k, v, there[:, 0, :, 0])
+        read = softmax_attention(asked, keys, values, all_of_it, self.impl)
+        kept = softmax_attention(own, keys, values, all_of_it, self.impl)
+        seen = softmax_attention(across, k, v, there[:, 0, :, 0], self.impl)
         after = self.gated(state, join(jnp.concatenate([kept, seen], axis=1)).astype(jnp.float32))
         return jnp.where(there.any((1, 2))[:, None], after, state), read
 

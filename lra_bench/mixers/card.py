@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, get_args
+from typing import Any, ClassVar, Literal, TypeGuard, get_args
 
 from lra_bench.errors import ConfigError, nearest
+from lra_bench.kernels.impl import FUSED, WALKED
 from lra_bench.source_code import hash_of
 
 Family = Literal[
@@ -75,6 +76,32 @@ class Card:
             return math.inf
         segment = int(options[self.segment])
         return math.ceil(places / segment) * segment
+
+
+@dataclass(frozen=True)
+class Walked:
+    """The options of a mechanism that is computed by platform: block by block, or all blocks at once."""
+
+    there: ClassVar[tuple[str, ...]] = WALKED
+    impl: str = field(default="auto", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.impl not in ("auto", *self.there):
+            raise ConfigError(f"impl: '{self.impl}'; it can be: auto, {', '.join(self.there)}")
+
+
+@dataclass(frozen=True)
+class Fused(Walked):
+    """Of one that has a kernel for GPU and TPU besides."""
+
+    there: ClassVar[tuple[str, ...]] = FUSED
+
+
+BY_PLATFORM: Mapping[str, type[Walked]] = {"Walked": Walked, "Fused": Fused}
+IMPL = (
+    "How it is computed: auto, what the platform runs best; or one of {}. xla goes block by block, as a CPU wants it; "
+    "batched takes all blocks at once; pallas is a kernel for GPU and TPU, which a CPU interprets, slowly."
+)
 
 
 @dataclass(frozen=True)
@@ -246,7 +273,8 @@ def _options(node: ast.stmt, path: Path) -> list[Option]:
         if not set(ast.unparse(item.annotation).split(" | ")) <= set(KNOB_TYPES):
             raise ConfigError(f"{path}: Config.{name}: an option's type is made of {', '.join(KNOB_TYPES)}")
         options.append(Option(name, ast.unparse(item.annotation), default, " ".join(meaning.split())))
-    return options
+    bases = [BY_PLATFORM[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in BY_PLATFORM]
+    return options + [Option("impl", "str", "auto", IMPL.format(", ".join(base.there))) for base in bases]
 
 
 def kinds(sheets: Iterable[Sheet], name: str) -> frozenset[type]:
@@ -298,7 +326,7 @@ def _config(path: Path) -> Any:
     """The class `Config` of a mixer's file, with the constants that stand beside it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names: dict[str, Any] = {"__name__": __name__, "dataclass": dataclass, "field": field, "math": math}
-    names["ConfigError"] = ConfigError
+    names |= {"ConfigError": ConfigError, **BY_PLATFORM}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _is_literal(node.value):
             names[node.targets[0].id] = ast.literal_eval(node.value)

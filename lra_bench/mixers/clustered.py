@@ -22,7 +22,7 @@ from lra_bench.errors import ConfigError
 from lra_bench.kernels.clustered_attention import clustered_attention
 from lra_bench.kernels.hamming_clusters import hamming_clusters
 from lra_bench.mixers.base import Constant, Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer
 
 CARD = Card(
@@ -42,7 +42,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How queries are clustered, and what is refined."""
 
     clusters: int = 100
@@ -61,6 +61,7 @@ class Config:
     """k: keys that are weighed anew."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("clusters", "bits", "iterations", "top"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: {getattr(self, name)}; at least 1")
@@ -82,8 +83,8 @@ class Mixer(HeadsMixer):
         v: Float[Array, "B H L K"],
         mask: Bool[Array, "B L"],
     ) -> Float[Array, "B H L K"]:
-        cluster = hamming_clusters(q, mask, self.planes[...], self.clusters, self.iterations)
-        return clustered_attention(q, k, v, mask, cluster, self.clusters, self.top)
+        cluster = hamming_clusters(q, mask, self.planes[...], self.clusters, self.iterations, self.impl)
+        return clustered_attention(q, k, v, mask, cluster, self.clusters, self.top, self.impl)
 
 
 def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:

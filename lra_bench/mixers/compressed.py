@@ -18,7 +18,7 @@ from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut, join
 from lra_bench.mixers.layers import XAVIER
 
@@ -37,7 +37,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How far keys and values are compressed."""
 
     kernel: int = 3
@@ -47,6 +47,7 @@ class Config:
     """Tokens from one cell to the next."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.stride < 1:
             raise ConfigError(f"stride: {self.stride}; at least 1")
         if self.kernel < self.stride:
@@ -75,7 +76,7 @@ class Mixer(HeadsMixer):
             cut(dense(self.windows(join(x * there)), C[...]), self.heads)
             for x, C in ((k, self.compress_k), (v, self.compress_v))
         )
-        return softmax_attention(q, k, v, self.windows(mask[..., None]).any(-1))
+        return softmax_attention(q, k, v, self.windows(mask[..., None]).any(-1), self.impl)
 
     def windows(self, x: Array) -> Array:
         """[B, L, J]: the tokens of each cell side by side, [B, N, kernel J]; zeros after the last one."""

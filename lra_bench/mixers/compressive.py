@@ -24,7 +24,7 @@ from lra_bench.kernels.dense import dense
 from lra_bench.kernels.segment_attention import earlier, segment_attention, segments, sinusoids
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention
 from lra_bench.mixers.base import Auxiliary, Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut
 from lra_bench.mixers.layers import XAVIER
 
@@ -48,7 +48,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How long a segment is, how much past it sees, and how the older past is compressed."""
 
     segment: int = 128
@@ -67,6 +67,7 @@ class Config:
     """f_c. conv: a convolution with kernel and stride c, trained by its reconstruction loss; mean; max."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.segment < 1:
             raise ConfigError(f"segment: {self.segment}; at least 1")
         if self.memory < 1:
@@ -114,7 +115,7 @@ class Mixer(HeadsMixer):
                 self.reconstruction[...] = loss(lax.stop_gradient(q), old, new, past[2])
         k, v, seen = (jnp.concatenate(part, axis=3) for part in zip(*parts, strict=True))
         r = cut(dense(sinusoids(k.shape[3], s, D), self.relative[...])[None], self.heads)[0]
-        y = segment_attention(q, k, v, seen[:, 0, :, :, 0], r, self.u[...], self.v[...])
+        y = segment_attention(q, k, v, seen[:, 0, :, :, 0], r, self.u[...], self.v[...], impl=self.impl)
         return self.output(y.reshape(B, self.heads, -1, y.shape[-1])[:, :, :L])
 
     def kept(self, x: Float[Array, "B M D"], mask: Bool[Array, "B M"], W: list[Array], s: int) -> list[Array]:
@@ -145,7 +146,7 @@ def loss(
     """How far attention over the cells is from attention over what they stand for, of the tokens that see any."""
 
     def attend(k: Array, v: Array, there: Array) -> Array:
-        return softmax_attention(by_segment(q), by_segment(k), by_segment(v), by_segment(there)[:, 0, :, 0])
+        return softmax_attention(by_segment(q), by_segment(k), by_segment(v), by_segment(there)[:, 0, :, 0], self.impl)
 
     apart = (attend(*evicted) - attend(*cells)).astype(jnp.float32)
     seeing = by_segment(real & evicted[2].any(3, keepdims=True))

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int
 
 from lra_bench.kernels.feature_attention import feature_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.heads import HeadsMixer
 
 CARD = Card(
@@ -38,7 +38,7 @@ FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Walked):
     """The paper leaves nothing to choose."""
 
 
@@ -62,7 +62,7 @@ class Mixer(HeadsMixer):
         v: Float[Array, "B H L K"],
         mask: Bool[Array, "B L"],
     ) -> Float[Array, "B H L K"]:
-        return feature_attention(q, k, v, mask, self.weighed, FLOOR, self.rotary)
+        return feature_attention(q, k, v, mask, self.weighed, FLOOR, self.rotary, self.impl)
 
     def weighed(self, x: Float32[Array, "B H N K"], i: Int[Array, "N"]) -> Float32[Array, "B H N 2K"]:
         """relu(x) times the cosine and the sine of each token's angle."""

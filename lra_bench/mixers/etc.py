@@ -25,7 +25,7 @@ from lra_bench.kernels.dense import dense
 from lra_bench.kernels.relative_attention import relative_attention
 from lra_bench.kernels.softmax_attention import softmax_attention_part
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut
 from lra_bench.mixers.layers import LayerNorm
 
@@ -48,7 +48,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How far a token sees, and what beside it."""
 
     radius: int = 84
@@ -61,6 +61,7 @@ class Config:
     """Distances beyond are labeled as this one is."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.radius < 1:
             raise ConfigError(f"radius: {self.radius}; at least 1")
         if self.tokens < 0:
@@ -94,7 +95,7 @@ class Mixer(HeadsMixer):
     ) -> Float[Array, "B H L K"]:
         none = (k[:, :, :0], v[:, :, :0])
         more = none if self.tokens == 0 else self.read(k, v, mask)
-        return relative_attention(q, k, v, mask, self.near[...], more, self.radius)[0]
+        return relative_attention(q, k, v, mask, self.near[...], more, self.radius, self.impl)[0]
 
     def read(
         self, k: Float[Array, "B H L K"], v: Float[Array, "B H L K"], mask: Bool[Array, "B L"]
@@ -103,8 +104,8 @@ class Mixer(HeadsMixer):
         z = jnp.broadcast_to(self.memory[...].astype(k.dtype), (len(k), *self.memory.shape))
         queries, keys, values = self.projected(z)
         none, there = (keys[:, :, :0], values[:, :, :0]), jnp.ones(z.shape[:2], bool)
-        among = relative_attention(queries, keys, values, there, self.among[...], none, self.tokens)
-        out, logsumexp = softmax_attention_part(queries, k, v, mask)
+        among = relative_attention(queries, keys, values, there, self.among[...], none, self.tokens, self.impl)
+        out, logsumexp = softmax_attention_part(queries, k, v, mask, self.impl)
         label = jnp.einsum("bhgk,hk->bhg", queries.astype(jnp.float32), self.across[0]) * k.shape[-1] ** -0.5
         z = self.norm(z + self.output(joined([among, (out, logsumexp + label)])))
         _, keys, values = self.projected(z)

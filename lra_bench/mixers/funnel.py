@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer
 
 CARD = Card(
@@ -37,13 +37,14 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How far the queries are pooled."""
 
     pool: int = 2
     """p: neighbors whose queries become one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.pool < 1:
             raise ConfigError(f"pool: {self.pool}; at least 1")
 
@@ -62,7 +63,7 @@ class Mixer(HeadsMixer):
         v: Float[Array, "B H L K"],
         mask: Bool[Array, "B L"],
     ) -> Float[Array, "B H L K"]:
-        y = softmax_attention(self.pooled(q, mask), k, v, mask)
+        y = softmax_attention(self.pooled(q, mask), k, v, mask, self.impl)
         return jnp.repeat(y, self.pool, axis=2)[:, :, : q.shape[2]]
 
     def pooled(self, q: Float[Array, "B H L K"], mask: Bool[Array, "B L"]) -> Float[Array, "B H G K"]:

@@ -22,8 +22,8 @@ from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.gated_delta_rule import gated_delta_rule
 from lra_bench.kernels.short_convolution import short_convolution
-from lra_bench.mixers.base import Dims, Dynamics, MixerBase
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.base import Dims, Dynamics, MixerBase, implementation
+from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.heads import cut, join
 from lra_bench.mixers.layers import XAVIER, Dense
 
@@ -43,7 +43,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Walked):
     """The gates at the start."""
 
     dt_min: float = 1e-3
@@ -53,6 +53,7 @@ class Config:
     """The largest softplus(b) at the start."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.dt_min <= self.dt_max:
             raise ConfigError(f"dt_min: {self.dt_min}; above 0 and at most dt_max, {self.dt_max}")
 
@@ -61,6 +62,7 @@ class Mixer(MixerBase):
     """Two readings of the text."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        self.impl = implementation(config, dims)
         D, H, J = dims.width, dims.heads, dims.heads * dims.head_width
         self.heads = H
         self.qkvr = nnx.Param(jnp.concatenate([XAVIER(rngs.params(), (D, J)) for _ in range(4)], axis=1))
@@ -84,7 +86,12 @@ class Mixer(MixerBase):
         a, beta = jnp.split(self.gates(x).astype(jnp.float32), 2, axis=-1)
         g = -jnp.exp(self.log_a[...]) * jax.nn.softplus(a + self.dt[...]) * mask[..., None]
         y = gated_delta_rule(
-            both(unit(q) * q.shape[-1] ** -0.5), both(unit(k)), both(v), readings(g), readings(jax.nn.sigmoid(beta))
+            both(unit(q) * q.shape[-1] ** -0.5),
+            both(unit(k)),
+            both(v),
+            readings(g),
+            readings(jax.nn.sigmoid(beta)),
+            impl=self.impl,
         )
         y, reverse = jnp.split(y, 2, axis=1)
         y = join(normed(y + reverse[:, :, ::-1], self.scale[...]))

@@ -20,8 +20,8 @@ from jaxtyping import Array, Bool, Float
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.gated_linear_attention import gated_linear_attention
-from lra_bench.mixers.base import Dims, MixerBase
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.base import Dims, MixerBase, implementation
+from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.heads import cut, join
 from lra_bench.mixers.layers import XAVIER, Dense, LayerNorm
 
@@ -40,7 +40,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Walked):
     """The gates."""
 
     rank: int = 16
@@ -50,6 +50,7 @@ class Config:
     """tau: a gate is the sigmoid to the power of 1 / tau; the larger, the longer it remembers."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.rank < 1:
             raise ConfigError(f"rank: {self.rank}; at least 1")
         if self.temper <= 0:
@@ -60,6 +61,7 @@ class Mixer(MixerBase):
     """Two readings of the text. Keys are half as wide as values, as in the paper."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        self.impl = implementation(config, dims)
         D, H, V = dims.width, dims.heads, dims.head_width
         K = max(1, V // 2)
         self.heads, self.temper = H, config.temper
@@ -81,7 +83,7 @@ class Mixer(MixerBase):
         q, k, v = (cut(part, self.heads) for part in (q, k * there, v * there))
         forward, backward = (cut(part, self.heads) for part in jnp.split(g, 2, axis=-1))
         q = q * q.shape[-1] ** -0.5
-        y = gated_linear_attention(both(q, q), both(k, k), both(v, v), both(forward, backward))
+        y = gated_linear_attention(both(q, q), both(k, k), both(v, v), both(forward, backward), impl=self.impl)
         y, reverse = jnp.split(y, 2, axis=1)
         y = join(self.norm(y + reverse[:, :, ::-1]))
         return dense(jax.nn.silu(r + self.bias.astype(x.dtype)) * y, self.out[...])

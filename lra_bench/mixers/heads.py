@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.rotary import rotary
 from lra_bench.kernels.softmax_attention import softmax_attention
-from lra_bench.mixers.base import Dims, MixerBase
+from lra_bench.mixers.base import Dims, MixerBase, implementation
 from lra_bench.mixers.layers import XAVIER
 
 
@@ -28,6 +28,7 @@ class HeadsMixer(MixerBase):
 
     def __init__(self, config: Any, dims: Dims, *, rngs: nnx.Rngs) -> None:
         D, joint = dims.width, dims.heads * dims.head_width
+        self.impl = implementation(config, dims)
         self.heads, self.rotary = dims.heads, dims.rotary
         self.qkv = nnx.Param(jnp.concatenate([XAVIER(rngs.params(), (D, joint)) for _ in range(3)], axis=1))
         self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
@@ -77,13 +78,21 @@ class Multihead(nnx.Module):
         context: the width of y; None: D.
         tied: the values are the keys.
         projected: through W_o at the end, to width D; without, the heads stand side by side, H K wide.
+        impl: of the attention, as `impl.chosen` says it.
     """
 
     def __init__(
-        self, dims: Dims, *, context: int | None = None, tied: bool = False, projected: bool = True, rngs: nnx.Rngs
+        self,
+        dims: Dims,
+        *,
+        context: int | None = None,
+        tied: bool = False,
+        projected: bool = True,
+        impl: str,
+        rngs: nnx.Rngs,
     ) -> None:
         D, joint = dims.width, dims.heads * dims.head_width
-        self.heads, self.projected, shape = dims.heads, projected, (context or D, joint)
+        self.heads, self.projected, self.impl, shape = dims.heads, projected, impl, (context or D, joint)
         self.q = nnx.Param(XAVIER(rngs.params(), (D, joint)))
         self.kv = nnx.Param(jnp.stack([XAVIER(rngs.params(), shape) for _ in range(1 if tied else 2)]))
         if projected:
@@ -95,7 +104,7 @@ class Multihead(nnx.Module):
         """`mask` is True where y has a key."""
         q = cut(dense(x, self.q[...]), self.heads)
         seen = [cut(dense(y, W), self.heads) for W in self.kv[...]]
-        read = join(softmax_attention(q, seen[0], seen[-1], mask))
+        read = join(softmax_attention(q, seen[0], seen[-1], mask, self.impl))
         return dense(read, self.out[...]) if self.projected else read
 
 

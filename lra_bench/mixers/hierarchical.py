@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.hierarchical_attention import hierarchical_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.heads import HeadsMixer
 
 CARD = Card(
@@ -37,13 +37,14 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Walked):
     """How far a token sees exactly."""
 
     block: int = 16
     """N_r: cells of a block, even; the paper's numerical rank."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.block < 2 or self.block % 2:
             raise ConfigError(f"block: {self.block}; at least 2, and even")
 
@@ -62,7 +63,7 @@ class Mixer(HeadsMixer):
         v: Float[Array, "B H L K"],
         mask: Bool[Array, "B L"],
     ) -> Float[Array, "B H L K"]:
-        return hierarchical_attention(q, k, v, mask, self.block)
+        return hierarchical_attention(q, k, v, mask, self.block, self.impl)
 
 
 def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:

@@ -18,7 +18,7 @@ from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut
 
 CARD = Card(
@@ -38,7 +38,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How far the length is compressed, and who shares the projections."""
 
     rank: int = 256
@@ -48,6 +48,7 @@ class Config:
     """none: E and F for every head; headwise: one E and one F for all heads; key-value: E = F too, as in LRA."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.rank < 1:
             raise ConfigError(f"rank: {self.rank}; at least 1")
         if self.sharing not in ("none", "headwise", "key-value"):
@@ -75,7 +76,7 @@ class Mixer(HeadsMixer):
         short = projected(E, x, mask)
         W_q, W_k, W_v = jnp.split(self.qkv[...], 3, axis=1)
         q, k, v = (cut(dense(a, W), self.heads) for a, W in ((x, W_q), (short, W_k), (short, W_v)))
-        return self.output(softmax_attention(q, k, v, jnp.ones(k.shape[::2], bool)))
+        return self.output(softmax_attention(q, k, v, jnp.ones(k.shape[::2], bool), self.impl))
 
     def attend(
         self,
@@ -88,7 +89,7 @@ class Mixer(HeadsMixer):
         product = "hrl,bhlk->bhrk" if self.sharing == "none" else "rl,bhlk->bhrk"
         there = mask[:, None, :, None].astype(k.dtype)
         k, v = jnp.einsum(product, E, k * there), jnp.einsum(product, F, v * there)
-        return softmax_attention(q, k, v, jnp.ones(k.shape[::2], bool))
+        return softmax_attention(q, k, v, jnp.ones(k.shape[::2], bool), self.impl)
 
 
 @jax.checkpoint

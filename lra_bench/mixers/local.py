@@ -15,10 +15,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Shaped
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.block_attention import block_attention, chosen
+from lra_bench.kernels.block_attention import block_attention
 from lra_bench.kernels.patterns import Blocks, Pattern, Window
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer
 
 CARD = Card(
@@ -47,7 +47,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How far a token sees."""
 
     window: int = 128
@@ -63,10 +63,8 @@ class Config:
     near_heads: int = 0
     """So many heads keep a dilation of 1, for what is near, as in the paper's section 3.1."""
 
-    impl: str = "auto"
-    """auto (xla), xla, or pallas (kernels for GPU and TPU, not timed on one yet; on a CPU interpreted, and slow)."""
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.window < 1:
             raise ConfigError(f"window: {self.window}; at least 1")
         if self.form not in ("sliding", "block"):
@@ -77,7 +75,6 @@ class Config:
             raise ConfigError(f"dilation: {self.dilation}; only a sliding window can be dilated")
         if self.near_heads < 0 or (self.near_heads and self.dilation == 1):
             raise ConfigError(f"near_heads: {self.near_heads}; of a dilation above 1, and at least 0")
-        chosen(self.impl)
 
 
 class Mixer(HeadsMixer):
@@ -85,7 +82,6 @@ class Mixer(HeadsMixer):
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
-        self.impl = chosen(config.impl)
         self.dilation, self.near = config.dilation, config.near_heads
         if self.near >= dims.heads:
             raise ConfigError(f"near_heads: {self.near}; fewer than the {dims.heads} heads")

@@ -24,7 +24,7 @@ from lra_bench.kernels.dense import dense
 from lra_bench.kernels.patterns import SIZE
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention_part
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut, join
 from lra_bench.mixers.layers import XAVIER, LayerNorm
 
@@ -45,7 +45,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How far a token sees, and into how much the rest is gathered."""
 
     window: int = 8
@@ -55,6 +55,7 @@ class Config:
     """r: rows for each head that the tokens are projected to. 32 in the paper's LRA."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.window < 1:
             raise ConfigError(f"window: {self.window}; at least 1")
         if self.rank < 0:
@@ -99,15 +100,15 @@ class Mixer(HeadsMixer):
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
         if not self.rank:
-            return self.output(block_attention(*self.project(x), mask, self.pattern)[0])
+            return self.output(block_attention(*self.project(x), mask, self.pattern, impl=self.impl)[0])
         q, k, v = self.unturned(x)
         far = gathered(dense(x, self.gather[...]), k, v, mask)
         near_k, near_v = (normed(part, self.near) for part in (k, v))
         far_k, far_v = (normed(part, self.far) for part in far)
         some = jnp.broadcast_to(mask.any(1, keepdims=True), (len(x), self.rank))
         parts = (
-            block_attention(self.turned(q), self.turned(near_k), near_v, mask, self.pattern),
-            softmax_attention_part(q, far_k, far_v, some),
+            block_attention(self.turned(q), self.turned(near_k), near_v, mask, self.pattern, impl=self.impl),
+            softmax_attention_part(q, far_k, far_v, some, self.impl),
         )
         return self.output(joined(parts))
 

@@ -18,13 +18,13 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.block_attention import block_attention, chosen
+from lra_bench.kernels.block_attention import block_attention
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.patterns import Window
 from lra_bench.kernels.rotary import rotary
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut
 
 CARD = Card(
@@ -43,7 +43,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How far a token sees, and how many see everything."""
 
     window: int = 128
@@ -53,16 +53,12 @@ class Config:
     global_tokens: int = 1
     """g: the first so many tokens are global: with 1 the `cls` token of a backbone that has one, as in the paper."""
 
-    impl: str = "auto"
-    """Of the block-sparse attention: auto (xla), xla, or pallas (kernels for GPU and TPU, not timed on one yet; on a
-    CPU interpreted, and slow)."""
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.window < 1:
             raise ConfigError(f"window: {self.window}; at least 1")
         if self.global_tokens < 0:
             raise ConfigError(f"global_tokens: {self.global_tokens}; at least 0")
-        chosen(self.impl)
 
 
 class Mixer(HeadsMixer):
@@ -70,7 +66,6 @@ class Mixer(HeadsMixer):
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
-        self.impl = chosen(config.impl)
         self.first = min(config.global_tokens, dims.length)
         self.pattern = Window(min(config.window, dims.length), first=self.first)
         if self.first:
@@ -90,12 +85,12 @@ class Mixer(HeadsMixer):
         q = cut(dense(x[:, : self.first], W_q), self.heads)
         if self.rotary:
             k, v = (cut(dense(x, W), self.heads) for W in (W_k, W_v))
-            return softmax_attention(rotary(q), rotary(k), v, mask)
+            return softmax_attention(rotary(q), rotary(k), v, mask, self.impl)
         # q (x W_k)^T = (q W_k^T) x^T, and so for W_v: a few rows are projected instead of all of x, twice.
         B, H, g, K = q.shape
         W_k, W_v = (W.reshape(-1, H, K).astype(x.dtype) for W in (W_k, W_v))
         rows = jnp.einsum("bhgk,dhk->bhgd", q, W_k) * (x.shape[-1] / K) ** 0.5
-        mixed = softmax_attention(rows.reshape(B, 1, H * g, -1), x[:, None], x[:, None], mask)
+        mixed = softmax_attention(rows.reshape(B, 1, H * g, -1), x[:, None], x[:, None], mask, self.impl)
         return jnp.einsum("bhgd,dhk->bhgk", mixed.reshape(B, H, g, -1), W_v)
 
 

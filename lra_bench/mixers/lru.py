@@ -22,8 +22,8 @@ from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.glu import glu
 from lra_bench.kernels.recurrence import recurrence
-from lra_bench.mixers.base import Dims, Dynamics, MixerBase
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.base import Dims, Dynamics, MixerBase, implementation
+from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.layers import Dense
 
 CARD = Card(
@@ -46,7 +46,7 @@ gelu = jax.checkpoint(jax.nn.gelu)  # only its argument is kept for the backward
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Walked):
     """The state, and the ring on which its eigenvalues start."""
 
     states: int = 64
@@ -64,6 +64,7 @@ class Config:
     texts (section 3.4), leaves out what is fast, and is learned from much sooner here."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.states < 1:
             raise ConfigError(f"states: {self.states}; at least 1")
         if not 0 <= self.radius_min < self.radius_max < 1:
@@ -76,6 +77,7 @@ class Mixer(MixerBase):
     """A recurrence over the tokens from both ends."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        self.impl = implementation(config, dims)
         D, N = dims.width, config.states
         tiny = jnp.finfo(jnp.float32).eps
         inner, outer = config.radius_min**2, config.radius_max**2
@@ -96,7 +98,9 @@ class Mixer(MixerBase):
         a = jnp.exp(-jnp.exp(self.nu[...]) + 1j * jnp.exp(self.theta[...]))
         B = (self.b[...] * jnp.exp(self.gamma[...])[:, None]).reshape(-1, x.shape[-1])
         u = jax.lax.complex(*jnp.split(dense(x.astype(jnp.float32), B.T), 2, axis=-1))
-        states = [part for h in (recurrence(a, u), recurrence(a, u, True)) for part in (h.real, h.imag)]
+        states = [
+            part for h in (recurrence(a, u, back, self.impl) for back in (False, True)) for part in (h.real, h.imag)
+        ]
         C = (self.c[...] * jnp.array([1.0, -1.0])[:, None, None]).reshape(-1, x.shape[-1])
         y = dense(jnp.concatenate(states, axis=-1), C)
         return glu(self.out(gelu((y + self.d[...] * x).astype(x.dtype))))

@@ -17,8 +17,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
-from lra_bench.mixers.base import Dims, MixerBase
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.base import Dims, MixerBase, implementation
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import Multihead
 from lra_bench.mixers.layers import LayerNorm, sinusoids
 
@@ -39,7 +39,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """Into how many rows the tokens are packed."""
 
     packed: int = 256
@@ -50,6 +50,7 @@ class Config:
     have two, unless asked for one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.packed < 1:
             raise ConfigError(f"packed: {self.packed}; at least 1")
 
@@ -58,11 +59,12 @@ class Mixer(MixerBase):
     """P looks at the tokens; the tokens look at what it saw."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        self.impl = implementation(config, dims)
         shape, joint = (config.packed, dims.width), dims.heads * dims.head_width
         self.rows = nnx.Param(jax.random.normal(rngs.params(), shape) * dims.width**-0.5)
         self.norm = LayerNorm(dims.width)
-        self.pack = Multihead(dims, tied=config.tied, projected=False, rngs=rngs)
-        self.unpack = Multihead(dims, context=joint, tied=config.tied, rngs=rngs)
+        self.pack = Multihead(dims, tied=config.tied, projected=False, impl=self.impl, rngs=rngs)
+        self.unpack = Multihead(dims, context=joint, tied=config.tied, impl=self.impl, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None

@@ -24,8 +24,8 @@ from lra_bench.kernels.chunk_attention import chunk_attention
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.exponential_sum import exponential_sum
 from lra_bench.kernels.long_convolution import long_convolution, two_sided
-from lra_bench.mixers.base import Dims, Dynamics, MixerBase
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.base import Dims, Dynamics, MixerBase, implementation
+from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.layers import Dense
 
 CARD = Card(
@@ -49,7 +49,7 @@ NORMAL = nnx.initializers.normal(STD)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Walked):
     """The moving average, and the attention."""
 
     chunk: int = 128
@@ -68,6 +68,7 @@ class Config:
     """The Laplace function in place of the softmax, as the paper has it for images."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.chunk < 0:
             raise ConfigError(f"chunk: {self.chunk}; at least 1, or 0 for no chunks")
         for option in ("ema", "shared", "expand"):
@@ -79,6 +80,7 @@ class Mixer(MixerBase):
     """A moving average from both ends says what is near; attention, with its distances as a bias, picks."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        self.impl = implementation(config, dims)
         D, Z, V, n = dims.width, config.shared, config.expand * dims.width, config.ema
         self.laplace, self.cuts = config.laplace, (Z, Z + V, Z + V + D)
         c = min(config.chunk or dims.length, dims.length)
@@ -100,7 +102,7 @@ class Mixer(MixerBase):
         z, r, g, h = jnp.split(self.averaged(average), self.cuts, axis=-1)
         kappa, mu = self.kappa[...].astype(x.dtype), self.mu[...].astype(x.dtype)
         q, k = (kappa[i] * jax.nn.silu(z) + mu[i] for i in range(2))
-        o = chunk_attention(q, k, jax.nn.silu(self.values(x)), mask, self.distances[...], self.laplace)
+        o = chunk_attention(q, k, jax.nn.silu(self.values(x)), mask, self.distances[...], self.laplace, self.impl)
         return gated(g, h, dense(jax.nn.silu(r) * o, self.attended[...]))
 
     def filters(self, length: int) -> Float[Array, "2 D L"]:

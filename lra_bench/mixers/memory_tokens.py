@@ -21,7 +21,7 @@ from lra_bench.kernels.dense import dense
 from lra_bench.kernels.patterns import Window
 from lra_bench.kernels.softmax_attention import softmax_attention_part
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut
 
 CARD = Card(
@@ -41,7 +41,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How much memory, and what is seen beside it."""
 
     tokens: int = 10
@@ -51,6 +51,7 @@ class Config:
     """w: so many neighbors on each side are seen beside the memory; None: all tokens, at quadratic cost."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.tokens < 0:
             raise ConfigError(f"tokens: {self.tokens}; at least 0")
         if self.window is not None and self.window < 1:
@@ -75,13 +76,13 @@ class Mixer(HeadsMixer):
         mask: Bool[Array, "B L"],
     ) -> Float[Array, "B H L K"]:
         if self.window is None:
-            text = softmax_attention_part(q, k, v, mask)
+            text = softmax_attention_part(q, k, v, mask, self.impl)
         else:
-            text = block_attention(q, k, v, mask, self.window)
+            text = block_attention(q, k, v, mask, self.window, impl=self.impl)
         if self.tokens == 0:
             return text[0]
         k, v = self.remembered(len(q), q.dtype)
-        return joined([text, softmax_attention_part(q, k, v, jnp.ones(k.shape[::2], bool))])
+        return joined([text, softmax_attention_part(q, k, v, jnp.ones(k.shape[::2], bool), self.impl)])
 
     def remembered(self, rows: int, dtype: jnp.dtype) -> tuple[Float[Array, "B H m K"], Float[Array, "B H m K"]]:
         """Keys and values of the memory, the same for every row of the batch. Rotary positions leave them unturned."""

@@ -23,7 +23,7 @@ from lra_bench.kernels.product import product
 from lra_bench.kernels.pseudo_inverse import pseudo_inverse
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer
 
 CARD = Card(
@@ -43,7 +43,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How many landmarks, and the convolution beside them."""
 
     landmarks: int = 32
@@ -57,6 +57,7 @@ class Config:
     """Of the iteration that inverts A; 6 in the paper."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.landmarks < 1:
             raise ConfigError(f"landmarks: {self.landmarks}; at least 1")
         if self.kernel < 0 or (self.kernel and self.kernel % 2 == 0):
@@ -86,8 +87,8 @@ class Mixer(HeadsMixer):
         landmark = segments(mask[:, None, :, None], self.size).any((1, 3, 4))
         q_mean, k_mean = (means(x, mask, self.size) for x in (q, k))
         inverse = pseudo_inverse(weights(q_mean, k_mean, landmark), self.steps)
-        values = product("bhmn,bhnk->bhmk", inverse, softmax_attention(q_mean, k, v, mask))
-        y = softmax_attention(q, k_mean, values, landmark)
+        values = product("bhmn,bhnk->bhmk", inverse, softmax_attention(q_mean, k, v, mask, self.impl))
+        y = softmax_attention(q, k_mean, values, landmark, self.impl)
         return y + depthwise_convolution(v, self.filters[...]) if self.kernel else y
 
 

@@ -18,8 +18,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
-from lra_bench.mixers.base import Dims, MixerBase
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.base import Dims, MixerBase, implementation
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import Multihead
 from lra_bench.mixers.layers import Dense, LayerNorm
 
@@ -40,7 +40,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How many latents, and how long they think."""
 
     latents: int = 256
@@ -51,6 +51,7 @@ class Config:
     layer of the backbone reads."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.latents < 1:
             raise ConfigError(f"latents: {self.latents}; at least 1")
         if self.blocks < 0:
@@ -60,9 +61,9 @@ class Config:
 class Block(nnx.Module):
     """Z + Attention(LN Z, .), then Z + MLP(LN Z); the MLP is as wide as the latents, with a GELU."""
 
-    def __init__(self, dims: Dims, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, dims: Dims, impl: str, *, rngs: nnx.Rngs) -> None:
         self.before_attention, self.before_mlp = LayerNorm(dims.width), LayerNorm(dims.width)
-        self.attention = Multihead(dims, rngs=rngs)
+        self.attention = Multihead(dims, impl=impl, rngs=rngs)
         self.up, self.down = (Dense(dims.width, dims.width, rngs=rngs) for _ in range(2))
 
     def __call__(
@@ -78,10 +79,11 @@ class Mixer(MixerBase):
     """The latents read the tokens, then each other; the tokens read the latents."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        self.impl = implementation(config, dims)
         self.latents = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.latents, dims.width)))
-        self.read = Block(dims, rngs=rngs)
-        self.blocks = nnx.List([Block(dims, rngs=rngs) for _ in range(config.blocks)])
-        self.norm, self.answer = LayerNorm(dims.width), Multihead(dims, rngs=rngs)
+        self.read = Block(dims, self.impl, rngs=rngs)
+        self.blocks = nnx.List([Block(dims, self.impl, rngs=rngs) for _ in range(config.blocks)])
+        self.norm, self.answer = LayerNorm(dims.width), Multihead(dims, impl=self.impl, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None

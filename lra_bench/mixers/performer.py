@@ -21,7 +21,7 @@ from lra_bench.kernels.favor import favor, orthogonal_features
 from lra_bench.kernels.feature_attention import feature_attention
 from lra_bench.kernels.product import product
 from lra_bench.mixers.base import Constant, Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer
 
 CARD = Card(
@@ -42,7 +42,7 @@ FLOOR = 1e-6  # of the rectified features' denominator, which 0.001 keeps far ab
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """Which features, and how many."""
 
     features: int = 256
@@ -56,6 +56,7 @@ class Config:
     """Draw new features at each training step; evaluation always takes the ones of the model."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.features < 1:
             raise ConfigError(f"features: {self.features}; at least 1")
         if self.kernel not in ("exp", "relu"):
@@ -79,12 +80,12 @@ class Mixer(HeadsMixer):
         if self.redraw and key is not None:
             w = orthogonal_features(key, *w.shape)
         if self.kernel == "exp":
-            return self.output(favor(*self.project(x), mask, w))
+            return self.output(favor(*self.project(x), mask, w, self.impl))
 
         def phi(x: Float32[Array, "B H N K"], i: Int[Array, "N"]) -> Float32[Array, "B H N m"]:
             return jax.nn.relu(product("bhlk,fk->bhlf", x * x.shape[-1] ** -0.25, w)) + 1e-3
 
-        return self.output(feature_attention(*self.unturned(x), mask, phi, FLOOR, self.rotary))
+        return self.output(feature_attention(*self.unturned(x), mask, phi, FLOOR, self.rotary, self.impl))
 
 
 def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:

@@ -20,12 +20,11 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.block_attention import chosen
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.lsh_attention import Chunks, buckets, lsh_attention
 from lra_bench.kernels.rotary import rotary
-from lra_bench.mixers.base import Constant, Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.base import Constant, Dims, implementation
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut
 from lra_bench.mixers.layers import XAVIER
 
@@ -49,7 +48,7 @@ MANY = 64  # buckets; more of them are pairs of two hashes
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How tokens are hashed, and how many of a bucket meet."""
 
     chunk: int = 64
@@ -73,26 +72,22 @@ class Config:
     redraw: bool = True
     """Draw the rotations anew at every training step; evaluation keeps those that were drawn first."""
 
-    impl: str = "auto"
-    """Of the block-sparse attention: auto (xla), xla, or pallas (kernels for GPU and TPU, not timed on one yet; on a
-    CPU interpreted, and slow)."""
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, least in (("chunk", 1), ("rounds", 1), ("buckets", 0), ("before", 0), ("after", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: {getattr(self, name)}; at least {least}")
         if self.buckets % 2:
             raise ConfigError(f"buckets: {self.buckets}; an even number")
-        chosen(self.impl)
 
 
 class Mixer(HeadsMixer):
     """Every token looks at those that are hashed as it is."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        self.impl = implementation(config, dims)
         D, joint = dims.width, dims.heads * dims.head_width
         self.heads, self.rotary, self.redraw = dims.heads, dims.rotary, config.redraw
-        self.impl = chosen(config.impl)
         self.qv = nnx.Param(jnp.concatenate([XAVIER(rngs.params(), (D, joint)) for _ in range(2)], axis=1))
         self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
         self.chunks = Chunks(min(config.chunk, dims.length), config.before, config.after, across=config.across)

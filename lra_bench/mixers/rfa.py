@@ -22,7 +22,7 @@ from lra_bench.kernels.feature_attention import feature_attention
 from lra_bench.kernels.product import product
 from lra_bench.kernels.sine_cosine import sine_cosine
 from lra_bench.mixers.base import Constant, Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.heads import HeadsMixer
 
 CARD = Card(
@@ -43,7 +43,7 @@ FLOOR = 1e-2
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Walked):
     """How many features."""
 
     features: int = 64
@@ -53,6 +53,7 @@ class Config:
     """Draw new features at each training step; evaluation always takes the ones of the model."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.features < 1:
             raise ConfigError(f"features: {self.features}; at least 1")
 
@@ -78,7 +79,7 @@ class Mixer(HeadsMixer):
             angle = product("bhlk,hfk->bhlf", unit(x), w)
             return jnp.concatenate(sine_cosine(angle), axis=-1) * w.shape[1] ** -0.5
 
-        return self.output(feature_attention(*self.project(x), mask, phi, FLOOR))
+        return self.output(feature_attention(*self.project(x), mask, phi, FLOOR, impl=self.impl))
 
 
 def unit(x: Float32[Array, "... K"]) -> Float32[Array, "... K"]:

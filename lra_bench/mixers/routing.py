@@ -27,7 +27,7 @@ from lra_bench.kernels.product import product
 from lra_bench.kernels.rotary import rotary
 from lra_bench.kernels.routed_attention import nearest, routed_attention
 from lra_bench.mixers.base import Auxiliary, Dims, Memory
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut
 
 CARD = Card(
@@ -46,7 +46,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """How many clusters there are, and how they follow their members."""
 
     clusters: int = 0
@@ -66,6 +66,7 @@ class Config:
     """Neighbors on each side that those heads see."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, least in (("clusters", 0), ("commitment", 0), ("near_heads", 0), ("window", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: {getattr(self, name)}; at least {least}")
@@ -91,11 +92,15 @@ class Mixer(HeadsMixer):
     ) -> Float[Array, "B L D"]:
         q, k, v = self.project(x)
         near = self.config.near_heads
-        parts = [block_attention(q[:, :near], k[:, :near], v[:, :near], mask, self.pattern)[0]] if near else []
+        parts = (
+            [block_attention(q[:, :near], k[:, :near], v[:, :near], mask, self.pattern, impl=self.impl)[0]]
+            if near
+            else []
+        )
         q, k, v = (h[:, near:] for h in (q, k, v))
         count = -(-x.shape[1] // self.centroids.shape[1])
         taken = (nearest(jax.lax.stop_gradient(h), mask, self.centroids[...], count) for h in (q, k))
-        parts.append(routed_attention(q, k, v, *taken))
+        parts.append(routed_attention(q, k, v, *taken, self.impl))
         if key is not None:
             self.follow(jnp.concatenate([q, k], axis=2), jnp.concatenate([mask, mask], axis=1))
         return self.output(jnp.concatenate(parts, axis=1))

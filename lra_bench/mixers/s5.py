@@ -21,8 +21,8 @@ from jaxtyping import Array, Bool, Float
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.recurrence import recurrence
-from lra_bench.mixers.base import Dims, Dynamics, MixerBase
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.base import Dims, Dynamics, MixerBase, implementation
+from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.layers import Dense
 
 CARD = Card(
@@ -45,7 +45,7 @@ TRUNCATED = 0.87962566103423978  # the deviation of a normal number that is draw
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Walked):
     """The state, and where it starts."""
 
     states: int = 64
@@ -66,6 +66,7 @@ class Config:
     trunc_standard_normal, sqrt D times as large, on retrieval and Pathfinder; complex_normal, of size 1, on Path-X."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.start not in STARTS:
             raise ConfigError(f"start: '{self.start}'; it can be: {', '.join(STARTS)}")
         if self.blocks < 1:
@@ -80,6 +81,7 @@ class Mixer(MixerBase):
     """A recurrence over the tokens from both ends."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        self.impl = implementation(config, dims)
         D, P = dims.width, config.states
         A, V = hippo_normal(P // config.blocks)
         A, V = np.tile(A, config.blocks), np.kron(np.eye(config.blocks), V)
@@ -102,7 +104,9 @@ class Mixer(MixerBase):
         Bbar = ((Abar - 1) / A)[:, None] * (self.b[0] + 1j * self.b[1])
         u = dense(x.astype(jnp.float32), jnp.concatenate([Bbar.real, Bbar.imag]).T)
         u = jax.lax.complex(*jnp.split(u, 2, axis=-1))
-        states = [part for h in (recurrence(Abar, u), recurrence(Abar, u, True)) for part in (h.real, h.imag)]
+        states = [
+            part for h in (recurrence(Abar, u, back, self.impl) for back in (False, True)) for part in (h.real, h.imag)
+        ]
         signs = jnp.array([2.0, -2.0])[:, None, None]  # 2 Re(C h): of both of the pair
         C = (self.c[...] * signs).transpose(0, 1, 3, 2).reshape(-1, x.shape[-1])
         y = dense(jnp.concatenate(states, axis=-1), C)

@@ -18,8 +18,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
-from lra_bench.mixers.base import Dims, MixerBase
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.base import Dims, MixerBase, implementation
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import Multihead
 from lra_bench.mixers.layers import XAVIER, Dense, LayerNorm
 
@@ -39,13 +39,14 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """Through how many points the tokens meet."""
 
     points: int = 32
     """m: inducing points of a layer. The paper's tables have 16, the authors' code has 32."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.points < 1:
             raise ConfigError(f"points: {self.points}; at least 1")
 
@@ -54,8 +55,9 @@ class Mixer(MixerBase):
     """The points look at the tokens, the tokens at the points."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
+        self.impl = implementation(config, dims)
         self.points = nnx.Param(XAVIER(rngs.params(), (config.points, dims.width)))
-        self.gather, self.give = (Multihead(dims, rngs=rngs) for _ in range(2))
+        self.gather, self.give = (Multihead(dims, impl=self.impl, rngs=rngs) for _ in range(2))
         self.rff = Dense(dims.width, dims.width, rngs=rngs)
         self.before_rff, self.after_rff = LayerNorm(dims.width), LayerNorm(dims.width)
 

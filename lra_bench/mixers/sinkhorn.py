@@ -20,10 +20,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Shaped
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.block_attention import chosen
 from lra_bench.kernels.block_sort import sinkhorn, sorted_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer
 from lra_bench.mixers.layers import Dense
 
@@ -45,7 +44,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """What is sorted, and how."""
 
     block: int = 64
@@ -60,18 +59,13 @@ class Config:
     cut: int = 0
     """n of SortCut: sorted blocks that all tokens see, and nothing else; 0: its own and the one sorted to its place."""
 
-    impl: str = "auto"
-    """Of the block-sparse attention: auto (xla), xla, or pallas (kernels for GPU and TPU, not timed on one yet; on a
-    CPU interpreted, and slow)."""
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, least in (("block", 1), ("iterations", 1), ("cut", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: {getattr(self, name)}; at least {least}")
         if not self.temperature > 0:
             raise ConfigError(f"temperature: {self.temperature}; above 0")
-        if chosen(self.impl) != "xla" and self.cut:
-            raise ConfigError(f"impl: '{self.impl}'; SortCut (cut) has no blocks of queries")
 
 
 class Mixer(HeadsMixer):
@@ -79,7 +73,6 @@ class Mixer(HeadsMixer):
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
-        self.impl = chosen(config.impl)
         self.config, self.size = config, min(config.block, dims.length)
         self.blocks = -(-dims.length // self.size)
         self.pooled = Dense(dims.width, dims.width, rngs=rngs)

@@ -15,7 +15,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
+from lra_bench.kernels.impl import BATCHED, FORMS, PALLAS, XLA
 from lra_bench.kernels.softmax_attention import softmax_attention, softmax_attention_reference
+from lra_bench.kernels.splash_attention import splash_attention
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.card import Card
 from lra_bench.mixers.heads import HeadsMixer
@@ -33,7 +35,9 @@ CARD = Card(
 )
 
 
-IMPLS = ("auto", "blockwise", "sdpa", "cudnn", "plain")
+HALF = ("bfloat16", "float16")
+IMPLS = ("auto", "blockwise", "batched", "pallas", "splash", "cudnn", "sdpa", "plain")
+RUN_ON = {"cudnn": "gpu", "splash": "tpu"}  # what only one platform has
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,9 @@ class Config:
     """How the one function is computed."""
 
     impl: str = "auto"
-    """auto (blockwise, everywhere), blockwise (online softmax over blocks of keys), sdpa (jax.nn.dot_product_attention
-    as XLA has it, which puts the L x L weights into memory), cudnn (the same by cuDNN's fused kernel: on a GPU, in
-    bfloat16; not run on one yet), or plain (the L x L weights in memory)."""
+    """auto: on a CPU blockwise (online softmax over blocks of keys), on a GPU cudnn (cuDNN's fused kernel, in 16 bits)
+    or pallas (a kernel of our own, in float32), on a TPU splash (JAX's kernel). Or batched (online softmax, all keys at
+    once), sdpa (jax.nn.dot_product_attention as XLA has it) or plain, which put the L x L weights into memory."""
 
     def __post_init__(self) -> None:
         if self.impl not in IMPLS:
@@ -55,9 +59,10 @@ class Mixer(HeadsMixer):
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
-        self.impl = "blockwise" if config.impl == "auto" else config.impl
-        if self.impl == "cudnn" and jax.default_backend() != "gpu":
-            raise ConfigError(f"impl: cudnn; it runs on a GPU, and this is a {jax.default_backend()}")
+        self.impl = best(dims) if config.impl == "auto" else config.impl
+        if RUN_ON.get(self.impl, dims.platform) != dims.platform:
+            raise ConfigError(f"impl: {self.impl}; it runs on a {RUN_ON[self.impl]}, and this is a {dims.platform}")
+        self.impl = FORMS[dims.platform] if self.impl == PALLAS else self.impl
 
     def attend(
         self,
@@ -66,19 +71,29 @@ class Mixer(HeadsMixer):
         v: Float[Array, "B H L K"],
         mask: Bool[Array, "B L"],
     ) -> Float[Array, "B H L K"]:
-        if self.impl == "blockwise":
-            return softmax_attention(q, k, v, mask)
         if self.impl == "plain":
             return softmax_attention_reference(q, k, v, mask)
+        if self.impl == "splash":
+            return splash_attention(q, k, v, mask)
+        if self.impl not in ("cudnn", "sdpa"):
+            return softmax_attention(q, k, v, mask, XLA if self.impl == "blockwise" else self.impl)
         q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
         if self.impl == "cudnn":
-            y = fused(q, k, v, mask)
+            y = by_cudnn(q, k, v, mask)
         else:
             y = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None, :])
         return y.swapaxes(1, 2) * mask.any(1)[:, None, None, None]
 
 
-def fused(
+def best(dims: Dims) -> str:
+    """What runs where nothing is asked for."""
+    if dims.platform == "cpu":
+        return "blockwise"
+    first = {"gpu": ["cudnn"] if dims.dtype in HALF else [], "tpu": ["splash"]}[dims.platform]
+    return next(one for one in (*first, PALLAS, BATCHED) if one not in dims.refused)
+
+
+def by_cudnn(
     q: Float[Array, "B L H K"], k: Float[Array, "B L H K"], v: Float[Array, "B L H K"], mask: Bool[Array, "B L"]
 ) -> Float[Array, "B L H K"]:
     """cuDNN's kernel. A mask it would want as L x L biases, so the keys that are there are put first, and counted."""

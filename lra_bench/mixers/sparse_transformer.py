@@ -18,11 +18,11 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Shaped
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.block_attention import block_attention, chosen, joined
+from lra_bench.kernels.block_attention import block_attention, joined
 from lra_bench.kernels.patterns import SIZE, Blocks, Window
 from lra_bench.kernels.softmax_attention import softmax_attention_part
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer
 
 CARD = Card(
@@ -50,7 +50,7 @@ Part = tuple[Float[Array, "B H L K"], Float32[Array, "B H L"]]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """Which two patterns, and what is done with both."""
 
     pattern: str = "fixed"
@@ -68,11 +68,8 @@ class Config:
     """union: every head has one softmax over both patterns, as the paper's text model has; heads: the first half of
     the heads has the first pattern, the others the second."""
 
-    impl: str = "auto"
-    """Of the block-sparse attention: auto (xla), xla, or pallas (kernels for GPU and TPU, not timed on one yet; on a
-    CPU interpreted, and slow)."""
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.pattern not in ("stride", "fixed"):
             raise ConfigError(f"pattern: '{self.pattern}'; it can be: stride, fixed")
         if self.stride is not None and self.stride < 1:
@@ -81,7 +78,6 @@ class Config:
             raise ConfigError(f"summary: {self.summary}; at least 1 and at most the stride")
         if self.merge not in ("union", "heads"):
             raise ConfigError(f"merge: '{self.merge}'; it can be: union, heads")
-        chosen(self.impl)
 
 
 class Mixer(HeadsMixer):
@@ -91,7 +87,6 @@ class Mixer(HeadsMixer):
         super().__init__(config, dims, rngs=rngs)
         if config.merge == "heads" and dims.heads < 2:
             raise ConfigError("merge: the two patterns on different heads need two heads")
-        self.impl = chosen(config.impl)
         self.near_heads = None if config.merge == "union" else dims.heads // 2
         self.stride = min(config.stride or max(round(dims.length**0.5), 1), dims.length)
         self.summary = min(config.summary, self.stride) if config.pattern == "fixed" else None
@@ -124,9 +119,9 @@ class Mixer(HeadsMixer):
         there = mask[:, None, :, None]
         if self.summary is not None:
             k, v, there = (last_of_blocks(x, self.stride, self.summary) for x in (k, v, there))
-            return softmax_attention_part(q, k, v, there[:, 0, :, 0])
+            return softmax_attention_part(q, k, v, there[:, 0, :, 0], self.impl)
         q, k, v, there = (columns(x, self.stride) for x in (q, k, v, there))
-        out, logsumexp = softmax_attention_part(q, k, v, there[:, 0, :, 0])
+        out, logsumexp = softmax_attention_part(q, k, v, there[:, 0, :, 0], self.impl)
         L = mask.shape[1]
         return in_order(out, self.stride, L), in_order(logsumexp[..., None], self.stride, L)[..., 0]
 

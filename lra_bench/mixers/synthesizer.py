@@ -26,7 +26,7 @@ from lra_bench.kernels.biased_attention import biased_attention
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut
 from lra_bench.mixers.layers import XAVIER
 
@@ -47,7 +47,7 @@ PARTS = ("dense", "random", "factorised", "dot")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Fused):
     """What the logits are made of."""
 
     form: str = "dense"
@@ -57,6 +57,7 @@ class Config:
     """r of the factorised form; 8 in the paper."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         parts = self.form.split("+")
         if not set(parts) <= set(PARTS) or len(set(parts)) < len(parts):
             raise ConfigError(f"form: '{self.form}'; it can be: {', '.join(PARTS)}, or several joined by +")
@@ -103,8 +104,8 @@ class Mixer(HeadsMixer):
         q, k = self.joined(pairs, share)
         if "random" in share:
             table = self.table[: x.shape[1], :, : x.shape[1]] * share["random"]
-            return self.output(biased_attention(q, k, v, mask, table))
-        return self.output(softmax_attention(q, k, v, mask))
+            return self.output(biased_attention(q, k, v, mask, table, self.impl))
+        return self.output(softmax_attention(q, k, v, mask, self.impl))
 
     @staticmethod
     def joined(pairs: dict[str, tuple[Array, Array]], share: dict[str, Array]) -> tuple[Any, Any]:

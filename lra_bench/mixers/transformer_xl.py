@@ -22,7 +22,7 @@ from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.segment_attention import earlier, segment_attention, segments, sinusoids
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card
+from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.heads import HeadsMixer, cut
 from lra_bench.mixers.layers import XAVIER
 
@@ -47,7 +47,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Walked):
     """How long a segment is, and how much past it sees."""
 
     segment: int = 128
@@ -60,6 +60,7 @@ class Config:
     """A token sees none that come after it, as in the paper."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.segment < 1:
             raise ConfigError(f"segment: {self.segment}; at least 1")
         if self.memory < 0:
@@ -90,7 +91,7 @@ class Mixer(HeadsMixer):
         k, v = (jnp.concatenate([earlier(old, n), own], axis=3) for old, own in zip(past, (k, v), strict=True))
         seen = jnp.concatenate([earlier(there, n), there], axis=3)[:, 0, :, :, 0]
         r = cut(dense(sinusoids(k.shape[3], s, D), self.relative[...])[None], self.heads)[0]
-        y = segment_attention(q, k, v, seen, r, self.u[...], self.v[...], causal=self.causal)
+        y = segment_attention(q, k, v, seen, r, self.u[...], self.v[...], causal=self.causal, impl=self.impl)
         return self.output(y.reshape(B, self.heads, -1, y.shape[-1])[:, :, :L])
 
 

@@ -52,11 +52,12 @@ class Model(nnx.Module):
         backbone: Backbone,
         asked: Asked,
         shape: Shape = UNCHANGED,
+        platform: str = "cpu",
         *,
         rngs: nnx.Rngs,
     ) -> None:
         D, patches = backbone.width, Patches(backbone.patch, asked.grid)
-        dims = sizes(backbone, asked.length, asked.grid)
+        dims = replace(sizes(backbone, asked.length, asked.grid), platform=platform)
         _check(mixers, backbone, asked, patches)
         if shape.room is not None:
             dims = replace(dims, length=shape.room, grid=None)
@@ -224,4 +225,5 @@ def sizes(backbone: Backbone, length: int, grid: tuple[int, int] | None) -> Dims
         length=tokens + (backbone.pool == "cls"),
         grid=cells,
         rotary=backbone.positions == "rotary",
+        dtype=backbone.dtype,
     )

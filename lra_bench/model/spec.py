@@ -24,11 +24,12 @@ class ModelSpec:
     backbone: Backbone
     asked: Sequence[Asked]  # by each task that the model answers
     shape: Shape = UNCHANGED
+    platform: str = "cpu"  # that it is compiled for
 
     def __call__(self, *, rngs: nnx.Rngs) -> Model:
         if len(self.asked) == 1:
-            return Model(self.mixers, self.backbone, self.asked[0], self.shape, rngs=rngs)
-        return MultitaskModel(self.mixers, self.backbone, self.asked, self.shape, rngs=rngs)
+            return Model(self.mixers, self.backbone, self.asked[0], self.shape, self.platform, rngs=rngs)
+        return MultitaskModel(self.mixers, self.backbone, self.asked, self.shape, self.platform, rngs=rngs)
 
 
 class MultitaskModel(Model):
@@ -44,11 +45,12 @@ class MultitaskModel(Model):
         backbone: Backbone,
         asked: Sequence[Asked],
         shape: Shape,
+        platform: str,
         *,
         rngs: nnx.Rngs,
     ) -> None:
-        super().__init__(mixers, backbone, asked[0], shape, rngs=rngs)
-        self.others = nnx.List([Model(mixers, backbone, one, shape, rngs=rngs) for one in asked[1:]])
+        super().__init__(mixers, backbone, asked[0], shape, platform, rngs=rngs)
+        self.others = nnx.List([Model(mixers, backbone, one, shape, platform, rngs=rngs) for one in asked[1:]])
         for other in self.others:
             other.blocks, other.norm = self.blocks, self.norm
 

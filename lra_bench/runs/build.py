@@ -23,8 +23,8 @@ from lra_bench.techniques import applied
 from lra_bench.techniques.base import NOTHING, Dependencies, ModelState
 from lra_bench.training import precision
 from lra_bench.training.multitask import MultitaskProgram
-from lra_bench.training.objective import Units, objective
-from lra_bench.training.program import Program, abstract, count, cut, draw, parameters, sharing, step_flops
+from lra_bench.training.objective import Objective, Units, objective
+from lra_bench.training.program import Devices, Program, abstract, count, cut, draw, parameters, sharing, step_flops
 from lra_bench.training.setup import TrainingSetup
 
 
@@ -34,13 +34,18 @@ def examples(cell: Run, tell: Callable[..., None]) -> tuple[dict[str, Split], st
     return data.limited(cell.task, dataset.splits, cell.limit), dataset.hash
 
 
-def model_spec(cell: Run) -> ModelSpec:
-    """What the run's model is made of.
+def here() -> str:
+    """The platform of this process: cpu, gpu or tpu."""
+    return str(jax.default_backend())
+
+
+def model_spec(cell: Run, platform: str | None = None) -> ModelSpec:
+    """What the run's model is made of, on a platform; None: this process's.
 
     Raises:
         ConfigError: the mixer's file cannot be imported, or an option's value is out of its range.
     """
-    return applied.model_of(cell, _plain(cell))
+    return applied.model_of(cell, _plain(cell, platform or here()))
 
 
 def reference_spec(cell: Run) -> ModelSpec:
@@ -48,14 +53,14 @@ def reference_spec(cell: Run) -> ModelSpec:
     backbone = cell.recipe.backbone
     mlp = cell.match.mlp if cell.match else backbone.mlp
     attention = choice(mixers.reference(), {})
-    return replace(_plain(cell), mixers=[attention], backbone=backbone.model_copy(update={"mlp": mlp}))
+    return replace(_plain(cell, here()), mixers=[attention], backbone=backbone.model_copy(update={"mlp": mlp}))
 
 
-def _plain(cell: Run) -> ModelSpec:
+def _plain(cell: Run, platform: str) -> ModelSpec:
     """The run's model as it would be without techniques."""
     layers = [choice(Path(one.mixer), one.options) for one in cell.mechanisms]
     each = [asked(one.task) for one in cell.trains_on]
-    return ModelSpec(layers, cell.recipe.backbone, each, Shape(room=_room(cell)))
+    return ModelSpec(layers, cell.recipe.backbone, each, Shape(room=_room(cell)), platform)
 
 
 def _room(cell: Run) -> int | None:
@@ -100,14 +105,34 @@ def built(
     Raises:
         ConfigError: the devices cannot share a batch, or the backbone or a technique cannot do what is asked.
     """
+    task, labels = cell.task, None if train is None else train.label
+    setup = _setup(cell, objective(METRICS[task.metric], task.classes, task.length, labels, units), dependencies)
+    return _kind(setup).build(setup, cell.recipe, cell.seed)
+
+
+def planned(cell: Run, device: jax.Device) -> Program:
+    """The run's program to be compiled for a device that is not here, on which nothing can be run.
+
+    Raises:
+        ConfigError: as `built`.
+    """
+    task = cell.task
+    goal = objective(METRICS[task.metric], task.classes, task.length, None)
+    setup = _setup(cell, goal, NOTHING, device.platform)
+    return _kind(setup).planned(setup, cell.recipe, cell.seed, Devices.alone(device))
+
+
+def _setup(cell: Run, goal: Objective, dependencies: Dependencies, platform: str | None = None) -> TrainingSetup:
     if cell.teacher is not None and dependencies.teacher is None:
         taught = draw(model_spec(cell.teacher), cell.seed)
         dependencies = replace(dependencies, teacher=ModelState(*nnx.split(taught, nnx.Param, ...)))
-    task, labels = cell.task, None if train is None else train.label
-    goal = objective(METRICS[task.metric], task.classes, task.length, labels, units)
+    shape = (cell.task.streams, cell.task.length)
     with precision.within(cell.recipe.backbone.matmul):  # what it is judged by before training
-        setup = applied.setup_of(cell, _plain(cell), goal, (task.streams, task.length), dependencies)
-    return (MultitaskProgram if setup.tasks else Program).build(setup, cell.recipe, cell.seed)
+        return applied.setup_of(cell, _plain(cell, platform or here()), goal, shape, dependencies)
+
+
+def _kind(setup: TrainingSetup) -> type[Program]:
+    return MultitaskProgram if setup.tasks else Program
 
 
 def work(cell: Run, model: ModelSpec) -> float:

@@ -1,5 +1,6 @@
 """models x tasks x seeds -> runs; which are done; hand the rest to a launcher. Never opens jax."""
 
+from lra_bench.sweeps.estimate import beside, estimated
 from lra_bench.sweeps.match import matched
 from lra_bench.sweeps.models import Choice, Part, fewest, fields, models
 from lra_bench.sweeps.plan import job_list, plan, states
@@ -25,7 +26,9 @@ __all__ = [
     "Settings",
     "Speed",
     "after",
+    "beside",
     "cells",
+    "estimated",
     "fewest",
     "fields",
     "job_list",

@@ -114,7 +114,7 @@ class MultitaskProgram(Program):
         cut = self.devices.cut(1)
         each = [shapes((self.slices, p.size), p.shape, p.objective, cut) for p in self.parts]
         step = training_step(self.graph, self.recipe, self.setup, self.seed)
-        options = known(LEAST_MEMORY.get(jax.default_backend(), {}))
+        options = known(LEAST_MEMORY.get(self.devices.platform, {}))
         arguments = (self.given, self.init, *zip(*each, strict=True))
         made = compiled(jax.jit(self.precisely(step), donate_argnums=1), arguments, options)
         return made._replace(step=partial(made.step, self.given))

@@ -68,6 +68,11 @@ class Devices:
     mesh: jax.sharding.Mesh
 
     @classmethod
+    def alone(cls, device: jax.Device) -> Devices:
+        """One."""
+        return cls(jax.sharding.Mesh(np.array([device]), ("data",), axis_types=(AxisType.Auto,)))
+
+    @classmethod
     def sharing(cls, slice_size: int, tasks: int = 1) -> Devices:
         """As many as can share `slice_size` examples evenly, with one of each task at least; as many of each process.
 
@@ -86,6 +91,11 @@ class Devices:
         by_process = [[d for d in jax.devices() if d.process_index == p] for p in range(processes)]
         used = [device for devices in by_process for device in devices[:each]]
         return cls(jax.sharding.Mesh(np.array(used), ("data",), axis_types=(AxisType.Auto,)))
+
+    @property
+    def platform(self) -> str:
+        """cpu, gpu or tpu."""
+        return str(self.mesh.devices.flat[0].platform)
 
     @property
     def said(self) -> str | None:
@@ -120,6 +130,7 @@ class Compiled(NamedTuple):
     flops: float
     compiled_bytes: int
     compile_s: float
+    executable: jax.stages.Compiled
 
 
 @dataclass(frozen=True)
@@ -155,6 +166,16 @@ class Program:
         state, given = drawn.lower().compile(known(DRAWN))()
         return cls(state, given, graph, recipe, setup, seed, devices, slices, size)
 
+    @classmethod
+    def planned(cls, setup: TrainingSetup, recipe: config.Recipe, seed: int, devices: Devices) -> Program:
+        """With shapes for parameters, to be compiled for devices that are not here."""
+        graph = nnx.graphdef(abstract(setup.model))
+        drawn = jax.eval_shape(partial(initial, setup, recipe, seed))
+        state, given = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=devices.everywhere), drawn
+        )
+        return cls(state, given, graph, recipe, setup, seed, devices, *cut(recipe))
+
     @property
     def shape(self) -> tuple[int, int]:
         """S, L of an example."""
@@ -170,7 +191,7 @@ class Program:
         """The training step: (state, tokens, mask, label) -> state, loss; the state is donated."""
         batch = shapes((self.slices, self.size), self.shape, self.objective, self.devices.cut(1))
         step = training_step(self.graph, self.recipe, self.setup, self.seed)
-        options = known(LEAST_MEMORY.get(jax.default_backend(), {}))
+        options = known(LEAST_MEMORY.get(self.devices.platform, {}))
         made = compiled(jax.jit(self.precisely(step), donate_argnums=1), (self.given, self.init, *batch), options)
         return made._replace(step=partial(made.step, self.given))
 
@@ -268,7 +289,7 @@ def compiled(function: Any, arguments: Sequence[Any], options: Options | None = 
     watch = Stopwatch()
     traced = function.trace(*arguments)
     step = traced.lower().compile(options)
-    return Compiled(step, flops(traced.jaxpr), compiled_bytes(step), watch.seconds)
+    return Compiled(step, flops(traced.jaxpr), compiled_bytes(step), watch.seconds, step)
 
 
 def cut(recipe: config.Recipe) -> tuple[int, int]:

@@ -1,0 +1,201 @@
+"""What a compiled program does, weighed by its optimized HLO: kernels launched, bytes moved, loops.
+
+A kernel in a loop counts as often as the loop runs. A kernel moves each of its operands and its result once; of an
+operand that it only slices, the slice, and of an array that it changes in place, the change. What fits in a cache
+between two kernels is not known, so bytes are an upper bound.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+# Without a kernel of their own: names for arrays that are there, and the second halves of pairs.
+FREE = {
+    "after-all", "all-reduce-done", "async-done", "async-update", "bitcast", "constant", "copy-done",
+    "custom-call-done",
+    "get-tuple-element", "opt-barrier", "parameter", "partition-id", "replica-id", "slice-done", "tuple",
+}  # fmt: skip
+CALLS = {"call", "conditional", "async-start"}  # what they call is counted in their place
+BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "c64": 64, "c128": 128, "token": 0}
+
+_SHAPE = re.compile(r"\b([a-z]+[a-z0-9]*)\[([\d,]*)\]")
+_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
+_LINE = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\(")
+_TRIPS = re.compile(r'known_trip_count["\\:{\s]+n["\\:\s]+(\d+)')
+_CALLED = re.compile(r"(?:to_apply|calls|true_computation|false_computation)=%?([\w.\-]+)")
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+
+
+class Loop(NamedTuple):
+    """A loop of the program."""
+
+    trips: int | None  # None: the compiler does not know
+    launches: int  # kernels of one pass
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What a program, or a part of it, does."""
+
+    launches: int = 0
+    bytes: int = 0
+    loops: tuple[Loop, ...] = ()
+
+    def __add__(self, other: Weight) -> Weight:
+        return Weight(self.launches + other.launches, self.bytes + other.bytes, self.loops + other.loops)
+
+    def again(self, trips: int | None) -> Weight:
+        """It in a loop; one whose trips are not known counts once."""
+        n = 1 if trips is None else trips
+        return Weight(n * self.launches, n * self.bytes, (Loop(trips, self.launches), *self.loops))
+
+
+def weigh(text: str) -> Weight:
+    """Of the text of a compiled program, `compiled.as_text()`."""
+    return _Program(text).weight()
+
+
+@dataclass(frozen=True)
+class _Instruction:
+    name: str
+    shape: str
+    op: str
+    rest: str  # from the operands on
+    root: bool
+
+    @cached_property
+    def operands(self) -> list[str]:
+        return re.findall(r"%([\w.\-]+)", self.rest[: _closing(self.rest)])
+
+    @cached_property
+    def attributes(self) -> str:
+        return self.rest[_closing(self.rest) :]
+
+    @property
+    def bytes(self) -> int:
+        return _bytes(self.shape)
+
+
+@dataclass
+class _Computation:
+    instructions: dict[str, _Instruction] = field(default_factory=dict)
+
+    @cached_property
+    def parameters(self) -> list[_Instruction]:
+        found = [one for one in self.instructions.values() if one.op == "parameter"]
+        return sorted(found, key=lambda one: int(one.rest.partition(")")[0]))
+
+    @property
+    def root(self) -> _Instruction:
+        return next(one for one in self.instructions.values() if one.root)
+
+    def users(self, name: str) -> list[_Instruction]:
+        return [one for one in self.instructions.values() if name in one.operands]
+
+
+class _Program:
+    def __init__(self, text: str) -> None:
+        self.computations, self.entry = _parsed(text)
+
+    def weight(self, name: str | None = None) -> Weight:
+        computation = self.computations[name or self.entry]
+        total = Weight()
+        for one in computation.instructions.values():
+            total += self._of(one, computation)
+        return total
+
+    def _of(self, one: _Instruction, inside: _Computation) -> Weight:
+        if one.op in FREE:
+            return Weight()
+        if one.op == "while":
+            body, trips = re.search(r"body=%?([\w.\-]+)", one.attributes), _TRIPS.search(one.attributes)
+            assert body is not None, one.rest
+            return self.weight(body[1]).again(int(trips[1]) if trips else None)
+        if one.op in CALLS:
+            called = [name for name in self._called(one) if name in self.computations]
+            return max((self.weight(name) for name in called), key=lambda weight: weight.launches, default=Weight())
+        return Weight(1, self._moved(one, inside))
+
+    def _called(self, one: _Instruction) -> Iterator[str]:
+        yield from _CALLED.findall(one.attributes)
+        for branches in _BRANCHES.findall(one.attributes):
+            yield from re.findall(r"%?([\w.\-]+)", branches)
+
+    def _moved(self, one: _Instruction, inside: _Computation) -> int:
+        shapes = [inside.instructions[name].shape if name in inside.instructions else "" for name in one.operands]
+        if one.op == "dynamic-slice":
+            return 2 * one.bytes
+        if one.op == "dynamic-update-slice":
+            return 2 * _bytes(shapes[1])
+        called = _CALLED.search(one.attributes)
+        if one.op != "fusion" or called is None or called[1] not in self.computations:
+            return one.bytes + sum(map(_bytes, shapes))
+        return _fused(self.computations[called[1]], one.bytes, shapes)
+
+
+def _fused(body: _Computation, made: int, shapes: Sequence[str]) -> int:
+    """Bytes that a fused kernel moves, of operands of these shapes, into so many bytes."""
+    moved = 0
+    for parameter, shape in zip(body.parameters, shapes, strict=False):
+        users = body.users(parameter.name)
+        if users and all(user.op == "dynamic-slice" and user.operands[0] == parameter.name for user in users):
+            moved += sum(user.bytes for user in users)
+        elif users and all(_in_place(user, parameter.name) for user in users):
+            continue
+        else:
+            moved += _bytes(shape)
+    root = body.root
+    if root.op == "dynamic-update-slice":
+        return moved + _bytes(body.instructions[root.operands[1]].shape)
+    return moved + made
+
+
+def _in_place(user: _Instruction, name: str) -> bool:
+    return user.op == "dynamic-update-slice" and user.operands[0] == name
+
+
+def _parsed(text: str) -> tuple[Mapping[str, _Computation], str]:
+    computations: dict[str, _Computation] = {}
+    entry, current = "", None
+    for line in re.sub(r"/\*.*?\*/", "", text).splitlines():
+        if head := _HEAD.match(line):
+            current = computations[head[2]] = _Computation()
+            entry = head[2] if head[1] else entry
+        elif line.startswith("}"):
+            current = None
+        elif current is not None and (found := _LINE.match(line)):
+            current.instructions[found[2]] = _Instruction(
+                found[2], found[3], found[4], line[found.end() :], bool(found[1])
+            )
+    return computations, entry
+
+
+def _closing(text: str) -> int:
+    """Where the bracket closes that was opened before the text."""
+    depth = 1
+    for at, sign in enumerate(text):
+        depth += (sign == "(") - (sign == ")")
+        if depth == 0:
+            return at
+    return len(text)
+
+
+def _bytes(shape: str) -> int:
+    total = 0
+    for kind, sizes in _SHAPE.findall(shape):
+        count = 1
+        for size in filter(None, sizes.split(",")):
+            count *= int(size)
+        total += -(-count * _bits(kind) // 8)
+    return total
+
+
+def _bits(kind: str) -> int:
+    if kind in BITS:
+        return BITS[kind]
+    said = re.match(r"[a-z]+(\d+)", kind)
+    return int(said[1]) if said else 0

@@ -1,0 +1,53 @@
+"""Which implementation of a kernel runs: chosen before anything is traced, by the platform, or as it is asked for.
+
+`xla`: a walk over blocks that stay in a processor's cache. `batched`: large products over all blocks at once, or over
+some parts of a fixed size, for devices on which each pass of a loop is a dozen launches. `pallas`: a kernel for GPU
+(Triton) or TPU (Mosaic), which has neither; on a CPU it is interpreted, for tests. All are one function.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from lra_bench.errors import ConfigError, nearest
+
+XLA, BATCHED, PALLAS = "xla", "batched", "pallas"
+WALKED = (XLA, BATCHED)  # what a mixer without a kernel of its own has
+FUSED = (XLA, BATCHED, PALLAS)
+FORMS = {"cpu": "pallas-interpret", "gpu": "pallas-triton", "tpu": "pallas-mosaic"}  # of `pallas`, by platform
+
+AT_ONCE = 2**25  # numbers of one array that `batched` makes at once: 128 MiB in float32
+
+
+def chosen(asked: str, platform: str, there: Collection[str] = FUSED, refused: Collection[str] = ()) -> str:
+    """What runs for an option `impl` on a platform: `xla`, `batched`, or one of `FORMS`.
+
+    Args:
+        asked: auto, or an implementation of `there`.
+        there: those that the mixer has.
+        refused: those that differed from their reference on the device, which auto leaves out.
+
+    Raises:
+        ConfigError: there is no such implementation.
+    """
+    if asked not in ("auto", *there):
+        raise ConfigError(f"impl: '{asked}'; {nearest(asked, ('auto', *there))}")
+    if asked == "auto":
+        asked = _best(platform, [one for one in there if one not in refused])
+    return FORMS[platform] if asked == PALLAS else asked
+
+
+def _best(platform: str, there: Collection[str]) -> str:
+    order = (XLA,) if platform == "cpu" else (PALLAS, BATCHED, XLA)
+    return next(one for one in order if one in there)
+
+
+def fused(impl: str) -> bool:
+    """Is it a kernel?"""
+    return impl in FORMS.values()
+
+
+def at_once(impl: str, rows: int, numbers: int) -> int | None:
+    """How many of so many rows are taken at once, if an array of all of them has so many numbers; None: one by one."""
+    return None if impl == XLA else -(-rows // max(1, math.ceil(numbers / AT_ONCE)))

@@ -1,0 +1,70 @@
+"""What the steps of a request's runs would be on a device that is not here, compiled and weighed, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lra_bench.config import Device, Run
+from lra_bench.errors import ConfigError
+from lra_bench.launch import local
+from lra_bench.records import fingerprint, store
+
+Tell = Callable[[Run, dict[str, Any]], None]
+Facts = list[dict[str, Any]]
+
+
+def estimated(every: Sequence[Run], device: Device, known: Facts, tell: Tell) -> Iterator[Facts]:
+    """All that is known, `known` first, as soon as there is more of it. What is known is not compiled again.
+
+    Raises:
+        ConfigError: what is known is of another device; nothing here compiles for the device; a run refused.
+        Stopped: Ctrl-C.
+    """
+    if other := next((fact["device"] for fact in known if fact["device"] != device.name), None):
+        raise ConfigError(f"what is kept was estimated for {other}, not {device.name}: another --out, or --overwrite")
+    facts = list(known)
+    if facts:
+        yield facts
+    for cell in every:
+        if any(_same(fact, cell) for fact in facts):
+            continue
+        (found,) = local.answers("lra_bench.estimates", [cell], device.model_dump(), partial(tell, cell))
+        facts = [fact for fact in facts if fact["run"] != cell.id] + [_asked(cell, device) | found]
+        yield facts
+
+
+def _asked(cell: Run, device: Device) -> dict[str, Any]:
+    backbone = cell.recipe.backbone
+    return {
+        "run": cell.id,
+        "model": cell.model,
+        "options": cell.turned,
+        "task": cell.task_name,
+        "config": cell.config_name,
+        "length": cell.task.length,
+        "batch": cell.recipe.training.batch,
+        "dtype": backbone.dtype,
+        "matmul": backbone.matmul,
+        "device": device.name,
+        "device_bytes": device.bytes,
+        **fingerprint.of(cell),
+    }
+
+
+def _same(fact: dict[str, Any], cell: Run) -> bool:
+    """Is it the run's, by the code that stands here?"""
+    return bool(fact["run"] == cell.id and not fingerprint.apart(fingerprint.of(cell), fact))
+
+
+def beside(facts: Facts, folder: Path) -> Facts:
+    """With what `lra speed` measured of the same runs on such a device, in a folder of its files, as `measured_ms`."""
+    measured: dict[tuple[str, str], float] = {}
+    for path in sorted(folder.glob("*.json")):
+        every = store.read_json(path)
+        for fact in every if isinstance(every, list) else []:
+            if fact.get("device") and fact.get("step_ms_p50") and fact.get("mode", "train") == "train":
+                measured[fact["run"], fact["device"]] = fact["step_ms_p50"]
+    return [fact | {"measured_ms": measured.get((fact["run"], fact["device"]))} for fact in facts]
