@@ -48,5 +48,5 @@ def mixer(
     chosen = choice(sheet.path, mixers.turned(sheet, options))
     if rotary and not chosen.mixer.turns:
         raise ConfigError(f"{sheet.name}: has no queries and keys to turn by their positions")
-    dims = Dims(width, heads, width // heads, length, grid, rotary, here())
+    dims = Dims(width, heads, width // heads, length, grid, rotary, target=here())
     return chosen.mixer(chosen.options, dims, rngs=nnx.Rngs(seed))

@@ -24,6 +24,7 @@ from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
 
 CHUNK = 32
+GROUP = 16  # chunks
 
 
 def gated_delta_rule_reference(
@@ -91,15 +92,36 @@ def _walked(kept: Array, added: Array, lost: Array) -> Float[Array, "B H N K V"]
 
 
 def _joined(kept: Array, added: Array, lost: Array) -> Float[Array, "B H N K V"]:
-    """The same by an associative scan: two neighboring chunks are one, whose matrix is the product of theirs."""
+    """The same for groups of chunks side by side, each from nothing; then from group to group, and both joined.
 
-    def both(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
-        (A, a), (B, b) = first, second
-        return _product(B, A), _product(B, a) + b
+    A chunk is S <- M S + a; what a group makes of the state before it is the product P of its matrices, carried beside.
+    """
+    V, fill = added.shape[-1], -added.shape[2] % GROUP
+    kept = jnp.pad(kept, ((0, 0), (0, 0), (0, fill), (0, 0), (0, 0)), constant_values=1)
+    one = jnp.eye(lost.shape[-1])
+    matrix, added_ = (_groups(x) for x in (kept * one - _filled(lost, fill), _filled(added, fill)))
 
-    matrix = kept * jnp.eye(lost.shape[-1]) - lost
-    _, after = lax.associative_scan(both, (matrix, added), axis=2)
-    return jnp.pad(after[:, :, :-1], ((0, 0), (0, 0), (1, 0), (0, 0), (0, 0)))
+    def step(both: Array, piece: tuple[Array, Array]) -> tuple[Array, Array]:
+        M, a = piece
+        return _product(M, both) + jnp.pad(a, [(0, 0)] * 4 + [(0, len(one))]), both
+
+    start = jnp.broadcast_to(jnp.pad(one, ((0, 0), (V, 0))), (*added_.shape[1:5], V + len(one)))
+    whole, before = lax.scan(step, start, (matrix, added_))
+
+    def onward(T: Array, group: Array) -> tuple[Array, Array]:
+        return _product(group[..., V:], T) + group[..., :V], T
+
+    T = jnp.moveaxis(lax.scan(onward, jnp.zeros_like(added[:, :, 0]), jnp.moveaxis(whole, 2, 0))[1], 0, 2)
+    S = jnp.moveaxis(before[..., :V] + _product(before[..., V:], T), 0, 3)
+    return S.reshape(*S.shape[:2], -1, *S.shape[4:])[:, :, : added.shape[2]]
+
+
+def _filled(x: Float[Array, "B H N K V"], fill: int) -> Float[Array, "B H M K V"]:
+    return jnp.pad(x, ((0, 0), (0, 0), (0, fill), (0, 0), (0, 0)))
+
+
+def _groups(x: Float[Array, "B H N K V"]) -> Float[Array, "GROUP B H G K V"]:
+    return jnp.moveaxis(x.reshape(*x.shape[:2], -1, GROUP, *x.shape[3:]), 3, 0)
 
 
 def _solved(k: Array, v: Array, beta: Array, b: Array) -> tuple[Array, Array, Array]:
@@ -108,8 +130,17 @@ def _solved(k: Array, v: Array, beta: Array, b: Array) -> tuple[Array, Array, Ar
     ratios = jnp.exp(jnp.where(i[:, None] >= i, b - b.swapaxes(3, 4), LOWEST))
     matrix = jnp.where(i[:, None] > i, beta * ratios * product("bhntk,bhnsk->bhnts", k, k), 0)
     right = jnp.concatenate([beta * v, beta * jnp.exp(b) * k], axis=-1)
-    both = product("bhnts,bhnsv->bhntv", inverse(matrix), right)
+    both = lax.platform_dependent(matrix, right, cuda=_substituted, default=_inverted)
     return both[..., : v.shape[-1]], both[..., v.shape[-1] :], ratios
+
+
+def _inverted(matrix: Array, right: Array) -> Array:
+    return _product(inverse(matrix), right)
+
+
+def _substituted(matrix: Array, right: Array) -> Array:
+    """By cuBLAS: one launch."""
+    return lax.linalg.triangular_solve(matrix, right, left_side=True, lower=True, unit_diagonal=True)
 
 
 @jax.custom_vjp

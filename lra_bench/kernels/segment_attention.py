@@ -82,7 +82,7 @@ def segment_attention(
         return (product("bhsj,bhjv->bhsv", weights.astype(v.dtype), v) / total).astype(v.dtype)
 
     each = *(jnp.moveaxis(x, 2, 0) for x in (q, k, v)), jnp.moveaxis(mask, 1, 0)
-    some = at_once(impl, q.shape[2], q.size // q.shape[4] * J)
+    some = at_once(impl, q.shape[2], q.size // q.shape[4] * (J + r.shape[1]))
     return jnp.moveaxis(lax.map(step, each, batch_size=some), 0, 2)
 
 

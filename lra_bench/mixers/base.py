@@ -35,6 +35,17 @@ from lra_bench.mixers.card import Walked
 
 
 @dataclass(frozen=True)
+class Target:
+    """What a mixer is compiled for."""
+
+    platform: str = "cpu"  # cpu, gpu or tpu
+    refused: frozenset[str] = frozenset()  # implementations that differ from their reference on the device
+
+
+CPU = Target()
+
+
+@dataclass(frozen=True)
 class Dims:
     """The sizes that the backbone gives to every mixer alike."""
 
@@ -44,14 +55,14 @@ class Dims:
     length: int  # L: the padded length, a `cls` token included
     grid: tuple[int, int] | None = None  # rows and columns of an image, its last rows * columns tokens; None: text
     rotary: bool = False  # queries and keys are turned by their position
-    platform: str = "cpu"  # that the mixer is compiled for: cpu, gpu or tpu
     dtype: str = "float32"  # of x
-    refused: frozenset[str] = frozenset()  # implementations that differed from their reference on the device
+    target: Target = CPU
 
 
 def implementation(config: Any, dims: Dims) -> str:
     """What runs of a mixer's options, `Walked` or `Fused`; `xla` of those that leave nothing to choose."""
-    return chosen(config.impl, dims.platform, config.there, dims.refused) if isinstance(config, Walked) else XLA
+    target = dims.target
+    return chosen(config.impl, target.platform, config.there, target.refused) if isinstance(config, Walked) else XLA
 
 
 class Constant(nnx.Variable[jax.Array]):

@@ -112,7 +112,7 @@ class Mixer(HeadsMixer):
             if key is not None and self.config.compression == "conv":
                 new = self.kept(cells, full, lax.stop_gradient(W), s // c)
                 old, new = ([earlier(part, 1, skip=m - 1) for part in of] for of in (lax.stop_gradient(past), new))
-                self.reconstruction[...] = loss(lax.stop_gradient(q), old, new, past[2])
+                self.reconstruction[...] = loss(lax.stop_gradient(q), old, new, past[2], self.impl)
         k, v, seen = (jnp.concatenate(part, axis=3) for part in zip(*parts, strict=True))
         r = cut(dense(sinusoids(k.shape[3], s, D), self.relative[...])[None], self.heads)[0]
         y = segment_attention(q, k, v, seen[:, 0, :, :, 0], r, self.u[...], self.v[...], impl=self.impl)
@@ -141,12 +141,12 @@ class Mixer(HeadsMixer):
 
 
 def loss(
-    q: Float[Array, "B H N s K"], evicted: list[Array], cells: list[Array], real: Bool[Array, "B 1 N s 1"]
+    q: Float[Array, "B H N s K"], evicted: list[Array], cells: list[Array], real: Bool[Array, "B 1 N s 1"], impl: str
 ) -> Float32[Array, ""]:
     """How far attention over the cells is from attention over what they stand for, of the tokens that see any."""
 
     def attend(k: Array, v: Array, there: Array) -> Array:
-        return softmax_attention(by_segment(q), by_segment(k), by_segment(v), by_segment(there)[:, 0, :, 0], self.impl)
+        return softmax_attention(by_segment(q), by_segment(k), by_segment(v), by_segment(there)[:, 0, :, 0], impl)
 
     apart = (attend(*evicted) - attend(*cells)).astype(jnp.float32)
     seeing = by_segment(real & evicted[2].any(3, keepdims=True))

@@ -35,6 +35,7 @@ CARD = Card(
 )
 
 
+REFERENCE = "plain"  # what the others are held against
 HALF = ("bfloat16", "float16")
 IMPLS = ("auto", "blockwise", "batched", "pallas", "splash", "cudnn", "sdpa", "plain")
 RUN_ON = {"cudnn": "gpu", "splash": "tpu"}  # what only one platform has
@@ -59,10 +60,11 @@ class Mixer(HeadsMixer):
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
+        platform = dims.target.platform
         self.impl = best(dims) if config.impl == "auto" else config.impl
-        if RUN_ON.get(self.impl, dims.platform) != dims.platform:
-            raise ConfigError(f"impl: {self.impl}; it runs on a {RUN_ON[self.impl]}, and this is a {dims.platform}")
-        self.impl = FORMS[dims.platform] if self.impl == PALLAS else self.impl
+        if RUN_ON.get(self.impl, platform) != platform:
+            raise ConfigError(f"impl: {self.impl}; it runs on a {RUN_ON[self.impl]}, and this is a {platform}")
+        self.impl = FORMS[platform] if self.impl == PALLAS else self.impl
 
     def attend(
         self,
@@ -87,10 +89,11 @@ class Mixer(HeadsMixer):
 
 def best(dims: Dims) -> str:
     """What runs where nothing is asked for."""
-    if dims.platform == "cpu":
+    platform, refused = dims.target.platform, dims.target.refused
+    if platform == "cpu":
         return "blockwise"
-    first = {"gpu": ["cudnn"] if dims.dtype in HALF else [], "tpu": ["splash"]}[dims.platform]
-    return next(one for one in (*first, PALLAS, BATCHED) if one not in dims.refused)
+    first = {"gpu": ["cudnn"] if dims.dtype in HALF else [], "tpu": ["splash"]}[platform]
+    return next(one for one in (*first, PALLAS, BATCHED) if one not in refused)
 
 
 def by_cudnn(

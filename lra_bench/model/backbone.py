@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int32
 
 from lra_bench.config import Backbone
 from lra_bench.errors import ConfigError
-from lra_bench.mixers.base import Constant, Dims
+from lra_bench.mixers.base import CPU, Constant, Dims, Target
 from lra_bench.mixers.layers import LayerNorm, sinusoids
 from lra_bench.model.embedding import Embedding, Patches, Projection
 from lra_bench.model.head import Head
@@ -52,12 +52,12 @@ class Model(nnx.Module):
         backbone: Backbone,
         asked: Asked,
         shape: Shape = UNCHANGED,
-        platform: str = "cpu",
+        target: Target = CPU,
         *,
         rngs: nnx.Rngs,
     ) -> None:
         D, patches = backbone.width, Patches(backbone.patch, asked.grid)
-        dims = replace(sizes(backbone, asked.length, asked.grid), platform=platform)
+        dims = replace(sizes(backbone, asked.length, asked.grid), target=target)
         _check(mixers, backbone, asked, patches)
         if shape.room is not None:
             dims = replace(dims, length=shape.room, grid=None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flax import nnx
 
 from lra_bench.config import Backbone
+from lra_bench.mixers.base import CPU, Target
 from lra_bench.model.backbone import Asked, Model
 from lra_bench.model.layers import UNCHANGED, Choice, Shape
 
@@ -24,12 +25,12 @@ class ModelSpec:
     backbone: Backbone
     asked: Sequence[Asked]  # by each task that the model answers
     shape: Shape = UNCHANGED
-    platform: str = "cpu"  # that it is compiled for
+    target: Target = CPU
 
     def __call__(self, *, rngs: nnx.Rngs) -> Model:
         if len(self.asked) == 1:
-            return Model(self.mixers, self.backbone, self.asked[0], self.shape, self.platform, rngs=rngs)
-        return MultitaskModel(self.mixers, self.backbone, self.asked, self.shape, self.platform, rngs=rngs)
+            return Model(self.mixers, self.backbone, self.asked[0], self.shape, self.target, rngs=rngs)
+        return MultitaskModel(self.mixers, self.backbone, self.asked, self.shape, self.target, rngs=rngs)
 
 
 class MultitaskModel(Model):
@@ -45,12 +46,12 @@ class MultitaskModel(Model):
         backbone: Backbone,
         asked: Sequence[Asked],
         shape: Shape,
-        platform: str,
+        target: Target,
         *,
         rngs: nnx.Rngs,
     ) -> None:
-        super().__init__(mixers, backbone, asked[0], shape, platform, rngs=rngs)
-        self.others = nnx.List([Model(mixers, backbone, one, shape, platform, rngs=rngs) for one in asked[1:]])
+        super().__init__(mixers, backbone, asked[0], shape, target, rngs=rngs)
+        self.others = nnx.List([Model(mixers, backbone, one, shape, target, rngs=rngs) for one in asked[1:]])
         for other in self.others:
             other.blocks, other.norm = self.blocks, self.norm
 

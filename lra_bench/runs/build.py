@@ -17,6 +17,7 @@ from lra_bench.errors import RunFailed
 from lra_bench.measure.machine import where
 from lra_bench.measure.memory import available_bytes, crowded
 from lra_bench.metrics import METRICS
+from lra_bench.mixers.base import Target
 from lra_bench.model import Asked, Choice, ModelSpec, Shape, sizes
 from lra_bench.shapes import Split
 from lra_bench.techniques import applied
@@ -34,18 +35,18 @@ def examples(cell: Run, tell: Callable[..., None]) -> tuple[dict[str, Split], st
     return data.limited(cell.task, dataset.splits, cell.limit), dataset.hash
 
 
-def here() -> str:
-    """The platform of this process: cpu, gpu or tpu."""
-    return str(jax.default_backend())
+def here() -> Target:
+    """The platform of this process."""
+    return Target(jax.default_backend())
 
 
-def model_spec(cell: Run, platform: str | None = None) -> ModelSpec:
-    """What the run's model is made of, on a platform; None: this process's.
+def model_spec(cell: Run, target: Target | None = None) -> ModelSpec:
+    """What the run's model is made of, compiled for a target; None: this process's platform.
 
     Raises:
         ConfigError: the mixer's file cannot be imported, or an option's value is out of its range.
     """
-    return applied.model_of(cell, _plain(cell, platform or here()))
+    return applied.model_of(cell, _plain(cell, target or here()))
 
 
 def reference_spec(cell: Run) -> ModelSpec:
@@ -56,11 +57,11 @@ def reference_spec(cell: Run) -> ModelSpec:
     return replace(_plain(cell, here()), mixers=[attention], backbone=backbone.model_copy(update={"mlp": mlp}))
 
 
-def _plain(cell: Run, platform: str) -> ModelSpec:
+def _plain(cell: Run, target: Target) -> ModelSpec:
     """The run's model as it would be without techniques."""
     layers = [choice(Path(one.mixer), one.options) for one in cell.mechanisms]
     each = [asked(one.task) for one in cell.trains_on]
-    return ModelSpec(layers, cell.recipe.backbone, each, Shape(room=_room(cell)), platform)
+    return ModelSpec(layers, cell.recipe.backbone, each, Shape(room=_room(cell)), target)
 
 
 def _room(cell: Run) -> int | None:
@@ -118,17 +119,17 @@ def planned(cell: Run, device: jax.Device) -> Program:
     """
     task = cell.task
     goal = objective(METRICS[task.metric], task.classes, task.length, None)
-    setup = _setup(cell, goal, NOTHING, device.platform)
+    setup = _setup(cell, goal, NOTHING, Target(device.platform))
     return _kind(setup).planned(setup, cell.recipe, cell.seed, Devices.alone(device))
 
 
-def _setup(cell: Run, goal: Objective, dependencies: Dependencies, platform: str | None = None) -> TrainingSetup:
+def _setup(cell: Run, goal: Objective, dependencies: Dependencies, target: Target | None = None) -> TrainingSetup:
     if cell.teacher is not None and dependencies.teacher is None:
         taught = draw(model_spec(cell.teacher), cell.seed)
         dependencies = replace(dependencies, teacher=ModelState(*nnx.split(taught, nnx.Param, ...)))
     shape = (cell.task.streams, cell.task.length)
     with precision.within(cell.recipe.backbone.matmul):  # what it is judged by before training
-        return applied.setup_of(cell, _plain(cell, platform or here()), goal, shape, dependencies)
+        return applied.setup_of(cell, _plain(cell, target or here()), goal, shape, dependencies)
 
 
 def _kind(setup: TrainingSetup) -> type[Program]:

@@ -1,0 +1,129 @@
+"""Is a kernel on a device the function that its reference is? Held once on a small case, in seconds, and kept.
+
+A kernel that no device has run is not trusted: values and gradients of the mixer with it, on three short texts (one
+full, one half full, one empty), are compared with those of the mixer's plain form on the same device. What differs is
+left out where nobody asked for it by name.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lra_bench import config, data, kernels, mixers
+from lra_bench.errors import device_at_fault
+from lra_bench.kernels.impl import FORMS, PALLAS
+from lra_bench.mixers.base import Dims, MixerBase
+from lra_bench.records import fingerprint, store
+
+LENGTH = 333  # odd, several tiles, and further than windows reach
+NEAR = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.01}  # apart, as a share of the largest value
+OPTION = {form: PALLAS for form in FORMS.values()}  # what an implementation is called as an option
+Array = jax.Array
+
+
+class Agreement(NamedTuple):
+    """Whether an implementation is the function that its reference is, and how far apart they are at most."""
+
+    impl: str
+    reference: str
+    passed: bool
+    figures: str
+
+
+def reference(module: ModuleType) -> str:
+    """The implementation of a mixer that the others are held against."""
+    return str(getattr(module, "REFERENCE", "xla"))
+
+
+def agreement(module: ModuleType, options: Mapping[str, Any], dims: Dims) -> Agreement:
+    """Hold the mixer as `options` has it against itself with its reference's implementation, on a short text.
+
+    What raises does not agree; a device that is not there, or is full, raises.
+    """
+    dims = dims if dims.length <= LENGTH else replace(dims, length=LENGTH, grid=None)
+    plain = reference(module)
+    mixer, other = (_made(module, options, impl, dims) for impl in (options["impl"], plain))
+    try:
+        with jax.default_matmul_precision("highest"):
+            apart = max(_apart(a, b) for a, b in zip(_pulled(mixer, dims), _pulled(other, dims), strict=True))
+    except Exception as error:
+        if fault := device_at_fault(error):
+            raise fault from error
+        return Agreement(mixer.impl, plain, False, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    return Agreement(mixer.impl, plain, apart <= NEAR[dims.dtype], f"{apart:.1e} apart in {dims.dtype}")
+
+
+def _made(module: ModuleType, options: Mapping[str, Any], impl: str, dims: Dims) -> MixerBase:
+    made: MixerBase = module.Mixer(module.Config(**{**options, "impl": impl}), dims, rngs=nnx.Rngs(0))
+    return made
+
+
+def _pulled(mixer: MixerBase, dims: Dims) -> list[Array]:
+    """y, and the gradients of parameters and x for a random dL/dy."""
+    graph, params, rest = nnx.split(mixer, nnx.Param, ...)  # type: ignore[misc]
+    shape = (3, dims.length, dims.width)
+    x, g = (jax.random.normal(jax.random.key(seed), shape, dims.dtype) for seed in (1, 2))
+    mask = jnp.arange(dims.length) < jnp.array([dims.length, dims.length // 2, 0])[:, None]
+
+    @jax.jit
+    def pull(params: Any, x: Array) -> tuple[Array, Any]:
+        y, back = jax.vjp(lambda params, x: nnx.merge(graph, params, rest, copy=True)(x, mask, key=None), params, x)
+        return y, back(g)
+
+    return [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(pull(params, x))]
+
+
+def _apart(a: Array, b: Array) -> float:
+    """As a share of the largest value; infinite where one is no number."""
+    share = jnp.abs(a - b).max() / jnp.maximum(jnp.abs(b).max(), 1e-6)
+    return float(jnp.where(jnp.isfinite(share), share, jnp.inf))
+
+
+def kept(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Agreement:
+    """`agreement` on this process's device, made once for the code, the device, and the sizes of a head."""
+    path = _path(mixer, options, dims)
+    if path.exists():
+        return Agreement(**store.read_json(path))
+    found = agreement(mixers.load(mixer), options, dims)
+    store.write_json(path, found._asdict())
+    return found
+
+
+def _path(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Path:
+    shape = (dims.width, dims.heads, dims.head_width, min(dims.length, LENGTH), dims.rotary, dims.dtype)
+    facts = {
+        "mixer": fingerprint.of_files([mixer]),
+        "kernels": fingerprint.of_files(sorted(Path(kernels.__file__).parent.glob("*.py"))),
+        "options": dict(options),
+        "refused": sorted(dims.target.refused),
+        "shape": shape,
+        "platform": dims.target.platform,
+        "device": jax.local_devices()[0].device_kind,
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib")},
+    }
+    return data.cache_root() / "implementations" / f"{config.digest(facts)}.json"
+
+
+def refused(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Iterator[Agreement]:
+    """The implementations that the mixer would take by itself on this process's device, and that do not agree there."""
+    module = mixers.load(mixer)
+    while options.get("impl") == "auto":
+        made = nnx.eval_shape(lambda dims=dims: _made(module, options, "auto", dims))
+        if made.impl == reference(module):
+            return
+        found = kept(mixer, options, dims)
+        if found.passed:
+            return
+        yield found
+        name = OPTION.get(found.impl, found.impl)
+        target = replace(dims.target, refused=dims.target.refused | {name})
+        dims = replace(dims, target=target)
