@@ -15,16 +15,18 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lra_bench import mixers
+from lra_bench.conformance import implementations
 from lra_bench.errors import device_at_fault
 from lra_bench.measure.flops import flops
 from lra_bench.measure.memory import compiled_bytes
 from lra_bench.mixers import Sheet
-from lra_bench.mixers.base import Dims, MixerBase
+from lra_bench.mixers.base import Dims, MixerBase, Target
 from lra_bench.mixers.heads import HeadsMixer
 from lra_bench.training.program import Options, known, runs_once
 
 B, L = 3, 37  # odd: no multiple of a block
 SHORT = Dims(width=16, heads=2, head_width=4, length=L)
+CROSSED = 150  # tokens: several tiles of a kernel, the last one not full
 SPAN = (2048, 8192, 32768)  # of lengths, whose work and kept arrays are counted; each four times the one before
 COMPILED = (2048, 4096)  # between which the compiler's plans of memory are compared
 # Counted: narrow, or the projections, linear in L, hide what is not. Planned: wide, or constants hide what grows.
@@ -76,6 +78,16 @@ def verify(sheet: Sheet, options: Mapping[str, Any] | None = None) -> Iterator[V
             yield Verdict(number, title, False, f"{type(error).__name__}: {error}", crashed=True)
         else:
             yield Verdict(number, title, passed is not False, figures, claimed=passed is not None)
+
+
+def agree(sheet: Sheet, options: Mapping[str, Any], platform: str) -> Iterator[Verdict]:
+    """Hold each implementation of the mixer against its reference, on a short text on this process's device."""
+    module, options = mixers.load(sheet.path), {**options, **sheet.card.short}
+    for impl in implementations.every(module, platform):
+        dims = replace(SHORT, head_width=8, length=CROSSED, target=Target(platform))
+        found = implementations.agreement(module, {**options, "impl": impl}, dims)
+        title = f"implementation {impl} is {found.reference}'s function"
+        yield Verdict(len(CHECKS) + 1, title, found.passed, found.figures)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from lra_bench.records import fingerprint, store
 
 LENGTH = 333  # odd, several tiles, and further than windows reach
 NEAR = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.01}  # apart, as a share of the largest value
-OPTION = {form: PALLAS for form in FORMS.values()}  # what an implementation is called as an option
+OPTION = dict.fromkeys(FORMS.values(), PALLAS)  # what an implementation is called as an option
 Array = jax.Array
 
 
@@ -42,6 +43,13 @@ class Agreement(NamedTuple):
 def reference(module: ModuleType) -> str:
     """The implementation of a mixer that the others are held against."""
     return str(getattr(module, "REFERENCE", "xla"))
+
+
+def every(module: ModuleType, platform: str) -> list[str]:
+    """The implementations of a mixer on a platform, but for the reference's; none of one that has no choice."""
+    if hasattr(module, "implementations"):
+        return list(module.implementations(platform))
+    return [one for one in getattr(module.Config, "there", ()) if one != reference(module)]
 
 
 def agreement(module: ModuleType, options: Mapping[str, Any], dims: Dims) -> Agreement:
@@ -113,17 +121,16 @@ def _path(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Path:
     return data.cache_root() / "implementations" / f"{config.digest(facts)}.json"
 
 
-def refused(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Iterator[Agreement]:
-    """The implementations that the mixer would take by itself on this process's device, and that do not agree there."""
+def refused(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Iterator[tuple[str, Agreement]]:
+    """The implementations, as an option calls them, that the mixer would take by itself on this process's device, and
+    that do not agree with the reference there."""
     module = mixers.load(mixer)
     while options.get("impl") == "auto":
-        made = nnx.eval_shape(lambda dims=dims: _made(module, options, "auto", dims))
-        if made.impl == reference(module):
+        impl = nnx.eval_shape(partial(_made, module, options, "auto", dims)).impl
+        if impl == reference(module):
             return
         found = kept(mixer, options, dims)
         if found.passed:
             return
-        yield found
-        name = OPTION.get(found.impl, found.impl)
-        target = replace(dims.target, refused=dims.target.refused | {name})
-        dims = replace(dims, target=target)
+        yield (name := OPTION.get(impl, impl)), found
+        dims = replace(dims, target=replace(dims.target, refused=dims.target.refused | {name}))

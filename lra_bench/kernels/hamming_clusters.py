@@ -5,6 +5,8 @@ Bits are held as -1 and 1: the distance then falls with the inner product, and a
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -52,13 +54,15 @@ def hamming_clusters(
     B, H, L, K = x.shape
     rows = lax.stop_gradient(x).reshape(B * H, L, K), jnp.repeat(mask, H, axis=0)
     some = at_once(impl, B * H, B * H * clusters * L)
-    found = lax.map(lambda row: _cluster(row[0], row[1], planes, clusters, iterations), rows, batch_size=some)
+    kind = jnp.float32 if impl == XLA else jnp.bfloat16
+    found = lax.map(lambda row: _cluster(row[0], row[1], planes, clusters, iterations, kind), rows, batch_size=some)
     return found.reshape(B, H, L)
 
 
-def _cluster(x: Array, mask: Array, planes: Array, clusters: int, iterations: int) -> Int[Array, "L"]:
+def _cluster(x: Array, mask: Array, planes: Array, clusters: int, iterations: int, kind: Any) -> Int[Array, "L"]:
+    """`kind` is the dtype of bits and memberships, which are exact in 16 bits; sums are float32."""
     L = len(x)
-    bits = jnp.where(product("lk,kn->ln", x, planes[:-1]) + planes[-1] > 0, 1.0, -1.0)
+    bits = jnp.where(product("lk,kn->ln", x, planes[:-1]) + planes[-1] > 0, 1.0, -1.0).astype(kind)
     places = jnp.sort(jnp.where(mask, jnp.arange(L), L))
     start = bits[jnp.minimum(places[jnp.arange(clusters) * mask.sum() // clusters], L - 1)]
     order = jnp.arange(clusters, 0, -1)[:, None]
@@ -67,12 +71,17 @@ def _cluster(x: Array, mask: Array, planes: Array, clusters: int, iterations: in
         """Whole numbers, [C, L], no two of a vector alike: of equal distances the first centroid's is the largest."""
         return product("cn,ln->cl", centroids, bits) * clusters + order
 
-    def step(centroids: Array, _: None) -> tuple[Array, None]:
+    def nearest(centroids: Array) -> Bool[Array, "C L"]:
         near = nearness(centroids)
-        member = jnp.where((near == near.max(0)) & mask, 1.0, 0.0)
+        if kind == jnp.float32:  # compared where they are; a place that is found first is a pass less over memory
+            return near == near.max(0)
+        return jnp.argmax(near, axis=0) == jnp.arange(clusters)[:, None]
+
+    def step(centroids: Array, _: None) -> tuple[Array, None]:
+        member = jnp.where(nearest(centroids) & mask, 1.0, 0.0).astype(kind)
         votes = product("cl,ln->cn", member, bits)
-        count = member.sum(1, keepdims=True)
-        return jnp.where(count > 0, jnp.where(votes > 0, 1.0, -1.0), centroids), None
+        count = member.sum(1, keepdims=True, dtype=jnp.float32)
+        return jnp.where(count > 0, jnp.where(votes > 0, 1.0, -1.0).astype(kind), centroids), None
 
     centroids, _ = lax.scan(step, start, None, length=iterations - 1)
     return jnp.where(mask, jnp.argmax(nearness(centroids), axis=0), clusters)

@@ -49,5 +49,12 @@ def fused(impl: str) -> bool:
 
 
 def at_once(impl: str, rows: int, numbers: int) -> int | None:
-    """How many of so many rows are taken at once, if an array of all of them has so many numbers; None: one by one."""
-    return None if impl == XLA else -(-rows // max(1, math.ceil(numbers / AT_ONCE)))
+    """How many of so many rows are taken at once, if an array of all of them has so many numbers; None: one by one.
+
+    As many as `AT_ONCE` holds, or a quarter more if the rows are then cut without a rest.
+    """
+    if impl == XLA:
+        return None
+    least, most = (max(1, math.ceil(numbers / size)) for size in (1.25 * AT_ONCE, AT_ONCE))
+    parts = next((n for n in range(least, most + 1) if rows % n == 0), most)
+    return -(-rows // parts)

@@ -24,5 +24,7 @@ def product_reference(equation: str, a: Float[Array, "..."], b: Float[Array, "..
 
 
 def accumulated(equation: str, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float32[Array, "..."]:
-    """The same, by a product that adds up in float32 what is shorter."""
+    """The same, by a product that adds up in float32 what is shorter; of two dtypes, in the longer one."""
+    longer = jnp.promote_types(a.dtype, b.dtype)
+    a, b = a.astype(longer), b.astype(longer)
     return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)

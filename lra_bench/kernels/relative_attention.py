@@ -179,7 +179,7 @@ def _add_all(total: Float[Array, "B H W K"], parts: Float[Array, "n B H J K"], s
 def _at_once(q: Float[Array, "B H L K"], keys: _Keys, impl: str) -> int | None:
     """Chunks."""
     B, H, L, _ = q.shape
-    return at_once(impl, -(-L // min(CHUNK, L)), B * H * L * (keys.size + keys.more[0].shape[2]))
+    return at_once(impl, -(-L // min(CHUNK, L)), B * H * L * keys.size)
 
 
 def _grouped(x: Array, some: int) -> Array:

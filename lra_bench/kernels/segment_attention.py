@@ -69,28 +69,42 @@ def segment_attention(
     later = jnp.arange(J) > J - s + jnp.arange(s)[:, None]
     ahead = jnp.where(later & causal, LOWEST, 0).astype(jnp.float32)
 
+    r = r if impl == XLA else jnp.pad(r, ((0, 0), (0, 1), (0, 0)))  # rows of positions as `shifted` reads them
+
     @jax.checkpoint
     def step(block: tuple[Array, Array, Array, Array]) -> Array:
         q, k, v, mask = block
-        content = product("bhsk,bhjk->bhsj", (q + _each(u, q)) * scale, k)
-        position = product("bhsk,hrk->bhsr", (q + _each(w, q)) * scale, r)
-        hidden = jnp.where(mask, 0, LOWEST).astype(jnp.float32)[:, None, None, :]
-        scores = content + shifted(position) + hidden + ahead
+        content = product("hmsk,hmjk->hmsj", (q + _each(u, q)) * scale, k)
+        position = product("hmsk,hrk->hmsr", (q + _each(w, q)) * scale, r)
+        hidden = jnp.where(mask, 0, LOWEST).astype(jnp.float32)[None, :, None, :]
+        scores = content + shifted(position, J) + hidden + ahead
         top = lax.stop_gradient(jnp.maximum(scores.max(-1, keepdims=True), LOWEST / 2))
         weights = jnp.exp(scores - top)
         total = jnp.maximum(weights.sum(-1, keepdims=True), HALF)
-        return (product("bhsj,bhjv->bhsv", weights.astype(v.dtype), v) / total).astype(v.dtype)
+        return (product("hmsj,hmjv->hmsv", weights.astype(v.dtype), v) / total).astype(v.dtype)
 
-    each = *(jnp.moveaxis(x, 2, 0) for x in (q, k, v)), jnp.moveaxis(mask, 1, 0)
-    some = at_once(impl, q.shape[2], q.size // q.shape[4] * (J + r.shape[1]))
-    return jnp.moveaxis(lax.map(step, each, batch_size=some), 0, 2)
+    (B, H, N), V = q.shape[:3], v.shape[4]
+    some = at_once(impl, N, q.size // q.shape[4] * (J + r.shape[1])) or 1
+    y = lax.map(
+        step, (*(_grouped(x, some) for x in (q, k, v)), _grouped(mask[:, None, :, :, None], some)[:, 0, ..., 0])
+    )
+    return jnp.moveaxis(y.reshape(-1, H, some, B, s, V), (3, 1), (0, 1)).reshape(B, H, -1, s, V)[:, :, :N]
 
 
-def shifted(x: Float32[Array, "... s R"]) -> Float32[Array, "... s J"]:
-    """Entry (i, j) is x's entry (i, s - 1 - i + j), J = R - s + 1: read with rows that are one longer than they are."""
+def _grouped(x: Shaped[Array, "B H N s K"], some: int) -> Shaped[Array, "G H M s K"]:
+    """So many segments of all texts side by side, heads first; the last group filled up with segments of none."""
+    B, H, _, s, K = x.shape
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % some), (0, 0), (0, 0))).reshape(B, H, -1, some, s, K)
+    return x.transpose(2, 1, 3, 0, 4, 5).reshape(-1, H, some * B, s, K)
+
+
+def shifted(x: Float32[Array, "... s R"], keys: int) -> Float32[Array, "... s J"]:
+    """Entry (i, j) is x's entry (i, s - 1 - i + j), for J = `keys`: read with rows that are one longer than J + s - 1,
+    as x has them, or is padded to."""
     *batch, s, R = x.shape
-    flat = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)]).reshape(*batch, s * (R + 1))
-    return flat[..., s - 1 : s - 1 + s * R].reshape(*batch, s, R)[..., : R - s + 1]
+    row = keys + s - 1
+    flat = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, row + 1 - R)]).reshape(*batch, s * (row + 1))
+    return flat[..., s - 1 : s - 1 + s * row].reshape(*batch, s, row)[..., :keys]
 
 
 def sinusoids(keys: int, queries: int, width: int) -> Float32[Array, "R D"]:
@@ -118,6 +132,6 @@ def earlier(x: Shaped[Array, "B H N s K"], count: int, skip: int = 0) -> Shaped[
     return jnp.concatenate(parts, axis=3) if parts else x[:, :, :, :0]
 
 
-def _each(bias: Float[Array, "H K"], q: Float[Array, "B H *N s K"]) -> Float[Array, "H *1 K"]:
+def _each(bias: Float[Array, "H K"], q: Float[Array, "... H M s K"]) -> Float[Array, "H 1 1 K"]:
     """A head's bias, for all of its queries."""
-    return bias.reshape(bias.shape[0], *[1] * (q.ndim - 3), bias.shape[1]).astype(q.dtype)
+    return bias[:, None, None].astype(q.dtype)

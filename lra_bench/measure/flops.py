@@ -9,7 +9,8 @@ the k largest, n log2 k; every element that an arithmetic operation makes, one; 
 cumulative operation or a scatter-add and its like eats, one, and of a reduction over windows, every element of every
 window. Of complex numbers a sum is two, a product six, a multiply-add eight, anything else two. Moving, comparing and
 converting numbers, and integers and booleans: nothing; nor factorizations (QR, SVD). A Pallas kernel, whose loops
-depend on its data: what it states of itself (`cost_estimate`). A `while` loop raises: nobody knows how often it runs.
+depend on its data: what it states of itself (`cost_estimate`). cuDNN's fused attention: its products. A `while` loop
+raises: nobody knows how often it runs.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ PRODUCTS = {
 }  # dearer of complex numbers
 
 
+CUDNN = "dot_product_attention"  # what primitives of cuDNN's fused attention are called, arrays [B, L, H, K]
+
+
 class Jaxpr(Protocol):
     """A jaxpr, closed over its constants or not: two classes before JAX 0.12, and one since."""
 
@@ -70,6 +74,8 @@ def _equation(e: Any) -> float:
         return max(flops(branch) for branch in e.params["branches"])
     if name == "pallas_call":
         return e.params["cost_estimate"].flops
+    if name.startswith(CUDNN):
+        return _attention(name, e)
     if name == "while":
         raise LraError("the work of a `while` loop cannot be counted: nobody knows how often it runs; use `scan`")
     if name in ("reduce", "reduce_window"):  # by a function of two numbers, which is called for each that is eaten
@@ -78,6 +84,12 @@ def _equation(e: Any) -> float:
         return _eaten(name, e) * _each(name, e.invars[0].aval.dtype)
     inner = sum(flops(j) for j in _inside(e.params))
     return inner if inner else _primitive(name, e)
+
+
+def _attention(name: str, e: Any) -> float:
+    """Two products forward, and five backward, which makes the weights again."""
+    (B, M, H, K), L = e.invars[0].aval.shape, e.invars[1].aval.shape[1]
+    return 2 * B * H * M * L * K * (5 if name.startswith(f"{CUDNN}_bwd") else 2)
 
 
 def _eaten(name: str, e: Any) -> int:

@@ -98,24 +98,30 @@ class Mixer(HeadsMixer):
         B, L, W = *x.shape[:2], min(self.block, x.shape[1])
         q, k, v = self.project(x)
         near, _ = block_attention(q, k, v, mask, Blocks(W, before=1), impl=self.impl)
-        asked = cut(dense(x, self.query[...]), self.heads)
-        each = [blocks(part, W) for part in (asked, k, v, mask[:, None, :, None])]
         start = jnp.broadcast_to(self.start[...], (B, *self.start.shape)).astype(jnp.float32)
-        _, read = lax.scan(jax.checkpoint(self.step), start, each)
-        read = jnp.moveaxis(read, 0, 2).reshape(*q.shape[:2], -1, q.shape[3])[:, :, :L]
+        each = [blocks(part, W) for part in (k, v, mask[:, None, :, None])]
+        _, states = lax.scan(jax.checkpoint(self.step), start, each)
+        asked = blocks(cut(dense(x, self.query[...]), self.heads), W)
+        read = self.read(*(part.reshape(-1, *part.shape[2:]) for part in (asked, *states)))
+        read = jnp.moveaxis(read.reshape(asked.shape), 0, 2).reshape(*q.shape[:2], -1, q.shape[3])[:, :, :L]
         return self.output(jnp.concatenate([near, read], axis=1))
 
-    def step(self, state: Float[Array, "B S D"], block: list[Array]) -> tuple[Array, Float[Array, "B H W K"]]:
-        """What a block's tokens read in the state, and the state after the block."""
-        asked, k, v, there = block
+    def read(
+        self, asked: Float[Array, "N H W K"], keys: Float[Array, "N H S K"], values: Float[Array, "N H S K"]
+    ) -> Float[Array, "N H W K"]:
+        """What the tokens of each block read in the state before it."""
+        return softmax_attention(asked, keys, values, jnp.ones(keys.shape[::2], bool), self.impl)
+
+    def step(self, state: Float[Array, "B S D"], block: list[Array]) -> tuple[Array, tuple[Array, Array]]:
+        """The state after a block; and keys and values of the one before it, for the block's tokens to read."""
+        k, v, there = block
         c = self.norm(state.astype(k.dtype)) + self.ids.astype(k.dtype)
         own, across, keys, values = (cut(part, self.heads) for part in jnp.split(dense(c, self.state[...]), 4, axis=-1))
         all_of_it = jnp.ones(state.shape[:2], bool)
-        read = softmax_attention(asked, keys, values, all_of_it, self.impl)
         kept = softmax_attention(own, keys, values, all_of_it, self.impl)
         seen = softmax_attention(across, k, v, there[:, 0, :, 0], self.impl)
         after = self.gated(state, join(jnp.concatenate([kept, seen], axis=1)).astype(jnp.float32))
-        return jnp.where(there.any((1, 2))[:, None], after, state), read
+        return jnp.where(there.any((1, 2))[:, None], after, state), (keys, values)
 
     def gated(self, state: Float[Array, "B S D"], h: Float[Array, "B S J"]) -> Float[Array, "B S D"]:
         """The next state, in float32."""

@@ -87,6 +87,11 @@ class Mixer(HeadsMixer):
         return y.swapaxes(1, 2) * mask.any(1)[:, None, None, None]
 
 
+def implementations(platform: str) -> list[str]:
+    """Those that a platform has, but for the reference."""
+    return [one for one in IMPLS if one not in ("auto", REFERENCE) and RUN_ON.get(one, platform) == platform]
+
+
 def best(dims: Dims) -> str:
     """What runs where nothing is asked for."""
     platform, refused = dims.target.platform, dims.target.refused

@@ -13,6 +13,8 @@ from flax import nnx
 
 from lra_bench import data, distributed, mixers
 from lra_bench.config import Recipe, Run, TaskSpec
+from lra_bench.conformance import implementations
+from lra_bench.conformance.implementations import Agreement
 from lra_bench.errors import RunFailed
 from lra_bench.measure.machine import where
 from lra_bench.measure.memory import available_bytes, crowded
@@ -40,13 +42,28 @@ def here() -> Target:
     return Target(jax.default_backend())
 
 
+def trusted(cell: Run) -> Target:
+    """The same, without the implementations of the run's mixers that are not what they ought to be on this device."""
+    return replace(here(), refused=frozenset(name for name, _ in unlike(cell)))
+
+
+def unlike(cell: Run) -> Iterator[tuple[str, Agreement]]:
+    """Those, as an option calls them, and how far they are apart from their reference; held once for each device."""
+    if here().platform == "cpu":
+        return
+    task, backbone = cell.task, cell.recipe.backbone
+    dims = sizes(backbone, task.length, (task.grid[0], task.grid[1]) if task.grid else None)
+    for one in cell.mechanisms:
+        yield from implementations.refused(Path(one.mixer), one.options, replace(dims, target=here()))
+
+
 def model_spec(cell: Run, target: Target | None = None) -> ModelSpec:
     """What the run's model is made of, compiled for a target; None: this process's platform.
 
     Raises:
         ConfigError: the mixer's file cannot be imported, or an option's value is out of its range.
     """
-    return applied.model_of(cell, _plain(cell, target or here()))
+    return applied.model_of(cell, _plain(cell, target or trusted(cell)))
 
 
 def reference_spec(cell: Run) -> ModelSpec:
@@ -129,7 +146,7 @@ def _setup(cell: Run, goal: Objective, dependencies: Dependencies, target: Targe
         dependencies = replace(dependencies, teacher=ModelState(*nnx.split(taught, nnx.Param, ...)))
     shape = (cell.task.streams, cell.task.length)
     with precision.within(cell.recipe.backbone.matmul):  # what it is judged by before training
-        return applied.setup_of(cell, _plain(cell, target or here()), goal, shape, dependencies)
+        return applied.setup_of(cell, _plain(cell, target or trusted(cell)), goal, shape, dependencies)
 
 
 def _kind(setup: TrainingSetup) -> type[Program]:
@@ -259,6 +276,8 @@ def fitting(
         program, facts = compiled(cell.model_copy(update={"recipe": fallback.of(cell.recipe)}), train, dependencies)
         short = lacking(facts["compiled_bytes"])
         if short is None:
+            for name, found in unlike(cell):
+                tell("note", said=f"{name} is left out on this device, {found.figures} from {found.reference}")
             for note in (program.devices.said, crowded(facts["compiled_bytes"], jax.local_devices()[0])):
                 if note:
                     tell("note", said=note)
