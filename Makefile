@@ -8,8 +8,9 @@ SAME := $(wildcard $(VENV)/lib/python$(VERSION))
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 DOCS := $(VENV)/ready-docs
+AOT := .venv-aot/ready
 
-.PHONY: run test test-rest test-all check lint bench bench-data bench-peers gpu-check table report dist docs clean anew
+.PHONY: run test test-rest test-all test-aot check lint bench bench-data bench-peers gpu-check table report dist docs clean anew
 
 run: $(READY)           ## train linformer on short ListOps: accuracy, speed and memory in minutes
 	$(BIN)/lra run --model linformer --task listops --config quick
@@ -22,6 +23,9 @@ test-rest: $(READY)     ## the slow ones, which `make test` leaves out
 
 test-all: $(READY)      ## all of these, every mixer trained, and further cases
 	$(BIN)/pytest -n auto -m "not gpu and not tpu"
+
+test-aot: $(AOT)        ## five steps compiled for an H100 and a TPU v5e that are not here; installs their compilers, 4 GB
+	.venv-aot/bin/pytest tests/estimates
 
 check: $(READY)         ## lint, types and `make test`
 	$(BIN)/ruff check .
@@ -88,6 +92,12 @@ $(READY): pyproject.toml $(if $(SAME),,anew)
 	$(FOUND) -m venv $(if $(SAME),,--clear) $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -e '.[dev]'
+	touch $@
+
+$(AOT): pyproject.toml
+	$(FOUND) -m venv .venv-aot
+	.venv-aot/bin/pip install --quiet --upgrade pip
+	.venv-aot/bin/pip install --quiet -e '.[dev,aot]'
 	touch $@
 
 $(DOCS): $(READY)

@@ -31,8 +31,8 @@ FLOORS = {
 
 LIVES_IN = {
     "jax": {
-        "analysis", "check", "conformance", "distributed", "doctor", "estimates", "export", "kernels", "measure", "mixers", "model",
-        "runs", "speed", "techniques", "training",
+        "analysis", "check", "conformance", "distributed", "doctor", "estimates", "export", "kernels", "measure",
+        "mixers", "model", "runs", "speed", "techniques", "training",
     },
     "flax": {"analysis", "api", "check", "conformance", "mixers", "model", "runs", "techniques", "training"},
     "optax": {"techniques", "training"},

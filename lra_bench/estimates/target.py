@@ -15,6 +15,7 @@ NEEDS = {"gpu": "jax-cuda13-plugin", "tpu": "libtpu"}
 GIVEN = {
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # CUDA's libraries are asked for their version, not for a driver
     "TPU_SKIP_MDS_QUERY": "1",  # Google Cloud is not asked what machine this is
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no TPU is held, so several processes may compile
 }
 UNTUNED = "--xla_gpu_autotune_level=0"  # to try kernels, a GPU would have to be there
 

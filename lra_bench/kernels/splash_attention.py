@@ -1,8 +1,7 @@
 """Softmax attention by JAX's own kernel for TPU (`jax.experimental.pallas.ops.tpu.splash_attention`).
 
-The kernel wants lengths in blocks of 128 and heads 128 wide, has no scale of its own, and knows padding as segments:
-tokens of one see each other. So what is there is one segment, and what is not, with the room up to a whole block, is
-another, whose output is cleared.
+The kernel wants lengths in blocks of 128, has no scale of its own, and knows padding as segments: tokens of one see
+each other. So what is there is one segment, and what is not, with the room up to a whole block, is another.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 BLOCK = 512  # tokens of a kernel's block, where there are as many
-WIDTH = 128  # lanes of a TPU's vector
+LANES = 128  # of a TPU's vector
 
 
 def splash_attention(
@@ -28,8 +27,8 @@ def splash_attention(
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
     H, L, K = q.shape[1:]
-    size = min(BLOCK, L + -L % WIDTH)
-    room = ((0, 0), (0, 0), (0, -L % size), (0, -K % WIDTH))
+    size = min(BLOCK, L + -L % LANES)
+    room = ((0, 0), (0, 0), (0, -L % size), (0, 0))
     query, key, value = (jnp.pad(x, room) for x in (q * K**-0.5, k, v))
     length = query.shape[2]
     sizes = splash.BlockSizes(
@@ -43,4 +42,4 @@ def splash_attention(
     kernel = splash.make_splash_mha_single_device(every, block_sizes=sizes, interpret=interpret)
     segment = jnp.pad(mask, ((0, 0), (0, length - L))).astype(jnp.int32)
     out = jax.vmap(kernel)(query, key, value, splash.SegmentIds(segment, segment))
-    return (out[:, :, :L, :K] * mask.any(1)[:, None, None, None]).astype(v.dtype)
+    return (out[:, :, :L] * mask.any(1)[:, None, None, None]).astype(v.dtype)

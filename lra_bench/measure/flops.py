@@ -9,8 +9,8 @@ the k largest, n log2 k; every element that an arithmetic operation makes, one; 
 cumulative operation or a scatter-add and its like eats, one, and of a reduction over windows, every element of every
 window. Of complex numbers a sum is two, a product six, a multiply-add eight, anything else two. Moving, comparing and
 converting numbers, and integers and booleans: nothing; nor factorizations (QR, SVD). A Pallas kernel, whose loops
-depend on its data: what it states of itself (`cost_estimate`). cuDNN's fused attention: its products. A `while` loop
-raises: nobody knows how often it runs.
+depend on its data: what it states of itself (`cost_estimate`), or its body for each of its programs. cuDNN's fused
+attention: its products. A `while` loop raises: nobody knows how often it runs.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def _equation(e: Any) -> float:
     if name == "cond":
         return max(flops(branch) for branch in e.params["branches"])
     if name == "pallas_call":
-        return e.params["cost_estimate"].flops
+        stated = e.params["cost_estimate"]
+        return stated.flops if stated else math.prod(e.params["grid_mapping"].grid) * flops(e.params["jaxpr"])
     if name.startswith(CUDNN):
         return _attention(name, e)
     if name == "while":

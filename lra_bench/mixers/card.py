@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeGuard, get_args
 
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.kernels.impl import FUSED, WALKED
+from lra_bench.kernels.impl import BATCHED, FUSED, PALLAS, WALKED, XLA
 from lra_bench.source_code import hash_of
 
 Family = Literal[
@@ -98,10 +98,11 @@ class Fused(Walked):
 
 
 BY_PLATFORM: Mapping[str, type[Walked]] = {"Walked": Walked, "Fused": Fused}
-IMPL = (
-    "How it is computed: auto, what the platform runs best; or one of {}. xla goes block by block, as a CPU wants it; "
-    "batched takes all blocks at once; pallas is a kernel for GPU and TPU, which a CPU interprets, slowly."
-)
+SAID = {
+    XLA: "xla, block by block, as a CPU wants it",
+    BATCHED: "batched, all blocks at once",
+    PALLAS: "pallas, a kernel for GPU and TPU, which a CPU interprets, slowly",
+}
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,12 @@ def _options(node: ast.stmt, path: Path) -> list[Option]:
             raise ConfigError(f"{path}: Config.{name}: an option's type is made of {', '.join(KNOB_TYPES)}")
         options.append(Option(name, ast.unparse(item.annotation), default, " ".join(meaning.split())))
     bases = [BY_PLATFORM[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in BY_PLATFORM]
-    return options + [Option("impl", "str", "auto", IMPL.format(", ".join(base.there))) for base in bases]
+    return options + [Option("impl", "str", "auto", _said(base.there)) for base in bases]
+
+
+def _said(there: Iterable[str]) -> str:
+    """What the option `impl` of a mechanism means that can be computed so."""
+    return f"How it is computed: auto, what the platform runs best; {'; '.join(SAID[one] for one in there)}."
 
 
 def kinds(sheets: Iterable[Sheet], name: str) -> frozenset[type]:

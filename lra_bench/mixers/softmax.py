@@ -63,7 +63,7 @@ class Mixer(HeadsMixer):
         platform = dims.target.platform
         self.impl = best(dims) if config.impl == "auto" else config.impl
         if RUN_ON.get(self.impl, platform) != platform:
-            raise ConfigError(f"impl: {self.impl}; it runs on a {RUN_ON[self.impl]}, and this is a {platform}")
+            raise ConfigError(f"impl: {self.impl}; it runs on a {RUN_ON[self.impl].upper()}, and this is a {platform.upper()}")
         self.impl = FORMS[platform] if self.impl == PALLAS else self.impl
 
     def attend(

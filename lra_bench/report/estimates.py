@@ -19,6 +19,7 @@ from lra_bench.report.tables import Comparison, Report
 NEEDED = ("model", "options", "length", "status", "device", "batch")
 Fact = Mapping[str, Any]
 GROWING = {"launches": "launches", "hbm_bytes": "bytes", "flops": "FLOPs", "planned_bytes": "memory"}
+PARTS = {"compute": "compute", "bandwidth": "bandwidth", "launches": "launch"}
 FEW = 3  # lengths: no exponent of fewer has an interval
 
 
@@ -151,6 +152,7 @@ def _line(fact: Fact) -> dict[str, Any]:
         "launches": f"{fact['launches']:,}",
         "GB": f"{fact['hbm_bytes'] / 1e9:.2f}",
         "GFLOP": f"{fact['flops'] / 1e9:,.1f}",
+        **{f"{part}, ms": three_digits(fact[f"{key}_ms"]) for part, key in PARTS.items()},
         "estimate, ms": three_digits(fact["estimate_ms"]),
         "binds": fact["binds"],
         "measured, ms": three_digits(fact["measured_ms"]) if fact.get("measured_ms") else None,

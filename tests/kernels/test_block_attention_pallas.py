@@ -15,8 +15,9 @@ from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels import triton
-from lra_bench.kernels.block_attention import block_attention, block_attention_reference, chosen
+from lra_bench.kernels.block_attention import block_attention, block_attention_reference
 from lra_bench.kernels.block_attention_pallas import block_attention_pallas
+from lra_bench.kernels.impl import FORMS
 from lra_bench.kernels.patterns import Blocks, Pattern, RandomBlocks, Window
 
 Arrays = tuple[jax.Array, ...]
@@ -49,10 +50,12 @@ def values_and_gradients(attend: Callable[..., Arrays], arguments: Arrays) -> Ar
         return both(*arguments)
 
 
-def compare(pattern: Pattern, arguments: Arrays, near: float = 2e-5, **places: jax.Array) -> None:
+def compare(
+    pattern: Pattern, arguments: Arrays, near: float = 2e-5, impl: str = FORMS["cpu"], **places: jax.Array
+) -> None:
     fast, plain = (
         values_and_gradients(partial(attend, pattern=pattern, **places), arguments)
-        for attend in (block_attention_pallas, block_attention_reference)
+        for attend in (partial(block_attention_pallas, impl=impl), block_attention_reference)
     )
     for a, b in zip(fast, plain, strict=True):
         assert a.dtype == b.dtype
@@ -91,15 +94,12 @@ def test_mapped_over_a_further_axis() -> None:
 @pytest.mark.parametrize(
     ("backend", "kind", "call"), [("gpu", "NVIDIA H100 80GB HBM3", "triton"), ("tpu", "TPU v5 lite", "tpu_custom_call")]
 )
-def test_lowers_for_what_is_not_here(
-    backend: str, kind: str, call: str, dtype: type, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lowers_for_what_is_not_here(backend: str, kind: str, call: str, dtype: type) -> None:
     """As far as a compiler's input, all three kernels: the shapes and the operations are those it takes."""
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays(300, 300, dtype, width=40)[:4]]
 
     def loss(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-        return block_attention_pallas(q, k, v, mask, Window(100, first=1))[0].sum()
+        return block_attention_pallas(q, k, v, mask, Window(100, first=1), impl=FORMS[backend])[0].sum()
 
     platforms = ("cuda" if backend == "gpu" else backend,)
     device = AbstractDevice(kind, num_cores=1, platform=backend)
@@ -117,14 +117,9 @@ def test_a_jax_without_triton_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         triton.params()
 
 
-def test_which_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for backend, pallas in (("cpu", "pallas-interpret"), ("gpu", "pallas"), ("tpu", "pallas")):
-        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
-        assert [chosen(impl) for impl in ("auto", "xla", "pallas")] == ["xla", "xla", pallas]
-    with pytest.raises(ConfigError, match="impl: 'cuda'; it can be: auto, xla, pallas"):
-        chosen("cuda")
+def test_which_one_runs() -> None:
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays(20, 20)[:4]]
-    for impl, there in (("xla", False), ("pallas", True), ("pallas-interpret", True)):
+    for impl, there in (("xla", False), ("batched", False), ("pallas-interpret", True)):
         attend = partial(block_attention, pattern=Window(5, size=8), impl=impl)
         assert ("pallas_call" in str(jax.make_jaxpr(attend)(*shapes))) is there
 
@@ -135,4 +130,4 @@ def test_which_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_on_an_accelerator(name: str, pattern: Pattern, dtype: type) -> None:
     if jax.default_backend() != name:
         pytest.skip(f"there is no {name}")
-    compare(pattern, arrays(1000, 1000, dtype, width=64), near=2e-3 if dtype == jnp.float32 else 0.1)
+    compare(pattern, arrays(1000, 1000, dtype, width=64), near=2e-3 if dtype == jnp.float32 else 0.1, impl=FORMS[name])

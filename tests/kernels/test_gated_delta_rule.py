@@ -30,9 +30,13 @@ def run(rule: Callable[..., jax.Array], *arrays: jax.Array) -> tuple[jax.Array, 
     return y, *pull(arrays[-1])
 
 
-@pytest.mark.parametrize("length", [1, 32, 37, 100])
-def test_values_and_gradients(length: int) -> None:
-    made = [run(f, *arrays(length)) for f in (gated_delta_rule, gated_delta_rule_reference)]
+@pytest.mark.parametrize(
+    ("length", "impl"), [(1, "xla"), (32, "xla"), (37, "xla"), (100, "xla"), (37, "batched"), (700, "batched")]
+)
+def test_values_and_gradients(length: int, impl: str) -> None:
+    """700 tokens are two groups of chunks."""
+    fast = partial(gated_delta_rule, impl=impl)
+    made = [run(f, *arrays(length)) for f in (fast, gated_delta_rule_reference)]
     for a, b in zip(*made, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3)
 

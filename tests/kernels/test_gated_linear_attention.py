@@ -30,9 +30,15 @@ def run(attend: Callable[..., jax.Array], *arrays: jax.Array) -> tuple[jax.Array
 
 
 @pytest.mark.parametrize("strength", [0.06, 1.0, 5.0])
-@pytest.mark.parametrize("length", [1, 32, 37, 100])
-def test_values_and_gradients(length: int, strength: float) -> None:
-    made = [run(f, *arrays(length, strength)) for f in (gated_linear_attention, gated_linear_attention_reference)]
+@pytest.mark.parametrize(
+    ("length", "impl"), [(1, "xla"), (32, "xla"), (37, "xla"), (100, "xla"), (37, "batched"), (700, "batched")]
+)
+def test_values_and_gradients(length: int, impl: str, strength: float) -> None:
+    """700 tokens are two groups of chunks."""
+    made = [
+        run(f, *arrays(length, strength))
+        for f in (partial(gated_linear_attention, impl=impl), gated_linear_attention_reference)
+    ]
     for a, b in zip(*made, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3)
 

@@ -44,7 +44,11 @@ def test_a_head_is_left_to_the_dilation() -> None:
         Mixer(Config(dilation=2, near_heads=2), Dims(8, 2, 4, 31), rngs=nnx.Rngs(0))
 
 
-WRONG = [({"window": 0}, "window"), ({"form": "strided"}, "form"), ({"impl": "triton"}, "impl.*auto, xla, pallas")]
+WRONG = [
+    ({"window": 0}, "window"),
+    ({"form": "strided"}, "form"),
+    ({"impl": "triton"}, "impl.*auto, xla, batched, pallas"),
+]
 
 
 @pytest.mark.parametrize(("options", "named"), WRONG)

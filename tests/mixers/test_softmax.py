@@ -1,6 +1,8 @@
-"""Softmax attention: three implementations, one function; which one runs is known before it does."""
+"""Softmax attention: several implementations, one function; which one runs is known before it does."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +13,15 @@ from equations import apply, draw
 from flax import nnx
 
 from lra_bench.errors import ConfigError
-from lra_bench.mixers.base import Dims
-from lra_bench.mixers.softmax import Config, Mixer, fused
+from lra_bench.kernels.softmax_attention import softmax_attention_reference
+from lra_bench.kernels.splash_attention import splash_attention
+from lra_bench.mixers.base import Dims, Target
+from lra_bench.mixers.softmax import Config, Mixer, by_cudnn
 
 DIMS = Dims(16, 2, 4, 300)
 
 
-@pytest.mark.parametrize("impl", ["auto", "blockwise", "sdpa"])
+@pytest.mark.parametrize("impl", ["auto", "blockwise", "batched", "pallas", "sdpa"])
 def test_one_function(impl: str) -> None:
     x = normal(3, 300, 16)
     mask = np.arange(300) < np.array([300, 77, 0])[:, None]
@@ -27,8 +31,35 @@ def test_one_function(impl: str) -> None:
 
 
 def test_which_one_runs() -> None:
-    made = {i: draw(Mixer, Config(impl=i), DIMS).impl for i in ("auto", "blockwise", "sdpa", "plain")}
-    assert made == {"auto": "blockwise", "blockwise": "blockwise", "sdpa": "sdpa", "plain": "plain"}
+    made = {i: draw(Mixer, Config(impl=i), DIMS).impl for i in ("auto", "blockwise", "sdpa", "plain", "pallas")}
+    assert made == {i: i for i in made} | {"auto": "blockwise", "pallas": "pallas-interpret"}
+
+
+@pytest.mark.parametrize(
+    ("platform", "dtype", "refused", "impl"),
+    [
+        ("gpu", "float32", (), "pallas-triton"),
+        ("gpu", "bfloat16", (), "cudnn"),
+        ("gpu", "bfloat16", ("cudnn",), "pallas-triton"),
+        ("gpu", "float32", ("pallas",), "batched"),
+        ("tpu", "float32", (), "splash"),
+        ("tpu", "bfloat16", ("splash",), "pallas-mosaic"),
+    ],
+)
+def test_by_platform(platform: str, dtype: str, refused: tuple[str, ...], impl: str) -> None:
+    dims = replace(DIMS, dtype=dtype, target=Target(platform, frozenset(refused)))
+    assert draw(Mixer, Config(), dims).impl == impl
+
+
+def test_splash_is_asked_for_the_same_function() -> None:
+    """Interpreted: lengths and widths that are no multiple of its blocks, and a text without a key."""
+    q, k, v = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 2, 200, 8)), jnp.float32)
+    mask = jnp.arange(200) < jnp.array([200, 77, 0])[:, None]
+    ours = splash_attention(q, k, v, mask, interpret=True)
+    exact = softmax_attention_reference(q, k, v, mask)
+    there = mask[:, None, :, None]
+    np.testing.assert_allclose(jnp.where(there, ours, 0), jnp.where(there, exact, 0), atol=1e-5)
+    assert not ours[2].any()
 
 
 def test_cudnn_is_asked_for_the_same_function(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +68,7 @@ def test_cudnn_is_asked_for_the_same_function(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(jax.nn, "dot_product_attention", lambda *a, implementation, **k: real(*a, **k))
     q, k, v = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 20, 2, 8)), jnp.bfloat16)
     mask = jnp.asarray(np.random.default_rng(1).random((3, 20)) < 0.6).at[2].set(False)
-    y = fused(q, k, v, mask)
+    y = by_cudnn(q, k, v, mask)
     assert y.dtype == jnp.bfloat16
     weights = jnp.exp(jnp.einsum("blhk,bmhk->bhlm", *jnp.float32((q, k))) / 8**0.5) * mask[:, None, None]
     exact = jnp.einsum("bhlm,bmhk->blhk", weights, jnp.float32(v)) / weights.sum(-1).swapaxes(1, 2)[..., None]
@@ -63,4 +94,4 @@ def test_wrong_options() -> None:
             Mixer(Config(impl="cudnn"), DIMS, rngs=nnx.Rngs(0))
     x = jnp.zeros((1, 4, 2, 8))
     with pytest.raises(ConfigError, match="cudnn; it takes no float32"):
-        fused(x, x, x, jnp.ones((1, 4), bool))
+        by_cudnn(x, x, x, jnp.ones((1, 4), bool))

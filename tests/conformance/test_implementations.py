@@ -1,0 +1,127 @@
+"""Every implementation of every mixer against its reference, on the device that is here; and that others are caught."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lra_bench import mixers
+from lra_bench.conformance import implementations
+from lra_bench.conformance.implementations import Agreement, agreement, every, refused
+from lra_bench.errors import ConfigError
+from lra_bench.kernels import impl as kernels
+from lra_bench.mixers import card
+from lra_bench.mixers.base import Dims, Target
+from lra_bench.source_code import imported
+
+DIMS = Dims(width=16, heads=2, head_width=8, length=150)
+FAST = [("local", "pallas"), ("lru", "batched")]  # what `make test` tries
+
+
+def cases() -> Iterator[tuple[str, str]]:
+    """A mixer that leaves a choice, and what it can be on a CPU."""
+    for sheet in map(mixers.read, mixers.files()):
+        said = next((option.meaning for option in sheet.options if option.name == "impl"), "")
+        if sheet.path == mixers.reference():
+            yield from ((sheet.name, impl) for impl in ("blockwise", "batched", "pallas", "sdpa"))
+        elif said:
+            yield from ((sheet.name, impl) for impl in ("batched", "pallas") if f"; {impl}, " in said)
+
+
+def test_all_are_tried() -> None:
+    found = {(name, impl) for name in ("softmax", "local", "lru") for impl in every(mixers.load(path(name)), "cpu")}
+    assert found == {case for case in cases() if case[0] in ("softmax", "local", "lru")}
+
+
+def path(name: str) -> Path:
+    return mixers.sheet(name).path
+
+
+@pytest.mark.parametrize(
+    ("name", "impl"), [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in cases() if case not in FAST)]
+)
+def test_they_are_one_function(name: str, impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In several parts, the last one not full."""
+    monkeypatch.setattr(kernels, "AT_ONCE", 20_000)
+    sheet = mixers.sheet(name)
+    found = agreement(mixers.load(sheet.path), mixers.turned(sheet, sheet.card.short) | {"impl": impl}, DIMS)
+    assert found.passed, found.figures
+
+
+MINE = """\
+from dataclasses import dataclass
+import jax.numpy as jnp
+from flax import nnx
+from lra_bench.mixers.base import MixerBase, implementation
+from lra_bench.mixers.card import Fused
+
+
+@dataclass(frozen=True)
+class Config(Fused):
+    pass
+
+
+class Mixer(MixerBase):
+    def __init__(self, config, dims, *, rngs):
+        self.impl = implementation(config, dims)
+        self.scale = nnx.Param(jnp.ones(dims.width))
+
+    def __call__(self, x, mask, *, key):
+        if self.impl == "batched":
+            raise RuntimeError("no such kernel")
+        more = 1e-2 if self.impl.startswith("pallas") else 0.0
+        return x * (self.scale[...] + more)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(MINE, encoding="utf-8")
+    return path
+
+
+def test_one_that_differs_and_one_that_raises_are_caught(mine: Path) -> None:
+    module = imported(mine, ConfigError)
+    found = {impl: agreement(module, {"impl": impl}, DIMS) for impl in ("xla", "batched", "pallas")}
+    assert {impl: one.passed for impl, one in found.items()} == {"xla": True, "batched": False, "pallas": False}
+    assert found["batched"].figures == "RuntimeError: no such kernel"
+
+
+def test_what_differs_is_left_out_where_nobody_asked_for_it(
+    mine: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on a GPU, where this one's kernel and its batched form are not what they ought to be."""
+    monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
+    on_gpu = replace(DIMS, target=Target("gpu"))
+    assert [name for name, _ in refused(mine, {"impl": "auto"}, on_gpu)] == ["pallas", "batched"]
+    assert list(refused(mine, {"impl": "pallas"}, on_gpu)) == []
+    assert list(refused(mine, {"impl": "auto"}, DIMS)) == []
+
+
+def test_a_verdict_is_kept_for_the_code_that_it_is_of(
+    mine: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
+    on_gpu, asked = replace(DIMS, target=Target("gpu")), []
+    good = Agreement("pallas-triton", "xla", True, "0 apart")
+    monkeypatch.setattr(implementations, "agreement", lambda *_: asked.append(1) or good)
+    for _ in range(2):
+        assert list(refused(mine, {"impl": "auto"}, on_gpu)) == []
+    assert len(asked) == 1
+    mine.write_text(MINE.replace("1e-2", "1e-3"), encoding="utf-8")
+    assert list(refused(mine, {"impl": "auto"}, on_gpu)) == []
+    assert len(asked) == 2
+
+
+def test_options_of_the_implementation_are_read_from_the_source() -> None:
+    by_name = {name: {o.name: o for o in mixers.sheet(name).options} for name in ("local", "lru", "linear", "softmax")}
+    assert "pallas" in by_name["local"]["impl"].meaning
+    assert by_name["lru"]["impl"].meaning != by_name["local"]["impl"].meaning
+    assert "impl" not in by_name["linear"]
+    with pytest.raises(ConfigError, match=r"lru\.impl: 'pallas'; it can be: auto, xla, batched"):
+        mixers.turned(mixers.sheet("lru"), {"impl": "pallas"})
+    assert card.BY_PLATFORM["Fused"].there != card.BY_PLATFORM["Walked"].there

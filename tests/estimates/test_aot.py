@@ -1,0 +1,51 @@
+"""Five steps compiled for a GPU and a TPU that are not here: what they launch, loop and plan stays what it is.
+
+For who has the compilers (`make test-aot` installs them): each step takes some twenty seconds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from typing import Any
+
+import pytest
+
+from lra_bench import config, sweeps
+from lra_bench.launch import local
+
+pytestmark = pytest.mark.slow
+HAS = {"h100": "jax_plugins", "v5e": "libtpu"}  # the module of each device's compiler
+MODELS = "softmax,local,linformer,lru,gla"
+# GiB at L = 4,096 and batch 32 before there were implementations by platform (2026-11-28), and a quarter more.
+MOST = {
+    "h100": {"softmax": 1.07, "local": 1.01, "linformer": 0.97, "lru": 1.68, "gla": 1.51},
+    "v5e": {"softmax": 0.68, "local": 0.78, "linformer": 0.58, "lru": 1.65, "gla": 1.90},
+}
+MARGIN = 1.25
+LAUNCHES = 600
+
+
+@cache
+def estimated(device: str) -> dict[str, dict[str, Any]]:
+    """By model."""
+    if importlib.util.find_spec(HAS[device]) is None:
+        pytest.skip(f"no compiler for {device} here: make test-aot")
+    wanted = sweeps.Request(MODELS, "listops", "speed", length=4096, settings=("training.batch=32",))
+    cells = sweeps.cells(wanted)
+    found = local.answers("lra_bench.estimates", cells, config.device(device).model_dump(), lambda _: None)
+    return {cell.model: fact for cell, fact in zip(cells, found, strict=True)}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("device", HAS)
+@pytest.mark.parametrize("model", MODELS.split(","))
+def test_launches_loops_and_memory(model: str, device: str) -> None:
+    fact = estimated(device)[model]
+    assert fact["status"] == "ok", fact["error"]
+    assert fact["planned_bytes"] <= MARGIN * MOST[device][model] * 2**30
+    assert fact["hbm_bytes"] > 2**30
+    assert all((loop["trips"] or 1) * loop["launches"] < LAUNCHES for loop in fact["loops"])
+    if device == "h100":
+        assert fact["launches"] <= LAUNCHES
+        assert fact["impl"] in ("pallas-triton", "batched")

@@ -1,0 +1,115 @@
+"""What a compiled program does, weighed: texts as XLA writes them, against counts by hand."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from lra_bench.estimates.hlo import Loop, Weight, weigh
+
+GPU = """\
+HloModule jit_step, is_scheduled=true
+
+%fused_slice (param_0.1: f32[64,8,128], param_1.2: s32[]) -> f32[8,128] {
+  %param_0.1 = f32[64,8,128]{2,1,0} parameter(0)
+  %param_1.2 = s32[] parameter(1)
+  %zero.1 = s32[] constant(0)
+  %slice.1 = f32[1,8,128]{2,1,0} dynamic-slice(%param_0.1, %param_1.2, %zero.1, %zero.1), dynamic_slice_sizes={1,8,128}
+  ROOT %bitcast.1 = f32[8,128]{1,0} bitcast(%slice.1)
+}
+
+%fused_update (param_0.3: f32[64,8,128], param_1.4: f32[1,8,128], param_2.5: s32[]) -> f32[64,8,128] {
+  %param_0.3 = f32[64,8,128]{2,1,0} parameter(0)
+  %param_1.4 = f32[1,8,128]{2,1,0} parameter(1)
+  %param_2.5 = s32[] parameter(2)
+  %zero.2 = s32[] constant(0)
+  ROOT %update.1 = f32[64,8,128]{2,1,0} dynamic-update-slice(%param_0.3, %param_1.4, %param_2.5, %zero.2, %zero.2)
+}
+
+%body (state: (s32[], f32[64,8,128])) -> (s32[], f32[64,8,128]) {
+  %state = (s32[], f32[64,8,128]{2,1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%state), index=0
+  %all = f32[64,8,128]{2,1,0} get-tuple-element(%state), index=1
+  %one = f32[8,128]{1,0} fusion(%all, %i), kind=kLoop, calls=%fused_slice, metadata={op_name="jit(step)/while/body"}
+  %row = f32[1,8,128]{2,1,0} bitcast(%one)
+  %whole = f32[64,8,128]{2,1,0} fusion(%all, %row, %i), kind=kLoop, calls=%fused_update
+  ROOT %next = (s32[], f32[64,8,128]{2,1,0}) tuple(%i, %whole)
+}
+
+%cond (state.1: (s32[], f32[64,8,128])) -> pred[] {
+  %state.1 = (s32[], f32[64,8,128]{2,1,0}) parameter(0)
+  ROOT %more = pred[] constant(true)
+}
+
+ENTRY %main (x: f32[64,8,128], y: bf16[128,4]) -> f32[64,8,128] {
+  %x = f32[64,8,128]{2,1,0} parameter(0)
+  %y = bf16[128,4]{1,0} parameter(1)
+  %n = s32[] constant(0)
+  %start = (s32[], f32[64,8,128]{2,1,0}) tuple(%n, /*index=1*/%x)
+  %loop = (s32[], f32[64,8,128]{2,1,0}) while(%start), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"64"}}
+  %again = (s32[], f32[64,8,128]{2,1,0}) while(%loop), condition=%cond, body=%body
+  %gemm = (f32[512,4]{1,0}, s8[16]{0}) custom-call(%x, %y), custom_call_target="__cublas$gemm"
+  ROOT %out = f32[64,8,128]{2,1,0} get-tuple-element(%again), index=1
+}
+"""  # noqa: E501 - as XLA writes it
+ROW, WHOLE = 8 * 128 * 4, 64 * 8 * 128 * 4
+
+
+def test_kernels_in_a_loop_count_as_often_as_it_runs() -> None:
+    assert weigh(GPU).launches == 64 * 2 + 1 * 2 + 1
+    assert weigh(GPU).loops == (Loop(64, 2), Loop(None, 2))
+
+
+def test_a_slice_moves_what_it_slices_and_a_change_in_place_what_it_changes() -> None:
+    """Beside the loops' four kernels of a row each way: the place, 4 bytes, and the product with its second result."""
+    a_pass = (ROW + 4 + ROW) + (ROW + 4 + ROW)
+    product = WHOLE + 128 * 4 * 2 + 512 * 4 * 4 + 16
+    assert weigh(GPU).bytes == 65 * a_pass + product
+
+
+def test_a_tpu_writes_tiles_into_its_layouts() -> None:
+    text = """\
+ENTRY %main.1 (x: f32[32,4096]) -> f32[32,4096] {
+  %x = f32[32,4096]{1,0:T(8,128)} parameter(0)
+  %begin = (f32[32,4096]{1,0:T(8,128)}, f32[32,4096]{1,0:T(8,128)S(1)}, u32[]{:S(2)}) copy-start(%x)
+  %near = f32[32,4096]{1,0:T(8,128)S(1)} copy-done(%begin)
+  ROOT %out = f32[32,4096]{1,0:T(8,128)} negate(%near)
+}
+"""
+    whole = 32 * 4096 * 4
+    assert weigh(text) == Weight(2, (3 * whole + 4) + 2 * whole)
+
+
+def test_what_is_called_counts_in_its_place_and_of_branches_the_one_with_most_kernels() -> None:
+    text = """\
+%few (a: f32[4]) -> f32[4] {
+  %a = f32[4]{0} parameter(0)
+  ROOT %b = f32[4]{0} negate(%a)
+}
+
+%many (c: f32[4]) -> f32[4] {
+  %c = f32[4]{0} parameter(0)
+  %d = f32[4]{0} negate(%c)
+  ROOT %e = f32[4]{0} negate(%d)
+}
+
+ENTRY %main (p: s32[], x: f32[4]) -> f32[4] {
+  %p = s32[] parameter(0)
+  %x = f32[4]{0} parameter(1)
+  %y = f32[4]{0} call(%x), to_apply=%few
+  ROOT %z = f32[4]{0} conditional(%p, %y, %y), branch_computations={%few, %many}
+}
+"""
+    assert weigh(text) == Weight(1 + 2, 3 * 32)
+
+
+def test_a_program_that_was_compiled_here_is_read() -> None:
+    """A CPU's text has the same grammar: three products in a loop of seven."""
+
+    def run(x: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(0, 7, lambda _, x: jnp.tanh(x @ x), x)
+
+    found = weigh(jax.jit(run).lower(jnp.ones((64, 64))).compile().as_text() or "")
+    assert [loop.trips for loop in found.loops] == [7]
+    assert found.launches >= 7
+    assert found.bytes >= 7 * 64 * 64 * 4

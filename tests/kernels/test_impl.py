@@ -1,0 +1,51 @@
+"""Which implementation runs, and how much of a batched one at once."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lra_bench.errors import ConfigError
+from lra_bench.kernels.impl import AT_ONCE, FUSED, WALKED, at_once, chosen
+
+
+@pytest.mark.parametrize(
+    ("platform", "asked", "there", "refused", "runs"),
+    [
+        ("cpu", "auto", FUSED, (), "xla"),
+        ("gpu", "auto", FUSED, (), "pallas-triton"),
+        ("tpu", "auto", FUSED, (), "pallas-mosaic"),
+        ("gpu", "auto", FUSED, ("pallas",), "batched"),
+        ("gpu", "auto", FUSED, ("pallas", "batched"), "xla"),
+        ("gpu", "auto", WALKED, (), "batched"),
+        ("gpu", "pallas", FUSED, ("pallas",), "pallas-triton"),
+        ("cpu", "pallas", FUSED, (), "pallas-interpret"),
+        ("gpu", "xla", FUSED, (), "xla"),
+    ],
+)
+def test_by_platform_or_as_asked(
+    platform: str, asked: str, there: tuple[str, ...], refused: tuple[str, ...], runs: str
+) -> None:
+    assert chosen(asked, platform, there, refused) == runs
+
+
+def test_what_there_is_none_of() -> None:
+    with pytest.raises(ConfigError, match="impl: 'palas'; did you mean 'pallas'"):
+        chosen("palas", "cpu")
+    with pytest.raises(ConfigError, match="impl: 'pallas'; "):
+        chosen("pallas", "gpu", WALKED)
+
+
+@given(st.integers(1, 5000), st.integers(1, 8 * AT_ONCE))
+def test_so_many_rows_at_once(rows: int, numbers: int) -> None:
+    some = at_once("batched", rows, numbers)
+    assert some is not None
+    assert 1 <= some <= rows
+    assert some == 1 or numbers * (some - 1) / rows <= 1.25 * AT_ONCE
+    assert at_once("xla", rows, numbers) is None
+
+
+def test_parts_are_cut_without_a_rest_where_that_is_near() -> None:
+    assert at_once("batched", 32, 5 * AT_ONCE) == 8
+    assert at_once("batched", 31, 5 * AT_ONCE) == 7
