@@ -51,7 +51,6 @@ def clustered_attention_reference(
     return jnp.einsum("bhlm,bhmv->bhlv", weights.astype(v.dtype), v)
 
 
-@partial(jax.checkpoint, static_argnums=(5, 6, 7))
 def clustered_attention(
     q: Float[Array, "B H L K"],
     k: Float[Array, "B H L K"],
@@ -69,6 +68,13 @@ def clustered_attention(
         top: keys that each query of a cluster weighs anew; 0: none, all of a cluster get the same.
         impl: as `impl.chosen` says it.
     """
+    attend = partial(_attend, clusters=clusters, top=top, impl=impl)
+    return jax.checkpoint(attend)(q, k, v, mask, cluster)
+
+
+def _attend(
+    q: Array, k: Array, v: Array, mask: Array, cluster: Array, *, clusters: int, top: int, impl: str
+) -> Float[Array, "B H L V"]:
     B, H, L, K = q.shape
     lay = laid(cluster.reshape(B * H, L), clusters)
     queries = reordered(q.reshape(B * H, L, K), lay.there, lay.back).reshape(B * H, -1, SIZE, K)

@@ -37,7 +37,6 @@ def routed_attention_reference(
     return (total / jnp.maximum(times, 1)).reshape(B, H, L, -1).astype(v.dtype)
 
 
-@partial(jax.checkpoint, static_argnums=(5,))
 def routed_attention(
     q: Float[Array, "B H L K"],
     k: Float[Array, "B H L K"],
@@ -53,6 +52,10 @@ def routed_attention(
         keys: likewise of the keys.
         impl: as `impl.chosen` says it.
     """
+    return jax.checkpoint(partial(_attend, impl=impl))(q, k, v, queries, keys)
+
+
+def _attend(q: Array, k: Array, v: Array, queries: Array, keys: Array, *, impl: str) -> Float[Array, "B H L V"]:
     B, H, L, _ = q.shape
     size, i, j = queries.shape[-1], queries.reshape(B * H, -1), keys.reshape(B * H, -1)
     rows = jnp.arange(B * H)[:, None]

@@ -69,25 +69,30 @@ def segment_attention(
     later = jnp.arange(J) > J - s + jnp.arange(s)[:, None]
     ahead = jnp.where(later & causal, LOWEST, 0).astype(jnp.float32)
 
-    r = r if impl == XLA else jnp.pad(r, ((0, 0), (0, 1), (0, 0)))  # rows of positions as `shifted` reads them
+    walked = impl == XLA
+    bh, heads = ("bh", 1) if walked else ("hb", 0)  # heads first, or a product with r is to be turned around
+    r = r if walked else jnp.pad(r, ((0, 0), (0, 1), (0, 0)))  # rows of positions as `shifted` reads them
+    u, w = (jnp.expand_dims(x, (1 - heads, 2)).astype(q.dtype) for x in (u, w))
 
     @jax.checkpoint
     def step(block: tuple[Array, Array, Array, Array]) -> Array:
         q, k, v, mask = block
-        content = product("hmsk,hmjk->hmsj", (q + _each(u, q)) * scale, k)
-        position = product("hmsk,hrk->hmsr", (q + _each(w, q)) * scale, r)
-        hidden = jnp.where(mask, 0, LOWEST).astype(jnp.float32)[None, :, None, :]
+        content = product(f"{bh}sk,{bh}jk->{bh}sj", (q + u) * scale, k)
+        position = product(f"{bh}sk,hrk->{bh}sr", (q + w) * scale, r)
+        hidden = jnp.expand_dims(jnp.where(mask, 0, LOWEST).astype(jnp.float32), (heads, 2))
         scores = content + shifted(position, J) + hidden + ahead
         top = lax.stop_gradient(jnp.maximum(scores.max(-1, keepdims=True), LOWEST / 2))
         weights = jnp.exp(scores - top)
         total = jnp.maximum(weights.sum(-1, keepdims=True), HALF)
-        return (product("hmsj,hmjv->hmsv", weights.astype(v.dtype), v) / total).astype(v.dtype)
+        return (product(f"{bh}sj,{bh}jv->{bh}sv", weights.astype(v.dtype), v) / total).astype(v.dtype)
 
     (B, H, N), V = q.shape[:3], v.shape[4]
-    some = at_once(impl, N, q.size // q.shape[4] * (J + r.shape[1])) or 1
-    y = lax.map(
-        step, (*(_grouped(x, some) for x in (q, k, v)), _grouped(mask[:, None, :, :, None], some)[:, 0, ..., 0])
-    )
+    if walked:
+        y = lax.map(step, (*(jnp.moveaxis(x, 2, 0) for x in (q, k, v)), jnp.moveaxis(mask, 1, 0)))
+        return jnp.moveaxis(y, 0, 2)
+    some = at_once(impl, N, q.size // q.shape[4] * (J + r.shape[1])) or N
+    there = _grouped(mask[:, None, :, :, None], some)[:, 0, :, :, 0]
+    y = lax.map(step, (*(_grouped(x, some) for x in (q, k, v)), there))
     return jnp.moveaxis(y.reshape(-1, H, some, B, s, V), (3, 1), (0, 1)).reshape(B, H, -1, s, V)[:, :, :N]
 
 
@@ -132,6 +137,6 @@ def earlier(x: Shaped[Array, "B H N s K"], count: int, skip: int = 0) -> Shaped[
     return jnp.concatenate(parts, axis=3) if parts else x[:, :, :, :0]
 
 
-def _each(bias: Float[Array, "H K"], q: Float[Array, "... H M s K"]) -> Float[Array, "H 1 1 K"]:
+def _each(bias: Float[Array, "H K"], q: Float[Array, "B H N s K"]) -> Float[Array, "H 1 1 K"]:
     """A head's bias, for all of its queries."""
     return bias[:, None, None].astype(q.dtype)

@@ -99,8 +99,8 @@ class Mixer(HeadsMixer):
         )
         q, k, v = (h[:, near:] for h in (q, k, v))
         count = -(-x.shape[1] // self.centroids.shape[1])
-        taken = (nearest(jax.lax.stop_gradient(h), mask, self.centroids[...], count) for h in (q, k))
-        parts.append(routed_attention(q, k, v, *taken, self.impl))
+        asking, asked = (nearest(jax.lax.stop_gradient(h), mask, self.centroids[...], count) for h in (q, k))
+        parts.append(routed_attention(q, k, v, asking, asked, self.impl))
         if key is not None:
             self.follow(jnp.concatenate([q, k], axis=2), jnp.concatenate([mask, mask], axis=1))
         return self.output(jnp.concatenate(parts, axis=1))

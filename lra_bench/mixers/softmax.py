@@ -63,7 +63,8 @@ class Mixer(HeadsMixer):
         platform = dims.target.platform
         self.impl = best(dims) if config.impl == "auto" else config.impl
         if RUN_ON.get(self.impl, platform) != platform:
-            raise ConfigError(f"impl: {self.impl}; it runs on a {RUN_ON[self.impl].upper()}, and this is a {platform.upper()}")
+            there, here = RUN_ON[self.impl].upper(), platform.upper()
+            raise ConfigError(f"impl: {self.impl}; it runs on a {there}, and this is a {here}")
         self.impl = FORMS[platform] if self.impl == PALLAS else self.impl
 
     def attend(
