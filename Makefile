@@ -10,7 +10,7 @@ READY := $(VENV)/ready
 DOCS := $(VENV)/ready-docs
 AOT := .venv-aot/ready
 
-.PHONY: run test test-rest test-all test-aot check lint bench bench-data bench-peers gpu-check table report dist docs clean anew
+.PHONY: run test test-rest test-all test-aot check lint bench bench-data bench-peers gpu-check gpu-test wheelhouse table report dist docs clean anew
 
 run: $(READY)           ## train linformer on short ListOps: accuracy, speed and memory in minutes
 	$(BIN)/lra run --model linformer --task listops --config quick
@@ -53,18 +53,23 @@ table: $(READY)         ## every model on two short tasks, three seeds, hours: r
 bench-peers: $(READY) .venv-peers/ready  ## our training steps against those of public PyTorch packages, in turn, in one run
 	$(BIN)/python tests/peers/bench.py --theirs .venv-peers/bin/python --out results/speed/peers.json
 
-# Tests compare with float32 products in full; the bench is run as one trains.
-gpu-check: $(READY)     ## with a GPU or a TPU and its JAX: the contract, the kernels, what is marked for it, and a bench
+MINUTES ?= 8
+TRAINED := linformer,softmax,nystromformer,performer,reformer
+
+gpu-check: $(READY)     ## with a GPU or a TPU and its JAX: what it is asked in MINUTES, most valuable first; goes on where it stopped
 	@set -e; platform=$$($(BIN)/python -c 'import jax; print(jax.default_backend())'); \
 	if [ $$platform = cpu ]; then \
 		echo "gpu-check: JAX sees no GPU or TPU here; on a machine with one: $(BIN)/pip install -e '.[gpu]' (or '.[tpu]')" >&2; \
 		exit 2; \
 	fi; \
-	export JAX_DEFAULT_MATMUL_PRECISION=highest; \
-	$(BIN)/pytest tests/conformance tests/kernels -m "not gpu and not tpu"; \
-	$(BIN)/pytest -m $$platform; \
-	unset JAX_DEFAULT_MATMUL_PRECISION; \
-	$(BIN)/lra speed --out results/speed/$$platform.json
+	$(BIN)/python -m lra_bench.gpu_check --minutes $(MINUTES) -t listops --train $(TRAINED) --out results/$$platform
+
+gpu-test: $(READY)      ## there, the contract, the kernels and what is marked for such a device; products of float32 in full
+	JAX_DEFAULT_MATMUL_PRECISION=highest $(BIN)/pytest tests/conformance tests/kernels -m "not gpu and not tpu"
+	JAX_DEFAULT_MATMUL_PRECISION=highest $(BIN)/pytest -m "gpu or tpu"
+
+wheelhouse: $(READY)    ## what a GPU machine without a network lacks beside JAX, NumPy and SciPy, for Python 3.12: wheelhouse/
+	.ci/wheelhouse $(BIN)/python wheelhouse
 
 # Twelve well-known models, for the figure of the README.
 SHOWN ?= softmax[impl=auto],reformer,longformer,linformer,performer,bigbird,linear,nystromformer,fnet,synthesizer,s4d,mega
@@ -83,7 +88,7 @@ docs: $(DOCS)           ## the site, in docs/_build/html; a warning is an error,
 	$(BIN)/python -m sphinx -W -n --keep-going -b html docs docs/_build/html
 
 clean:                  ## forget the environments, the site and the tools' caches; results stay
-	rm -rf .venv .venv-* build dist docs/_build docs/reference .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* wheelhouse build dist docs/_build docs/reference .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One that another Python made is made anew.

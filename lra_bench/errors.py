@@ -192,6 +192,11 @@ def using(place: Path | str) -> Iterator[None]:
         raise of_place(error if part else OSError(_number(error), str(error), str(place))) from None
 
 
+def refused(error: LraError) -> dict[str, Any]:
+    """What is said of it to who started the process, for `refusal`."""
+    return {"message": str(error), "exit_code": error.exit_code, "place": isinstance(error, PlaceError)}
+
+
 def refusal(said: Mapping[str, Any]) -> LraError:
     """The error of another process that said `refused`."""
     return (PlaceError if said.get("place") else ConfigError)(said["message"])

@@ -25,7 +25,7 @@ FLOORS = {
     "conformance": 6, "launch": 6, "techniques": 6, "trackers": 6,
     "doctor": 7, "report": 7, "runs": 7, "sweeps": 7,
     "analysis": 8, "check": 8, "estimates": 8, "export": 8, "search": 8, "speed": 8,
-    "cli": 9,
+    "cli": 9, "gpu_check": 9,
     "api": 10,
 }  # fmt: skip
 

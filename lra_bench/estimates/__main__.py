@@ -9,10 +9,10 @@ from typing import Any
 
 from lra_bench import estimates
 from lra_bench.config import Device, Run
-from lra_bench.errors import LraError, faults_told
+from lra_bench.errors import LraError, faults_told, refused
 from lra_bench.estimates import target
 from lra_bench.records import store
-from lra_bench.runs.execute import failures, refused, tell
+from lra_bench.runs.execute import failures, tell
 
 
 def main(arguments: list[str] | None = None) -> int:

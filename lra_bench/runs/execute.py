@@ -27,7 +27,7 @@ import numpy as np
 from lra_bench import data, distributed, statistics
 from lra_bench.config import Run, digest
 from lra_bench.data import made
-from lra_bench.errors import LraError, PlaceError, RunFailed, faults_told, users_fault
+from lra_bench.errors import LraError, RunFailed, faults_told, refused, users_fault
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.measure.memory import peak_bytes
 from lra_bench.metrics import METRICS, Metric
@@ -247,11 +247,6 @@ class Stop:
         if not distributed.is_first():
             print(error, file=sys.stderr)
         self.tell("refused", **refused(error))
-
-
-def refused(error: LraError) -> dict[str, Any]:
-    """What is said of it to who started the process, for `errors.refusal`."""
-    return {"message": str(error), "exit_code": error.exit_code, "place": isinstance(error, PlaceError)}
 
 
 def _numbers(text: str) -> list[int]:

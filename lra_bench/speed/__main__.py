@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lra_bench import speed
 from lra_bench.config import Run
-from lra_bench.errors import LraError, faults_told
+from lra_bench.errors import LraError, faults_told, refused
 from lra_bench.measure.asked import Asked
 from lra_bench.records import store
-from lra_bench.runs.execute import refused, tell
+from lra_bench.runs.execute import tell
 from lra_bench.training.precision import same_bits_as_asked
 
 

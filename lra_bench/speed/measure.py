@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +14,7 @@ from lra_bench.errors import RunFailed
 from lra_bench.measure.asked import Asked
 from lra_bench.measure.clocks import Laps
 from lra_bench.measure.load import Load
+from lra_bench.measure.machine import cores
 from lra_bench.measure.memory import available_bytes, peak_bytes
 from lra_bench.measure.peak import ceiling
 from lra_bench.runs.build import compiled, fitting, lacking, model_spec
@@ -21,13 +24,16 @@ from lra_bench.speed.largest import largest_batch
 from lra_bench.speed.supply import supplied
 from lra_bench.training.precision import within
 
+COMPILED_AT_ONCE = 8
+
 
 def measure(cells: Sequence[Run], asked: Asked) -> list[dict[str, Any]]:
     """Compile all, run `rounds` interleaved rounds of those that fit; what is known of each run, in order."""
-    found = []
-    for cell in cells:
-        found.append(_prepared(cell, asked))
-        tell("compiled", done=len(found), total=len(cells))
+    found = list[tuple[dict[str, Any], Bench | None]]()
+    with ThreadPoolExecutor(compiling(jax.default_backend())) as pool:
+        for one in pool.map(partial(_prepared, asked=asked), cells):
+            found.append(one)
+            tell("compiled", done=len(found), total=len(cells))
     load = Load()
     for done in range(asked.rounds):
         for _, bench in found:
@@ -42,6 +48,11 @@ def measure(cells: Sequence[Run], asked: Asked) -> list[dict[str, Any]]:
         fact |= {"ceiling_flops_per_s": rates[_products(cell)]} if asked.ceiling else {}
         fact |= _room(cell, asked) if asked.room is not None else {}
     return facts
+
+
+def compiling(platform: str) -> int:
+    """Steps that are compiled at once: on a CPU one, whose compiler takes several cores, and memory for each."""
+    return 1 if platform == "cpu" else min(COMPILED_AT_ONCE, cores())
 
 
 def _products(cell: Run) -> tuple[str, str]:

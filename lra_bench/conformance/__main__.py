@@ -1,0 +1,48 @@
+"""`python -m lra_bench.conformance CELLS ASKED`: the checks of runs' mixers on this process's device, an event each."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from lra_bench import mixers
+from lra_bench.config import Run
+from lra_bench.conformance import checks, record
+from lra_bench.errors import LraError, faults_told, refused
+from lra_bench.measure.machine import where
+from lra_bench.records import store
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Hold the mixers of a file's runs to the checks, one after another; `verdicts` is an event for each."""
+    parser = argparse.ArgumentParser(prog="python -m lra_bench.conformance", description=__doc__)
+    parser.add_argument("cells", type=Path, help="a JSON list of runs")
+    parser.add_argument("asked", type=Path, help="nothing, as JSON")
+    args = parser.parse_args(arguments)
+    cells = [Run.model_validate(values) for values in store.read_json(args.cells)]
+    try:
+        with faults_told(args.cells):
+            platform = str(where()["platform"])
+            for cell in cells:
+                _tell("verdicts", run=cell.id, model=cell.model, verdicts=_verdicts(cell, platform))
+            _tell("facts", facts=[{"run": cell.id} for cell in cells])
+    except LraError as error:
+        _tell("refused", **refused(error))
+        return error.exit_code
+    return 0
+
+
+def _verdicts(cell: Run, platform: str) -> list[dict[str, object]]:
+    sheet = mixers.sheet(cell.model)
+    found = [verdict._asdict() for verdict in checks.verify(sheet, cell.options)]
+    record.keep(sheet.path, cell.options, platform, found)
+    return found + [verdict._asdict() for verdict in checks.agree(sheet, cell.options, platform)]
+
+
+def _tell(event: str, **facts: object) -> None:
+    print(store.as_json({"event": event, **facts}, None), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
