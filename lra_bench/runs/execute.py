@@ -15,6 +15,7 @@ import datetime
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -46,6 +47,7 @@ BASIS = "basis.json"
 FAILED = (
     3  # the exit code of one of several processes that failed, perhaps alone; if it is the first, its result says how
 )
+_WHOLE = threading.Lock()
 INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
 
 
@@ -210,8 +212,9 @@ def _one_line(error: BaseException) -> str:
 
 
 def tell(event: str, **facts: Any) -> None:
-    """Print an event as a line of JSON."""
-    print(store.as_json({"event": event, **facts}, None), flush=True)
+    """Print an event as a line of JSON; threads' lines stay whole."""
+    with _WHOLE:
+        print(store.as_json({"event": event, **facts}, None), flush=True)
 
 
 class Stop:

@@ -375,7 +375,7 @@ def test_ctrl_c_keeps_the_lengths_that_are_done(here: Path, cache: Path) -> None
     os.killpg(child.pid, signal.SIGINT)
     said = child.communicate(timeout=60)[1]
     assert child.returncode == 130
-    assert "what was measured is in s.json; the same command goes on" in said
+    assert "what is known is in s.json; the same command goes on" in said
     assert "Traceback" not in said
     assert [f["length"] for f in json.loads((here / "s.json").read_text())] == [16]
 
