@@ -1,0 +1,77 @@
+"""The page of estimates: every kept one, a table for each device, precision and length; before and after."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from generate.writing import Folder, code, plain, table
+
+FOLDER = Path(__file__).parents[2] / "results" / "estimates"
+BEFORE = FOLDER / "before.csv"
+THEN = (4096, 32, "float32")  # what `BEFORE` is of: length, batch, dtype
+HEAD = """\
+# Estimates
+
+What a training step would be on an accelerator: compiled for it, weighed, and not run. {doc}`../accelerators` says how.
+The model has 2 layers, width 64 and 2 heads. The shorter the texts, the more there are of them: 131,072 tokens a step.
+"""
+HEADS = ("model", "implementation", "launches", "GB", "GFLOP", "GiB planned", "largest batch", "estimate, ms", "binds")
+CHANGE = (
+    "Before is the code of 2026-11-28, whose loops were those of a CPU, compiled for the same device, length and batch."
+)
+
+
+def write(folder: Folder) -> None:
+    """One page."""
+    parts = [HEAD]
+    for path in sorted(FOLDER.glob("*.json")):
+        facts = [fact for fact in json.loads(path.read_text(encoding="utf-8")) if fact["status"] == "ok"]
+        parts.append(f"## {plain(facts[0]['device'])}\n")
+        if path.stem == "h100":
+            parts += ["### Before and after\n", CHANGE + "\n", _change(facts)]
+        for key in sorted({_key(fact) for fact in facts}):
+            some = [fact for fact in facts if _key(fact) == key]
+            parts.append(f"### {key[0]:,} tokens, batch {key[1]}, {key[2]} ({some[0]['precision']} products)\n")
+            parts.append(table(HEADS, map(_line, sorted(some, key=lambda fact: fact["estimate_ms"]))))
+    folder.put("estimates", "\n".join(parts))
+
+
+def _key(fact: Mapping[str, Any]) -> tuple[int, int, str]:
+    return fact["length"], fact["batch"], fact["dtype"]
+
+
+def _line(fact: Mapping[str, Any]) -> Sequence[str]:
+    return (
+        code(fact["model"]),
+        code(fact["impl"]),
+        f"{fact['launches']:,}",
+        f"{fact['hbm_bytes'] / 1e9:.2f}",
+        f"{fact['flops'] / 1e9:,.1f}",
+        f"{fact['planned_bytes'] / 2**30:.2f}",
+        f"{fact['largest_batch']:,}",
+        f"{fact['estimate_ms']:.2f}",
+        fact["binds"],
+    )
+
+
+def _change(facts: Iterable[Mapping[str, Any]]) -> str:
+    now = {fact["model"]: fact for fact in facts if _key(fact) == THEN}
+    with BEFORE.open(encoding="utf-8") as lines:
+        before = {line["model"]: line for line in csv.DictReader(lines)}
+    rows = [
+        (
+            code(model),
+            f"{int(then['launches']):,}",
+            f"{now[model]['launches']:,}",
+            then["h100_gib"],
+            f"{now[model]['planned_bytes'] / 2**30:.2f}",
+            code(now[model]["impl"]),
+        )
+        for model, then in before.items()
+        if model in now
+    ]
+    return table(("model", "launches before", "now", "GiB before", "now", "implementation"), rows)
