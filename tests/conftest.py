@@ -29,7 +29,7 @@ if "XLA_FLAGS" not in os.environ:  # workers have it of the first process
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of a kernel's and a mixer's tests, whose cases compile anew, `make test` runs the first case of each that holds
-    it to its equation, and wrong input, which compiles nothing; the contract tries every mixer. The others are slow."""
+    it to its equation, and wrong input, which compiles nothing. The others are slow."""
     seen = set()
     for item in items:
         name = getattr(item, "originalname", item.name)

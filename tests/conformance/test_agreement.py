@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,22 +19,38 @@ from lra_bench.mixers.base import Dims, Target
 from lra_bench.source_code import imported
 
 DIMS = Dims(width=16, heads=2, head_width=8, length=150)
-FAST = [("local", "pallas"), ("lru", "batched")]  # what `make test` tries
+Case = tuple[str, str, dict[str, Any]]
+FAST: list[Case] = [("local", "pallas", {}), ("lru", "batched", {})]  # what `make test` tries
+FURTHER: list[Case] = [
+    ("local", "pallas", {"dilation": 3, "near_heads": 1}),
+    ("longformer", "pallas", {"global_tokens": 0}),
+    ("bigbird", "pallas", {"tokens": 3}),
+    ("sparse-transformer", "pallas", {"pattern": "stride"}),
+    ("reformer", "pallas", {"across": False, "rounds": 1}),
+    ("sinkhorn", "pallas", {"cut": 1}),
+    ("synthesizer", "batched", {"form": "random"}),
+]
 
 
-def cases() -> Iterator[tuple[str, str]]:
+def cases() -> Iterator[Case]:
     """A mixer that leaves a choice, and what it can be on a CPU."""
     for sheet in map(mixers.read, mixers.files()):
         said = next((option.meaning for option in sheet.options if option.name == "impl"), "")
         if sheet.path == mixers.reference():
-            yield from ((sheet.name, impl) for impl in ("blockwise", "batched", "pallas", "sdpa"))
+            yield from ((sheet.name, impl, {}) for impl in ("blockwise", "batched", "pallas", "sdpa"))
         elif said:
-            yield from ((sheet.name, impl) for impl in ("batched", "pallas") if f"; {impl}, " in said)
+            yield from ((sheet.name, impl, {}) for impl in ("batched", "pallas") if f"; {impl}, " in said)
+
+
+def marked(case: Case) -> Any:
+    """`make test-rest` tries what is batched, and `make test-all` alone the kernels, which are slow to interpret."""
+    return pytest.param(*case, marks=pytest.mark.sweep if case[1] == "pallas" else pytest.mark.slow)
 
 
 def test_all_are_tried() -> None:
-    found = {(name, impl) for name in ("softmax", "local", "lru") for impl in every(mixers.load(path(name)), "cpu")}
-    assert found == {case for case in cases() if case[0] in ("softmax", "local", "lru")}
+    some = ("softmax", "local", "lru")
+    found = {(name, impl) for name in some for impl in every(mixers.load(path(name)), "cpu")}
+    assert found == {case[:2] for case in cases() if case[0] in some}
 
 
 def path(name: str) -> Path:
@@ -41,13 +58,13 @@ def path(name: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "impl"), [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in cases() if case not in FAST)]
+    ("name", "impl", "options"), [*FAST, *map(marked, FURTHER), *(marked(case) for case in cases() if case not in FAST)]
 )
-def test_they_are_one_function(name: str, impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_are_one_function(name: str, impl: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """In several parts, the last one not full."""
     monkeypatch.setattr(kernels, "AT_ONCE", 20_000)
     sheet = mixers.sheet(name)
-    found = agreement(mixers.load(sheet.path), mixers.turned(sheet, sheet.card.short) | {"impl": impl}, DIMS)
+    found = agreement(mixers.load(sheet.path), mixers.turned(sheet, sheet.card.short | options) | {"impl": impl}, DIMS)
     assert found.passed, found.figures
 
 

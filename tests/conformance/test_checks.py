@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,13 @@ def only(monkeypatch: pytest.MonkeyPatch, wanted: Callable[[str], bool]) -> None
     monkeypatch.setattr(checks, "CHECKS", {title: CHECKS[title] for title in CHECKS if wanted(title)})
 
 
-@pytest.mark.parametrize("name", mixers.names())
+def by_family() -> list[Any]:
+    """The first mixer of each family, which `make test` tries, and the others, which are slow."""
+    first = {mixers.sheet(name).card.family: name for name in reversed(mixers.names())}
+    return [name if name in first.values() else pytest.param(name, marks=pytest.mark.slow) for name in mixers.names()]
+
+
+@pytest.mark.parametrize("name", by_family())
 def test_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for what `test_growth_with_length` holds."""
     only(monkeypatch, lambda title: title != GROWTH)

@@ -20,6 +20,7 @@ from lra_bench.report import charts, labels, tables
 from lra_bench.report.drawing import style
 from lra_bench.report.page import page
 
+pytestmark = pytest.mark.xdist_group("page")  # the page of all kept results is made once
 QUICK = Path(__file__).parents[2] / "results" / "quick"
 SPEED = Path(__file__).parents[2] / "results" / "speed" / "bench.json"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -213,6 +214,7 @@ def shown(browser: Any) -> list[str]:
     return list(browser.execute_script(script))
 
 
+@pytest.mark.slow
 def test_in_a_browser_it_sorts_filters_and_draws(browser: Any, html: str, frame: pd.DataFrame, tmp_path: Path) -> None:
     from PIL import Image
     from selenium.webdriver.common.by import By

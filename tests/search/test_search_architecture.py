@@ -132,7 +132,7 @@ def test_each_layer_has_a_mixer_and_options_are_of_mixers_that_are_there(monkeyp
     assert any("+" in asked.question.asked(t.settings).model for t in found.trials)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_same_architecture_is_tried_once_and_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked_for = answered(monkeypatch)
     found = study(params=300.0).run(30, 1, silent)
@@ -144,7 +144,7 @@ def test_the_same_architecture_is_tried_once_and_counts_once(monkeypatch: pytest
     assert study(params=300.0).run(30, 1, silent) == found
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_what_is_tried_just_now_is_not_tried_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     (Path.cwd() / "space.yaml").write_text("model: [linear, softmax]\n")
     both = threading.Barrier(2, timeout=30)

@@ -49,7 +49,7 @@ def kept(name: str) -> Facts:
     return scaling.read(Path(__file__).parents[2] / "results" / "speed" / f"{name}.json")
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @settings(max_examples=5, deadline=None, phases=[Phase.generate])
 @given(st.randoms())
 def test_the_order_of_measurement_changes_nothing(random: Random) -> None:

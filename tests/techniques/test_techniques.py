@@ -147,7 +147,7 @@ def test_low_rank_updates_are_of_that_rank() -> None:
     np.testing.assert_allclose(change, 6.0 / 2 * a @ b, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize(
     ("model", "inside"),
     first_slow(*((model, ("distill.hidden=1.0", "distill.attention=1.0")) for model in MODELS), ("softmax", ())),
