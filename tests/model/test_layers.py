@@ -62,13 +62,18 @@ def test_layer_i_has_the_mixer_i_mod_n(named: str, layers: int, expected: list[s
 def test_one_layer_after_another_is_what_the_model_computes() -> None:
     model, (tokens, mask) = model_of(cell("linear+linear+linear+softmax", layers=5)), shown()
     assert [run.layers for run in model.runs] == [3, 1, 1]
-    states: list[jax.Array] = []
-    model(tokens, mask, key=None, states=states)
-    there = model.there(tokens, mask)
+
+    @jax.jit
+    def run(tokens: jax.Array, mask: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
+        states: list[jax.Array] = []
+        model(tokens, mask, key=None, states=states)
+        there = model.there(tokens, mask)
+        return states, [model.block(i)(states[i], there, key=None) for i in range(5)]
+
+    states, by_hand = run(tokens, mask)
     assert len(states) == 6
-    for i in range(5):
-        by_hand = model.block(i)(states[i], there, key=None)
-        np.testing.assert_allclose(by_hand, states[i + 1], atol=1e-5)
+    for one, after in zip(by_hand, states[1:], strict=True):
+        np.testing.assert_allclose(one, after, atol=1e-5)
 
 
 def test_the_same_layers_are_the_same_cell() -> None:
