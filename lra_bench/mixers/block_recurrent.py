@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.block_attention import block_attention
 from lra_bench.kernels.dense import dense
+from lra_bench.kernels.impl import XLA
 from lra_bench.kernels.patterns import Blocks
 from lra_bench.kernels.segment_attention import segments
 from lra_bench.kernels.softmax_attention import softmax_attention
@@ -99,12 +100,29 @@ class Mixer(HeadsMixer):
         q, k, v = self.project(x)
         near, _ = block_attention(q, k, v, mask, Blocks(W, before=1), impl=self.impl)
         start = jnp.broadcast_to(self.start[...], (B, *self.start.shape)).astype(jnp.float32)
-        each = [blocks(part, W) for part in (k, v, mask[:, None, :, None])]
-        _, states = lax.scan(jax.checkpoint(self.step), start, each)
-        asked = blocks(cut(dense(x, self.query[...]), self.heads), W)
-        read = self.read(*(part.reshape(-1, *part.shape[2:]) for part in (asked, *states)))
-        read = jnp.moveaxis(read.reshape(asked.shape), 0, 2).reshape(*q.shape[:2], -1, q.shape[3])[:, :, :L]
+        asked = cut(dense(x, self.query[...]), self.heads)
+        asked, *each = [blocks(part, W) for part in (asked, k, v, mask[:, None, :, None])]
+        read = self.one_by_one(start, asked, each) if self.impl == XLA else self.at_once(start, asked, each)
+        read = jnp.moveaxis(read, 0, 2).reshape(*q.shape[:2], -1, q.shape[3])[:, :, :L]
         return self.output(jnp.concatenate([near, read], axis=1))
+
+    def one_by_one(
+        self, start: Float[Array, "B S D"], asked: Float[Array, "N B H W K"], each: list[Array]
+    ) -> Float[Array, "N B H W K"]:
+        """What the tokens of each block read in the state before it, as soon as that is known."""
+
+        def step(state: Array, block: tuple[Array, list[Array]]) -> tuple[Array, Array]:
+            after, seen = self.step(state, block[1])
+            return after, self.read(block[0], *seen)
+
+        return lax.scan(jax.checkpoint(step), start, (asked, each))[1]
+
+    def at_once(
+        self, start: Float[Array, "B S D"], asked: Float[Array, "N B H W K"], each: list[Array]
+    ) -> Float[Array, "N B H W K"]:
+        """The same, when all states are known: fewer kernels in the loop."""
+        _, states = lax.scan(jax.checkpoint(self.step), start, each)
+        return self.read(*(part.reshape(-1, *part.shape[2:]) for part in (asked, *states))).reshape(asked.shape)
 
     def read(
         self, asked: Float[Array, "N H W K"], keys: Float[Array, "N H S K"], values: Float[Array, "N H S K"]
