@@ -57,6 +57,13 @@ def unlike(cell: Run) -> Iterator[tuple[str, Agreement]]:
         yield from implementations.refused(Path(one.mixer), one.options, replace(dims, target=here()))
 
 
+def left_out(cell: Run) -> list[str]:
+    """The same in words, a line for each."""
+    return [
+        f"{name} is left out on this device: {found.figures} from {found.reference}" for name, found in unlike(cell)
+    ]
+
+
 def model_spec(cell: Run, target: Target | None = None) -> ModelSpec:
     """What the run's model is made of, compiled for a target; None: this process's platform.
 
@@ -276,9 +283,8 @@ def fitting(
         program, facts = compiled(cell.model_copy(update={"recipe": fallback.of(cell.recipe)}), train, dependencies)
         short = lacking(facts["compiled_bytes"])
         if short is None:
-            for name, found in unlike(cell):
-                tell("note", said=f"{name} is left out on this device, {found.figures} from {found.reference}")
-            for note in (program.devices.said, crowded(facts["compiled_bytes"], jax.local_devices()[0])):
+            crowd = crowded(facts["compiled_bytes"], jax.local_devices()[0])
+            for note in (*left_out(cell), program.devices.said, crowd):
                 if note:
                     tell("note", said=note)
             return program, facts | {"accumulate": fallback.accumulate, "fallback": fallback.said(asked)}, fallback

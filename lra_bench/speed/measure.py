@@ -17,7 +17,7 @@ from lra_bench.measure.load import Load
 from lra_bench.measure.machine import cores
 from lra_bench.measure.memory import available_bytes, peak_bytes
 from lra_bench.measure.peak import ceiling
-from lra_bench.runs.build import compiled, fitting, lacking, model_spec
+from lra_bench.runs.build import compiled, fitting, lacking, left_out, model_spec
 from lra_bench.runs.execute import failures, tell
 from lra_bench.speed.bench import Bench
 from lra_bench.speed.largest import largest_batch
@@ -69,6 +69,8 @@ def _ceiling(dtype: str, matmul: str) -> float:
 def _prepared(cell: Run, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
     """What is known before it is timed, and its step, run once, if it can be."""
     tell("compile", run=cell.id, length=cell.task.length)
+    for said in left_out(cell):
+        tell("note", run=cell.id, said=said)
     bench, known = None, dict[str, Any]()
     with failures(cell) as failed:
         program, known = compiled(cell, infer=asked.infer)
