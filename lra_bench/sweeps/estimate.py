@@ -17,7 +17,8 @@ Facts = list[dict[str, Any]]
 
 
 def estimated(every: Sequence[Run], device: Device, known: Facts, tell: Tell) -> Iterator[Facts]:
-    """All that is known, `known` first, as soon as there is more of it. What is known is not compiled again.
+    """All that is known, `known` first, as soon as there is more of it. What is known is not compiled again; where it
+    is of other code, `tell` is told.
 
     Raises:
         ConfigError: what is known is of another device; nothing here compiles for the device; a run refused.
@@ -29,10 +30,13 @@ def estimated(every: Sequence[Run], device: Device, known: Facts, tell: Tell) ->
     if facts:
         yield facts
     for cell in every:
-        if any(_same(fact, cell) for fact in facts):
+        kept = next((fact for fact in facts if fact["run"] == cell.id), None)
+        if kept is not None:
+            if other := fingerprint.apart(fingerprint.of(cell), kept):
+                tell(cell, {"event": "note", "said": f"kept, and compiled from other code: {other}"})
             continue
         (found,) = local.answers("lra_bench.estimates", [cell], device.model_dump(), partial(tell, cell))
-        facts = [fact for fact in facts if fact["run"] != cell.id] + [_asked(cell, device) | found]
+        facts = [*facts, _asked(cell, device) | found]
         yield facts
 
 
@@ -52,11 +56,6 @@ def _asked(cell: Run, device: Device) -> dict[str, Any]:
         "device_bytes": device.bytes,
         **fingerprint.of(cell),
     }
-
-
-def _same(fact: dict[str, Any], cell: Run) -> bool:
-    """Is it the run's, by the code that stands here?"""
-    return bool(fact["run"] == cell.id and not fingerprint.apart(fingerprint.of(cell), fact))
 
 
 def beside(facts: Facts, folder: Path) -> Facts:

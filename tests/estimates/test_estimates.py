@@ -67,9 +67,10 @@ def test_what_is_known_is_not_compiled_again(asked: list[str]) -> None:
     assert asked == ["linear", "fnet"]
     *_, again = sweeps.estimated(every, H100, facts, lambda *_: None)
     assert (len(asked), again) == (2, facts)
-    changed = [one | {"code_hash": "0123456789"} for one in facts]
-    *_, anew = sweeps.estimated(every, H100, changed, lambda *_: None)
-    assert (len(asked), len(anew)) == (4, 2)
+    changed, told = [one | {"code_hash": "0123456789"} for one in facts], list[str]()
+    *_, kept = sweeps.estimated(every, H100, changed, lambda _, event: told.append(event["said"]))
+    assert (len(asked), kept) == (2, changed)
+    assert [said.partition(": code")[0] for said in told] == ["kept, and compiled from other code"] * 2
     with pytest.raises(ConfigError, match="estimated for TPU v5 lite, not NVIDIA H100"):
         list(sweeps.estimated(every, H100, [facts[0] | {"device": "TPU v5 lite"}], lambda *_: None))
 
