@@ -2,7 +2,8 @@
 
 A kernel in a loop counts as often as the loop runs. A kernel moves each of its operands and its result once; of an
 operand that it only slices, the slice, and of an array that it changes in place, the change. What fits in a cache
-between two kernels is not known, so bytes are an upper bound.
+between two kernels is not known, so bytes are too many there; a fused attention reads its keys more than once, so there
+they are too few.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The least time of a step: the longest of its arithmetic, its memory traffic and its launches."""
+"""An estimate of a step's time: the longest of its arithmetic, its memory traffic and its launches."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def _notes(facts: Sequence[Fact]) -> Iterator[str]:
     yield f"estimates, not measurements: each training step was compiled for the device, and not run; batch {batches}"
     yield (
         "estimate: the longest of arithmetic at the device's dense rate (compute), traffic with its memory (bandwidth) "
-        "and launches of kernels (launches); a step takes at least that long"
+        "and launches of kernels (launches)"
     )
     yield "GB: every kernel reads its operands and writes its result once; what a cache keeps between two is not known"
     yield "largest batch: if all that a step needs beside the model's state grows with the batch"
