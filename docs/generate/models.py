@@ -84,6 +84,7 @@ def _card(sheet: mixers.Sheet, kept: Kept) -> dict[str, str]:
         "differs from the paper": with_code(card.differs) or "nothing is named",
         "causal": cards.LABELS["causal"](card.causal) if card.causal else "no: a token sees those after it too",
         "segments": cards.LABELS["segment"](code(card.segment)) if card.segment else "",
+        "changes with how far a text is padded": card.padded_length or "nothing",
         "control": with_code(card.control),
         "another name of": _alias(sheet),
         "has run on": "; ".join(kept.devices.get(sheet.name, [])) or "nothing that is kept here",

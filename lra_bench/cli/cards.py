@@ -26,6 +26,7 @@ LABELS: Mapping[str, Callable[[Any], str]] = {  # of a model's card: what a pers
     "differs": str,
     "causal": lambda said: "yes" if said is True else f"with {said}",
     "segment": lambda option: f"one way between segments, which are as long as {option} says",
+    "padded_length": str,
     "control": str,
     "file": str,
 }
@@ -36,6 +37,7 @@ NAMES = {
     "exact_when": "is full attention when",
     "exact_without": "which is without",
     "differs": "differs from the paper",
+    "padded_length": "changes with padding",
     "control": "a control",
 }
 

@@ -35,7 +35,7 @@ class Strict(BaseModel):
 # Of results that were kept before these were options. What has this value is not in a run's id.
 BEFORE_IT_WAS_SAID: dict[str, dict[str, Any]] = {
     "backbone": {"embedding_std": 1.0, "position_std": 0.02, "matmul": "default"},
-    "training": {"deterministic": False},
+    "training": {"deterministic": False, "length_buckets": 1},
     "args": {"quoted": False},  # of a task
 }
 
@@ -101,6 +101,7 @@ class Training(Strict):
     eval_every: Count
     checkpoint_every: Count
     select: Literal["best", "last"]
+    length_buckets: Count  # lengths to which micro-batches are padded, sorted by length; 1: all to the task's
     deterministic: bool  # on a GPU, only operations that give the same bits each time
 
     @pydantic.model_validator(mode="before")
@@ -112,6 +113,8 @@ class Training(Strict):
     def _whole_slices(self) -> Training:
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} cannot be cut into {self.accumulate} slices")
+        if self.length_buckets > 1 and self.accumulate == 1:
+            raise ValueError("length_buckets sorts a batch's micro-batches by length: accumulate must be 2 or more")
         return self
 
 

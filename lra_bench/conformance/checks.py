@@ -26,6 +26,7 @@ from lra_bench.training.program import Options, known, runs_once
 
 B, L = 3, 37  # odd: no multiple of a block
 SHORT = Dims(width=16, heads=2, head_width=4, length=L)
+FEWER = 24  # places to which a half text is padded besides
 CROSSED = 150  # tokens: several tiles of a kernel, the last one not full
 SPAN = (2048, 8192, 32768)  # of lengths, whose work and kept arrays are counted; each four times the one before
 COMPILED = (2048, 4096)  # between which the compiler's plans of memory are compared
@@ -58,7 +59,7 @@ class Verdict(NamedTuple):
 
 
 def verify(sheet: Sheet, options: Mapping[str, Any] | None = None) -> Iterator[Verdict]:
-    """Hold the mixer, its `options` turned, to the seven conformance checks, one after another.
+    """Hold the mixer, its `options` turned, to the eight conformance checks, one after another.
 
     What raises counts as failed, and as crashed.
 
@@ -279,6 +280,18 @@ def limit(trial: Trial) -> Held:
     return held, f"{card.exact_when}: off by {figures} of the largest{left}"
 
 
+def padded_length(trial: Trial) -> Held:
+    """8. How far a text is padded changes nothing, or the card says what it changes; None where it claims nothing."""
+    x, mask = text()
+    y = trial.seen(x, mask)[1:, :FEWER]
+    z = runs_once(lambda x, mask: trial.run(trial.parts[1], x, mask, None))(x[1:, :FEWER], mask[1:, :FEWER])
+    change = _apart(mask[1:, :FEWER], y, z) / float(abs(y[0]).max())
+    figures, claim = f"padded to {FEWER}, not {L}: off by {change:.1e} of the largest", trial.sheet.card.padded_length
+    if claim is None:
+        return None, figures
+    return (change < EXACT) == (not claim), f"{figures}; the card says {claim or 'nothing'}"
+
+
 def _error(mixer: MixerBase, *, padded: bool) -> float:
     """How far the mixer is from softmax attention with the same projections, of the largest value."""
     assert isinstance(mixer, HeadsMixer), "only a mixer of queries, keys and values has this limit"
@@ -310,4 +323,5 @@ CHECKS: dict[str, Callable[[Trial], Held]] = {
     "independent examples, same key same output": rows,
     "complexity": exponents,
     "exactness condition": limit,
+    "length of padding": padded_length,
 }

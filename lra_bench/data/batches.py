@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from types import TracebackType
@@ -17,6 +18,7 @@ from lra_bench.shapes import Batch, Split
 
 T = TypeVar("T")
 Rows = np.ndarray | slice  # of a batch
+Order = Callable[[int, int, int], np.ndarray]  # as `permutation`
 ALL = slice(None)
 
 
@@ -28,7 +30,7 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return order
 
 
-def remembered(splits: int) -> Callable[[int, int, int], np.ndarray]:
+def remembered(splits: int) -> Order:
     """`permutation`, the last ones remembered: two for each of so many splits, as a batch may straddle two epochs."""
     return lru_cache(maxsize=2 * splits)(permutation)
 
@@ -42,7 +44,7 @@ def batch_at(
     seed: int,
     step: int,
     rows: Rows = ALL,
-    order: Callable[[int, int, int], np.ndarray] = of_one,
+    order: Order = of_one,
 ) -> Batch:
     """The batch of a training step, or some rows of it: a function of its arguments alone, so that a run is resumed by
     its step.
@@ -50,12 +52,31 @@ def batch_at(
     Every example comes once an epoch, in an order of that epoch's own. A batch may straddle two epochs; none is short.
     `order` is `permutation`; who asks for batches of several splits in turn has it remember so many.
     """
+    index = drawn(split, size, seed, step, order)
+    return _gathered(split, index[rows], np.ones(size, np.float32)[rows])
+
+
+def drawn(split: Split, size: int, seed: int, step: int, order: Order) -> np.ndarray:
+    """The examples of the batch of a training step, int64 [size]."""
     epoch, place = np.divmod(step * size + np.arange(size), len(split))
     index = np.empty(size, np.int64)
     for number in range(epoch[0], epoch[-1] + 1):
         here = epoch == number
         index[here] = order(len(split), seed, number)[place[here]]
-    return _gathered(split, index[rows], np.ones(size, np.float32)[rows])
+    return index
+
+
+def by_length(split: Split, index: np.ndarray, parts: int, lengths: Sequence[int]) -> list[tuple[np.ndarray, int]]:
+    """So many equal parts of a batch, the shortest examples first, each with the least of `lengths` that holds it."""
+    longest = split.lengths[index].max(axis=1)
+    order = np.argsort(longest, kind="stable")
+    return [(index[part], next(n for n in lengths if n >= longest[part[-1]])) for part in np.split(order, parts)]
+
+
+def cut_to(split: Split, index: np.ndarray, length: int) -> Batch:
+    """Those examples, padded to `length` alone, which holds them all."""
+    batch = _gathered(split, index, np.ones(len(index), np.float32))
+    return replace(batch, tokens=batch.tokens[..., :length], mask=batch.mask[..., :length])
 
 
 def in_order(split: Split, size: int, rows: Rows = ALL) -> Iterator[Batch]:

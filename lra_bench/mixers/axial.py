@@ -37,6 +37,7 @@ CARD = Card(
     differs="both axes in one layer, with weights of their own: two residual layers without the MLP and norm between "
     "them; a text's grid is arbitrary; what stands before an image's pixels (cls) has a row of its own above them; "
     "both ways, no shifts",
+    padded_length="the rows into which a text is folded",
 )
 
 

@@ -1,6 +1,6 @@
 """The contract of a mixer: `x -> y`, both [B, L, D], under a mask [B, L] that is True on real tokens.
 
-Seven conformance checks, held by `lra_bench/conformance/checks.py` (`lra verify`, `tests/conformance`) for every mixer
+Eight conformance checks, held by `lra_bench/conformance/checks.py` (`lra verify`, `tests/conformance`) for every mixer
 found:
 
 1. The mask is positional and required. Bidirectional, or the card says so.
@@ -12,6 +12,7 @@ found:
    growing term, not by what a short span shows.
 7. The exactness condition: where the card names one, the output equals softmax attention's. What it switches off, which
    the card names too, `tests/mixers` hold to a dense equation in float64.
+8. How far a text is padded changes nothing, or the card says what it changes.
 
 A mixer's file exports `Mixer`, as a rule with `CARD` and `Config` (`card.py` has what stands where they are left out),
 and where `CARD.exact_when` names a limit, `limits(dims, rngs=r)`: a list of mixers at that limit. One must equal

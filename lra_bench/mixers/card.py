@@ -57,6 +57,7 @@ class Card:
     segment: str = (
         ""  # the option that says how long a segment is, where nothing flows from one back to those before it
     )
+    padded_length: str | None = ""  # what depends on how far a text is padded; "": nothing does; None: no claim
     control: str = ""  # why tables say what it scores: what it cannot see; "" if it is no control
     exact_padded: bool = True  # the limit holds for texts with padding too
     exact_without: str = ""  # what the limit switches off, so that it says nothing of it
@@ -158,7 +159,18 @@ def read(path: Path) -> Sheet:
 
 def no_claims(name: str) -> Card:
     """The card of a file that states none."""
-    return Card(name, "other", paper="", equation="", year=None, time=None, memory=None, exact_when="", differs="")
+    return Card(
+        name,
+        "other",
+        paper="",
+        equation="",
+        year=None,
+        time=None,
+        memory=None,
+        exact_when="",
+        differs="",
+        padded_length=None,
+    )
 
 
 def _bound(node: ast.stmt) -> list[str]:

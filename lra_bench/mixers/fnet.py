@@ -28,6 +28,7 @@ CARD = Card(
     exact_when="",
     differs="y is divided by sqrt(L D) (option `unitary`): the paper normalizes after the mixing, our backbone before "
     "it, and what the MLP adds would vanish beside a y that much larger",
+    padded_length="the transform, which runs over padding too",
 )
 
 

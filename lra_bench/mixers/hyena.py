@@ -40,6 +40,7 @@ CARD = Card(
     "each is divided by the root of its window's sum of squares, or its gain would grow with the root of the length. "
     "The filters' network is trained as a state space's dynamics are: without decay, at a rate of its own; its sines "
     "start at 10 (the paper's language models: 14)",
+    padded_length="the norm by which a filter is divided, which is over all its lags",
 )
 
 BANDS = 16  # waves among the features of a lag, as in the released models

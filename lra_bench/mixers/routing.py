@@ -42,6 +42,7 @@ CARD = Card(
     differs="no local heads unless `near_heads` asks for them (the paper gives them half); a centroid moves to the "
     "mean of its members (algorithm 1 adds their sum, whose size grows with the batch)",
     short={"clusters": 5},
+    padded_length="how many tokens a cluster takes",
 )
 
 

@@ -43,6 +43,7 @@ class Result:
     length: int  # L: tokens that an input is padded to
     batch: int  # examples of an optimizer step, over all devices and micro-batches
     accumulate: int  # micro-batches of a batch, run one after another
+    length_buckets: int | None = None  # lengths to which micro-batches were padded, sorted by length; None: L alone
     steps: int  # optimizer steps asked for
     dtype: str  # type of the computation
     # what ran
@@ -75,7 +76,8 @@ class Result:
     peak_bytes: int | None = None  # measured: device peak, or on CPU the process's peak resident set
     model_bytes: int | None = None  # model size: the parameters as they are kept for inference; a zero costs one bit
     sparsity: float | None = None  # share of the matrices' weights that are zero
-    flops_per_step: float | None = None  # counted from the jaxpr, recomputation included
+    flops_per_step: float | None = None  # counted from the jaxpr, recomputation included; with length_buckets, the mean
+    computed_tokens: float | None = None  # share of the padded tokens that training computed; None: all of them
     # where
     platform: str | None = None  # cpu, gpu or tpu
     device: str | None = None

@@ -29,7 +29,13 @@ from lra_bench.report.tables import Comparison
 
 APART = "not comparable"
 VERDICTS = (*equivalence.VERDICTS, APART)
-MOVES_NOTHING = ("task.folder", "training.accumulate", "training.checkpoint_every", "backbone.remat")
+MOVES_NOTHING = (
+    "task.folder",
+    "training.accumulate",
+    "training.length_buckets",
+    "training.checkpoint_every",
+    "backbone.remat",
+)
 OURS = ("model", "task", "variant", "config", "changed", "tag", "length", "column", "status", "runs", "finished")
 HEADS = ("model", "column", "ours", "published", "verdict", "why")
 SCORES = ("test_score", "test_low", "test_high")

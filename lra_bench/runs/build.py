@@ -15,7 +15,7 @@ from lra_bench import data, distributed, mixers
 from lra_bench.config import Recipe, Run, TaskSpec
 from lra_bench.conformance import implementations
 from lra_bench.conformance.implementations import Agreement
-from lra_bench.errors import RunFailed
+from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.measure.machine import where
 from lra_bench.measure.memory import available_bytes, crowded
 from lra_bench.metrics import METRICS
@@ -25,6 +25,7 @@ from lra_bench.shapes import Split
 from lra_bench.techniques import applied
 from lra_bench.techniques.base import NOTHING, Dependencies, ModelState
 from lra_bench.training import precision
+from lra_bench.training.bucketed import BucketedProgram
 from lra_bench.training.multitask import MultitaskProgram
 from lra_bench.training.objective import Objective, Units, objective
 from lra_bench.training.program import Devices, Program, abstract, count, cut, draw, parameters, sharing, step_flops
@@ -132,7 +133,27 @@ def built(
     """
     task, labels = cell.task, None if train is None else train.label
     setup = _setup(cell, objective(METRICS[task.metric], task.classes, task.length, labels, units), dependencies)
-    return _kind(setup).build(setup, cell.recipe, cell.seed)
+    kind = _kind(setup)
+    if cell.recipe.training.length_buckets > 1:
+        refuse_buckets(cell)
+        kind = BucketedProgram
+    return kind.build(setup, cell.recipe, cell.seed)
+
+
+def refuse_buckets(cell: Run) -> None:
+    """Raises ConfigError: the run's function of a text depends on how far the text is padded, or nothing is padded."""
+    runs, why = [cell, *([cell.teacher] if cell.teacher else [])], None
+    if cell.task.grid:
+        why = "pictures have no padding"
+    if any(METRICS[one.task.metric].everywhere for one in runs):
+        why = "an answer is asked for at each symbol"
+    if len(cell.tasks) > 1:
+        why = "several tasks share a batch"
+    for mixer in (mixers.read(Path(one.mixer)) for run in runs for one in run.mechanisms):
+        if mixer.card.padded_length != "":
+            why = f"{mixer.name} changes with how far a text is padded: {mixer.card.padded_length or 'no claim'}"
+    if why:
+        raise ConfigError(f"training.length_buckets: {why}; 1 pads every text to the task's length")
 
 
 def planned(cell: Run, device: jax.Device) -> Program:

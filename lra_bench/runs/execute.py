@@ -107,6 +107,7 @@ def run(
     tell("timing")
     facts |= scored(cell, val, test, scores, progress) | speed(trainer, cell)
     facts |= inference_cost.facts(program, params, rest, val)
+    facts |= program.computed(train, cell.recipe.training.steps)
     facts |= {"data_hash": data_hash, "started": started}
     facts |= made.columns(data.about(one.task) for one in cell.trains_on)
     facts["peak_bytes"] = int(distributed.numbers(peak_bytes(jax.local_devices()[0])).max())

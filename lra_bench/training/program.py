@@ -19,11 +19,12 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lra_bench import config
+from lra_bench.data.batches import Order, batch_at
 from lra_bench.errors import ConfigError
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.measure.flops import flops
 from lra_bench.measure.memory import compiled_bytes
-from lra_bench.shapes import Batch
+from lra_bench.shapes import Batch, Split
 from lra_bench.training import xla_flags
 from lra_bench.training.objective import Objective
 from lra_bench.training.optimizer import Params
@@ -236,6 +237,10 @@ class Program:
         """(kept, rest, tokens, mask, label) -> the score of each example [B]."""
         return self.scoring.step
 
+    def computed(self, splits: Sequence[Split], steps: int) -> dict[str, float]:
+        """What a result says of so many training steps besides, where they do not compute all that is padded."""
+        return {}
+
     @property
     def parts(self) -> tuple[Program, ...]:
         """The program of each task that it is for: itself."""
@@ -244,6 +249,13 @@ class Program:
     def own(self, task: int, params: Params, rest: Params) -> tuple[Params, Params]:
         """What the part of a task, from 0, has of the parameters, and of the rest."""
         return {0: (params, rest)}[task]
+
+    def at(self, step: int, splits: Sequence[Split], order: Order) -> tuple[Any, ...]:
+        """The batch of a training step on the devices, of the examples of each part, by an order of them."""
+        each = zip(self.parts, splits, strict=True)
+        return self.feed(
+            *(batch_at(split, part.slices * part.size, self.seed, step, part.fed_rows, order) for part, split in each)
+        )
 
     def feed(self, *batches: Batch) -> tuple[Any, ...]:
         """A training batch of each part on the devices, as slices [A, B/A, ...]; of it, `fed_rows` are given."""

@@ -56,12 +56,19 @@ def cast(params: Params, dtype: Any) -> Params:
     return jax.tree.map(one, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 
 
-def training_step(
-    graph: nnx.GraphDef[Any], recipe: config.Recipe, setup: TrainingSetup, seed: int
-) -> Callable[..., Any]:
-    """The step, (given, state, tokens, mask, label) -> state, loss: gradients averaged over the slices one after
-    another, one update. A step whose gradient overflows in fp16 updates nothing but the loss's scale."""
-    rule = setup.rule(optimizer(recipe))
+class Totals(NamedTuple):
+    """What micro-batches add up to."""
+
+    rest: Params  # what a mixer keeps beside its parameters, as the last one left it
+    loss: jax.Array
+    grads: Params
+
+
+Gradient = Callable[..., tuple[tuple[jax.Array, Params], Params]]
+
+
+def gradient(graph: nnx.GraphDef[Any], setup: TrainingSetup) -> Gradient:
+    """(params, given, rest, the loss's scale, a micro-batch) -> (its loss, rest), its gradient."""
 
     def loss(params: Params, given: Any, rest: Params, scale: Any, asked: LossInputs) -> tuple[Any, Any]:
         weights = cast(setup.weights(params, given), jnp.float32)
@@ -71,37 +78,85 @@ def training_step(
         own = sum(leaf.sum() for leaf in jax.tree.leaves(nnx.state(model, Auxiliary)))
         return value + own if scale is None else (value + own) * scale, nnx.state(model, nnx.Not(nnx.Param))
 
-    value_and_grad = jax.value_and_grad(loss, has_aux=True)
+    return jax.value_and_grad(loss, has_aux=True)
+
+
+def nothing_yet(setup: TrainingSetup, state: State) -> Totals:
+    """The totals before the first micro-batch."""
+    zeros = jax.tree.map(lambda p: jnp.zeros_like(p, setup.accumulate), state.params)
+    return Totals(state.rest, jnp.float32(0), zeros)
+
+
+def adding(graph: nnx.GraphDef[Any], setup: TrainingSetup) -> Callable[..., Totals]:
+    """(params, given, the loss's scale, totals, a micro-batch) -> totals with it."""
+    value_and_grad = gradient(graph, setup)
+
+    def add(params: Params, given: Any, scale: Any, totals: Totals, asked: LossInputs) -> Totals:
+        (value, rest), new = value_and_grad(params, given, totals.rest, scale, asked)
+        grads = jax.tree.map(lambda g, n: g + n.astype(g.dtype), totals.grads, new)
+        return Totals(rest, totals.loss + value, grads)
+
+    return add
+
+
+def mean(totals: Totals, slices: int) -> Totals:
+    """The mean over so many micro-batches."""
+    return totals._replace(loss=totals.loss / slices, grads=jax.tree.map(lambda g: g / slices, totals.grads))
+
+
+def updating(recipe: config.Recipe, setup: TrainingSetup) -> Callable[[State, Totals], tuple[State, jax.Array]]:
+    """(state, means over a batch) -> state, loss. A gradient that overflows in fp16 updates nothing but the loss's
+    scale."""
+    rule = setup.rule(optimizer(recipe))
+
+    def update(state: State, means: Totals) -> tuple[State, jax.Array]:
+        scale, (rest, value, grads) = loss_scale(state), means
+        if scale is not None:
+            value, grads = value / scale, jax.tree.map(lambda g: g.astype(jnp.float32) / scale, grads)
+        grads = jax.tree.map(lambda g: g.astype(setup.accumulate), grads)
+        change, opt = rule.update(grads, state.opt, state.params)
+        finite = jnp.isfinite(optax.tree.norm(grads))
+        new = State(optax.apply_updates(state.params, change), rest, opt, state.step + 1, state.scale)
+        if scale is None:
+            return new, jnp.where(finite, value, jnp.nan)
+        return _scaled(state, new, finite), jnp.where(finite | (scale > 1), value, jnp.nan)
+
+    return update
+
+
+def loss_scale(state: State) -> Any:
+    """By which the loss is multiplied; None: it is not."""
+    return None if state.scale is None else state.scale.scale
+
+
+def dropout_keys(state: State, seed: int, slices: int) -> jax.Array:
+    """Of a step; of several micro-batches, one each [A]."""
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    return key if slices == 1 else jax.random.split(key, slices)
+
+
+def training_step(
+    graph: nnx.GraphDef[Any], recipe: config.Recipe, setup: TrainingSetup, seed: int
+) -> Callable[..., Any]:
+    """The step, (given, state, tokens, mask, label) -> state, loss: gradients averaged over the micro-batches one after
+    another, one update."""
+    value_and_grad, add, update = gradient(graph, setup), adding(graph, setup), updating(recipe, setup)
 
     def one_slice(carry: Any, asked: LossInputs) -> tuple[Any, None]:
-        params, given, rest, scale, total, grads = carry
-        (value, rest), new = value_and_grad(params, given, rest, scale, asked)
-        grads = jax.tree.map(lambda g, n: g + n.astype(g.dtype), grads, new)
-        return (params, given, rest, scale, total + value, grads), None
+        params, given, scale, totals = carry
+        return (params, given, scale, add(params, given, scale, totals, asked)), None
 
     def step(given: Any, state: State, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> tuple[State, jax.Array]:
         asked = LossInputs(tokens, mask, label, None)
         slices = jax.tree.leaves(tokens)[0].shape[0]
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        scale = None if state.scale is None else state.scale.scale
+        keys, scale = dropout_keys(state, seed, slices), loss_scale(state)
         if slices == 1:
-            only = jax.tree.map(lambda a: a[0], asked)._replace(key=key)
+            only = jax.tree.map(lambda a: a[0], asked)._replace(key=keys)
             (value, rest), grads = value_and_grad(state.params, given, state.rest, scale, only)
-        else:
-            zeros = jax.tree.map(lambda p: jnp.zeros_like(p, setup.accumulate), state.params)
-            carry = (state.params, given, state.rest, scale, jnp.float32(0), zeros)
-            each = asked._replace(key=jax.random.split(key, slices))
-            (_, _, rest, _, value, grads), _ = jax.lax.scan(one_slice, carry, each)
-            value, grads = value / slices, jax.tree.map(lambda g: g / slices, grads)
-        if scale is not None:
-            value, grads = value / scale, jax.tree.map(lambda g: g.astype(jnp.float32) / scale, grads)
-        grads = jax.tree.map(lambda g: g.astype(setup.accumulate), grads)
-        update, opt = rule.update(grads, state.opt, state.params)
-        finite = jnp.isfinite(optax.tree.norm(grads))
-        new = State(optax.apply_updates(state.params, update), rest, opt, state.step + 1, state.scale)
-        if scale is None:
-            return new, jnp.where(finite, value, jnp.nan)
-        return _scaled(state, new, finite), jnp.where(finite | (scale > 1), value, jnp.nan)
+            return update(state, Totals(rest, value, grads))
+        carry = (state.params, given, scale, nothing_yet(setup, state))
+        (*_, totals), _ = jax.lax.scan(one_slice, carry, asked._replace(key=keys))
+        return update(state, mean(totals, slices))
 
     return step
 

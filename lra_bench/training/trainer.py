@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lra_bench import config
-from lra_bench.data.batches import Prefetch, batch_at, in_order, remembered
+from lra_bench.data.batches import Prefetch, in_order, remembered
 from lra_bench.errors import RunFailed
 from lra_bench.measure.clocks import Laps, Stopwatch, lapped
 from lra_bench.measure.load import Load, Ticks
@@ -135,10 +135,7 @@ class Trainer:
 
     def _batch(self, step: int) -> tuple[jax.Array, ...]:
         with lapped(self.input_ms):
-            each = []
-            for part, train in zip(self.program.parts, self.train, strict=True):
-                each.append(batch_at(train, part.slices * part.size, self.seed, step, part.fed_rows, self.order))
-            return self.program.feed(*each)
+            return self.program.at(step, self.train, self.order)
 
     def _settled(self, batches: Iterator[tuple[jax.Array, ...]]) -> Iterator[None]:
         """Run the steps, one in flight beyond the one waited for; yield, with none in flight, where we stop to look."""

@@ -1,4 +1,4 @@
-"""The seven conformance checks of `lra_bench/mixers/base.py`, for every mixer that is found; and that broken ones are
+"""The eight conformance checks of `lra_bench/mixers/base.py`, for every mixer that is found; and that broken ones are
 caught."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GROWTH = "complexity"
 
 def only(monkeypatch: pytest.MonkeyPatch, wanted: Callable[[str], bool]) -> None:
     """Hold mixers to the checks whose titles are `wanted`."""
-    assert len(CHECKS) == 7
+    assert len(CHECKS) == 8
     assert GROWTH in CHECKS
     monkeypatch.setattr(checks, "CHECKS", {title: CHECKS[title] for title in CHECKS if wanted(title)})
 
@@ -42,7 +42,7 @@ def test_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for what `test_growth_with_length` holds."""
     only(monkeypatch, lambda title: title != GROWTH)
     verdicts = list(verify(mixers.sheet(name)))
-    assert len(verdicts) == 6
+    assert len(verdicts) == 7
     assert not [verdict for verdict in verdicts if not verdict.passed]
 
 
@@ -62,6 +62,7 @@ BROKEN = {
     5: ("return x + (x * m).sum((0, 1))", "rows see each other"),
     6: ("i = jnp.arange(x.shape[1])\n        near = (abs(i[:, None] - i) < 9) * jnp.einsum('bld,bmd->blm', x, x)\n"
         "        return jnp.einsum('blm,bmd->bld', near, x * m)", "a dense product under a mask"),
+    8: ("return x + (x * m).sum(1, keepdims=True) / x.shape[1]", "a mean over padding too"),
 }  # fmt: skip
 
 

@@ -43,6 +43,7 @@ def columns(cell: Run) -> dict[str, Any]:
         "length": task.length,
         "batch": recipe.training.batch,
         "accumulate": recipe.training.accumulate,
+        "length_buckets": recipe.training.length_buckets if recipe.training.length_buckets > 1 else None,
         "steps": recipe.training.steps,
         "dtype": FLOATS[precision.compute] if precision and precision.compute else recipe.backbone.dtype,
     }
