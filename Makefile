@@ -15,14 +15,17 @@ AOT := .venv-aot/ready
 run: $(READY)           ## train linformer on short ListOps: accuracy, speed and memory in minutes
 	$(BIN)/lra run --model linformer --task listops --config quick
 
+# A file's tests in one process: what they compile and train is made once. One process more than cores: children are waited for.
+SHARED := -n $(shell expr $$(nproc 2>/dev/null || echo 2) + 1) --dist loadfile
+
 test: $(READY)          ## the tests, some seven minutes on two cores; PYTHON=python3.13 for another Python
-	$(BIN)/pytest -n auto --dist loadgroup -m "not slow and not sweep and not gpu and not tpu"
+	$(BIN)/pytest $(SHARED) -m "not slow and not sweep and not gpu and not tpu"
 
 test-rest: $(READY)     ## the slow ones, which `make test` leaves out
-	$(BIN)/pytest -n auto --dist loadgroup -m "slow and not sweep and not gpu and not tpu"
+	$(BIN)/pytest $(SHARED) -m "slow and not sweep and not gpu and not tpu"
 
 test-all: $(READY)      ## all of these, every mixer trained, and further cases
-	$(BIN)/pytest -n auto --dist loadgroup -m "not gpu and not tpu"
+	$(BIN)/pytest $(SHARED) -m "not gpu and not tpu"
 
 test-aot: $(AOT)        ## five steps compiled for an H100 and a TPU v5e that are not here; installs their compilers, 4 GB
 	.venv-aot/bin/pytest tests/estimates

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from samples import first_fast
 
 from lra_bench import data
 from lra_bench.config import Overlay, tasks
@@ -85,7 +86,7 @@ def test_a_damaged_or_missing_file_is_named(released: Path) -> None:
         digits.build(ROWS, 783, COUNTS, 0, released, silent)
 
 
-@pytest.mark.parametrize("name", ["mnist-sequential", "mnist-permuted"])
+@pytest.mark.parametrize("name", first_fast("mnist-sequential", "mnist-permuted"))
 def test_verify_holds_on_the_tasks_as_they_ship(released: Path, name: str) -> None:
     settings = [Overlay("test", {"folder": str(released), "splits": COUNTS})]
     checks = data.verify(tasks.load(name, settings=settings))

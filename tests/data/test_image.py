@@ -110,6 +110,7 @@ def test_the_length_is_that_of_a_picture(released: Path) -> None:
         image.build(RGB, 1024, COUNTS, 0, released, silent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [None, "rgb"])
 def test_verify_holds_on_the_task_as_it_ships(released: Path, variant: str | None) -> None:
     settings = [Overlay("test", {"folder": str(released), "splits": COUNTS})]

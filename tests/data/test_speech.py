@@ -181,6 +181,7 @@ def test_check_finds_what_cannot_be(tokens: list[int], label: int, message: str)
         speech.check(ALL, np.array([tokens], np.uint16), label)
 
 
+@pytest.mark.slow
 def test_verify_holds_on_the_task_as_it_ships(folder: Path) -> None:
     settings = [Overlay("test", {"folder": str(folder), "splits": COUNTS})]
     checks = data.verify(tasks.load("speech-commands", settings=settings))

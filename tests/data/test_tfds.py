@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+from samples import first_fast
 
 from lra_bench import check, data, templates
 from lra_bench.config import Overlay, tasks
@@ -191,7 +192,7 @@ def test_a_set_is_prepared_once_in_the_cache(
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(("source", "changed"), [("tfds_text", {}), ("tfds_image", {"feature": "picture"})])
+@pytest.mark.parametrize(("source", "changed"), first_fast(("tfds_text", {}), ("tfds_image", {"feature": "picture"})))
 def test_a_new_task_is_checked_and_verified(tmp_path: Path, folder: Path, source: str, changed: dict[str, str]) -> None:
     path = templates.task("mine", source, tmp_path)
     lines = path.read_text()

@@ -47,6 +47,7 @@ def bare(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", BARE + code], capture_output=True, encoding="utf-8", check=False)
 
 
+@pytest.mark.slow
 def test_what_trains_times_and_checks_needs_few_libraries() -> None:
     modules = "gpu_check.__main__, runs.execute, speed.__main__, conformance.__main__, measure.machine"
     done = bare("".join(f"import lra_bench.{name}\n" for name in modules.split(", ")))

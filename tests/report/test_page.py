@@ -20,7 +20,6 @@ from lra_bench.report import charts, labels, tables
 from lra_bench.report.drawing import style
 from lra_bench.report.page import page
 
-pytestmark = pytest.mark.xdist_group("page")  # the page of all kept results is made once
 QUICK = Path(__file__).parents[2] / "results" / "quick"
 SPEED = Path(__file__).parents[2] / "results" / "speed" / "bench.json"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
