@@ -121,7 +121,7 @@ def _recipe(name: str, include: Sequence[Path]) -> str:
     for task in tasks.names(include):
         _, options = recipe.resolve(task)
         for model, turned in options.items():
-            mixers.turned(mixers.sheet(model), turned)
+            mixers.turned(mixers.model_card(model), turned)
     return config.first_comment(recipe.path) or "a first comment that says what to expect would stand here"
 
 
@@ -188,12 +188,12 @@ def _remarks(name: str, variant: str | None, include: Sequence[Path]) -> Iterato
 
 
 def _model(name: str, include: Sequence[Path], *, fast: bool) -> str:
-    sheet = mixers.sheet(name)
+    model_card = mixers.model_card(name)
     task = next(iter(tasks.names(include)))
     spec = tasks.load(task, include).model_copy(update={"length": LENGTH, "grid": None})
     recipe, _ = config.recipe("base", include).resolve(task, [ONE_LAYER])
     cell = Run(
-        **fields((Part(sheet, {}),), {}, recipe.backbone.layers),
+        **fields((Part(model_card, {}),), {}, recipe.backbone.layers),
         task=spec,
         config_name="base",
         recipe=recipe,
@@ -208,7 +208,7 @@ def _model(name: str, include: Sequence[Path], *, fast: bool) -> str:
         ran.append(model.impl)
         return model(tokens, tokens > 0, key=jax.random.key(0))
 
-    said = f"{sheet.card.title} (arXiv:{sheet.card.paper}), {sheet.card.family}"
+    said = f"{model_card.card.title} (arXiv:{model_card.card.paper}), {model_card.card.family}"
     if fast:
         jax.eval_shape(once)
         return f"{said}; traced as {ran[0]}"

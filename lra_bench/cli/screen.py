@@ -15,7 +15,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from lra_bench.cli.sheet import Sheet
+from lra_bench.cli.responsive_table import ResponsiveTable
 from lra_bench.cli.streams import shown
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.records.schema import SCORED
@@ -68,9 +68,9 @@ def print_json(value: Any) -> None:
     sys.stdout.write(f"{as_json(value)}\n")
 
 
-def table(rows: Sequence[Mapping[Any, Any]]) -> Sheet:
+def table(rows: Sequence[Mapping[Any, Any]]) -> ResponsiveTable:
     """Rows with the same keys as a table; numbers stand right, missing is empty."""
-    return Sheet(rows)
+    return ResponsiveTable(rows)
 
 
 @contextmanager

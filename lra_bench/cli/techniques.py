@@ -109,7 +109,7 @@ def distill(
 
     folder = _found(teacher, results)
     asked, choices = store.cell(folder), sweeps.models(model)
-    parsed = sweeps.Settings.parse(settings or (), None, [part.sheet for choice in choices for part in choice])
+    parsed = sweeps.Settings.parse(settings or (), None, [part.model_card for choice in choices for part in choice])
     if parsed.task:
         raise ConfigError(f"{parsed.task[0].origin}: the task is the teacher's")
     named = config.Overlay("--teacher", {"distill": {"teacher": asked.model}})

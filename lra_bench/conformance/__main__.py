@@ -34,10 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _verdicts(cell: Run, platform: str) -> list[dict[str, object]]:
-    sheet = mixers.sheet(cell.model)
-    found = [verdict._asdict() for verdict in checks.verify(sheet, cell.options)]
-    record.keep(sheet.path, cell.options, platform, found)
-    return found + [verdict._asdict() for verdict in checks.agree(sheet, cell.options, platform)]
+    model_card = mixers.model_card(cell.model)
+    found = [verdict._asdict() for verdict in checks.verify(model_card, cell.options)]
+    record.keep(model_card.path, cell.options, platform, found)
+    return found + [verdict._asdict() for verdict in checks.agree(model_card, cell.options, platform)]
 
 
 def _tell(event: str, **facts: object) -> None:

@@ -82,7 +82,7 @@ def _word(verdicts: Sequence[Mapping[str, Any]]) -> str:
 def speed(lease: Lease, wanted: Wanted) -> None:
     """Training steps of all models, a few in one process beside the reference; by length, then by dtype."""
     facts = lease.kept("speed.json")
-    names = [sheet for sheet in _names(wanted) if sheet != mixers.reference().stem]
+    names = [name for name in _names(wanted) if name != mixers.reference().stem]
     for length in wanted.lengths:
         for dtype in wanted.dtypes:
             for first in range(0, len(names), TOGETHER):

@@ -23,7 +23,7 @@ def of(cell: Run) -> Origin:
 
 def _of(mechanism: Mechanism) -> Origin:
     name = mechanism.model
-    if name in mixers.names() and hash_of(mixers.sheet(name).path) == mechanism.mixer_hash:
+    if name in mixers.names() and hash_of(mixers.model_card(name).path) == mechanism.mixer_hash:
         return "here"
     shipped = Path(mechanism.mixer).parent.parts[-2:] == mixers.FOLDER.parts[-2:]
     return "other version" if shipped else "own file"
@@ -58,7 +58,7 @@ def as_here(cell: Run) -> Run:
 def _as_here(mechanism: Mechanism) -> Mechanism:
     path = Path(mechanism.mixer)
     if _of(mechanism) != "own file":
-        path = mixers.sheet(_known(mechanism.model)).path
+        path = mixers.model_card(_known(mechanism.model)).path
     elif not path.is_file():
         raise ConfigError(f"model '{mechanism.model}': was {path}, a file of its user's own, which is not here")
     return mechanism.model_copy(update={"mixer": str(path), "mixer_hash": hash_of(path)})

@@ -176,7 +176,7 @@ class Question:
 
 def _names(model: str) -> set[str]:
     """Of the mixers in it."""
-    return {part.sheet.name for choice in sweeps.models(model) for part in choice}
+    return {part.model_card.name for choice in sweeps.models(model) for part in choice}
 
 
 def _suggested(trial: optuna.Trial, key: str, what: Range | list[Scalar]) -> Scalar:

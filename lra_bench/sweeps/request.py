@@ -13,7 +13,7 @@ from typing import Any
 from lra_bench import config, data, mixers
 from lra_bench.config import NO_TECHNIQUE, Overlay, Recipe, RecipeFile, Run, TaskSpec, Techniques, tasks
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.mixers import Sheet
+from lra_bench.mixers import ModelCard
 from lra_bench.shapes import LAST_SEED
 from lra_bench.sweeps.models import Choice, Part, fields, matching, models, parts
 from lra_bench.sweeps.stages import staged
@@ -56,8 +56,8 @@ def cells(request: Request) -> list[Run]:
     """
     choices = models(request.models)
     recipe = config.recipe(request.config, request.include)
-    sheets = [part.sheet for choice in choices for part in choice]
-    settings = Settings.parse(request.settings, request.length, sheets, request.by)
+    model_cards = [part.model_card for choice in choices for part in choice]
+    settings = Settings.parse(request.settings, request.length, model_cards, request.by)
     names = task_names(request.tasks, request.include)
     pulled = [config.techniques(names, settings.techniques, request.include) for names in technique_names(request)]
     every = [
@@ -196,8 +196,10 @@ class Settings:
     said: tuple[tuple[str, Any], ...]  # what of it a result says, of the recipe and the task, each key once, in order
 
     @classmethod
-    def parse(cls, settings: Sequence[str], length: int | None, sheets: Sequence[Sheet], by: str = BY_FLAG) -> Settings:
-        """Sort them; `sheets` are the models whose options can be turned.
+    def parse(
+        cls, settings: Sequence[str], length: int | None, model_cards: Sequence[ModelCard], by: str = BY_FLAG
+    ) -> Settings:
+        """Sort them; `model_cards` are of the models whose options can be turned.
 
         Raises:
             ConfigError: one is no key=value, or names neither a section, nor `task`, nor a model.
@@ -208,9 +210,9 @@ class Settings:
         options: list[tuple[str, str, Any, str]] = []
         sections = ("tag", "variant", "backbone", "optimizer", "schedule", "training")
         of_techniques, said = tuple(Techniques.model_fields), dict[str, Any]()
-        named = {"model"} | {sheet.name for sheet in sheets}
+        named = {"model"} | {model_card.name for model_card in model_cards}
         for text in settings:
-            (head, *path), value = config.setting(text, kinds=partial(_kinds, sheets))
+            (head, *path), value = config.setting(text, kinds=partial(_kinds, model_cards))
             flag = f"{by} {text}"
             if head == "task" and path:
                 task.append(Overlay(flag, config.nested(path, _placed(path, value))))
@@ -224,13 +226,13 @@ class Settings:
                 techniques.append(Overlay(flag, config.nested([head, *path], value)))
             else:
                 known = [*sections, *of_techniques, "task", *named]
-                meant = None if path else _meant(head, sheets)
+                meant = None if path else _meant(head, model_cards)
                 raise ConfigError(f"{flag}: '{head}': unknown; {meant or nearest(head, known)}")
         if length is not None:
             task.append(Overlay(f"--length {length}", {"length": length}))
             said["task.length"] = length
         for who, option, _, flag in options:
-            have = {k.name for sheet in sheets if who in ("model", sheet.name) for k in sheet.options}
+            have = {k.name for one in model_cards if who in ("model", one.name) for k in one.options}
             if option not in have:
                 raise ConfigError(f"{flag}: no such option; {nearest(option, have)}")
         for unsaid in UNSAID:
@@ -244,26 +246,28 @@ class Settings:
 
     def turning(self, part: Part) -> Part:
         """With the options that were set for the mixer: by its own name, or for every one that has them."""
-        sheet, own = part.sheet, {option.name for option in part.sheet.options}
+        model_card, own = part.model_card, {option.name for option in part.model_card.options}
         turned = {
-            name: value for who, name, value, _ in self.options if who == sheet.name or (who == "model" and name in own)
+            name: value
+            for who, name, value, _ in self.options
+            if who == model_card.name or (who == "model" and name in own)
         }
-        return Part(sheet, {**turned, **part.options})
+        return Part(model_card, {**turned, **part.options})
 
 
-def _kinds(sheets: Sequence[Sheet], path: Sequence[str]) -> Collection[type]:
+def _kinds(model_cards: Sequence[ModelCard], path: Sequence[str]) -> Collection[type]:
     """The kinds that are declared for a setting: of a mixer's own where it is an option."""
     head, *rest = path
-    ours = [sheet for sheet in sheets if head in ("model", sheet.name)]
+    ours = [model_card for model_card in model_cards if head in ("model", model_card.name)]
     return mixers.kinds(ours, ".".join(rest)) if ours else config.declared(path)
 
 
-def _meant(key: str, sheets: Sequence[Sheet]) -> str | None:
+def _meant(key: str, model_cards: Sequence[ModelCard]) -> str | None:
     """The whole keys that end in one that was given alone, as a question; None if there is none."""
     base = config.recipe("base").overlays[0].values
     known = [dotted for dotted, _ in config.flat({k: v for k, v in base.items() if isinstance(v, Mapping)})]
     known += [f"task.{name}" for name in TaskSpec.model_fields]
-    known += [f"{sheet.name}.{option.name}" for sheet in sheets for option in sheet.options]
+    known += [f"{model_card.name}.{option.name}" for model_card in model_cards for option in model_card.options]
     ends = list(dict.fromkeys(dotted for dotted in known if dotted.rpartition(".")[2] == key))
     return f"did you mean {' or '.join(repr(one) for one in ends)}?" if ends else None
 
@@ -291,7 +295,7 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
     resolved, turned = recipe.resolve(section, settings.recipe)
     variant = variant or resolved.variant
     changed = settings.changing(recipe.resolve(section)[0], tasks.said(task, request.include, variant))
-    known = {*mixers.names(), *(part.sheet.name for part in choice)}
+    known = {*mixers.names(), *(part.model_card.name for part in choice)}
     strange = next((name for name in turned if name not in known), None)
     if strange:
         raise ConfigError(f"{recipe.path}: options.{strange}: no such model; {nearest(strange, known)}")

@@ -20,7 +20,7 @@ from lra_bench.launch.engine import Order
 from lra_bench.metrics import ACCURACY
 from lra_bench.records import provenance, store
 
-LINEAR = mixers.sheet("linear").path
+LINEAR = mixers.model_card("linear").path
 KEPT = Path(__file__).parents[2] / "results/quick/runs"
 
 
@@ -156,7 +156,7 @@ def test_whose_code_a_mixer_is(run: Path, tmp_path: Path) -> None:
     kept = store.cell(run)
     cell = kept.with_mechanisms([kept.mechanisms[0].model_copy(update={"mixer_hash": mixers.code(LINEAR)})])
     assert provenance.of(cell) == "here", "wherever its file lay"
-    assert provenance.as_here(cell).mixer == str(mixers.sheet("linear").path)
+    assert provenance.as_here(cell).mixer == str(mixers.model_card("linear").path)
     older = cell.model_copy(update={"mixer_hash": "0"})
     assert provenance.of(older) == "other version"
     assert provenance.as_here(older).id == cell.id
@@ -167,8 +167,8 @@ def test_whose_code_a_mixer_is(run: Path, tmp_path: Path) -> None:
     assert provenance.of(own) == "own file", "whatever its name is"
     with pytest.raises(ConfigError, match="a file of its user's own, which is not here"):
         provenance.as_here(own)
-    shutil.copy(mixers.sheet("softmax").path, own.mixer)
-    assert provenance.as_here(own).mixer_hash == provenance.hash_of(mixers.sheet("softmax").path)
+    shutil.copy(mixers.model_card("softmax").path, own.mixer)
+    assert provenance.as_here(own).mixer_hash == provenance.hash_of(mixers.model_card("softmax").path)
 
 
 @pytest.fixture(scope="module")

@@ -448,7 +448,7 @@ def test_a_path_may_hold_what_stands_for_more_elsewhere(here: Path, monkeypatch:
     monkeypatch.chdir(here)
     folder = Path("a,b+[x]=é #1")
     folder.mkdir()
-    shutil.copy(sweeps.models("linformer")[0][0].sheet.path, folder / "mine.py")
+    shutil.copy(sweeps.models("linformer")[0][0].model_card.path, folder / "mine.py")
     (folder / "t.yaml").write_text(SHORT, encoding="utf-8")
     made = sweeps.cells(Request(f"{folder}/mine.py", f"{folder}/t.yaml", "tiny"))[0]
     assert (made.model, made.task.name) == ("mine", "t")

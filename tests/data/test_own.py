@@ -76,11 +76,11 @@ def task(folder: Path, source: str = PARITY, yaml: str = YAML) -> TaskSpec:
 
 
 def cell(spec: TaskSpec) -> Run:
-    sheet = mixers.sheet("linear")
+    model_card = mixers.model_card("linear")
     recipe, _ = config.recipe("base").resolve(spec.name, [])
     return Run(
-        model="linear", family=sheet.card.family, mixer=str(sheet.path), mixer_hash="",
-        options=mixers.turned(sheet, {}),
+        model="linear", family=model_card.card.family, mixer=str(model_card.path), mixer_hash="",
+        options=mixers.turned(model_card, {}),
         task=spec, config_name="base", recipe=recipe, seed=0, limit=None, changed=None,
     )  # fmt: skip
 

@@ -67,7 +67,7 @@ def test_a_dry_run_starts_nothing(lra: Lra, four: Path) -> None:
 
 @pytest.mark.slow
 def test_fail_fast_starts_no_further_cell(lra: Lra, here: Path) -> None:
-    (here / "mine.py").write_text(mixers.sheet("linear").path.read_text() + "\nimport nowhere\n")
+    (here / "mine.py").write_text(mixers.model_card("linear").path.read_text() + "\nimport nowhere\n")
     done = lra("run", "-t", "short", "-c", "tiny", "-m", "mine.py,linear,softmax", "--fail-fast", "--json")
     assert done.returncode == 1
     assert [row["status"] for row in json.loads(done.stdout)] == ["error"]

@@ -106,7 +106,7 @@ def test_what_is_no_model_is_one_line(named: str, settings: tuple[str, ...], mes
 
 
 def test_every_layer_must_be_causal_where_the_next_symbol_is_guessed() -> None:
-    linear = mixers.sheet("linear").path.read_text()
+    linear = mixers.model_card("linear").path.read_text()
     Path("before.py").write_text(
         linear.replace('family="kernel",', 'family="kernel",\n    causal=True,'), encoding="utf-8"
     )

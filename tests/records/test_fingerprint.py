@@ -177,7 +177,7 @@ def test_the_hashes_are_of_the_code_that_a_run_goes_through(package: Path) -> No
 
 def test_the_users_own_files_that_a_mixer_imports_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    mine = Path(shutil.copy(mixers.sheet("linear").path, tmp_path / "mine.py"))
+    mine = Path(shutil.copy(mixers.model_card("linear").path, tmp_path / "mine.py"))
     alone = mixers.code(mine)
     edit(mine, "\nfrom dataclasses", "\nfrom helping.deep import scale\nfrom dataclasses")
     (tmp_path / "helping").mkdir()

@@ -134,7 +134,7 @@ def test_every_protocol_and_mechanism_is_of_numbers_that_are_there() -> None:
             assert named, (name, mechanism)
             options = {option: yaml.safe_load(value) for option, value in mechanism.options.items()}
             for model in {model for result in named for model in result.models}:
-                turned = mixers.turned(mixers.sheet(model), options)
+                turned = mixers.turned(mixers.model_card(model), options)
                 assert {k: against.written(turned[k]) for k in options} == mechanism.options, (name, mechanism)
 
 

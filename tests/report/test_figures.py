@@ -24,7 +24,7 @@ from lra_bench.report.drawing.labels import GAP, Point
 
 ROOT = Path(__file__).parents[2]
 SPEED = ROOT / "results/speed/cpu.json"
-FAMILIES = {name: mixers.sheet(name).card.family for name in mixers.names()}
+FAMILIES = {name: mixers.model_card(name).card.family for name in mixers.names()}
 LAYOUTS = (style.WIDE, style.NARROW)
 
 # What the color-blind see: Machado et al. 2009, severity 1, on linear RGB.

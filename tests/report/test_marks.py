@@ -54,11 +54,11 @@ def test_a_size_more_than_a_tenth_off_is_flagged(row: Result, ratio: float | Non
 
 
 def test_each_column_says_its_chance_and_what_its_control_scores(row: Result) -> None:
-    (name,) = [name for name in mixers.names() if mixers.sheet(name).card.control]
+    (name,) = [name for name in mixers.names() if mixers.model_card(name).card.control]
     control = dataclasses.replace(row, model=name, test_score=0.3)
     elsewhere = dataclasses.replace(row, task="other", chance=0.5)
     notes = tables.compare(summed(row, control, elsewhere), "accuracy").notes
-    said = mixers.sheet(name).card.control
+    said = mixers.model_card(name).card.control
     assert f"short tiny: chance 17.5; control {name} 30.0 ({said})" in notes
     assert "other tiny: chance 50.0" in notes
 

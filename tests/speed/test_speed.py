@@ -250,7 +250,7 @@ def test_numbers_of_two_machines_are_not_mixed(child: list[list[str]]) -> None:
 def test_a_certificate_is_of_the_code_the_options_and_the_platform(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LRA_CACHE", str(here / "cache"))
     mixer = here / "mine.py"
-    mixer.write_text(mixers.sheet("linear").path.read_text())
+    mixer.write_text(mixers.model_card("linear").path.read_text())
 
     def verdicts(*broken: int) -> list[dict[str, Any]]:
         return [{"check": n, "passed": n not in broken} for n in range(1, 8)]

@@ -12,7 +12,7 @@ from lra_bench.sweeps import Request
 
 
 def names(patterns: str) -> list[str]:
-    return [part.sheet.name for (part,) in sweeps.models(patterns)]
+    return [part.model_card.name for (part,) in sweeps.models(patterns)]
 
 
 def test_models_by_name_glob_family_and_all() -> None:

@@ -180,7 +180,7 @@ def smaller(**options: float) -> tuple[Run, Dependencies]:
     """A student of one layer, half as wide as its teacher of two; and the teacher, not yet trained."""
     (choice,) = sweeps.models("linformer")
     teacher = cell()
-    parsed = Settings.parse(("backbone.layers=1", "backbone.width=8"), None, [choice[0].sheet])
+    parsed = Settings.parse(("backbone.layers=1", "backbone.width=8"), None, [choice[0].model_card])
     student = sweeps.of_model(teacher, choice, parsed)
     technique = config.techniques((), [Overlay("test", {"distill": {"teacher": "softmax", **options}})]).distill
     assert technique is not None

@@ -1,5 +1,4 @@
-"""A table as wide as there is room: words and numbers stay whole, and where they cannot, a result is a block of
-lines."""
+"""A table as wide as there is room: words and numbers stay whole, and where they cannot, a row is a block of lines."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ BETWEEN = 3  # columns of space between two of the table's
 WORDS = (24, 16, 12, 8)  # columns that a word is given at most, as there is room; a longer one is cut, but for a number
 
 
-class Sheet:
+class ResponsiveTable:
     """Rows with the same keys; numbers stand right, missing is empty."""
 
     def __init__(self, rows: Sequence[Mapping[Any, Any]]) -> None:
