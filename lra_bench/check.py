@@ -19,7 +19,7 @@ from lra_bench.data import cache, made, verification
 from lra_bench.errors import LraError
 from lra_bench.runs.build import model_spec
 from lra_bench.shapes import Split
-from lra_bench.sweeps import Part, Request, cells, fields, models
+from lra_bench.sweeps import Part, Request, fields, models, runs
 from lra_bench.training.program import runs_once
 
 LENGTH = 40  # of the texts that models are tried on: short, and no multiple of a block
@@ -143,7 +143,7 @@ def _space(name: str, include: Sequence[Path]) -> str:
             continue
         head = key.partition(".")[0]
         model = head if head in mixers.names() else str(mixers.reference())
-        cells(
+        runs(
             Request(model, task, "base", settings=(f"{key}={json.dumps(config.first(what))}",), include=tuple(include))
         )
     return f"chooses {', '.join(space)}"
@@ -192,7 +192,7 @@ def _model(name: str, include: Sequence[Path], *, fast: bool) -> str:
     task = next(iter(tasks.names(include)))
     spec = tasks.load(task, include).model_copy(update={"length": LENGTH, "grid": None})
     recipe, _ = config.recipe("base", include).resolve(task, [ONE_LAYER])
-    cell = Run(
+    run = Run(
         **fields((Part(model_card, {}),), {}, recipe.backbone.layers),
         task=spec,
         config_name="base",
@@ -201,7 +201,7 @@ def _model(name: str, include: Sequence[Path], *, fast: bool) -> str:
         limit=None,
         changed=None,
     )
-    make, tokens, ran = model_spec(cell), jnp.ones((2, spec.streams, LENGTH), jnp.int32), []
+    make, tokens, ran = model_spec(run), jnp.ones((2, spec.streams, LENGTH), jnp.int32), []
 
     def once() -> jax.Array:
         model: Any = make(rngs=nnx.Rngs(0))

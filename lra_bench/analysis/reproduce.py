@@ -45,7 +45,7 @@ class Ran:
     """A run that has come to its end, and the files that it left."""
 
     folder: Path
-    cell: Run
+    run: Run
     row: Result
     scores: np.ndarray | None  # of every example of test, [N]
     curve: list[Any] | None
@@ -57,11 +57,11 @@ class Ran:
         Raises:
             ConfigError: it has no result, or a file of it cannot be read.
         """
-        cell, row = store.cell(folder), next(iter(store.rows(folder)), None)
+        run, row = store.read_run(folder), next(iter(store.rows(folder)), None)
         if row is None:
             raise ConfigError(f"{folder}: has no result yet; only a run that finished can be done again")
         curve = folder / "curve.json"
-        return cls(folder, cell, row, store.scores(folder), store.read_json(curve) if curve.exists() else None)
+        return cls(folder, run, row, store.scores(folder), store.read_json(curve) if curve.exists() else None)
 
 
 @dataclass(frozen=True)
@@ -117,16 +117,16 @@ def again(
         Stopped: Ctrl-C.
         ConfigError: its mixer or its data are not here, or `keep` has such a run.
     """
-    cell = provenance.as_here(old.cell)
+    run = provenance.as_here(old.run)
     with _results(keep) as results:
-        folder = store.folder(results, cell)
+        folder = store.folder(results, run)
         if (folder / "result.json").exists():
             raise ConfigError(f"--keep {results}: has a result of this run already, {folder.name}")
         if (old.folder / "fallback.json").exists() and not folder.exists():
             folder.mkdir(parents=True)
             shutil.copy(old.folder / "fallback.json", folder)  # in the slices in which it ran then
         order = Order(results, jobs=jobs or old.row.jobs or 1, processes=old.row.processes or 1)
-        sweeps.run([cell], config.launcher(None), order, tell)
+        sweeps.run([run], config.launcher(None), order, tell)
         return compared(old, Ran.open(folder))
 
 
@@ -147,7 +147,7 @@ def compared(old: Ran, new: Ran) -> Reproduction:
     known = [what for what in KNOWN_LATER if all(row[what] is not None for row in rows)]
     place = [_line(what, *(row[what] for row in rows)) for what in (*PLACE, *known)]
     place += [*_inside("versions", *rows), *_inside("environment", *rows), *_code(*rows)]
-    place.append(_line("mixer", old.cell.code, new.cell.code))
+    place.append(_line("mixer", old.run.code, new.run.code))
     return Reproduction(old, new, tuple(outcome), tuple(place), _paired(old, new))
 
 

@@ -50,7 +50,7 @@ def ls(
         from lra_bench.records import store
 
         screen.out.print(screen.results(store.rows(results), {}))
-        for folder in store.open_cells(results):
+        for folder in store.open_runs(results):
             screen.out.print(f"begun, without a result: {folder.name}", highlight=False)
         for bundle, n in Counter(row["bundle"] for row in listed if row["bundle"]).items():
             screen.out.print(f"merged from a bundle ({bundle}): {n} results", highlight=False, markup=False)

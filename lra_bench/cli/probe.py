@@ -45,5 +45,5 @@ def probe(
         with progress.counting(run.name) as count:
             trained = Trained.open(run, count)
             looked = room.probe(trained, examples, places, seed, count)
-            found.append((run.name, trained.cell.task.metric, looked))
+            found.append((run.name, trained.run.task.metric, looked))
     tell(effective_context.report(found), how, out)

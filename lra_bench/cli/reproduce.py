@@ -79,9 +79,9 @@ def _shown(line: Line) -> dict[str, Any]:
 
 def _notes(found: Reproduction) -> list[str]:
     notes, moved = [], [line.what for line in found.place if not line.same]
-    if found.old.row.run != found.old.cell.id:
-        notes.append(f"its result is of run {found.old.row.run}, and its run.json of {found.old.cell.id}")
-    each = zip(found.old.cell.mechanisms, found.new.cell.mechanisms, strict=True)
+    if found.old.row.run != found.old.run.id:
+        notes.append(f"its result is of run {found.old.row.run}, and its run.json of {found.old.run.id}")
+    each = zip(found.old.run.mechanisms, found.new.run.mechanisms, strict=True)
     changed = [new.mixer for old, new in each if old.mixer_hash != new.mixer_hash]
     notes += [f"{one} has changed since; it was run as it is now, as {found.new.folder.name}" for one in changed]
     if moved:
@@ -102,7 +102,7 @@ def _as_json(found: Reproduction) -> dict[str, Any]:
     return {
         "folder": str(found.old.folder),
         "verdict": found.verdict,
-        "run": {"old": found.old.row.run, "new": found.new.cell.id},
+        "run": {"old": found.old.row.run, "new": found.new.run.id},
         "outcome": [line._asdict() for line in found.outcome],
         "place": [line._asdict() for line in found.place],
         "paired": found.paired._asdict() if found.paired else None,

@@ -8,13 +8,13 @@ the user's files, the code of the mixer's file. So a changed default cannot hide
 code and the libraries' versions stand in the result (`fingerprint.py`). A `Launcher` says who starts the runs.
 """
 
-from lra_bench.config.cell import AND, Match, Mechanism, Run, digest, of_mechanisms
 from lra_bench.config.devices import Device, device
 from lra_bench.config.files import file_of, first_comment, folders, found, shipped
 from lra_bench.config.kinds import held, kind_of
 from lra_bench.config.launchers import Launcher, Local, Ray, Slurm, launcher
 from lra_bench.config.overlays import Overlay, flat, fold, nested, read, validated
 from lra_bench.config.recipes import RecipeFile, changed, recipe, sweep
+from lra_bench.config.run import AND, Match, Mechanism, Run, digest, of_mechanisms
 from lra_bench.config.schema import (
     Backbone,
     Count,

@@ -23,9 +23,9 @@ class Wire:
         self._said: list[tuple[str, dict[str, Any]]] = []
         self._ended = False
 
-    def say(self, cell: str, event: dict[str, Any]) -> None:
+    def say(self, run: str, event: dict[str, Any]) -> None:
         """Keep an event of the run with that id until the command looks."""
-        self._said.append((cell, event))
+        self._said.append((run, event))
 
     def heard(self) -> list[tuple[str, dict[str, Any]]]:
         """What was said since the last look."""
@@ -50,8 +50,8 @@ def there(remote: RemoteTask, wire: Any, share: Mapping[str, float]) -> dict[str
         pools: list[ProcessPool] = []
 
         def make_executor(order: Order) -> ProcessPool:
-            cells = room(_node(ray), share)
-            pools.append(ProcessPool(order, [Place(tuple(ours), jobs=cells)] * cells))
+            runs = room(_node(ray), share)
+            pools.append(ProcessPool(order, [Place(tuple(ours), jobs=runs)] * runs))
             return pools[0]
 
         def look() -> None:
@@ -59,7 +59,7 @@ def there(remote: RemoteTask, wire: Any, share: Mapping[str, float]) -> dict[str
                 pools[0].end()
 
         with every(LOOK, look):
-            return remote.do(make_executor, lambda event: wire.say.remote(remote.cell.id, event))
+            return remote.do(make_executor, lambda event: wire.say.remote(remote.run.id, event))
 
 
 def room(node: Mapping[str, float], share: Mapping[str, float]) -> int:

@@ -45,7 +45,7 @@ class Engine(ABC):
         self.ended = False  # no further run is to start
 
     @abstractmethod
-    def run(self, cell: Run, tell: Tell) -> Result:
+    def run(self, run: Run, tell: Tell) -> Result:
         """Execute the run and wait; its result, which stands in the results folder too.
 
         Raises:
@@ -71,14 +71,14 @@ class Engine(ABC):
         return "stopped and saved; the same command goes on"
 
 
-def opened(settings: Launcher, cells: Sequence[Run], order: Order) -> AbstractContextManager[Engine]:
+def opened(settings: Launcher, runs: Sequence[Run], order: Order) -> AbstractContextManager[Engine]:
     """The engine of a launcher's settings, for runs that are to be run.
 
     Raises:
         ConfigError: it is not installed, or cannot be had.
     """
     module = importlib.import_module(f"lra_bench.launch.{settings.engine}")
-    return module.opened(settings, cells, order)
+    return module.opened(settings, runs, order)
 
 
 def extra(library: str, name: str) -> Any:

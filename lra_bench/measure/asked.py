@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Asked(NamedTuple):
-    """Of each cell."""
+    """Of each run."""
 
     rounds: int  # timed runs of each step
     infer: bool = False  # the forward pass, in place of the training step

@@ -14,9 +14,9 @@ from lra_bench.records.schema import SCORED
 Origin = Literal["here", "other version", "own file"]
 
 
-def of(cell: Run) -> Origin:
+def of(run: Run) -> Origin:
     """By the names and the hashes of the code; where a file lay says only whether it was a user's own."""
-    found = {_of(mechanism) for mechanism in cell.mechanisms}
+    found = {_of(mechanism) for mechanism in run.mechanisms}
     order: tuple[Origin, ...] = ("own file", "other version", "here")
     return next(one for one in order if one in found)
 
@@ -35,10 +35,10 @@ def answering(folder: Path) -> Run:
     Raises:
         ConfigError: it is not there, or answers several.
     """
-    cell = finished(folder)
-    if len(cell.trains_on) > 1:
+    run = finished(folder)
+    if len(run.trains_on) > 1:
         raise ConfigError(f"{folder}: has the backbone of several tasks; open a run that began with it, on one of them")
-    return cell
+    return run
 
 
 def hash_of(path: Path) -> str:
@@ -46,13 +46,13 @@ def hash_of(path: Path) -> str:
     return mixers.code(path)
 
 
-def as_here(cell: Run) -> Run:
+def as_here(run: Run) -> Run:
     """The run with its mixers as they are here and now; the same run, of the same id, where none has changed.
 
     Raises:
         ConfigError: there is no such mixer here.
     """
-    return cell.with_mechanisms([_as_here(mechanism) for mechanism in cell.mechanisms])
+    return run.with_mechanisms([_as_here(mechanism) for mechanism in run.mechanisms])
 
 
 def _as_here(mechanism: Mechanism) -> Mechanism:
@@ -76,7 +76,7 @@ def finished(folder: Path) -> Run:
     Raises:
         ConfigError: it is not.
     """
-    cell = store.cell(folder)
+    run = store.read_run(folder)
     row = next(iter(store.rows(folder)), None)
     if row is None or row.status not in SCORED:
         raise ConfigError(
@@ -84,7 +84,7 @@ def finished(folder: Path) -> Run:
         )
     if not (folder / "checkpoints").is_dir():
         raise ConfigError(f"{folder}: has no checkpoints/, they stay where it ran; lra run with --overwrite makes them")
-    for one in cell.mechanisms:
+    for one in run.mechanisms:
         if hash_of(Path(one.mixer)) != one.mixer_hash:
             raise ConfigError(f"{folder}: {one.mixer} has changed since; lra run trains it as it is now")
-    return cell
+    return run

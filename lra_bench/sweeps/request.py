@@ -48,7 +48,7 @@ class Request:
     by: str = BY_FLAG
 
 
-def cells(request: Request) -> list[Run]:
+def runs(request: Request) -> list[Run]:
     """The runs of a request, techniques within models within tasks within seeds.
 
     Raises:
@@ -61,29 +61,29 @@ def cells(request: Request) -> list[Run]:
     names = task_names(request.tasks, request.include)
     pulled = [config.techniques(names, settings.techniques, request.include) for names in technique_names(request)]
     every = [
-        _staged(partial(_cell, request, recipe, settings, seed), choice, task, techniques)
+        _staged(partial(_run, request, recipe, settings, seed), choice, task, techniques)
         for seed in request.seeds
         for task in names
         for choice in choices
         for techniques in pulled
     ]
-    return list({cell.id: cell for cell in every}.values())
+    return list({run.id: run for run in every}.values())
 
 
-def _staged(cell: Callable[[Choice, str], Run], choice: Choice, task: str, techniques: Techniques) -> Run:
+def _staged(run: Callable[[Choice, str], Run], choice: Choice, task: str, techniques: Techniques) -> Run:
     return staged(
-        cell(choice, task), techniques, lambda model: cell(models(model)[0], task), lambda other: cell(choice, other)
+        run(choice, task), techniques, lambda model: run(models(model)[0], task), lambda other: run(choice, other)
     )
 
 
-def of_model(cell: Run, choice: Choice, settings: Settings) -> Run:
+def of_model(run: Run, choice: Choice, settings: Settings) -> Run:
     """Another model, trained as the run's was, and as the settings change that; no technique is pulled.
 
     The options are those that the recipe, if it is here, sets for it.
     """
-    found = config.recipe(cell.config_name) if cell.config_name in config.found("configs") else None
-    turned = found.resolve(cell.task.name)[1] if found else {}
-    trained = cell.trained_first
+    found = config.recipe(run.config_name) if run.config_name in config.found("configs") else None
+    turned = found.resolve(run.task.name)[1] if found else {}
+    trained = run.trained_first
     recipe = config.changed(trained.recipe, settings.recipe)
     before = dict(part.split("=", 1) for part in re.split(BETWEEN, trained.changed)) if trained.changed else {}
     student = trained.model_copy(
@@ -92,7 +92,7 @@ def of_model(cell: Run, choice: Choice, settings: Settings) -> Run:
             **NOTHING_BEFORE,
             "techniques": Techniques(),
             "match": None,
-            "task": cell.task,
+            "task": run.task,
             "recipe": recipe,
             "changed": _words({**before, **settings.changing(trained.recipe, {})}),
             "config_hash": _hash(recipe) if settings.recipe else trained.config_hash,
@@ -101,25 +101,25 @@ def of_model(cell: Run, choice: Choice, settings: Settings) -> Run:
     return _pooled(student, settings)
 
 
-def on_task(cell: Run, name: str, include: Sequence[Path], settings: Settings) -> Run:
+def on_task(run: Run, name: str, include: Sequence[Path], settings: Settings) -> Run:
     """The run's model and backbone on another task, trained there as its recipe says for it.
 
     Raises:
         ConfigError, TaskError: the recipe or the task is not found, or a setting is unknown.
     """
     name, variant = tasks.parted(name)
-    file = config.recipe(cell.config_name, include)
+    file = config.recipe(run.config_name, include)
     recipe, _ = file.resolve(Path(name).stem, settings.recipe)
     changed = settings.changing(file.resolve(Path(name).stem)[0], tasks.said(name, include, variant or recipe.variant))
     task = data.identified(tasks.load(name, include, variant or recipe.variant, settings.task))
-    same = recipe.model_copy(update={"backbone": cell.recipe.backbone})
-    return cell.model_copy(
+    same = recipe.model_copy(update={"backbone": run.recipe.backbone})
+    return run.model_copy(
         update={
             "task": task,
             "recipe": same,
             "changed": _words(changed),
             "config_hash": _hash(recipe),
-            "techniques": cell.techniques.model_copy(update={"multitask": None}),
+            "techniques": run.techniques.model_copy(update={"multitask": None}),
             **NOTHING_BEFORE,
         }
     )
@@ -287,7 +287,7 @@ def _placed(path: Sequence[str], value: Any) -> Any:
     return str(Path(value).expanduser().resolve()) if path == ["folder"] and isinstance(value, str) else value
 
 
-def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, choice: Choice, task: str) -> Run:
+def _run(request: Request, recipe: RecipeFile, settings: Settings, seed: int, choice: Choice, task: str) -> Run:
     task, variant = tasks.parted(task)
     if variant:
         tasks.demanded(task, variant, request.include)
@@ -299,7 +299,7 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
     strange = next((name for name in turned if name not in known), None)
     if strange:
         raise ConfigError(f"{recipe.path}: options.{strange}: no such model; {nearest(strange, known)}")
-    cell = Run(
+    run = Run(
         **fields(tuple(map(settings.turning, choice)), turned, resolved.backbone.layers),
         task=data.identified(tasks.load(task, request.include, variant, settings.task)),
         config_name=recipe.name,
@@ -310,20 +310,20 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
         config_hash=_hash(resolved),
         tuned=recipe.tuned,
     )
-    return _pooled(cell, settings)
+    return _pooled(run, settings)
 
 
-def _pooled(cell: Run, settings: Settings) -> Run:
+def _pooled(run: Run, settings: Settings) -> Run:
     """Read out through the mean over tokens, where a cls token would not see them all and nobody asked for it."""
-    if not cell.narrow or POOL in dict(settings.said):
-        return cell
-    backbone = cell.recipe.backbone.model_copy(update={"pool": "mean"})
-    return cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
+    if not run.narrow or POOL in dict(settings.said):
+        return run
+    backbone = run.recipe.backbone.model_copy(update={"pool": "mean"})
+    return run.model_copy(update={"recipe": run.recipe.model_copy(update={"backbone": backbone})})
 
 
-def pooled_otherwise(cell: Run) -> str | None:
+def pooled_otherwise(run: Run) -> str | None:
     """A line where the run reads out another way than its recipe says, as nobody asked it to."""
-    if cell.reach is None or cell.config_name not in config.found("configs") or POOL in (cell.changed or ""):
+    if run.reach is None or run.config_name not in config.found("configs") or POOL in (run.changed or ""):
         return None
-    said, is_ = config.recipe(cell.config_name).resolve(cell.task.name)[0].backbone.pool, cell.recipe.backbone.pool
-    return None if said == is_ else f"backbone.pool: {is_}, not {said}: a cls token would see {cell.reach - 1} tokens"
+    said, is_ = config.recipe(run.config_name).resolve(run.task.name)[0].backbone.pool, run.recipe.backbone.pool
+    return None if said == is_ else f"backbone.pool: {is_}, not {said}: a cls token would see {run.reach - 1} tokens"

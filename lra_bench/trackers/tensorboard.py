@@ -21,12 +21,12 @@ from lra_bench.records.schema import Result
 class TrackedRun:
     """A folder of event files. What goes on writes one more, and TensorBoard reads them as one."""
 
-    def __init__(self, results: Path, cell: Run) -> None:
-        self._writer = EventFileWriter(str(results / "tensorboard" / cell.folder))
-        settings = config.flat(cell.model_dump())
+    def __init__(self, results: Path, run: Run) -> None:
+        self._writer = EventFileWriter(str(results / "tensorboard" / run.folder))
+        settings = config.flat(run.model_dump())
         known = {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in settings}
-        self._add(0, hparams_pb(known, trial_id=cell.id))
-        self._add(0, text_pb("run", _code(cell.model_dump())))
+        self._add(0, hparams_pb(known, trial_id=run.id))
+        self._add(0, text_pb("run", _code(run.model_dump())))
 
     def look(self, step: int, values: Mapping[str, float]) -> None:
         """A scalar each."""

@@ -16,15 +16,15 @@ from lra_bench.records.schema import SCORED, Result
 class TrackedRun:
     """A run of the project `lra`, or WANDB_PROJECT, with the run's id: what goes on is the same run."""
 
-    def __init__(self, results: Path, cell: Run) -> None:
+    def __init__(self, results: Path, run: Run) -> None:
         results.mkdir(parents=True, exist_ok=True)
         mode: Any = os.environ.get("WANDB_MODE") or "offline"
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or "lra",
-            id=cell.id,
-            name=cell.folder,
+            id=run.id,
+            name=run.folder,
             dir=str(results),
-            config=cell.model_dump(),
+            config=run.model_dump(),
             mode=mode,
             resume="allow",
             reinit="create_new",

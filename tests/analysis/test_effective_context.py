@@ -34,10 +34,10 @@ def inside(here: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
 
 def model(name: str, *settings: str, task: str = "short", length: int = 40) -> Trained:
     """Untrained: how far it can look does not hang on that."""
-    (cell,) = sweeps.cells(Request(name, task, "tiny", length=length, settings=settings))
-    splits, _ = examples(cell, lambda *_, **__: None)
-    program = built(cell, splits["train"])
-    return Trained(cell, program, program.init.params, program.init.rest, splits)
+    (run,) = sweeps.runs(Request(name, task, "tiny", length=length, settings=settings))
+    splits, _ = examples(run, lambda *_, **__: None)
+    program = built(run, splits["train"])
+    return Trained(run, program, program.init.params, program.init.rest, splits)
 
 
 def found(run: Trained, n: int = N) -> Probe:

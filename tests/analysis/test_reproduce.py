@@ -125,8 +125,8 @@ def test_what_cannot_be_held_to_its_row(run: Path) -> None:
 def test_it_is_run_as_it_was(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, str | None]] = []
 
-    def ran(cells: list[Run], launcher: Launcher, order: Order, tell: object) -> None:
-        folder = store.folder(order.results, cells[0])
+    def ran(runs: list[Run], launcher: Launcher, order: Order, tell: object) -> None:
+        folder = store.folder(order.results, runs[0])
         fitted = folder / "fallback.json"
         asked.append((order.jobs, fitted.read_text() if fitted.exists() else None))
         shutil.copytree(run, folder, dirs_exist_ok=True)
@@ -153,13 +153,13 @@ def test_a_run_by_its_folder_its_name_or_its_id(run: Path) -> None:
 
 
 def test_whose_code_a_mixer_is(run: Path, tmp_path: Path) -> None:
-    kept = store.cell(run)
-    cell = kept.with_mechanisms([kept.mechanisms[0].model_copy(update={"mixer_hash": mixers.code(LINEAR)})])
-    assert provenance.of(cell) == "here", "wherever its file lay"
-    assert provenance.as_here(cell).mixer == str(mixers.model_card("linear").path)
-    older = cell.model_copy(update={"mixer_hash": "0"})
+    kept = store.read_run(run)
+    here = kept.with_mechanisms([kept.mechanisms[0].model_copy(update={"mixer_hash": mixers.code(LINEAR)})])
+    assert provenance.of(here) == "here", "wherever its file lay"
+    assert provenance.as_here(here).mixer == str(mixers.model_card("linear").path)
+    older = here.model_copy(update={"mixer_hash": "0"})
     assert provenance.of(older) == "other version"
-    assert provenance.as_here(older).id == cell.id
+    assert provenance.as_here(older).id == here.id
     gone = older.model_copy(update={"model": "linea"})
     with pytest.raises(ConfigError, match="this version has no such mixer; did you mean 'linear'"):
         provenance.as_here(gone)

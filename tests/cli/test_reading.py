@@ -24,16 +24,16 @@ TIMES = {"linear": 10.0, "local": 30.0, "softmax": 20.0}
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three models on a task, in a results folder where we stand."""
-    for cell in sweeps.cells(Request(",".join(SCORES), "listops", "quick")):
+    for run in sweeps.runs(Request(",".join(SCORES), "listops", "quick")):
         facts = {
-            "test_score": SCORES[cell.model],
+            "test_score": SCORES[run.model],
             "val_score": 0.5,
             "test_n": 100,
             "chance": 0.2,
             "data_hash": "d" * 64,
         }
-        facts |= {"step_ms_p50": TIMES[cell.model], "examples_per_s": 9.0, "compiled_bytes": 2**20, "platform": "cpu"}
-        store.put(tmp_path / "results", cell, store.blank(cell, "ok", **facts))
+        facts |= {"step_ms_p50": TIMES[run.model], "examples_per_s": 9.0, "compiled_bytes": 2**20, "platform": "cpu"}
+        store.put(tmp_path / "results", run, store.blank(run, "ok", **facts))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "results"
 
@@ -82,8 +82,8 @@ def test_a_figure_of_scaling_is_of_what_speed_kept(results: Path, said: Said) ->
 
 
 def test_two_folders_with_nothing_in_common_are_no_table(results: Path, said: Said, tmp_path: Path) -> None:
-    for cell in sweeps.cells(Request("linear", "mqar", "quick")):
-        store.put(tmp_path / "other", cell, store.blank(cell, "nan", "why"))
+    for run in sweeps.runs(Request("linear", "mqar", "quick")):
+        store.put(tmp_path / "other", run, store.blank(run, "nan", "why"))
     code, text = said("compare", "other", "results")
     assert code == 2
     assert "other and results: no model is in both on the same task" in text

@@ -66,7 +66,7 @@ def test_a_dry_run_starts_nothing(lra: Lra, four: Path) -> None:
 
 
 @pytest.mark.slow
-def test_fail_fast_starts_no_further_cell(lra: Lra, here: Path) -> None:
+def test_fail_fast_starts_no_further_run(lra: Lra, here: Path) -> None:
     (here / "mine.py").write_text(mixers.model_card("linear").path.read_text() + "\nimport nowhere\n")
     done = lra("run", "-t", "short", "-c", "tiny", "-m", "mine.py,linear,softmax", "--fail-fast", "--json")
     assert done.returncode == 1
@@ -153,8 +153,8 @@ def test_what_does_not_stop_in_time_is_killed(
         local._listen(deaf, lambda event: None)
     assert (late.is_set(), deaf.returncode) == (True, -signal.SIGKILL)
     assert 1 <= time.monotonic() - began < 30
-    cell = sweeps.cells(Request("linear", "short", "tiny"))[0]
-    row = local._failed(cell, deaf.returncode, 0.5 / 60, "", four)
+    run = sweeps.runs(Request("linear", "short", "tiny"))[0]
+    row = local._failed(run, deaf.returncode, 0.5 / 60, "", four)
     assert row.status == "timeout", "it was not the system that killed it"
     assert "killed as it did not in 0.5 s; the same command goes on" in str(row.error)
 

@@ -104,7 +104,7 @@ def test_a_hybrid_claims_what_all_of_its_mixers_claim_by_their_values(
     monkeypatch.chdir(here)
     Path("mine.py").write_text(BARE, encoding="utf-8")
     asked = [
-        sweeps.cells(sweeps.Request(models, "short", "tiny", settings=("backbone.layers=2",)))[0]
+        sweeps.runs(sweeps.Request(models, "short", "tiny", settings=("backbone.layers=2",)))[0]
         for models in ("linear+softmax", "linear+mine.py")
     ]
     facts = _beside([{"step_ms_p50": 1.0} for _ in asked], asked)

@@ -290,10 +290,10 @@ def test_a_folder_with_a_link_is_refused(results: Path, tmp_path: Path) -> None:
 def foreign(results: Path, tmp_path: Path, **changed: str) -> str:
     """A result of other code, among the results; its name."""
     (kept,) = results.glob("runs/softmax-*-s1-*")
-    cell = store.cell(kept).model_copy(update={"mixer_hash": "a" * 64, **changed})
-    row = dataclasses.replace(store.rows(kept)[0], **store.columns(cell))
-    folder = kept.rename(kept.parent / cell.folder)
-    store.write_json(folder / "run.json", cell.model_dump())
+    run = store.read_run(kept).model_copy(update={"mixer_hash": "a" * 64, **changed})
+    row = dataclasses.replace(store.rows(kept)[0], **store.columns(run))
+    folder = kept.rename(kept.parent / run.folder)
+    store.write_json(folder / "run.json", run.model_dump())
     store.write_json(folder / "result.json", row.as_dict())
     return folder.name
 

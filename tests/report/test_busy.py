@@ -30,9 +30,9 @@ SCORES = {"test_score": 0.5, "val_score": 0.5, "test_n": 100, "val_n": 100, "cha
 
 def frame(folder: Path, loads: Sequence[float | None]) -> pd.DataFrame:
     """Of one model under several seeds, each with so much of its cores taken by others."""
-    for cell in sweeps.cells(Request("linear", "listops", "quick", tuple(range(len(loads))))):
-        facts = {**TIMES, **PLACE, **SCORES, "other_load": loads[cell.seed]}
-        store.put(folder, cell, store.blank(cell, "ok", **facts))
+    for run in sweeps.runs(Request("linear", "listops", "quick", tuple(range(len(loads))))):
+        facts = {**TIMES, **PLACE, **SCORES, "other_load": loads[run.seed]}
+        store.put(folder, run, store.blank(run, "ok", **facts))
     return store.frame([folder])
 
 

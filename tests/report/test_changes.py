@@ -37,7 +37,7 @@ def inside(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def put(origin: str, right: int, seed: int = 0, model: str = "softmax", first: int = 0, **more: Any) -> Result:
     """A run that has `right` of the examples right, those from `first` on."""
-    (cell,) = sweeps.cells(Request(model, "short", "tiny", seeds=(seed,)))
+    (run,) = sweeps.runs(Request(model, "short", "tiny", seeds=(seed,)))
     facts = {
         "val_score": 0.5,
         "test_n": N,
@@ -46,12 +46,12 @@ def put(origin: str, right: int, seed: int = 0, model: str = "softmax", first: i
         "compiled_bytes": 2**20,
         "data_hash": "d",
     }
-    row = dataclasses.replace(store.blank(cell, "ok"), **{"test_score": right / N} | facts | more)
-    store.write_json(store.folder(Path(origin), cell) / "run.json", cell.model_dump(mode="json"))
-    store.put(Path(origin), cell, row)
+    row = dataclasses.replace(store.blank(run, "ok"), **{"test_score": right / N} | facts | more)
+    store.write_json(store.folder(Path(origin), run) / "run.json", run.model_dump(mode="json"))
+    store.put(Path(origin), run, row)
     bits = np.zeros(N, bool)
     bits[first : first + right] = True
-    store.put_scores(store.folder(Path(origin), cell), bits, ACCURACY)
+    store.put_scores(store.folder(Path(origin), run), bits, ACCURACY)
     return row
 
 

@@ -21,9 +21,9 @@ from lra_bench.sweeps import Request
 @pytest.fixture
 def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
     monkeypatch.chdir(here)
-    cell = sweeps.cells(Request("softmax", "short", "tiny"))[0]
+    run = sweeps.runs(Request("softmax", "short", "tiny"))[0]
     facts = {"test_score": 0.4, "val_score": 0.5, "test_n": 2000, "chance": 0.175, "params_ratio": 1.0, "params": 1000}
-    return store.blank(cell, "ok", **facts)
+    return store.blank(run, "ok", **facts)
 
 
 def summed(*rows: Result) -> pd.DataFrame:
@@ -105,12 +105,12 @@ def test_a_mean_of_five_that_lacks_one_is_missing(row: Result) -> None:
 
 @pytest.mark.parametrize("streams", [1, 2])
 def test_the_budget_says_what_each_was_given(here: Path, row: Result, streams: int) -> None:
-    (cell,) = sweeps.cells(Request("linear", "short", "tiny"))
+    (run,) = sweeps.runs(Request("linear", "short", "tiny"))
     facts = {"params": 1500, "params_ratio": 1.5, "flops_per_step": streams * 8.0 * 20 * 3000}
-    store.put(here / "results", cell, store.blank(cell, "ok", **facts))
+    store.put(here / "results", run, store.blank(run, "ok", **facts))
     frame = store.frame([here / "results"])
     assert pd.isna(budget.budget(frame)["flops_per_token"].item()), "missing is missing"
-    store.write_json(store.folder(here / "results", cell) / "run.json", {"task": {"streams": streams}})
+    store.write_json(store.folder(here / "results", run) / "run.json", {"task": {"streams": streams}})
     (entry,) = budget.budget(frame).to_dict("records")
     assert (entry["flops_per_token"], entry["examples_seen"], entry["steps"]) == (3000, 12 * 8, 12)
     (line,) = budget.report(frame).tables[0].cells.to_dict("records")
@@ -120,14 +120,14 @@ def test_the_budget_says_what_each_was_given(here: Path, row: Result, streams: i
 def test_the_budget_counts_what_a_result_depends_on(here: Path, row: Result) -> None:
     """A run that was pruned and had a teacher stands on the training of both, once each, and on their tuning."""
     results, trained = here / "results", Tuned(trials=3, pruned=0, steps=36, hours=0.1)
-    start = sweeps.cells(Request("linear", "short", "tiny"))[0].model_copy(update={"tuned": trained})
-    (teacher,) = sweeps.cells(Request("softmax", "short", "tiny"))
+    start = sweeps.runs(Request("linear", "short", "tiny"))[0].model_copy(update={"tuned": trained})
+    (teacher,) = sweeps.runs(Request("softmax", "short", "tiny"))
     taught = start.model_copy(update={"teacher": teacher})
     recipe = start.recipe.model_copy(update={"training": start.recipe.training.model_copy(update={"steps": 0})})
     pruned = start.model_copy(update={"start": taught, "recipe": recipe, "config_name": "other", "tuned": None})
-    for cell in (teacher, taught, pruned):
-        store.write_json(store.folder(results, cell) / "run.json", cell.model_dump(mode="json"))
-        store.put(results, cell, store.blank(cell, "ok", flops_per_step=1e12))
+    for run in (teacher, taught, pruned):
+        store.write_json(store.folder(results, run) / "run.json", run.model_dump(mode="json"))
+        store.put(results, run, store.blank(run, "ok", flops_per_step=1e12))
     entries = budget.budget(store.frame([results])).to_dict("records")
     own = next(entry for entry in entries if entry["steps"] == 0)
     assert (own["examples_seen"], own["flops"]) == (0, 0)

@@ -33,11 +33,11 @@ def results(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(here)
     draw = np.random.default_rng(0)
     hard = draw.random(N)
-    for cell in sweeps.cells(Request(",".join(CHANCES), "short", "tiny", (0, 1, 2))):
-        hits = hard + draw.normal(size=N) * 0.1 < CHANCES[cell.model]
+    for run in sweeps.runs(Request(",".join(CHANCES), "short", "tiny", (0, 1, 2))):
+        hits = hard + draw.normal(size=N) * 0.1 < CHANCES[run.model]
         facts = {"test_score": float(hits.mean()), "val_score": 0.5, "test_n": N, "chance": 0.2, "data_hash": "d" * 64}
-        store.put(here / "results", cell, store.blank(cell, "ok", **facts))
-        store.put_scores(store.folder(here / "results", cell), hits, ACCURACY)
+        store.put(here / "results", run, store.blank(run, "ok", **facts))
+        store.put_scores(store.folder(here / "results", run), hits, ACCURACY)
     return here / "results"
 
 

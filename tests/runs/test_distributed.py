@@ -237,9 +237,9 @@ def test_killed_then_stopped_then_run_on_they_have_the_losses_of_one(here: Path,
 @pytest.mark.sweep
 def test_processes_that_slurm_starts_find_each_other(here: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    (cell,) = sweeps.cells(Request("linear", "short", "tiny"))
-    folder = store.folder(Path("results"), cell)
-    store.write_json(folder / "run.json", cell.model_dump())
+    (run,) = sweeps.runs(Request("linear", "short", "tiny"))
+    folder = store.folder(Path("results"), run)
+    store.write_json(folder / "run.json", run.model_dump())
     slurm = {"JOB_ID": str(free_job()), "STEP_NODELIST": "localhost", "NTASKS": "2", "STEP_NUM_NODES": "1"}
     command = [sys.executable, "-m", "lra_bench.runs.execute", str(folder), "--processes", "auto"]
     pair = []
@@ -250,7 +250,7 @@ def test_processes_that_slurm_starts_find_each_other(here: Path, cache: Path, mo
     assert [process.returncode for process in pair] == [0, 0]
     assert '{"event": "row"' in out[0]
     assert '{"event"' not in out[1], "only the first speaks"
-    found = store.get(Path("results"), cell)
+    found = store.get(Path("results"), run)
     assert found is not None
     assert found.processes == 2
 

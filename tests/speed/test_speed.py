@@ -186,15 +186,15 @@ def child(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     monkeypatch.setattr(local, "machine", lambda: HERE)
     seen: list[list[str]] = []
 
-    def measure(cells: Sequence[Any], asked: Asked, tell: Any) -> Facts:
-        alone = len(cells) == 1 and not asked.ceiling
-        seen.append([f"{cell.model} {cell.task.length}{' alone' if alone else ''}" for cell in cells])
-        if alone and cells[0].model == "fnet":
+    def measure(runs: Sequence[Any], asked: Asked, tell: Any) -> Facts:
+        alone = len(runs) == 1 and not asked.ceiling
+        seen.append([f"{run.model} {run.task.length}{' alone' if alone else ''}" for run in runs])
+        if alone and runs[0].model == "fnet":
             raise RunFailed("died")
         place = {k: HERE[k] for k in ("platform", "device")}
         found = [
             fact(c.model, c.task.length, 10.0 * (i + 1), run=c.id, options=c.options) | place
-            for i, c in enumerate(cells)
+            for i, c in enumerate(runs)
         ]
         return [
             f
@@ -288,7 +288,7 @@ def test_the_ceiling_is_of_the_numbers_that_the_backbone_computes_in(
     monkeypatch.chdir(here)
     monkeypatch.setattr(sys.modules["lra_bench.speed.measure"], "ceiling", {"float32": 1e9, "bfloat16": 3e9}.get)
     asked = [Request("linear", "short", "tiny", settings=more) for more in ((), ("precision.compute=bf16",))]
-    facts = speed.measure([sweeps.cells(one)[0] for one in asked], Asked(1, ceiling=True))
+    facts = speed.measure([sweeps.runs(one)[0] for one in asked], Asked(1, ceiling=True))
     assert [fact["ceiling_flops_per_s"] for fact in facts] == [1e9, 3e9]
 
 
@@ -309,9 +309,9 @@ def test_a_wrong_size_is_named() -> None:
 @pytest.mark.slow
 def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    (cell,) = sweeps.cells(Request("linear", "short", "tiny"))
-    (train,) = speed.measure([cell], Asked(6, ceiling=True))
-    (infer,) = speed.measure([cell], Asked(6, infer=True, room=2**20))
+    (run,) = sweeps.runs(Request("linear", "short", "tiny"))
+    (train,) = speed.measure([run], Asked(6, ceiling=True))
+    (infer,) = speed.measure([run], Asked(6, infer=True, room=2**20))
     assert (train["mode"], infer["mode"]) == ("train", "infer")
     assert len(train["laps_ms"]) == len(infer["laps_ms"]) == 6
     assert infer["flops_per_step"] < 0.5 * train["flops_per_step"]
@@ -326,8 +326,8 @@ def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch:
 
 def test_a_forward_pass_is_of_what_is_kept_to_answer_with(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    (cell,) = sweeps.cells(Request("linear", "short", "tiny", settings=("quantize.weights=8",)))
-    (infer,) = speed.measure([cell], Asked(1, infer=True))
+    (run,) = sweeps.runs(Request("linear", "short", "tiny", settings=("quantize.weights=8",)))
+    (infer,) = speed.measure([run], Asked(1, infer=True))
     assert (infer["status"], infer["error"]) == ("ok", None)
 
 

@@ -47,24 +47,24 @@ def blocks(length: int) -> list[int]:
     return [2**k for k in range(length.bit_length()) if 2 ** (k + 1) <= length]
 
 
-def probe(run: Trained, examples: int, places: int, seed: int, count: data.Progress) -> Probe:
+def probe(trained: Trained, examples: int, places: int, seed: int, count: data.Progress) -> Probe:
     """Probe a run's model on its first `examples` of test, the vectors at `places` random places of each.
 
     Raises:
         ConfigError: a vector stands for several symbols.
     """
-    if run.cell.recipe.backbone.patch > 1:
+    if trained.run.recipe.backbone.patch > 1:
         raise ConfigError(
-            f"{run.cell.folder}: a vector stands for {run.cell.recipe.backbone.patch} symbols: not probed"
+            f"{trained.run.folder}: a vector stands for {trained.run.recipe.backbone.patch} symbols: not probed"
         )
-    with within(run.cell.recipe.backbone.matmul):
-        return _probed(run, examples, places, seed, count)
+    with within(trained.run.recipe.backbone.matmul):
+        return _probed(trained, examples, places, seed, count)
 
 
-def _probed(run: Trained, examples: int, places: int, seed: int, count: data.Progress) -> Probe:
-    batch = next(in_order(take(run.splits["test"], examples), min(examples, len(run.splits["test"]))))
+def _probed(trained: Trained, examples: int, places: int, seed: int, count: data.Progress) -> Probe:
+    batch = next(in_order(take(trained.splits["test"], examples), min(examples, len(trained.splits["test"]))))
     draw = np.random.default_rng(seed)
-    looking = Looking.of(run, batch, places, draw)
+    looking = Looking.of(trained, batch, places, draw)
     by_distance = np.zeros(looking.length)
     for place in _told(range(places), "gradients", count):
         by_distance += looking.gradients(place, draw)
@@ -77,7 +77,7 @@ def _probed(run: Trained, examples: int, places: int, seed: int, count: data.Pro
         Shuffled(block, *looking.shuffled(block, draw)) for block in _told(blocks(len(share)), "shuffled", count)
     ]
     return Probe(
-        length=run.cell.task.length,
+        length=trained.run.task.length,
         within=int(np.searchsorted(np.cumsum(share), MOST)),
         farthest=int(np.flatnonzero(by_distance > NOISE * by_distance.max())[-1]) if by_distance.any() else 0,
         context=next((one.block for one in shuffled if one.changed <= FEW), None),

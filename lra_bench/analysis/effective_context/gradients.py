@@ -34,12 +34,12 @@ class Looking:
     read: Int[np.ndarray, "J B"]
 
     @classmethod
-    def of(cls, run: Trained, batch: Batch, places: int, draw: np.random.Generator) -> Looking:
+    def of(cls, trained: Trained, batch: Batch, places: int, draw: np.random.Generator) -> Looking:
         """At random true tokens."""
         true = batch.mask.reshape(-1, batch.mask.shape[-1]).sum(-1)
         read = (draw.random((places, len(true))) * np.maximum(true, 1)).astype(int)
-        objective = run.program.objective
-        graph, params, rest = run.learned
+        objective = trained.program.objective
+        graph, params, rest = trained.learned
         return cls(graph, (params, rest), objective.metric, objective.score, batch, read)
 
     @property

@@ -62,17 +62,17 @@ def check(folder: Path) -> Run:
     for name in RUN_FILES:
         if (folder / name).exists():
             _printable(folder / name, store.read_json(folder / name))
-    cell = store.cell(folder)
-    ends = (f"{cell.model}-{cell.task_name}-", f"-s{cell.seed}-{cell.id}")  # between them, whose config it was
+    run = store.read_run(folder)
+    ends = (f"{run.model}-{run.task_name}-", f"-s{run.seed}-{run.id}")  # between them, whose config it was
     if not (folder.name.startswith(ends[0]) and folder.name.endswith(ends[1])):
-        raise ConfigError(f"{folder.name}/run.json: of {cell.folder}, by its content")
-    row = _row(folder / "result.json", cell)
+        raise ConfigError(f"{folder.name}/run.json: of {run.folder}, by its content")
+    row = _row(folder / "result.json", run)
     _scores(folder, row)
     _curve(folder / "curve.json", row)
     if (folder / "fallback.json").exists():
         typed(folder / "fallback.json", Fallback, dict(_paired(folder / "fallback.json")))
     provenance(folder)
-    return cell
+    return run
 
 
 def provenance(folder: Path) -> Provenance | None:
@@ -105,9 +105,9 @@ def _printable(path: Path, value: Any) -> None:
             _printable(path, part)
 
 
-def _row(path: Path, cell: Run) -> Result:
+def _row(path: Path, run: Run) -> Result:
     row = Result(**typed(path, ROW, store.read_json(path)).model_dump())
-    asked = store.columns(cell)
+    asked = store.columns(run)
     wrong = next((key for key, value in asked.items() if getattr(row, key) != value and key != "accumulate"), None)
     if wrong:
         raise ConfigError(f"{path}: {wrong}: {getattr(row, wrong)}, and {asked[wrong]} by its run.json")

@@ -101,11 +101,11 @@ def _checked(stage: Path, count: Progress) -> list[tuple[Path, Run]]:
 def _placed(runs: list[tuple[Path, Run]], results: Path, said: dict[str, Any]) -> Merged:
     """What is new gets to its place, one run after another; what is there is left as it is."""
     merged = Merged(said["by"], [], {}, [], {})
-    there = {folder: _difference(store.folder(results, cell), folder) for folder, cell in runs}
-    for folder, cell in runs:
+    there = {folder: _difference(store.folder(results, run), folder) for folder, run in runs}
+    for folder, run in runs:
         if there[folder] is None:
             try:
-                came = _put(folder, cell, results, said)
+                came = _put(folder, run, results, said)
             except OSError:  # begun since we looked
                 merged.conflicts[folder.name] = BEGUN
                 continue
@@ -119,23 +119,23 @@ def _placed(runs: list[tuple[Path, Run]], results: Path, said: dict[str, Any]) -
     return merged
 
 
-def _put(folder: Path, cell: Run, results: Path, said: dict[str, Any]) -> Provenance:
-    came = _provenance(folder, cell, said)
+def _put(folder: Path, run: Run, results: Path, said: dict[str, Any]) -> Provenance:
+    came = _provenance(folder, run, said)
     store.write_json(folder / store.PROVENANCE, came.model_dump())
-    target = store.folder(results, cell)
+    target = store.folder(results, run)
     target.parent.mkdir(exist_ok=True)
     folder.rename(target)
     return came
 
 
-def _provenance(folder: Path, cell: Run, said: dict[str, Any]) -> Provenance:
-    mixer = whose.of(cell)
+def _provenance(folder: Path, run: Run, said: dict[str, Any]) -> Provenance:
+    mixer = whose.of(run)
     return Provenance(
         **said,
         merged=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         mixer=mixer,
-        code=None if mixer == "here" else cell.code,
-        source="own file" if "#" in cell.task.source else "here",
+        code=None if mixer == "here" else run.code,
+        source="own file" if "#" in run.task.source else "here",
         before=provenance(folder),
     )
 

@@ -114,9 +114,9 @@ class Run(Strict):
     @property
     def needs(self) -> tuple[Run, ...]:
         """The runs that are to be trained before it, those that they need first."""
-        direct = [cell for cell in (self.start, self.teacher) if cell is not None]
-        every = [needed for cell in direct for needed in (*cell.needs, cell)]
-        return tuple({cell.id: cell for cell in every}.values())
+        direct = [run for run in (self.start, self.teacher) if run is not None]
+        every = [needed for run in direct for needed in (*run.needs, run)]
+        return tuple({run.id: run for run in every}.values())
 
     @property
     def trained_first(self) -> Run:
