@@ -76,7 +76,7 @@ class PlaceError(LraError):
 
 
 class RunFailed(LraError):
-    """A run that ran and did not finish; `status` is what stands in its row."""
+    """A run that ran and did not finish; `status` is what stands in its result."""
 
     exit_code = 1
 

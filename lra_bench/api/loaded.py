@@ -31,7 +31,7 @@ class Loaded:
     @cached_property
     def result(self) -> Result:
         """The run's result."""
-        (result,) = store.rows(self.folder)
+        (result,) = store.read_results(self.folder)
         return result
 
     @cached_property

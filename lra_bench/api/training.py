@@ -112,8 +112,8 @@ def sweep(
         _listed(models), _listed(tasks), str(config), tuple(seeds), length, _said(settings), limit,
         techniques=_listed(techniques), by=BY,
     )  # fmt: skip
-    rows = _executed(sweeps.runs(request), Order(Path(results), overwrite, jobs=jobs), verbose)
-    return pd.DataFrame([row.as_dict() for row in rows], columns=list(COLUMNS))
+    every = _executed(sweeps.runs(request), Order(Path(results), overwrite, jobs=jobs), verbose)
+    return pd.DataFrame([result.as_dict() for result in every], columns=list(COLUMNS))
 
 
 def results(path: str | Path | Iterable[str | Path] = RESULTS) -> pd.DataFrame:
@@ -125,7 +125,7 @@ def results(path: str | Path | Iterable[str | Path] = RESULTS) -> pd.DataFrame:
     Raises:
         ConfigError: a path is not there, or holds no results.
     """
-    return store.frame([Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path])
+    return store.to_dataframe([Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path])
 
 
 def _executed(asked: Sequence[configs.Run], order: Order, verbose: bool) -> list[Result]:

@@ -49,7 +49,7 @@ def ls(
     elif kind is Kind.results:
         from lra_bench.records import store
 
-        screen.out.print(screen.results(store.rows(results), {}))
+        screen.out.print(screen.results(store.read_results(results), {}))
         for folder in store.open_runs(results):
             screen.out.print(f"begun, without a result: {folder.name}", highlight=False)
         for bundle, n in Counter(row["bundle"] for row in listed if row["bundle"]).items():
@@ -137,7 +137,7 @@ def _said(kind: str, found: dict[str, Path]) -> list[dict[str, Any]]:
 def _results(results: Path) -> list[dict[str, Any]]:
     from lra_bench.records import store
 
-    return [store.rows(folder)[0].as_dict() | store.came(folder) for folder in store.folders(results)]
+    return [store.read_results(folder)[0].as_dict() | store.provenance(folder) for folder in store.folders(results)]
 
 
 @app.command()

@@ -111,23 +111,23 @@ def run_all(
     warn_of(every)
     try:
         with _told(len(sweeps.with_needs(every)), order.results, track) as tell:
-            rows = sweeps.run(every, launcher, order, tell, fail_fast=fail_fast)
+            results = sweeps.run(every, launcher, order, tell, fail_fast=fail_fast)
     except Stopped as stopped:
         screen.err.print(str(stopped), style="yellow", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
-    other_code = sweeps.of_other_code(every, rows)
+    other_code = sweeps.of_other_code(every, results)
     if json:
-        screen.print_json([row.as_dict() | {"other_code": other_code.get(row.run)} for row in rows])
+        screen.print_json([result.as_dict() | {"other_code": other_code.get(result.run)} for result in results])
     else:
-        screen.out.print(screen.results(rows, other_code))
+        screen.out.print(screen.results(results, other_code))
         said = f"results in {order.results}/runs; lra compare {order.results} puts them side by side"
-        left = f"; {len(every) - len(rows)} runs are left" if len(rows) < len(every) else ""
+        left = f"; {len(every) - len(results)} runs are left" if len(results) < len(every) else ""
         screen.err.print(said + left, highlight=False, soft_wrap=True)
-    for row in rows:
-        if row.error:
-            said = f"{row.model} on {row.task}: {row.status}: {row.error}"
+    for result in results:
+        if result.error:
+            said = f"{result.model} on {result.task}: {result.status}: {result.error}"
             screen.err.print(said, style="red", markup=False, soft_wrap=True)
-    sys.exit(int(any(row.status not in SCORED for row in rows)))
+    sys.exit(int(any(result.status not in SCORED for result in results)))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ A recipe (`configs/*.yaml`) says how we train, a task (`tasks/*.yaml`) what is a
 option with its default; a recipe overrides it, its section for the task overrides that, `--set a.b=c` overrides all. A
 technique (`configs/techniques/*.yaml`) says what is done to a model besides. A `Run` is one model on one task with one
 seed, fully resolved; its id is a hash of everything that decides the numbers and is asked for: settings, the content of
-the user's files, the code of the mixer's file. So a changed default cannot hide behind an old row. The package's own
+the user's files, the code of the mixer's file. So a changed default cannot hide behind an old result. The package's own
 code and the libraries' versions stand in the result (`fingerprint.py`). A `Launcher` says who starts the runs.
 """
 

@@ -193,7 +193,7 @@ class TaskSpec(Strict):
         if self.metric == ACCURACY.name and self.classes < 2:
             raise ValueError("classes: 1, and accuracy is of at least 2")
         if self.grid is not None and (len(self.grid) != 2 or self.grid[0] * self.grid[1] != self.length):
-            raise ValueError(f"grid: must be [results, columns] of {self.length} runs")
+            raise ValueError(f"grid: must be [rows, columns] of {self.length} pixels")
         return self
 
 

@@ -39,8 +39,8 @@ def _facts(runs: list[Run], device: Device) -> list[dict[str, Any]]:
         facts: dict[str, Any] = {}
         with failures(run) as failed:
             facts = estimates.estimate(run, device, opened)
-        row = failed.row
-        problem = {"status": row.status, "error": row.error} if row else {"status": "ok", "error": None}
+        result = failed.result
+        problem = {"status": result.status, "error": result.error} if result else {"status": "ok", "error": None}
         found.append(facts | problem)
         tell("compiled", done=len(found), total=len(runs))
     return found

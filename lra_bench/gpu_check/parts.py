@@ -118,8 +118,9 @@ def trained(lease: Lease, wanted: Wanted) -> None:
     for model in wanted.trained:
         request = sweeps.Request(model, wanted.task, wanted.config, settings=wanted.settings)
         order = Order(lease.out, minutes=max(lease.left, 1) / 60)
-        (row,) = sweeps.run(sweeps.runs(request), config.launcher(None), order, lambda *_: None)
-        said = f"{100 * row.test_score:.1f} %" if row.test_score is not None else f"{row.status}: {row.error}"
+        (result,) = sweeps.run(sweeps.runs(request), config.launcher(None), order, lambda *_: None)
+        failed = f"{result.status}: {result.error}"
+        said = failed if result.test_score is None else f"{100 * result.test_score:.1f} %"
         lease.say(f"trained: {model} on {wanted.task}: {said}")
         if lease.left <= 0:
             raise OutOfTime

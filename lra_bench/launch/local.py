@@ -176,16 +176,16 @@ def execute(run: Run, order: Order, tell: Tell, pool: ProcessPool) -> Result:
         with pool.member(child), grace.timed(child, minutes) as late:
             last = _listen(child, tell)
     if child.returncode == 0:
-        row = store.get(results, run)
-        assert row is not None, "a run that ends well has left its result"
-        return row
+        result = store.get(results, run)
+        assert result is not None, "a run that ends well has left its result"
+        return result
     if last.get("event") == "refused":
         raise refusal(last)
     if (child.returncode == INTERRUPTED and not late.is_set()) or (pool.ended and child.returncode < 0):
         raise Stopped
-    row = _failed(run, child.returncode, minutes if late.is_set() else None, *blamed(child, folder))
-    store.put(results, run, row)
-    return row
+    result = _failed(run, child.returncode, minutes if late.is_set() else None, *blamed(child, folder))
+    store.save(results, run, result)
+    return result
 
 
 def command(folder: Path, jobs: int, *, fresh: bool = False) -> list[str]:

@@ -51,7 +51,7 @@ class Cluster(Engine):
         self._lock = threading.RLock()
 
     def run(self, run: Run, tell: Tell) -> Result:
-        """Have a task run the run, and another if its node dies; its row."""
+        """Have a task run the run, and another if its node dies; its result."""
         with self._lock:
             self._tells[run.id] = tell
         wanting = room_for(self._ray, self._share)
@@ -104,9 +104,9 @@ class Cluster(Engine):
                     self._tells[run](event)
 
     def _failed(self, run: Run, status: Status, error: Exception) -> Result:
-        row = store.blank(run, status, f"ray: {type(error).__name__}: {' '.join(str(error).split())}"[:300])
-        store.put(self._order.results, run, row)
-        return row
+        result = store.blank(run, status, f"ray: {type(error).__name__}: {' '.join(str(error).split())}"[:300])
+        store.save(self._order.results, run, result)
+        return result
 
     def end(self) -> None:
         """Ask all to save and stop."""

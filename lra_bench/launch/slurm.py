@@ -39,12 +39,12 @@ class Processes(Engine):
         self._left = threading.Event()  # nobody is to wait any longer
 
     def run(self, run: Run, tell: Tell) -> Result:
-        """Wait for the run's job, submitted here if need be; its row."""
+        """Wait for the run's job, submitted here if need be; its result."""
         if run.id not in self._jobs:
             self._unclaimed(run, tell)
-            row = None if self._order.fresh else store.done(self._order.results, run)
-            if row is not None:
-                return row
+            result = None if self._order.fresh else store.done(self._order.results, run)
+            if result is not None:
+                return result
             self.send([run])
         job = self._jobs[run.id]
         log = Log(job.paths.stdout)
@@ -53,7 +53,7 @@ class Processes(Engine):
             self._pause()
             for event in log.news():
                 tell(event)
-        return self._row(run, job)
+        return self._result(run, job)
 
     def send(self, runs: Sequence[Run]) -> None:
         """Submit the runs, as one array.
@@ -86,20 +86,20 @@ class Processes(Engine):
 
     def _unclaimed(self, run: Run, tell: Tell) -> None:
         """Wait until nobody else executes the run."""
-        if store.is_claimed(self._folder(run)):
+        if store.is_locked(self._folder(run)):
             tell({"event": "wait"})
-        while store.is_claimed(self._folder(run)):
+        while store.is_locked(self._folder(run)):
             self._pause()
 
     def _is_over(self, run: Run, job: Any) -> bool:
         """Has the job come to an end? When all are to end, the run's claim says whether it still saves."""
-        return job.done() or (self.ended and not store.is_claimed(self._folder(run)))
+        return job.done() or (self.ended and not store.is_locked(self._folder(run)))
 
     def _pause(self) -> None:
         if self._left.wait(self._settings.poll):
             raise Stopped(self.parting())
 
-    def _row(self, run: Run, job: Any) -> Result:
+    def _result(self, run: Run, job: Any) -> Result:
         if self.ended and not job.paths.result_pickle.exists():
             raise Stopped(self.parting())
         try:
@@ -108,9 +108,9 @@ class Processes(Engine):
             said = str(error).splitlines()
         why = next((line for line in reversed(said) if re.match(r"[\w.]+: ", line)), said[0])  # a traceback's end
         status: Status = "timeout" if OUT_OF_TIME in why else "error"
-        row = store.blank(run, status, f"job {job.job_id}, {job.state}: {why}"[:300])
-        store.put(self._order.results, run, row)
-        return row
+        result = store.blank(run, status, f"job {job.job_id}, {job.state}: {why}"[:300])
+        store.save(self._order.results, run, result)
+        return result
 
 
 class Queue(Processes):
@@ -131,7 +131,7 @@ class Queue(Processes):
                 job: Any = SlurmJob(sent["logs"], sent["job"])
                 if job.watcher.get_state(job.job_id, mode="force") in QUEUED:
                     self._jobs[run.id] = job
-        return [run for run in runs if run.id not in self._jobs and not store.is_claimed(self._folder(run))]
+        return [run for run in runs if run.id not in self._jobs and not store.is_locked(self._folder(run))]
 
     def leave(self) -> None:
         """The user goes; the jobs stay."""

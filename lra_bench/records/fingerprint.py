@@ -55,11 +55,11 @@ def apart(now: Mapping[str, Any], then: Mapping[str, Any]) -> str | None:
     return ", ".join(f"{SAID[key]} {then[key][:DIGITS]} (now {now[key][:DIGITS]})" for key in differing) or None
 
 
-def since(row: Result, run: Run) -> str | None:
+def since(result: Result, run: Run) -> str | None:
     """By what other code the run's result was made than would make it here and now; None if by this."""
-    if row.code_hash is None:
+    if result.code_hash is None:
         return "code that is not known"
-    then = {"code_hash": row.code_hash, "parts_hash": row.parts_hash, **json.loads(row.versions or "{}")}
+    then = {"code_hash": result.code_hash, "parts_hash": result.parts_hash, **json.loads(result.versions or "{}")}
     return apart(full(run), then)
 
 

@@ -77,10 +77,10 @@ def finished(folder: Path) -> Run:
         ConfigError: it is not.
     """
     run = store.read_run(folder)
-    row = next(iter(store.rows(folder)), None)
-    if row is None or row.status not in SCORED:
+    result = next(iter(store.read_results(folder)), None)
+    if result is None or result.status not in SCORED:
         raise ConfigError(
-            f"{folder}: {row.status if row else 'has no result yet'}; only a run that finished can be opened"
+            f"{folder}: {result.status if result else 'has no result yet'}; only a run that finished can be opened"
         )
     if not (folder / "checkpoints").is_dir():
         raise ConfigError(f"{folder}: has no checkpoints/, they stay where it ran; lra run with --overwrite makes them")

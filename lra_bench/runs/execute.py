@@ -102,7 +102,7 @@ def execute(
     scores = np.concatenate(evaluate_all(program, params, rest, test, tell, "test"))
     metric = run.metric
     if distributed.is_first():
-        store.put_scores(folder, scores, metric)
+        store.save_scores(folder, scores, metric)
         store.write_json(folder / "curve.json", progress.history)
     tell("timing")
     facts |= scored(run, val, test, scores, progress) | speed(trainer, run)
@@ -143,10 +143,10 @@ def _chance(run: Run, splits: Sequence[Split], weights: Sequence[float]) -> floa
     return sum(METRICS[one.task.metric].chance(split.label) * weight for one, split, weight in each)
 
 
-def status(row: dict[str, Any], metric: Metric) -> Status:
+def status(result: dict[str, Any], metric: Metric) -> Status:
     """Of what was trained to the end: did it learn, as far as test's examples can tell?"""
-    score = statistics.over_examples(metric, row["test_score"], row["test_n"], row["test_spread"])
-    return "ok" if statistics.learned(metric, score, row["chance"]) else "at-chance"
+    score = statistics.over_examples(metric, result["test_score"], result["test_n"], result["test_spread"])
+    return "ok" if statistics.learned(metric, score, result["chance"]) else "at-chance"
 
 
 def speed(trainer: Trainer, run: Run) -> dict[str, Any]:
@@ -166,9 +166,9 @@ def speed(trainer: Trainer, run: Run) -> dict[str, Any]:
 
 @dataclasses.dataclass
 class Failure:
-    """What went wrong, as the run's row."""
+    """What went wrong, as the run's result."""
 
-    row: Result | None = None
+    result: Result | None = None
     alone: bool = False  # perhaps in this process only; else in all of them alike
 
 
@@ -187,7 +187,7 @@ def failures(run: Run, place: Path | str = "a file") -> Iterator[Failure]:
     try:
         yield failure
     except RunFailed as error:
-        failure.row = store.blank(run, error.status, str(error))  # type: ignore[arg-type]
+        failure.result = store.blank(run, error.status, str(error))  # type: ignore[arg-type]
     except (LraError, Interrupted):
         raise
     except Exception as error:
@@ -195,7 +195,7 @@ def failures(run: Run, place: Path | str = "a file") -> Iterator[Failure]:
             raise fault from error
         with suppress(OSError):  # of a log that is on a full disk too
             traceback.print_exc()
-        failure.row, failure.alone = (
+        failure.result, failure.alone = (
             store.blank(run, "oom" if short_of_memory(error) else "error", _one_line(error)),
             True,
         )
@@ -272,13 +272,13 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 @contextmanager
-def claimed(folder: Path, stop: Stop) -> Iterator[None]:
-    """Hold the run's folder, in the first process, for all of them."""
+def locked(folder: Path, stop: Stop) -> Iterator[None]:
+    """Lock the run's folder, in the first process, for all of them."""
     with ExitStack() as held:
         if distributed.is_first():
-            if store.is_claimed(folder):
+            if store.is_locked(folder):
                 stop.tell("wait")
-            held.enter_context(store.claimed(folder))
+            held.enter_context(store.locked(folder))
         distributed.barrier()
         yield
 
@@ -292,21 +292,21 @@ def settled(args: argparse.Namespace, stop: Stop) -> tuple[Result, bool]:
     """
     run = Run.model_validate(store.read_json(args.folder / "run.json"))
     results = args.folder.parent.parent
-    with claimed(args.folder, stop):
+    with locked(args.folder, stop):
         watch = Stopwatch()  # a run does not last while it waits for another
-        row, alone = None if args.overwrite else store.done(results, run), False
-        if row is None:
+        result, alone = None if args.overwrite else store.done(results, run), False
+        if result is None:
             with failures(run, args.folder) as failure:
-                row = execute(run, args.folder, stop.tell, stop, watch, fresh=args.overwrite)
-            row, alone = failure.row or row, failure.alone
-            assert row is not None
+                result = execute(run, args.folder, stop.tell, stop, watch, fresh=args.overwrite)
+            result, alone = failure.result or result, failure.alone
+            assert result is not None
             ran = {"commit": args.commit, "dirty": args.dirty, "jobs": args.jobs, **fingerprint.of(run)}
-            row = dataclasses.replace(row, wall_s=watch.seconds, **ran)
+            result = dataclasses.replace(result, wall_s=watch.seconds, **ran)
             if distributed.is_first():
-                store.put(results, run, row)
+                store.save(results, run, result)
         if not alone:
             distributed.barrier()  # nobody may write here before all have read
-    return row, alone
+    return result, alone
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -320,13 +320,13 @@ def main(arguments: list[str] | None = None) -> int:
         with faults_told(args.folder):
             distributed.join(args.processes, args.process, args.coordinator, args.devices)
             jax.local_devices()  # one that is not there is said before examples are made
-            row, alone = settled(args, stop)
+            result, alone = settled(args, stop)
     except Interrupted:
         return INTERRUPTED
     except LraError as error:
         stop.refuse(error)
         return distributed.desert(error.exit_code)
-    stop.tell("row", **row.as_dict())
+    stop.tell("row", **result.as_dict())
     return distributed.desert(FAILED) if alone and distributed.several() else 0
 
 

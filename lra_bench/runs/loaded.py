@@ -91,8 +91,8 @@ def _units(run: Run, folder: Path, data_hash: str) -> Units | None:
         return None
     if (folder / UNITS).exists():
         return Units.kept(store.read_json(folder / UNITS))
-    (row,) = store.rows(folder)
-    if run.limit or row.data_hash != data_hash:
+    (result,) = store.read_results(folder)
+    if run.limit or result.data_hash != data_hash:
         raise ConfigError(
             f"{folder}: an earlier version trained it, on other examples of the same files, and did not keep what its "
             "answers are in; lra run with --overwrite makes it anew"

@@ -99,7 +99,7 @@ class Study:
         """
         if jobs > 1 and "inference_ms_p50" in self.question.costs:
             raise ConfigError("--max-ms: a trial's time is its own where none runs beside it; --jobs 1")
-        with store.claimed(self.folder), record.quiet(), faults_told(self.folder):
+        with store.locked(self.folder), record.quiet(), faults_told(self.folder):
             study = self._opened()
             record.take_up(study)
             for line in self.not_taken_up():

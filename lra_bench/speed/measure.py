@@ -82,8 +82,8 @@ def _prepared(run: Run, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
         known |= supplied(run, program) if asked.fed else {}
         bench = Bench(run, program, infer=asked.infer)
         bench.once()
-    row = failed.row
-    problem = {"status": row.status, "error": row.error} if row else {"status": "ok", "error": None}
+    result = failed.result
+    problem = {"status": result.status, "error": result.error} if result else {"status": "ok", "error": None}
     there = {"batch": run.recipe.training.batch, "available_bytes": available_bytes(jax.local_devices()[0])}
     asked_for = {"run": run.id, "model": run.model, "options": run.turned, "length": run.task.length}
     return asked_for | {"mode": "infer" if asked.infer else "train"} | there | known | problem, bench
@@ -100,4 +100,4 @@ def _room(run: Run, asked: Asked) -> dict[str, Any]:
     assert asked.room is not None
     with failures(run) as failed:
         return {"room_bytes": asked.room, "largest_batch": largest_batch(run, asked.room, infer=asked.infer)}
-    return {"room_bytes": asked.room, "largest_batch": None, "error": failed.row and failed.row.error}
+    return {"room_bytes": asked.room, "largest_batch": None, "error": failed.result and failed.result.error}

@@ -35,10 +35,10 @@ def _state(run: Run, results: Path) -> str:
 
 
 def _asked(run: Run, results: Path) -> dict[str, Any]:
-    row = store.done(results, run)
+    result = store.done(results, run)
     asked: dict[str, Any] = {"run": run.id, "model": run.model, "task": run.task_name, "config": run.config_name}
     asked |= {"tag": run.tag, "length": run.task.length, "seed": run.seed, "but_for_seed": but_for_seed(run)}
-    return asked | {"state": _state(run, results), "other_code": fingerprint.since(row, run) if row else None}
+    return asked | {"state": _state(run, results), "other_code": fingerprint.since(result, run) if result else None}
 
 
 def job_list(every: Sequence[Run], results: Path, jobs: int) -> list[str]:
@@ -59,15 +59,15 @@ def plan(
     for run in every:
         key = but_for_seed(run)
         if key not in found:
-            found[key] = _from_row(run, results, here) or _probed(run, partial(tell, run), place)
+            found[key] = _from_result(run, results, here) or _probed(run, partial(tell, run), place)
     return [_plan(run, results, found[but_for_seed(run)], here) for run in every]
 
 
 def _plan(run: Run, results: Path, found: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
-    row = store.done(results, run)
-    known = row.as_dict() if row else found
+    result = store.done(results, run)
+    known = result.as_dict() if result else found
     spent: dict[str, Any] = (
-        {"hours": 0.0, "hours_from": None} if row else {k: found[k] for k in ("hours", "hours_from")}
+        {"hours": 0.0, "hours_from": None} if result else {k: found[k] for k in ("hours", "hours_from")}
     )
     planned, there = known.get("compiled_bytes"), here["available_bytes"]
     room = {"available_bytes": there, "limited_by": here.get("limited_by")}
@@ -80,19 +80,19 @@ def but_for_seed(run: Run) -> str:
     return run.model_copy(update={"seed": 0}).id
 
 
-def _from_row(run: Run, results: Path, here: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a finished run of the run, with any seed, on such a machine, says of it."""
+def _from_result(run: Run, results: Path, here: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the run, finished with any seed on such a machine, took."""
     seeds = escape(f"{run.model}-{run.task_name}-{run.config_name}-s") + "*"
     for folder in sorted((results / store.RUNS).glob(seeds)):
-        row = _row_of(folder, run)
-        if row is None or row.status not in SCORED or row.wall_s is None:
+        result = _result_of(folder, run)
+        if result is None or result.status not in SCORED or result.wall_s is None:
             continue
-        if all(getattr(row, k) == here[k] for k in PLACE):
-            return row.as_dict() | {"hours": row.wall_s / 3600, "hours_from": "row"}
+        if all(getattr(result, k) == here[k] for k in PLACE):
+            return result.as_dict() | {"hours": result.wall_s / 3600, "hours_from": "row"}
     return None
 
 
-def _row_of(folder: Path, run: Run) -> Result | None:
+def _result_of(folder: Path, run: Run) -> Result | None:
     """The result of a folder, if its run is this one with another seed."""
     try:
         kept = Run.model_validate(store.asked(folder))

@@ -38,7 +38,7 @@ def run(
         ConfigError: the only run refused what the user asked for, or the engine cannot be had.
     """
     asked = {run.id for run in every}
-    found = {run.id: row for run in every if not order.fresh and (row := store.done(order.results, run))}
+    found = {run.id: result for run in every if not order.fresh and (result := store.done(order.results, run))}
     needed = [run for run in with_needs(every) if run.id in asked or store.done(order.results, run) is None]
     left = [run for run in needed if run.id not in found]
     for run in needed:
@@ -60,26 +60,26 @@ def with_needs(every: Sequence[Run]) -> list[Run]:
     return list({run.id: run for asked in every for run in (*asked.needs, asked)}.values())
 
 
-def of_other_code(every: Sequence[Run], rows: Sequence[Result]) -> dict[str, str]:
+def of_other_code(every: Sequence[Run], results: Sequence[Result]) -> dict[str, str]:
     """By the ids of those runs whose results were made by code that is not what stands here: by which."""
     by_id = {run.id: run for run in every}
-    found = {row.run: fingerprint.since(row, by_id[row.run]) for row in rows if row.run in by_id}
+    found = {result.run: fingerprint.since(result, by_id[result.run]) for result in results if result.run in by_id}
     return {run: code for run, code in found.items() if code}
 
 
-def _already(run: Run, row: Result, tell: Callable[[Run, dict[str, Any]], None]) -> None:
-    tell(run, {"event": "already", "code": fingerprint.since(row, run)})
-    tell(run, _ended(row))
+def _already(run: Run, result: Result, tell: Callable[[Run, dict[str, Any]], None]) -> None:
+    tell(run, {"event": "already", "code": fingerprint.since(result, run)})
+    tell(run, _ended(result))
 
 
-def _ended(row: Result) -> dict[str, Any]:
-    return {"event": "ended", "status": row.status, "test_score": row.test_score, "error": row.error}
+def _ended(result: Result) -> dict[str, Any]:
+    return {"event": "ended", "status": result.status, "test_score": result.test_score, "error": result.error}
 
 
 def _stood_on(run: Run, results: Path, tell: Callable[[Run, dict[str, Any]], None]) -> None:
     """Say so if a run that others stand on was made by other code."""
-    row = store.done(results, run)
-    if row is not None and (code := fingerprint.since(row, run)):
+    result = store.done(results, run)
+    if result is not None and (code := fingerprint.since(result, run)):
         tell(run, {"event": "note", "said": f"others stand on it, and it was made by other code: {code}"})
 
 
@@ -113,57 +113,57 @@ class Scheduler:
         """
         with ThreadPoolExecutor(self.engine.at_once, "run") as pool:
             futures, asked = self._waited(pool, runs)
-        rows = [_outcome(future) for future in futures]
+        results = [_outcome(future) for future in futures]
         if asked or (self.engine.ended and not self.failed):
             raise Stopped(self.engine.parting())
-        return {run.id: row for run, row in zip(runs, rows, strict=True) if row is not None}
+        return {run.id: result for run, result in zip(runs, results, strict=True) if result is not None}
 
     def _one(self, run: Run) -> Result | None:
         if self.engine.ended:
             return None
-        row = None if self.order.fresh else store.done(self.order.results, run)
-        if row is not None:  # by another command, meanwhile
-            _already(run, row, self.tell)
-            return row
+        result = None if self.order.fresh else store.done(self.order.results, run)
+        if result is not None:  # by another command, meanwhile
+            _already(run, result, self.tell)
+            return result
         lacking = self._lacking(run)
         if self.engine.ended:
             return None
         try:
-            row = self._run(run, lacking)
+            result = self._run(run, lacking)
         except Stopped:
             self.engine.leave()  # Ctrl-C reaches a run before it reaches us
             raise
         except PlaceError:
             self.engine.end()  # what other runs leave would find no room either
             raise
-        self.tell(run, _ended(row))
-        if self.fail_fast and row.status not in SCORED:
+        self.tell(run, _ended(result))
+        if self.fail_fast and result.status not in SCORED:
             self.failed = True
             self.engine.end()
-        return row
+        return result
 
     def _run(self, run: Run, lacking: str | None) -> Result:
         if lacking:
-            row = store.blank(run, "error", lacking)
-            store.put(self.order.results, run, row)
-            return row
+            result = store.blank(run, "error", lacking)
+            store.save(self.order.results, run, result)
+            return result
         try:
             return self.engine.run(run, partial(self.tell, run))
         except ConfigError as error:
             if self.alone:
                 raise
-            row = store.blank(run, "error", str(error))
-            store.put(self.order.results, run, row)
-            return row
+            result = store.blank(run, "error", str(error))
+            store.save(self.order.results, run, result)
+            return result
 
     def _lacking(self, run: Run) -> str | None:
         """Once all that the run stands on has ended, what of it has no result."""
         for needed in run.needs:
             if needed.id in self._futures:  # begun before it, so it is never one that waits for us
                 wait([self._futures[needed.id]])
-            row = store.done(self.order.results, needed)
-            if row is None or row.status not in SCORED:
-                return f"{needed.folder}, which it stands on, has no result: {row.status if row else 'it failed'}"
+            result = store.done(self.order.results, needed)
+            if result is None or result.status not in SCORED:
+                return f"{needed.folder}, which it stands on, has no result: {result.status if result else 'it failed'}"
         return None
 
     def _waited(self, pool: ThreadPoolExecutor, runs: Sequence[Run]) -> tuple[list[Future[Result | None]], bool]:

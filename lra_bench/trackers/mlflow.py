@@ -63,12 +63,14 @@ class TrackedRun:
         now = int(time.time() * 1000)
         self._client.log_batch(self._id, [Metric(name, value, now, step) for name, value in values.items()])
 
-    def end(self, row: Result | None) -> None:
+    def end(self, result: Result | None) -> None:
         """The result's numbers as metrics at its last step, what else it says as tags."""
-        if row is not None:
-            numbers = row.numbers()
-            self.look(row.steps, {f"row.{name}": value for name, value in numbers.items()})
-            said = {name: value for name, value in row.as_dict().items() if name not in numbers and value is not None}
+        if result is not None:
+            numbers = result.numbers()
+            self.look(result.steps, {f"row.{name}": value for name, value in numbers.items()})
+            said = {
+                name: value for name, value in result.as_dict().items() if name not in numbers and value is not None
+            }
             self._client.log_batch(self._id, tags=[RunTag(f"row.{name}", str(value)) for name, value in said.items()])
-        done = "KILLED" if row is None else "FINISHED" if row.status in SCORED else "FAILED"
+        done = "KILLED" if result is None else "FINISHED" if result.status in SCORED else "FAILED"
         self._client.set_terminated(self._id, done)

@@ -33,11 +33,11 @@ class TrackedRun:
         self._add(step, Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()]))
         self._writer.flush()
 
-    def end(self, row: Result | None) -> None:
+    def end(self, result: Result | None) -> None:
         """The result's numbers as scalars at its last step, and the result as a text."""
-        if row is not None:
-            self.look(row.steps, {f"row/{name}": value for name, value in row.numbers().items()})
-            self._add(row.steps, text_pb("row", _code(row.as_dict())))
+        if result is not None:
+            self.look(result.steps, {f"row/{name}": value for name, value in result.numbers().items()})
+            self._add(result.steps, text_pb("row", _code(result.as_dict())))
         self._writer.close()
 
     def _add(self, step: int, summary: Summary) -> None:

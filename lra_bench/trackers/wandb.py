@@ -35,8 +35,8 @@ class TrackedRun:
         """A point of the history."""
         self._run.log(dict(values), step=step)
 
-    def end(self, row: Result | None) -> None:
+    def end(self, result: Result | None) -> None:
         """The result as the run's summary."""
-        if row is not None:
-            self._run.summary.update({f"row.{name}": value for name, value in row.as_dict().items()})
-        self._run.finish(exit_code=0 if row is not None and row.status in SCORED else 1)
+        if result is not None:
+            self._run.summary.update({f"row.{name}": value for name, value in result.as_dict().items()})
+        self._run.finish(exit_code=0 if result is not None and result.status in SCORED else 1)

@@ -37,7 +37,7 @@ def again(run: Path, flipped: int = 0, **columns: Any) -> Reproduction:
     scores = store.scores(run)
     assert scores is not None
     scores[np.flatnonzero(scores)[:flipped]] = False
-    store.put_scores(new, scores, ACCURACY)
+    store.save_scores(new, scores, ACCURACY)
     columns = {"test_score": float(scores.mean()), **columns}
     store.write_json(new / "result.json", {**store.read_json(run / "result.json"), **columns})
     return compared(Ran.open(run), Ran.open(new))

@@ -60,7 +60,7 @@ def ran(own: Path, task: str, steps: int) -> Path:
     folder = store.folder(own / "results", run)
     store.write_json(folder / "run.json", run.model_dump())
     row = execute.execute(run, folder, lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)
-    store.put(own / "results", run, dataclasses.replace(row, **fingerprint.of(run)))
+    store.save(own / "results", run, dataclasses.replace(row, **fingerprint.of(run)))
     return folder
 
 

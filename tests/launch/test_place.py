@@ -158,8 +158,8 @@ def test_no_two_runs_of_a_sweep_are_on_one_gpu_at_once(here: Path, monkeypatch: 
     sweeps.run(runs, config.launcher(None), Order(Path("r"), jobs=2), tell)
     assert told.count("2 jobs, GPUs of each: 1") == 1
     assert {said for said in told if said.isdecimal()} == {"0", "1"}
-    assert len(store.rows(Path("r"))) == 5
-    assert {row.status for row in store.rows(Path("r"))} == {"oom"}, "each left its own"
+    assert len(store.read_results(Path("r"))) == 5
+    assert {row.status for row in store.read_results(Path("r"))} == {"oom"}, "each left its own"
 
 
 def test_a_job_list_says_how_many_share_the_memory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def test_the_same_under_another_configs_name_is_found(own: Path) -> None:
     (own / "configs/twin.yaml").write_text(TINY)
     first, twin = run_of(), run_of(config="twin")
     assert first.folder != twin.folder
-    store.put(own, first, store.blank(first, "nan"))
+    store.save(own, first, store.blank(first, "nan"))
     row = store.done(own, twin)
     assert row is not None
     assert row.run == twin.id

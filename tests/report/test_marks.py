@@ -107,8 +107,8 @@ def test_a_mean_of_five_that_lacks_one_is_missing(row: Result) -> None:
 def test_the_budget_says_what_each_was_given(here: Path, row: Result, streams: int) -> None:
     (run,) = sweeps.runs(Request("linear", "short", "tiny"))
     facts = {"params": 1500, "params_ratio": 1.5, "flops_per_step": streams * 8.0 * 20 * 3000}
-    store.put(here / "results", run, store.blank(run, "ok", **facts))
-    frame = store.frame([here / "results"])
+    store.save(here / "results", run, store.blank(run, "ok", **facts))
+    frame = store.to_dataframe([here / "results"])
     assert pd.isna(budget.budget(frame)["flops_per_token"].item()), "missing is missing"
     store.write_json(store.folder(here / "results", run) / "run.json", {"task": {"streams": streams}})
     (entry,) = budget.budget(frame).to_dict("records")
@@ -127,18 +127,18 @@ def test_the_budget_counts_what_a_result_depends_on(here: Path, row: Result) -> 
     pruned = start.model_copy(update={"start": taught, "recipe": recipe, "config_name": "other", "tuned": None})
     for run in (teacher, taught, pruned):
         store.write_json(store.folder(results, run) / "run.json", run.model_dump(mode="json"))
-        store.put(results, run, store.blank(run, "ok", flops_per_step=1e12))
-    entries = budget.budget(store.frame([results])).to_dict("records")
+        store.save(results, run, store.blank(run, "ok", flops_per_step=1e12))
+    entries = budget.budget(store.to_dataframe([results])).to_dict("records")
     own = next(entry for entry in entries if entry["steps"] == 0)
     assert (own["examples_seen"], own["flops"]) == (0, 0)
     assert (own["inherited_steps"], own["inherited_examples"], own["inherited_flops"]) == (24, 24 * 8, 24e12)
     assert (own["tuning_trials"], own["tuning_steps"]) == (3, 36)
     assert pd.isna(own["flops_per_token"]), "what was counted is a forward pass"
-    lines = budget.report(store.frame([results])).tables[0].cells
+    lines = budget.report(store.to_dataframe([results])).tables[0].cells
     assert {"0 + 24", "12 + 12", "12"} == set(lines["steps"])
     assert {"0 + 192", "96 + 96", "96"} == set(lines["examples seen"])
     assert {"0 + 24", "12 + 12", "12"} == set(lines["TFLOP"])
-    bare = budget.report(store.frame([results]).assign(folder=None)).tables[0]
+    bare = budget.report(store.to_dataframe([results]).assign(folder=None)).tables[0]
     assert set(bare.cells["steps"]) == {"0 + ?", "12 + ?"}
     assert any(note.startswith("+ ?: what it depends on is not here: linear") for note in bare.notes)
 

@@ -29,7 +29,7 @@ HOSTILE = "<script>document.title='taken'</script>&'\""
 
 @pytest.fixture(scope="session")
 def frame() -> pd.DataFrame:
-    return store.frame([QUICK])
+    return store.to_dataframe([QUICK])
 
 
 @pytest.fixture(scope="session")

@@ -151,7 +151,7 @@ def test_what_is_exported_can_be_compared_again(row: Result, tmp_path: Path) -> 
     for suffix in ("csv", "json"):
         path = tmp_path / f"t.{suffix}"
         path.write_text(tables.exported(summed, suffix))
-        again = tables.summary(store.frame([path]))
+        again = tables.summary(store.to_dataframe([path]))
         assert tables.compare(again, "accuracy").cells.equals(tables.compare(summed, "accuracy").cells)
 
 
@@ -271,7 +271,7 @@ def test_what_is_exported_keeps_places_and_seeds(row: Result, tmp_path: Path, su
     rows = frame(*runs, away, failed)
     path = tmp_path / f"t.{suffix}"
     path.write_text(tables.exported(tables.measured(rows), suffix))
-    again = store.frame([path])
+    again = store.to_dataframe([path])
     for what, joined in (("accuracy", tables.summary), ("speed", tables.measured), ("memory", tables.measured)):
         one, other = (tables.compare(joined(each), what) for each in (rows, again))
         pd.testing.assert_frame_equal(one.cells, other.cells)

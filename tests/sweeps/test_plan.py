@@ -54,7 +54,7 @@ def put(results: Path, run: Run, status: Status = "ok", **other: Any) -> None:
     facts: dict[str, Any] = {**HERE, "wall_s": 1800.0, "compiled_bytes": 999, **other}
     del facts["available_bytes"]
     store.write_json(store.folder(results, run) / "run.json", run.model_dump())
-    store.put(results, run, store.blank(run, status, **facts))
+    store.save(results, run, store.blank(run, status, **facts))
 
 
 def plan(every: Sequence[Run], results: Path, jobs: int = 1) -> list[dict[str, Any]]:

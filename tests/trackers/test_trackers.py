@@ -36,7 +36,7 @@ def run(here: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 @pytest.fixture
 def results(here: Path, run: Run) -> Path:
     """A results folder with the run's row."""
-    store.put(here / "results", run, store.blank(run, "ok", test_score=0.25, params=7, dirty=True, device="abacus"))
+    store.save(here / "results", run, store.blank(run, "ok", test_score=0.25, params=7, dirty=True, device="abacus"))
     return here / "results"
 
 

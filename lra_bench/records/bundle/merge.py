@@ -153,8 +153,8 @@ def _difference(here: Path, there: Path) -> str | None:
         return None
     if not (here / "result.json").exists():
         return BEGUN
-    rows = [store.rows(folder)[0].as_dict() for folder in (here, there)]
-    apart = [f"{key} {rows[0][key]} here, {rows[1][key]} there" for key in rows[0] if rows[0][key] != rows[1][key]]
+    ours, theirs = (store.read_results(folder)[0].as_dict() for folder in (here, there))
+    apart = [f"{key} {ours[key]} here, {theirs[key]} there" for key in ours if ours[key] != theirs[key]]
     files = [name for name in RUN_FILES if name not in ("run.json", "result.json", store.PROVENANCE)]
     apart += [name for name in files if _content(here / name) != _content(there / name)]
     more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""

@@ -102,7 +102,7 @@ def _like(run: str, names: Sequence[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"it has {len(names)}; lra ls results shows them"
 
 
-def came(folder: Path) -> dict[str, str | None]:
+def provenance(folder: Path) -> dict[str, str | None]:
     """Of a run that was merged: `bundle`, by whom and when it was made, and `code`, ten digits of the hash of its
     mixer's code where that was not this package's; None where it is not so."""
     path = folder / PROVENANCE

@@ -1,4 +1,4 @@
-"""Rows: put beside their runs, and found again."""
+"""Results: kept beside their runs, and found again."""
 
 from __future__ import annotations
 
@@ -48,44 +48,44 @@ def columns(run: Run) -> dict[str, Any]:
     }
 
 
-def put(results: Path, run: Run, row: Result) -> None:
+def save(results: Path, run: Run, result: Result) -> None:
     """Keep the run's result, in place of an earlier one."""
-    write_json(folder(results, run) / "result.json", row.as_dict())
+    write_json(folder(results, run) / "result.json", result.as_dict())
 
 
 def get(results: Path, run: Run) -> Result | None:
     """The run's result, if it has one."""
     path = folder(results, run) / "result.json"
-    return _row(path) if path.exists() else None
+    return _result(path) if path.exists() else None
 
 
 def done(results: Path, run: Run) -> Result | None:
     """The run's result if running it again would give the same: finished, or diverged."""
-    row = get(results, run)
-    return row if row is not None and row.status in FINAL else None
+    result = get(results, run)
+    return result if result is not None and result.status in FINAL else None
 
 
-def rows(results: Path) -> list[Result]:
+def read_results(results: Path) -> list[Result]:
     """Every result in a results folder, or the one of a run's folder, in the order of their names."""
-    return [_row(path) for path in _row_files(results)]
+    return [_result(path) for path in _result_files(results)]
 
 
 def folders(results: Path) -> list[Path]:
-    """The folder of each of `rows`."""
-    return [path.parent for path in _row_files(results)]
+    """The folder of each of `read_results`."""
+    return [path.parent for path in _result_files(results)]
 
 
-def _row_files(path: Path) -> list[Path]:
+def _result_files(path: Path) -> list[Path]:
     if (path / "result.json").is_file():
         return [path / "result.json"]
     return sorted([*path.glob(f"{RUNS}/*/result.json"), *path.glob("*/result.json")])
 
 
-def _row(path: Path) -> Result:
+def _result(path: Path) -> Result:
     """The result in a file; a column that another version of the schema did not have is missing.
 
     Raises:
-        ConfigError: it is no row.
+        ConfigError: it is no result.
     """
     try:
         values = read_json(path)
