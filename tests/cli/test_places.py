@@ -258,8 +258,8 @@ def test_a_full_disk_is_no_result_of_a_run(tmp_path: Path) -> None:
     assert short_of_memory(JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"))
     with failures(run, tmp_path) as failed:
         raise JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
-    assert failed.row is not None
-    assert failed.row.status == "oom"
+    assert failed.result is not None
+    assert failed.result.status == "oom"
     again = errors.refusal({"message": "full", "place": True})
     assert (type(again), again.exit_code) == (PlaceError, 2)
 

@@ -75,12 +75,12 @@ def texts(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("name", ["b.zip", "a folder"])
 def test_rows_arrive_as_they_were(results: Path, tmp_path: Path, name: str) -> None:
     packed = pack(results, tmp_path / name, "Ann", silent)
-    assert (len(packed.rows), packed.left_out) == (3, {})
+    assert (len(packed.results), packed.left_out) == (3, {})
     there = tmp_path / "there"
     merged = merge(packed.out, there, silent)
-    assert merged == Merged("Ann", packed.rows, {}, [], {})
+    assert merged == Merged("Ann", packed.results, {}, [], {})
     came = texts(there)
-    assert all(json.loads(came.pop(f"runs/{row}/bundle.json"))["by"] == "Ann" for row in packed.rows)
+    assert all(json.loads(came.pop(f"runs/{row}/bundle.json"))["by"] == "Ann" for row in packed.results)
     assert came == texts(results)
     assert sorted(path.name for path in there.iterdir()) == ["runs"], "no checkpoint, no log, no scratch"
     frame = store.to_dataframe([there])

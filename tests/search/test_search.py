@@ -161,7 +161,7 @@ def test_a_trial_never_reads_test(cache: Path, monkeypatch: pytest.MonkeyPatch, 
     whole = trial.examples
     monkeypatch.setattr(trial, "examples", lambda run, tell: (Watched(whole(run, tell)[0]), ""))
     events: list[str] = []
-    facts = trial.run(
+    facts = trial.tried(
         sweeps.runs(ASKED)[0], tmp_path / "kept", {}, lambda event, **_: events.append(event), lambda step: False
     )
     assert set(read) == {"train", "val"}

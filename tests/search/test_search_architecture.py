@@ -190,7 +190,7 @@ def test_a_trial_that_costs_too_much_is_not_trained(
     def ran(**costs: float | None) -> tuple[dict[str, Any], list[str]]:
         events: list[str] = []
         folder = tmp_path / str(len(costs))
-        return trial.run(run, folder, costs, lambda event, **_: events.append(event), lambda step: False), events
+        return trial.tried(run, folder, costs, lambda event, **_: events.append(event), lambda step: False), events
 
     facts, events = ran(params=None, inference_ms_p50=1e6)
     assert "step" in events

@@ -102,7 +102,7 @@ def test_a_tracker_that_fails_is_one_line_and_harms_nobody(results: Path, run: R
     warnings = told({"broken": broken, "kept": Kept}, results, run, [START, *POINTS, ENDED, START, *POINTS, ENDED])
     assert warnings == ["--track broken: OSError: no such server; the runs go on without it"]
     assert [len(tracked.points) for tracked in Kept.runs] == [3, 3]
-    assert [len(run.rows) for run in Kept.runs] == [1, 1]
+    assert [len(tracked.rows) for tracked in Kept.runs] == [1, 1]
 
 
 def test_nobody_waits_for_a_tracker(results: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
