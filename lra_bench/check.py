@@ -126,13 +126,13 @@ def _recipe(name: str, include: Sequence[Path]) -> str:
 
 
 def _technique(name: str, include: Sequence[Path]) -> str:
-    pulled = config.techniques([name], (), include)
-    if pulled.distill:
-        models(str(pulled.distill.teacher))
-    others = (pulled.adapt.start if pulled.adapt else [], pulled.multitask.tasks if pulled.multitask else [])
+    applied = config.techniques([name], (), include)
+    if applied.distill:
+        models(str(applied.distill.teacher))
+    others = (applied.adapt.start if applied.adapt else [], applied.multitask.tasks if applied.multitask else [])
     for task in chain(*others):
         tasks.load(tasks.parted(task)[0], include)
-    return pulled.words or "changes nothing"
+    return applied.words or "changes nothing"
 
 
 def _space(name: str, include: Sequence[Path]) -> str:

@@ -36,7 +36,7 @@ def over(folder: Path, lengths: Sequence[int], settings: Sequence[str], count: d
 
     Nothing is chosen, so test may be read for each. A model whose parameters' shapes hold the length it was trained at
     has no score at another. What it keeps beside them and is of another size there (sinusoids, a hash's directions)
-    is made anew.
+    is initialized again.
 
     Raises:
         ConfigError: the run cannot be opened, or the task cannot be had at a length.

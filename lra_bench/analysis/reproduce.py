@@ -111,7 +111,7 @@ def again(
 ) -> Reproduction:
     """Run it again, with its mixer as it is here, on one job's share of the cores; it and the old one.
 
-    `keep` is a results folder that takes the new run, or goes on with it; `jobs` are the result's own if not given.
+    `keep` is a results folder that takes the new run, or resumes it; `jobs` are the result's own if not given.
 
     Raises:
         Stopped: Ctrl-C.
@@ -124,7 +124,7 @@ def again(
             raise ConfigError(f"--keep {results}: has a result of this run already, {folder.name}")
         if (old.folder / "fallback.json").exists() and not folder.exists():
             folder.mkdir(parents=True)
-            shutil.copy(old.folder / "fallback.json", folder)  # in the slices in which it ran then
+            shutil.copy(old.folder / "fallback.json", folder)  # in the micro-batches in which it ran then
         order = Order(results, jobs=jobs or old.result.jobs or 1, processes=old.result.processes or 1)
         sweeps.run([run], config.launcher(None), order, tell)
         return compared(old, Ran.open(folder))

@@ -13,7 +13,7 @@ from flax import nnx
 from lra_bench import data
 from lra_bench.cli.options import BATCH, RESULTS
 from lra_bench.export import inputs
-from lra_bench.export.of_run import answering
+from lra_bench.export.of_run import predictor
 from lra_bench.records import store
 from lra_bench.records.schema import Result
 from lra_bench.runs.loaded import Trained
@@ -81,7 +81,7 @@ class Loaded:
 
     @cached_property
     def _answer(self) -> inputs.Answer:
-        return answering(self._trained)
+        return predictor(self._trained)
 
 
 def load(run: str | Path | Result, results: str | Path = RESULTS) -> Loaded:

@@ -121,7 +121,7 @@ def spaces(ctx: typer.Context, incomplete: str) -> list[str]:
     return list(config.spaces(_include(ctx)))
 
 
-def matrices(incomplete: str) -> list[str]:
+def sweeps(incomplete: str) -> list[str]:
     """Files of models, tasks and seeds that are run together."""
     return [str(path) for path in sorted(Path("configs/sweeps").glob("*.yaml")) if path.stem != "base"]
 

@@ -36,8 +36,8 @@ class Watch:
 
     def _line(self, run: Run, text: str) -> None:
         seed = f", seed {run.seed}" if run.seed else ""
-        pulled = f" + {words}" if (words := run.techniques.words) else ""
-        line = f"{run.model}{pulled} on {run.task_name}{seed}: {text}"
+        applied = f" + {words}" if (words := run.techniques.words) else ""
+        line = f"{run.model}{applied} on {run.task_name}{seed}: {text}"
         err.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _remove(self, run: Run) -> None:
@@ -128,11 +128,11 @@ class Watch:
         self._line(run, f"looking for the largest batch, L = {event['length']}")
 
     def _on_short(self, run: Run, event: Mapping[str, Any]) -> None:
-        self._line(run, f"{event['why']}; the same batch in more slices is tried")
+        self._line(run, f"{event['why']}; the same batch in more micro-batches is tried")
 
     def _on_start(self, run: Run, event: Mapping[str, Any]) -> None:
         if event["step"]:
-            self._line(run, f"going on from step {event['step']}")
+            self._line(run, f"resuming from step {event['step']}")
         self._remove(run)
 
     def _on_step(self, run: Run, event: Mapping[str, Any]) -> None:

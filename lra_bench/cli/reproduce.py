@@ -55,7 +55,7 @@ def reproduce(
         with progress.watching() as watch:
             found = again(old, watch, keep=keep, jobs=jobs)
     except Stopped:
-        kept = f"saved in {keep}; the same command goes on" if keep else "nothing is kept without --keep"
+        kept = f"saved in {keep}; the same command resumes" if keep else "nothing is kept without --keep"
         screen.err.print(f"stopped; {kept}", style="yellow", soft_wrap=True)
         raise typer.Exit(130) from None
     if json:
@@ -81,7 +81,7 @@ def _notes(found: Reproduction) -> list[str]:
     notes, moved = [], [line.what for line in found.place if not line.same]
     if found.old.result.run != found.old.run.id:
         notes.append(f"its result is of run {found.old.result.run}, and its run.json of {found.old.run.id}")
-    each = zip(found.old.run.mechanisms, found.new.run.mechanisms, strict=True)
+    each = zip(found.old.run.mixer_specs, found.new.run.mixer_specs, strict=True)
     changed = [new.mixer for old, new in each if old.mixer_hash != new.mixer_hash]
     notes += [f"{one} has changed since; it was run as it is now, as {found.new.folder.name}" for one in changed]
     if moved:

@@ -64,7 +64,7 @@ def run(
 
 
 def sized(every: Sequence[Run], match: str | None) -> Sequence[Run]:
-    """The runs, as large or as dear as full attention's if that is asked for."""
+    """The runs, as large or as expensive as full attention's if that is asked for."""
     from lra_bench import sweeps
     from lra_bench.cli import progress
 
@@ -75,7 +75,7 @@ def sized(every: Sequence[Run], match: str | None) -> Sequence[Run]:
 
 
 def warn_of(every: Sequence[Run]) -> None:
-    """Say once, a line each on stderr, what is strange about the runs and those they stand on."""
+    """Say once, a line each on stderr, what is strange about the runs and those they depend on."""
     from lra_bench import sweeps
     from lra_bench.cli import screen
 

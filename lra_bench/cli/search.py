@@ -125,7 +125,7 @@ def _found(study: Study, trials: int, jobs: int | None, *, show: bool) -> Found:
             return study.found() if show else study.run(trials, jobs or 1, watch)
     except Stopped:
         screen.err.print(
-            f"stopped and saved in {study.folder}; the same command goes on", style="yellow", soft_wrap=True
+            f"stopped and saved in {study.folder}; the same command resumes", style="yellow", soft_wrap=True
         )
         raise typer.Exit(130) from None
 
@@ -138,7 +138,7 @@ def _show(study: Study, found: Found, points: list[dict[str, Any]]) -> None:
     lines = [_line(study, trial, several and trial.number in front) for trial in found.trials]
     if not any(line["why"] for line in lines):
         lines = [{key: said for key, said in line.items() if key != "why"} for line in lines]
-    notes = [f"{t.trials} trials, {t.pruned} pruned, {t.steps:,} steps, {t.hours:.2f} hours; val alone was looked at"]
+    notes = [f"{t.trials} trials, {t.pruned} pruned, {t.steps:,} steps, {t.hours:.2f} hours; evaluated on val alone"]
     notes += ["*: the Pareto front: no other has as good a score at as little cost"] if several else []
     title = f"architectures on {run.task.name}" if several else f"{run.model} on {run.task.name}"
     screen.out.print(screen.titled(title, lines, notes))

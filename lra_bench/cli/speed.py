@@ -174,7 +174,7 @@ def _kept(out: Path | None) -> Iterator[None]:
     try:
         yield
     except Stopped:
-        kept = f"what is known is in {out}; the same command goes on" if out else "nothing is kept without --out"
+        kept = f"what is known is in {out}; the same command resumes" if out else "nothing is kept without --out"
         screen.err.print(f"stopped; {kept}", style="yellow", soft_wrap=True)
         raise typer.Exit(130) from None
 

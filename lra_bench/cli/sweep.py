@@ -18,7 +18,7 @@ def sweep(
         typer.Argument(
             help="The sweep's file: models, tasks, seeds and a config.",
             metavar="FILE",
-            autocompletion=completion.matrices,
+            autocompletion=completion.sweeps,
         ),
     ],
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="In place of the file's own.")] = None,

@@ -171,14 +171,14 @@ def _technique(name: str, own: Overlay, parsed: Settings) -> Technique:
     twice = next((overlay for overlay in parsed.techniques if set(overlay.values[name]) & set(own.values[name])), None)
     if twice:
         raise ConfigError(f"{twice.origin}: the command's own options say that")
-    technique: Technique = config.techniques((), [own, *parsed.techniques]).pulled()[name]
+    technique: Technique = config.techniques((), [own, *parsed.techniques]).applied()[name]
     return technique
 
 
 def _after(
     run: str, results: Path | None, name: str, several: Sequence[dict[str, Any]], jobs: int | None, *, json: bool
 ) -> NoReturn:
-    """Pull one technique on the run's model, once for each of several settings."""
+    """Apply one technique to the run's model, once for each of several settings."""
     from lra_bench import config, sweeps
     from lra_bench.records import store
 
@@ -187,7 +187,7 @@ def _after(
 
     def runs() -> Iterator[Run]:
         for chosen in several:
-            technique = config.techniques((), [config.Overlay(f"lra {name}", {name: chosen})]).pulled().get(name)
+            technique = config.techniques((), [config.Overlay(f"lra {name}", {name: chosen})]).applied().get(name)
             yield start if technique is None else sweeps.after(start, name, technique, chosen["steps"])
 
     _run([start, *runs()], folder, jobs, json=json)

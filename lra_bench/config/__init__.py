@@ -14,7 +14,7 @@ from lra_bench.config.kinds import held, kind_of
 from lra_bench.config.launchers import Launcher, Local, Ray, Slurm, launcher
 from lra_bench.config.overlays import Overlay, flat, fold, nested, read, validated
 from lra_bench.config.recipes import RecipeFile, changed, recipe, sweep
-from lra_bench.config.run import AND, Match, Mechanism, Run, digest, of_mechanisms
+from lra_bench.config.run import AND, Match, MixerSpec, Run, digest, of_mixers
 from lra_bench.config.schema import (
     Backbone,
     Count,
@@ -59,7 +59,7 @@ __all__ = [
     "Launcher",
     "Local",
     "Match",
-    "Mechanism",
+    "MixerSpec",
     "Multitask",
     "Optimizer",
     "Overlay",
@@ -98,7 +98,7 @@ __all__ = [
     "kind_of",
     "launcher",
     "nested",
-    "of_mechanisms",
+    "of_mixers",
     "read",
     "recipe",
     "recipe_text",

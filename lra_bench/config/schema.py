@@ -93,7 +93,7 @@ class Schedule(Strict):
 
 
 class Training(Strict):
-    """How long, how much at once, how often we look, and which step is kept."""
+    """How long, how much at once, how often it is evaluated, and which step is kept."""
 
     steps: NoneOrMore  # 0: as the parameters are before the first
     batch: Count
@@ -111,7 +111,7 @@ class Training(Strict):
     @pydantic.model_validator(mode="after")
     def _whole_slices(self) -> Training:
         if self.batch % self.accumulate:
-            raise ValueError(f"batch {self.batch} cannot be cut into {self.accumulate} slices")
+            raise ValueError(f"batch {self.batch} cannot be cut into {self.accumulate} micro-batches")
         return self
 
 

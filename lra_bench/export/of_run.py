@@ -98,7 +98,7 @@ def _function(trained: Trained) -> tuple[list[jax.Array], Any]:
     return leaves, function
 
 
-def answering(trained: Trained) -> Callable[[np.ndarray], np.ndarray]:
+def predictor(trained: Trained) -> Callable[[np.ndarray], np.ndarray]:
     """What the run's model says: tokens [B, S, L] -> logits."""
     leaves, function = _function(trained)
     compiled = jax.jit(function)
@@ -136,7 +136,7 @@ def _held(trained: Trained, path: Path) -> Held:
     if not known.checked:
         return known
     ours, theirs, tokens = [], [], []
-    plain = answering(trained)
+    plain = predictor(trained)
     for size in (made.batch,) if made.batch else SIZES:
         batch = next(in_order(trained.splits["val"], size))
         ours.append(plain(batch.tokens))

@@ -114,7 +114,7 @@ def ratios(lease: Lease, wanted: Wanted) -> None:
 
 
 def trained(lease: Lease, wanted: Wanted) -> None:
-    """The task, at its full length, by a few models, each taken up where an earlier lease left it."""
+    """The task, at its full length, by a few models, each resumed where an earlier lease left it."""
     for model in wanted.trained:
         request = sweeps.Request(model, wanted.task, wanted.config, settings=wanted.settings)
         order = Order(lease.out, minutes=max(lease.left, 1) / 60)

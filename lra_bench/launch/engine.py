@@ -18,7 +18,7 @@ Tell = Callable[[dict[str, Any]], None]  # called with each event of a run
 
 
 class Stopped(LraError):
-    """The user stopped the runs, and the same command goes on; says what became of them."""
+    """The user stopped the runs, and the same command resumes; says what became of them."""
 
     exit_code = 130
 
@@ -68,7 +68,7 @@ class Engine(ABC):
 
     def parting(self) -> str:
         """What became of the runs when the user went."""
-        return "stopped and saved; the same command goes on"
+        return "stopped and saved; the same command resumes"
 
 
 def opened(settings: Launcher, runs: Sequence[Run], order: Order) -> AbstractContextManager[Engine]:

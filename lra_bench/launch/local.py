@@ -296,7 +296,7 @@ def _listen(child: Child, tell: Callable[[dict[str, Any]], None]) -> dict[str, A
 def _failed(run: Run, code: int, minutes: float | None, who: str, log: Path) -> Result:
     if minutes is not None:
         killed = f", killed as it did not in {grace.SECONDS:g} s" if code == -signal.SIGKILL else ""
-        return store.blank(run, "timeout", f"stopped after {minutes:g} minutes{killed}; the same command goes on")
+        return store.blank(run, "timeout", f"stopped after {minutes:g} minutes{killed}; the same command resumes")
     if code == -signal.SIGKILL:
         return store.blank(run, "oom", f"{who}killed by the system (signal 9): most likely out of memory")
     return store.blank(run, "error", f"{who}ended with code {code}: {_last_line(log)}"[:300])

@@ -19,7 +19,7 @@ from typing import Any
 
 from lra_bench.config import Ray, Run
 from lra_bench.errors import ConfigError
-from lra_bench.launch.channel import LOOK, Wire, every, room, there
+from lra_bench.launch.channel import LOOK, Channel, every, room, there
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell, extra
 from lra_bench.launch.remote_task import RemoteTask, environ, received
 from lra_bench.records import store
@@ -41,7 +41,7 @@ class Cluster(Engine):
         beside_us = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
-        self._wire = ray.remote(Wire).options(num_cpus=0, scheduling_strategy=beside_us).remote()
+        self._channel = ray.remote(Channel).options(num_cpus=0, scheduling_strategy=beside_us).remote()
         names = {"CPU": "num_cpus", "GPU": "num_gpus"}
         asked = {names.get(name, name): part for name, part in self._share.items()}
         self._task = ray.remote(there).options(**asked, max_retries=0, scheduling_strategy="SPREAD")
@@ -85,7 +85,7 @@ class Cluster(Engine):
     def _outcome(self, remote: RemoteTask) -> dict[str, Any]:
         """Wait for a task; one that has not begun when all are to end is taken back."""
         ray, run = self._ray, remote.run.id
-        task = self._tasks[run] = self._task.remote(remote, self._wire, self._share)
+        task = self._tasks[run] = self._task.remote(remote, self._channel, self._share)
         while not ray.wait([task], timeout=LOOK)[0]:
             if self.ended and run not in self._heard_of:
                 ray.cancel(task)
@@ -98,7 +98,7 @@ class Cluster(Engine):
     def hear(self) -> None:
         """Pass on what runs have said since."""
         with self._lock:
-            for run, event in self._ray.get(self._wire.heard.remote()):
+            for run, event in self._ray.get(self._channel.heard.remote()):
                 self._heard_of.add(run)
                 if run in self._tells:
                     self._tells[run](event)
@@ -111,7 +111,7 @@ class Cluster(Engine):
     def end(self) -> None:
         """Ask all to save and stop."""
         self.ended = True
-        self._ray.get(self._wire.end.remote())
+        self._ray.get(self._channel.end.remote())
 
     def kill(self) -> None:
         """End all tasks at once; their runs notice it, and save."""

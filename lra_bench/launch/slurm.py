@@ -1,7 +1,7 @@
 """Start runs as an array of Slurm's jobs, by submitit, or as submitit's own processes on this machine.
 
 A job runs `python -m lra_bench.runs.execute` as the other launchers do. When it is preempted, or its time is over, the
-run saves, the job is queued again, and goes on from the checkpoint. Slurm's jobs outlive the command that sent them.
+run saves, the job is queued again, and resumes from the checkpoint. Slurm's jobs outlive the command that sent them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Mixers: one mechanism a file. The file's name, `_` written as `-`, is the command line's name is the table's row.
+"""Mixers: one a file. The file's name, `_` written as `-`, is the command line's name is the table's row.
 
 Found by looking into this folder for files that state a `CARD`; there is no registry to edit. A card may give further
 names to settings of its own options (`aliases`). Nothing here opens jax until `load` is called.

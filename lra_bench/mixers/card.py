@@ -2,7 +2,7 @@
 
 A mixer's file is self-describing: `CARD = Card(...)` with literal arguments, and a frozen dataclass
 `Config` whose fields have a plain type, a literal default and a docstring beneath them that says what
-the option means. Listing verbs and the parent of a matrix read that from the syntax tree alone. A user's own file may
+the option means. Listing verbs and the parent of a sweep read that from the syntax tree alone. A user's own file may
 leave out both: its card then claims nothing, and it has no options.
 """
 
@@ -37,17 +37,17 @@ Family = Literal[
 ]
 
 FOREIGN = {"torch", "tensorflow", "keras", "mxnet", "paddle"}  # libraries whose modules no run can have
-KNOB_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None)}
+OPTION_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None)}
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a mixer claims of itself; the contract suite holds it to that."""
+    """What a mixer claims of itself; the conformance checks hold it to that."""
 
     title: str
     family: Family
     paper: str  # arXiv id
-    equation: str  # where the mechanism stands in the paper
+    equation: str  # where the mixer stands in the paper
     year: int | None
     time: float | None  # exponent of L, options held fixed; L log L counts as 1; None: no claim
     memory: float | None  # exponent of L; None: no claim
@@ -80,7 +80,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Walked:
-    """The options of a mechanism that is computed by platform: block by block, or all blocks at once."""
+    """The options of a mixer that is computed by platform: block by block, or all blocks at once."""
 
     there: ClassVar[tuple[str, ...]] = WALKED
     impl: str = field(default="auto", kw_only=True)
@@ -272,15 +272,15 @@ def _options(node: ast.stmt, path: Path) -> list[Option]:
             default = ast.literal_eval(item.value)
         except ValueError:
             raise ConfigError(f"{path}: Config.{name}: the default must be a literal") from None
-        if not set(ast.unparse(item.annotation).split(" | ")) <= set(KNOB_TYPES):
-            raise ConfigError(f"{path}: Config.{name}: an option's type is made of {', '.join(KNOB_TYPES)}")
+        if not set(ast.unparse(item.annotation).split(" | ")) <= set(OPTION_TYPES):
+            raise ConfigError(f"{path}: Config.{name}: an option's type is made of {', '.join(OPTION_TYPES)}")
         options.append(Option(name, ast.unparse(item.annotation), default, " ".join(meaning.split())))
     bases = [BY_PLATFORM[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in BY_PLATFORM]
     return options + [Option("impl", "str", "auto", _said(base.there)) for base in bases]
 
 
 def _said(there: Iterable[str]) -> str:
-    """What the option `impl` of a mechanism means that can be computed so."""
+    """What the option `impl` of a mixer means that can be computed so."""
     return f"How it is computed: auto, what the platform runs best; {'; '.join(SAID[one] for one in there)}."
 
 
@@ -288,8 +288,8 @@ def kinds(model_cards: Iterable[ModelCard], name: str) -> frozenset[type]:
     """The kinds that the value of an option may be of, over all of the mixers that have it; of any scalar if none
     has."""
     options = [option for model_card in model_cards for option in model_card.options if option.name == name]
-    every = {KNOB_TYPES[part] for option in options for part in option.type.split(" | ")}
-    return frozenset(every) or frozenset(KNOB_TYPES.values())
+    every = {OPTION_TYPES[part] for option in options for part in option.type.split(" | ")}
+    return frozenset(every) or frozenset(OPTION_TYPES.values())
 
 
 def turned(model_card: ModelCard, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -303,7 +303,7 @@ def turned(model_card: ModelCard, values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if name not in options:
             raise ConfigError(f"{model_card.name}.{name}: no such option; {nearest(name, options)}")
-        types = [KNOB_TYPES[part] for part in options[name].type.split(" | ")]
+        types = [OPTION_TYPES[part] for part in options[name].type.split(" | ")]
         whole = type(value) is int and int not in types and float in types
         if not whole and type(value) not in types:
             raise ConfigError(f"{model_card.name}.{name}: must be {options[name].type}, not {value!r}")
@@ -324,7 +324,7 @@ def _hold(model_card: ModelCard, values: Mapping[str, Any]) -> None:
         _config(model_card.path)(**values)
     except ConfigError as error:
         raise ConfigError(f"{model_card.name}.{error}") from None
-    except Exception:  # it stands on what only its file has; the model's own making says what is wrong
+    except Exception:  # it depends on what only its file has; the model's own making says what is wrong
         return
 
 

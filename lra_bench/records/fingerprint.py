@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lra_bench import data, mixers, source_code
-from lra_bench.config import Mechanism, Run, TaskSpec
+from lra_bench.config import MixerSpec, Run, TaskSpec
 from lra_bench.errors import ConfigError
 from lra_bench.records.schema import Result
 from lra_bench.source_code import DIGITS, PACKAGE, Import
@@ -64,13 +64,13 @@ def since(result: Result, run: Run) -> str | None:
 
 
 def _parts(run: Run, package: Path) -> Iterator[Path]:
-    for one in run.mechanisms:
+    for one in run.mixer_specs:
         yield _mixer(one, package)
     for task in run.tasks:
         yield from _sources(task, package)
 
 
-def _mixer(one: Mechanism, package: Path) -> Path:
+def _mixer(one: MixerSpec, package: Path) -> Path:
     """Its file; in the package, wherever that lay when the run was asked for."""
     path = Path(one.mixer)
     shipped = path.parent.parts[-2:] == mixers.FOLDER.parts[-2:]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from lra_bench import mixers
-from lra_bench.config import Mechanism, Run
+from lra_bench.config import MixerSpec, Run
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.records import store
 from lra_bench.records.schema import SCORED
@@ -16,16 +16,16 @@ Origin = Literal["here", "other version", "own file"]
 
 def of(run: Run) -> Origin:
     """By the names and the hashes of the code; where a file lay says only whether it was a user's own."""
-    found = {_of(mechanism) for mechanism in run.mechanisms}
+    found = {_of(mixer_spec) for mixer_spec in run.mixer_specs}
     order: tuple[Origin, ...] = ("own file", "other version", "here")
     return next(one for one in order if one in found)
 
 
-def _of(mechanism: Mechanism) -> Origin:
-    name = mechanism.model
-    if name in mixers.names() and hash_of(mixers.model_card(name).path) == mechanism.mixer_hash:
+def _of(mixer_spec: MixerSpec) -> Origin:
+    name = mixer_spec.model
+    if name in mixers.names() and hash_of(mixers.model_card(name).path) == mixer_spec.mixer_hash:
         return "here"
-    shipped = Path(mechanism.mixer).parent.parts[-2:] == mixers.FOLDER.parts[-2:]
+    shipped = Path(mixer_spec.mixer).parent.parts[-2:] == mixers.FOLDER.parts[-2:]
     return "other version" if shipped else "own file"
 
 
@@ -52,16 +52,16 @@ def as_here(run: Run) -> Run:
     Raises:
         ConfigError: there is no such mixer here.
     """
-    return run.with_mechanisms([_as_here(mechanism) for mechanism in run.mechanisms])
+    return run.with_mixers([_as_here(mixer_spec) for mixer_spec in run.mixer_specs])
 
 
-def _as_here(mechanism: Mechanism) -> Mechanism:
-    path = Path(mechanism.mixer)
-    if _of(mechanism) != "own file":
-        path = mixers.model_card(_known(mechanism.model)).path
+def _as_here(mixer_spec: MixerSpec) -> MixerSpec:
+    path = Path(mixer_spec.mixer)
+    if _of(mixer_spec) != "own file":
+        path = mixers.model_card(_known(mixer_spec.model)).path
     elif not path.is_file():
-        raise ConfigError(f"model '{mechanism.model}': was {path}, a file of its user's own, which is not here")
-    return mechanism.model_copy(update={"mixer": str(path), "mixer_hash": hash_of(path)})
+        raise ConfigError(f"model '{mixer_spec.model}': was {path}, a file of its user's own, which is not here")
+    return mixer_spec.model_copy(update={"mixer": str(path), "mixer_hash": hash_of(path)})
 
 
 def _known(model: str) -> str:
@@ -84,7 +84,7 @@ def finished(folder: Path) -> Run:
         )
     if not (folder / "checkpoints").is_dir():
         raise ConfigError(f"{folder}: has no checkpoints/, they stay where it ran; lra run with --overwrite makes them")
-    for one in run.mechanisms:
+    for one in run.mixer_specs:
         if hash_of(Path(one.mixer)) != one.mixer_hash:
             raise ConfigError(f"{folder}: {one.mixer} has changed since; lra run trains it as it is now")
     return run

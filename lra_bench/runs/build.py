@@ -53,7 +53,7 @@ def unlike(run: Run) -> Iterator[tuple[str, Agreement]]:
         return
     task, backbone = run.task, run.recipe.backbone
     dims = sizes(backbone, task.length, (task.grid[0], task.grid[1]) if task.grid else None)
-    for one in run.mechanisms:
+    for one in run.mixer_specs:
         yield from implementations.refused(Path(one.mixer), one.options, replace(dims, target=here()))
 
 
@@ -81,7 +81,7 @@ def reference_spec(run: Run) -> ModelSpec:
 
 def _plain(run: Run, target: Target) -> ModelSpec:
     """The run's model as it would be without techniques."""
-    layers = [choice(Path(one.mixer), one.options) for one in run.mechanisms]
+    layers = [choice(Path(one.mixer), one.options) for one in run.mixer_specs]
     each = [asked(one.task) for one in run.trains_on]
     return ModelSpec(layers, run.recipe.backbone, each, Shape(room=_room(run)), target)
 
@@ -221,14 +221,14 @@ def lacking(planned: int) -> Short | None:
 
 
 def _sharing(run: Run) -> int:
-    """The devices that share a slice, as asked."""
+    """The devices that share a micro-batch, as asked."""
     processes = jax.process_count()
     each = sharing(cut(run.recipe)[1], processes, jax.local_device_count(), len(run.trains_on))
     return max(1, processes * each)
 
 
 class Fallback(NamedTuple):
-    """What is done so that a step fits: the same batch in more slices, and each layer computed again."""
+    """What is done so that a step fits: the same batch in more micro-batches, and each layer computed again."""
 
     accumulate: int
     remat: bool
@@ -247,8 +247,8 @@ class Fallback(NamedTuple):
 
 
 def ladder(recipe: Recipe, devices: int, tasks: int = 1) -> Iterator[Fallback]:
-    """As asked; then twice as many slices, and again, while devices and tasks can share one; then, with those, layers
-    computed again, where there are several."""
+    """As asked; then twice as many micro-batches, and again, while devices and tasks can share one; then, with those,
+    layers computed again, where there are several."""
     training, remat = recipe.training, recipe.backbone.remat
     slices = training.accumulate
     yield Fallback(slices, remat)
@@ -277,7 +277,7 @@ def fitting(
     asked, needed, short = Fallback(run.recipe.training.accumulate, run.recipe.backbone.remat), 0.0, None
     for fallback in ladder(run.recipe, _sharing(run), len(run.trains_on)):
         if (first is not None and fallback < first) or (not fallback.remat and fallback.accumulate < needed):
-            continue  # slices save no more than their number
+            continue  # micro-batches save no more than their number
         program, facts = compiled(run.model_copy(update={"recipe": fallback.of(run.recipe)}), train, dependencies)
         short = lacking(facts["compiled_bytes"])
         if short is None:
@@ -288,4 +288,4 @@ def fitting(
             return program, facts | {"accumulate": fallback.accumulate, "fallback": fallback.said(asked)}, fallback
         needed = fallback.accumulate * facts["compiled_bytes"] / short.there
         tell("short", why=str(short))
-    raise RunFailed(f"{short}; nor do more slices of the batch help", "oom")
+    raise RunFailed(f"{short}; nor do more micro-batches help", "oom")

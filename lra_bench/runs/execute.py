@@ -48,11 +48,11 @@ FAILED = (
     3  # the exit code of one of several processes that failed, perhaps alone; if it is the first, its result says how
 )
 _WHOLE = threading.Lock()
-INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
+INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can be resumed
 
 
 def first_fallback(folder: Path, *, fresh: bool) -> Fallback | None:
-    """The fallback on which the run was begun: a run that is taken up goes on as it was."""
+    """The fallback with which the run was begun: a run that is resumed continues as it was."""
     path = folder / FALLBACK
     return None if fresh or not path.exists() else Fallback(*store.read_json(path))
 
@@ -64,7 +64,7 @@ def of_another_basis(folder: Path, basis: Mapping[str, Any], tell: Tell) -> bool
     then = store.read_json(folder / BASIS) if (folder / BASIS).exists() else {}
     why = fingerprint.apart(basis, then) if then else "code and data that nothing is known of"
     if why:
-        tell("note", said=f"its half-trained state is not taken up, it is begun anew: trained by {why}")
+        tell("note", said=f"its half-trained state is not resumed, it starts again: trained by {why}")
     return why is not None
 
 
@@ -233,7 +233,7 @@ class Stop:
 
     def __call__(self, step: int) -> bool:
         """Do all processes stop at this step?"""
-        return distributed.agree(self.asked, step)
+        return distributed.all_agree(self.asked, step)
 
     def tell(self, event: str, **facts: Any) -> None:
         """`tell`, if it is ours to speak, to a listener that may be gone."""
@@ -259,7 +259,7 @@ def _numbers(text: str) -> list[int]:
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lra_bench.runs.execute", description=__doc__)
     parser.add_argument("folder", type=Path, help="of the run, holding its run.json")
-    parser.add_argument("--overwrite", action="store_true", help="forget checkpoints and start anew")
+    parser.add_argument("--overwrite", action="store_true", help="forget checkpoints and start again")
     parser.add_argument("--commit", help="of the code that runs, for the result")
     parser.add_argument("--dirty", action="store_true", help="the code is not as committed, for the result")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, for the result")
@@ -325,9 +325,9 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     except LraError as error:
         stop.refuse(error)
-        return distributed.desert(error.exit_code)
+        return distributed.abort(error.exit_code)
     stop.tell("row", **result.as_dict())
-    return distributed.desert(FAILED) if alone and distributed.several() else 0
+    return distributed.abort(FAILED) if alone and distributed.several() else 0
 
 
 if __name__ == "__main__":

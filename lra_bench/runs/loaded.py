@@ -101,7 +101,7 @@ def _units(run: Run, folder: Path, data_hash: str) -> Units | None:
 
 
 def dependencies(run: Run, runs: Path, train: Split, count: data.Progress) -> Dependencies:
-    """What the run stands on, of the runs in the folder `runs`.
+    """What the run depends on, of the runs in the folder `runs`.
 
     Raises:
         ConfigError: one of them is not there, or cannot be opened.

@@ -1,4 +1,4 @@
-"""The width at which a model is as large as full attention's, or its step as dear.
+"""The width at which a model is as large as full attention's, or its step as expensive.
 
 `python -m lra_bench.runs.matched_size RUNS ASKED`: JSON lists of runs, and {"what": "params" or "flops"}.
 

@@ -26,7 +26,7 @@ class Question:
     """The settings of one model on one task; or of a backbone whose layers may have any of several mixers.
 
     Raises:
-        ConfigError: the request is of several runs, or of one that stands on another, or a key of the space is none of
+        ConfigError: the request is of several runs, or of one that depends on another, or a key of the space is none of
             a recipe's or of a model's.
     """
 
@@ -43,7 +43,7 @@ class Question:
             )
         if self.run.needs:
             raise ConfigError(
-                f"{self.run.techniques.words}: stands on another run; a study is of what is trained alone"
+                f"{self.run.techniques.words}: depends on another run; a study is of what is trained alone"
             )
         for key, what in self.settings.items():
             if key.split(".")[0] in ("task", *Techniques.model_fields):

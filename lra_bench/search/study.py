@@ -1,4 +1,4 @@
-"""A study: trials that are asked of Optuna, run, and told; kept in SQLite, and taken up where it was left."""
+"""A study: trials that are asked of Optuna, run, and told; kept in SQLite, and resumed where it was left."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from lra_bench.search.search_space import Question
 MODULE = "lra_bench.search.trial"
 ASKED = "asked.json"  # the question, without data and code, and those
 STARTUP = 5  # trials before the first is pruned: a median needs some
-MOMENT = 0.5  # seconds between two looks for a Ctrl-C
+MOMENT = 0.5  # seconds between two checks for a Ctrl-C
 TOO_DEAR = "over the limit"
 ORDER = ("done", "pruned", TOO_DEAR, "failed")
 
@@ -80,7 +80,7 @@ class Study:
             asked = store.read_json(path)
             if path.parent != self.folder and asked["alike"] == self.question.alike:
                 why = fingerprint.apart(self.question.basis, asked["basis"])
-                yield f"{path.parent.name}, the same study, is not taken up: its trials are of {why}"
+                yield f"{path.parent.name}, the same study, is not resumed: its trials are of {why}"
 
     @property
     def higher(self) -> bool:

@@ -2,7 +2,7 @@
 
 `python -m lra_bench.search.trial RUNS ASKED`: a JSON list of one run, and {"folder": where its checkpoints lie,
 "costs": what else is asked of it, each with the most that it may be, or null}. It speaks as a run's process does; the
-last event holds the facts. Stopped, it has saved, and the same command goes on.
+last event holds the facts. Stopped, it has saved, and the same command resumes.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import numpy as np
 
 from lra_bench import data
 from lra_bench.config import Run
-from lra_bench.measure.clocks import Laps
+from lra_bench.measure.clocks import StepTimer
 from lra_bench.metrics import METRICS
 from lra_bench.shapes import Batch
 from lra_bench.training.program import Program
@@ -27,7 +27,7 @@ class Bench:
     """A training step, or to `infer` a forward pass, of random examples; `laps` are its times."""
 
     def __init__(self, run: Run, program: Program, *, infer: bool = False) -> None:
-        self.laps = Laps()
+        self.laps = StepTimer()
         self._run, self._nothing = (
             _forward(program, random_batch(run)) if infer else _training(program, random_batches(run, program))
         )
@@ -41,7 +41,7 @@ class Bench:
     def dispatch_ms(self) -> float | None:
         """Milliseconds until a step with the same arguments and results, that does nothing, is there: what a step takes
         at the least, whatever the device does."""
-        laps = Laps()
+        laps = StepTimer()
         laps.start()
         for _ in range(1 + EMPTY):
             jax.block_until_ready(self._nothing())

@@ -39,7 +39,7 @@ class Point(NamedTuple):
 
 
 def largest(planned: Callable[[int], int], room: int) -> int:
-    """The largest n from 0 up with planned(n) <= room, of a function that grows, in few calls: each is dear.
+    """The largest n from 0 up with planned(n) <= room, of a function that grows, in few calls: each is expensive.
 
     Guesses lie on the line through the last two points, which is exact where each example takes as much; every other
     one halves what is left, for where it does not.

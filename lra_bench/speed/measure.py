@@ -12,11 +12,11 @@ import jax
 from lra_bench.config import Run
 from lra_bench.errors import RunFailed
 from lra_bench.measure.asked import Asked
-from lra_bench.measure.clocks import Laps
+from lra_bench.measure.clocks import StepTimer
 from lra_bench.measure.load import Load
 from lra_bench.measure.machine import cores
 from lra_bench.measure.memory import available_bytes, peak_bytes
-from lra_bench.measure.peak import ceiling
+from lra_bench.measure.peak import peak_rate
 from lra_bench.runs.build import compiled, fitting, lacking, left_out, model_spec
 from lra_bench.runs.execute import failures, tell
 from lra_bench.speed.bench import Bench
@@ -43,9 +43,9 @@ def measure(runs: Sequence[Run], asked: Asked) -> list[dict[str, Any]]:
     facts = [fact | {"other_load": load.share} | _timed(bench) for fact, bench in found]
     if len(facts) == 1:  # it has the process for itself
         facts[0]["peak_bytes"] = peak_bytes(jax.local_devices()[0])
-    rates = {kind: _ceiling(*kind) for kind in map(_products, runs)} if asked.ceiling else {}
+    rates = {kind: _peak_rate(*kind) for kind in map(_products, runs)} if asked.peak_rate else {}
     for run, fact in zip(runs, facts, strict=True):
-        fact |= {"ceiling_flops_per_s": rates[_products(run)]} if asked.ceiling else {}
+        fact |= {"ceiling_flops_per_s": rates[_products(run)]} if asked.peak_rate else {}
         fact |= _room(run, asked) if asked.room is not None else {}
     return facts
 
@@ -61,9 +61,9 @@ def _products(run: Run) -> tuple[str, str]:
     return backbone.dtype, backbone.matmul
 
 
-def _ceiling(dtype: str, matmul: str) -> float:
+def _peak_rate(dtype: str, matmul: str) -> float:
     with within(matmul):
-        return ceiling(dtype)
+        return peak_rate(dtype)
 
 
 def _prepared(run: Run, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
@@ -90,7 +90,7 @@ def _prepared(run: Run, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
 
 
 def _timed(bench: Bench | None) -> dict[str, Any]:
-    laps = bench.laps if bench else Laps()
+    laps = bench.laps if bench else StepTimer()
     times = {"laps_ms": list(laps.ms)} | {f"step_ms_p{q}": laps.percentile(q) for q in (10, 50, 90)}
     return times | {"dispatch_ms": bench.dispatch_ms() if bench else None}
 

@@ -9,7 +9,7 @@ import jax
 from lra_bench import data
 from lra_bench.config import Run
 from lra_bench.data.batches import batch_at
-from lra_bench.measure.clocks import Laps, Stopwatch
+from lra_bench.measure.clocks import StepTimer, Stopwatch
 from lra_bench.runs.execute import tell
 from lra_bench.training.program import Program
 
@@ -24,7 +24,7 @@ def supplied(run: Run, program: Program) -> dict[str, Any]:
     """
     watch = Stopwatch()
     dataset = data.prepare(run.task, lambda what, done, total: tell("data", what=what, done=done, total=total))
-    made_s, laps, train = watch.seconds, Laps(), dataset.splits["train"]
+    made_s, laps, train = watch.seconds, StepTimer(), dataset.splits["train"]
     laps.start()
     for step in range(BATCHES):
         jax.block_until_ready(program.feed(batch_at(train, run.recipe.training.batch, run.seed, step)))

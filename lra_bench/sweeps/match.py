@@ -1,4 +1,4 @@
-"""Runs as large, or as dear, as full attention's."""
+"""Runs as large, or as expensive, as full attention's."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from lra_bench import config, mixers
-from lra_bench.config import AND, Mechanism
+from lra_bench.config import AND, MixerSpec
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers import Card, ModelCard
 from lra_bench.records import provenance
@@ -92,13 +92,13 @@ def fields(choice: Choice, turned: Mapping[str, Mapping[str, Any]], layers: int)
     Raises:
         ConfigError: an option is unknown, or there are more mixers than layers.
     """
-    each = in_turn([mechanism(part, turned) for part in choice], layers)
+    each = in_turn([mixer_spec(part, turned) for part in choice], layers)
     families = {part.model_card.card.family: None for part in choice}
     reach = reached(
         [choice[i % len(choice)].model_card.card for i in range(layers)],
         [each[i % len(each)].options for i in range(layers)],
     )
-    return {**config.of_mechanisms(each), "family": AND.join(families), "reach": reach}
+    return {**config.of_mixers(each), "family": AND.join(families), "reach": reach}
 
 
 def reached(cards: Sequence[Card], options: Sequence[Mapping[str, Any]]) -> int | None:
@@ -109,10 +109,10 @@ def reached(cards: Sequence[Card], options: Sequence[Mapping[str, Any]]) -> int 
     return None if math.isinf(places) else int(places)
 
 
-def mechanism(part: Part, turned: Mapping[str, Mapping[str, Any]]) -> Mechanism:
+def mixer_spec(part: Part, turned: Mapping[str, Mapping[str, Any]]) -> MixerSpec:
     """A mixer, and all its options."""
     model_card = part.model_card
-    return Mechanism(
+    return MixerSpec(
         model=model_card.name,
         mixer=str(model_card.path),
         mixer_hash=provenance.hash_of(model_card.path),
@@ -120,7 +120,7 @@ def mechanism(part: Part, turned: Mapping[str, Mapping[str, Any]]) -> Mechanism:
     )
 
 
-def in_turn(each: Sequence[Mechanism], layers: int) -> list[Mechanism]:
+def in_turn(each: Sequence[MixerSpec], layers: int) -> list[MixerSpec]:
     """The fewest that give the same layers.
 
     Raises:

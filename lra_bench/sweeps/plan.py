@@ -112,6 +112,6 @@ def _hours(run: Run, step_ms: float | None, compile_s: float | None) -> float | 
     if step_ms is None or compile_s is None:
         return None
     t, sizes = run.recipe.training, {k: min(n, run.limit or n) for k, n in run.task.splits.items()}
-    looks = -(-t.steps // t.eval_every) * sizes["val"] + sizes["test"]
-    steps = t.steps + looks / t.batch / 3
+    evaluations = -(-t.steps // t.eval_every) * sizes["val"] + sizes["test"]
+    steps = t.steps + evaluations / t.batch / 3
     return (steps * step_ms / 1e3 + 2 * compile_s) / 3600

@@ -29,7 +29,7 @@ UNSAID = {  # decides no number, or has a column of its own
 }
 POOL = "backbone.pool"
 BY_FLAG = "--set"  # by what a user gave a setting, for messages
-NOTHING_BEFORE = {"start": None, "teacher": None, "beside": None}  # of a run that stands on no other
+NOTHING_BEFORE = {"start": None, "teacher": None, "beside": None}  # of a run that depends on no other
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ def runs(request: Request) -> list[Run]:
     model_cards = [part.model_card for choice in choices for part in choice]
     settings = Settings.parse(request.settings, request.length, model_cards, request.by)
     names = task_names(request.tasks, request.include)
-    pulled = [config.techniques(names, settings.techniques, request.include) for names in technique_names(request)]
+    applied = [config.techniques(names, settings.techniques, request.include) for names in technique_names(request)]
     every = [
         _staged(partial(_run, request, recipe, settings, seed), choice, task, techniques)
         for seed in request.seeds
         for task in names
         for choice in choices
-        for techniques in pulled
+        for techniques in applied
     ]
     return list({run.id: run for run in every}.values())
 
@@ -77,7 +77,7 @@ def _staged(run: Callable[[Choice, str], Run], choice: Choice, task: str, techni
 
 
 def of_model(run: Run, choice: Choice, settings: Settings) -> Run:
-    """Another model, trained as the run's was, and as the settings change that; no technique is pulled.
+    """Another model, trained as the run's was, and as the settings change that; no technique is applied.
 
     The options are those that the recipe, if it is here, sets for it.
     """
@@ -126,7 +126,7 @@ def on_task(run: Run, name: str, include: Sequence[Path], settings: Settings) ->
 
 
 def technique_names(request: Request) -> list[list[str]]:
-    """The techniques that are pulled at once, for each part of the comma list; `all` is none, and then each alone."""
+    """The techniques that are applied at once, for each part of the comma list; `all` is none, and then each alone."""
     names = [config.NO_TECHNIQUE, *config.technique_files(request.include)]
     found: dict[tuple[str, ...], None] = {}
     for pattern in parts(request.techniques, "--technique"):

@@ -17,7 +17,7 @@ from lra_bench.measure.asked import Asked
 from lra_bench.records import fingerprint, store
 from lra_bench.records.schema import SCORED, Result
 
-MOMENT = 0.5  # seconds between two looks: a Ctrl-C that comes as we fall asleep is seen at the next
+MOMENT = 0.5  # seconds between two checks: a Ctrl-C that comes as we fall asleep is seen at the next
 
 
 def run(
@@ -48,7 +48,7 @@ def run(
             _of_other_data(run, order.results, tell)
     for run in with_needs(every):
         if run not in needed:
-            _stood_on(run, order.results, tell)
+            _depended_on(run, order.results, tell)
     if left:
         with opened(launcher, left, order) as engine:
             found |= Scheduler(engine, order, tell, fail_fast, alone=len(every) == 1).work(left)
@@ -76,18 +76,18 @@ def _ended(result: Result) -> dict[str, Any]:
     return {"event": "ended", "status": result.status, "test_score": result.test_score, "error": result.error}
 
 
-def _stood_on(run: Run, results: Path, tell: Callable[[Run, dict[str, Any]], None]) -> None:
-    """Say so if a run that others stand on was made by other code."""
+def _depended_on(run: Run, results: Path, tell: Callable[[Run, dict[str, Any]], None]) -> None:
+    """Say so if a run that others depend on was made by other code."""
     result = store.done(results, run)
     if result is not None and (code := fingerprint.since(result, run)):
-        tell(run, {"event": "note", "said": f"others stand on it, and it was made by other code: {code}"})
+        tell(run, {"event": "note", "said": f"others depend on it, and it was made by other code: {code}"})
 
 
 def _of_other_data(run: Run, results: Path, tell: Callable[[Run, dict[str, Any]], None]) -> None:
-    """Say so if there is such a run, on what the files held before: it is not taken up."""
+    """Say so if there is such a run, on what the files held before: it is not reused."""
     for folder in store.on_other_data(results, run):
         where = ", ".join(sorted({task.folder for task in run.every_task if task.folder}))
-        said = f"{folder.name} is not taken up: what it was trained on has changed since, in {where}"
+        said = f"{folder.name} is not reused: what it was trained on has changed since, in {where}"
         tell(run, {"event": "note", "said": said})
 
 
@@ -157,13 +157,14 @@ class Scheduler:
             return result
 
     def _lacking(self, run: Run) -> str | None:
-        """Once all that the run stands on has ended, what of it has no result."""
+        """Once all that the run depends on has ended, what of it has no result."""
         for needed in run.needs:
             if needed.id in self._futures:  # begun before it, so it is never one that waits for us
                 wait([self._futures[needed.id]])
             result = store.done(self.order.results, needed)
             if result is None or result.status not in SCORED:
-                return f"{needed.folder}, which it stands on, has no result: {result.status if result else 'it failed'}"
+                why = result.status if result else "it failed"
+                return f"{needed.folder}, which it depends on, has no result: {why}"
         return None
 
     def _waited(self, pool: ThreadPoolExecutor, runs: Sequence[Run]) -> tuple[list[Future[Result | None]], bool]:
@@ -193,7 +194,7 @@ def _outcome(future: Future[Result | None]) -> Result | None:
 
 
 def supply(every: Sequence[Run], rounds: int, tell: Callable[[Run, dict[str, Any]], None]) -> Iterator[dict[str, Any]]:
-    """How fast each run's examples are made and cut into batches, and how fast its step eats them, one by one.
+    """How fast each run's examples are made and cut into batches, and how fast its step consumes them, one by one.
 
     One whose examples cannot be had spares the rest: its `error` says why.
     """

@@ -63,7 +63,7 @@ def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
         new = [run for run in group if _fact(facts, run, asked.mode) is None]
         if new:
             timed = new if new[0] is group[0] else [group[0], *new]
-            found = local.measure(timed, Asked(asked.rounds, infer=asked.infer, ceiling=True), _telling(timed, tell))
+            found = local.measure(timed, Asked(asked.rounds, infer=asked.infer, peak_rate=True), _telling(timed, tell))
             facts += _beside(found, timed)[len(timed) - len(new) :]
             yield facts
     if asked.peak or asked.room is not None:
@@ -100,15 +100,15 @@ def _of_other_code(fact: dict[str, Any] | None, run: Run) -> str | None:
 
 
 def _beside(found: Facts, timed: Sequence[Run]) -> Facts:
-    """With the first one's median, and with what the contract and the cards say of the mixers."""
+    """With the first one's median, and with what the conformance records and the model cards say of the mixers."""
     for fact, run in zip(found, timed, strict=True):
         fact |= fingerprint.of(run)
         fact["reference_ms"] = found[0]["step_ms_p50"]
-        claims = [mixers.read(Path(one.mixer)).card.time for one in run.mechanisms]
+        claims = [mixers.read(Path(one.mixer)).card.time for one in run.mixer_specs]
         fact["card_time"] = None if None in claims else max(claim for claim in claims if claim is not None)
         if fact.get("platform"):
             fact["standing"] = record.worst(
-                record.standing(Path(one.mixer), one.options, fact["platform"]) for one in run.mechanisms
+                record.standing(Path(one.mixer), one.options, fact["platform"]) for one in run.mixer_specs
             )
     return found
 

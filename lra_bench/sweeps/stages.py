@@ -1,4 +1,4 @@
-"""What a run under techniques stands on: what comes before its training, or after another's, is a run of its own."""
+"""What a run under techniques depends on: what comes before its training, or after another's, is a run of its own."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from lra_bench.config import Multitask, Run, Technique, Techniques
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import BITS, METRICS
 
-AFTERWARDS = ("continued", "prune", "quantize")  # techniques that are pulled on what is trained
+AFTERWARDS = ("continued", "prune", "quantize")  # techniques that are applied to what is trained
 HELD_OUT = 20  # of so many texts to pretrain on, one is kept to choose by, and one to test
 
 Elsewhere = Callable[[str], Run]  # by the name of a model, or of a task
 
 
 def staged(run: Run, techniques: Techniques, teacher: Elsewhere, on_task: Elsewhere) -> Run:
-    """The run with the techniques pulled, the last of a chain: pretrained, trained, pruned, quantized.
+    """The run with the techniques applied, the last of a chain: pretrained, trained, pruned, quantized.
 
     `run` is as it is without. `teacher` gives the run of another model, `on_task` that of another task.
 
@@ -89,9 +89,9 @@ def jointly(run: Run, technique: Multitask, on_task: Elsewhere) -> Run:
                 f"multitask.tasks: {name}: {one.task.metric} is no share, and has no mean with other tasks'"
             )
     first = next(iter(named.values()))
-    pulled = run.techniques.model_copy(update={"multitask": technique.model_copy(update={"tasks": list(named)})})
+    applied = run.techniques.model_copy(update={"multitask": technique.model_copy(update={"tasks": list(named)})})
     _, *beside = (one.task for one in named.values())
-    joint = first.model_copy(update={"techniques": pulled, "beside": beside})
+    joint = first.model_copy(update={"techniques": applied, "beside": beside})
     others = [one.task for name, one in named.items() if name != run.task.name]
     training = joint.recipe.training.model_copy(update={"steps": 0})
     recipe = joint.recipe.model_copy(update={"training": training})
@@ -108,7 +108,7 @@ def pretrained(run: Run, techniques: Techniques) -> Run:
     how = techniques.pretrain
     assert how is not None
     if how.objective == "causal" and not all(
-        mixers.read(Path(m.mixer)).card.is_causal(m.options) for m in run.mechanisms
+        mixers.read(Path(m.mixer)).card.is_causal(m.options) for m in run.mixer_specs
     ):
         raise ConfigError(f"pretrain.objective: causal: {run.model} sees the symbols that follow; masked is for it")
     texts = run.task.splits["train"] * run.task.streams

@@ -23,7 +23,7 @@ Event = tuple[Run, Mapping[str, Any]]
 class TrackedRun(Protocol):
     """One run's run as a tracker has it; see the package."""
 
-    def look(self, step: int, values: Mapping[str, float]) -> None: ...
+    def log(self, step: int, values: Mapping[str, float]) -> None: ...
 
     def end(self, result: Result | None) -> None: ...
 
@@ -48,7 +48,7 @@ class Tracked:
             self._not_ours.discard(run.id)
             self._run(run)
         elif what == "val":
-            self._run(run).look(event["step"], {name: event[name] for name in CURVE})
+            self._run(run).log(event["step"], {name: event[name] for name in CURVE})
         elif what == "ended" and run.id not in self._not_ours:
             self._run(run).end(store.get(self._results, run))
             del self._runs[run.id]
@@ -100,4 +100,4 @@ def _each(told: dict[str, Tracked], do: Callable[[Tracked], None], warn: Callabl
         except Exception as error:
             del told[name]
             what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            warn(f"--track {name}: {what}; the runs go on without it")
+            warn(f"--track {name}: {what}; the runs continue without it")

@@ -58,7 +58,7 @@ class TrackedRun:
             return str(begun.info.run_id)
         return str(self._client.create_run(place, run_name=run.folder, tags={"run": run.id}).info.run_id)
 
-    def look(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         """A metric each."""
         now = int(time.time() * 1000)
         self._client.log_batch(self._id, [Metric(name, value, now, step) for name, value in values.items()])
@@ -67,7 +67,7 @@ class TrackedRun:
         """The result's numbers as metrics at its last step, what else it says as tags."""
         if result is not None:
             numbers = result.numbers()
-            self.look(result.steps, {f"row.{name}": value for name, value in numbers.items()})
+            self.log(result.steps, {f"row.{name}": value for name, value in numbers.items()})
             said = {
                 name: value for name, value in result.as_dict().items() if name not in numbers and value is not None
             }

@@ -19,7 +19,7 @@ from lra_bench.records.schema import Result
 
 
 class TrackedRun:
-    """A folder of event files. What goes on writes one more, and TensorBoard reads them as one."""
+    """A folder of event files. A resumed run writes one more, and TensorBoard reads them as one."""
 
     def __init__(self, results: Path, run: Run) -> None:
         self._writer = EventFileWriter(str(results / "tensorboard" / run.folder))
@@ -28,7 +28,7 @@ class TrackedRun:
         self._add(0, hparams_pb(known, trial_id=run.id))
         self._add(0, text_pb("run", _code(run.model_dump())))
 
-    def look(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         """A scalar each."""
         self._add(step, Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()]))
         self._writer.flush()
@@ -36,7 +36,7 @@ class TrackedRun:
     def end(self, result: Result | None) -> None:
         """The result's numbers as scalars at its last step, and the result as a text."""
         if result is not None:
-            self.look(result.steps, {f"row/{name}": value for name, value in result.numbers().items()})
+            self.log(result.steps, {f"row/{name}": value for name, value in result.numbers().items()})
             self._add(result.steps, text_pb("row", _code(result.as_dict())))
         self._writer.close()
 

@@ -14,7 +14,7 @@ from lra_bench.records.schema import SCORED, Result
 
 
 class TrackedRun:
-    """A run of the project `lra`, or WANDB_PROJECT, with the run's id: what goes on is the same run."""
+    """A run of the project `lra`, or WANDB_PROJECT, with the run's id: what is resumed is the same run."""
 
     def __init__(self, results: Path, run: Run) -> None:
         results.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ class TrackedRun:
             settings=wandb.Settings(silent=True, console="off"),
         )
 
-    def look(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         """A point of the history."""
         self._run.log(dict(values), step=step)
 

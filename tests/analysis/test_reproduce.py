@@ -154,7 +154,7 @@ def test_a_run_by_its_folder_its_name_or_its_id(run: Path) -> None:
 
 def test_whose_code_a_mixer_is(run: Path, tmp_path: Path) -> None:
     kept = store.read_run(run)
-    here = kept.with_mechanisms([kept.mechanisms[0].model_copy(update={"mixer_hash": mixers.code(LINEAR)})])
+    here = kept.with_mixers([kept.mixer_specs[0].model_copy(update={"mixer_hash": mixers.code(LINEAR)})])
     assert provenance.of(here) == "here", "wherever its file lay"
     assert provenance.as_here(here).mixer == str(mixers.model_card("linear").path)
     older = here.model_copy(update={"mixer_hash": "0"})

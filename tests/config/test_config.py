@@ -46,7 +46,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
         ("backbone: 3", r"bad\.yaml:1: backbone: must be a mapping"),
         ("training: {steps: many}", r"bad\.yaml:1: training\.steps: .*integer"),
         ("training: {steps: true}", r"bad\.yaml:1: training\.steps: .*integer"),
-        ("training: {batch: 8, accumulate: 3}", r"bad\.yaml:1: training: batch 8 cannot be cut into 3 slices"),
+        ("training: {batch: 8, accumulate: 3}", r"bad\.yaml:1: training: batch 8 cannot be cut into 3 micro-batches"),
         ("backbone: {width: 30, heads: 4}", r"bad\.yaml:1: backbone: 30 wide cannot be cut into 4 heads"),
         ("schedule: {name: warmup_cosine}", r"bad\.yaml:1: schedule\.name: .*warmup-cosine"),
         ("options: {linformr: {rank: 4}}", r"bad\.yaml: options\.linformr: no such model; did you mean 'linformer'\?"),

@@ -119,7 +119,7 @@ def test_ctrl_c_is_for_all_that_run(four: Path, cache: Path, to: Callable[[int, 
     to(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "stopped and saved; the same command goes on" in err
+    assert "stopped and saved; the same command resumes" in err
     left = subprocess.run(["pgrep", "-f", f"lra_bench.runs.execute {four}"], capture_output=True, text=True).stdout
     assert not left
 
@@ -156,7 +156,7 @@ def test_what_does_not_stop_in_time_is_killed(
     run = sweeps.runs(Request("linear", "short", "tiny"))[0]
     row = local._failed(run, deaf.returncode, 0.5 / 60, "", four)
     assert row.status == "timeout", "it was not the system that killed it"
-    assert "killed as it did not in 0.5 s; the same command goes on" in str(row.error)
+    assert "killed as it did not in 0.5 s; the same command resumes" in str(row.error)
 
 
 def test_a_crew_that_is_ended_kills_what_does_not_stop(deaf: subprocess.Popen[str], tmp_path: Path) -> None:

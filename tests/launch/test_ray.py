@@ -88,7 +88,7 @@ def test_stopped_then_a_node_killed_and_the_sweep_completes(two_nodes: list[Any]
     os.killpg(stopped.pid, signal.SIGINT)
     _, err = stopped.communicate(timeout=60)
     assert stopped.returncode == 130, err
-    assert "stopped and saved; the same command goes on" in err
+    assert "stopped and saved; the same command resumes" in err
     assert not subprocess.run(["pgrep", "-f", f"lra_bench.runs.execute {here}"], capture_output=True, text=True).stdout
     assert not list(here.glob("results/runs/*/result.json"))
 

@@ -150,7 +150,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on(here: Path, cache: Path) ->
     (row,) = json.loads(out)
     assert row["status"] in SCORED
     assert (row["resumed"], row["steps"]) == (1, 100)
-    assert "going on from step" in err
+    assert "resuming from step" in err
     assert "Requeued job" in next(here.glob("results/jobs/*_log.out")).read_text()
 
 

@@ -151,8 +151,8 @@ def test_a_step_trains_every_layer() -> None:
 def test_whose_code_it_is_is_asked_of_every_mixer() -> None:
     whole = run_of("softmax+linear")
     assert provenance.of(whole) == "here"
-    first, second = whole.mechanisms
-    old = whole.with_mechanisms([first, second.model_copy(update={"mixer_hash": "0" * 64})])
+    first, second = whole.mixer_specs
+    old = whole.with_mixers([first, second.model_copy(update={"mixer_hash": "0" * 64})])
     assert provenance.of(old) == "other version"
     assert provenance.as_here(old).id == whole.id
     assert store.columns(old)["model"] == "softmax+linear"

@@ -231,12 +231,12 @@ def test_changed_labels_are_trained_on_anew_and_other_code_is_told(own: Path, ca
     run = ("run", "-m", "linear", "-t", "mine", "-c", "tiny")
     found = lra(*run, "--set", "training.steps=40")
     assert found.returncode == 0, found.stderr
-    assert "going on" not in found.stderr
+    assert "resuming" not in found.stderr
     found = lra(*run)
     (folder,) = [path for path in own.glob("results/runs/*/result.json") if json.loads(path.read_text())["steps"] == 12]
     written(own / "reviews")
     found = lra(*run, "--json")
-    assert f"{folder.parent.name} is not taken up: what it was trained on has changed since" in found.stderr
+    assert f"{folder.parent.name} is not reused: what it was trained on has changed since" in found.stderr
     (row,) = json.loads(found.stdout)
     assert row["code_hash"] == fingerprint.of(run_of())["code_hash"]
     assert "done before;" in lra(*run).stderr

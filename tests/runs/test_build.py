@@ -1,4 +1,4 @@
-"""A step that does not fit is tried with the same batch in more slices, then with layers computed again."""
+"""A step that does not fit is tried with the same batch in more micro-batches, then with layers computed again."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Planned:
 def test_what_fits_in_no_way_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.Program, "training", property(lambda self: Planned()))
     there(monkeypatch, lambda fallback: False)
-    with pytest.raises(RunFailed, match=r"as planned, of 1024\.0 GiB there; nor do more slices of the batch help"):
+    with pytest.raises(RunFailed, match=r"as planned, of 1024\.0 GiB there; nor do more micro-batches help"):
         build.fitting(run, SPLIT, None, lambda *_, **__: None)
 
 

@@ -69,8 +69,8 @@ def test_who_is_alone_waits_for_nobody() -> None:
     assert distributed.is_first()
     assert not distributed.several()
     assert distributed.numbers(2**53 - 1).tolist() == [2**53 - 1]
-    assert [distributed.agree(asked, 1) for asked in (True, False)] == [True, False]
-    assert distributed.desert(3) == 3
+    assert [distributed.all_agree(asked, 1) for asked in (True, False)] == [True, False]
+    assert distributed.abort(3) == 3
 
 
 def test_a_process_gathers_its_own_rows_alone() -> None:
@@ -226,8 +226,8 @@ def test_killed_then_stopped_then_run_on_they_have_the_losses_of_one(here: Path,
     os.kill(second(here, "two", saved(here, "two")), signal.SIGINT)
     _, err = pair.communicate(timeout=LATE)
     assert pair.returncode == 130
-    assert "going on from step" in err
-    assert "stopped and saved; the same command goes on" in err
+    assert "resuming from step" in err
+    assert "stopped and saved; the same command resumes" in err
     together = row(start(here, cache, "two", "--processes", "2"))
     assert (together["processes"], together["devices"], together["resumed"]) == (2, 2, 2)
     assert together["run"] == alone["run"]

@@ -90,7 +90,7 @@ def test_killed_then_run_again_equals_the_uninterrupted_run(
     process = start(here, cache, "cut")
     out, err = process.communicate()
     assert process.returncode == 0, err
-    assert "going on from step" in err
+    assert "resuming from step" in err
     assert outcome(here, "cut") == expected
     (row,) = (here / "cut").glob("runs/*/result.json")
     assert json.loads(row.read_text())["resumed"] == len(kills)
@@ -104,7 +104,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(here: Path, cache: Path, whol
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped and saved; the same command goes on" in err
+    assert "stopped and saved; the same command resumes" in err
     assert "Traceback" not in err
     assert not list((here / "stopped").glob("runs/*/result.json"))
     process = start(here, cache, "stopped")

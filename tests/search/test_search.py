@@ -85,7 +85,7 @@ def test_a_study_of_other_code_or_data_is_not_taken_up_and_that_is_said(monkeypa
     assert len(found.trials) == 1
     now = of(after.question.run)["code_hash"]
     assert (
-        f"{before.folder.name}, the same study, is not taken up: its trials are of code {now} (now 0123456789)" in said
+        f"{before.folder.name}, the same study, is not resumed: its trials are of code {now} (now 0123456789)" in said
     )
 
 
@@ -196,7 +196,7 @@ def test_several_runs_are_no_study() -> None:
 
 
 def test_a_study_is_of_what_is_trained_alone() -> None:
-    with pytest.raises(ConfigError, match=r"distilled from softmax.*: stands on another run"):
+    with pytest.raises(ConfigError, match=r"distilled from softmax.*: depends on another run"):
         study(Request("linear", "short", "tiny", settings=("distill.teacher=softmax",)))
 
 
@@ -245,7 +245,7 @@ def test_a_study_through_the_command_killed_and_taken_up(lra: Lra, here: Path, c
     assert begun
     done = lra(*asked, "--json")
     assert done.returncode == 0, done.stderr
-    assert "going on from step" in done.stderr
+    assert "resuming from step" in done.stderr
     said = json.loads(done.stdout)
     assert len(said["trials"]) == said["tuned"]["trials"] == 3
     assert begun[0] in [t["settings"] for t in said["trials"]]

@@ -125,9 +125,9 @@ def test_each_layer_has_a_mixer_and_options_are_of_mixers_that_are_there(monkeyp
         depths.add(len(layers))
         assert len(layers) == t.settings["backbone.layers"] == run.recipe.backbone.layers
         assert ("linformer.rank" in t.settings) == ("linformer" in run.model)
-        ranks = {one.options["rank"] for one in run.mechanisms if one.model == "linformer"}
+        ranks = {one.options["rank"] for one in run.mixer_specs if one.model == "linformer"}
         assert ranks <= {t.settings.get("linformer.rank")}
-        assert all(one.options["sharing"] == "none" for one in run.mechanisms if one.model == "linformer")
+        assert all(one.options["sharing"] == "none" for one in run.mixer_specs if one.model == "linformer")
     assert depths == {1, 2, 3}
     assert any("+" in asked.question.asked(t.settings).model for t in found.trials)
 
@@ -176,7 +176,7 @@ def test_a_point_of_the_front_is_run_by_its_line(monkeypatch: pytest.MonkeyPatch
         said = dict(zip(words[2::2], words[3::2], strict=True))
         (run,) = sweeps.runs(Request(said["-m"], said["-t"], said["-c"]))
         wanted = asked.question.asked(point["settings"])
-        assert (run.recipe, run.mechanisms) == (wanted.recipe, wanted.mechanisms)
+        assert (run.recipe, run.mixer_specs) == (wanted.recipe, wanted.mixer_specs)
         assert run.tuned == found.tuned
 
 

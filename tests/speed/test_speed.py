@@ -187,7 +187,7 @@ def child(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     seen: list[list[str]] = []
 
     def measure(runs: Sequence[Any], asked: Asked, tell: Any) -> Facts:
-        alone = len(runs) == 1 and not asked.ceiling
+        alone = len(runs) == 1 and not asked.peak_rate
         seen.append([f"{run.model} {run.task.length}{' alone' if alone else ''}" for run in runs])
         if alone and runs[0].model == "fnet":
             raise RunFailed("died")
@@ -268,7 +268,7 @@ def test_a_certificate_is_of_the_code_the_options_and_the_platform(here: Path, m
     assert record.standing(mixer, {"a": 1}, "cpu") == record.UNVERIFIED
 
 
-def test_the_ceiling_is_the_best_rate_that_larger_products_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_rate_is_the_best_that_larger_products_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
 
     def seconds(n: int, dtype: str) -> float:
@@ -277,22 +277,22 @@ def test_the_ceiling_is_the_best_rate_that_larger_products_reach(monkeypatch: py
 
     monkeypatch.setattr(peak, "_product_s", seconds)
     monkeypatch.setattr(peak, "ENOUGH_S", 1e9)
-    assert peak.ceiling() == pytest.approx(3e9)
+    assert peak.peak_rate() == pytest.approx(3e9)
     assert tried == [512, 1024, 2048, 4096]
 
 
 @pytest.mark.slow
-def test_the_ceiling_is_of_the_numbers_that_the_backbone_computes_in(
+def test_the_peak_rate_is_of_the_numbers_that_the_backbone_computes_in(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(here)
-    monkeypatch.setattr(sys.modules["lra_bench.speed.measure"], "ceiling", {"float32": 1e9, "bfloat16": 3e9}.get)
+    monkeypatch.setattr(sys.modules["lra_bench.speed.measure"], "peak_rate", {"float32": 1e9, "bfloat16": 3e9}.get)
     asked = [Request("linear", "short", "tiny", settings=more) for more in ((), ("precision.compute=bf16",))]
-    facts = speed.measure([sweeps.runs(one)[0] for one in asked], Asked(1, ceiling=True))
+    facts = speed.measure([sweeps.runs(one)[0] for one in asked], Asked(1, peak_rate=True))
     assert [fact["ceiling_flops_per_s"] for fact in facts] == [1e9, 3e9]
 
 
-def test_the_ceiling_is_measured() -> None:
+def test_the_peak_rate_is_measured() -> None:
     assert peak._product_s(256, "float32") > 0
 
 
@@ -310,7 +310,7 @@ def test_a_wrong_size_is_named() -> None:
 def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
     (run,) = sweeps.runs(Request("linear", "short", "tiny"))
-    (train,) = speed.measure([run], Asked(6, ceiling=True))
+    (train,) = speed.measure([run], Asked(6, peak_rate=True))
     (infer,) = speed.measure([run], Asked(6, infer=True, room=2**20))
     assert (train["mode"], infer["mode"]) == ("train", "infer")
     assert len(train["laps_ms"]) == len(infer["laps_ms"]) == 6
@@ -375,7 +375,7 @@ def test_ctrl_c_keeps_the_lengths_that_are_done(here: Path, cache: Path) -> None
     os.killpg(child.pid, signal.SIGINT)
     said = child.communicate(timeout=60)[1]
     assert child.returncode == 130
-    assert "what is known is in s.json; the same command goes on" in said
+    assert "what is known is in s.json; the same command resumes" in said
     assert "Traceback" not in said
     assert [f["length"] for f in json.loads((here / "s.json").read_text())] == [16]
 

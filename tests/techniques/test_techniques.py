@@ -542,7 +542,7 @@ def test_what_a_run_depends_on_comes_first() -> None:
         "quantize.weights=8",
     )  # fmt: skip
     chain = list(asked.needs)
-    assert [(c.model, c.task.name, c.recipe.training.steps, [*c.techniques.pulled()]) for c in [*chain, asked]] == [
+    assert [(c.model, c.task.name, c.recipe.training.steps, [*c.techniques.applied()]) for c in [*chain, asked]] == [
         ("linformer", "short~masked", 7, []),
         ("softmax", "short", 12, []),
         ("linformer", "short", 12, ["pretrain", "distill"]),

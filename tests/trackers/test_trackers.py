@@ -50,7 +50,7 @@ class Kept:
         self.rows: list[Result | None] = []
         self.runs.append(self)
 
-    def look(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         self.points.append((step, values))
 
     def end(self, row: Result | None) -> None:
@@ -93,14 +93,14 @@ def test_what_failed_or_was_stopped_is_ended(results: Path, run: Run) -> None:
     assert [tracked.rows for tracked in Kept.runs] == [[store.get(results, run)], [None]]
 
 
-@pytest.mark.parametrize("where", ["__init__", "look", "end"])
+@pytest.mark.parametrize("where", ["__init__", "log", "end"])
 def test_a_tracker_that_fails_is_one_line_and_harms_nobody(results: Path, run: Run, where: str) -> None:
     def fail(*_: Any) -> None:
         raise OSError("no such\nserver")
 
     broken = type("Broken", (Kept,), {where: fail, "runs": []})
     warnings = told({"broken": broken, "kept": Kept}, results, run, [START, *POINTS, ENDED, START, *POINTS, ENDED])
-    assert warnings == ["--track broken: OSError: no such server; the runs go on without it"]
+    assert warnings == ["--track broken: OSError: no such server; the runs continue without it"]
     assert [len(tracked.points) for tracked in Kept.runs] == [3, 3]
     assert [len(tracked.rows) for tracked in Kept.runs] == [1, 1]
 
@@ -108,7 +108,7 @@ def test_a_tracker_that_fails_is_one_line_and_harms_nobody(results: Path, run: R
 def test_nobody_waits_for_a_tracker(results: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "PATIENCE", 0.1)
     answered = threading.Event()
-    slow = type("Slow", (Kept,), {"look": lambda self, step, values: answered.wait(60) and None, "runs": []})
+    slow = type("Slow", (Kept,), {"log": lambda self, step, values: answered.wait(60) and None, "runs": []})
     assert told({"slow": slow}, results, run, [START, *POINTS]) == [
         "slow: still busy after 0 s; what was not sent by now is not"
     ]
@@ -231,7 +231,7 @@ def test_a_tracker_that_fails_loses_no_run(lra: Lra, here: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["test_n"] == 21
     assert [line for line in done.stderr.splitlines() if "--track" in line] == [
-        next(line for line in done.stderr.splitlines() if line.endswith("; the runs go on without it"))
+        next(line for line in done.stderr.splitlines() if line.endswith("; the runs continue without it"))
     ]
 
 

@@ -213,7 +213,7 @@ def test_all_tasks_have_one_joint_training() -> None:
     assert joint_of(warmer).id != joint.id
     quantized = run_of("softmax", BOTH, "quantize.weights=8")
     assert next(one.techniques.words for one in quantized.needs) == "multi-task with short, longer, T 2"
-    assert [one.pulls("multitask") for one in (*quantized.needs, quantized)] == [True, False, False]
+    assert [one.applies("multitask") for one in (*quantized.needs, quantized)] == [True, False, False]
 
 
 @pytest.mark.parametrize(

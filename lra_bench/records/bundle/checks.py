@@ -24,7 +24,7 @@ ROUNDING = 1e-5  # relative, of the mean of scores that were written with seven 
 
 
 class Point(Strict):
-    """One look at val."""
+    """One evaluation on val."""
 
     step: int
     train_loss: float | None  # of a run without a step

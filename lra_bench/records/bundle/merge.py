@@ -110,8 +110,8 @@ def _placed(runs: list[tuple[Path, Run]], results: Path, said: dict[str, Any]) -
                 merged.conflicts[folder.name] = BEGUN
                 continue
             merged.added.append(folder.name)
-            if mark := _mark(came):
-                merged.marked[folder.name] = mark
+            if foreign := _foreign(came):
+                merged.marked[folder.name] = foreign
         elif there[folder] == EQUAL:
             merged.equal.append(folder.name)
         else:
@@ -140,8 +140,8 @@ def _provenance(folder: Path, run: Run, said: dict[str, Any]) -> Provenance:
     )
 
 
-def _mark(came: Provenance) -> str | None:
-    """What stands in no file here, so that the run's id cannot be made anew from its code."""
+def _foreign(came: Provenance) -> str | None:
+    """What stands in no file here, so that the run's id cannot be computed again from its code."""
     words = [] if came.mixer == "here" else [f"its mixer is of an {came.mixer}"]
     words += [] if came.source == "here" else [f"its examples are of an {came.source}"]
     return ", ".join(words) or None
