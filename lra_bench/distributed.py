@@ -106,8 +106,8 @@ def numbers(ours: float) -> np.ndarray:
     from jax.experimental import multihost_utils
 
     barrier()
-    octets = np.frombuffer(np.float64(ours).tobytes(), np.uint8)  # a device would round it to float32
-    return np.asarray(multihost_utils.process_allgather(octets)).view(np.float64)[:, 0]
+    as_bytes = np.frombuffer(np.float64(ours).tobytes(), np.uint8)  # a device would round it to float32
+    return np.asarray(multihost_utils.process_allgather(as_bytes)).view(np.float64)[:, 0]
 
 
 def beside() -> int:

@@ -65,7 +65,7 @@ def merge(
     else:
         said = f"{_results(merged.added)} added, {len(merged.equal)} there already, {len(merged.conflicts)} in conflict"
         screen.out.print(f"{results}: {said}; made by {merged.by or 'nobody named'}", highlight=False, markup=False)
-        _each("cannot be made anew here", (f"{name}: {why}" for name, why in merged.marked.items()))
+        _each("cannot be run again here", (f"{name}: {why}" for name, why in merged.marked.items()))
         _each("in conflict", (f"{name}: {why}" for name, why in merged.conflicts.items()))
     raise typer.Exit(int(bool(merged.conflicts)))
 

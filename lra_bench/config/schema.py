@@ -109,7 +109,7 @@ class Training(Strict):
         return {**BEFORE_IT_WAS_SAID["training"], **said} if isinstance(said, Mapping) else said
 
     @pydantic.model_validator(mode="after")
-    def _whole_slices(self) -> Training:
+    def _whole_micro_batches(self) -> Training:
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} cannot be cut into {self.accumulate} micro-batches")
         return self

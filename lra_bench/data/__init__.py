@@ -2,8 +2,8 @@
 
 A source is found by looking into `sources/` for files that define `build`, or `draw` where its examples are only ever
 drawn from a seed; there is no registry to edit. What such a file exports is written down in `Source` and in
-`generated.Drawn`. A task may also name a file of the user's own, of which `custom.Own` says what it must export.
-Nothing here opens numpy until data are asked for.
+`generated.Drawn`. A task may also name a file of the user's own, of which `custom.CustomSource` says what it must
+export. Nothing here opens numpy until data are asked for.
 """
 
 from __future__ import annotations

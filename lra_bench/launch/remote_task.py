@@ -62,7 +62,7 @@ class RemoteTask:
             return {"refused": str(error), "place": isinstance(error, PlaceError)}
 
     def _arrived(self) -> Order:
-        """The order, in the place and with the environment of whoever sent it. What is begun is not begun anew."""
+        """The order, in the place and with the environment of whoever sent it. What is begun is not begun again."""
         if not (self.folder / "run.json").exists():
             host = socket.gethostname()
             raise ConfigError(f"{host}: {self.folder}: not there; all machines must share the results folder")
@@ -70,8 +70,8 @@ class RemoteTask:
         if self.here.is_dir():
             os.chdir(self.here)
         begun = self.folder / BEGUN
-        anew = self.order.fresh and not (begun.exists() and begun.read_text(encoding="utf-8") == self.name)
-        return replace(self.order, fresh=anew)
+        again = self.order.fresh and not (begun.exists() and begun.read_text(encoding="utf-8") == self.name)
+        return replace(self.order, fresh=again)
 
 
 def received(outcome: Mapping[str, Any], parting: str) -> Result:

@@ -88,9 +88,9 @@ def execute(
     tell("compile", model=run.model, length=run.task.length)
     count = lambda what, done, total: tell("data", what=what, done=done, total=total)  # noqa: E731
     trained = dependencies(run, folder.parent, splits["train"], count)
-    program, facts, fitted = fitting(run, splits["train"], first_fallback(folder, fresh=fresh), tell, trained)
+    program, facts, fallback = fitting(run, splits["train"], first_fallback(folder, fresh=fresh), tell, trained)
     if distributed.is_first():
-        store.write_json(folder / FALLBACK, fitted)
+        store.write_json(folder / FALLBACK, fallback)
         store.write_json(folder / BASIS, basis)
         if units := program.objective.units:
             store.write_json(folder / UNITS, units.as_lists())

@@ -39,7 +39,7 @@ class Trained:
 
     @classmethod
     def open(cls, folder: Path, count: data.Progress) -> Trained:
-        """The run in `folder`; `count` is told of examples that are made anew.
+        """The run in `folder`; `count` is told of examples that are made again.
 
         Raises:
             ConfigError: there is no finished run, its checkpoint is not here, its mixer's code has changed since, or
@@ -95,7 +95,7 @@ def _units(run: Run, folder: Path, data_hash: str) -> Units | None:
     if run.limit or result.data_hash != data_hash:
         raise ConfigError(
             f"{folder}: an earlier version trained it, on other examples of the same files, and did not keep what its "
-            "answers are in; lra run with --overwrite makes it anew"
+            "answers are in; lra run with --overwrite trains it again"
         )
     return None
 

@@ -127,8 +127,8 @@ def test_it_is_run_as_it_was(run: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
     def ran(runs: list[Run], launcher: Launcher, order: Order, tell: object) -> None:
         folder = store.folder(order.results, runs[0])
-        fitted = folder / "fallback.json"
-        asked.append((order.jobs, fitted.read_text() if fitted.exists() else None))
+        fallback = folder / "fallback.json"
+        asked.append((order.jobs, fallback.read_text() if fallback.exists() else None))
         shutil.copytree(run, folder, dirs_exist_ok=True)
 
     monkeypatch.setattr(sweeps, "run", ran)

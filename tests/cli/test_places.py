@@ -357,7 +357,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path
             checkpoints.save(step, {"a": jnp.asarray(draw.random(5000), jnp.float32)}, {"step": step})
     harm(max((tmp_path / "3/state").rglob("d/*"), key=lambda path: path.stat().st_size))
     with checkpoint.opened(tmp_path, fresh=False) as checkpoints:
-        with pytest.raises(ConfigError, match=r"3: the checkpoint is damaged: .*; --overwrite trains anew"):
+        with pytest.raises(ConfigError, match=r"3: the checkpoint is damaged: .*; --overwrite trains it again"):
             checkpoints.latest(like)
         found = checkpoints.restore(like, notes.append)
         assert found is not None
