@@ -250,15 +250,15 @@ def ladder(recipe: Recipe, devices: int, tasks: int = 1) -> Iterator[Fallback]:
     """As asked; then twice as many micro-batches, and again, while devices and tasks can share one; then, with those,
     layers computed again, where there are several."""
     training, remat = recipe.training, recipe.backbone.remat
-    slices = training.accumulate
-    yield Fallback(slices, remat)
-    while training.batch % (2 * slices) == 0 and (half := training.batch // (2 * slices)) % devices == 0:
+    micro_batches = training.accumulate
+    yield Fallback(micro_batches, remat)
+    while training.batch % (2 * micro_batches) == 0 and (half := training.batch // (2 * micro_batches)) % devices == 0:
         if half < devices * tasks:
             break
-        slices *= 2
-        yield Fallback(slices, remat)
+        micro_batches *= 2
+        yield Fallback(micro_batches, remat)
     if not remat and recipe.backbone.layers > 1:
-        yield Fallback(slices, True)
+        yield Fallback(micro_batches, True)
 
 
 def fitting(

@@ -85,7 +85,7 @@ def _compiled(function: Callable[..., Any], arguments: Sequence[Any], donate: in
 def random_batches(run: Run, program: Program) -> list[Batch]:
     """A training batch of each task that the run is trained on."""
     each = zip(run.trains_on, program.parts, strict=True)
-    return [random_batch(one, part.slices * part.size) for one, part in each]
+    return [random_batch(one, part.micro_batches * part.size) for one, part in each]
 
 
 def random_batch(run: Run, count: int | None = None) -> Batch:

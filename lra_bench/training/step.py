@@ -59,7 +59,7 @@ def cast(params: Params, dtype: Any) -> Params:
 def training_step(
     graph: nnx.GraphDef[Any], recipe: config.Recipe, setup: TrainingSetup, seed: int
 ) -> Callable[..., Any]:
-    """The step, (given, state, tokens, mask, label) -> state, loss: gradients averaged over the slices one after
+    """The step, (given, state, tokens, mask, label) -> state, loss: gradients averaged over the micro-batches one after
     another, one update. A step whose gradient overflows in fp16 updates nothing but the loss's scale."""
     rule = setup.rule(optimizer(recipe))
 
@@ -73,7 +73,7 @@ def training_step(
 
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
-    def one_slice(carry: Any, asked: LossInputs) -> tuple[Any, None]:
+    def one_micro_batch(carry: Any, asked: LossInputs) -> tuple[Any, None]:
         params, given, rest, scale, total, grads = carry
         (value, rest), new = value_and_grad(params, given, rest, scale, asked)
         grads = jax.tree.map(lambda g, n: g + n.astype(g.dtype), grads, new)
@@ -81,18 +81,18 @@ def training_step(
 
     def step(given: Any, state: State, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> tuple[State, jax.Array]:
         asked = LossInputs(tokens, mask, label, None)
-        slices = jax.tree.leaves(tokens)[0].shape[0]
+        micro_batches = jax.tree.leaves(tokens)[0].shape[0]
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         scale = None if state.scale is None else state.scale.scale
-        if slices == 1:
+        if micro_batches == 1:
             only = jax.tree.map(lambda a: a[0], asked)._replace(key=key)
             (value, rest), grads = value_and_grad(state.params, given, state.rest, scale, only)
         else:
             zeros = jax.tree.map(lambda p: jnp.zeros_like(p, setup.accumulate), state.params)
             carry = (state.params, given, state.rest, scale, jnp.float32(0), zeros)
-            each = asked._replace(key=jax.random.split(key, slices))
-            (_, _, rest, _, value, grads), _ = jax.lax.scan(one_slice, carry, each)
-            value, grads = value / slices, jax.tree.map(lambda g: g / slices, grads)
+            each = asked._replace(key=jax.random.split(key, micro_batches))
+            (_, _, rest, _, value, grads), _ = jax.lax.scan(one_micro_batch, carry, each)
+            value, grads = value / micro_batches, jax.tree.map(lambda g: g / micro_batches, grads)
         if scale is not None:
             value, grads = value / scale, jax.tree.map(lambda g: g.astype(jnp.float32) / scale, grads)
         grads = jax.tree.map(lambda g: g.astype(setup.accumulate), grads)

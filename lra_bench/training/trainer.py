@@ -137,7 +137,7 @@ class Trainer:
         with lapped(self.input_ms):
             each = []
             for part, train in zip(self.program.parts, self.train, strict=True):
-                each.append(batch_at(train, part.slices * part.size, self.seed, step, part.fed_rows, self.order))
+                each.append(batch_at(train, part.micro_batches * part.size, self.seed, step, part.fed_rows, self.order))
             return self.program.feed(*each)
 
     def _settled(self, batches: Iterator[tuple[jax.Array, ...]]) -> Iterator[None]:

@@ -102,16 +102,16 @@ def test_a_slice_is_shared_out_and_every_task_has_an_example() -> None:
     assert shared_out([1.0], 8, 1) == [8]
     for size in range(3, 40):
         assert sum(shared_out([0.61, 0.28, 0.11], size, 1)) == size
-    with pytest.raises(ConfigError, match=r"training\.batch: slices of 4 examples .* by 3 tasks on 2 devices"):
+    with pytest.raises(ConfigError, match=r"training\.batch: micro-batches of 4 examples .* by 3 tasks on 2 devices"):
         shared_out([0.5, 0.3, 0.2], 4, 2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "slices"), first_slow(("routing", 2), ("softmax", 1), ("linformer", 2), ("performer", 1))
+    ("model", "micro_batches"), first_slow(("routing", 2), ("softmax", 1), ("linformer", 2), ("performer", 1))
 )
-def test_one_task_alone_trains_as_without(model: str, slices: int) -> None:
-    several = f"training.accumulate={slices}"
+def test_one_task_alone_trains_as_without(model: str, micro_batches: int) -> None:
+    several = f"training.accumulate={micro_batches}"
     plain, joint = run_of(model, several), joint_of(run_of(model, several, "multitask.tasks=[short]"))
     alone, program = (build.built(one) for one in (plain, joint))
     losses = [one.training.step(jax.tree.map(jnp.copy, one.init), *one.feed(batch(8)))[1] for one in (alone, program)]
@@ -235,7 +235,7 @@ def test_slices_stay_large_enough_for_all_tasks() -> None:
     recipe = run_of().recipe
     assert [fallback.accumulate for fallback in build.ladder(recipe, 1, 2)] == [1, 2, 4, 4]
     assert [fallback.accumulate for fallback in build.ladder(recipe, 2, 2)] == [1, 2, 2]
-    with pytest.raises(ConfigError, match=r"slices of 1 examples cannot be shared by 2 tasks"):
+    with pytest.raises(ConfigError, match=r"micro-batches of 1 examples cannot be shared by 2 tasks"):
         together("softmax", "training.accumulate=8")
 
 
@@ -253,7 +253,7 @@ def test_an_interrupted_joint_training_ends_as_a_whole_one(tmp_path: Path) -> No
     another, last = (replace(program, init=jax.tree.map(jnp.copy, program.init)) for _ in range(2))
     with fitted(program, tmp_path / "whole") as fit:
         whole = fit()
-    sizes, steps = [part.slices * part.size for part in program.parts], program.recipe.training.steps
+    sizes, steps = [part.micro_batches * part.size for part in program.parts], program.recipe.training.steps
     epochs = sum(-(-steps * size // len(train)) for size, train in zip(sizes, fit.train, strict=True))
     assert fit.order.cache_info().misses == epochs, "an epoch of a task is put in order once, not at every step"
     means = []

@@ -206,7 +206,9 @@ def test_devices_that_cannot_share_a_batch_evenly_are_left_out(monkeypatch: pyte
     assert sharing(8, 2, 3) == 2, "of each of two processes"
     assert sharing(8, 1, 8, tasks=3) == 2, "one example of each task on each device"
     monkeypatch.setattr(jax, "process_count", lambda: 3)
-    with pytest.raises(ConfigError, match=r"training\.batch: slices of 8 examples cannot be shared by 3 processes$"):
+    with pytest.raises(
+        ConfigError, match=r"training\.batch: micro-batches of 8 examples cannot be shared by 3 processes$"
+    ):
         Devices.sharing(8)
 
 
