@@ -40,8 +40,8 @@ class ResponsiveTable:
 
     def _least(self, place: int, column: Sequence[str], most: int) -> int:
         """The columns that the words of a column need, at most so many for one."""
-        head, *cells = ([cell_len(word) for word in cell.split()] for cell in column)
-        numbers = max(sum(cells, [0]))
+        head, *entries = ([cell_len(word) for word in entry.split()] for entry in column)
+        numbers = max(sum(entries, [0]))
         words = min(most, max([*head, numbers, 1]))
         return max(numbers, words) if self._right[place] else words
 

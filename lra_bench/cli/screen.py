@@ -193,7 +193,7 @@ def picture(levels: np.ndarray) -> Text:
 
 
 def supply(facts: Sequence[Mapping[str, Any]]) -> Group:
-    """Examples a second that are made, cut into batches and eaten, a line a task and model."""
+    """Examples a second that are made, cut into batches and consumed, a line a task and model."""
     lines = [
         {
             "task": f["task"] + (f"@{f['variant']}" if f["variant"] else ""),
