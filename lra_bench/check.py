@@ -19,7 +19,7 @@ from lra_bench.data import cache, made, verification
 from lra_bench.errors import LraError
 from lra_bench.runs.build import model_spec
 from lra_bench.shapes import Split
-from lra_bench.sweeps import Part, Request, cells, fields, models
+from lra_bench.sweeps import Part, Request, fields, models, runs
 from lra_bench.training.program import runs_once
 
 LENGTH = 40  # of the texts that models are tried on: short, and no multiple of a block
@@ -121,18 +121,18 @@ def _recipe(name: str, include: Sequence[Path]) -> str:
     for task in tasks.names(include):
         _, options = recipe.resolve(task)
         for model, turned in options.items():
-            mixers.turned(mixers.sheet(model), turned)
+            mixers.turned(mixers.model_card(model), turned)
     return config.first_comment(recipe.path) or "a first comment that says what to expect would stand here"
 
 
 def _technique(name: str, include: Sequence[Path]) -> str:
-    pulled = config.techniques([name], (), include)
-    if pulled.distill:
-        models(str(pulled.distill.teacher))
-    others = (pulled.adapt.start if pulled.adapt else [], pulled.multitask.tasks if pulled.multitask else [])
+    applied = config.techniques([name], (), include)
+    if applied.distill:
+        models(str(applied.distill.teacher))
+    others = (applied.adapt.start if applied.adapt else [], applied.multitask.tasks if applied.multitask else [])
     for task in chain(*others):
         tasks.load(tasks.parted(task)[0], include)
-    return pulled.words or "changes nothing"
+    return applied.words or "changes nothing"
 
 
 def _space(name: str, include: Sequence[Path]) -> str:
@@ -143,7 +143,7 @@ def _space(name: str, include: Sequence[Path]) -> str:
             continue
         head = key.partition(".")[0]
         model = head if head in mixers.names() else str(mixers.reference())
-        cells(
+        runs(
             Request(model, task, "base", settings=(f"{key}={json.dumps(config.first(what))}",), include=tuple(include))
         )
     return f"chooses {', '.join(space)}"
@@ -188,12 +188,12 @@ def _remarks(name: str, variant: str | None, include: Sequence[Path]) -> Iterato
 
 
 def _model(name: str, include: Sequence[Path], *, fast: bool) -> str:
-    sheet = mixers.sheet(name)
+    model_card = mixers.model_card(name)
     task = next(iter(tasks.names(include)))
     spec = tasks.load(task, include).model_copy(update={"length": LENGTH, "grid": None})
     recipe, _ = config.recipe("base", include).resolve(task, [ONE_LAYER])
-    cell = Run(
-        **fields((Part(sheet, {}),), {}, recipe.backbone.layers),
+    run = Run(
+        **fields((Part(model_card, {}),), {}, recipe.backbone.layers),
         task=spec,
         config_name="base",
         recipe=recipe,
@@ -201,14 +201,14 @@ def _model(name: str, include: Sequence[Path], *, fast: bool) -> str:
         limit=None,
         changed=None,
     )
-    make, tokens, ran = model_spec(cell), jnp.ones((2, spec.streams, LENGTH), jnp.int32), []
+    make, tokens, ran = model_spec(run), jnp.ones((2, spec.streams, LENGTH), jnp.int32), []
 
     def once() -> jax.Array:
         model: Any = make(rngs=nnx.Rngs(0))
         ran.append(model.impl)
         return model(tokens, tokens > 0, key=jax.random.key(0))
 
-    said = f"{sheet.card.title} (arXiv:{sheet.card.paper}), {sheet.card.family}"
+    said = f"{model_card.card.title} (arXiv:{model_card.card.paper}), {model_card.card.family}"
     if fast:
         jax.eval_shape(once)
         return f"{said}; traced as {ran[0]}"

@@ -106,8 +106,8 @@ def numbers(ours: float) -> np.ndarray:
     from jax.experimental import multihost_utils
 
     barrier()
-    octets = np.frombuffer(np.float64(ours).tobytes(), np.uint8)  # a device would round it to float32
-    return np.asarray(multihost_utils.process_allgather(octets)).view(np.float64)[:, 0]
+    as_bytes = np.frombuffer(np.float64(ours).tobytes(), np.uint8)  # a device would round it to float32
+    return np.asarray(multihost_utils.process_allgather(as_bytes)).view(np.float64)[:, 0]
 
 
 def beside() -> int:
@@ -118,7 +118,7 @@ def beside() -> int:
     return int((numbers(host) == host).sum())
 
 
-def agree(asked: bool, step: int) -> bool:
+def all_agree(asked: bool, step: int) -> bool:
     """Is it time to stop, as some process was asked to? At the same step in all, if each calls this once a step.
 
     JAX listens for SIGTERM in each process from when it joins, and has all agree on a step that none has passed.
@@ -132,7 +132,7 @@ def agree(asked: bool, step: int) -> bool:
     return bool(multihost_utils.reached_preemption_sync_point(step))
 
 
-def desert(code: int) -> int:
+def abort(code: int) -> int:
     """End here and now if there are others, who may be in no state to part in good order; alone, `code`."""
     if several():
         sys.stdout.flush()

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOM = "make room there, and the same command goes on"
+ROOM = "make room there, and the same command resumes"
 OTHER = "have that changed, or name another place"
 LOCKS = (
     "by locks no run is made twice at once: mount the file system with them (Lustre: -o flock; NFS: with lockd), or "
@@ -29,7 +29,7 @@ LOCKS = (
 REMEDIES = {  # what to do about a place, by what the system says of it
     errno.ENOSPC: ROOM,
     errno.EDQUOT: ROOM,
-    errno.EFBIG: "have the limit on the size of files raised (ulimit -f), and the same command goes on",
+    errno.EFBIG: "have the limit on the size of files raised (ulimit -f), and the same command resumes",
     errno.EIO: "the disk may be failing; name another place",
     errno.EROFS: OTHER,
     errno.EACCES: OTHER,
@@ -76,7 +76,7 @@ class PlaceError(LraError):
 
 
 class RunFailed(LraError):
-    """A run that ran and did not finish; `status` is what stands in its row."""
+    """A run that ran and did not finish; `status` is what stands in its result."""
 
     exit_code = 1
 

@@ -105,5 +105,5 @@ METRICS = {metric.name: metric for metric in (ACCURACY, EXACT_MATCH, SQUARED_ERR
 
 
 def named(name: object) -> Metric:
-    """The metric of that name; accuracy where there is none: rows that are older than the column."""
+    """The metric of that name; accuracy where there is none: results that are older than the column."""
     return HITS if name == HITS.name else METRICS.get(str(name), ACCURACY)

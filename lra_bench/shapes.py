@@ -30,7 +30,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step eats. `weight` is 0 for the filler that completes a short last batch, else 1."""
+    """What one step consumes. `weight` is 0 for the filler that completes a short last batch, else 1."""
 
     tokens: np.ndarray  # int32    [B, S, L]
     mask: np.ndarray  # bool     [B, S, L]   True where there is a real token

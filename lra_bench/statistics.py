@@ -108,7 +108,7 @@ def over_runs(metric: Metric, scores: Sequence[float], n: int, spread: float | N
 
 
 def learned(metric: Metric, score: Interval, chance: float) -> bool:
-    """Is the score better than an answer without a look, as far as its examples can tell?"""
+    """Is the score better than chance level, as far as its examples can tell?"""
     return metric.better(score.low if metric.higher else score.high, chance)
 
 

@@ -32,7 +32,7 @@ def test_a_new_mixer_passes_as_it_stands(lra: Lra, tmp_path: Path) -> None:
 
 
 def test_a_check_that_fails_exits_1(lra: Lra, tmp_path: Path) -> None:
-    source = mixers.sheet("linear").path.read_text()
+    source = mixers.model_card("linear").path.read_text()
     (tmp_path / "leaky.py").write_text(source.replace("q, k, v, mask, ", "q, k, v, jnp.ones_like(mask), ").replace(
         "from jaxtyping", "import jax.numpy as jnp\nfrom jaxtyping"
     ))  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,11 @@ RETIRED = {
     r"lra matrix|configs/matrix|--lever|--ledger|--fresh": "lra sweep, configs/sweeps, --technique, --overwrite",
     r"(cell|row|hits)\.json": "run.json, result.json, per_example.json",
 }
+RETIRED_NAMES = {
+    "cell", "cells", "desert", "errand", "knob", "knobs", "ledger", "lever", "levers", "octets", "pulls", "rung",
+    "sheet", "sheets", "trunk",
+}  # fmt: skip
+TABLES = {"report", "kernels", "mixers", "model"}  # whose cells are a table's, or means of tokens
 
 
 def helps() -> Iterator[tuple[str, str]]:
@@ -61,6 +67,22 @@ def retired(text: str) -> list[str]:
     ]
 
 
+def names(path: Path) -> Iterator[str]:
+    """The names that a file of Python gives to its classes, functions, parameters and variables."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def words(name: str) -> set[str]:
+    """The words of a name, in lower case: `_of_cell` and `OfCell` are of and cell."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+
+
 @pytest.mark.parametrize("word", ["a knob", "Cells", "goes on", "`row.json`", "--fresh"])
 def test_a_retired_word_is_found(word: str) -> None:
     assert retired(f"Here is {word}, so.")
@@ -68,4 +90,16 @@ def test_a_retired_word_is_found(word: str) -> None:
 
 def test_what_a_user_reads_has_the_fields_words() -> None:
     found = [f"{where}: {said}" for where, text in (*helps(), *pages()) for said in retired(text)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", ["_of_cell", "CellFailed", "KNOB_TYPES", "run_cells"])
+def test_a_retired_name_is_found(name: str) -> None:
+    assert words(name) & RETIRED_NAMES
+
+
+def test_what_a_programmer_reads_has_the_fields_words() -> None:
+    package = ROOT / "lra_bench"
+    files = [path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in TABLES]
+    found = [f"{path}: {name}" for path in files for name in names(path) if words(name) & RETIRED_NAMES]
     assert not found, "\n".join(found)

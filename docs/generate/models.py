@@ -26,25 +26,25 @@ WHAT = ("Score, %", "Training step, ms", "Memory, MiB")
 
 def write(folder: Folder, kept: Kept) -> None:
     """Write the page of each model, and the one that lists them."""
-    sheets = [mixers.sheet(name) for name in mixers.names()]
-    folder.put("models/index", _index(sheets))
-    for sheet in sheets:
-        folder.put(f"models/{sheet.name}", "\n".join(_page(folder, sheet, kept)))
+    model_cards = [mixers.model_card(name) for name in mixers.names()]
+    folder.put("models/index", _index(model_cards))
+    for model_card in model_cards:
+        folder.put(f"models/{model_card.name}", "\n".join(_page(folder, model_card, kept)))
 
 
-def _index(sheets: Sequence[mixers.Sheet]) -> str:
-    parts = [INDEX.format(count=len(sheets))]
+def _index(model_cards: Sequence[mixers.ModelCard]) -> str:
+    parts = [INDEX.format(count=len(model_cards))]
     for family in get_args(Family):
-        own = [sheet for sheet in sheets if sheet.card.family == family]
+        own = [model_card for model_card in model_cards if model_card.card.family == family]
         if own:
             parts += [f"## {family}", "", table(["model", "title", "paper", "year", "time", "memory"], map(_line, own))]
-    return "\n".join([*parts, toctree(sheet.name for sheet in sheets)])
+    return "\n".join([*parts, toctree(model_card.name for model_card in model_cards)])
 
 
-def _line(sheet: mixers.Sheet) -> list[str]:
-    card = sheet.card
+def _line(model_card: mixers.ModelCard) -> list[str]:
+    name, card = model_card.name, model_card.card
     growths = [power(exponent) for exponent in (card.time, card.memory)]
-    return [f"[`{sheet.name}`]({sheet.name}.myst)", plain(card.title), arxiv(card.paper), str(card.year), *growths]
+    return [f"[`{name}`]({name}.myst)", plain(card.title), arxiv(card.paper), str(card.year), *growths]
 
 
 def power(exponent: float | None) -> str:
@@ -54,27 +54,27 @@ def power(exponent: float | None) -> str:
     return "L" if exponent == 1 else f"L<sup>{exponent:g}</sup>"
 
 
-def _page(folder: Folder, sheet: mixers.Sheet, kept: Kept) -> Iterator[str]:
-    yield f"# {sheet.name}\n"
-    yield f"{plain(sheet.card.title)}. Select it with `-m {sheet.name}`.\n"
-    yield facts(_card(sheet, kept))
+def _page(folder: Folder, model_card: mixers.ModelCard, kept: Kept) -> Iterator[str]:
+    yield f"# {model_card.name}\n"
+    yield f"{plain(model_card.card.title)}. Select it with `-m {model_card.name}`.\n"
+    yield facts(_card(model_card, kept))
     yield "## Equation\n"
-    yield docstring(_docstring(sheet))
+    yield docstring(_docstring(model_card))
     yield "## Options\n"
-    yield from _options(sheet)
+    yield from _options(model_card)
     yield "## Kept results\n"
-    yield from _results(sheet.name, kept)
+    yield from _results(model_card.name, kept)
     yield "## Training step over length\n"
     for file, measured in kept.speed.items():
-        yield from _growth(folder, sheet.name, file, measured)
+        yield from _growth(folder, model_card.name, file, measured)
 
 
-def _docstring(sheet: mixers.Sheet) -> str:
-    return ast.get_docstring(ast.parse(sheet.path.read_text(encoding="utf-8"))) or ""
+def _docstring(model_card: mixers.ModelCard) -> str:
+    return ast.get_docstring(ast.parse(model_card.path.read_text(encoding="utf-8"))) or ""
 
 
-def _card(sheet: mixers.Sheet, kept: Kept) -> dict[str, str]:
-    card = sheet.card
+def _card(model_card: mixers.ModelCard, kept: Kept) -> dict[str, str]:
+    card = model_card.card
     return {
         "family": card.family,
         "paper": f"{arxiv(card.paper)} ({card.year}), {plain(card.equation)}",
@@ -86,9 +86,9 @@ def _card(sheet: mixers.Sheet, kept: Kept) -> dict[str, str]:
         "segments": cards.LABELS["segment"](code(card.segment)) if card.segment else "",
         "changes with how far a text is padded": card.padded_length or "nothing",
         "control": with_code(card.control),
-        "another name of": _alias(sheet),
-        "has run on": "; ".join(kept.devices.get(sheet.name, [])) or "nothing that is kept here",
-        "file": code(f"lra_bench/mixers/{sheet.path.name}"),
+        "another name of": _alias(model_card),
+        "has run on": "; ".join(kept.devices.get(model_card.name, [])) or "nothing that is kept here",
+        "file": code(f"lra_bench/mixers/{model_card.path.name}"),
     }
 
 
@@ -98,21 +98,22 @@ def _exact(card: Any) -> str:
     return f"when {card.exact_when}{without}{padded}" if card.exact_when else "under no setting"
 
 
-def _alias(sheet: mixers.Sheet) -> str:
-    own = mixers.read(sheet.path).name
-    if own == sheet.name:
+def _alias(model_card: mixers.ModelCard) -> str:
+    own = mixers.read(model_card.path).name
+    if own == model_card.name:
         return ""
-    turned = ", ".join(code(f"{name}={value}") for name, value in mixers.sheet(own).card.aliases[sheet.name].items())
+    options = mixers.model_card(own).card.aliases[model_card.name]
+    turned = ", ".join(code(f"{name}={value}") for name, value in options.items())
     return f"[`{own}`]({own}.myst) with {turned}"
 
 
-def _options(sheet: mixers.Sheet) -> Iterator[str]:
-    if not sheet.options:
+def _options(model_card: mixers.ModelCard) -> Iterator[str]:
+    if not model_card.options:
         yield "It has no options.\n"
         return
-    first = sheet.options[0]
-    yield f"Set one as `{sheet.name}[{first.name}={first.default}]` or as `--set {sheet.name}.{first.name}=VALUE`.\n"
-    rows = [(code(o.name), code(o.type), code(o.default), with_code(o.meaning)) for o in sheet.options]
+    name, first = model_card.name, model_card.options[0]
+    yield f"Set one as `{name}[{first.name}={first.default}]` or as `--set {name}.{first.name}=VALUE`.\n"
+    rows = [(code(o.name), code(o.type), code(o.default), with_code(o.meaning)) for o in model_card.options]
     yield table(["option", "type", "default", "meaning"], rows)
 
 
@@ -164,7 +165,7 @@ def _growth(folder: Folder, name: str, file: str, measured: Sequence[dict[str, A
     devices = ", ".join(dict.fromkeys(str(fact["device"]) for fact in own))
     yield f"`lra speed --read results/speed/{file}` shows all of what was measured on {devices}.\n"
     picture = f"models/{name}-{file.removesuffix('.json')}.png"
-    families = {each: mixers.sheet(each).card.family for each in (name, full)}
+    families = {each: mixers.model_card(each).card.family for each in (name, full)}
     _draw(folder, picture, charts.growth(own, families))
     yield f"![Milliseconds of a training step over the length, both on logarithmic scales]({picture.split('/')[1]})\n"
     yield from _grown(name, own)

@@ -35,7 +35,7 @@ class Kept:
         Raises:
             ConfigError: a folder of results is missing.
         """
-        frames = {name: store.frame([root / name]) for name in (*ACCURACY, TECHNIQUES)}
+        frames = {name: store.to_dataframe([root / name]) for name in (*ACCURACY, TECHNIQUES)}
         speed = dict(_speeds(root / SPEED))
         applied = techniques.report(frames[TECHNIQUES], frames[ACCURACY[0]]).tables[0].cells
         folders = {name: tuple(_tables(frames[name])) for name in ACCURACY}

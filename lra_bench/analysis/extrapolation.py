@@ -36,22 +36,22 @@ def over(folder: Path, lengths: Sequence[int], settings: Sequence[str], count: d
 
     Nothing is chosen, so test may be read for each. A model whose parameters' shapes hold the length it was trained at
     has no score at another. What it keeps beside them and is of another size there (sinusoids, a hash's directions)
-    is made anew.
+    is initialized again.
 
     Raises:
         ConfigError: the run cannot be opened, or the task cannot be had at a length.
     """
-    run = Trained.open(folder, count)
-    if words := run.cell.techniques.words:
+    trained = Trained.open(folder, count)
+    if words := trained.run.techniques.words:
         raise ConfigError(
             f"{folder}: was trained with techniques ({words}); its model is tested at its own length alone"
         )
     for length in lengths:
-        cell = run.cell.model_copy(update={"task": _at(run.cell.task, length, settings)})
-        program = built(cell, run.splits["train"])
-        why = _bound(program, run)
+        run = trained.run.model_copy(update={"task": _at(trained.run.task, length, settings)})
+        program = built(run, trained.splits["train"])
+        why = _bound(program, trained)
         try:
-            yield Reading(length, None, None, None, None, None, why) if why else _read(cell, program, run, count)
+            yield Reading(length, None, None, None, None, None, why) if why else _read(run, program, trained, count)
         except RunFailed as error:
             yield Reading(length, None, None, None, None, None, str(error))
 
@@ -67,21 +67,21 @@ def _at(task: TaskSpec, length: int, settings: Sequence[str]) -> TaskSpec:
     return config.validated(TaskSpec, config.fold(overlays), overlays)
 
 
-def _bound(program: Program, run: Trained) -> str | None:
+def _bound(program: Program, trained: Trained) -> str | None:
     """Why the run's parameters cannot be those of the program, if they cannot: the first whose shape is another."""
-    ours, theirs = jax.tree.leaves_with_path(program.init.params), jax.tree.leaves(run.params)
+    ours, theirs = jax.tree.leaves_with_path(program.init.params), jax.tree.leaves(trained.params)
     for (path, a), b in zip(ours, theirs, strict=True):
         if np.shape(a) != np.shape(b):
-            return f"bound to L = {run.cell.task.length}: {jax.tree_util.keystr(path, simple=True, separator='.')}"
+            return f"bound to L = {trained.run.task.length}: {jax.tree_util.keystr(path, simple=True, separator='.')}"
     return None
 
 
-def _read(cell: Run, program: Program, run: Trained, count: data.Progress) -> Reading:
-    length, metric = cell.task.length, METRICS[cell.task.metric]
-    splits, _ = examples(cell, lambda _, what, done, total: count(f"L = {length}, {what}", done, total))
+def _read(run: Run, program: Program, trained: Trained, count: data.Progress) -> Reading:
+    length, metric = run.task.length, METRICS[run.task.metric]
+    splits, _ = examples(run, lambda _, what, done, total: count(f"L = {length}, {what}", done, total))
     test = splits["test"]
     told = lambda _, done, total: count(f"L = {length}, test", done, total)  # noqa: E731
-    rest = jax.tree.map(lambda new, kept: kept if kept.shape == new.shape else new, program.init.rest, run.rest)
-    scores = evaluate(program, run.params, rest, test, told, "test").astype(float)
+    rest = jax.tree.map(lambda new, kept: kept if kept.shape == new.shape else new, program.init.rest, trained.rest)
+    scores = evaluate(program, trained.params, rest, test, told, "test").astype(float)
     found = statistics.over_examples(metric, float(scores.mean()), len(test), float(scores.std()))
     return Reading(length, found.value, found.low, found.high, metric.chance(test.label), len(test), None)

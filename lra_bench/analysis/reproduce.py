@@ -45,8 +45,8 @@ class Ran:
     """A run that has come to its end, and the files that it left."""
 
     folder: Path
-    cell: Run
-    row: Result
+    run: Run
+    result: Result
     scores: np.ndarray | None  # of every example of test, [N]
     curve: list[Any] | None
 
@@ -57,11 +57,11 @@ class Ran:
         Raises:
             ConfigError: it has no result, or a file of it cannot be read.
         """
-        cell, row = store.cell(folder), next(iter(store.rows(folder)), None)
-        if row is None:
+        run, result = store.read_run(folder), next(iter(store.read_results(folder)), None)
+        if result is None:
             raise ConfigError(f"{folder}: has no result yet; only a run that finished can be done again")
         curve = folder / "curve.json"
-        return cls(folder, cell, row, store.scores(folder), store.read_json(curve) if curve.exists() else None)
+        return cls(folder, run, result, store.scores(folder), store.read_json(curve) if curve.exists() else None)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Reproduction:
     @property
     def promised(self) -> bool:
         """Is it the same bits each time where both ran? On a CPU it is; on a GPU, where XLA was told so."""
-        return all(ran.row.platform in (None, "cpu") or ran.row.deterministic for ran in (self.old, self.new))
+        return all(ran.result.platform in (None, "cpu") or ran.result.deterministic for ran in (self.old, self.new))
 
 
 def finished(folder: Path) -> Ran:
@@ -97,11 +97,11 @@ def finished(folder: Path) -> Ran:
         ConfigError: it is not.
     """
     ran = Ran.open(folder)
-    if ran.row.status not in FINAL:
+    if ran.result.status not in FINAL:
         raise ConfigError(
-            f"{folder}: {ran.row.status}; only a run that finished, or diverged, can be held to its result"
+            f"{folder}: {ran.result.status}; only a run that finished, or diverged, can be held to its result"
         )
-    if ran.row.status in SCORED and ran.scores is None:
+    if ran.result.status in SCORED and ran.scores is None:
         raise ConfigError(f"{folder}: has no per_example.json or scores.json, by which runs are compared")
     return ran
 
@@ -111,22 +111,22 @@ def again(
 ) -> Reproduction:
     """Run it again, with its mixer as it is here, on one job's share of the cores; it and the old one.
 
-    `keep` is a results folder that takes the new run, or goes on with it; `jobs` are the result's own if not given.
+    `keep` is a results folder that takes the new run, or resumes it; `jobs` are the result's own if not given.
 
     Raises:
         Stopped: Ctrl-C.
         ConfigError: its mixer or its data are not here, or `keep` has such a run.
     """
-    cell = provenance.as_here(old.cell)
+    run = provenance.as_here(old.run)
     with _results(keep) as results:
-        folder = store.folder(results, cell)
+        folder = store.folder(results, run)
         if (folder / "result.json").exists():
             raise ConfigError(f"--keep {results}: has a result of this run already, {folder.name}")
         if (old.folder / "fallback.json").exists() and not folder.exists():
             folder.mkdir(parents=True)
-            shutil.copy(old.folder / "fallback.json", folder)  # in the slices in which it ran then
-        order = Order(results, jobs=jobs or old.row.jobs or 1, processes=old.row.processes or 1)
-        sweeps.run([cell], config.launcher(None), order, tell)
+            shutil.copy(old.folder / "fallback.json", folder)  # in the micro-batches in which it ran then
+        order = Order(results, jobs=jobs or old.result.jobs or 1, processes=old.result.processes or 1)
+        sweeps.run([run], config.launcher(None), order, tell)
         return compared(old, Ran.open(folder))
 
 
@@ -141,13 +141,13 @@ def _results(keep: Path | None) -> Iterator[Path]:
 
 def compared(old: Ran, new: Ran) -> Reproduction:
     """The two runs, line by line."""
-    rows = old.row.as_dict(), new.row.as_dict()
-    outcome = [_line(what, *(row[what] for row in rows)) for what in OUTCOMES]
+    results = old.result.as_dict(), new.result.as_dict()
+    outcome = [_line(what, *(result[what] for result in results)) for what in OUTCOMES]
     outcome += [_many("test examples", old.scores, new.scores), _many("curve", old.curve, new.curve)]
-    known = [what for what in KNOWN_LATER if all(row[what] is not None for row in rows)]
-    place = [_line(what, *(row[what] for row in rows)) for what in (*PLACE, *known)]
-    place += [*_inside("versions", *rows), *_inside("environment", *rows), *_code(*rows)]
-    place.append(_line("mixer", old.cell.code, new.cell.code))
+    known = [what for what in KNOWN_LATER if all(result[what] is not None for result in results)]
+    place = [_line(what, *(result[what] for result in results)) for what in (*PLACE, *known)]
+    place += [*_inside("versions", *results), *_inside("environment", *results), *_code(*results)]
+    place.append(_line("mixer", old.run.code, new.run.code))
     return Reproduction(old, new, tuple(outcome), tuple(place), _paired(old, new))
 
 
@@ -166,7 +166,7 @@ def _many(what: str, old: Any, new: Any) -> Line:
 
 def _inside(column: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
     """A line for each key of a column that is a mapping in JSON."""
-    values = [json.loads(row[column] or "{}") for row in (old, new)]
+    values = [json.loads(result[column] or "{}") for result in (old, new)]
     for key in sorted({*values[0], *values[1]}):
         if not key.startswith(MOVES_NO_NUMBER):
             yield _line(key, *(value.get(key) for value in values))
@@ -177,7 +177,7 @@ def _code(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Line]:
     if old["code_hash"] and new["code_hash"]:
         yield from (_line(column, old[column], new[column]) for column in ("code_hash", "parts_hash"))
         return
-    before, now = (f"{(row['commit'] or '')[:10]}{' and changes' if row['dirty'] else ''}" for row in (old, new))
+    before, now = (f"{(one['commit'] or '')[:10]}{' and changes' if one['dirty'] else ''}" for one in (old, new))
     yield Line(
         "commit", before or None, now or None, old["commit"] == new["commit"] and not old["dirty"] and not new["dirty"]
     )

@@ -13,7 +13,7 @@ from flax import nnx
 from lra_bench import data
 from lra_bench.cli.options import BATCH, RESULTS
 from lra_bench.export import inputs
-from lra_bench.export.of_run import answering
+from lra_bench.export.of_run import predictor
 from lra_bench.records import store
 from lra_bench.records.schema import Result
 from lra_bench.runs.loaded import Trained
@@ -26,12 +26,12 @@ class Loaded:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._run = Trained.open(folder, data.silent)
+        self._trained = Trained.open(folder, data.silent)
 
     @cached_property
     def result(self) -> Result:
         """The run's result."""
-        (result,) = store.rows(self.folder)
+        (result,) = store.read_results(self.folder)
         return result
 
     @cached_property
@@ -40,7 +40,7 @@ class Loaded:
 
         `tokens` is int32 [B, S, L], 0 where there is no token, S inputs an example; `mask` is bool of the same shape.
         """
-        graph, params, rest = self._run.learned
+        graph, params, rest = self._trained.learned
         return nnx.merge(graph, params, rest)
 
     def examples(self, split: str) -> Split:
@@ -49,12 +49,14 @@ class Loaded:
         Raises:
             KeyError: there is no such split.
         """
-        return self._run.splits[split]
+        return self._trained.splits[split]
 
     def scores(self, split: str) -> np.ndarray:
         """The task's metric for each example of a split, float32 [N]: 1 or 0 where it is accuracy."""
-        run = self._run
-        return evaluate(run.program, run.params, run.rest, self.examples(split), lambda event, **facts: None, split)
+        trained = self._trained
+        return evaluate(
+            trained.program, trained.params, trained.rest, self.examples(split), lambda event, **facts: None, split
+        )
 
     def predict(
         self, what: str | Sequence[str] | np.ndarray, *, top: int = 1, batch: int = BATCH, cut: bool = False
@@ -71,7 +73,7 @@ class Loaded:
         Raises:
             DataError: an input has unknown symbols, is empty, or is too long; the message has its number.
         """
-        task = self._run.cell.task
+        task = self._trained.run.task
         lines = [what] if isinstance(what, str) else what
         tokens = lines if isinstance(lines, np.ndarray) else inputs.tokens(task, lines, "input", cut=cut)
         classes = data.about(task).classes
@@ -79,7 +81,7 @@ class Loaded:
 
     @cached_property
     def _answer(self) -> inputs.Answer:
-        return answering(self._run)
+        return predictor(self._trained)
 
 
 def load(run: str | Path | Result, results: str | Path = RESULTS) -> Loaded:

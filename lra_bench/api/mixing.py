@@ -44,9 +44,9 @@ def mixer(
     """
     if width % heads:
         raise ConfigError(f"width {width}: is no multiple of heads {heads}")
-    sheet = mixers.sheet(str(name))
-    chosen = choice(sheet.path, mixers.turned(sheet, options))
+    model_card = mixers.model_card(str(name))
+    chosen = choice(model_card.path, mixers.turned(model_card, options))
     if rotary and not chosen.mixer.turns:
-        raise ConfigError(f"{sheet.name}: has no queries and keys to turn by their positions")
+        raise ConfigError(f"{model_card.name}: has no queries and keys to turn by their positions")
     dims = Dims(width, heads, width // heads, length, grid, rotary, target=here())
     return chosen.mixer(chosen.options, dims, rngs=nnx.Rngs(seed))

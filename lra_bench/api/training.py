@@ -66,7 +66,7 @@ def run(
     request = Request(
         str(model), str(task), str(config), (seed,), length, _said(settings), limit, techniques=technique, by=BY
     )
-    asked = sweeps.cells(request)
+    asked = sweeps.runs(request)
     if len(asked) != 1:
         raise ConfigError(f"{model} on {task}: {len(asked)} runs; lra.sweep runs several")
     (result,) = _executed(asked, Order(Path(results), overwrite), verbose)
@@ -112,8 +112,8 @@ def sweep(
         _listed(models), _listed(tasks), str(config), tuple(seeds), length, _said(settings), limit,
         techniques=_listed(techniques), by=BY,
     )  # fmt: skip
-    rows = _executed(sweeps.cells(request), Order(Path(results), overwrite, jobs=jobs), verbose)
-    return pd.DataFrame([row.as_dict() for row in rows], columns=list(COLUMNS))
+    every = _executed(sweeps.runs(request), Order(Path(results), overwrite, jobs=jobs), verbose)
+    return pd.DataFrame([result.as_dict() for result in every], columns=list(COLUMNS))
 
 
 def results(path: str | Path | Iterable[str | Path] = RESULTS) -> pd.DataFrame:
@@ -125,7 +125,7 @@ def results(path: str | Path | Iterable[str | Path] = RESULTS) -> pd.DataFrame:
     Raises:
         ConfigError: a path is not there, or holds no results.
     """
-    return store.frame([Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path])
+    return store.to_dataframe([Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path])
 
 
 def _executed(asked: Sequence[configs.Run], order: Order, verbose: bool) -> list[Result]:
@@ -136,7 +136,7 @@ def _executed(asked: Sequence[configs.Run], order: Order, verbose: bool) -> list
             raise KeyboardInterrupt(str(stopped)) from None
 
 
-def _silent(cell: configs.Run, event: Mapping[str, Any]) -> None:
+def _silent(run: configs.Run, event: Mapping[str, Any]) -> None:
     """The watch of a caller who does not watch."""
 
 

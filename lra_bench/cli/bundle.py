@@ -34,9 +34,10 @@ def bundle(
     with progress.counting(out.name) as count:
         packed = pack(results, out, by, count)
     if json:
-        screen.print_json({"out": str(packed.out), "rows": packed.rows, "left_out": packed.left_out})
+        screen.print_json({"out": str(packed.out), "rows": packed.results, "left_out": packed.left_out})
     else:
-        screen.out.print(f"{packed.out if packed.rows else 'nothing written'}: {_rows(packed.rows)}", highlight=False)
+        written = packed.out if packed.results else "nothing written"
+        screen.out.print(f"{written}: {_results(packed.results)}", highlight=False)
         _each("left out", packed.left_out.values())
     raise typer.Exit(int(bool(packed.left_out)))
 
@@ -62,14 +63,14 @@ def merge(
     if json:
         screen.print_json(merged._asdict())
     else:
-        said = f"{_rows(merged.added)} added, {len(merged.equal)} there already, {len(merged.conflicts)} in conflict"
+        said = f"{_results(merged.added)} added, {len(merged.equal)} there already, {len(merged.conflicts)} in conflict"
         screen.out.print(f"{results}: {said}; made by {merged.by or 'nobody named'}", highlight=False, markup=False)
-        _each("cannot be made anew here", (f"{name}: {why}" for name, why in merged.marked.items()))
+        _each("cannot be run again here", (f"{name}: {why}" for name, why in merged.marked.items()))
         _each("in conflict", (f"{name}: {why}" for name, why in merged.conflicts.items()))
     raise typer.Exit(int(bool(merged.conflicts)))
 
 
-def _rows(names: list[str]) -> str:
+def _results(names: list[str]) -> str:
     return f"{len(names):,} result{'' if len(names) == 1 else 's'}"
 
 

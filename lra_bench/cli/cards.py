@@ -1,4 +1,4 @@
-"""One model, task, config or technique, for people: what it is, and in what it differs from what it stands on."""
+"""One model, task, config or technique, for people: what it is, and in what it differs from its base."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def compare(
     """
     from lra_bench.report import budget as given
     from lra_bench.report import tables
-    from lra_bench.report import techniques as pulled
+    from lra_bench.report import techniques as applied
     from lra_bench.report.summary import ranks, regressions, sorting
 
     reports = {"--pairs": pairs, "--budget": budget, "--techniques": techniques}
@@ -140,7 +140,7 @@ def compare(
         elif budget:
             made = given.report(frame)
         elif techniques:
-            made = pulled.report(frame, elsewhere)
+            made = applied.report(frame, elsewhere)
         elif two:
             _tell_changes(regressions.report(frame, metrics, by.value, elsewhere), by, limit, how, out)
             return

@@ -27,7 +27,7 @@ def models(incomplete: str) -> list[str]:
     name, bracket, inside = part.partition("[")
     if bracket and name in mixers.names():
         head, before = f"{head}{name}[", inside[: inside.rfind(",") + 1]
-        return [f"{head}{before}{option.name}=" for option in mixers.sheet(name).options]
+        return [f"{head}{before}{option.name}=" for option in mixers.model_card(name).options]
     return _behind(head, [*mixers.names(), *(f"family:{family}" for family in families("")), "all"])
 
 
@@ -121,7 +121,7 @@ def spaces(ctx: typer.Context, incomplete: str) -> list[str]:
     return list(config.spaces(_include(ctx)))
 
 
-def matrices(incomplete: str) -> list[str]:
+def sweeps(incomplete: str) -> list[str]:
     """Files of models, tasks and seeds that are run together."""
     return [str(path) for path in sorted(Path("configs/sweeps").glob("*.yaml")) if path.stem != "base"]
 

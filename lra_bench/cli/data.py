@@ -178,7 +178,7 @@ def bench(
     asked = sweeps.Request(model, task, config, settings=tuple(settings or ()), include=tuple(include_path or ()))
     facts = []
     with progress.watching() as watch:
-        for measured in sweeps.supply(sweeps.cells(asked), rounds, watch):
+        for measured in sweeps.supply(sweeps.runs(asked), rounds, watch):
             facts.append(measured)
             if out is not None:
                 store.write_json(out, facts)

@@ -119,7 +119,7 @@ def _model(
     from lra_bench.cli import screen
     from lra_bench.config import Overlay, TaskSpec, validated
     from lra_bench.export import artifact, inputs
-    from lra_bench.export.of_run import answering
+    from lra_bench.export.of_run import predictor
     from lra_bench.records import store
     from lra_bench.runs.loaded import Trained
 
@@ -129,8 +129,8 @@ def _model(
         if inputs.nameless(made.card, task):
             screen.warn([f"{model}: an earlier version exported it without its classes' names; they are numbers here"])
         return task, made, inputs.known(made.card, task, model)
-    run = Trained.open(store.find(model, results), count)
-    return run.cell.task, answering(run), data.about(run.cell.task).classes
+    trained = Trained.open(store.find(model, results), count)
+    return trained.run.task, predictor(trained), data.about(trained.run.task).classes
 
 
 def _shown(value: Any) -> str:

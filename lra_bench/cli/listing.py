@@ -49,8 +49,8 @@ def ls(
     elif kind is Kind.results:
         from lra_bench.records import store
 
-        screen.out.print(screen.results(store.rows(results), {}))
-        for folder in store.open_cells(results):
+        screen.out.print(screen.results(store.read_results(results), {}))
+        for folder in store.open_runs(results):
             screen.out.print(f"begun, without a result: {folder.name}", highlight=False)
         for bundle, n in Counter(row["bundle"] for row in listed if row["bundle"]).items():
             screen.out.print(f"merged from a bundle ({bundle}): {n} results", highlight=False, markup=False)
@@ -68,7 +68,7 @@ def _model(name: str) -> dict[str, Any]:
     from lra_bench import mixers
     from lra_bench.cli import cards
 
-    card = mixers.sheet(name).card
+    card = mixers.model_card(name).card
     return {"model": name, "family": card.family, "paper": f"arXiv:{card.paper}", "year": card.year,
             "time": cards.grown(card.time), "memory": cards.grown(card.memory), "title": card.title}  # fmt: skip
 
@@ -137,7 +137,7 @@ def _said(kind: str, found: dict[str, Path]) -> list[dict[str, Any]]:
 def _results(results: Path) -> list[dict[str, Any]]:
     from lra_bench.records import store
 
-    return [store.rows(folder)[0].as_dict() | store.came(folder) for folder in store.folders(results)]
+    return [store.read_results(folder)[0].as_dict() | store.provenance(folder) for folder in store.folders(results)]
 
 
 @app.command()
@@ -183,7 +183,7 @@ def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
     is_task = is_yaml and "source" in config.read(path).values
     shown: dict[str, Any] = {}
     if name in mixers.names() or path.suffix == ".py":
-        shown["model"] = _sheet(mixers.sheet(name))
+        shown["model"] = _model_card(mixers.model_card(name))
     if name in files["tasks"] or is_task:
         variants = {v: tasks.load(name, include, v).model_dump() for v in tasks.variants(name, include)}
         shown["task"] = tasks.load(name, include).model_dump() | ({"variants": variants} if variants else {})
@@ -199,11 +199,11 @@ def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
     return shown
 
 
-def _sheet(sheet: Any) -> dict[str, Any]:
+def _model_card(model_card: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
-    chosen = {k.name: {"type": k.type, "default": k.default, "meaning": k.meaning} for k in sheet.options}
-    return {"name": sheet.name, "file": str(sheet.path), **asdict(sheet.card), "options": chosen}
+    chosen = {k.name: {"type": k.type, "default": k.default, "meaning": k.meaning} for k in model_card.options}
+    return {"name": model_card.name, "file": str(model_card.path), **asdict(model_card.card), "options": chosen}
 
 
 def _recipe(name: str, include: tuple[Path, ...]) -> dict[str, Any]:

@@ -83,17 +83,17 @@ def verify(model: options.Model, json: options.Json = False) -> None:
     from lra_bench.measure.machine import where
 
     found, platform = [], str(where()["platform"])
-    for sheet, turned in chain.from_iterable(sweeps.models(model)):
+    for model_card, turned in chain.from_iterable(sweeps.models(model)):
         ours = []
-        chosen = mixers.turned(sheet, turned)
-        for verdict in chain(checks.verify(sheet, turned), checks.agree(sheet, chosen, platform)):
-            ours.append({"model": sheet.name, **verdict._asdict()})
+        chosen = mixers.turned(model_card, turned)
+        for verdict in chain(checks.verify(model_card, turned), checks.agree(model_card, chosen, platform)):
+            ours.append({"model": model_card.name, **verdict._asdict()})
             if not json:
                 color = "dim" if not verdict.claimed else "green" if verdict.passed else "red"
                 screen.out.print(screen.styled(f"{verdict.word:5}", color), end="")
-                screen.out.print(f" {sheet.name} {verdict.check}. {verdict.title}: ", end="", soft_wrap=True)
+                screen.out.print(f" {model_card.name} {verdict.check}. {verdict.title}: ", end="", soft_wrap=True)
                 screen.out.print(verdict.figures, markup=False, highlight=False, soft_wrap=True)
-        record.keep(sheet.path, chosen, platform, [one for one in ours if one["check"] <= len(checks.CHECKS)])
+        record.keep(model_card.path, chosen, platform, [one for one in ours if one["check"] <= len(checks.CHECKS)])
         found += ours
     if json:
         screen.print_json(found)

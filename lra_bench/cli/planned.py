@@ -61,7 +61,7 @@ def _to_go(plans: Sequence[Plan], jobs: int) -> Iterator[str]:
     left = [plan for plan in plans if plan["state"] != "done"]
     hours = (_left(left) or 0.0) / max(min(jobs, len(left)), 1)
     unknown = sum(plan["hours"] is None for plan in left)
-    said = f"cells: {len(plans)}, to be run: {len(left)}{f', {jobs} at once' if jobs > 1 else ''}"
+    said = f"runs: {len(plans)}, to be run: {len(left)}{f', {jobs} at once' if jobs > 1 else ''}"
     yield f"{said}, hours on this machine: about {hours:.2f}{f', {unknown} that failed apart' if unknown else ''}"
     yield "hours from result: what the run took here with another seed; from probe: by a few timed steps"
     if any(load.tag(plan.get("other_load")) for plan in plans):

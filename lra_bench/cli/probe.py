@@ -44,6 +44,6 @@ def probe(
     for run in runs:
         with progress.counting(run.name) as count:
             trained = Trained.open(run, count)
-            looked = room.probe(trained, examples, places, seed, count)
-            found.append((run.name, trained.cell.task.metric, looked))
+            probed = room.probe(trained, examples, places, seed, count)
+            found.append((run.name, trained.run.task.metric, probed))
     tell(effective_context.report(found), how, out)

@@ -16,10 +16,10 @@ OF_SPEED = {"step_ms_p50", "length", "laps_ms"}  # keys of what `lra speed` meas
 
 @contextmanager
 def frame(asked: Sequence[Path] | None) -> Iterator[Any]:
-    """The rows of all that was asked for, or of the results folder; `DIR@REV` is DIR as it was at a git revision.
+    """The results of all that was asked for, or of the results folder; `DIR@REV` is DIR as it was at a git revision.
 
     Raises:
-        ConfigError: a path has no rows; the line says where there are some, or which command is for it.
+        ConfigError: a path has no results; the line says where there are some, or which command is for it.
     """
     from lra_bench.launch import provenance
     from lra_bench.records import store
@@ -32,8 +32,8 @@ def frame(asked: Sequence[Path] | None) -> Iterator[Any]:
             if not past:
                 refuse(path)
             there[stack.enter_context(provenance.at(revision, Path(folder))) if past else path] = str(path)
-        rows = store.frame(list(there))
-        yield rows.assign(origin=rows["origin"].map({str(real): said for real, said in there.items()}))
+        results = store.to_dataframe(list(there))
+        yield results.assign(origin=results["origin"].map({str(real): said for real, said in there.items()}))
 
 
 def standard() -> Path:
@@ -42,7 +42,7 @@ def standard() -> Path:
 
 
 def refuse(path: Path) -> None:
-    """Say what a path is that has no rows.
+    """Say what a path is that has no results.
 
     Raises:
         ConfigError: it has none.
@@ -78,7 +78,9 @@ def _refuse_file(path: Path) -> None:
     if path.suffix == ".lra":
         raise ConfigError(f"{path}: a model of `lra export`, no results; lra predict {path} FILE is for it")
     if zipfile.is_zipfile(path):
-        raise ConfigError(f"{path}: a bundle; lra merge {path} {options.RESULTS} takes its rows into a results folder")
+        raise ConfigError(
+            f"{path}: a bundle; lra merge {path} {options.RESULTS} takes its results into a results folder"
+        )
     if path.suffix not in TABLES:
         raise ConfigError(f"{path}: no results: these are a folder, a run, or a table ({', '.join(TABLES)})")
     if is_of_speed(path):

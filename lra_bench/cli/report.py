@@ -103,7 +103,7 @@ def plot(
         facts = _speeds(speed)
         if not facts:
             raise ConfigError(f"--kind scaling: there is no {options.SPEED}: {_scaling(())}")
-        families = {name: mixers.sheet(name).card.family for name in mixers.names()}
+        families = {name: mixers.model_card(name).card.family for name in mixers.names()}
         drawn: Any = charts.growth(facts, families, _listed(model))
     else:
         of_rows = {Kind.curves: charts.curves, Kind.sparsity: charts.sparsity, Kind.tradeoff: charts.tradeoff}

@@ -55,7 +55,7 @@ def reproduce(
         with progress.watching() as watch:
             found = again(old, watch, keep=keep, jobs=jobs)
     except Stopped:
-        kept = f"saved in {keep}; the same command goes on" if keep else "nothing is kept without --keep"
+        kept = f"saved in {keep}; the same command resumes" if keep else "nothing is kept without --keep"
         screen.err.print(f"stopped; {kept}", style="yellow", soft_wrap=True)
         raise typer.Exit(130) from None
     if json:
@@ -79,17 +79,17 @@ def _shown(line: Line) -> dict[str, Any]:
 
 def _notes(found: Reproduction) -> list[str]:
     notes, moved = [], [line.what for line in found.place if not line.same]
-    if found.old.row.run != found.old.cell.id:
-        notes.append(f"its result is of run {found.old.row.run}, and its run.json of {found.old.cell.id}")
-    each = zip(found.old.cell.mechanisms, found.new.cell.mechanisms, strict=True)
+    if found.old.result.run != found.old.run.id:
+        notes.append(f"its result is of run {found.old.result.run}, and its run.json of {found.old.run.id}")
+    each = zip(found.old.run.mixer_specs, found.new.run.mixer_specs, strict=True)
     changed = [new.mixer for old, new in each if old.mixer_hash != new.mixer_hash]
     notes += [f"{one} has changed since; it was run as it is now, as {found.new.folder.name}" for one in changed]
     if moved:
         notes.append(f"other than then: {', '.join(moved)}")
     if not found.promised:
         notes.append("the same bits are not promised there: on a GPU --set training.deterministic=true asks for them")
-    if found.new.row.error:
-        notes.append(f"now {found.new.row.status}: {found.new.row.error}")
+    if found.new.result.error:
+        notes.append(f"now {found.new.result.status}: {found.new.result.error}")
     if found.paired is not None:
         d = found.paired
         notes.append(
@@ -102,9 +102,9 @@ def _as_json(found: Reproduction) -> dict[str, Any]:
     return {
         "folder": str(found.old.folder),
         "verdict": found.verdict,
-        "run": {"old": found.old.row.run, "new": found.new.cell.id},
+        "run": {"old": found.old.result.run, "new": found.new.run.id},
         "outcome": [line._asdict() for line in found.outcome],
         "place": [line._asdict() for line in found.place],
         "paired": found.paired._asdict() if found.paired else None,
-        "error": found.new.row.error,
+        "error": found.new.result.error,
     }

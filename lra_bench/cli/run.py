@@ -53,18 +53,18 @@ def run(
     from lra_bench.config import launcher as settings_of
     from lra_bench.launch.engine import Order
 
-    asked = sweeps.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path, technique))
+    asked = sweeps.runs(_request(model, task, config, seed, seeds, length, settings, limit, include_path, technique))
     every = sized(asked, match)
     by = settings_of(launcher, tuple(include_path or ()))
     if dry_run:
         show_states(every, results, json=json)
     else:
         order = Order(results, fresh, timeout, jobs, processes)
-        run_cells(every, by, order, fail_fast=fail_fast, track=track, json=json)
+        run_all(every, by, order, fail_fast=fail_fast, track=track, json=json)
 
 
 def sized(every: Sequence[Run], match: str | None) -> Sequence[Run]:
-    """The runs, as large or as dear as full attention's if that is asked for."""
+    """The runs, as large or as expensive as full attention's if that is asked for."""
     from lra_bench import sweeps
     from lra_bench.cli import progress
 
@@ -75,14 +75,14 @@ def sized(every: Sequence[Run], match: str | None) -> Sequence[Run]:
 
 
 def warn_of(every: Sequence[Run]) -> None:
-    """Say once, a line each on stderr, what is strange about the runs and those they stand on."""
+    """Say once, a line each on stderr, what is strange about the runs and those they depend on."""
     from lra_bench import sweeps
     from lra_bench.cli import screen
 
     models: dict[str, dict[str, None]] = {}
-    for cell in sweeps.with_needs(every):
-        for said in filter(None, (*cell.warnings, sweeps.pooled_otherwise(cell))):
-            models.setdefault(f"on {cell.task_name} under {cell.config_name}: {said}", {})[cell.model] = None
+    for run in sweeps.with_needs(every):
+        for said in filter(None, (*run.warnings, sweeps.pooled_otherwise(run))):
+            models.setdefault(f"on {run.task_name} under {run.config_name}: {said}", {})[run.model] = None
     screen.warn(f"{screen.few([*who])} {said}" for said, who in models.items())
 
 
@@ -99,7 +99,7 @@ def show_states(every: Sequence[Run], results: Path, *, json: bool) -> None:
         screen.out.print(screen.states_table(states))
 
 
-def run_cells(
+def run_all(
     every: Sequence[Run], launcher: Launcher, order: Order, *, fail_fast: bool, track: str | None, json: bool
 ) -> NoReturn:
     """Execute the runs and show what came out; exit code 1 if one failed, 130 if the user stopped them."""
@@ -111,27 +111,27 @@ def run_cells(
     warn_of(every)
     try:
         with _told(len(sweeps.with_needs(every)), order.results, track) as tell:
-            rows = sweeps.run(every, launcher, order, tell, fail_fast=fail_fast)
+            results = sweeps.run(every, launcher, order, tell, fail_fast=fail_fast)
     except Stopped as stopped:
         screen.err.print(str(stopped), style="yellow", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
-    other_code = sweeps.of_other_code(every, rows)
+    other_code = sweeps.of_other_code(every, results)
     if json:
-        screen.print_json([row.as_dict() | {"other_code": other_code.get(row.run)} for row in rows])
+        screen.print_json([result.as_dict() | {"other_code": other_code.get(result.run)} for result in results])
     else:
-        screen.out.print(screen.results(rows, other_code))
+        screen.out.print(screen.results(results, other_code))
         said = f"results in {order.results}/runs; lra compare {order.results} puts them side by side"
-        left = f"; {len(every) - len(rows)} runs are left" if len(rows) < len(every) else ""
+        left = f"; {len(every) - len(results)} runs are left" if len(results) < len(every) else ""
         screen.err.print(said + left, highlight=False, soft_wrap=True)
-    for row in rows:
-        if row.error:
-            said = f"{row.model} on {row.task}: {row.status}: {row.error}"
+    for result in results:
+        if result.error:
+            said = f"{result.model} on {result.task}: {result.status}: {result.error}"
             screen.err.print(said, style="red", markup=False, soft_wrap=True)
-    sys.exit(int(any(row.status not in SCORED for row in rows)))
+    sys.exit(int(any(result.status not in SCORED for result in results)))
 
 
 @contextmanager
-def _told(cells: int, results: Path, track: str | None) -> Iterator[Callable[[Run, Mapping[str, Any]], None]]:
+def _told(runs: int, results: Path, track: str | None) -> Iterator[Callable[[Run, Mapping[str, Any]], None]]:
     """Tells the screen of a run's event, and the trackers."""
     from lra_bench import trackers as room
     from lra_bench.cli import progress, screen
@@ -140,11 +140,11 @@ def _told(cells: int, results: Path, track: str | None) -> Iterator[Callable[[Ru
         screen.err.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     makers = room.chosen(track)
-    with progress.watching(cells) as watch, room.opened(makers, results, warn) as door:
+    with progress.watching(runs) as watch, room.opened(makers, results, warn) as door:
 
-        def tell(cell: Run, event: Mapping[str, Any]) -> None:
-            watch(cell, event)
-            door(cell, event)
+        def tell(run: Run, event: Mapping[str, Any]) -> None:
+            watch(run, event)
+            door(run, event)
 
         yield tell
 
@@ -180,7 +180,7 @@ def plan(
     """
     from lra_bench import sweeps
 
-    asked = sweeps.cells(_request(model, task, config, seed, seeds, length, settings, limit, include_path, technique))
+    asked = sweeps.runs(_request(model, task, config, seed, seeds, length, settings, limit, include_path, technique))
     every = sized(asked, match)
     if device is not None:
         if out is not None or jobs is not None:
@@ -198,7 +198,7 @@ def show_estimates(every: Sequence[Run], device: str, include: Sequence[Path], *
     from lra_bench.report import estimates
 
     there, facts = config.device(device, include), list[dict[str, Any]]()
-    once = list({cell.model_copy(update={"seed": 0}).id: cell for cell in every}.values())
+    once = list({run.model_copy(update={"seed": 0}).id: run for run in every}.values())
     with progress.watching(len(once)) as watch:
         for known in sweeps.estimated(once, there, [], watch):
             facts = known

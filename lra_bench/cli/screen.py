@@ -15,7 +15,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from lra_bench.cli.sheet import Sheet
+from lra_bench.cli.responsive_table import ResponsiveTable
 from lra_bench.cli.streams import shown
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.records.schema import SCORED
@@ -68,9 +68,9 @@ def print_json(value: Any) -> None:
     sys.stdout.write(f"{as_json(value)}\n")
 
 
-def table(rows: Sequence[Mapping[Any, Any]]) -> Sheet:
+def table(rows: Sequence[Mapping[Any, Any]]) -> ResponsiveTable:
     """Rows with the same keys as a table; numbers stand right, missing is empty."""
-    return Sheet(rows)
+    return ResponsiveTable(rows)
 
 
 @contextmanager
@@ -109,54 +109,57 @@ def titled(title: str, rows: Sequence[Mapping[Any, Any]], notes: Sequence[str] =
     return Group(styled(title, "bold"), table(rows), *(styled(f"  {note}", "dim") for note in notes), "")
 
 
-def results(rows: Sequence[Result], other_code: Mapping[str, str]) -> Group:
+def results(results: Sequence[Result], other_code: Mapping[str, str]) -> Group:
     """What came out: accuracy, speed and memory; a table for each task, recipe and seed, a line a model.
 
     `other_code` says, by the runs' ids, which were made by code that is not what stands here, and by which.
     """
     by_title: dict[str, list[Result]] = {}
-    for row in rows:
-        by_title.setdefault(_title(row), []).append(row)
+    for result in results:
+        by_title.setdefault(_title(result), []).append(result)
     return Group(
         *(
-            titled(title, [_summary(row, row.run in other_code) for row in group], _notes(group, other_code))
+            titled(title, [_summary(result, result.run in other_code) for result in group], _notes(group, other_code))
             for title, group in by_title.items()
         )
     )
 
 
-def _notes(rows: Sequence[Result], other_code: Mapping[str, str]) -> list[str]:
-    notes = [f"{row.model} {OTHER_CODE}: made by {other_code[row.run]}" for row in rows if row.run in other_code]
-    return notes + ([load.NOTE] if any(load.tag(row.other_load) for row in rows) else [])
+def _notes(results: Sequence[Result], other_code: Mapping[str, str]) -> list[str]:
+    other = [result for result in results if result.run in other_code]
+    notes = [f"{result.model} {OTHER_CODE}: made by {other_code[result.run]}" for result in other]
+    return notes + ([load.NOTE] if any(load.tag(result.other_load) for result in results) else [])
 
 
-def _title(row: Result) -> str:
-    mark = f" [{row.tag}]" if row.tag and row.tag != row.config else ""
-    changed = f" with {row.changed}" if row.changed else ""
-    metric = named(row.metric)
+def _title(result: Result) -> str:
+    tag = f" [{result.tag}]" if result.tag and result.tag != result.config else ""
+    changed = f" with {result.changed}" if result.changed else ""
+    metric = named(result.metric)
     scored = "" if metric is ACCURACY else f", {metric.title}"
-    return f"{row.task}, {row.config}{mark}, L = {row.length:,}, batch {row.batch}, seed {row.seed}{scored}{changed}"
+    sizes = f"L = {result.length:,}, batch {result.batch}, seed {result.seed}"
+    return f"{result.task}, {result.config}{tag}, {sizes}{scored}{changed}"
 
 
-def _summary(row: Result, other: bool) -> dict[str, Any]:
+def _summary(result: Result, other: bool) -> dict[str, Any]:
     from lra_bench.config import technique_words
 
-    unit = " %" if named(row.metric).share else ""
-    test, spread = score(row.test_score, row.metric), None
-    if row.step_ms_p50 is not None:
-        low, mid, high = (three_digits(ms) for ms in (row.step_ms_p10, row.step_ms_p50, row.step_ms_p90))
-        spread = f"{mid} ({low}-{high})" + (f" {row.fallback}" if row.fallback else "") + load.tag(row.other_load)
+    unit = " %" if named(result.metric).share else ""
+    test, spread = score(result.test_score, result.metric), None
+    if result.step_ms_p50 is not None:
+        low, mid, high = (three_digits(ms) for ms in (result.step_ms_p10, result.step_ms_p50, result.step_ms_p90))
+        fallback = f" {result.fallback}" if result.fallback else ""
+        spread = f"{mid} ({low}-{high}){fallback}{load.tag(result.other_load)}"
     return {
-        "model": " + ".join([row.model, *([technique_words(row.techniques)] if row.techniques else [])])
+        "model": " + ".join([result.model, *([technique_words(result.techniques)] if result.techniques else [])])
         + (f" {OTHER_CODE}" if other else ""),
-        "steps": f"{row.steps:,}" if row.status in SCORED else row.status,
-        f"val{unit}": score(row.val_score, row.metric),
-        f"test{unit}": f"{test} chance" if row.status == "at-chance" else test,
-        f"chance{unit}": score(row.chance, row.metric),
+        "steps": f"{result.steps:,}" if result.status in SCORED else result.status,
+        f"val{unit}": score(result.val_score, result.metric),
+        f"test{unit}": f"{test} chance" if result.status == "at-chance" else test,
+        f"chance{unit}": score(result.chance, result.metric),
         "ms/step (p10-p90)": spread,
-        "ex/s": three_digits(row.examples_per_s),
-        "compiled MiB": mebibytes(row.compiled_bytes),
-        "peak MiB": mebibytes(row.peak_bytes),
+        "ex/s": three_digits(result.examples_per_s),
+        "compiled MiB": mebibytes(result.compiled_bytes),
+        "peak MiB": mebibytes(result.peak_bytes),
     }
 
 
@@ -173,8 +176,7 @@ def _state(state: Mapping[str, Any]) -> str:
 
 
 def picture(levels: np.ndarray) -> Text:
-    """A picture, uint8 [results, columns] or [results, columns, 3], two results a line: in colors, or in shades
-    without."""
+    """A picture, uint8 [rows, columns] or [rows, columns, 3], two rows a line: in colors, or in shades without."""
     import numpy as np
 
     rgb = levels if levels.ndim == 3 else np.repeat(levels[..., None], 3, axis=2)
@@ -191,7 +193,7 @@ def picture(levels: np.ndarray) -> Text:
 
 
 def supply(facts: Sequence[Mapping[str, Any]]) -> Group:
-    """Examples a second that are made, cut into batches and eaten, a line a task and model."""
+    """Examples a second that are made, cut into batches and consumed, a line a task and model."""
     lines = [
         {
             "task": f["task"] + (f"@{f['variant']}" if f["variant"] else ""),

@@ -119,13 +119,13 @@ def _found(study: Study, trials: int, jobs: int | None, *, show: bool) -> Found:
     from lra_bench.launch.engine import Stopped
 
     if not show:
-        warn_of([study.question.cell])
+        warn_of([study.question.run])
     try:
         with progress.watching(trials) as watch:
             return study.found() if show else study.run(trials, jobs or 1, watch)
     except Stopped:
         screen.err.print(
-            f"stopped and saved in {study.folder}; the same command goes on", style="yellow", soft_wrap=True
+            f"stopped and saved in {study.folder}; the same command resumes", style="yellow", soft_wrap=True
         )
         raise typer.Exit(130) from None
 
@@ -133,14 +133,14 @@ def _found(study: Study, trials: int, jobs: int | None, *, show: bool) -> Found:
 def _show(study: Study, found: Found, points: list[dict[str, Any]]) -> None:
     from lra_bench.cli import screen
 
-    cell, t, several = study.question.cell, found.tuned, bool(study.question.costs)
+    run, t, several = study.question.run, found.tuned, bool(study.question.costs)
     front = {point["number"] for point in points}
     lines = [_line(study, trial, several and trial.number in front) for trial in found.trials]
     if not any(line["why"] for line in lines):
         lines = [{key: said for key, said in line.items() if key != "why"} for line in lines]
-    notes = [f"{t.trials} trials, {t.pruned} pruned, {t.steps:,} steps, {t.hours:.2f} hours; val alone was looked at"]
+    notes = [f"{t.trials} trials, {t.pruned} pruned, {t.steps:,} steps, {t.hours:.2f} hours; evaluated on val alone"]
     notes += ["*: the Pareto front: no other has as good a score at as little cost"] if several else []
-    title = f"architectures on {cell.task.name}" if several else f"{cell.model} on {cell.task.name}"
+    title = f"architectures on {run.task.name}" if several else f"{run.model} on {run.task.name}"
     screen.out.print(screen.titled(title, lines, notes))
     for point in points:
         screen.out.print(point["command"], soft_wrap=True, markup=False, highlight=False)
@@ -152,7 +152,7 @@ def _line(study: Study, trial: Trial, on_front: bool) -> dict[str, str]:
 
     question, costs = study.question, trial.costs
     said = {"trial": f"{trial.number}{'*' if on_front else ''}", "state": trial.state}
-    said |= {"val": screen.score(trial.val_score, question.cell.task.metric) or "", "steps": f"{trial.steps:,}"}
+    said |= {"val": screen.score(trial.val_score, question.run.task.metric) or "", "steps": f"{trial.steps:,}"}
     if question.costs:
         said |= {"model": question.model(trial.settings) if trial.settings else ""}
         said |= {"params": f"{costs['params']:,.0f}" if costs else ""}

@@ -155,13 +155,13 @@ def _estimated(
     from lra_bench.report import estimates
 
     facts = estimates.read(out) if out is not None and out.exists() and not fresh else []
-    every = [cell for length in lengths for cell in sweeps.cells(replace(request, length=length))]
+    every = [run for length in lengths for run in sweeps.runs(replace(request, length=length))]
     with _kept(out), progress.watching(len(every)) as watch:
         for known in sweeps.estimated(every, config.device(device, request.include), facts, watch):
             facts = known
             if out is not None:
                 store.write_json(out, facts)
-    asked = {cell.id for cell in every}
+    asked = {run.id for run in every}
     return [fact for fact in facts if fact["run"] in asked]
 
 
@@ -174,7 +174,7 @@ def _kept(out: Path | None) -> Iterator[None]:
     try:
         yield
     except Stopped:
-        kept = f"what is known is in {out}; the same command goes on" if out else "nothing is kept without --out"
+        kept = f"what is known is in {out}; the same command resumes" if out else "nothing is kept without --out"
         screen.err.print(f"stopped; {kept}", style="yellow", soft_wrap=True)
         raise typer.Exit(130) from None
 

@@ -18,7 +18,7 @@ def sweep(
         typer.Argument(
             help="The sweep's file: models, tasks, seeds and a config.",
             metavar="FILE",
-            autocompletion=completion.matrices,
+            autocompletion=completion.sweeps,
         ),
     ],
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="In place of the file's own.")] = None,
@@ -44,7 +44,7 @@ def sweep(
     """
     from lra_bench import config
     from lra_bench import sweeps as room
-    from lra_bench.cli.run import run_cells, show_plan, show_states, sized
+    from lra_bench.cli.run import run_all, show_plan, show_states, sized
     from lra_bench.launch.engine import Order
 
     if out is not None and not plan:
@@ -64,7 +64,7 @@ def sweep(
         tuple(include_path or ()),
         asked.techniques,
     )
-    every = sized(room.cells(request), asked.match)
+    every = sized(room.runs(request), asked.match)
     by = config.launcher(launcher or asked.launcher, tuple(include_path or ()))
     order = Order(folder, fresh, asked.timeout, jobs or asked.jobs, asked.processes)
     if dry_run:
@@ -72,4 +72,4 @@ def sweep(
     elif plan:
         show_plan(every, folder, jobs=order.jobs or by.jobs, out=out, json=json)
     else:
-        run_cells(every, by, order, fail_fast=asked.fail_fast, track=track or asked.track, json=json)
+        run_all(every, by, order, fail_fast=asked.fail_fast, track=track or asked.track, json=json)

@@ -108,8 +108,8 @@ def distill(
     from lra_bench.records import store
 
     folder = _found(teacher, results)
-    asked, choices = store.cell(folder), sweeps.models(model)
-    parsed = sweeps.Settings.parse(settings or (), None, [part.sheet for choice in choices for part in choice])
+    asked, choices = store.read_run(folder), sweeps.models(model)
+    parsed = sweeps.Settings.parse(settings or (), None, [part.model_card for choice in choices for part in choice])
     if parsed.task:
         raise ConfigError(f"{parsed.task[0].origin}: the task is the teacher's")
     named = config.Overlay("--teacher", {"distill": {"teacher": asked.model}})
@@ -144,7 +144,7 @@ def adapt(
     from lra_bench.records import store
 
     folder = _found(run, results)
-    start, include = store.cell(folder), tuple(include_path or ())
+    start, include = store.read_run(folder), tuple(include_path or ())
     parsed = sweeps.Settings.parse(settings or (), None, [])
     chosen = {"start": [start.task.name], "rank": rank, "bottleneck": bottleneck, "frozen": not whole}
     technique = _technique("adapt", config.Overlay("lra adapt", {"adapt": chosen}), parsed)
@@ -171,26 +171,26 @@ def _technique(name: str, own: Overlay, parsed: Settings) -> Technique:
     twice = next((overlay for overlay in parsed.techniques if set(overlay.values[name]) & set(own.values[name])), None)
     if twice:
         raise ConfigError(f"{twice.origin}: the command's own options say that")
-    technique: Technique = config.techniques((), [own, *parsed.techniques]).pulled()[name]
+    technique: Technique = config.techniques((), [own, *parsed.techniques]).applied()[name]
     return technique
 
 
 def _after(
     run: str, results: Path | None, name: str, several: Sequence[dict[str, Any]], jobs: int | None, *, json: bool
 ) -> NoReturn:
-    """Pull one technique on the run's model, once for each of several settings."""
+    """Apply one technique to the run's model, once for each of several settings."""
     from lra_bench import config, sweeps
     from lra_bench.records import store
 
     folder = _found(run, results)
-    start = store.cell(folder)
+    start = store.read_run(folder)
 
-    def cells() -> Iterator[Run]:
+    def runs() -> Iterator[Run]:
         for chosen in several:
-            technique = config.techniques((), [config.Overlay(f"lra {name}", {name: chosen})]).pulled().get(name)
+            technique = config.techniques((), [config.Overlay(f"lra {name}", {name: chosen})]).applied().get(name)
             yield start if technique is None else sweeps.after(start, name, technique, chosen["steps"])
 
-    _run([start, *cells()], folder, jobs, json=json)
+    _run([start, *runs()], folder, jobs, json=json)
 
 
 def _found(run: str, results: Path | None) -> Path:
@@ -205,8 +205,8 @@ def _found(run: str, results: Path | None) -> Path:
 def _run(every: Sequence[Run], folder: Path, jobs: int | None, *, json: bool) -> NoReturn:
     """Execute the runs in the folder of the run that they depend on."""
     from lra_bench import config
-    from lra_bench.cli.run import run_cells
+    from lra_bench.cli.run import run_all
     from lra_bench.launch.engine import Order
 
     order = Order(folder.parent.parent, jobs=jobs)
-    run_cells(every, config.launcher(None), order, fail_fast=False, track=None, json=json)
+    run_all(every, config.launcher(None), order, fail_fast=False, track=None, json=json)

@@ -4,17 +4,17 @@ A recipe (`configs/*.yaml`) says how we train, a task (`tasks/*.yaml`) what is a
 option with its default; a recipe overrides it, its section for the task overrides that, `--set a.b=c` overrides all. A
 technique (`configs/techniques/*.yaml`) says what is done to a model besides. A `Run` is one model on one task with one
 seed, fully resolved; its id is a hash of everything that decides the numbers and is asked for: settings, the content of
-the user's files, the code of the mixer's file. So a changed default cannot hide behind an old row. The package's own
+the user's files, the code of the mixer's file. So a changed default cannot hide behind an old result. The package's own
 code and the libraries' versions stand in the result (`fingerprint.py`). A `Launcher` says who starts the runs.
 """
 
-from lra_bench.config.cell import AND, Match, Mechanism, Run, digest, of_mechanisms
 from lra_bench.config.devices import Device, device
 from lra_bench.config.files import file_of, first_comment, folders, found, shipped
 from lra_bench.config.kinds import held, kind_of
 from lra_bench.config.launchers import Launcher, Local, Ray, Slurm, launcher
 from lra_bench.config.overlays import Overlay, flat, fold, nested, read, validated
 from lra_bench.config.recipes import RecipeFile, changed, recipe, sweep
+from lra_bench.config.run import AND, Match, MixerSpec, Run, digest, of_mixers
 from lra_bench.config.schema import (
     Backbone,
     Count,
@@ -59,7 +59,7 @@ __all__ = [
     "Launcher",
     "Local",
     "Match",
-    "Mechanism",
+    "MixerSpec",
     "Multitask",
     "Optimizer",
     "Overlay",
@@ -98,7 +98,7 @@ __all__ = [
     "kind_of",
     "launcher",
     "nested",
-    "of_mechanisms",
+    "of_mixers",
     "read",
     "recipe",
     "recipe_text",

@@ -39,7 +39,7 @@ class RecipeFile:
         return tuple(self._section(self.overlays[-1], "tasks"))
 
     def resolve(self, task: str, settings: Sequence[Overlay] = ()) -> tuple[Recipe, dict[str, dict[str, Scalar]]]:
-        """The recipe for the task called `task`, and the mechanisms' options that it sets, by model.
+        """The recipe for the task called `task`, and the mixers' options that it sets, by model.
 
         Raises:
             ConfigError: an unknown key or a wrong value.

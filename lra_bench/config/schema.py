@@ -93,7 +93,7 @@ class Schedule(Strict):
 
 
 class Training(Strict):
-    """How long, how much at once, how often we look, and which step is kept."""
+    """How long, how much at once, how often it is evaluated, and which step is kept."""
 
     steps: NoneOrMore  # 0: as the parameters are before the first
     batch: Count
@@ -110,9 +110,9 @@ class Training(Strict):
         return {**BEFORE_IT_WAS_SAID["training"], **said} if isinstance(said, Mapping) else said
 
     @pydantic.model_validator(mode="after")
-    def _whole_slices(self) -> Training:
+    def _whole_micro_batches(self) -> Training:
         if self.batch % self.accumulate:
-            raise ValueError(f"batch {self.batch} cannot be cut into {self.accumulate} slices")
+            raise ValueError(f"batch {self.batch} cannot be cut into {self.accumulate} micro-batches")
         if self.length_buckets > 1 and self.accumulate == 1:
             raise ValueError("length_buckets sorts a batch's micro-batches by length: accumulate must be 2 or more")
         return self
@@ -196,7 +196,7 @@ class TaskSpec(Strict):
         if self.metric == ACCURACY.name and self.classes < 2:
             raise ValueError("classes: 1, and accuracy is of at least 2")
         if self.grid is not None and (len(self.grid) != 2 or self.grid[0] * self.grid[1] != self.length):
-            raise ValueError(f"grid: must be [results, columns] of {self.length} runs")
+            raise ValueError(f"grid: must be [rows, columns] of {self.length} pixels")
         return self
 
 

@@ -96,7 +96,7 @@ class Quantize(Technique):
 
 
 class Continued(Technique):
-    """Training that goes on as it was: a control."""
+    """Training that continues as it was: a control."""
 
     steps: NoneOrMore
 
@@ -144,7 +144,7 @@ class Prune(Technique):
 
 
 class Distill(Technique):
-    """A model that learns from another one's answers."""
+    """A model that learns from another one's predictions."""
 
     teacher: str | None
     temperature: Some
@@ -228,7 +228,7 @@ class Multitask(Technique):
 
 
 class Techniques(Strict):
-    """Those that are pulled, in the order in which they are; None where one is not."""
+    """Those that are applied, in the order in which they are; None where one is not."""
 
     precision: Precision | None = None
     sharing: Sharing | None = None
@@ -252,18 +252,18 @@ class Techniques(Strict):
                 )
         return self
 
-    def pulled(self) -> dict[str, Technique]:
+    def applied(self) -> dict[str, Technique]:
         """By name."""
         return {name: technique for name in type(self).model_fields if (technique := getattr(self, name)) is not None}
 
     @property
     def words(self) -> str | None:
         """In the field's words, for tables."""
-        return " + ".join(technique.words for technique in self.pulled().values()) or None
+        return " + ".join(technique.words for technique in self.applied().values()) or None
 
     def facts(self) -> dict[str, Any]:
         """Their options."""
-        return {name: technique.model_dump() for name, technique in self.pulled().items()}
+        return {name: technique.model_dump() for name, technique in self.applied().items()}
 
 
 def techniques(names: Sequence[str], settings: Sequence[Overlay] = (), include: Sequence[Path] = ()) -> Techniques:
@@ -275,7 +275,7 @@ def techniques(names: Sequence[str], settings: Sequence[Overlay] = (), include: 
     files = [held(read(file_of(KIND, name, include)), "technique") for name in names if name != NO_TECHNIQUE]
     overlays = [read(shipped(KIND) / f"{BASE}.yaml"), *files, *settings]
     every = validated(Techniques, fold(overlays), overlays)
-    return Techniques.model_validate({name: technique for name, technique in every.pulled().items() if technique.on})
+    return Techniques.model_validate({name: technique for name, technique in every.applied().items() if technique.on})
 
 
 def words(facts: str) -> str:

@@ -1,4 +1,4 @@
-"""`python -m lra_bench.conformance CELLS ASKED`: the checks of runs' mixers on this process's device, an event each."""
+"""`python -m lra_bench.conformance RUNS ASKED`: the checks of runs' mixers on this process's device, an event each."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from lra_bench.records import store
 def main(arguments: list[str] | None = None) -> int:
     """Hold the mixers of a file's runs to the checks, one after another; `verdicts` is an event for each."""
     parser = argparse.ArgumentParser(prog="python -m lra_bench.conformance", description=__doc__)
-    parser.add_argument("cells", type=Path, help="a JSON list of runs")
+    parser.add_argument("runs", type=Path, help="a JSON list of runs")
     parser.add_argument("asked", type=Path, help="nothing, as JSON")
     args = parser.parse_args(arguments)
-    cells = [Run.model_validate(values) for values in store.read_json(args.cells)]
+    runs = [Run.model_validate(values) for values in store.read_json(args.runs)]
     try:
-        with faults_told(args.cells):
+        with faults_told(args.runs):
             platform = str(where()["platform"])
-            for cell in cells:
-                _tell("verdicts", run=cell.id, model=cell.model, verdicts=_verdicts(cell, platform))
-            _tell("facts", facts=[{"run": cell.id} for cell in cells])
+            for run in runs:
+                _tell("verdicts", run=run.id, model=run.model, verdicts=_verdicts(run, platform))
+            _tell("facts", facts=[{"run": run.id} for run in runs])
     except LraError as error:
         _tell("refused", **refused(error))
         return error.exit_code
     return 0
 
 
-def _verdicts(cell: Run, platform: str) -> list[dict[str, object]]:
-    sheet = mixers.sheet(cell.model)
-    found = [verdict._asdict() for verdict in checks.verify(sheet, cell.options)]
-    record.keep(sheet.path, cell.options, platform, found)
-    return found + [verdict._asdict() for verdict in checks.agree(sheet, cell.options, platform)]
+def _verdicts(run: Run, platform: str) -> list[dict[str, object]]:
+    model_card = mixers.model_card(run.model)
+    found = [verdict._asdict() for verdict in checks.verify(model_card, run.options)]
+    record.keep(model_card.path, run.options, platform, found)
+    return found + [verdict._asdict() for verdict in checks.agree(model_card, run.options, platform)]
 
 
 def _tell(event: str, **facts: object) -> None:

@@ -19,7 +19,7 @@ from lra_bench.conformance import implementations
 from lra_bench.errors import device_at_fault
 from lra_bench.measure.flops import flops
 from lra_bench.measure.memory import compiled_bytes
-from lra_bench.mixers import Sheet
+from lra_bench.mixers import ModelCard
 from lra_bench.mixers.base import Dims, MixerBase, Target
 from lra_bench.mixers.heads import HeadsMixer
 from lra_bench.training.program import Options, known, runs_once
@@ -58,7 +58,7 @@ class Verdict(NamedTuple):
         return "PASS" if self.passed else "ERROR" if self.crashed else "FAIL"
 
 
-def verify(sheet: Sheet, options: Mapping[str, Any] | None = None) -> Iterator[Verdict]:
+def verify(model_card: ModelCard, options: Mapping[str, Any] | None = None) -> Iterator[Verdict]:
     """Hold the mixer, its `options` turned, to the eight conformance checks, one after another.
 
     What raises counts as failed, and as crashed.
@@ -68,7 +68,7 @@ def verify(sheet: Sheet, options: Mapping[str, Any] | None = None) -> Iterator[V
     Raises:
         ConfigError: the mixer's file cannot be imported, or there is no such option.
     """
-    trial = Trial(sheet, mixers.turned(sheet, options or {}), mixers.load(sheet.path))
+    trial = Trial(model_card, mixers.turned(model_card, options or {}), mixers.load(model_card.path))
     for number, (title, check) in enumerate(CHECKS.items(), 1):
         try:
             with jax.default_matmul_precision("highest"):
@@ -81,9 +81,9 @@ def verify(sheet: Sheet, options: Mapping[str, Any] | None = None) -> Iterator[V
             yield Verdict(number, title, passed is not False, figures, claimed=passed is not None)
 
 
-def agree(sheet: Sheet, options: Mapping[str, Any], platform: str) -> Iterator[Verdict]:
+def agree(model_card: ModelCard, options: Mapping[str, Any], platform: str) -> Iterator[Verdict]:
     """Hold each implementation of the mixer against its reference, on a short text on this process's device."""
-    module, options = mixers.load(sheet.path), {**options, **sheet.card.short}
+    module, options = mixers.load(model_card.path), {**options, **model_card.card.short}
     for impl in implementations.every(module, platform):
         dims = replace(SHORT, head_width=8, length=CROSSED, target=Target(platform))
         found = implementations.agreement(module, {**options, "impl": impl}, dims)
@@ -95,7 +95,7 @@ def agree(sheet: Sheet, options: Mapping[str, Any], platform: str) -> Iterator[V
 class Trial:
     """A mixer with options that fit a short text, and what it is asked, compiled once."""
 
-    sheet: Sheet
+    model_card: ModelCard
     options: dict[str, Any]
     module: ModuleType
 
@@ -106,7 +106,7 @@ class Trial:
     @cached_property
     def parts(self) -> tuple[Any, Any, Any]:
         """The short mixer: graph, parameters, and the rest."""
-        graph, params, rest = nnx.split(self.make(SHORT, **self.sheet.card.short), nnx.Param, ...)  # type: ignore[misc]
+        graph, params, rest = nnx.split(self.make(SHORT, **self.model_card.card.short), nnx.Param, ...)  # type: ignore[misc]
         return graph, params, rest
 
     def run(self, params: Any, x: Array, mask: Array, key: Array | None) -> Array:
@@ -145,7 +145,7 @@ def directions(trial: Trial) -> tuple[bool, str]:
     g = jnp.zeros_like(x).at[0, L // 2].set(1.0)
     slope = abs(trial.pulled(trial.parts[1], x, mask, g)[2][0]).max(-1)
     before, after = float(slope[: L // 2].max()), float(slope[L // 2 + 1 :].max())
-    causal = trial.sheet.card.is_causal(trial.options)
+    causal = trial.model_card.card.is_causal(trial.options)
     return before > 0 and (after == 0) == causal, f"slope before {before:.1e}, after {after:.1e}"
 
 
@@ -208,7 +208,7 @@ def exponents(trial: Trial) -> Held:
 
     Work is counted from the jaxpr. Memory is the faster of what the backward pass is handed and of the compiler's plan.
     """
-    card = trial.sheet.card
+    card = trial.model_card.card
     time, kept = map(grown, zip(*(_counted(trial, replace(NARROW, length=L)) for L in SPAN), strict=True))
     short, long = (_planned(trial, replace(WIDE, length=L)) for L in COMPILED)
     memory = max(kept, math.log2(long / short))
@@ -267,11 +267,11 @@ def _loss(trial: Trial, dims: Dims) -> tuple[Callable[..., Array], tuple[Any, ..
 def limit(trial: Trial) -> Held:
     """7. At the limit that the card names the output equals softmax attention's, or comes nearer step by step; None
     where it names none."""
-    card = trial.sheet.card
+    card = trial.model_card.card
     if not card.exact_when:
         return None, "the card names none"
-    if trial.sheet.name in card.aliases:
-        return True, f"that of {mixers.read(trial.sheet.path).name}"
+    if trial.model_card.name in card.aliases:
+        return True, f"that of {mixers.read(trial.model_card.path).name}"
     errors = [_error(mixer, padded=card.exact_padded) for mixer in trial.module.limits(SHORT, rngs=nnx.Rngs(0))]
     nearer = all(after < before for before, after in pairwise(errors))
     held = errors[0] < EXACT if len(errors) == 1 else nearer
@@ -286,7 +286,8 @@ def padded_length(trial: Trial) -> Held:
     y = trial.seen(x, mask)[1:, :FEWER]
     z = runs_once(lambda x, mask: trial.run(trial.parts[1], x, mask, None))(x[1:, :FEWER], mask[1:, :FEWER])
     change = _apart(mask[1:, :FEWER], y, z) / float(abs(y[0]).max())
-    figures, claim = f"padded to {FEWER}, not {L}: off by {change:.1e} of the largest", trial.sheet.card.padded_length
+    figures = f"padded to {FEWER}, not {L}: off by {change:.1e} of the largest"
+    claim = trial.model_card.card.padded_length
     if claim is None:
         return None, figures
     return (change < EXACT) == (not claim), f"{figures}; the card says {claim or 'nothing'}"

@@ -2,8 +2,8 @@
 
 A source is found by looking into `sources/` for files that define `build`, or `draw` where its examples are only ever
 drawn from a seed; there is no registry to edit. What such a file exports is written down in `Source` and in
-`generated.Drawn`. A task may also name a file of the user's own, of which `own.Own` says what it must export. Nothing
-here opens numpy until data are asked for.
+`generated.Drawn`. A task may also name a file of the user's own, of which `custom.CustomSource` says what it must
+export. Nothing here opens numpy until data are asked for.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
 PACKAGE = Path(__file__).parent.parent
 
 Progress = Callable[[str, int, int], None]
-"""Called as work goes on: what is being done, how much of it is done, out of how much."""
+"""Called as work is done: what is being done, how much of it is done, out of how much."""
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -128,7 +128,7 @@ class Dataset:
 
 
 class Check(NamedTuple):
-    """One thing that `verify` looked at."""
+    """One thing that `verify` checked."""
 
     name: str
     ok: bool
@@ -276,7 +276,7 @@ def identified(task: TaskSpec) -> TaskSpec:
 
 
 def verify(task: TaskSpec, progress: Progress | None = None, include: Sequence[Path] = ()) -> list[Check]:
-    """Look at every example of the task, built first if need be, with the source's own rules.
+    """Check every example of the task, built first if need be, with the source's own rules.
 
     Its hash is held against the recorded one of the tasks' folders, `include` among them.
 

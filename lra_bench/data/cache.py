@@ -43,7 +43,7 @@ class Unusable(Exception):
 
 
 def prepare(task: TaskSpec, progress: Progress) -> Dataset:
-    """The task's examples, from the cache, or built once into it. A folder that is not whole is built anew.
+    """The task's examples, from the cache, or built once into it. A folder that is not whole is built again.
 
     Whoever built them, and for whichever task, they are held against this one.
 
@@ -63,7 +63,7 @@ def prepare(task: TaskSpec, progress: Progress) -> Dataset:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except Unusable as fault:
-            warnings.warn(f"{folder}: {fault}; it is built anew", stacklevel=3)
+            warnings.warn(f"{folder}: {fault}; it is built again", stacklevel=3)
             _discard(folder)
         with staging.place(cache_root() / "unfinished" / folder.name):
             splits = _built(task, progress)

@@ -1,6 +1,6 @@
 """A source in a file of the user's own, which a task's YAML names by its path: `source: mine.py`.
 
-The file has to say two things; all else that a `Source` exports it may leave out, and `Own` says what holds then:
+The file has to say two things; all else that a `Source` exports it may leave out; `CustomSource` says what holds then:
 
     import numpy as np
     from lra_bench.shapes import Split
@@ -43,7 +43,7 @@ class Nothing(Strict):
 
 
 @functools.cache
-def load(path: Path, digest: str) -> Own:
+def load(path: Path, digest: str) -> CustomSource:
     """The source in the file, whose code is still of that hash.
 
     Raises:
@@ -57,10 +57,10 @@ def load(path: Path, digest: str) -> Own:
         raise TaskError(f"{path}: a source's file has functions build and vocabulary; {missing[0]} is missing")
     if not issubclass(getattr(module, "Args", Nothing), Strict):
         raise TaskError(f"{path}: Args must be a lra_bench.config.Strict")
-    return Own(path, module)
+    return CustomSource(path, module)
 
 
-class Own:
+class CustomSource:
     """A user's module as `Source` wants one. An exception in it is told in one line, with the line that it is from."""
 
     def __init__(self, path: Path, module: ModuleType) -> None:

@@ -30,7 +30,7 @@ UNIT = np.uint64((1 << 30) - 1)
 def splits(draw: Draw, counts: Mapping[str, int], what: str, progress: Progress) -> dict[str, Split]:
     """So many examples of each split, test's first and train's last, so that a longer train leaves the others alone.
 
-    What a process that was killed had made of them is taken up again, if the cache's `scratch.place` was open.
+    What a process that was killed had made of them is reused, if the cache's `staging.place` was open.
 
     Raises:
         TaskError: there are not so many; `what` says of which.

@@ -1,4 +1,4 @@
-"""Looking at every example of a task, with eyes other than those that made it."""
+"""Checks of every example of a task, by other code than that which made it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lra_bench.errors import DataError
 from lra_bench.metrics import ACCURACY, EXACT_MATCH, METRICS, SQUARED_ERROR
 from lra_bench.shapes import Split
 
-AT_ONCE = 256  # examples that a process looks at in one go
+AT_ONCE = 256  # examples that a process checks in one go
 FEW = 5  # classes that are named
 
 
@@ -180,7 +180,7 @@ def _labels(task: TaskSpec, name: str, split: Split, about: About) -> Check:
         said = (_classes if metric is ACCURACY else _several)(task, label, about)
     else:
         said = (_numbers if metric is SQUARED_ERROR else _symbols)(label)
-    more = [said, f"without a look {chance}", *([lacks] if (lacks := _lacking(task, name, split, about)) else [])]
+    more = [said, f"chance {chance}", *([lacks] if (lacks := _lacking(task, name, split, about)) else [])]
     return Check(f"labels of {name}", bool(np.isfinite(label).all()), "; ".join(more))
 
 

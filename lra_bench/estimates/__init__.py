@@ -1,4 +1,4 @@
-"""What a step would be on a device that is not here.   `python -m lra_bench.estimates CELLS ASKED`
+"""What a step would be on a device that is not here.   `python -m lra_bench.estimates RUNS ASKED`
 
 XLA compiles for a GPU or a TPU without one: with its real fusion, its real plan of memory, its real assembler. What it
 made is weighed: kernels that are launched, bytes to and from the device's memory, arithmetic. The estimate is the

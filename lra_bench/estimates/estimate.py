@@ -19,19 +19,19 @@ LONGEST = 4  # loops that are named, those with the most launches
 Facts = dict[str, Any]
 
 
-def estimate(cell: Run, device: Device, target: jax.Device) -> Facts:
+def estimate(run: Run, device: Device, target: jax.Device) -> Facts:
     """What is known of the step on `device`, which JAX calls `target`.
 
     Raises:
         ConfigError: an option or the batch does not fit.
         Exception: the compiler's own, where the step does not compile.
     """
-    program = planned(cell, target)
+    program = planned(run, target)
     step = program.training
-    weight, backbone = weigh(step.executable.as_text() or ""), model_spec(cell).backbone
+    weight, backbone = weigh(step.executable.as_text() or ""), model_spec(run).backbone
     bound = roofline(weight, step.flops, device, backbone)
     loops = sorted(weight.loops, key=lambda loop: -(loop.trips or 1) * loop.launches)
-    batch, state = cell.recipe.training.batch, arguments_bytes(step.executable)
+    batch, state = run.recipe.training.batch, arguments_bytes(step.executable)
     return {
         "impl": abstract(program.setup.model).impl,
         "params": parameters(program.setup.model),

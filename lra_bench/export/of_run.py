@@ -44,7 +44,7 @@ class Held(NamedTuple):
         return self.furthest is None or (self.furthest <= CLOSE and not self.other_answers)
 
 
-def exported(run: Trained, path: Path, batch: int | None, platforms: Sequence[str] | None) -> Held:
+def exported(trained: Trained, path: Path, batch: int | None, platforms: Sequence[str] | None) -> Held:
     """Write the run's model to `path`, for any number of examples at once or for `batch`, read it, and compare.
 
     One that does not answer as the run does is taken away again. One that is for other platforms alone is kept, and
@@ -56,16 +56,16 @@ def exported(run: Trained, path: Path, batch: int | None, platforms: Sequence[st
     for name in platforms or ():
         if name not in PLATFORMS:
             raise ConfigError(f"--platforms: '{name}'; {nearest(name, PLATFORMS)}")
-    leaves, function = _function(run)
-    S, L = run.program.shape
+    leaves, function = _function(trained)
+    S, L = trained.program.shape
     one = function if batch else mapped(function)
     shape = (batch, S, L) if batch else export.symbolic_shape(f"b, {S}, {L}")
     try:
         made = export.export(jax.jit(one), platforms=platforms)(*leaves, jax.ShapeDtypeStruct(shape, jnp.int32))
     except ValueError as error:
-        raise ConfigError(f"{run.cell.model} cannot be exported: {' '.join(str(error).split())[:200]}") from error
-    artifact.write(path, made, leaves, store.finite(card(run)))
-    held = _held(run, path)
+        raise ConfigError(f"{trained.run.model} cannot be exported: {' '.join(str(error).split())[:200]}") from error
+    artifact.write(path, made, leaves, store.finite(card(trained)))
+    held = _held(trained, path)
     if not held.ok:
         path.unlink()
         raise ConfigError(
@@ -85,11 +85,11 @@ def mapped(function: Any) -> Any:
     return mapped
 
 
-def _function(run: Trained) -> tuple[list[jax.Array], Any]:
+def _function(trained: Trained) -> tuple[list[jax.Array], Any]:
     """The weights, and (*weights, tokens) -> logits."""
-    program = run.program
+    program = trained.program
     given = {name: value for name, value in program.given.items() if name == RANGES}
-    leaves, tree = jax.tree.flatten((given, program.kept(run.params), run.rest))
+    leaves, tree = jax.tree.flatten((given, program.kept(trained.params), trained.rest))
 
     def function(*arguments: jax.Array) -> jax.Array:
         *weights, tokens = arguments
@@ -98,19 +98,19 @@ def _function(run: Trained) -> tuple[list[jax.Array], Any]:
     return leaves, function
 
 
-def answering(run: Trained) -> Callable[[np.ndarray], np.ndarray]:
+def predictor(trained: Trained) -> Callable[[np.ndarray], np.ndarray]:
     """What the run's model says: tokens [B, S, L] -> logits."""
-    leaves, function = _function(run)
+    leaves, function = _function(trained)
     compiled = jax.jit(function)
     return lambda tokens: np.asarray(compiled(*leaves, jnp.asarray(tokens)))
 
 
-def card(run: Trained) -> dict[str, Any]:
+def card(trained: Trained) -> dict[str, Any]:
     """What one must know to use the file."""
-    cell, task, units = run.cell, run.cell.task, run.program.objective.units
+    run, task, units = trained.run, trained.run.task, trained.program.objective.units
     return {
-        "model": cell.model, "techniques": cell.techniques.words, "config": cell.config_name, "seed": cell.seed,
-        "run": cell.id,
+        "model": run.model, "techniques": run.techniques.words, "config": run.config_name, "seed": run.seed,
+        "run": run.id,
         "task": task.model_dump(), "inputs": "int32 [B, S, L], ids of symbols, 0 on the right as padding",
         "outputs": f"float32 {_outputs(task)} of {task.classes}, by the metric {task.metric}",
         "classes": data.about(task).classes, "units": units and units.as_lists(),
@@ -122,7 +122,7 @@ def _outputs(task: TaskSpec) -> str:
     return "numbers, in the labels' units," if METRICS[task.metric].real else "logits"
 
 
-def _held(run: Trained, path: Path) -> Held:
+def _held(trained: Trained, path: Path) -> Held:
     """The file, read again, against the run on val."""
     made, here = artifact.read(path), export.default_export_platform()
     platforms = made.function.platforms
@@ -136,15 +136,15 @@ def _held(run: Trained, path: Path) -> Held:
     if not known.checked:
         return known
     ours, theirs, tokens = [], [], []
-    plain = answering(run)
+    plain = predictor(trained)
     for size in (made.batch,) if made.batch else SIZES:
-        batch = next(in_order(run.splits["val"], size))
+        batch = next(in_order(trained.splits["val"], size))
         ours.append(plain(batch.tokens))
         theirs.append(made(batch.tokens))
         tokens.append(batch.tokens)
     a, b = np.concatenate(ours), np.concatenate(theirs)
     furthest = float(np.abs(a - b).max() / np.abs(a).max())
-    other = others(METRICS[run.cell.task.metric], a, b, np.concatenate(tokens), run.splits["val"].label)
+    other = others(METRICS[trained.run.task.metric], a, b, np.concatenate(tokens), trained.splits["val"].label)
     return known._replace(furthest=furthest, examples=len(a), other_answers=int(other.sum()))
 
 

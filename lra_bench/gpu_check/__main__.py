@@ -52,7 +52,7 @@ def checked(lease: Lease, wanted: Wanted, parts: list[str]) -> int:
         try:
             PARTS[part](lease, wanted)
         except OutOfTime:
-            lease.say(f"{part}: the time is over; the same command goes on")
+            lease.say(f"{part}: the time is over; the same command resumes")
             break
         except LraError as error:
             failed.append(part)

@@ -31,7 +31,7 @@ class Lease:
         """Seconds."""
         return self.seconds - (time.monotonic() - self.begun)
 
-    def tell(self, cell: Run, event: Mapping[str, Any]) -> None:
+    def tell(self, run: Run, event: Mapping[str, Any]) -> None:
         """Called with each event of a process, which is ended where this raises.
 
         Raises:

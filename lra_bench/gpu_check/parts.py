@@ -52,16 +52,16 @@ def machine(lease: Lease, wanted: Wanted) -> None:
 def conformance(lease: Lease, wanted: Wanted) -> None:
     """Every mixer's checks, and each of its implementations against its reference, several mixers at once."""
     known = {fact["run"]: fact for fact in lease.kept("conformance.json")}
-    cells = sweeps.cells(sweeps.Request(wanted.models, wanted.task, "speed", length=SHORT))
-    left = [cell for cell in cells if cell.id not in known]
+    runs = sweeps.runs(sweeps.Request(wanted.models, wanted.task, "speed", length=SHORT))
+    left = [run for run in runs if run.id not in known]
     lease.say(f"conformance: {len(known)} mixers are known, {len(left)} are left")
 
-    def tell(cell: Run, event: Mapping[str, Any]) -> None:
+    def tell(run: Run, event: Mapping[str, Any]) -> None:
         if event["event"] == "verdicts":
             known[event["run"]] = {key: event[key] for key in ("run", "model", "verdicts")}
             lease.keep("conformance.json", list(known.values()))
             lease.say(f"conformance: {event['model']}: {_word(event['verdicts'])}")
-        lease.tell(cell, event)
+        lease.tell(run, event)
 
     jobs = max(1, min(AT_ONCE, cores() // 2, len(left)))
     with _environment(UNSHARED), ThreadPoolExecutor(jobs) as pool:
@@ -69,9 +69,9 @@ def conformance(lease: Lease, wanted: Wanted) -> None:
             future.result()
 
 
-def _checked(cells: Sequence[Run], tell: Callable[[Run, Mapping[str, Any]], None]) -> None:
-    if cells:
-        local.answers("lra_bench.conformance", cells, {}, partial(tell, cells[0]))
+def _checked(runs: Sequence[Run], tell: Callable[[Run, Mapping[str, Any]], None]) -> None:
+    if runs:
+        local.answers("lra_bench.conformance", runs, {}, partial(tell, runs[0]))
 
 
 def _word(verdicts: Sequence[Mapping[str, Any]]) -> str:
@@ -82,7 +82,7 @@ def _word(verdicts: Sequence[Mapping[str, Any]]) -> str:
 def speed(lease: Lease, wanted: Wanted) -> None:
     """Training steps of all models, a few in one process beside the reference; by length, then by dtype."""
     facts = lease.kept("speed.json")
-    names = [sheet for sheet in _names(wanted) if sheet != mixers.reference().stem]
+    names = [name for name in _names(wanted) if name != mixers.reference().stem]
     for length in wanted.lengths:
         for dtype in wanted.dtypes:
             for first in range(0, len(names), TOGETHER):
@@ -114,12 +114,13 @@ def ratios(lease: Lease, wanted: Wanted) -> None:
 
 
 def trained(lease: Lease, wanted: Wanted) -> None:
-    """The task, at its full length, by a few models, each taken up where an earlier lease left it."""
+    """The task, at its full length, by a few models, each resumed where an earlier lease left it."""
     for model in wanted.trained:
         request = sweeps.Request(model, wanted.task, wanted.config, settings=wanted.settings)
         order = Order(lease.out, minutes=max(lease.left, 1) / 60)
-        (row,) = sweeps.run(sweeps.cells(request), config.launcher(None), order, lambda *_: None)
-        said = f"{100 * row.test_score:.1f} %" if row.test_score is not None else f"{row.status}: {row.error}"
+        (result,) = sweeps.run(sweeps.runs(request), config.launcher(None), order, lambda *_: None)
+        failed = f"{result.status}: {result.error}"
+        said = failed if result.test_score is None else f"{100 * result.test_score:.1f} %"
         lease.say(f"trained: {model} on {wanted.task}: {said}")
         if lease.left <= 0:
             raise OutOfTime
@@ -135,7 +136,7 @@ PARTS: dict[str, Callable[[Lease, Wanted], None]] = {
 
 
 def _names(wanted: Wanted) -> list[str]:
-    return [cell.model for cell in sweeps.cells(sweeps.Request(wanted.models, wanted.task, "speed", length=SHORT))]
+    return [run.model for run in sweeps.runs(sweeps.Request(wanted.models, wanted.task, "speed", length=SHORT))]
 
 
 def _estimates(folder: Path) -> Iterator[dict[str, Any]]:

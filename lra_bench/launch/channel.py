@@ -16,16 +16,16 @@ from lra_bench.launch.remote_task import RemoteTask
 LOOK = 0.5  # seconds between two looks at what was said
 
 
-class Wire:
+class Channel:
     """An actor beside the command, so that it lives as long as the command does."""
 
     def __init__(self) -> None:
         self._said: list[tuple[str, dict[str, Any]]] = []
         self._ended = False
 
-    def say(self, cell: str, event: dict[str, Any]) -> None:
+    def say(self, run: str, event: dict[str, Any]) -> None:
         """Keep an event of the run with that id until the command looks."""
-        self._said.append((cell, event))
+        self._said.append((run, event))
 
     def heard(self) -> list[tuple[str, dict[str, Any]]]:
         """What was said since the last look."""
@@ -41,7 +41,7 @@ class Wire:
         return self._ended
 
 
-def there(remote: RemoteTask, wire: Any, share: Mapping[str, float]) -> dict[str, Any]:
+def there(remote: RemoteTask, channel: Any, share: Mapping[str, float]) -> dict[str, Any]:
     """A Ray task's body, on its node, of which a run has a `share`: run it on cores of its own; the outcome."""
     import ray
 
@@ -50,16 +50,16 @@ def there(remote: RemoteTask, wire: Any, share: Mapping[str, float]) -> dict[str
         pools: list[ProcessPool] = []
 
         def make_executor(order: Order) -> ProcessPool:
-            cells = room(_node(ray), share)
-            pools.append(ProcessPool(order, [Place(tuple(ours), jobs=cells)] * cells))
+            runs = room(_node(ray), share)
+            pools.append(ProcessPool(order, [Place(tuple(ours), jobs=runs)] * runs))
             return pools[0]
 
         def look() -> None:
-            if pools and ray.get(wire.ended.remote()):
+            if pools and ray.get(channel.ended.remote()):
                 pools[0].end()
 
         with every(LOOK, look):
-            return remote.do(make_executor, lambda event: wire.say.remote(remote.cell.id, event))
+            return remote.do(make_executor, lambda event: channel.say.remote(remote.run.id, event))
 
 
 def room(node: Mapping[str, float], share: Mapping[str, float]) -> int:

@@ -18,7 +18,7 @@ Tell = Callable[[dict[str, Any]], None]  # called with each event of a run
 
 
 class Stopped(LraError):
-    """The user stopped the runs, and the same command goes on; says what became of them."""
+    """The user stopped the runs, and the same command resumes; says what became of them."""
 
     exit_code = 130
 
@@ -45,7 +45,7 @@ class Engine(ABC):
         self.ended = False  # no further run is to start
 
     @abstractmethod
-    def run(self, cell: Run, tell: Tell) -> Result:
+    def run(self, run: Run, tell: Tell) -> Result:
         """Execute the run and wait; its result, which stands in the results folder too.
 
         Raises:
@@ -68,17 +68,17 @@ class Engine(ABC):
 
     def parting(self) -> str:
         """What became of the runs when the user went."""
-        return "stopped and saved; the same command goes on"
+        return "stopped and saved; the same command resumes"
 
 
-def opened(settings: Launcher, cells: Sequence[Run], order: Order) -> AbstractContextManager[Engine]:
+def opened(settings: Launcher, runs: Sequence[Run], order: Order) -> AbstractContextManager[Engine]:
     """The engine of a launcher's settings, for runs that are to be run.
 
     Raises:
         ConfigError: it is not installed, or cannot be had.
     """
     module = importlib.import_module(f"lra_bench.launch.{settings.engine}")
-    return module.opened(settings, cells, order)
+    return module.opened(settings, runs, order)
 
 
 def extra(library: str, name: str) -> Any:

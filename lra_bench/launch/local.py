@@ -47,13 +47,13 @@ class ProcessPool(Engine):
         for place in places:
             self._places.put(place)
 
-    def run(self, cell: Run, tell: Tell) -> Result:
+    def run(self, run: Run, tell: Tell) -> Result:
         """Execute the run in a process of its own, on its share of the machine."""
         with self._lock:
             notes, self._notes = self._notes, []
         for note in notes:
             tell({"event": "note", "said": note})
-        return run(cell, self._order, tell, self)
+        return execute(run, self._order, tell, self)
 
     @contextmanager
     def share(self) -> Iterator[Place]:
@@ -102,7 +102,7 @@ class ProcessPool(Engine):
 
 
 @contextmanager
-def opened(settings: Local, cells: Sequence[Run], order: Order) -> Iterator[ProcessPool]:
+def opened(settings: Local, runs: Sequence[Run], order: Order) -> Iterator[ProcessPool]:
     """A pool on all of this machine."""
     yield ProcessPool(order, places(order.jobs or settings.jobs, order.processes))
 
@@ -155,7 +155,7 @@ def gpus(processes: int) -> list[int]:
     return list(range(place["devices"] // processes * processes))
 
 
-def run(cell: Run, order: Order, tell: Tell, pool: ProcessPool) -> Result:
+def execute(run: Run, order: Order, tell: Tell, pool: ProcessPool) -> Result:
     """Execute the run as one of a pool and wait; its result, which stands in the results folder too.
 
     Raises:
@@ -164,8 +164,8 @@ def run(cell: Run, order: Order, tell: Tell, pool: ProcessPool) -> Result:
         PlaceError: a disk is full, or a place cannot be used.
     """
     results, fresh, minutes = order.results, order.fresh, order.minutes
-    folder = store.folder(results, cell)
-    store.write_json(folder / "run.json", cell.model_dump())
+    folder = store.folder(results, run)
+    store.write_json(folder / "run.json", run.model_dump())
     if fresh:
         (folder / "result.json").unlink(missing_ok=True)
     asked = command(folder, pool.at_once, fresh=fresh)
@@ -176,16 +176,16 @@ def run(cell: Run, order: Order, tell: Tell, pool: ProcessPool) -> Result:
         with pool.member(child), grace.timed(child, minutes) as late:
             last = _listen(child, tell)
     if child.returncode == 0:
-        row = store.get(results, cell)
-        assert row is not None, "a run that ends well has left its result"
-        return row
+        result = store.get(results, run)
+        assert result is not None, "a run that ends well has left its result"
+        return result
     if last.get("event") == "refused":
         raise refusal(last)
     if (child.returncode == INTERRUPTED and not late.is_set()) or (pool.ended and child.returncode < 0):
         raise Stopped
-    row = _failed(cell, child.returncode, minutes if late.is_set() else None, *blamed(child, folder))
-    store.put(results, cell, row)
-    return row
+    result = _failed(run, child.returncode, minutes if late.is_set() else None, *blamed(child, folder))
+    store.save(results, run, result)
+    return result
 
 
 def command(folder: Path, jobs: int, *, fresh: bool = False) -> list[str]:
@@ -198,29 +198,29 @@ def command(folder: Path, jobs: int, *, fresh: bool = False) -> list[str]:
     ]  # fmt: skip
 
 
-def line(cell: Run, results: Path, jobs: int) -> str:
+def line(run: Run, results: Path, jobs: int) -> str:
     """A line of a shell that runs the run by itself, whose run.json is put where it will lie."""
-    folder = store.folder(results.resolve(), cell)
-    store.write_json(folder / "run.json", cell.model_dump())
+    folder = store.folder(results.resolve(), run)
+    store.write_json(folder / "run.json", run.model_dump())
     given = KEEP_MEMORY | ({JOBS: jobs} if jobs > 1 else {})
     unset = [word for name in variables.NUMBERS for word in ("-u", name)]
     return shlex.join(["env", *unset, *(f"{key}={value}" for key, value in given.items()), *command(folder, jobs)])
 
 
 def measure(
-    cells: Sequence[Run], asked: Asked, tell: Callable[[dict[str, Any]], None], place: Place = WHOLE
+    runs: Sequence[Run], asked: Asked, tell: Callable[[dict[str, Any]], None], place: Place = WHOLE
 ) -> list[dict[str, Any]]:
     """Compile the runs' steps and time them in turn, in one process; what is known of each, in order.
 
     Raises:
         Stopped, ConfigError, RunFailed: as `answers` does.
     """
-    return answers("lra_bench.speed", cells, asked._asdict(), tell, place)
+    return answers("lra_bench.speed", runs, asked._asdict(), tell, place)
 
 
 def answers(
     module: str,
-    cells: Sequence[Run],
+    runs: Sequence[Run],
     asked: dict[str, Any],
     tell: Callable[[dict[str, Any]], None],
     place: Place = WHOLE,
@@ -236,8 +236,8 @@ def answers(
         RunFailed: the process died.
     """
     with tempfile.TemporaryDirectory() as folder:
-        files, log = (Path(folder) / "cells.json", Path(folder) / "asked.json"), Path(folder) / "log.txt"
-        store.write_json(files[0], [cell.model_dump() for cell in cells])
+        files, log = (Path(folder) / "runs.json", Path(folder) / "asked.json"), Path(folder) / "log.txt"
+        store.write_json(files[0], [run.model_dump() for run in runs])
         store.write_json(files[1], asked)
         command = [*PYTHON, module, *map(str, files)]
         tell({"event": "starting"})
@@ -293,13 +293,13 @@ def _listen(child: Child, tell: Callable[[dict[str, Any]], None]) -> dict[str, A
         killer.cancel()
 
 
-def _failed(cell: Run, code: int, minutes: float | None, who: str, log: Path) -> Result:
+def _failed(run: Run, code: int, minutes: float | None, who: str, log: Path) -> Result:
     if minutes is not None:
         killed = f", killed as it did not in {grace.SECONDS:g} s" if code == -signal.SIGKILL else ""
-        return store.blank(cell, "timeout", f"stopped after {minutes:g} minutes{killed}; the same command goes on")
+        return store.blank(run, "timeout", f"stopped after {minutes:g} minutes{killed}; the same command resumes")
     if code == -signal.SIGKILL:
-        return store.blank(cell, "oom", f"{who}killed by the system (signal 9): most likely out of memory")
-    return store.blank(cell, "error", f"{who}ended with code {code}: {_last_line(log)}"[:300])
+        return store.blank(run, "oom", f"{who}killed by the system (signal 9): most likely out of memory")
+    return store.blank(run, "error", f"{who}ended with code {code}: {_last_line(log)}"[:300])
 
 
 def _last_line(log: Path) -> str:

@@ -12,8 +12,8 @@ from lra_bench.launch import gpus, variables
 from lra_bench.launch.gpus import Gpus
 from lra_bench.measure.memory_limit import JOBS
 
-# glibc gives large arrays back to the system and maps them anew at every step; told to keep them, steps on CPU are
-# 1.2 to 1.8 times faster. It is read when a process starts, so it is set here, and stands in the row.
+# glibc gives large arrays back to the system and maps them again at every step; told to keep them, steps on CPU are
+# 1.2 to 1.8 times faster. It is read when a process starts, so it is set here, and stands in the result.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_ARENA_MAX": "1"}
 FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 OF_A_GPU = 0.9  # of its memory, what the jobs on it are given together

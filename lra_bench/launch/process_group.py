@@ -43,7 +43,7 @@ class ProcessGroup:
 
     @property
     def returncode(self) -> int:
-        """Of all, once they have ended: that of whoever ended badly first; 0 where the first has left its row."""
+        """Of all, once they have ended: that of whoever ended badly first; 0 where the first has left its result."""
         code = 0 if self._lost is None else self._members[self._lost].returncode
         return 0 if code == FAILED and self._lost == 0 else code
 

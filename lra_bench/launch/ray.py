@@ -19,7 +19,7 @@ from typing import Any
 
 from lra_bench.config import Ray, Run
 from lra_bench.errors import ConfigError
-from lra_bench.launch.channel import LOOK, Wire, every, room, there
+from lra_bench.launch.channel import LOOK, Channel, every, room, there
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell, extra
 from lra_bench.launch.remote_task import RemoteTask, environ, received
 from lra_bench.records import store
@@ -41,7 +41,7 @@ class Cluster(Engine):
         beside_us = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
-        self._wire = ray.remote(Wire).options(num_cpus=0, scheduling_strategy=beside_us).remote()
+        self._channel = ray.remote(Channel).options(num_cpus=0, scheduling_strategy=beside_us).remote()
         names = {"CPU": "num_cpus", "GPU": "num_gpus"}
         asked = {names.get(name, name): part for name, part in self._share.items()}
         self._task = ray.remote(there).options(**asked, max_retries=0, scheduling_strategy="SPREAD")
@@ -50,44 +50,44 @@ class Cluster(Engine):
         self._tasks: dict[str, Any] = {}
         self._lock = threading.RLock()
 
-    def run(self, cell: Run, tell: Tell) -> Result:
-        """Have a task run the run, and another if its node dies; its row."""
+    def run(self, run: Run, tell: Tell) -> Result:
+        """Have a task run the run, and another if its node dies; its result."""
         with self._lock:
-            self._tells[cell.id] = tell
+            self._tells[run.id] = tell
         wanting = room_for(self._ray, self._share)
         if wanting:
             tell({"event": "note", "said": f"{wanting}; waiting for one"})
         try:
-            return self._attempted(cell, tell, self._settings.retries)
+            return self._attempted(run, tell, self._settings.retries)
         finally:
             self.hear()
             with self._lock:
-                self._tells.pop(cell.id)
+                self._tells.pop(run.id)
 
-    def _attempted(self, cell: Run, tell: Tell, retries: int) -> Result:
+    def _attempted(self, run: Run, tell: Tell, retries: int) -> Result:
         errors = self._ray.exceptions
-        remote = RemoteTask(cell, self._order, memory_share(self._settings) | environ()).written()
+        remote = RemoteTask(run, self._order, memory_share(self._settings) | environ()).written()
         while True:
             try:
                 return received(self._outcome(remote), self.parting())
             except errors.OutOfMemoryError as error:
-                return self._failed(cell, "oom", error)
+                return self._failed(run, "oom", error)
             except (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError) as error:
                 if self.ended:
                     raise Stopped(self.parting()) from None
                 if not retries:
-                    return self._failed(cell, "error", error)
+                    return self._failed(run, "error", error)
             except errors.RayError as error:
-                return self._failed(cell, "error", error)
+                return self._failed(run, "error", error)
             tell({"event": "note", "said": f"its node was lost; started again, at most {retries} times"})
             retries -= 1
 
     def _outcome(self, remote: RemoteTask) -> dict[str, Any]:
         """Wait for a task; one that has not begun when all are to end is taken back."""
-        ray, cell = self._ray, remote.cell.id
-        task = self._tasks[cell] = self._task.remote(remote, self._wire, self._share)
+        ray, run = self._ray, remote.run.id
+        task = self._tasks[run] = self._task.remote(remote, self._channel, self._share)
         while not ray.wait([task], timeout=LOOK)[0]:
-            if self.ended and cell not in self._heard_of:
+            if self.ended and run not in self._heard_of:
                 ray.cancel(task)
         try:
             outcome: dict[str, Any] = ray.get(task)
@@ -98,20 +98,20 @@ class Cluster(Engine):
     def hear(self) -> None:
         """Pass on what runs have said since."""
         with self._lock:
-            for cell, event in self._ray.get(self._wire.heard.remote()):
-                self._heard_of.add(cell)
-                if cell in self._tells:
-                    self._tells[cell](event)
+            for run, event in self._ray.get(self._channel.heard.remote()):
+                self._heard_of.add(run)
+                if run in self._tells:
+                    self._tells[run](event)
 
-    def _failed(self, cell: Run, status: Status, error: Exception) -> Result:
-        row = store.blank(cell, status, f"ray: {type(error).__name__}: {' '.join(str(error).split())}"[:300])
-        store.put(self._order.results, cell, row)
-        return row
+    def _failed(self, run: Run, status: Status, error: Exception) -> Result:
+        result = store.blank(run, status, f"ray: {type(error).__name__}: {' '.join(str(error).split())}"[:300])
+        store.save(self._order.results, run, result)
+        return result
 
     def end(self) -> None:
         """Ask all to save and stop."""
         self.ended = True
-        self._ray.get(self._wire.end.remote())
+        self._ray.get(self._channel.end.remote())
 
     def kill(self) -> None:
         """End all tasks at once; their runs notice it, and save."""
@@ -130,7 +130,7 @@ def memory_share(settings: Ray) -> dict[str, str]:
 
 
 def room_for(ray: Any, share: dict[str, float]) -> str | None:
-    """What is wanting, if no node of the cluster could hold a cell."""
+    """What is wanting, if no node of the cluster could hold a run."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if any(room(node, share) for node in nodes):
         return None
@@ -139,11 +139,11 @@ def room_for(ray: Any, share: dict[str, float]) -> str | None:
 
 
 @contextmanager
-def opened(settings: Ray, cells: Sequence[Run], order: Order) -> Iterator[Cluster]:
+def opened(settings: Ray, runs: Sequence[Run], order: Order) -> Iterator[Cluster]:
     """A cluster by its address, or one of our own on this machine for as long as it is needed.
 
     Raises:
-        ConfigError: Ray is not installed, nothing answers at the address, or this machine has no room for a cell.
+        ConfigError: Ray is not installed, nothing answers at the address, or this machine has no room for a run.
     """
     ray = extra(settings.engine, settings.engine)
     address = settings.address or os.environ.get("RAY_ADDRESS")
@@ -156,7 +156,7 @@ def opened(settings: Ray, cells: Sequence[Run], order: Order) -> Iterator[Cluste
             wanting = None if address else room_for(ray, share(settings))
             if wanting:
                 raise ConfigError(f"--launcher {settings.engine}: {wanting}")
-            cluster = Cluster(ray, settings, order, order.jobs or settings.jobs or len(cells))
+            cluster = Cluster(ray, settings, order, order.jobs or settings.jobs or len(runs))
             with every(LOOK, cluster.hear):
                 yield cluster
         finally:

@@ -29,7 +29,7 @@ def environ() -> dict[str, str]:
 class RemoteTask:
     """A run and its order, as they travel."""
 
-    cell: Run
+    run: Run
     order: Order
     environ: Mapping[str, str] = field(default_factory=environ)
     here: Path = field(default_factory=Path.cwd)
@@ -38,12 +38,12 @@ class RemoteTask:
     @property
     def folder(self) -> Path:
         """The run's."""
-        return store.folder(self.order.results, self.cell)
+        return store.folder(self.order.results, self.run)
 
     def written(self) -> RemoteTask:
         """The task, once the run's folder holds what is asked: by that, whoever is sent knows that it is shared."""
         sent = replace(self, order=replace(self.order, results=self.order.results.resolve()))
-        store.write_json(sent.folder / "run.json", self.cell.model_dump())
+        store.write_json(sent.folder / "run.json", self.run.model_dump())
         return sent
 
     def do(self, make_executor: Callable[[Order], Engine], tell: Tell) -> dict[str, Any]:
@@ -55,14 +55,14 @@ class RemoteTask:
             tell(event)
 
         try:
-            return {"row": make_executor(self._arrived()).run(self.cell, heard).as_dict()}
+            return {"row": make_executor(self._arrived()).run(self.run, heard).as_dict()}
         except Stopped:
             return {"stopped": True}
         except (ConfigError, PlaceError) as error:
             return {"refused": str(error), "place": isinstance(error, PlaceError)}
 
     def _arrived(self) -> Order:
-        """The order, in the place and with the environment of whoever sent it. What is begun is not begun anew."""
+        """The order, in the place and with the environment of whoever sent it. What is begun is not begun again."""
         if not (self.folder / "run.json").exists():
             host = socket.gethostname()
             raise ConfigError(f"{host}: {self.folder}: not there; all machines must share the results folder")
@@ -70,8 +70,8 @@ class RemoteTask:
         if self.here.is_dir():
             os.chdir(self.here)
         begun = self.folder / BEGUN
-        anew = self.order.fresh and not (begun.exists() and begun.read_text(encoding="utf-8") == self.name)
-        return replace(self.order, fresh=anew)
+        again = self.order.fresh and not (begun.exists() and begun.read_text(encoding="utf-8") == self.name)
+        return replace(self.order, fresh=again)
 
 
 def received(outcome: Mapping[str, Any], parting: str) -> Result:

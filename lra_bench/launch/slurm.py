@@ -1,7 +1,7 @@
 """Start runs as an array of Slurm's jobs, by submitit, or as submitit's own processes on this machine.
 
 A job runs `python -m lra_bench.runs.execute` as the other launchers do. When it is preempted, or its time is over, the
-run saves, the job is queued again, and goes on from the checkpoint. Slurm's jobs outlive the command that sent them.
+run saves, the job is queued again, and resumes from the checkpoint. Slurm's jobs outlive the command that sent them.
 """
 
 from __future__ import annotations
@@ -38,37 +38,37 @@ class Processes(Engine):
         self._jobs: dict[str, Any] = {}  # by run
         self._left = threading.Event()  # nobody is to wait any longer
 
-    def run(self, cell: Run, tell: Tell) -> Result:
-        """Wait for the run's job, submitted here if need be; its row."""
-        if cell.id not in self._jobs:
-            self._unclaimed(cell, tell)
-            row = None if self._order.fresh else store.done(self._order.results, cell)
-            if row is not None:
-                return row
-            self.send([cell])
-        job = self._jobs[cell.id]
+    def run(self, run: Run, tell: Tell) -> Result:
+        """Wait for the run's job, submitted here if need be; its result."""
+        if run.id not in self._jobs:
+            self._unclaimed(run, tell)
+            result = None if self._order.fresh else store.done(self._order.results, run)
+            if result is not None:
+                return result
+            self.send([run])
+        job = self._jobs[run.id]
         log = Log(job.paths.stdout)
         tell({"event": "note", "said": f"job {job.job_id}, {log.path}"})
-        while not self._is_over(cell, job):
+        while not self._is_over(run, job):
             self._pause()
             for event in log.news():
                 tell(event)
-        return self._row(cell, job)
+        return self._result(run, job)
 
-    def send(self, cells: Sequence[Run]) -> None:
+    def send(self, runs: Sequence[Run]) -> None:
         """Submit the runs, as one array.
 
         Raises:
             ConfigError: the queue refuses them.
         """
-        tasks = [Job(RemoteTask(cell, self._order).written(), self._settings.signal, self._beside) for cell in cells]
+        tasks = [Job(RemoteTask(run, self._order).written(), self._settings.signal, self._beside) for run in runs]
         try:
             jobs = self._executor.submit_array(tasks) if tasks else []
         except RuntimeError as error:  # submitit's FailedSubmissionError, FailedJobError
             raise refused(self._settings, error) from None
-        for cell, job in zip(cells, jobs, strict=True):
-            self._jobs[cell.id] = job
-            store.write_json(self._folder(cell) / SENT, {"job": job.job_id, "logs": str(job.paths.folder)})
+        for run, job in zip(runs, jobs, strict=True):
+            self._jobs[run.id] = job
+            store.write_json(self._folder(run) / SENT, {"job": job.job_id, "logs": str(job.paths.folder)})
 
     def end(self) -> None:
         """Cancel all jobs; those that run save."""
@@ -81,25 +81,25 @@ class Processes(Engine):
         """Wait no longer."""
         self._left.set()
 
-    def _folder(self, cell: Run) -> Path:
-        return store.folder(self._order.results, cell)
+    def _folder(self, run: Run) -> Path:
+        return store.folder(self._order.results, run)
 
-    def _unclaimed(self, cell: Run, tell: Tell) -> None:
-        """Wait until nobody runs the cell."""
-        if store.is_claimed(self._folder(cell)):
+    def _unclaimed(self, run: Run, tell: Tell) -> None:
+        """Wait until nobody else executes the run."""
+        if store.is_locked(self._folder(run)):
             tell({"event": "wait"})
-        while store.is_claimed(self._folder(cell)):
+        while store.is_locked(self._folder(run)):
             self._pause()
 
-    def _is_over(self, cell: Run, job: Any) -> bool:
+    def _is_over(self, run: Run, job: Any) -> bool:
         """Has the job come to an end? When all are to end, the run's claim says whether it still saves."""
-        return job.done() or (self.ended and not store.is_claimed(self._folder(cell)))
+        return job.done() or (self.ended and not store.is_locked(self._folder(run)))
 
     def _pause(self) -> None:
         if self._left.wait(self._settings.poll):
             raise Stopped(self.parting())
 
-    def _row(self, cell: Run, job: Any) -> Result:
+    def _result(self, run: Run, job: Any) -> Result:
         if self.ended and not job.paths.result_pickle.exists():
             raise Stopped(self.parting())
         try:
@@ -108,9 +108,9 @@ class Processes(Engine):
             said = str(error).splitlines()
         why = next((line for line in reversed(said) if re.match(r"[\w.]+: ", line)), said[0])  # a traceback's end
         status: Status = "timeout" if OUT_OF_TIME in why else "error"
-        row = store.blank(cell, status, f"job {job.job_id}, {job.state}: {why}"[:300])
-        store.put(self._order.results, cell, row)
-        return row
+        result = store.blank(run, status, f"job {job.job_id}, {job.state}: {why}"[:300])
+        store.save(self._order.results, run, result)
+        return result
 
 
 class Queue(Processes):
@@ -120,18 +120,18 @@ class Queue(Processes):
         super().__init__(executor, settings, order, at_once)
         self._beside = 1
 
-    def recall(self, cells: Sequence[Run]) -> list[Run]:
+    def recall(self, runs: Sequence[Run]) -> list[Run]:
         """Find jobs that an earlier command sent; the runs that have none, and that nobody runs."""
         from submitit import SlurmJob
 
-        for cell in cells:
-            path = self._folder(cell) / SENT
+        for run in runs:
+            path = self._folder(run) / SENT
             if path.exists():
                 sent = store.read_json(path)
                 job: Any = SlurmJob(sent["logs"], sent["job"])
                 if job.watcher.get_state(job.job_id, mode="force") in QUEUED:
-                    self._jobs[cell.id] = job
-        return [cell for cell in cells if cell.id not in self._jobs and not store.is_claimed(self._folder(cell))]
+                    self._jobs[run.id] = job
+        return [run for run in runs if run.id not in self._jobs and not store.is_locked(self._folder(run))]
 
     def leave(self) -> None:
         """The user goes; the jobs stay."""
@@ -147,7 +147,7 @@ class Queue(Processes):
 
 
 @contextmanager
-def opened(settings: Slurm, cells: Sequence[Run], order: Order) -> Iterator[Processes]:
+def opened(settings: Slurm, runs: Sequence[Run], order: Order) -> Iterator[Processes]:
     """The queue, with a job for each of the runs.
 
     Raises:
@@ -162,12 +162,12 @@ def opened(settings: Slurm, cells: Sequence[Run], order: Order) -> Iterator[Proc
         )
     except RuntimeError as error:
         raise refused(settings, error) from None
-    executor.update_parameters(**parameters(settings, at_once or len(cells)))
+    executor.update_parameters(**parameters(settings, at_once or len(runs)))
     if settings.cluster != settings.engine:
         yield Processes(executor, settings, order, at_once or 1)
         return
-    queue = Queue(executor, settings, order, len(cells))
-    queue.send(queue.recall(cells))
+    queue = Queue(executor, settings, order, len(runs))
+    queue.send(queue.recall(runs))
     yield queue
 
 

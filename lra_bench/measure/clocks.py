@@ -25,7 +25,7 @@ class Stopwatch:
         return time.perf_counter() - self._start
 
 
-class Laps:
+class StepTimer:
     """Milliseconds between laps, without the pauses; the last `keep` of them.
 
     A lap ends when its result is there: call `lap` after waiting for the device. The first lap after `skip` holds

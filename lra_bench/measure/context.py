@@ -1,4 +1,4 @@
-"""How far a trained model looks, as it was found."""
+"""The effective context of a trained model, as it was measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Reach(NamedTuple):
     near: int
     far: int
     gradient: float  # share of the norm of d(vector at j)/d(embeddings), over all i
-    moved: float  # how far the vector moves, of its own length, when what stands there is drawn anew
+    moved: float  # how far the vector moves, of its own length, when what stands there is resampled
 
 
 class Shuffled(NamedTuple):
@@ -23,7 +23,7 @@ class Shuffled(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """How far one run's model looks."""
+    """The effective context of one run's model."""
 
     length: int
     within: int  # the distance within which 95% of the gradient lies

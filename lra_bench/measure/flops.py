@@ -1,14 +1,14 @@
 """Floating-point work of a function, counted from its jaxpr.
 
 XLA's own `cost_analysis` counts the body of a loop once, so a scan over 32 layers looks like one layer. Here the body
-of a scan is counted `length` times, and of a `cond` the dearest branch. What is recomputed in the backward pass
+of a scan is counted `length` times, and of a `cond` the most expensive branch. What is recomputed in the backward pass
 (`jax.checkpoint`, blockwise attention) is counted, for it is work that is done.
 
 Counted: a product of matrices or a convolution, two for each multiply-add; a transform, 5 n log2 n; a sort, n log2 n;
 the k largest, n log2 k; every element that an arithmetic operation makes, one; every element that a reduction, a
-cumulative operation or a scatter-add and its like eats, one, and of a reduction over windows, every element of every
-window. Of complex numbers a sum is two, a product six, a multiply-add eight, anything else two. Moving, comparing and
-converting numbers, and integers and booleans: nothing; nor factorizations (QR, SVD). A Pallas kernel, whose loops
+cumulative operation or a scatter-add and its like consumes, one, and of a reduction over windows, every element of
+every window. Of complex numbers a sum is two, a product six, a multiply-add eight, anything else two. Moving, comparing
+and converting numbers, and integers and booleans: nothing; nor factorizations (QR, SVD). A Pallas kernel, whose loops
 depend on its data: what it states of itself (`cost_estimate`), or its body for each of its programs. cuDNN's fused
 attention: its products. A `while` loop raises: nobody knows how often it runs.
 """
@@ -33,7 +33,7 @@ EATING = {
     "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce_max", "reduce_min",
     "reduce_prod", "reduce_sum", "select_and_scatter_add",
 }  # fmt: skip
-SCATTERING = {"scatter-add", "scatter-max", "scatter-min", "scatter-mul", "scatter-sub"}  # their updates are eaten
+SCATTERING = {"scatter-add", "scatter-max", "scatter-min", "scatter-mul", "scatter-sub"}  # their updates are consumed
 WINDOWED = {"reduce_window_max", "reduce_window_min", "reduce_window_sum"}
 PRODUCTS = {
     "cumprod",
@@ -79,10 +79,10 @@ def _equation(e: Any) -> float:
         return _attention(name, e)
     if name == "while":
         raise LraError("the work of a `while` loop cannot be counted: nobody knows how often it runs; use `scan`")
-    if name in ("reduce", "reduce_window"):  # by a function of two numbers, which is called for each that is eaten
-        return flops(e.params["jaxpr"]) * _eaten(name, e)
+    if name in ("reduce", "reduce_window"):  # by a function of two numbers, which is called for each that is consumed
+        return flops(e.params["jaxpr"]) * _consumed(name, e)
     if name in EATING | SCATTERING | WINDOWED:  # a scatter holds a function of two numbers too
-        return _eaten(name, e) * _each(name, e.invars[0].aval.dtype)
+        return _consumed(name, e) * _each(name, e.invars[0].aval.dtype)
     inner = sum(flops(j) for j in _inside(e.params))
     return inner if inner else _primitive(name, e)
 
@@ -93,7 +93,7 @@ def _attention(name: str, e: Any) -> float:
     return 2 * B * H * M * L * K * (5 if name.startswith(f"{CUDNN}_bwd") else 2)
 
 
-def _eaten(name: str, e: Any) -> int:
+def _consumed(name: str, e: Any) -> int:
     """The elements that a reduction, of whatever kind, takes in."""
     if "window_dimensions" in e.params and name != "select_and_scatter_add":
         return int(e.outvars[0].aval.size * math.prod(e.params["window_dimensions"]))
@@ -123,8 +123,8 @@ def _primitive(name: str, e: Any) -> float:
         lengths = e.params["fft_lengths"]
         return 5 * max(out.size, e.invars[0].aval.size) * math.log2(max(2, math.prod(lengths)))
     if name == "sort":
-        eaten = e.invars[0].aval
-        return eaten.size * math.log2(max(2, eaten.shape[e.params["dimension"]]))
+        consumed = e.invars[0].aval
+        return consumed.size * math.log2(max(2, consumed.shape[e.params["dimension"]]))
     if name == "top_k":
         return e.invars[0].aval.size * math.log2(max(2, e.params["k"]))
     return out.size * _each(name, e.invars[0].aval.dtype) if name in ARITHMETIC else 0

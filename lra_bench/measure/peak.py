@@ -12,7 +12,7 @@ GAIN = 1.05  # a larger product that is not so much faster is the last
 ENOUGH_S = 1.0  # nor is one tried after a product that takes so long
 
 
-def ceiling(dtype: str = "float32") -> float:
+def peak_rate(dtype: str = "float32") -> float:
     """Floating-point operations a second of one device, measured: the best rate of a product of two n x n matrices.
 
     n is doubled while that helps. Precision is as JAX is set to have it, as it is for a model's own products.

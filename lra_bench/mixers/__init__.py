@@ -1,4 +1,4 @@
-"""Mixers: one mechanism a file. The file's name, `_` written as `-`, is the command line's name is the table's row.
+"""Mixers: one a file. The file's name, `_` written as `-`, is the command line's name is the table's row.
 
 Found by looking into this folder for files that state a `CARD`; there is no registry to edit. A card may give further
 names to settings of its own options (`aliases`). Nothing here opens jax until `load` is called.
@@ -12,23 +12,23 @@ from pathlib import Path
 from types import ModuleType
 
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.mixers.card import Card, NoOptions, Option, Sheet, aliases, code, is_card, kinds, read, turned
+from lra_bench.mixers.card import Card, ModelCard, NoOptions, Option, aliases, code, is_card, kinds, read, turned
 from lra_bench.source_code import imported
 
 __all__ = [
     "Card",
+    "ModelCard",
     "NoOptions",
     "Option",
-    "Sheet",
     "code",
     "files",
     "is_card",
     "kinds",
     "load",
+    "model_card",
     "names",
     "read",
     "reference",
-    "sheet",
     "turned",
 ]
 
@@ -40,12 +40,12 @@ def files() -> list[Path]:
     return sorted(path for path in FOLDER.glob("*.py") if "\nCARD = " in path.read_text(encoding="utf-8"))
 
 
-def _named(own: Sheet) -> list[Sheet]:
+def _named(own: ModelCard) -> list[ModelCard]:
     return [own, *aliases(own)]
 
 
 @cache
-def _shipped() -> dict[str, Sheet]:
+def _shipped() -> dict[str, ModelCard]:
     every = [named for path in files() for named in _named(read(path))]
     return {named.name: named for named in sorted(every, key=lambda named: named.name)}
 
@@ -55,7 +55,7 @@ def names() -> tuple[str, ...]:
     return tuple(_shipped())
 
 
-def sheet(name: str) -> Sheet:
+def model_card(name: str) -> ModelCard:
     """What the mixer called `name`, or the user's own file if `name` is a path to one, says of itself.
 
     Raises:
@@ -87,4 +87,4 @@ def load(path: Path) -> ModuleType:
 
 def reference() -> Path:
     """The mixer that the others are compared with: the one whose card says it is attention in full."""
-    return next(sheet.path for sheet in _shipped().values() if sheet.card.family == "full")
+    return next(model_card.path for model_card in _shipped().values() if model_card.card.family == "full")

@@ -2,7 +2,7 @@
 
 A mixer's file is self-describing: `CARD = Card(...)` with literal arguments, and a frozen dataclass
 `Config` whose fields have a plain type, a literal default and a docstring beneath them that says what
-the option means. Listing verbs and the parent of a matrix read that from the syntax tree alone. A user's own file may
+the option means. Listing verbs and the parent of a sweep read that from the syntax tree alone. A user's own file may
 leave out both: its card then claims nothing, and it has no options.
 """
 
@@ -37,17 +37,17 @@ Family = Literal[
 ]
 
 FOREIGN = {"torch", "tensorflow", "keras", "mxnet", "paddle"}  # libraries whose modules no run can have
-KNOB_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None)}
+OPTION_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None)}
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a mixer claims of itself; the contract suite holds it to that."""
+    """What a mixer claims of itself; the conformance checks hold it to that."""
 
     title: str
     family: Family
     paper: str  # arXiv id
-    equation: str  # where the mechanism stands in the paper
+    equation: str  # where the mixer stands in the paper
     year: int | None
     time: float | None  # exponent of L, options held fixed; L log L counts as 1; None: no claim
     memory: float | None  # exponent of L; None: no claim
@@ -81,7 +81,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Walked:
-    """The options of a mechanism that is computed by platform: block by block, or all blocks at once."""
+    """The options of a mixer that is computed by platform: block by block, or all blocks at once."""
 
     there: ClassVar[tuple[str, ...]] = WALKED
     impl: str = field(default="auto", kw_only=True)
@@ -122,8 +122,8 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """All that a mixer's file says of itself."""
+class ModelCard:
+    """All that a mixer's file says of itself: its name, what its card claims, and its options."""
 
     name: str
     path: Path
@@ -136,7 +136,7 @@ def title(path: Path) -> str:
     return path.stem.replace("_", "-")
 
 
-def read(path: Path) -> Sheet:
+def read(path: Path) -> ModelCard:
     """Read the card and the options of the mixer in `path`; a card that claims nothing where the file has none.
 
     Raises:
@@ -154,7 +154,7 @@ def read(path: Path) -> Sheet:
     card = _card(said["CARD"], path) if "CARD" in said else no_claims(title(path))
     options = tuple(_options(said["Config"], path)) if "Config" in said else ()
     _name_options(card, {option.name for option in options}, path)
-    return Sheet(title(path), path, card, options)
+    return ModelCard(title(path), path, card, options)
 
 
 def no_claims(name: str) -> Card:
@@ -207,19 +207,20 @@ def code(path: Path) -> str:
     return hash_of(path, ConfigError, is_card)
 
 
-def aliases(sheet: Sheet) -> list[Sheet]:
-    """The sheets of the card's further names: the same file, its options at other defaults.
+def aliases(model_card: ModelCard) -> list[ModelCard]:
+    """The model cards of the further names: the same file, its options at other defaults.
 
     Raises:
         ConfigError: an alias turns an option that is none, or to a value of another type.
     """
     named = []
-    for name, values in sheet.card.aliases.items():
-        defaults = turned(sheet, values)
-        options = tuple(replace(option, default=defaults[option.name]) for option in sheet.options)
+    own = model_card.card
+    for name, values in own.aliases.items():
+        defaults = turned(model_card, values)
+        options = tuple(replace(option, default=defaults[option.name]) for option in model_card.options)
         turns = ", ".join(f"{option} = {value}" for option, value in values.items())
-        card = replace(sheet.card, **{"title": f"{sheet.card.title}, {turns}", **sheet.card.alias_cards.get(name, {})})
-        named.append(replace(sheet, name=name, card=card, options=options))
+        card = replace(own, **{"title": f"{own.title}, {turns}", **own.alias_cards.get(name, {})})
+        named.append(replace(model_card, name=name, card=card, options=options))
     return named
 
 
@@ -283,47 +284,47 @@ def _options(node: ast.stmt, path: Path) -> list[Option]:
             default = ast.literal_eval(item.value)
         except ValueError:
             raise ConfigError(f"{path}: Config.{name}: the default must be a literal") from None
-        if not set(ast.unparse(item.annotation).split(" | ")) <= set(KNOB_TYPES):
-            raise ConfigError(f"{path}: Config.{name}: an option's type is made of {', '.join(KNOB_TYPES)}")
+        if not set(ast.unparse(item.annotation).split(" | ")) <= set(OPTION_TYPES):
+            raise ConfigError(f"{path}: Config.{name}: an option's type is made of {', '.join(OPTION_TYPES)}")
         options.append(Option(name, ast.unparse(item.annotation), default, " ".join(meaning.split())))
     bases = [BY_PLATFORM[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in BY_PLATFORM]
     return options + [Option("impl", "str", "auto", _said(base.there)) for base in bases]
 
 
 def _said(there: Iterable[str]) -> str:
-    """What the option `impl` of a mechanism means that can be computed so."""
+    """What the option `impl` of a mixer means that can be computed so."""
     return f"How it is computed: auto, what the platform runs best; {'; '.join(SAID[one] for one in there)}."
 
 
-def kinds(sheets: Iterable[Sheet], name: str) -> frozenset[type]:
+def kinds(model_cards: Iterable[ModelCard], name: str) -> frozenset[type]:
     """The kinds that the value of an option may be of, over all of the mixers that have it; of any scalar if none
     has."""
-    options = [option for sheet in sheets for option in sheet.options if option.name == name]
-    every = {KNOB_TYPES[part] for option in options for part in option.type.split(" | ")}
-    return frozenset(every) or frozenset(KNOB_TYPES.values())
+    options = [option for model_card in model_cards for option in model_card.options if option.name == name]
+    every = {OPTION_TYPES[part] for option in options for part in option.type.split(" | ")}
+    return frozenset(every) or frozenset(OPTION_TYPES.values())
 
 
-def turned(sheet: Sheet, values: Mapping[str, Any]) -> dict[str, Any]:
+def turned(model_card: ModelCard, values: Mapping[str, Any]) -> dict[str, Any]:
     """Every option of the mixer: at its default, or as `values` turns it. An integer turns a float's option too.
 
     Raises:
         ConfigError: there is no such option, or the value is of another type.
     """
-    options = {option.name: option for option in sheet.options}
+    options = {option.name: option for option in model_card.options}
     result = {name: option.default for name, option in options.items()}
     for name, value in values.items():
         if name not in options:
-            raise ConfigError(f"{sheet.name}.{name}: no such option; {nearest(name, options)}")
-        types = [KNOB_TYPES[part] for part in options[name].type.split(" | ")]
+            raise ConfigError(f"{model_card.name}.{name}: no such option; {nearest(name, options)}")
+        types = [OPTION_TYPES[part] for part in options[name].type.split(" | ")]
         whole = type(value) is int and int not in types and float in types
         if not whole and type(value) not in types:
-            raise ConfigError(f"{sheet.name}.{name}: must be {options[name].type}, not {value!r}")
+            raise ConfigError(f"{model_card.name}.{name}: must be {options[name].type}, not {value!r}")
         result[name] = float(value) if whole else value
-    _hold(sheet, result)
+    _hold(model_card, result)
     return result
 
 
-def _hold(sheet: Sheet, values: Mapping[str, Any]) -> None:
+def _hold(model_card: ModelCard, values: Mapping[str, Any]) -> None:
     """Let the mixer's own `Config` say what is out of range, as far as that can be had without importing the file.
 
     Raises:
@@ -332,10 +333,10 @@ def _hold(sheet: Sheet, values: Mapping[str, Any]) -> None:
     if not values:
         return
     try:
-        _config(sheet.path)(**values)
+        _config(model_card.path)(**values)
     except ConfigError as error:
-        raise ConfigError(f"{sheet.name}.{error}") from None
-    except Exception:  # it stands on what only its file has; the model's own making says what is wrong
+        raise ConfigError(f"{model_card.name}.{error}") from None
+    except Exception:  # it depends on what only its file has; the model's own making says what is wrong
         return
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lra_bench import data, mixers, source_code
-from lra_bench.config import Mechanism, Run, TaskSpec
+from lra_bench.config import MixerSpec, Run, TaskSpec
 from lra_bench.errors import ConfigError
 from lra_bench.records.schema import Result
 from lra_bench.source_code import DIGITS, PACKAGE, Import
@@ -34,19 +34,19 @@ SAID = {
 }
 
 
-def of(cell: Run, package: Path = PACKAGE) -> dict[str, str]:
+def of(run: Run, package: Path = PACKAGE) -> dict[str, str]:
     """The columns `code_hash` and `parts_hash` of the run's result, by the code in `package`.
 
     Raises:
         ConfigError: a file of it is not there, or is no Python.
     """
     common = [package / name for name in ENTRIES]
-    return {"code_hash": of_files(common, package), "parts_hash": of_files(_parts(cell, package), package)}
+    return {"code_hash": of_files(common, package), "parts_hash": of_files(_parts(run, package), package)}
 
 
-def full(cell: Run) -> dict[str, str | None]:
+def full(run: Run) -> dict[str, str | None]:
     """`of`, and the installed versions of the libraries that compute."""
-    return {**of(cell), **{name: importlib.metadata.version(name) for name in LIBRARIES}}
+    return {**of(run), **{name: importlib.metadata.version(name) for name in LIBRARIES}}
 
 
 def apart(now: Mapping[str, Any], then: Mapping[str, Any]) -> str | None:
@@ -55,22 +55,22 @@ def apart(now: Mapping[str, Any], then: Mapping[str, Any]) -> str | None:
     return ", ".join(f"{SAID[key]} {then[key][:DIGITS]} (now {now[key][:DIGITS]})" for key in differing) or None
 
 
-def since(row: Result, cell: Run) -> str | None:
+def since(result: Result, run: Run) -> str | None:
     """By what other code the run's result was made than would make it here and now; None if by this."""
-    if row.code_hash is None:
+    if result.code_hash is None:
         return "code that is not known"
-    then = {"code_hash": row.code_hash, "parts_hash": row.parts_hash, **json.loads(row.versions or "{}")}
-    return apart(full(cell), then)
+    then = {"code_hash": result.code_hash, "parts_hash": result.parts_hash, **json.loads(result.versions or "{}")}
+    return apart(full(run), then)
 
 
-def _parts(cell: Run, package: Path) -> Iterator[Path]:
-    for one in cell.mechanisms:
+def _parts(run: Run, package: Path) -> Iterator[Path]:
+    for one in run.mixer_specs:
         yield _mixer(one, package)
-    for task in cell.tasks:
+    for task in run.tasks:
         yield from _sources(task, package)
 
 
-def _mixer(one: Mechanism, package: Path) -> Path:
+def _mixer(one: MixerSpec, package: Path) -> Path:
     """Its file; in the package, wherever that lay when the run was asked for."""
     path = Path(one.mixer)
     shipped = path.parent.parts[-2:] == mixers.FOLDER.parts[-2:]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from lra_bench import mixers
-from lra_bench.config import Mechanism, Run
+from lra_bench.config import MixerSpec, Run
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.records import store
 from lra_bench.records.schema import SCORED
@@ -14,18 +14,18 @@ from lra_bench.records.schema import SCORED
 Origin = Literal["here", "other version", "own file"]
 
 
-def of(cell: Run) -> Origin:
+def of(run: Run) -> Origin:
     """By the names and the hashes of the code; where a file lay says only whether it was a user's own."""
-    found = {_of(mechanism) for mechanism in cell.mechanisms}
+    found = {_of(mixer_spec) for mixer_spec in run.mixer_specs}
     order: tuple[Origin, ...] = ("own file", "other version", "here")
     return next(one for one in order if one in found)
 
 
-def _of(mechanism: Mechanism) -> Origin:
-    name = mechanism.model
-    if name in mixers.names() and hash_of(mixers.sheet(name).path) == mechanism.mixer_hash:
+def _of(mixer_spec: MixerSpec) -> Origin:
+    name = mixer_spec.model
+    if name in mixers.names() and hash_of(mixers.model_card(name).path) == mixer_spec.mixer_hash:
         return "here"
-    shipped = Path(mechanism.mixer).parent.parts[-2:] == mixers.FOLDER.parts[-2:]
+    shipped = Path(mixer_spec.mixer).parent.parts[-2:] == mixers.FOLDER.parts[-2:]
     return "other version" if shipped else "own file"
 
 
@@ -35,10 +35,10 @@ def answering(folder: Path) -> Run:
     Raises:
         ConfigError: it is not there, or answers several.
     """
-    cell = finished(folder)
-    if len(cell.trains_on) > 1:
+    run = finished(folder)
+    if len(run.trains_on) > 1:
         raise ConfigError(f"{folder}: has the backbone of several tasks; open a run that began with it, on one of them")
-    return cell
+    return run
 
 
 def hash_of(path: Path) -> str:
@@ -46,22 +46,22 @@ def hash_of(path: Path) -> str:
     return mixers.code(path)
 
 
-def as_here(cell: Run) -> Run:
+def as_here(run: Run) -> Run:
     """The run with its mixers as they are here and now; the same run, of the same id, where none has changed.
 
     Raises:
         ConfigError: there is no such mixer here.
     """
-    return cell.with_mechanisms([_as_here(mechanism) for mechanism in cell.mechanisms])
+    return run.with_mixers([_as_here(mixer_spec) for mixer_spec in run.mixer_specs])
 
 
-def _as_here(mechanism: Mechanism) -> Mechanism:
-    path = Path(mechanism.mixer)
-    if _of(mechanism) != "own file":
-        path = mixers.sheet(_known(mechanism.model)).path
+def _as_here(mixer_spec: MixerSpec) -> MixerSpec:
+    path = Path(mixer_spec.mixer)
+    if _of(mixer_spec) != "own file":
+        path = mixers.model_card(_known(mixer_spec.model)).path
     elif not path.is_file():
-        raise ConfigError(f"model '{mechanism.model}': was {path}, a file of its user's own, which is not here")
-    return mechanism.model_copy(update={"mixer": str(path), "mixer_hash": hash_of(path)})
+        raise ConfigError(f"model '{mixer_spec.model}': was {path}, a file of its user's own, which is not here")
+    return mixer_spec.model_copy(update={"mixer": str(path), "mixer_hash": hash_of(path)})
 
 
 def _known(model: str) -> str:
@@ -76,15 +76,15 @@ def finished(folder: Path) -> Run:
     Raises:
         ConfigError: it is not.
     """
-    cell = store.cell(folder)
-    row = next(iter(store.rows(folder)), None)
-    if row is None or row.status not in SCORED:
+    run = store.read_run(folder)
+    result = next(iter(store.read_results(folder)), None)
+    if result is None or result.status not in SCORED:
         raise ConfigError(
-            f"{folder}: {row.status if row else 'has no result yet'}; only a run that finished can be opened"
+            f"{folder}: {result.status if result else 'has no result yet'}; only a run that finished can be opened"
         )
     if not (folder / "checkpoints").is_dir():
         raise ConfigError(f"{folder}: has no checkpoints/, they stay where it ran; lra run with --overwrite makes them")
-    for one in cell.mechanisms:
+    for one in run.mixer_specs:
         if hash_of(Path(one.mixer)) != one.mixer_hash:
             raise ConfigError(f"{folder}: {one.mixer} has changed since; lra run trains it as it is now")
-    return cell
+    return run

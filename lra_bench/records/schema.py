@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 Status = Literal["ok", "at-chance", "oom", "nan", "timeout", "error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 SCORED: tuple[Status, ...] = ("ok", "at-chance")  # tested, by parameters that were trained to the end
-FINAL: tuple[Status, ...] = (*SCORED, "nan")  # the same command would give the same again; the others are tried anew
+FINAL: tuple[Status, ...] = (*SCORED, "nan")  # the same command would give the same again; the others are tried again
 
 
 @dataclass(frozen=True, kw_only=True)

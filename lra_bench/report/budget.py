@@ -90,7 +90,7 @@ def _needs(row: dict[Any, Any]) -> tuple[Run, ...] | None:
     if pd.isna(row.get("folder")):
         return None
     try:
-        return store.cell(Path(row["folder"])).needs
+        return store.read_run(Path(row["folder"])).needs
     except ConfigError:
         return None
 

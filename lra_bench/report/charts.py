@@ -29,9 +29,9 @@ SUFFIXES = (".svg", ".png", ".pdf")
 def tradeoff(rows: pd.DataFrame) -> Figure:
     """Score against examples a second, the point's area what a step is planned to need; Long Range Arena's figure 3.
 
-    `rows` are of `store.frame`: each place where times were measured has a panel of its own, with the score over all
-    places. The line joins those that no other beats in both; they and full attention are named, others where there is
-    room.
+    `rows` are of `store.to_dataframe`: each place where times were measured has a panel of its own, with the score over
+    all places. The line joins those that no other beats in both; they and full attention are named, others where there
+    is room.
 
     Raises:
         ConfigError: no model has a score and a speed.
@@ -181,7 +181,7 @@ def _with_names(labels: pd.Series, also: Sequence[str]) -> list[str]:
 
 
 def curves(frame: pd.DataFrame) -> Figure:
-    """The score on validation over steps, a line a model, the mean over its seeds; `frame` is of `store.frame`.
+    """The score on validation over steps, a line a model, the mean over its seeds; `frame` is of `store.to_dataframe`.
 
     Raises:
         ConfigError: no run here keeps its curve.
@@ -224,7 +224,7 @@ def _linear(title: str, values: pd.Series) -> alt.X:
 def sparsity(frame: pd.DataFrame) -> Figure:
     """The score on test over the share of zero weights: a line for each model, way of pruning and count of steps.
 
-    A line begins at the model that was pruned. `frame` is of `store.frame`.
+    A line begins at the model that was pruned. `frame` is of `store.to_dataframe`.
 
     Raises:
         ConfigError: no run here was pruned.

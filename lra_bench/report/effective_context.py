@@ -1,4 +1,4 @@
-"""How far models look, as tables."""
+"""Models' effective context, as tables."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _reach(name: str, found: Probe) -> Comparison:
         }
         for r in found.reaches
     ]
-    note = "moved: of its length, when the tokens at that distance are drawn anew from all those of the examples"
+    note = "moved: of its length, when the tokens at that distance are resampled from all those of the examples"
     return Comparison("context", f"{name}: by distance", pd.DataFrame(lines).set_index("distance"), (note,))
 
 

@@ -56,7 +56,7 @@ def longest(facts: Sequence[Fact]) -> Longest | None:
 
 
 def _family(model: str) -> str:
-    return mixers.sheet(model).card.family if model in mixers.names() else ""
+    return mixers.model_card(model).card.family if model in mixers.names() else ""
 
 
 def headline(summed: pd.DataFrame, facts: Sequence[Fact]) -> str:

@@ -132,7 +132,7 @@ def _measured(rows: Sequence[Mapping[Any, Any]], what: str) -> Entry:
 
 
 def _is_control(model: str) -> bool:
-    return model in mixers.names() and bool(mixers.sheet(model).card.control)
+    return model in mixers.names() and bool(mixers.model_card(model).card.control)
 
 
 def _entries(row: Mapping[Any, Any], speeds: Mapping[str, Entry], ends: tuple[float, float]) -> list[Entry]:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lra_bench import mixers
-from lra_bench.mixers.card import Sheet
+from lra_bench.mixers.card import ModelCard
 from lra_bench.report import tables
 from lra_bench.report.labels import bare
 from lra_bench.report.summary import annotate
@@ -54,16 +54,17 @@ def _section(label: str, anchor: str, rows: Sequence[Mapping[Any, Any]]) -> Sect
     runs = [_run(row) for row in rows if pd.notna(row["folder"])]
     if bare(label) not in mixers.names():
         return Section(label, anchor, str(rows[0]["family"]), "", [], [], runs)
-    sheet = mixers.sheet(bare(label))
-    paper = ARXIV + sheet.card.paper if re.fullmatch(IDENTIFIER, sheet.card.paper) else ""
-    options = [(option.name, str(option.default), option.meaning) for option in sheet.options]
-    lead = ", ".join(str(said) for said in (sheet.card.title, sheet.card.family, sheet.card.year) if said)
-    return Section(label, anchor, lead, paper, list(_facts(sheet)), options, runs)
+    model_card = mixers.model_card(bare(label))
+    card = model_card.card
+    paper = ARXIV + card.paper if re.fullmatch(IDENTIFIER, card.paper) else ""
+    options = [(option.name, str(option.default), option.meaning) for option in model_card.options]
+    lead = ", ".join(str(said) for said in (card.title, card.family, card.year) if said)
+    return Section(label, anchor, lead, paper, list(_facts(model_card)), options, runs)
 
 
-def _facts(sheet: Sheet) -> Iterator[tuple[str, str]]:
+def _facts(model_card: ModelCard) -> Iterator[tuple[str, str]]:
     """What the card says, in words."""
-    card = sheet.card
+    card = model_card.card
     claims = [
         f"{what} L^{power:g}" for what, power in (("time", card.time), ("memory", card.memory)) if power is not None
     ]

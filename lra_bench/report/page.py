@@ -144,7 +144,7 @@ def _lead(frame: pd.DataFrame, summed: pd.DataFrame) -> str:
 
 
 def _parts(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
-    families = {name: mixers.sheet(name).card.family for name in mixers.names()}
+    families = {name: mixers.model_card(name).card.family for name in mixers.names()}
     measured = tables.measured(frame)
     yield Part(
         "tradeoff",

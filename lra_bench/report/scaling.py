@@ -23,7 +23,7 @@ WIDE = 0.2  # of the median: an interval that is wider is marked
 NEAR = 3  # times an empty step: what takes less is marked
 TOLD = {"train": ("training step", "training steps"), "infer": ("forward pass", "forward passes")}
 MARKS = {
-    record.UNVERIFIED: "?: the contract was not held to it here with this code; lra verify -m NAME does",
+    record.UNVERIFIED: "?: its conformance was not checked here with this code; lra verify -m NAME does that",
     record.DENSE: "dense: its work or memory grow faster than its card says, as of all pairs under a mask",
     record.FAILED: "!: fails a conformance check (lra verify -m NAME says which): no fair number",
 }

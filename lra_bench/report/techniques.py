@@ -50,8 +50,8 @@ def report(frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Report
     if "techniques" not in frame or frame["techniques"].isna().all():
         raise ConfigError("no run with a technique here; lra run --technique applies one, lra ls techniques lists them")
     frame = frame[frame["run"].isna() | ~frame["run"].duplicated()]
-    pulled = frame["techniques"].map(lambda facts: config.technique_words(facts) if isinstance(facts, str) else "none")
-    done = frame.assign(bare=_bare(frame), technique=pulled, model=tables.labels(frame))
+    applied = frame["techniques"].map(lambda facts: config.technique_words(facts) if isinstance(facts, str) else "none")
+    done = frame.assign(bare=_bare(frame), technique=applied, model=tables.labels(frame))
     done = places.settled(done[done["status"].isin(SCORED)], COLUMN)
     models, seeds = done.groupby([*COLUMN, "bare"], dropna=False, sort=False), Seeds.of(frame, elsewhere)
     numbers = pd.DataFrame([line for key, rows in models for line in _lines(key, rows, seeds)])
@@ -64,7 +64,7 @@ def report(frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Report
 
 
 def _bare(frame: pd.DataFrame) -> pd.Series:
-    """Each row's model without its techniques: labels of the rows as if none had been pulled."""
+    """Each row's model without its techniques: labels of the rows as if none had been applied."""
     return tables.labels(frame.assign(techniques=None))
 
 
@@ -92,9 +92,9 @@ def _lines(key: tuple[Any, ...], rows: pd.DataFrame, seeds: Seeds) -> Iterator[d
 
 def _order(facts: Any) -> tuple[list[int], str]:
     """None first; then by when in a model's life a technique is applied."""
-    pulled = json.loads(facts) if isinstance(facts, str) else {}
+    applied = json.loads(facts) if isinstance(facts, str) else {}
     sections = list(config.Techniques.model_fields)
-    return sorted((sections.index(name) for name in pulled), reverse=True), str(facts)
+    return sorted((sections.index(name) for name in applied), reverse=True), str(facts)
 
 
 def _overview(numbers: pd.DataFrame, notes: list[str]) -> Comparison:

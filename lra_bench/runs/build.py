@@ -32,10 +32,10 @@ from lra_bench.training.program import Devices, Program, abstract, count, cut, d
 from lra_bench.training.setup import TrainingSetup
 
 
-def examples(cell: Run, tell: Callable[..., None]) -> tuple[dict[str, Split], str]:
+def examples(run: Run, tell: Callable[..., None]) -> tuple[dict[str, Split], str]:
     """The splits, of `limit` examples at most, and the hash of the whole data."""
-    dataset = data.prepare(cell.task, lambda what, done, total: tell("data", what=what, done=done, total=total))
-    return data.limited(cell.task, dataset.splits, cell.limit), dataset.hash
+    dataset = data.prepare(run.task, lambda what, done, total: tell("data", what=what, done=done, total=total))
+    return data.limited(run.task, dataset.splits, run.limit), dataset.hash
 
 
 def here() -> Target:
@@ -43,56 +43,54 @@ def here() -> Target:
     return Target(jax.default_backend())
 
 
-def trusted(cell: Run) -> Target:
+def trusted(run: Run) -> Target:
     """The same, without the implementations of the run's mixers that are not what they ought to be on this device."""
-    return replace(here(), refused=frozenset(name for name, _ in unlike(cell)))
+    return replace(here(), refused=frozenset(name for name, _ in unlike(run)))
 
 
-def unlike(cell: Run) -> Iterator[tuple[str, Agreement]]:
+def unlike(run: Run) -> Iterator[tuple[str, Agreement]]:
     """Those, as an option calls them, and how far they are apart from their reference; held once for each device."""
     if here().platform == "cpu":
         return
-    task, backbone = cell.task, cell.recipe.backbone
+    task, backbone = run.task, run.recipe.backbone
     dims = sizes(backbone, task.length, (task.grid[0], task.grid[1]) if task.grid else None)
-    for one in cell.mechanisms:
+    for one in run.mixer_specs:
         yield from implementations.refused(Path(one.mixer), one.options, replace(dims, target=here()))
 
 
-def left_out(cell: Run) -> list[str]:
+def left_out(run: Run) -> list[str]:
     """The same in words, a line for each."""
-    return [
-        f"{name} is left out on this device: {found.figures} from {found.reference}" for name, found in unlike(cell)
-    ]
+    return [f"{name} is left out on this device: {found.figures} from {found.reference}" for name, found in unlike(run)]
 
 
-def model_spec(cell: Run, target: Target | None = None) -> ModelSpec:
+def model_spec(run: Run, target: Target | None = None) -> ModelSpec:
     """What the run's model is made of, compiled for a target; None: this process's platform.
 
     Raises:
         ConfigError: the mixer's file cannot be imported, or an option's value is out of its range.
     """
-    return applied.model_of(cell, _plain(cell, target or trusted(cell)))
+    return applied.model_of(run, _plain(run, target or trusted(run)))
 
 
-def reference_spec(cell: Run) -> ModelSpec:
+def reference_spec(run: Run) -> ModelSpec:
     """Full attention in the run's backbone, as that is before it is matched in size, without techniques."""
-    backbone = cell.recipe.backbone
-    mlp = cell.match.mlp if cell.match else backbone.mlp
+    backbone = run.recipe.backbone
+    mlp = run.match.mlp if run.match else backbone.mlp
     attention = choice(mixers.reference(), {})
-    return replace(_plain(cell, here()), mixers=[attention], backbone=backbone.model_copy(update={"mlp": mlp}))
+    return replace(_plain(run, here()), mixers=[attention], backbone=backbone.model_copy(update={"mlp": mlp}))
 
 
-def _plain(cell: Run, target: Target) -> ModelSpec:
+def _plain(run: Run, target: Target) -> ModelSpec:
     """The run's model as it would be without techniques."""
-    layers = [choice(Path(one.mixer), one.options) for one in cell.mechanisms]
-    each = [asked(one.task) for one in cell.trains_on]
-    return ModelSpec(layers, cell.recipe.backbone, each, Shape(room=_room(cell)), target)
+    layers = [choice(Path(one.mixer), one.options) for one in run.mixer_specs]
+    each = [asked(one.task) for one in run.trains_on]
+    return ModelSpec(layers, run.recipe.backbone, each, Shape(room=_room(run)), target)
 
 
-def _room(cell: Run) -> int | None:
+def _room(run: Run) -> int | None:
     """The vectors of the longest task, where tasks with others share the backbone; None: all alike."""
-    every = [(t.length, (t.grid[0], t.grid[1]) if t.grid else None) for t in cell.tasks]
-    dims = [sizes(cell.recipe.backbone, *one) for one in every]
+    every = [(t.length, (t.grid[0], t.grid[1]) if t.grid else None) for t in run.tasks]
+    dims = [sizes(run.recipe.backbone, *one) for one in every]
     return None if len({(one.length, one.grid) for one in dims}) == 1 else max(one.length for one in dims)
 
 
@@ -121,7 +119,7 @@ def asked(task: TaskSpec) -> Asked:
 
 
 def built(
-    cell: Run, train: Split | None = None, dependencies: Dependencies = NOTHING, units: Units | None = None
+    run: Run, train: Split | None = None, dependencies: Dependencies = NOTHING, units: Units | None = None
 ) -> Program:
     """The run's program; where answers are numbers, they are in `units`, or are standardized by those in `train`.
 
@@ -131,69 +129,73 @@ def built(
     Raises:
         ConfigError: the devices cannot share a batch, or the backbone or a technique cannot do what is asked.
     """
-    task, labels = cell.task, None if train is None else train.label
-    setup = _setup(cell, objective(METRICS[task.metric], task.classes, task.length, labels, units), dependencies)
+    task, labels = run.task, None if train is None else train.label
+    setup = _setup(run, objective(METRICS[task.metric], task.classes, task.length, labels, units), dependencies)
     kind = _kind(setup)
-    if cell.recipe.training.length_buckets > 1:
-        refuse_buckets(cell)
+    if run.recipe.training.length_buckets > 1:
+        refuse_buckets(run)
         kind = BucketedProgram
-    return kind.build(setup, cell.recipe, cell.seed)
+    return kind.build(setup, run.recipe, run.seed)
 
 
-def refuse_buckets(cell: Run) -> None:
+def refuse_buckets(run: Run) -> None:
     """Raises ConfigError: the run's function of a text depends on how far the text is padded, or nothing is padded."""
-    runs, why = [cell, *([cell.teacher] if cell.teacher else [])], None
-    if cell.task.grid:
-        why = "pictures have no padding"
-    if any(METRICS[one.task.metric].everywhere for one in runs):
-        why = "an answer is asked for at each symbol"
-    if len(cell.tasks) > 1:
-        why = "several tasks share a batch"
-    for mixer in (mixers.read(Path(one.mixer)) for run in runs for one in run.mechanisms):
-        if mixer.card.padded_length != "":
-            why = f"{mixer.name} changes with how far a text is padded: {mixer.card.padded_length or 'no claim'}"
-    if why:
+    if why := next(_of_padding(run), None):
         raise ConfigError(f"training.length_buckets: {why}; 1 pads every text to the task's length")
 
 
-def planned(cell: Run, device: jax.Device) -> Program:
+def _of_padding(run: Run) -> Iterator[str]:
+    """Why its texts cannot be padded to other lengths."""
+    if len(run.tasks) > 1:
+        yield "several tasks share a batch"
+    if run.task.grid:
+        yield "pictures have no padding"
+    if METRICS[run.task.metric].everywhere:
+        yield "an answer is asked for at each symbol"
+    for one in (*run.mixer_specs, *(run.teacher.mixer_specs if run.teacher else ())):
+        mixer = mixers.read(Path(one.mixer))
+        if mixer.card.padded_length != "":
+            yield f"{mixer.name} changes with how far a text is padded: {mixer.card.padded_length or 'no claim'}"
+
+
+def planned(run: Run, device: jax.Device) -> Program:
     """The run's program to be compiled for a device that is not here, on which nothing can be run.
 
     Raises:
         ConfigError: as `built`.
     """
-    task = cell.task
+    task = run.task
     goal = objective(METRICS[task.metric], task.classes, task.length, None)
-    setup = _setup(cell, goal, NOTHING, Target(device.platform))
-    return _kind(setup).planned(setup, cell.recipe, cell.seed, Devices.alone(device))
+    setup = _setup(run, goal, NOTHING, Target(device.platform))
+    return _kind(setup).planned(setup, run.recipe, run.seed, Devices.alone(device))
 
 
-def _setup(cell: Run, goal: Objective, dependencies: Dependencies, target: Target | None = None) -> TrainingSetup:
-    if cell.teacher is not None and dependencies.teacher is None:
-        taught = draw(model_spec(cell.teacher), cell.seed)
+def _setup(run: Run, goal: Objective, dependencies: Dependencies, target: Target | None = None) -> TrainingSetup:
+    if run.teacher is not None and dependencies.teacher is None:
+        taught = draw(model_spec(run.teacher), run.seed)
         dependencies = replace(dependencies, teacher=ModelState(*nnx.split(taught, nnx.Param, ...)))
-    shape = (cell.task.streams, cell.task.length)
-    with precision.within(cell.recipe.backbone.matmul):  # what it is judged by before training
-        return applied.setup_of(cell, _plain(cell, target or trusted(cell)), goal, shape, dependencies)
+    shape = (run.task.streams, run.task.length)
+    with precision.within(run.recipe.backbone.matmul):  # what it is judged by before training
+        return applied.setup_of(run, _plain(run, target or trusted(run)), goal, shape, dependencies)
 
 
 def _kind(setup: TrainingSetup) -> type[Program]:
     return MultitaskProgram if setup.tasks else Program
 
 
-def work(cell: Run, model: ModelSpec) -> float:
+def work(run: Run, model: ModelSpec) -> float:
     """Floating-point operations of a training step of `model` on the run's task; nothing is compiled or drawn.
 
     Raises:
         ConfigError: an option or the batch does not fit.
     """
-    task = cell.task
+    task = run.task
     goal = objective(METRICS[task.metric], task.classes, task.length, None)
-    return step_flops(TrainingSetup(model, goal, (task.streams, task.length)), cell.recipe, cell.seed)
+    return step_flops(TrainingSetup(model, goal, (task.streams, task.length)), run.recipe, run.seed)
 
 
 def compiled(
-    cell: Run,
+    run: Run,
     train: Split | None = None,
     dependencies: Dependencies = NOTHING,
     *,
@@ -206,21 +208,21 @@ def compiled(
     Raises:
         ConfigError: an option or the batch does not fit.
     """
-    program = built(cell, train, dependencies)
-    part = program.scoring if infer or not cell.recipe.training.steps else program.training
+    program = built(run, train, dependencies)
+    part = program.scoring if infer or not run.recipe.training.steps else program.training
     model = program.setup.model
     params = parameters(model)
     facts = {
         "impl": abstract(model).impl,
         "params": params,
         "trained_params": count(program.init.params),
-        "params_ratio": params / parameters(reference_spec(cell)),
+        "params_ratio": params / parameters(reference_spec(run)),
         "compile_s": part.compile_s,
         "compiled_bytes": part.compiled_bytes,
         "flops_per_step": part.flops,
         **where(),
         "devices": program.devices.mesh.size,
-        **precision.facts(cell.recipe),
+        **precision.facts(run.recipe),
     }
     return program, facts
 
@@ -243,15 +245,15 @@ def lacking(planned: int) -> Short | None:
     return Short(planned, int(there)) if planned > there else None
 
 
-def _sharing(cell: Run) -> int:
-    """The devices that share a slice, as asked."""
+def _sharing(run: Run) -> int:
+    """The devices that share a micro-batch, as asked."""
     processes = jax.process_count()
-    each = sharing(cut(cell.recipe)[1], processes, jax.local_device_count(), len(cell.trains_on))
+    each = sharing(cut(run.recipe)[1], processes, jax.local_device_count(), len(run.trains_on))
     return max(1, processes * each)
 
 
 class Fallback(NamedTuple):
-    """What is done so that a step fits: the same batch in more slices, and each layer computed again."""
+    """What is done so that a step fits: the same batch in more micro-batches, and each layer computed again."""
 
     accumulate: int
     remat: bool
@@ -270,22 +272,22 @@ class Fallback(NamedTuple):
 
 
 def ladder(recipe: Recipe, devices: int, tasks: int = 1) -> Iterator[Fallback]:
-    """As asked; then twice as many slices, and again, while devices and tasks can share one; then, with those, layers
-    computed again, where there are several."""
+    """As asked; then twice as many micro-batches, and again, while devices and tasks can share one; then, with those,
+    layers computed again, where there are several."""
     training, remat = recipe.training, recipe.backbone.remat
-    slices = training.accumulate
-    yield Fallback(slices, remat)
-    while training.batch % (2 * slices) == 0 and (half := training.batch // (2 * slices)) % devices == 0:
+    micro_batches = training.accumulate
+    yield Fallback(micro_batches, remat)
+    while training.batch % (2 * micro_batches) == 0 and (half := training.batch // (2 * micro_batches)) % devices == 0:
         if half < devices * tasks:
             break
-        slices *= 2
-        yield Fallback(slices, remat)
+        micro_batches *= 2
+        yield Fallback(micro_batches, remat)
     if not remat and recipe.backbone.layers > 1:
-        yield Fallback(slices, True)
+        yield Fallback(micro_batches, True)
 
 
 def fitting(
-    cell: Run,
+    run: Run,
     train: Split | None,
     first: Fallback | None,
     tell: Callable[..., None],
@@ -297,18 +299,18 @@ def fitting(
         ConfigError: an option or the batch does not fit.
         RunFailed: it fits on none; the message is of the last.
     """
-    asked, needed, short = Fallback(cell.recipe.training.accumulate, cell.recipe.backbone.remat), 0.0, None
-    for fallback in ladder(cell.recipe, _sharing(cell), len(cell.trains_on)):
+    asked, needed, short = Fallback(run.recipe.training.accumulate, run.recipe.backbone.remat), 0.0, None
+    for fallback in ladder(run.recipe, _sharing(run), len(run.trains_on)):
         if (first is not None and fallback < first) or (not fallback.remat and fallback.accumulate < needed):
-            continue  # slices save no more than their number
-        program, facts = compiled(cell.model_copy(update={"recipe": fallback.of(cell.recipe)}), train, dependencies)
+            continue  # micro-batches save no more than their number
+        program, facts = compiled(run.model_copy(update={"recipe": fallback.of(run.recipe)}), train, dependencies)
         short = lacking(facts["compiled_bytes"])
         if short is None:
             crowd = crowded(facts["compiled_bytes"], jax.local_devices()[0])
-            for note in (*left_out(cell), program.devices.said, crowd):
+            for note in (*left_out(run), program.devices.said, crowd):
                 if note:
                     tell("note", said=note)
             return program, facts | {"accumulate": fallback.accumulate, "fallback": fallback.said(asked)}, fallback
         needed = fallback.accumulate * facts["compiled_bytes"] / short.there
         tell("short", why=str(short))
-    raise RunFailed(f"{short}; nor do more slices of the batch help", "oom")
+    raise RunFailed(f"{short}; nor do more micro-batches help", "oom")

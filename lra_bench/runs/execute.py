@@ -48,11 +48,11 @@ FAILED = (
     3  # the exit code of one of several processes that failed, perhaps alone; if it is the first, its result says how
 )
 _WHOLE = threading.Lock()
-INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can go on
+INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can be resumed
 
 
 def first_fallback(folder: Path, *, fresh: bool) -> Fallback | None:
-    """The fallback on which the run was begun: a run that is taken up goes on as it was."""
+    """The fallback with which the run was begun: a run that is resumed continues as it was."""
     path = folder / FALLBACK
     return None if fresh or not path.exists() else Fallback(*store.read_json(path))
 
@@ -64,14 +64,14 @@ def of_another_basis(folder: Path, basis: Mapping[str, Any], tell: Tell) -> bool
     then = store.read_json(folder / BASIS) if (folder / BASIS).exists() else {}
     why = fingerprint.apart(basis, then) if then else "code and data that nothing is known of"
     if why:
-        tell("note", said=f"its half-trained state is not taken up, it is begun anew: trained by {why}")
+        tell("note", said=f"its half-trained state is not resumed, it starts again: trained by {why}")
     return why is not None
 
 
-def run(
-    cell: Run, folder: Path, tell: Tell, stopping: Callable[[int], bool], watch: Stopwatch, *, fresh: bool
+def execute(
+    run: Run, folder: Path, tell: Tell, stopping: Callable[[int], bool], watch: Stopwatch, *, fresh: bool
 ) -> Result:
-    """Train, choose on val, read test once; the row. Goes on from the folder's checkpoint where there is one.
+    """Train, choose on val, evaluate on test once; the result. Resumes from the folder's checkpoint where there is one.
 
     `watch` was started as the session began; those before it are added to it.
 
@@ -81,76 +81,76 @@ def run(
         RunFailed: a loss is not finite, or memory is short.
     """
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    every, data_hash = all_examples(cell, tell)
-    basis = fingerprint.full(cell) | {"data_hash": data_hash}
+    every, data_hash = all_examples(run, tell)
+    basis = fingerprint.full(run) | {"data_hash": data_hash}
     fresh = fresh or of_another_basis(folder, basis, tell)
     splits = every[0]
-    tell("compile", model=cell.model, length=cell.task.length)
+    tell("compile", model=run.model, length=run.task.length)
     count = lambda what, done, total: tell("data", what=what, done=done, total=total)  # noqa: E731
-    trained = dependencies(cell, folder.parent, splits["train"], count)
-    program, facts, fitted = fitting(cell, splits["train"], first_fallback(folder, fresh=fresh), tell, trained)
+    trained = dependencies(run, folder.parent, splits["train"], count)
+    program, facts, fallback = fitting(run, splits["train"], first_fallback(folder, fresh=fresh), tell, trained)
     if distributed.is_first():
-        store.write_json(folder / FALLBACK, fitted)
+        store.write_json(folder / FALLBACK, fallback)
         store.write_json(folder / BASIS, basis)
         if units := program.objective.units:
             store.write_json(folder / UNITS, units.as_lists())
     with checkpoint.opened(folder / "checkpoints", fresh=fresh) as checkpoints:
         train, val, test = ([splits[name] for splits in every] for name in SPLITS)
-        trainer = Trainer(program, train, val, cell.recipe.training, cell.seed, checkpoints, tell, stopping, watch)
+        trainer = Trainer(program, train, val, run.recipe.training, run.seed, checkpoints, tell, stopping, watch)
         params, rest, progress = trainer()
     tell("test", n=sum(map(len, test)))
     scores = np.concatenate(evaluate_all(program, params, rest, test, tell, "test"))
-    metric = cell.metric
+    metric = run.metric
     if distributed.is_first():
-        store.put_scores(folder, scores, metric)
+        store.save_scores(folder, scores, metric)
         store.write_json(folder / "curve.json", progress.history)
     tell("timing")
-    facts |= scored(cell, val, test, scores, progress) | speed(trainer, cell)
+    facts |= scored(run, val, test, scores, progress) | speed(trainer, run)
     facts |= inference_cost.facts(program, params, rest, val)
-    facts |= program.computed(train, cell.recipe.training.steps)
+    facts |= program.computed(train, run.recipe.training.steps)
     facts |= {"data_hash": data_hash, "started": started}
-    facts |= made.columns(data.about(one.task) for one in cell.trains_on)
+    facts |= made.columns(data.about(one.task) for one in run.trains_on)
     facts["peak_bytes"] = int(distributed.numbers(peak_bytes(jax.local_devices()[0])).max())
-    return store.blank(cell, status(facts, metric), **facts)
+    return store.blank(run, status(facts, metric), **facts)
 
 
-def all_examples(cell: Run, tell: Tell) -> tuple[list[dict[str, Split]], str]:
+def all_examples(run: Run, tell: Tell) -> tuple[list[dict[str, Split]], str]:
     """The splits of each task that the run is trained on, and the hash of them all."""
-    every, hashes = zip(*(examples(one, tell) for one in cell.trains_on), strict=True)
+    every, hashes = zip(*(examples(one, tell) for one in run.trains_on), strict=True)
     return list(every), hashes[0] if len(hashes) == 1 else digest(hashes)
 
 
 def scored(
-    cell: Run, val: Sequence[Split], test: Sequence[Split], scores: np.ndarray, progress: Progress
+    run: Run, val: Sequence[Split], test: Sequence[Split], scores: np.ndarray, progress: Progress
 ) -> dict[str, Any]:
     """The result's columns on how good; of several tasks, test's are over the examples of all."""
-    metric = cell.metric
+    metric = run.metric
     return {
         "val_score": progress.val_score,
         "test_score": float(scores.mean(dtype=np.float64)),
         "test_spread": None if metric.share else float(scores.std(dtype=np.float64)),
         "val_n": sum(map(len, val)),
         "test_n": len(scores),
-        "chance": _chance(cell, test, [len(split) / len(scores) for split in test]),
-        "val_chance": _chance(cell, val, [1 / len(val)] * len(val)),
+        "chance": _chance(run, test, [len(split) / len(scores) for split in test]),
+        "val_chance": _chance(run, val, [1 / len(val)] * len(val)),
         "best_step": progress.best_step,
         "train_loss": progress.train_loss,
     }
 
 
-def _chance(cell: Run, splits: Sequence[Split], weights: Sequence[float]) -> float:
+def _chance(run: Run, splits: Sequence[Split], weights: Sequence[float]) -> float:
     """The mean over the tasks that the run is trained on."""
-    each = zip(cell.trains_on, splits, weights, strict=True)
+    each = zip(run.trains_on, splits, weights, strict=True)
     return sum(METRICS[one.task.metric].chance(split.label) * weight for one, split, weight in each)
 
 
-def status(row: dict[str, Any], metric: Metric) -> Status:
+def status(result: dict[str, Any], metric: Metric) -> Status:
     """Of what was trained to the end: did it learn, as far as test's examples can tell?"""
-    score = statistics.over_examples(metric, row["test_score"], row["test_n"], row["test_spread"])
-    return "ok" if statistics.learned(metric, score, row["chance"]) else "at-chance"
+    score = statistics.over_examples(metric, result["test_score"], result["test_n"], result["test_spread"])
+    return "ok" if statistics.learned(metric, score, result["chance"]) else "at-chance"
 
 
-def speed(trainer: Trainer, cell: Run) -> dict[str, Any]:
+def speed(trainer: Trainer, run: Run) -> dict[str, Any]:
     """The result's columns on how fast."""
     p50 = trainer.laps.percentile(50)
     return {
@@ -158,7 +158,7 @@ def speed(trainer: Trainer, cell: Run) -> dict[str, Any]:
         "step_ms_p50": p50,
         "step_ms_p90": trainer.laps.percentile(90),
         "input_ms_p50": float(np.median(trainer.input_ms)) if trainer.input_ms else None,
-        "examples_per_s": cell.recipe.training.batch / p50 * 1e3 if p50 else None,
+        "examples_per_s": run.recipe.training.batch / p50 * 1e3 if p50 else None,
         "eval_s": trainer.progress.eval_s,
         "other_load": trainer.load.share,
         "resumed": trainer.progress.sessions - 1,
@@ -167,14 +167,14 @@ def speed(trainer: Trainer, cell: Run) -> dict[str, Any]:
 
 @dataclasses.dataclass
 class Failure:
-    """What went wrong, as the run's row."""
+    """What went wrong, as the run's result."""
 
-    row: Result | None = None
+    result: Result | None = None
     alone: bool = False  # perhaps in this process only; else in all of them alike
 
 
 @contextmanager
-def failures(cell: Run, place: Path | str = "a file") -> Iterator[Failure]:
+def failures(run: Run, place: Path | str = "a file") -> Iterator[Failure]:
     """Turn what goes wrong inside into the run's result; what is not the user's fault leaves its traceback on stderr.
 
     A disk that is full, or a device that is not there, is no result of the run's; `place` is the disk's where nobody
@@ -188,7 +188,7 @@ def failures(cell: Run, place: Path | str = "a file") -> Iterator[Failure]:
     try:
         yield failure
     except RunFailed as error:
-        failure.row = store.blank(cell, error.status, str(error))  # type: ignore[arg-type]
+        failure.result = store.blank(run, error.status, str(error))  # type: ignore[arg-type]
     except (LraError, Interrupted):
         raise
     except Exception as error:
@@ -196,8 +196,8 @@ def failures(cell: Run, place: Path | str = "a file") -> Iterator[Failure]:
             raise fault from error
         with suppress(OSError):  # of a log that is on a full disk too
             traceback.print_exc()
-        failure.row, failure.alone = (
-            store.blank(cell, "oom" if short_of_memory(error) else "error", _one_line(error)),
+        failure.result, failure.alone = (
+            store.blank(run, "oom" if short_of_memory(error) else "error", _one_line(error)),
             True,
         )
 
@@ -234,7 +234,7 @@ class Stop:
 
     def __call__(self, step: int) -> bool:
         """Do all processes stop at this step?"""
-        return distributed.agree(self.asked, step)
+        return distributed.all_agree(self.asked, step)
 
     def tell(self, event: str, **facts: Any) -> None:
         """`tell`, if it is ours to speak, to a listener that may be gone."""
@@ -260,10 +260,10 @@ def _numbers(text: str) -> list[int]:
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lra_bench.runs.execute", description=__doc__)
     parser.add_argument("folder", type=Path, help="of the run, holding its run.json")
-    parser.add_argument("--overwrite", action="store_true", help="forget checkpoints and start anew")
+    parser.add_argument("--overwrite", action="store_true", help="forget checkpoints and start again")
     parser.add_argument("--commit", help="of the code that runs, for the result")
     parser.add_argument("--dirty", action="store_true", help="the code is not as committed, for the result")
-    parser.add_argument("--jobs", type=int, default=1, help="cells that run at once, for the result")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once, for the result")
     parser.add_argument("--cores", type=_numbers, help="the cores that it may use")
     parser.add_argument("--processes", default="1", help="that train it together; auto: as the environment says")
     parser.add_argument("--process", type=int, help="which of them this is, from 0")
@@ -273,13 +273,13 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 @contextmanager
-def claimed(folder: Path, stop: Stop) -> Iterator[None]:
-    """Hold the run's folder, in the first process, for all of them."""
+def locked(folder: Path, stop: Stop) -> Iterator[None]:
+    """Lock the run's folder, in the first process, for all of them."""
     with ExitStack() as held:
         if distributed.is_first():
-            if store.is_claimed(folder):
+            if store.is_locked(folder):
                 stop.tell("wait")
-            held.enter_context(store.claimed(folder))
+            held.enter_context(store.locked(folder))
         distributed.barrier()
         yield
 
@@ -291,23 +291,23 @@ def settled(args: argparse.Namespace, stop: Stop) -> tuple[Result, bool]:
         Interrupted: all processes stopped at the same step, and the state is saved.
         LraError: the user's input is wrong.
     """
-    cell = Run.model_validate(store.read_json(args.folder / "run.json"))
+    run = Run.model_validate(store.read_json(args.folder / "run.json"))
     results = args.folder.parent.parent
-    with claimed(args.folder, stop):
+    with locked(args.folder, stop):
         watch = Stopwatch()  # a run does not last while it waits for another
-        row, alone = None if args.overwrite else store.done(results, cell), False
-        if row is None:
-            with failures(cell, args.folder) as failure:
-                row = run(cell, args.folder, stop.tell, stop, watch, fresh=args.overwrite)
-            row, alone = failure.row or row, failure.alone
-            assert row is not None
-            ran = {"commit": args.commit, "dirty": args.dirty, "jobs": args.jobs, **fingerprint.of(cell)}
-            row = dataclasses.replace(row, wall_s=watch.seconds, **ran)
+        result, alone = None if args.overwrite else store.done(results, run), False
+        if result is None:
+            with failures(run, args.folder) as failure:
+                result = execute(run, args.folder, stop.tell, stop, watch, fresh=args.overwrite)
+            result, alone = failure.result or result, failure.alone
+            assert result is not None
+            ran = {"commit": args.commit, "dirty": args.dirty, "jobs": args.jobs, **fingerprint.of(run)}
+            result = dataclasses.replace(result, wall_s=watch.seconds, **ran)
             if distributed.is_first():
-                store.put(results, cell, row)
+                store.save(results, run, result)
         if not alone:
             distributed.barrier()  # nobody may write here before all have read
-    return row, alone
+    return result, alone
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -317,18 +317,18 @@ def main(arguments: list[str] | None = None) -> int:
         os.sched_setaffinity(0, args.cores)
     stop = Stop()
     try:
-        same_bits_as_asked([store.cell(args.folder).recipe])
+        same_bits_as_asked([store.read_run(args.folder).recipe])
         with faults_told(args.folder):
             distributed.join(args.processes, args.process, args.coordinator, args.devices)
             jax.local_devices()  # one that is not there is said before examples are made
-            row, alone = settled(args, stop)
+            result, alone = settled(args, stop)
     except Interrupted:
         return INTERRUPTED
     except LraError as error:
         stop.refuse(error)
-        return distributed.desert(error.exit_code)
-    stop.tell("row", **row.as_dict())
-    return distributed.desert(FAILED) if alone and distributed.several() else 0
+        return distributed.abort(error.exit_code)
+    stop.tell("row", **result.as_dict())
+    return distributed.abort(FAILED) if alone and distributed.several() else 0
 
 
 if __name__ == "__main__":

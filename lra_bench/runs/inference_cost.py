@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from lra_bench.data.batches import in_order
-from lra_bench.measure.clocks import Laps
+from lra_bench.measure.clocks import StepTimer
 from lra_bench.measure.memory import model_bytes
 from lra_bench.shapes import Split
 from lra_bench.techniques.parameters import flat, is_matrix
@@ -33,7 +33,7 @@ def facts(program: Program, params: Params, rest: Params, val: Sequence[Split]) 
 def forward_ms(program: Program, params: Params, rest: Params, val: Sequence[Split]) -> float | None:
     """The median time of a forward pass of a batch, of each task if there are several."""
     asks = [_ask(part, *program.own(i, params, rest), val[i]) for i, part in enumerate(program.parts)]
-    laps = Laps()
+    laps = StepTimer()
     laps.start()
     for _ in range(FORWARDS + 1):  # the first is not counted
         jax.block_until_ready([ask() for ask in asks])

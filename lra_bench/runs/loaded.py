@@ -31,7 +31,7 @@ JUDGED_AT_ONCE = 32  # examples of train by which what is in a model is judged
 class Trained:
     """A model as its run left it."""
 
-    cell: Run
+    run: Run
     program: Program
     params: Params  # those that were trained, at the step that was chosen
     rest: Params
@@ -39,7 +39,7 @@ class Trained:
 
     @classmethod
     def open(cls, folder: Path, count: data.Progress) -> Trained:
-        """The run in `folder`; `count` is told of examples that are made anew.
+        """The run in `folder`; `count` is told of examples that are made again.
 
         Raises:
             ConfigError: there is no finished run, its checkpoint is not here, its mixer's code has changed since, or
@@ -48,21 +48,21 @@ class Trained:
         return cls.as_it_is(answering(folder), folder, count)
 
     @classmethod
-    def as_it_is(cls, cell: Run, folder: Path, count: data.Progress) -> Trained:
+    def as_it_is(cls, run: Run, folder: Path, count: data.Progress) -> Trained:
         """A finished run's; of several tasks, with the examples of the first.
 
         Raises:
             ConfigError: as `open`.
         """
-        splits, data_hash = examples(cell, lambda _, what, done, total: count(what, done, total))
-        trained = dependencies(cell, folder.parent, splits["train"], count)
-        program = built(cell, splits["train"], trained, _units(cell, folder, data_hash))
+        splits, data_hash = examples(run, lambda _, what, done, total: count(what, done, total))
+        trained = dependencies(run, folder.parent, splits["train"], count)
+        program = built(run, splits["train"], trained, _units(run, folder, data_hash))
         with checkpoint.opened(folder / "checkpoints", fresh=False) as checkpoints:
             kept = checkpoints.latest((program.init, (program.init.params, program.init.rest)))
         if kept is None:
             raise ConfigError(f"{folder}/checkpoints: holds no whole checkpoint; lra run with --overwrite makes one")
         (_, (params, rest)), _ = kept
-        return cls(cell, program, params, rest, splits)
+        return cls(run, program, params, rest, splits)
 
     @property
     def learned(self) -> ModelState:
@@ -76,43 +76,43 @@ class Trained:
             ConfigError: by the task's metric an example is no hit or miss.
         """
         if not self.program.objective.metric.share:
-            raise ConfigError(f"{self.cell.task.name}: {self.cell.task.metric} counts no hits, which are compared here")
+            raise ConfigError(f"{self.run.task.name}: {self.run.task.metric} counts no hits, which are compared here")
         told = lambda _, done, total: count(what, done, total)  # noqa: E731
         return evaluate(self.program, params, self.rest, self.splits[split], told, split) > 0
 
 
-def _units(cell: Run, folder: Path, data_hash: str) -> Units | None:
+def _units(run: Run, folder: Path, data_hash: str) -> Units | None:
     """What its answers are in, where they are numbers and it was kept; None where train says the same.
 
     Raises:
         ConfigError: an earlier version trained it, kept nothing, and chose train's examples otherwise.
     """
-    if not cell.metric.real:
+    if not run.metric.real:
         return None
     if (folder / UNITS).exists():
         return Units.kept(store.read_json(folder / UNITS))
-    (row,) = store.rows(folder)
-    if cell.limit or row.data_hash != data_hash:
+    (result,) = store.read_results(folder)
+    if run.limit or result.data_hash != data_hash:
         raise ConfigError(
             f"{folder}: an earlier version trained it, on other examples of the same files, and did not keep what its "
-            "answers are in; lra run with --overwrite makes it anew"
+            "answers are in; lra run with --overwrite trains it again"
         )
     return None
 
 
-def dependencies(cell: Run, runs: Path, train: Split, count: data.Progress) -> Dependencies:
-    """What the run stands on, of the runs in the folder `runs`.
+def dependencies(run: Run, runs: Path, train: Split, count: data.Progress) -> Dependencies:
+    """What the run depends on, of the runs in the folder `runs`.
 
     Raises:
         ConfigError: one of them is not there, or cannot be opened.
     """
-    start, teacher = (None if one is None else _learned(one, runs, count) for one in (cell.start, cell.teacher))
-    same = cell.start is None or data.vocabulary(cell.start.task)[: len(ours := data.vocabulary(cell.task))] == ours
+    start, teacher = (None if one is None else _learned(one, runs, count) for one in (run.start, run.teacher))
+    same = run.start is None or data.vocabulary(run.start.task)[: len(ours := data.vocabulary(run.task))] == ours
     return Dependencies(start, teacher, same, partial(_first, train))
 
 
-def _learned(cell: Run, runs: Path, count: data.Progress) -> ModelState:
-    folder = store.folder_in(runs, cell)
+def _learned(run: Run, runs: Path, count: data.Progress) -> ModelState:
+    folder = store.folder_in(runs, run)
     if not (folder / "result.json").exists():
         raise ConfigError(f"{folder}: is to be trained first; lra run with the same flags does that")
     return Trained.as_it_is(finished(folder), folder, count).learned

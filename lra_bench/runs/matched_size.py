@@ -1,6 +1,6 @@
-"""The width at which a model is as large as full attention's, or its step as dear.
+"""The width at which a model is as large as full attention's, or its step as expensive.
 
-`python -m lra_bench.runs.matched_size CELLS ASKED`: JSON lists of runs, and {"what": "params" or "flops"}.
+`python -m lra_bench.runs.matched_size RUNS ASKED`: JSON lists of runs, and {"what": "params" or "flops"}.
 
 What is solved for is `backbone.mlp`, the hidden width of the MLP block and of the head: a mixer's own width and heads
 stay as its paper has them, and a step of 1 in it changes either count by little. As Long Range Arena's rule has it
@@ -26,18 +26,18 @@ What = Literal["params", "flops"]
 UNITS = {"params": "parameters", "flops": "FLOPs a step"}
 
 
-def matched(cell: Run, what: What) -> dict[str, Any]:
+def matched(run: Run, what: What) -> dict[str, Any]:
     """The `mlp` at which the run's model comes nearest; None, and why, where even the least is too much.
 
     Raises:
         ConfigError: an option does not fit.
     """
-    target = _count(cell, what, cell.recipe.backbone.mlp, reference_spec)
-    least = _count(cell, what, 1)
+    target = _count(run, what, run.recipe.backbone.mlp, reference_spec)
+    least = _count(run, what, 1)
     if least > target:
         why = f"{UNITS[what]} with an MLP one wide: {least:,.0f}; of full attention: {target:,.0f}"
         return {"mlp": None, "why": why}
-    return {"mlp": nearest(lambda width: _count(cell, what, width), target), "why": None}
+    return {"mlp": nearest(lambda width: _count(run, what, width), target), "why": None}
 
 
 def nearest(count: Callable[[int], float], target: float) -> int:
@@ -63,20 +63,20 @@ def nearest(count: Callable[[int], float], target: float) -> int:
     return low[0] if target - low[1] <= high[1] - target else high[0]
 
 
-def _count(cell: Run, what: What, mlp: int, spec: Callable[[Run], ModelSpec] = model_spec) -> float:
-    backbone = cell.recipe.backbone.model_copy(update={"mlp": mlp})
-    sized = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
+def _count(run: Run, what: What, mlp: int, spec: Callable[[Run], ModelSpec] = model_spec) -> float:
+    backbone = run.recipe.backbone.model_copy(update={"mlp": mlp})
+    sized = run.model_copy(update={"recipe": run.recipe.model_copy(update={"backbone": backbone})})
     return parameters(spec(sized)) if what == "params" else work(sized, spec(sized))
 
 
 def main() -> int:
     """Match the runs of a file; the facts are the last event."""
-    cells, asked = (store.read_json(Path(file)) for file in sys.argv[1:])
+    runs, asked = (store.read_json(Path(file)) for file in sys.argv[1:])
     facts = []
     try:
-        for values in cells:
+        for values in runs:
             facts.append(matched(Run.model_validate(values), asked["what"]))
-            tell("matched", done=len(facts), total=len(cells))
+            tell("matched", done=len(facts), total=len(runs))
     except LraError as error:
         tell("refused", message=str(error), exit_code=error.exit_code)
         return error.exit_code

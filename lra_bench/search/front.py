@@ -29,8 +29,8 @@ def kept(study: Study, found: Found) -> list[dict[str, Any]]:
 
 
 def _point(question: Question, folder: Path, trial: Trial, tuned: Tuned, *, several: bool) -> dict[str, Any]:
-    cell = question.cell
-    path = folder / f"{cell.config_name}-{f'trial{trial.number}' if several else 'tuned'}.yaml"
+    run = question.run
+    path = folder / f"{run.config_name}-{f'trial{trial.number}' if several else 'tuned'}.yaml"
     model = question.model(trial.settings)
     path.write_text(question.recipe(trial.settings, tuned, _says(question, trial, tuned, model)), encoding="utf-8")
     said = {"model": model, "config": str(path), "command": question.command(trial.settings, path)}
@@ -38,10 +38,10 @@ def _point(question: Question, folder: Path, trial: Trial, tuned: Tuned, *, seve
 
 
 def _says(question: Question, trial: Trial, tuned: Tuned, model: str) -> str:
-    cell, metric = question.cell, named(question.cell.task.metric)
+    run, metric = question.run, named(question.run.task.metric)
     assert trial.val_score is not None
     score = f"{trial.val_score:.1%}" if metric.share else f"{trial.val_score:.4g}"
     return (
-        f"{cell.config_name}, tuned for {model} on {cell.task.name}: {tuned.trials} trials, {tuned.pruned} pruned,\n"
+        f"{run.config_name}, tuned for {model} on {run.task.name}: {tuned.trials} trials, {tuned.pruned} pruned,\n"
         f"{tuned.steps:,} steps, {tuned.hours:.2f} hours. Expect {score} on val; test was not read."
     )

@@ -57,7 +57,7 @@ def exhausted(study: optuna.Study) -> bool:
 
 
 def take_up(study: optuna.Study) -> None:
-    """Trials that ran when the study was killed are asked for again; they go on from their checkpoints."""
+    """Trials that ran when the study was killed are asked for again; they resume from their checkpoints."""
     for trial in study.get_trials(deepcopy=False):
         if trial.state == TrialState.RUNNING:
             study._storage.set_trial_user_attr(trial._trial_id, "killed", True)
@@ -66,9 +66,9 @@ def take_up(study: optuna.Study) -> None:
 
 
 def read(trial: FrozenTrial) -> Trial:
-    said, looks = trial.user_attrs, trial.intermediate_values
+    said, evaluations = trial.user_attrs, trial.intermediate_values
     facts: Mapping[str, Any] = said.get("facts", {})
-    score = facts.get("val_score", looks[max(looks)] if looks else None)
+    score = facts.get("val_score", evaluations[max(evaluations)] if evaluations else None)
     costs = {key: facts[key] for key in ("params", "compiled_bytes", "inference_ms_p50") if key in facts}
     return Trial(
         trial.number,

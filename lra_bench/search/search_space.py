@@ -26,7 +26,7 @@ class Question:
     """The settings of one model on one task; or of a backbone whose layers may have any of several mixers.
 
     Raises:
-        ConfigError: the request is of several runs, or of one that stands on another, or a key of the space is none of
+        ConfigError: the request is of several runs, or of one that depends on another, or a key of the space is none of
             a recipe's or of a model's.
     """
 
@@ -36,14 +36,14 @@ class Question:
     costs: Mapping[str, float | None] = field(default_factory=dict)  # goals beside the score, and the most of each
 
     def __post_init__(self) -> None:
-        cells = sweeps.cells(self.request)
-        if len(cells) != 1:
+        runs = sweeps.runs(self.request)
+        if len(runs) != 1:
             raise ConfigError(
-                f"a study is of one model on one task, with one seed and one technique, not of {len(cells)}"
+                f"a study is of one model on one task, with one seed and one technique, not of {len(runs)}"
             )
-        if self.cell.needs:
+        if self.run.needs:
             raise ConfigError(
-                f"{self.cell.techniques.words}: stands on another run; a study is of what is trained alone"
+                f"{self.run.techniques.words}: depends on another run; a study is of what is trained alone"
             )
         for key, what in self.settings.items():
             if key.split(".")[0] in ("task", *Techniques.model_fields):
@@ -66,39 +66,39 @@ class Question:
         return cls(replace(request, models=str(models[0])), space, seed, costs)
 
     @cached_property
-    def cell(self) -> Run:
+    def run(self) -> Run:
         """With no setting changed."""
-        return sweeps.cells(self.request)[0]
+        return sweeps.runs(self.request)[0]
 
     @property
     def name(self) -> str:
         """The same for the same question, asked of the same data and of the same code."""
-        asked = {**self.asked_of(self.cell.id), "basis": self.basis}
+        asked = {**self.asked_of(self.run.id), "basis": self.basis}
         return f"{self.about}-{config.digest(asked)[:10]}"
 
     @property
     def about(self) -> str:
         """How its name begins."""
-        of = [] if MODEL in self.space else [self.cell.model]
-        return "-".join([*of, self.cell.task.name, self.cell.config_name])
+        of = [] if MODEL in self.space else [self.run.model]
+        return "-".join([*of, self.run.task.name, self.run.config_name])
 
-    def asked_of(self, cell: str) -> dict[str, Any]:
+    def asked_of(self, run: str) -> dict[str, Any]:
         """The question, of the run that goes by an id."""
         said = {key: what if isinstance(what, list) else what.model_dump() for key, what in self.space.items()}
-        return {"run": cell, "space": said, "seed": self.seed, "costs": dict(self.costs)}
+        return {"run": run, "space": said, "seed": self.seed, "costs": dict(self.costs)}
 
     @property
     def alike(self) -> str:
         """The same for the same question, whatever the data and the code that it is asked of."""
-        return config.digest(self.asked_of(self.cell.without_content.id))
+        return config.digest(self.asked_of(self.run.without_content.id))
 
     @cached_property
     def basis(self) -> dict[str, Any]:
         """The code and the data that its answer comes from."""
         models = [str(model) for model in self.space.get(MODEL, ())] or [self.request.models]
-        cells = [sweeps.cells(replace(self.request, models=model))[0] for model in models]
-        parts = config.digest([fingerprint.of(cell)["parts_hash"] for cell in cells])
-        return fingerprint.full(self.cell) | {"parts_hash": parts, "data_hash": self.cell.task.content}
+        runs = [sweeps.runs(replace(self.request, models=model))[0] for model in models]
+        parts = config.digest([fingerprint.of(run)["parts_hash"] for run in runs])
+        return fingerprint.full(self.run) | {"parts_hash": parts, "data_hash": self.run.task.content}
 
     @property
     def settings(self) -> Space:
@@ -126,7 +126,7 @@ class Question:
         return dict(trial.params)
 
     def _layers(self, settings: Mapping[str, Scalar]) -> int:
-        return int(settings.get("backbone.layers", self.cell.recipe.backbone.layers))  # type: ignore[arg-type]
+        return int(settings.get("backbone.layers", self.run.recipe.backbone.layers))  # type: ignore[arg-type]
 
     def model(self, settings: Mapping[str, Scalar]) -> str:
         """Of these settings, as `--model` names it."""
@@ -145,20 +145,20 @@ class Question:
         """
         said = tuple(f"{key}={json.dumps(value)}" for key, value in self.changed(settings).items())
         request = replace(self.request, models=self.model(settings), settings=(*self.request.settings, *said))
-        return sweeps.cells(request)[0]
+        return sweeps.runs(request)[0]
 
     def recipe(self, settings: Mapping[str, Scalar], tuned: config.Tuned, says: str) -> str:
         """The recipe's file with these settings, and those that were given to the study, in it."""
         recipe = config.recipe(self.request.config, self.request.include)
         given = {".".join(path): value for path, value in map(config.setting, self._of_recipe)}
-        return config.recipe_text(recipe, self.cell.task.name, {**given, **self.changed(settings)}, tuned, says)
+        return config.recipe_text(recipe, self.run.task.name, {**given, **self.changed(settings)}, tuned, says)
 
     @property
     def _of_recipe(self) -> list[str]:
-        return [said for said in self.request.settings if said not in self._of_cell]
+        return [said for said in self.request.settings if said not in self._of_run]
 
     @property
-    def _of_cell(self) -> list[str]:
+    def _of_run(self) -> list[str]:
         """Settings of the task and of techniques, which no recipe has."""
         elsewhere = ("task", *Techniques.model_fields)
         return [said for said in self.request.settings if said.split(".")[0] in elsewhere]
@@ -167,16 +167,16 @@ class Question:
         """The line that runs these settings, which are in the recipe."""
         r = self.request
         words = ["lra", "run", "-m", self.model(settings), "-t", r.tasks, "-c", str(recipe)]
-        words += ["--seed", str(self.cell.seed)] if self.cell.seed else []
+        words += ["--seed", str(self.run.seed)] if self.run.seed else []
         words += ["--limit", str(r.limit)] if r.limit else []
-        for flag, several in (("--set", self._of_cell), ("--include-path", r.include)):
+        for flag, several in (("--set", self._of_run), ("--include-path", r.include)):
             words += [word for one in several for word in (flag, str(one))]
         return shlex.join(words)
 
 
 def _names(model: str) -> set[str]:
     """Of the mixers in it."""
-    return {part.sheet.name for choice in sweeps.models(model) for part in choice}
+    return {part.model_card.name for choice in sweeps.models(model) for part in choice}
 
 
 def _suggested(trial: optuna.Trial, key: str, what: Range | list[Scalar]) -> Scalar:

@@ -1,4 +1,4 @@
-"""A study: trials that are asked of Optuna, run, and told; kept in SQLite, and taken up where it was left."""
+"""A study: trials that are asked of Optuna, run, and told; kept in SQLite, and resumed where it was left."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from lra_bench.search.search_space import Question
 MODULE = "lra_bench.search.trial"
 ASKED = "asked.json"  # the question, without data and code, and those
 STARTUP = 5  # trials before the first is pruned: a median needs some
-MOMENT = 0.5  # seconds between two looks for a Ctrl-C
+MOMENT = 0.5  # seconds between two checks for a Ctrl-C
 TOO_DEAR = "over the limit"
 ORDER = ("done", "pruned", TOO_DEAR, "failed")
 
@@ -80,12 +80,12 @@ class Study:
             asked = store.read_json(path)
             if path.parent != self.folder and asked["alike"] == self.question.alike:
                 why = fingerprint.apart(self.question.basis, asked["basis"])
-                yield f"{path.parent.name}, the same study, is not taken up: its trials are of {why}"
+                yield f"{path.parent.name}, the same study, is not resumed: its trials are of {why}"
 
     @property
     def higher(self) -> bool:
         """Is a higher score the better one?"""
-        return named(self.question.cell.task.metric).higher
+        return named(self.question.run.task.metric).higher
 
     def run(self, trials: int, jobs: int, tell: Tell) -> Found:
         """Go on until so many trials have ended, so many at once; what was found.
@@ -99,14 +99,14 @@ class Study:
         """
         if jobs > 1 and "inference_ms_p50" in self.question.costs:
             raise ConfigError("--max-ms: a trial's time is its own where none runs beside it; --jobs 1")
-        with store.claimed(self.folder), record.quiet(), faults_told(self.folder):
+        with store.locked(self.folder), record.quiet(), faults_told(self.folder):
             study = self._opened()
             record.take_up(study)
             for line in self.not_taken_up():
-                tell(self.question.cell, {"event": "note", "said": line})
+                tell(self.question.run, {"event": "note", "said": line})
             free = places(jobs)
             if note := dealt(free):
-                tell(self.question.cell, {"event": "note", "said": note})
+                tell(self.question.run, {"event": "note", "said": note})
             with ThreadPoolExecutor(jobs, "trial") as pool:
                 running: dict[Future[None], Place] = {}
                 try:
@@ -158,10 +158,10 @@ class Study:
         trial = study.ask()
         settings = self.question.chosen(trial)
         try:
-            cell, why = self.question.asked(settings), None
+            run, why = self.question.asked(settings), None
         except ConfigError as error:
-            cell, why = self.question.cell, str(error)
-        same = cell.id if why is None else config.digest(settings)
+            run, why = self.question.run, str(error)
+        same = run.id if why is None else config.digest(settings)
         with self._alone[same]:  # what is being tried just now is waited for
             before = next((t for t in record.ended(study) if t.user_attrs["run"] == same), None)
             if before is not None:
@@ -171,17 +171,17 @@ class Study:
                 raise Stopped
             said: dict[str, Any] = {"run": same, "state": "failed", "steps": 0, "seconds": 0.0, "why": why}
             if why is None:
-                said |= self._tried(trial, cell, place, tell)
+                said |= self._tried(trial, run, place, tell)
             record.tell(study, trial, self.question, said)
             score = said.get("facts", {}).get("val_score")
-            tell(cell, {"event": "ended", "status": said["state"], "val_score": score})
+            tell(run, {"event": "ended", "status": said["state"], "val_score": score})
 
-    def _tried(self, trial: optuna.Trial, cell: Run, place: Place, tell: Tell) -> dict[str, Any]:
+    def _tried(self, trial: optuna.Trial, run: Run, place: Place, tell: Tell) -> dict[str, Any]:
         """What became of a trial."""
         watch, taken = Stopwatch(), [0]
         said: dict[str, Any] = {"state": "failed"}
         try:
-            facts = self._trained(trial, cell, place, taken, tell)
+            facts = self._trained(trial, run, place, taken, tell)
             said = {"state": "done" if "val_score" in facts else TOO_DEAR, "facts": facts}
         except Poor:
             said = {"state": "pruned"}
@@ -189,23 +189,23 @@ class Study:
             said["why"] = str(error)
         return {**said, "steps": taken[0], "seconds": watch.seconds}
 
-    def _trained(self, trial: optuna.Trial, cell: Run, place: Place, taken: list[int], tell: Tell) -> dict[str, Any]:
+    def _trained(self, trial: optuna.Trial, run: Run, place: Place, taken: list[int], tell: Tell) -> dict[str, Any]:
         """What the trial's process found; `taken` holds the steps so far."""
-        folder = self.folder / "trials" / cell.id
+        folder = self.folder / "trials" / run.id
 
         def heard(event: dict[str, Any]) -> None:
             if self._stopping.is_set():
                 raise Stopped
-            tell(cell, event)
+            tell(run, event)
             if event["event"] == "step":
                 taken[0] = event["step"]
-            if event["event"] == "val" and event["step"] < cell.recipe.training.steps and not self.question.costs:
+            if event["event"] == "val" and event["step"] < run.recipe.training.steps and not self.question.costs:
                 trial.report(event["val_score"], event["step"])
                 if trial.should_prune():
                     raise Poor
 
         asked = {"folder": str(folder.resolve()), "costs": self.question.costs}
-        facts: dict[str, Any] = local.answers(MODULE, [cell], asked, heard, place)[0]
+        facts: dict[str, Any] = local.answers(MODULE, [run], asked, heard, place)[0]
         shutil.rmtree(folder, ignore_errors=True)
         if "error" in facts:
             raise RunFailed(facts["error"])

@@ -1,8 +1,8 @@
-"""One trial of a search: a run trained and looked at on val. Test is never read.
+"""One trial of a search: a run trained and evaluated on val. Test is never read.
 
-`python -m lra_bench.search.trial CELLS ASKED`: a JSON list of one run, and {"folder": where its checkpoints lie,
+`python -m lra_bench.search.trial RUNS ASKED`: a JSON list of one run, and {"folder": where its checkpoints lie,
 "costs": what else is asked of it, each with the most that it may be, or null}. It speaks as a run's process does; the
-last event holds the facts. Stopped, it has saved, and the same command goes on.
+last event holds the facts. Stopped, it has saved, and the same command resumes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from lra_bench.training.precision import same_bits_as_asked
 from lra_bench.training.trainer import Interrupted, Tell, Trainer
 
 
-def run(
-    cell: Run, folder: Path, costs: Mapping[str, float | None], tell: Tell, stopping: Callable[[int], bool]
+def tried(
+    run: Run, folder: Path, costs: Mapping[str, float | None], tell: Tell, stopping: Callable[[int], bool]
 ) -> dict[str, Any]:
     """Train; the best score on val, its step, and the model's costs. One that costs more than it may is not trained.
 
@@ -32,30 +32,30 @@ def run(
         Interrupted: `stopping` said so; the state is saved.
         LraError: the data cannot be had, or an option does not fit.
     """
-    splits, _ = examples(cell, tell)
+    splits, _ = examples(run, tell)
     train, val = splits["train"], splits["val"]
-    tell("compile", model=cell.model, length=cell.task.length)
-    program, facts, _ = fitting(cell, train, None, tell)
+    tell("compile", model=run.model, length=run.task.length)
+    program, facts, _ = fitting(run, train, None, tell)
     found = {key: facts[key] for key in ("params", "compiled_bytes")}
     if "inference_ms_p50" in costs:
         found["inference_ms_p50"] = forward_ms(program, program.init.params, program.init.rest, [val])
     if any(most is not None and found[cost] > most for cost, most in costs.items()):
         return found
     with checkpoint.opened(folder, fresh=False) as checkpoints:
-        trainer = Trainer(program, [train], [val], cell.recipe.training, cell.seed, checkpoints, tell, stopping)
+        trainer = Trainer(program, [train], [val], run.recipe.training, run.seed, checkpoints, tell, stopping)
         _, _, progress = trainer()
     return {"val_score": progress.val_score, "best_step": progress.best_step, **found}
 
 
 def main() -> int:
     """Run the trial of a file."""
-    cells, asked = (store.read_json(Path(file)) for file in sys.argv[1:])
+    runs, asked = (store.read_json(Path(file)) for file in sys.argv[1:])
     stop = Stop()
     try:
-        cell = Run.model_validate(cells[0])
-        same_bits_as_asked([cell.recipe])
+        run = Run.model_validate(runs[0])
+        same_bits_as_asked([run.recipe])
         with faults_told(asked["folder"]):
-            facts = run(cell, Path(asked["folder"]), asked["costs"], stop.tell, stop)
+            facts = tried(run, Path(asked["folder"]), asked["costs"], stop.tell, stop)
     except Interrupted:
         return INTERRUPTED
     except RunFailed as error:

@@ -1,4 +1,4 @@
-"""Time and memory of compiled steps, without data.   `python -m lra_bench.speed CELLS`, a JSON list of runs.
+"""Time and memory of compiled steps, without data.   `python -m lra_bench.speed RUNS`, a JSON list of runs.
 
 The runs' steps are compiled by the code that trains, fed random tokens, and run in turn, round after round, so that
 what disturbs the machine disturbs them all.

@@ -1,4 +1,4 @@
-"""`python -m lra_bench.speed CELLS`: one event a line on stdout, as a run's process does."""
+"""`python -m lra_bench.speed RUNS`: one event a line on stdout, as a run's process does."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lra_bench.training.precision import same_bits_as_asked
 def main(arguments: list[str] | None = None) -> int:
     """Measure the runs of a file; the facts are the last event."""
     parser = argparse.ArgumentParser(prog="python -m lra_bench.speed", description=speed.__doc__)
-    parser.add_argument("cells", type=Path, help="a JSON list of runs")
+    parser.add_argument("runs", type=Path, help="a JSON list of runs")
     parser.add_argument("asked", type=Path, help="what is to be measured, as JSON: the fields of `Asked`")
     args = parser.parse_args(arguments)
-    cells = [Run.model_validate(values) for values in store.read_json(args.cells)]
+    runs = [Run.model_validate(values) for values in store.read_json(args.runs)]
     try:
-        same_bits_as_asked(cell.recipe for cell in cells)
-        with faults_told(args.cells):
-            facts = speed.measure(cells, Asked(**store.read_json(args.asked)))
+        same_bits_as_asked(run.recipe for run in runs)
+        with faults_told(args.runs):
+            facts = speed.measure(runs, Asked(**store.read_json(args.asked)))
         tell("facts", facts=facts)
     except LraError as error:
         tell("refused", **refused(error))

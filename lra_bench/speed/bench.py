@@ -12,7 +12,7 @@ import numpy as np
 
 from lra_bench import data
 from lra_bench.config import Run
-from lra_bench.measure.clocks import Laps
+from lra_bench.measure.clocks import StepTimer
 from lra_bench.metrics import METRICS
 from lra_bench.shapes import Batch
 from lra_bench.training.program import Program
@@ -26,10 +26,10 @@ Call = Callable[[], Any]
 class Bench:
     """A training step, or to `infer` a forward pass, of random examples; `laps` are its times."""
 
-    def __init__(self, cell: Run, program: Program, *, infer: bool = False) -> None:
-        self.laps = Laps()
+    def __init__(self, run: Run, program: Program, *, infer: bool = False) -> None:
+        self.laps = StepTimer()
         self._run, self._nothing = (
-            _forward(program, random_batch(cell)) if infer else _training(program, random_batches(cell, program))
+            _forward(program, random_batch(run)) if infer else _training(program, random_batches(run, program))
         )
 
     def once(self) -> None:
@@ -41,7 +41,7 @@ class Bench:
     def dispatch_ms(self) -> float | None:
         """Milliseconds until a step with the same arguments and results, that does nothing, is there: what a step takes
         at the least, whatever the device does."""
-        laps = Laps()
+        laps = StepTimer()
         laps.start()
         for _ in range(1 + EMPTY):
             jax.block_until_ready(self._nothing())
@@ -82,20 +82,20 @@ def _compiled(function: Callable[..., Any], arguments: Sequence[Any], donate: in
     return jax.jit(function, donate_argnums=donate, keep_unused=True).lower(*arguments).compile()
 
 
-def random_batches(cell: Run, program: Program) -> list[Batch]:
+def random_batches(run: Run, program: Program) -> list[Batch]:
     """A training batch of each task that the run is trained on."""
-    each = zip(cell.trains_on, program.parts, strict=True)
-    return [random_batch(one, part.slices * part.size) for one, part in each]
+    each = zip(run.trains_on, program.parts, strict=True)
+    return [random_batch(one, part.micro_batches * part.size) for one, part in each]
 
 
-def random_batch(cell: Run, count: int | None = None) -> Batch:
+def random_batch(run: Run, count: int | None = None) -> Batch:
     """So many full-length examples of random symbols, or a whole batch, from the run's seed."""
-    shape = (count or cell.recipe.training.batch, cell.task.streams, cell.task.length)
-    metric, draw = METRICS[cell.task.metric], np.random.default_rng(cell.seed)
-    label, kind = metric.shape(cell.task.classes, cell.task.length), np.float32 if metric.real else np.int32
+    shape = (count or run.recipe.training.batch, run.task.streams, run.task.length)
+    metric, draw = METRICS[run.task.metric], np.random.default_rng(run.seed)
+    label, kind = metric.shape(run.task.classes, run.task.length), np.float32 if metric.real else np.int32
     return Batch(
-        tokens=draw.integers(1, len(data.vocabulary(cell.task)), shape, dtype=np.int32),
+        tokens=draw.integers(1, len(data.vocabulary(run.task)), shape, dtype=np.int32),
         mask=np.ones(shape, bool),
-        label=draw.integers(0, 2 if label else cell.task.classes, (shape[0], *label), dtype=np.int32).astype(kind),
+        label=draw.integers(0, 2 if label else run.task.classes, (shape[0], *label), dtype=np.int32).astype(kind),
         weight=np.ones(shape[:1], np.float32),
     )

@@ -14,18 +14,18 @@ from lra_bench.runs.build import compiled
 NEAR = 64  # the answer is within 1 of so many of the largest
 
 
-def largest_batch(cell: Run, room: int, *, infer: bool) -> int:
+def largest_batch(run: Run, room: int, *, infer: bool) -> int:
     """Examples a step, as many as `room` bytes hold, to 1.6 %; 0 if not even one a device does.
 
     Raises:
         ConfigError: an option does not fit.
     """
-    unit = cell.recipe.training.accumulate * jax.local_device_count()
+    unit = run.recipe.training.accumulate * jax.local_device_count()
 
     def planned(count: int) -> int:
-        training = cell.recipe.training.model_copy(update={"batch": unit * count})
-        recipe = cell.recipe.model_copy(update={"training": training})
-        known = compiled(cell.model_copy(update={"recipe": recipe}), infer=infer)[1]
+        training = run.recipe.training.model_copy(update={"batch": unit * count})
+        recipe = run.recipe.model_copy(update={"training": training})
+        known = compiled(run.model_copy(update={"recipe": recipe}), infer=infer)[1]
         return int(known["compiled_bytes"])
 
     return unit * largest(planned, room)
@@ -39,7 +39,7 @@ class Point(NamedTuple):
 
 
 def largest(planned: Callable[[int], int], room: int) -> int:
-    """The largest n from 0 up with planned(n) <= room, of a function that grows, in few calls: each is dear.
+    """The largest n from 0 up with planned(n) <= room, of a function that grows, in few calls: each is expensive.
 
     Guesses lie on the line through the last two points, which is exact where each example takes as much; every other
     one halves what is left, for where it does not.

@@ -12,11 +12,11 @@ import jax
 from lra_bench.config import Run
 from lra_bench.errors import RunFailed
 from lra_bench.measure.asked import Asked
-from lra_bench.measure.clocks import Laps
+from lra_bench.measure.clocks import StepTimer
 from lra_bench.measure.load import Load
 from lra_bench.measure.machine import cores
 from lra_bench.measure.memory import available_bytes, peak_bytes
-from lra_bench.measure.peak import ceiling
+from lra_bench.measure.peak import peak_rate
 from lra_bench.runs.build import compiled, fitting, lacking, left_out, model_spec
 from lra_bench.runs.execute import failures, tell
 from lra_bench.speed.bench import Bench
@@ -27,13 +27,13 @@ from lra_bench.training.precision import within
 COMPILED_AT_ONCE = 8
 
 
-def measure(cells: Sequence[Run], asked: Asked) -> list[dict[str, Any]]:
+def measure(runs: Sequence[Run], asked: Asked) -> list[dict[str, Any]]:
     """Compile all, run `rounds` interleaved rounds of those that fit; what is known of each run, in order."""
     found = list[tuple[dict[str, Any], Bench | None]]()
     with ThreadPoolExecutor(compiling(jax.default_backend())) as pool:
-        for one in pool.map(partial(_prepared, asked=asked), cells):
+        for one in pool.map(partial(_prepared, asked=asked), runs):
             found.append(one)
-            tell("compiled", done=len(found), total=len(cells))
+            tell("compiled", done=len(found), total=len(runs))
     load = Load()
     for done in range(asked.rounds):
         for _, bench in found:
@@ -43,10 +43,10 @@ def measure(cells: Sequence[Run], asked: Asked) -> list[dict[str, Any]]:
     facts = [fact | {"other_load": load.share} | _timed(bench) for fact, bench in found]
     if len(facts) == 1:  # it has the process for itself
         facts[0]["peak_bytes"] = peak_bytes(jax.local_devices()[0])
-    rates = {kind: _ceiling(*kind) for kind in map(_products, cells)} if asked.ceiling else {}
-    for cell, fact in zip(cells, facts, strict=True):
-        fact |= {"ceiling_flops_per_s": rates[_products(cell)]} if asked.ceiling else {}
-        fact |= _room(cell, asked) if asked.room is not None else {}
+    rates = {kind: _peak_rate(*kind) for kind in map(_products, runs)} if asked.peak_rate else {}
+    for run, fact in zip(runs, facts, strict=True):
+        fact |= {"ceiling_flops_per_s": rates[_products(run)]} if asked.peak_rate else {}
+        fact |= _room(run, asked) if asked.room is not None else {}
     return facts
 
 
@@ -55,49 +55,49 @@ def compiling(platform: str) -> int:
     return 1 if platform == "cpu" else min(COMPILED_AT_ONCE, cores())
 
 
-def _products(cell: Run) -> tuple[str, str]:
+def _products(run: Run) -> tuple[str, str]:
     """Of which numbers a run's products are, and how precise: as its techniques have the backbone compute."""
-    backbone = model_spec(cell).backbone
+    backbone = model_spec(run).backbone
     return backbone.dtype, backbone.matmul
 
 
-def _ceiling(dtype: str, matmul: str) -> float:
+def _peak_rate(dtype: str, matmul: str) -> float:
     with within(matmul):
-        return ceiling(dtype)
+        return peak_rate(dtype)
 
 
-def _prepared(cell: Run, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
+def _prepared(run: Run, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
     """What is known before it is timed, and its step, run once, if it can be."""
-    tell("compile", run=cell.id, length=cell.task.length)
-    for said in left_out(cell):
-        tell("note", run=cell.id, said=said)
+    tell("compile", run=run.id, length=run.task.length)
+    for said in left_out(run):
+        tell("note", run=run.id, said=said)
     bench, known = None, dict[str, Any]()
-    with failures(cell) as failed:
-        program, known = compiled(cell, infer=asked.infer)
+    with failures(run) as failed:
+        program, known = compiled(run, infer=asked.infer)
         if short := lacking(known["compiled_bytes"]):
             if not asked.fitting:
                 raise RunFailed(str(short), "oom")
-            program, changed, _ = fitting(cell, None, None, tell)
+            program, changed, _ = fitting(run, None, None, tell)
             known |= changed
-        known |= supplied(cell, program) if asked.fed else {}
-        bench = Bench(cell, program, infer=asked.infer)
+        known |= supplied(run, program) if asked.fed else {}
+        bench = Bench(run, program, infer=asked.infer)
         bench.once()
-    row = failed.row
-    problem = {"status": row.status, "error": row.error} if row else {"status": "ok", "error": None}
-    there = {"batch": cell.recipe.training.batch, "available_bytes": available_bytes(jax.local_devices()[0])}
-    asked_for = {"run": cell.id, "model": cell.model, "options": cell.turned, "length": cell.task.length}
+    result = failed.result
+    problem = {"status": result.status, "error": result.error} if result else {"status": "ok", "error": None}
+    there = {"batch": run.recipe.training.batch, "available_bytes": available_bytes(jax.local_devices()[0])}
+    asked_for = {"run": run.id, "model": run.model, "options": run.turned, "length": run.task.length}
     return asked_for | {"mode": "infer" if asked.infer else "train"} | there | known | problem, bench
 
 
 def _timed(bench: Bench | None) -> dict[str, Any]:
-    laps = bench.laps if bench else Laps()
+    laps = bench.laps if bench else StepTimer()
     times = {"laps_ms": list(laps.ms)} | {f"step_ms_p{q}": laps.percentile(q) for q in (10, 50, 90)}
     return times | {"dispatch_ms": bench.dispatch_ms() if bench else None}
 
 
-def _room(cell: Run, asked: Asked) -> dict[str, Any]:
-    tell("largest", run=cell.id, length=cell.task.length)
+def _room(run: Run, asked: Asked) -> dict[str, Any]:
+    tell("largest", run=run.id, length=run.task.length)
     assert asked.room is not None
-    with failures(cell) as failed:
-        return {"room_bytes": asked.room, "largest_batch": largest_batch(cell, asked.room, infer=asked.infer)}
-    return {"room_bytes": asked.room, "largest_batch": None, "error": failed.row and failed.row.error}
+    with failures(run) as failed:
+        return {"room_bytes": asked.room, "largest_batch": largest_batch(run, asked.room, infer=asked.infer)}
+    return {"room_bytes": asked.room, "largest_batch": None, "error": failed.result and failed.result.error}

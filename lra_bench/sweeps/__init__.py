@@ -7,11 +7,11 @@ from lra_bench.sweeps.plan import job_list, plan, states
 from lra_bench.sweeps.request import (
     Request,
     Settings,
-    cells,
     of_model,
     on_task,
     parse_seeds,
     pooled_otherwise,
+    runs,
     task,
     task_names,
 )
@@ -27,7 +27,6 @@ __all__ = [
     "Speed",
     "after",
     "beside",
-    "cells",
     "estimated",
     "fewest",
     "fields",
@@ -41,6 +40,7 @@ __all__ = [
     "plan",
     "pooled_otherwise",
     "run",
+    "runs",
     "speed",
     "states",
     "supply",

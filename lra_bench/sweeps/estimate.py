@@ -29,32 +29,32 @@ def estimated(every: Sequence[Run], device: Device, known: Facts, tell: Tell) ->
     facts = list(known)
     if facts:
         yield facts
-    for cell in every:
-        kept = next((fact for fact in facts if fact["run"] == cell.id), None)
+    for run in every:
+        kept = next((fact for fact in facts if fact["run"] == run.id), None)
         if kept is not None:
-            if other := fingerprint.apart(fingerprint.of(cell), kept):
-                tell(cell, {"event": "note", "said": f"kept, and compiled from other code: {other}"})
+            if other := fingerprint.apart(fingerprint.of(run), kept):
+                tell(run, {"event": "note", "said": f"kept, and compiled from other code: {other}"})
             continue
-        (found,) = local.answers("lra_bench.estimates", [cell], device.model_dump(), partial(tell, cell))
-        facts = [*facts, _asked(cell, device) | found]
+        (found,) = local.answers("lra_bench.estimates", [run], device.model_dump(), partial(tell, run))
+        facts = [*facts, _asked(run, device) | found]
         yield facts
 
 
-def _asked(cell: Run, device: Device) -> dict[str, Any]:
-    backbone = cell.recipe.backbone
+def _asked(run: Run, device: Device) -> dict[str, Any]:
+    backbone = run.recipe.backbone
     return {
-        "run": cell.id,
-        "model": cell.model,
-        "options": cell.turned,
-        "task": cell.task_name,
-        "config": cell.config_name,
-        "length": cell.task.length,
-        "batch": cell.recipe.training.batch,
+        "run": run.id,
+        "model": run.model,
+        "options": run.turned,
+        "task": run.task_name,
+        "config": run.config_name,
+        "length": run.task.length,
+        "batch": run.recipe.training.batch,
         "dtype": backbone.dtype,
         "matmul": backbone.matmul,
         "device": device.name,
         "device_bytes": device.bytes,
-        **fingerprint.of(cell),
+        **fingerprint.of(run),
     }
 
 

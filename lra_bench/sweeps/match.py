@@ -1,4 +1,4 @@
-"""Runs as large, or as dear, as full attention's."""
+"""Runs as large, or as expensive, as full attention's."""
 
 from __future__ import annotations
 
@@ -23,20 +23,18 @@ def matched(every: Sequence[Run], what: str, tell: Callable[[Run, dict[str, Any]
         ConfigError: none can.
         Stopped: Ctrl-C.
     """
-    different = {but_for_seed(cell): cell for cell in every}
+    different = {but_for_seed(run): run for run in every}
     facts = local.answers(MODULE, list(different.values()), {"what": what}, partial(tell, every[-1]))
-    for cell, fact in zip(different.values(), facts, strict=True):
+    for run, fact in zip(different.values(), facts, strict=True):
         if fact["mlp"] is None:
-            tell(cell, {"event": "unmatched", "why": fact["why"]})
+            tell(run, {"event": "unmatched", "why": fact["why"]})
     widths = {key: fact["mlp"] for key, fact in zip(different, facts, strict=True) if fact["mlp"]}
     if not widths:
         raise ConfigError(f"--match {what}: {every[0].model} cannot be made so small; {facts[0]['why']}")
-    return [_of_width(cell, what, mlp) for cell in every if (mlp := widths.get(but_for_seed(cell)))]
+    return [_of_width(run, what, mlp) for run in every if (mlp := widths.get(but_for_seed(run)))]
 
 
-def _of_width(cell: Run, what: str, mlp: int) -> Run:
-    backbone = cell.recipe.backbone
-    recipe = cell.recipe.model_copy(update={"backbone": backbone.model_copy(update={"mlp": mlp})})
-    return cell.model_copy(
-        update={"recipe": recipe, "match": Match.model_validate({"what": what, "mlp": backbone.mlp})}
-    )
+def _of_width(run: Run, what: str, mlp: int) -> Run:
+    backbone = run.recipe.backbone
+    recipe = run.recipe.model_copy(update={"backbone": backbone.model_copy(update={"mlp": mlp})})
+    return run.model_copy(update={"recipe": recipe, "match": Match.model_validate({"what": what, "mlp": backbone.mlp})})

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from lra_bench import config, mixers
-from lra_bench.config import AND, Mechanism
+from lra_bench.config import AND, MixerSpec
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.mixers import Card, Sheet
+from lra_bench.mixers import Card, ModelCard
 from lra_bench.records import provenance
 
 FAMILY = "family:"
@@ -24,7 +24,7 @@ OUTSIDE = r"(?![^\[]*\])"  # what is split at stands in no bracket
 class Part(NamedTuple):
     """A mixer, and the options that were turned where it was named."""
 
-    sheet: Sheet
+    model_card: ModelCard
     options: Mapping[str, Any]
 
 
@@ -47,7 +47,7 @@ def models(patterns: str) -> list[Choice]:
             continue
         several = next((named for named in each if len(named) != 1), None)
         if several:
-            names = ", ".join(part.sheet.name for part in several)
+            names = ", ".join(part.model_card.name for part in several)
             raise ConfigError(f"--model {pattern}: a layer has one mixer, not one of {names}")
         found.append(tuple(part for named in each for part in named))
     return found
@@ -60,28 +60,29 @@ def _named(pattern: str) -> list[Part]:
     elif "[" in name and not name.endswith(".py"):
         raise ConfigError(f"--model {pattern}: must be name[option=value,...]")
     said = [part for part in inside.rstrip("]").split(",") if part]
-    return [Part(sheet, _turned(said, sheet)) for sheet in _sheets(name)]
+    return [Part(model_card, _turned(said, model_card)) for model_card in _model_cards(name)]
 
 
-def _turned(said: Iterable[str], sheet: Sheet) -> dict[str, Any]:
+def _turned(said: Iterable[str], model_card: ModelCard) -> dict[str, Any]:
     """The options in `option=value`, read as the mixer declares them."""
-    turned = (config.setting(part, "--model", lambda path: mixers.kinds([sheet], ".".join(path))) for part in said)
+    turned = (config.setting(part, "--model", lambda path: mixers.kinds([model_card], ".".join(path))) for part in said)
     return {".".join(path): value for path, value in turned}
 
 
-def _sheets(pattern: str) -> list[Sheet]:
+def _model_cards(pattern: str) -> list[ModelCard]:
     if pattern.endswith(".py"):
-        return [mixers.sheet(pattern)]
+        return [mixers.model_card(pattern)]
     if pattern.startswith(FAMILY):
         return _of_family(pattern.removeprefix(FAMILY))
-    return [mixers.sheet(name) for name in matching(pattern, mixers.names())]
+    return [mixers.model_card(name) for name in matching(pattern, mixers.names())]
 
 
-def _of_family(family: str) -> list[Sheet]:
-    sheets = [mixers.sheet(name) for name in mixers.names()]
-    matched = [sheet for sheet in sheets if sheet.card.family == family]
+def _of_family(family: str) -> list[ModelCard]:
+    model_cards = [mixers.model_card(name) for name in mixers.names()]
+    matched = [model_card for model_card in model_cards if model_card.card.family == family]
     if not matched:
-        raise ConfigError(f"--model {FAMILY}{family}: no model; {nearest(family, {s.card.family for s in sheets})}")
+        known = {model_card.card.family for model_card in model_cards}
+        raise ConfigError(f"--model {FAMILY}{family}: no model; {nearest(family, known)}")
     return matched
 
 
@@ -91,13 +92,13 @@ def fields(choice: Choice, turned: Mapping[str, Mapping[str, Any]], layers: int)
     Raises:
         ConfigError: an option is unknown, or there are more mixers than layers.
     """
-    each = in_turn([mechanism(part, turned) for part in choice], layers)
-    families = {part.sheet.card.family: None for part in choice}
+    each = in_turn([mixer_spec(part, turned) for part in choice], layers)
+    families = {part.model_card.card.family: None for part in choice}
     reach = reached(
-        [choice[i % len(choice)].sheet.card for i in range(layers)],
+        [choice[i % len(choice)].model_card.card for i in range(layers)],
         [each[i % len(each)].options for i in range(layers)],
     )
-    return {**config.of_mechanisms(each), "family": AND.join(families), "reach": reach}
+    return {**config.of_mixers(each), "family": AND.join(families), "reach": reach}
 
 
 def reached(cards: Sequence[Card], options: Sequence[Mapping[str, Any]]) -> int | None:
@@ -108,18 +109,18 @@ def reached(cards: Sequence[Card], options: Sequence[Mapping[str, Any]]) -> int 
     return None if math.isinf(places) else int(places)
 
 
-def mechanism(part: Part, turned: Mapping[str, Mapping[str, Any]]) -> Mechanism:
+def mixer_spec(part: Part, turned: Mapping[str, Mapping[str, Any]]) -> MixerSpec:
     """A mixer, and all its options."""
-    sheet = part.sheet
-    return Mechanism(
-        model=sheet.name,
-        mixer=str(sheet.path),
-        mixer_hash=provenance.hash_of(sheet.path),
-        options=mixers.turned(sheet, {**turned.get(sheet.name, {}), **part.options}),
+    model_card = part.model_card
+    return MixerSpec(
+        model=model_card.name,
+        mixer=str(model_card.path),
+        mixer_hash=provenance.hash_of(model_card.path),
+        options=mixers.turned(model_card, {**turned.get(model_card.name, {}), **part.options}),
     )
 
 
-def in_turn(each: Sequence[Mechanism], layers: int) -> list[Mechanism]:
+def in_turn(each: Sequence[MixerSpec], layers: int) -> list[MixerSpec]:
     """The fewest that give the same layers.
 
     Raises:

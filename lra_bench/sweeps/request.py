@@ -13,7 +13,7 @@ from typing import Any
 from lra_bench import config, data, mixers
 from lra_bench.config import NO_TECHNIQUE, Overlay, Recipe, RecipeFile, Run, TaskSpec, Techniques, tasks
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.mixers import Sheet
+from lra_bench.mixers import ModelCard
 from lra_bench.shapes import LAST_SEED
 from lra_bench.sweeps.models import Choice, Part, fields, matching, models, parts
 from lra_bench.sweeps.stages import staged
@@ -29,7 +29,7 @@ UNSAID = {  # decides no number, or has a column of its own
 }
 POOL = "backbone.pool"
 BY_FLAG = "--set"  # by what a user gave a setting, for messages
-NOTHING_BEFORE = {"start": None, "teacher": None, "beside": None}  # of a run that stands on no other
+NOTHING_BEFORE = {"start": None, "teacher": None, "beside": None}  # of a run that depends on no other
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Request:
     by: str = BY_FLAG
 
 
-def cells(request: Request) -> list[Run]:
+def runs(request: Request) -> list[Run]:
     """The runs of a request, techniques within models within tasks within seeds.
 
     Raises:
@@ -56,34 +56,34 @@ def cells(request: Request) -> list[Run]:
     """
     choices = models(request.models)
     recipe = config.recipe(request.config, request.include)
-    sheets = [part.sheet for choice in choices for part in choice]
-    settings = Settings.parse(request.settings, request.length, sheets, request.by)
+    model_cards = [part.model_card for choice in choices for part in choice]
+    settings = Settings.parse(request.settings, request.length, model_cards, request.by)
     names = task_names(request.tasks, request.include)
-    pulled = [config.techniques(names, settings.techniques, request.include) for names in technique_names(request)]
+    applied = [config.techniques(names, settings.techniques, request.include) for names in technique_names(request)]
     every = [
-        _staged(partial(_cell, request, recipe, settings, seed), choice, task, techniques)
+        _staged(partial(_run, request, recipe, settings, seed), choice, task, techniques)
         for seed in request.seeds
         for task in names
         for choice in choices
-        for techniques in pulled
+        for techniques in applied
     ]
-    return list({cell.id: cell for cell in every}.values())
+    return list({run.id: run for run in every}.values())
 
 
-def _staged(cell: Callable[[Choice, str], Run], choice: Choice, task: str, techniques: Techniques) -> Run:
+def _staged(run: Callable[[Choice, str], Run], choice: Choice, task: str, techniques: Techniques) -> Run:
     return staged(
-        cell(choice, task), techniques, lambda model: cell(models(model)[0], task), lambda other: cell(choice, other)
+        run(choice, task), techniques, lambda model: run(models(model)[0], task), lambda other: run(choice, other)
     )
 
 
-def of_model(cell: Run, choice: Choice, settings: Settings) -> Run:
-    """Another model, trained as the run's was, and as the settings change that; no technique is pulled.
+def of_model(run: Run, choice: Choice, settings: Settings) -> Run:
+    """Another model, trained as the run's was, and as the settings change that; no technique is applied.
 
     The options are those that the recipe, if it is here, sets for it.
     """
-    found = config.recipe(cell.config_name) if cell.config_name in config.found("configs") else None
-    turned = found.resolve(cell.task.name)[1] if found else {}
-    trained = cell.trained_first
+    found = config.recipe(run.config_name) if run.config_name in config.found("configs") else None
+    turned = found.resolve(run.task.name)[1] if found else {}
+    trained = run.trained_first
     recipe = config.changed(trained.recipe, settings.recipe)
     before = dict(part.split("=", 1) for part in re.split(BETWEEN, trained.changed)) if trained.changed else {}
     student = trained.model_copy(
@@ -92,7 +92,7 @@ def of_model(cell: Run, choice: Choice, settings: Settings) -> Run:
             **NOTHING_BEFORE,
             "techniques": Techniques(),
             "match": None,
-            "task": cell.task,
+            "task": run.task,
             "recipe": recipe,
             "changed": _words({**before, **settings.changing(trained.recipe, {})}),
             "config_hash": _hash(recipe) if settings.recipe else trained.config_hash,
@@ -101,32 +101,32 @@ def of_model(cell: Run, choice: Choice, settings: Settings) -> Run:
     return _pooled(student, settings)
 
 
-def on_task(cell: Run, name: str, include: Sequence[Path], settings: Settings) -> Run:
+def on_task(run: Run, name: str, include: Sequence[Path], settings: Settings) -> Run:
     """The run's model and backbone on another task, trained there as its recipe says for it.
 
     Raises:
         ConfigError, TaskError: the recipe or the task is not found, or a setting is unknown.
     """
     name, variant = tasks.parted(name)
-    file = config.recipe(cell.config_name, include)
+    file = config.recipe(run.config_name, include)
     recipe, _ = file.resolve(Path(name).stem, settings.recipe)
     changed = settings.changing(file.resolve(Path(name).stem)[0], tasks.said(name, include, variant or recipe.variant))
     task = data.identified(tasks.load(name, include, variant or recipe.variant, settings.task))
-    same = recipe.model_copy(update={"backbone": cell.recipe.backbone})
-    return cell.model_copy(
+    same = recipe.model_copy(update={"backbone": run.recipe.backbone})
+    return run.model_copy(
         update={
             "task": task,
             "recipe": same,
             "changed": _words(changed),
             "config_hash": _hash(recipe),
-            "techniques": cell.techniques.model_copy(update={"multitask": None}),
+            "techniques": run.techniques.model_copy(update={"multitask": None}),
             **NOTHING_BEFORE,
         }
     )
 
 
 def technique_names(request: Request) -> list[list[str]]:
-    """The techniques that are pulled at once, for each part of the comma list; `all` is none, and then each alone."""
+    """The techniques that are applied at once, for each part of the comma list; `all` is none, and then each alone."""
     names = [config.NO_TECHNIQUE, *config.technique_files(request.include)]
     found: dict[tuple[str, ...], None] = {}
     for pattern in parts(request.techniques, "--technique"):
@@ -196,8 +196,10 @@ class Settings:
     said: tuple[tuple[str, Any], ...]  # what of it a result says, of the recipe and the task, each key once, in order
 
     @classmethod
-    def parse(cls, settings: Sequence[str], length: int | None, sheets: Sequence[Sheet], by: str = BY_FLAG) -> Settings:
-        """Sort them; `sheets` are the models whose options can be turned.
+    def parse(
+        cls, settings: Sequence[str], length: int | None, model_cards: Sequence[ModelCard], by: str = BY_FLAG
+    ) -> Settings:
+        """Sort them; `model_cards` are of the models whose options can be turned.
 
         Raises:
             ConfigError: one is no key=value, or names neither a section, nor `task`, nor a model.
@@ -208,9 +210,9 @@ class Settings:
         options: list[tuple[str, str, Any, str]] = []
         sections = ("tag", "variant", "backbone", "optimizer", "schedule", "training")
         of_techniques, said = tuple(Techniques.model_fields), dict[str, Any]()
-        named = {"model"} | {sheet.name for sheet in sheets}
+        named = {"model"} | {model_card.name for model_card in model_cards}
         for text in settings:
-            (head, *path), value = config.setting(text, kinds=partial(_kinds, sheets))
+            (head, *path), value = config.setting(text, kinds=partial(_kinds, model_cards))
             flag = f"{by} {text}"
             if head == "task" and path:
                 task.append(Overlay(flag, config.nested(path, _placed(path, value))))
@@ -224,13 +226,13 @@ class Settings:
                 techniques.append(Overlay(flag, config.nested([head, *path], value)))
             else:
                 known = [*sections, *of_techniques, "task", *named]
-                meant = None if path else _meant(head, sheets)
+                meant = None if path else _meant(head, model_cards)
                 raise ConfigError(f"{flag}: '{head}': unknown; {meant or nearest(head, known)}")
         if length is not None:
             task.append(Overlay(f"--length {length}", {"length": length}))
             said["task.length"] = length
         for who, option, _, flag in options:
-            have = {k.name for sheet in sheets if who in ("model", sheet.name) for k in sheet.options}
+            have = {k.name for one in model_cards if who in ("model", one.name) for k in one.options}
             if option not in have:
                 raise ConfigError(f"{flag}: no such option; {nearest(option, have)}")
         for unsaid in UNSAID:
@@ -244,26 +246,28 @@ class Settings:
 
     def turning(self, part: Part) -> Part:
         """With the options that were set for the mixer: by its own name, or for every one that has them."""
-        sheet, own = part.sheet, {option.name for option in part.sheet.options}
+        model_card, own = part.model_card, {option.name for option in part.model_card.options}
         turned = {
-            name: value for who, name, value, _ in self.options if who == sheet.name or (who == "model" and name in own)
+            name: value
+            for who, name, value, _ in self.options
+            if who == model_card.name or (who == "model" and name in own)
         }
-        return Part(sheet, {**turned, **part.options})
+        return Part(model_card, {**turned, **part.options})
 
 
-def _kinds(sheets: Sequence[Sheet], path: Sequence[str]) -> Collection[type]:
+def _kinds(model_cards: Sequence[ModelCard], path: Sequence[str]) -> Collection[type]:
     """The kinds that are declared for a setting: of a mixer's own where it is an option."""
     head, *rest = path
-    ours = [sheet for sheet in sheets if head in ("model", sheet.name)]
+    ours = [model_card for model_card in model_cards if head in ("model", model_card.name)]
     return mixers.kinds(ours, ".".join(rest)) if ours else config.declared(path)
 
 
-def _meant(key: str, sheets: Sequence[Sheet]) -> str | None:
+def _meant(key: str, model_cards: Sequence[ModelCard]) -> str | None:
     """The whole keys that end in one that was given alone, as a question; None if there is none."""
     base = config.recipe("base").overlays[0].values
     known = [dotted for dotted, _ in config.flat({k: v for k, v in base.items() if isinstance(v, Mapping)})]
     known += [f"task.{name}" for name in TaskSpec.model_fields]
-    known += [f"{sheet.name}.{option.name}" for sheet in sheets for option in sheet.options]
+    known += [f"{model_card.name}.{option.name}" for model_card in model_cards for option in model_card.options]
     ends = list(dict.fromkeys(dotted for dotted in known if dotted.rpartition(".")[2] == key))
     return f"did you mean {' or '.join(repr(one) for one in ends)}?" if ends else None
 
@@ -283,7 +287,7 @@ def _placed(path: Sequence[str], value: Any) -> Any:
     return str(Path(value).expanduser().resolve()) if path == ["folder"] and isinstance(value, str) else value
 
 
-def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, choice: Choice, task: str) -> Run:
+def _run(request: Request, recipe: RecipeFile, settings: Settings, seed: int, choice: Choice, task: str) -> Run:
     task, variant = tasks.parted(task)
     if variant:
         tasks.demanded(task, variant, request.include)
@@ -291,11 +295,11 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
     resolved, turned = recipe.resolve(section, settings.recipe)
     variant = variant or resolved.variant
     changed = settings.changing(recipe.resolve(section)[0], tasks.said(task, request.include, variant))
-    known = {*mixers.names(), *(part.sheet.name for part in choice)}
+    known = {*mixers.names(), *(part.model_card.name for part in choice)}
     strange = next((name for name in turned if name not in known), None)
     if strange:
         raise ConfigError(f"{recipe.path}: options.{strange}: no such model; {nearest(strange, known)}")
-    cell = Run(
+    run = Run(
         **fields(tuple(map(settings.turning, choice)), turned, resolved.backbone.layers),
         task=data.identified(tasks.load(task, request.include, variant, settings.task)),
         config_name=recipe.name,
@@ -306,20 +310,20 @@ def _cell(request: Request, recipe: RecipeFile, settings: Settings, seed: int, c
         config_hash=_hash(resolved),
         tuned=recipe.tuned,
     )
-    return _pooled(cell, settings)
+    return _pooled(run, settings)
 
 
-def _pooled(cell: Run, settings: Settings) -> Run:
+def _pooled(run: Run, settings: Settings) -> Run:
     """Read out through the mean over tokens, where a cls token would not see them all and nobody asked for it."""
-    if not cell.narrow or POOL in dict(settings.said):
-        return cell
-    backbone = cell.recipe.backbone.model_copy(update={"pool": "mean"})
-    return cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
+    if not run.narrow or POOL in dict(settings.said):
+        return run
+    backbone = run.recipe.backbone.model_copy(update={"pool": "mean"})
+    return run.model_copy(update={"recipe": run.recipe.model_copy(update={"backbone": backbone})})
 
 
-def pooled_otherwise(cell: Run) -> str | None:
+def pooled_otherwise(run: Run) -> str | None:
     """A line where the run reads out another way than its recipe says, as nobody asked it to."""
-    if cell.reach is None or cell.config_name not in config.found("configs") or POOL in (cell.changed or ""):
+    if run.reach is None or run.config_name not in config.found("configs") or POOL in (run.changed or ""):
         return None
-    said, is_ = config.recipe(cell.config_name).resolve(cell.task.name)[0].backbone.pool, cell.recipe.backbone.pool
-    return None if said == is_ else f"backbone.pool: {is_}, not {said}: a cls token would see {cell.reach - 1} tokens"
+    said, is_ = config.recipe(run.config_name).resolve(run.task.name)[0].backbone.pool, run.recipe.backbone.pool
+    return None if said == is_ else f"backbone.pool: {is_}, not {said}: a cls token would see {run.reach - 1} tokens"

@@ -17,7 +17,7 @@ from lra_bench.measure.asked import Asked
 from lra_bench.records import fingerprint, store
 from lra_bench.records.schema import SCORED, Result
 
-MOMENT = 0.5  # seconds between two looks: a Ctrl-C that comes as we fall asleep is seen at the next
+MOMENT = 0.5  # seconds between two checks: a Ctrl-C that comes as we fall asleep is seen at the next
 
 
 def run(
@@ -37,58 +37,58 @@ def run(
         Stopped: Ctrl-C; says what became of the runs.
         ConfigError: the only run refused what the user asked for, or the engine cannot be had.
     """
-    asked = {cell.id for cell in every}
-    found = {cell.id: row for cell in every if not order.fresh and (row := store.done(order.results, cell))}
-    needed = [cell for cell in with_needs(every) if cell.id in asked or store.done(order.results, cell) is None]
-    left = [cell for cell in needed if cell.id not in found]
-    for cell in needed:
-        if cell.id in found:
-            _already(cell, found[cell.id], tell)
+    asked = {run.id for run in every}
+    found = {run.id: result for run in every if not order.fresh and (result := store.done(order.results, run))}
+    needed = [run for run in with_needs(every) if run.id in asked or store.done(order.results, run) is None]
+    left = [run for run in needed if run.id not in found]
+    for run in needed:
+        if run.id in found:
+            _already(run, found[run.id], tell)
         elif not order.fresh:
-            _of_other_data(cell, order.results, tell)
-    for cell in with_needs(every):
-        if cell not in needed:
-            _stood_on(cell, order.results, tell)
+            _of_other_data(run, order.results, tell)
+    for run in with_needs(every):
+        if run not in needed:
+            _depended_on(run, order.results, tell)
     if left:
         with opened(launcher, left, order) as engine:
             found |= Scheduler(engine, order, tell, fail_fast, alone=len(every) == 1).work(left)
-    return [found[cell.id] for cell in every if cell.id in found]
+    return [found[run.id] for run in every if run.id in found]
 
 
 def with_needs(every: Sequence[Run]) -> list[Run]:
     """The runs, and before each those that are to be trained before it."""
-    return list({cell.id: cell for asked in every for cell in (*asked.needs, asked)}.values())
+    return list({run.id: run for asked in every for run in (*asked.needs, asked)}.values())
 
 
-def of_other_code(every: Sequence[Run], rows: Sequence[Result]) -> dict[str, str]:
+def of_other_code(every: Sequence[Run], results: Sequence[Result]) -> dict[str, str]:
     """By the ids of those runs whose results were made by code that is not what stands here: by which."""
-    by_id = {cell.id: cell for cell in every}
-    found = {row.run: fingerprint.since(row, by_id[row.run]) for row in rows if row.run in by_id}
-    return {cell: code for cell, code in found.items() if code}
+    by_id = {run.id: run for run in every}
+    found = {result.run: fingerprint.since(result, by_id[result.run]) for result in results if result.run in by_id}
+    return {run: code for run, code in found.items() if code}
 
 
-def _already(cell: Run, row: Result, tell: Callable[[Run, dict[str, Any]], None]) -> None:
-    tell(cell, {"event": "already", "code": fingerprint.since(row, cell)})
-    tell(cell, _ended(row))
+def _already(run: Run, result: Result, tell: Callable[[Run, dict[str, Any]], None]) -> None:
+    tell(run, {"event": "already", "code": fingerprint.since(result, run)})
+    tell(run, _ended(result))
 
 
-def _ended(row: Result) -> dict[str, Any]:
-    return {"event": "ended", "status": row.status, "test_score": row.test_score, "error": row.error}
+def _ended(result: Result) -> dict[str, Any]:
+    return {"event": "ended", "status": result.status, "test_score": result.test_score, "error": result.error}
 
 
-def _stood_on(cell: Run, results: Path, tell: Callable[[Run, dict[str, Any]], None]) -> None:
-    """Say so if a run that others stand on was made by other code."""
-    row = store.done(results, cell)
-    if row is not None and (code := fingerprint.since(row, cell)):
-        tell(cell, {"event": "note", "said": f"others stand on it, and it was made by other code: {code}"})
+def _depended_on(run: Run, results: Path, tell: Callable[[Run, dict[str, Any]], None]) -> None:
+    """Say so if a run that others depend on was made by other code."""
+    result = store.done(results, run)
+    if result is not None and (code := fingerprint.since(result, run)):
+        tell(run, {"event": "note", "said": f"others depend on it, and it was made by other code: {code}"})
 
 
-def _of_other_data(cell: Run, results: Path, tell: Callable[[Run, dict[str, Any]], None]) -> None:
-    """Say so if there is such a run, on what the files held before: it is not taken up."""
-    for folder in store.on_other_data(results, cell):
-        where = ", ".join(sorted({task.folder for task in cell.every_task if task.folder}))
-        said = f"{folder.name} is not taken up: what it was trained on has changed since, in {where}"
-        tell(cell, {"event": "note", "said": said})
+def _of_other_data(run: Run, results: Path, tell: Callable[[Run, dict[str, Any]], None]) -> None:
+    """Say so if there is such a run, on what the files held before: it is not reused."""
+    for folder in store.on_other_data(results, run):
+        where = ", ".join(sorted({task.folder for task in run.every_task if task.folder}))
+        said = f"{folder.name} is not reused: what it was trained on has changed since, in {where}"
+        tell(run, {"event": "note", "said": said})
 
 
 @dataclass
@@ -103,81 +103,82 @@ class Scheduler:
     failed: bool = False
     _futures: dict[str, Future[Result | None]] = field(default_factory=dict, init=False)
 
-    def work(self, cells: Sequence[Run]) -> dict[str, Result]:
+    def work(self, runs: Sequence[Run]) -> dict[str, Result]:
         """The results of the runs that have one at the end, by the runs' ids.
 
         Raises:
-            Stopped: Ctrl-C, or somebody stopped a cell.
+            Stopped: Ctrl-C, or somebody stopped a run.
             ConfigError: the only run refused what the user asked for.
             PlaceError: a disk is full, or a place cannot be used.
         """
         with ThreadPoolExecutor(self.engine.at_once, "run") as pool:
-            futures, asked = self._waited(pool, cells)
-        rows = [_outcome(future) for future in futures]
+            futures, asked = self._waited(pool, runs)
+        results = [_outcome(future) for future in futures]
         if asked or (self.engine.ended and not self.failed):
             raise Stopped(self.engine.parting())
-        return {cell.id: row for cell, row in zip(cells, rows, strict=True) if row is not None}
+        return {run.id: result for run, result in zip(runs, results, strict=True) if result is not None}
 
-    def _one(self, cell: Run) -> Result | None:
+    def _one(self, run: Run) -> Result | None:
         if self.engine.ended:
             return None
-        row = None if self.order.fresh else store.done(self.order.results, cell)
-        if row is not None:  # by another command, meanwhile
-            _already(cell, row, self.tell)
-            return row
-        lacking = self._lacking(cell)
+        result = None if self.order.fresh else store.done(self.order.results, run)
+        if result is not None:  # by another command, meanwhile
+            _already(run, result, self.tell)
+            return result
+        lacking = self._lacking(run)
         if self.engine.ended:
             return None
         try:
-            row = self._run(cell, lacking)
+            result = self._run(run, lacking)
         except Stopped:
             self.engine.leave()  # Ctrl-C reaches a run before it reaches us
             raise
         except PlaceError:
             self.engine.end()  # what other runs leave would find no room either
             raise
-        self.tell(cell, _ended(row))
-        if self.fail_fast and row.status not in SCORED:
+        self.tell(run, _ended(result))
+        if self.fail_fast and result.status not in SCORED:
             self.failed = True
             self.engine.end()
-        return row
+        return result
 
-    def _run(self, cell: Run, lacking: str | None) -> Result:
+    def _run(self, run: Run, lacking: str | None) -> Result:
         if lacking:
-            row = store.blank(cell, "error", lacking)
-            store.put(self.order.results, cell, row)
-            return row
+            result = store.blank(run, "error", lacking)
+            store.save(self.order.results, run, result)
+            return result
         try:
-            return self.engine.run(cell, partial(self.tell, cell))
+            return self.engine.run(run, partial(self.tell, run))
         except ConfigError as error:
             if self.alone:
                 raise
-            row = store.blank(cell, "error", str(error))
-            store.put(self.order.results, cell, row)
-            return row
+            result = store.blank(run, "error", str(error))
+            store.save(self.order.results, run, result)
+            return result
 
-    def _lacking(self, cell: Run) -> str | None:
-        """Once all that the run stands on has ended, what of it has no result."""
-        for needed in cell.needs:
+    def _lacking(self, run: Run) -> str | None:
+        """Once all that the run depends on has ended, what of it has no result."""
+        for needed in run.needs:
             if needed.id in self._futures:  # begun before it, so it is never one that waits for us
                 wait([self._futures[needed.id]])
-            row = store.done(self.order.results, needed)
-            if row is None or row.status not in SCORED:
-                return f"{needed.folder}, which it stands on, has no result: {row.status if row else 'it failed'}"
+            result = store.done(self.order.results, needed)
+            if result is None or result.status not in SCORED:
+                why = result.status if result else "it failed"
+                return f"{needed.folder}, which it depends on, has no result: {why}"
         return None
 
-    def _waited(self, pool: ThreadPoolExecutor, cells: Sequence[Run]) -> tuple[list[Future[Result | None]], bool]:
+    def _waited(self, pool: ThreadPoolExecutor, runs: Sequence[Run]) -> tuple[list[Future[Result | None]], bool]:
         """Hand out all and wait; did the user ask to stop? A first Ctrl-C leaves the engine, a second kills."""
         futures: list[Future[Result | None]] = []
         asked = told = False
         while True:
             try:
-                for cell in cells[len(futures) :]:
-                    futures.append(pool.submit(self._one, cell))
-                    self._futures[cell.id] = futures[-1]
+                for run in runs[len(futures) :]:
+                    futures.append(pool.submit(self._one, run))
+                    self._futures[run.id] = futures[-1]
                 while wait(futures, MOMENT).not_done:
                     if asked and not told:
-                        self.tell(cells[-1], {"event": "stopping"})
+                        self.tell(runs[-1], {"event": "stopping"})
                         told = True
                 return futures, asked
             except KeyboardInterrupt:
@@ -193,14 +194,14 @@ def _outcome(future: Future[Result | None]) -> Result | None:
 
 
 def supply(every: Sequence[Run], rounds: int, tell: Callable[[Run, dict[str, Any]], None]) -> Iterator[dict[str, Any]]:
-    """How fast each run's examples are made and cut into batches, and how fast its step eats them, one by one.
+    """How fast each run's examples are made and cut into batches, and how fast its step consumes them, one by one.
 
     One whose examples cannot be had spares the rest: its `error` says why.
     """
-    for cell in every:
-        asked: dict[str, Any] = {"task": cell.task_name, "variant": cell.task.variant, "model": cell.model}
-        asked |= {"length": cell.task.length, "batch": cell.recipe.training.batch}
+    for run in every:
+        asked: dict[str, Any] = {"task": run.task_name, "variant": run.task.variant, "model": run.model}
+        asked |= {"length": run.task.length, "batch": run.recipe.training.batch}
         try:
-            yield asked | local.measure([cell], Asked(rounds, fed=True), partial(tell, cell))[0]
+            yield asked | local.measure([run], Asked(rounds, fed=True), partial(tell, run))[0]
         except ConfigError as error:
             yield asked | {"error": str(error)}

@@ -15,7 +15,7 @@ from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.launch import local
 from lra_bench.measure.asked import Asked
 from lra_bench.records import fingerprint
-from lra_bench.sweeps.request import Request, cells
+from lra_bench.sweeps.request import Request, runs
 
 Tell = Callable[[Run, dict[str, Any]], None]
 Facts = list[dict[str, Any]]
@@ -36,7 +36,7 @@ class Speed:
 
     def groups(self) -> list[list[Run]]:
         """The runs of each length."""
-        return [cells(replace(self.request, length=length)) for length in self.lengths]
+        return [runs(replace(self.request, length=length)) for length in self.lengths]
 
     @property
     def mode(self) -> str:
@@ -57,20 +57,20 @@ def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
     if facts:
         yield facts
     for group in groups:
-        for cell in group:
-            if said := _of_other_code(_fact(facts, cell, asked.mode), cell):
-                tell(cell, {"event": "note", "said": f"L = {cell.task.length}: {said}; --overwrite measures it again"})
-        new = [cell for cell in group if _fact(facts, cell, asked.mode) is None]
+        for run in group:
+            if said := _of_other_code(_fact(facts, run, asked.mode), run):
+                tell(run, {"event": "note", "said": f"L = {run.task.length}: {said}; --overwrite measures it again"})
+        new = [run for run in group if _fact(facts, run, asked.mode) is None]
         if new:
             timed = new if new[0] is group[0] else [group[0], *new]
-            found = local.measure(timed, Asked(asked.rounds, infer=asked.infer, ceiling=True), _telling(timed, tell))
+            found = local.measure(timed, Asked(asked.rounds, infer=asked.infer, peak_rate=True), _telling(timed, tell))
             facts += _beside(found, timed)[len(timed) - len(new) :]
             yield facts
     if asked.peak or asked.room is not None:
-        for cell in (cell for group in groups for cell in group):
-            fact = _fact(facts, cell, asked.mode)
+        for run in (run for group in groups for run in group):
+            fact = _fact(facts, run, asked.mode)
             if fact is not None and fact["status"] == "ok" and not _whole(fact, asked):
-                fact |= _alone(cell, asked, partial(tell, cell))
+                fact |= _alone(run, asked, partial(tell, run))
                 yield facts
 
 
@@ -85,30 +85,30 @@ def _same_place(facts: Facts) -> None:
             )
 
 
-def _fact(facts: Facts, cell: Run, mode: str) -> dict[str, Any] | None:
-    return next((fact for fact in facts if fact["run"] == cell.id and fact.get("mode", "train") == mode), None)
+def _fact(facts: Facts, run: Run, mode: str) -> dict[str, Any] | None:
+    return next((fact for fact in facts if fact["run"] == run.id and fact.get("mode", "train") == mode), None)
 
 
-def _of_other_code(fact: dict[str, Any] | None, cell: Run) -> str | None:
+def _of_other_code(fact: dict[str, Any] | None, run: Run) -> str | None:
     """What is to be said of a fact that is kept, if it was measured by code that is not what stands here."""
     if fact is None:
         return None
     if fact.get("code_hash") is None:
         return "kept, and measured by code that is not known"
-    why = fingerprint.apart(fingerprint.of(cell), fact)
+    why = fingerprint.apart(fingerprint.of(run), fact)
     return f"kept, and measured by other code: {why}" if why else None
 
 
 def _beside(found: Facts, timed: Sequence[Run]) -> Facts:
-    """With the first one's median, and with what the contract and the cards say of the mixers."""
-    for fact, cell in zip(found, timed, strict=True):
-        fact |= fingerprint.of(cell)
+    """With the first one's median, and with what the conformance records and the model cards say of the mixers."""
+    for fact, run in zip(found, timed, strict=True):
+        fact |= fingerprint.of(run)
         fact["reference_ms"] = found[0]["step_ms_p50"]
-        claims = [mixers.read(Path(one.mixer)).card.time for one in cell.mechanisms]
+        claims = [mixers.read(Path(one.mixer)).card.time for one in run.mixer_specs]
         fact["card_time"] = None if None in claims else max(claim for claim in claims if claim is not None)
         if fact.get("platform"):
             fact["standing"] = record.worst(
-                record.standing(Path(one.mixer), one.options, fact["platform"]) for one in cell.mechanisms
+                record.standing(Path(one.mixer), one.options, fact["platform"]) for one in run.mixer_specs
             )
     return found
 
@@ -117,9 +117,9 @@ def _whole(fact: dict[str, Any], asked: Speed) -> bool:
     return fact.get("peak_bytes") is not None and (asked.room is None or fact.get("room_bytes") == asked.room)
 
 
-def _alone(cell: Run, asked: Speed, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def _alone(run: Run, asked: Speed, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     try:
-        (found,) = local.measure([cell], Asked(1, infer=asked.infer, room=asked.room), tell)
+        (found,) = local.measure([run], Asked(1, infer=asked.infer, room=asked.room), tell)
     except RunFailed as error:
         return {"peak_error": str(error)}
     return {key: found[key] for key in ALONE if key in found}
@@ -127,5 +127,5 @@ def _alone(cell: Run, asked: Speed, tell: Callable[[dict[str, Any]], None]) -> d
 
 def _telling(every: Sequence[Run], tell: Tell) -> Callable[[dict[str, Any]], None]:
     """Pass on an event of the run that it names; of the last one, if it names none."""
-    by_id = {cell.id: cell for cell in every}
+    by_id = {run.id: run for run in every}
     return lambda event: tell(by_id.get(event.get("run", ""), every[-1]), event)

@@ -36,7 +36,7 @@ IN_ORDER: Mapping[str, type[Technique[Any]]] = {
 
 def techniques(run: Run) -> list[Technique[Any]]:
     """Those of the run, in the order in which each changes what the one before it left."""
-    options = {**run.techniques.pulled(), "start": run.start}
+    options = {**run.techniques.applied(), "start": run.start}
     return [technique(options[name], run) for name, technique in IN_ORDER.items() if options.get(name) is not None]
 
 

@@ -67,7 +67,7 @@ class Pruning(Technique[config.Prune]):
     @property
     def _now(self) -> bool:
         """Is it in this run that it is done, not in one that it starts from?"""
-        return self.run.pulls("prune")
+        return self.run.applies("prune")
 
     def _sparse(self, state: InitialState) -> InitialState:
         return state._replace(params=sparse(state.params, self.options.sparsity))

@@ -17,7 +17,7 @@ class Start(Technique[Run]):
 
     def depending(self, dependencies: Dependencies, setup: TrainingSetup) -> Dependencies:
         """Of a start that was trained on several tasks, the model of the run's own."""
-        if dependencies.start is None or not self.options.pulls("multitask"):
+        if dependencies.start is None or not self.options.applies("multitask"):
             return dependencies
         own = part(*dependencies.start, self.options.tasks.index(self.run.task))
         return replace(dependencies, start=ModelState(*own), same_symbols=True)

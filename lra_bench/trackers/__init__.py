@@ -3,9 +3,9 @@
 Found by looking into this folder; `pip install 'lra-bench[NAME]'` brings what the file NAME.py needs. It exports
 `TrackedRun`, one run's run as the tracker has it:
 
-    TrackedRun(results, run)                          begin, or go on with one that was begun
-    look(step, {"train_loss": ..., ...})        a point of the curve
-    end(result)                                    what came out; None if it was stopped, and may go on another day
+    TrackedRun(results, run)                          begin, or resume one that was begun
+    log(step, {"train_loss": ..., ...})        a point of the curve
+    end(result)                                    what came out; None if it was stopped, and may be resumed
 """
 
 from __future__ import annotations

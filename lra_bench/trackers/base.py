@@ -23,9 +23,9 @@ Event = tuple[Run, Mapping[str, Any]]
 class TrackedRun(Protocol):
     """One run's run as a tracker has it; see the package."""
 
-    def look(self, step: int, values: Mapping[str, float]) -> None: ...
+    def log(self, step: int, values: Mapping[str, float]) -> None: ...
 
-    def end(self, row: Result | None) -> None: ...
+    def end(self, result: Result | None) -> None: ...
 
 
 Make = Callable[[Path, Run], TrackedRun]
@@ -39,24 +39,24 @@ class Tracked:
         self._runs: dict[str, TrackedRun] = {}
         self._not_ours: set[str] = set()  # runs that were done before, or that another process runs
 
-    def __call__(self, cell: Run, event: Mapping[str, Any]) -> None:
+    def __call__(self, run: Run, event: Mapping[str, Any]) -> None:
         """Pass on what there is to tell."""
         what = event["event"]
         if what in ("already", "wait"):
-            self._not_ours.add(cell.id)
+            self._not_ours.add(run.id)
         elif what == "start":
-            self._not_ours.discard(cell.id)
-            self._run(cell)
+            self._not_ours.discard(run.id)
+            self._run(run)
         elif what == "val":
-            self._run(cell).look(event["step"], {name: event[name] for name in CURVE})
-        elif what == "ended" and cell.id not in self._not_ours:
-            self._run(cell).end(store.get(self._results, cell))
-            del self._runs[cell.id]
+            self._run(run).log(event["step"], {name: event[name] for name in CURVE})
+        elif what == "ended" and run.id not in self._not_ours:
+            self._run(run).end(store.get(self._results, run))
+            del self._runs[run.id]
 
-    def _run(self, cell: Run) -> TrackedRun:
-        if cell.id not in self._runs:
-            self._runs[cell.id] = self._make(self._results, cell)
-        return self._runs[cell.id]
+    def _run(self, run: Run) -> TrackedRun:
+        if run.id not in self._runs:
+            self._runs[run.id] = self._make(self._results, run)
+        return self._runs[run.id]
 
     def close(self) -> None:
         """End what was stopped."""
@@ -71,14 +71,14 @@ def opened(makers: Mapping[str, Make], results: Path, warn: Callable[[str], None
     `warn` gets one line of a tracker that fails, which is told nothing more.
     """
     if not makers:
-        yield lambda cell, event: None
+        yield lambda run, event: None
         return
     events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
     told = {name: Tracked(make, results) for name, make in makers.items()}
     thread = threading.Thread(target=_listen, args=(events, told, warn), name="trackers", daemon=True)
     thread.start()
     try:
-        yield lambda cell, event: events.put((cell, event))
+        yield lambda run, event: events.put((run, event))
     finally:
         events.put(None)
         thread.join(PATIENCE)
@@ -100,4 +100,4 @@ def _each(told: dict[str, Tracked], do: Callable[[Tracked], None], warn: Callabl
         except Exception as error:
             del told[name]
             what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            warn(f"--track {name}: {what}; the runs go on without it")
+            warn(f"--track {name}: {what}; the runs continue without it")

@@ -39,36 +39,38 @@ def _kept_in(results: Path) -> str:
 
 
 class TrackedRun:
-    """A run with the tag `cell`; one that has not finished is gone on with."""
+    """A run with the tag `run`; one that has not finished is resumed."""
 
-    def __init__(self, results: Path, cell: Run) -> None:
+    def __init__(self, results: Path, run: Run) -> None:
         results.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or _kept_in(results.resolve()))
-        self._id = self._begun(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "lra", cell)
-        params = [Param(key, str(value)) for key, value in config.flat(cell.model_dump())]
+        self._id = self._begun(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "lra", run)
+        params = [Param(key, str(value)) for key, value in config.flat(run.model_dump())]
         for first in range(0, len(params), AT_ONCE):
             self._client.log_batch(self._id, params=params[first : first + AT_ONCE])
 
-    def _begun(self, experiment: str, cell: Run) -> str:
+    def _begun(self, experiment: str, run: Run) -> str:
         there = self._client.get_experiment_by_name(experiment)
         place = there.experiment_id if there else self._client.create_experiment(experiment)
-        same = f"tags.cell = '{cell.id}' and attributes.status != 'FINISHED'"
-        for run in self._client.search_runs([place], same, max_results=1):
-            self._client.update_run(run.info.run_id, status="RUNNING")
-            return str(run.info.run_id)
-        return str(self._client.create_run(place, run_name=cell.folder, tags={"run": cell.id}).info.run_id)
+        same = f"tags.run = '{run.id}' and attributes.status != 'FINISHED'"
+        for begun in self._client.search_runs([place], same, max_results=1):
+            self._client.update_run(begun.info.run_id, status="RUNNING")
+            return str(begun.info.run_id)
+        return str(self._client.create_run(place, run_name=run.folder, tags={"run": run.id}).info.run_id)
 
-    def look(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         """A metric each."""
         now = int(time.time() * 1000)
         self._client.log_batch(self._id, [Metric(name, value, now, step) for name, value in values.items()])
 
-    def end(self, row: Result | None) -> None:
+    def end(self, result: Result | None) -> None:
         """The result's numbers as metrics at its last step, what else it says as tags."""
-        if row is not None:
-            numbers = row.numbers()
-            self.look(row.steps, {f"row.{name}": value for name, value in numbers.items()})
-            said = {name: value for name, value in row.as_dict().items() if name not in numbers and value is not None}
+        if result is not None:
+            numbers = result.numbers()
+            self.log(result.steps, {f"row.{name}": value for name, value in numbers.items()})
+            said = {
+                name: value for name, value in result.as_dict().items() if name not in numbers and value is not None
+            }
             self._client.log_batch(self._id, tags=[RunTag(f"row.{name}", str(value)) for name, value in said.items()])
-        done = "KILLED" if row is None else "FINISHED" if row.status in SCORED else "FAILED"
+        done = "KILLED" if result is None else "FINISHED" if result.status in SCORED else "FAILED"
         self._client.set_terminated(self._id, done)

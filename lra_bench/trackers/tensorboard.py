@@ -19,25 +19,25 @@ from lra_bench.records.schema import Result
 
 
 class TrackedRun:
-    """A folder of event files. What goes on writes one more, and TensorBoard reads them as one."""
+    """A folder of event files. A resumed run writes one more, and TensorBoard reads them as one."""
 
-    def __init__(self, results: Path, cell: Run) -> None:
-        self._writer = EventFileWriter(str(results / "tensorboard" / cell.folder))
-        settings = config.flat(cell.model_dump())
+    def __init__(self, results: Path, run: Run) -> None:
+        self._writer = EventFileWriter(str(results / "tensorboard" / run.folder))
+        settings = config.flat(run.model_dump())
         known = {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in settings}
-        self._add(0, hparams_pb(known, trial_id=cell.id))
-        self._add(0, text_pb("run", _code(cell.model_dump())))
+        self._add(0, hparams_pb(known, trial_id=run.id))
+        self._add(0, text_pb("run", _code(run.model_dump())))
 
-    def look(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         """A scalar each."""
         self._add(step, Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()]))
         self._writer.flush()
 
-    def end(self, row: Result | None) -> None:
+    def end(self, result: Result | None) -> None:
         """The result's numbers as scalars at its last step, and the result as a text."""
-        if row is not None:
-            self.look(row.steps, {f"row/{name}": value for name, value in row.numbers().items()})
-            self._add(row.steps, text_pb("row", _code(row.as_dict())))
+        if result is not None:
+            self.log(result.steps, {f"row/{name}": value for name, value in result.numbers().items()})
+            self._add(result.steps, text_pb("row", _code(result.as_dict())))
         self._writer.close()
 
     def _add(self, step: int, summary: Summary) -> None:

@@ -14,29 +14,29 @@ from lra_bench.records.schema import SCORED, Result
 
 
 class TrackedRun:
-    """A run of the project `lra`, or WANDB_PROJECT, with the run's id: what goes on is the same run."""
+    """A run of the project `lra`, or WANDB_PROJECT, with the run's id: what is resumed is the same run."""
 
-    def __init__(self, results: Path, cell: Run) -> None:
+    def __init__(self, results: Path, run: Run) -> None:
         results.mkdir(parents=True, exist_ok=True)
         mode: Any = os.environ.get("WANDB_MODE") or "offline"
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or "lra",
-            id=cell.id,
-            name=cell.folder,
+            id=run.id,
+            name=run.folder,
             dir=str(results),
-            config=cell.model_dump(),
+            config=run.model_dump(),
             mode=mode,
             resume="allow",
             reinit="create_new",
             settings=wandb.Settings(silent=True, console="off"),
         )
 
-    def look(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         """A point of the history."""
         self._run.log(dict(values), step=step)
 
-    def end(self, row: Result | None) -> None:
+    def end(self, result: Result | None) -> None:
         """The result as the run's summary."""
-        if row is not None:
-            self._run.summary.update({f"row.{name}": value for name, value in row.as_dict().items()})
-        self._run.finish(exit_code=0 if row is not None and row.status in SCORED else 1)
+        if result is not None:
+            self._run.summary.update({f"row.{name}": value for name, value in result.as_dict().items()})
+        self._run.finish(exit_code=0 if result is not None and result.status in SCORED else 1)

@@ -59,7 +59,7 @@ class BucketedProgram(Program):
         longest = each[self.lengths[-1]]
         return Compiled(
             step,
-            self.slices * longest.flops + update.flops,
+            self.micro_batches * longest.flops + update.flops,
             max(part.compiled_bytes for part in (*each.values(), update)),
             sum(part.compile_s for part in (*each.values(), update)),
             longest.executable,
@@ -73,7 +73,7 @@ class BucketedProgram(Program):
         def added(
             given: Any, state: State, totals: Totals, which: jax.Array, tokens: jax.Array, mask: jax.Array, label: Any
         ) -> Totals:
-            key = dropout_keys(state, self.seed, self.slices)[which]
+            key = dropout_keys(state, self.seed, self.micro_batches)[which]
             return add(state.params, given, loss_scale(state), totals, LossInputs(tokens, mask, label, key))
 
         function = jax.jit(self.precisely(added), donate_argnums=2)
@@ -92,7 +92,7 @@ class BucketedProgram(Program):
         update = updating(self.recipe, self.setup)
 
         def updated(state: State, totals: Totals) -> tuple[State, jax.Array]:
-            return update(state, mean(totals, self.slices))
+            return update(state, mean(totals, self.micro_batches))
 
         function = jax.jit(self.precisely(updated), donate_argnums=0)
         return compiled(function, (self.init, self._shaped(self._begin, self.init)), self._options)
@@ -126,12 +126,12 @@ class BucketedProgram(Program):
     def feed(self, *batches: Batch) -> tuple[Any, ...]:
         """A training batch on the devices, none of it cut; of it, `fed_rows` are given."""
         (batch,) = batches
-        parts = [np.split(a, self.slices) for a in (batch.tokens, batch.mask, batch.label)]
+        parts = [np.split(a, self.micro_batches) for a in (batch.tokens, batch.mask, batch.label)]
         return tuple(self._placed(part, 0) for part in zip(*parts, strict=True))
 
     def _cut(self, step: int, split: Split, order: Order) -> list[tuple[np.ndarray, int]]:
-        index = drawn(split, self.slices * self.size, self.seed, step, order)
-        return by_length(split, index, self.slices, self.lengths)
+        index = drawn(split, self.micro_batches * self.size, self.seed, step, order)
+        return by_length(split, index, self.micro_batches, self.lengths)
 
     def computed(self, splits: Sequence[Split], steps: int) -> dict[str, float]:
         """FLOPs of a training step, on average, and the share of the padded tokens that are computed."""
@@ -144,4 +144,4 @@ class BucketedProgram(Program):
         total = found.total()
         work = sum(self._each[length].flops * count for length, count in found.items()) / total
         share = sum(length * count for length, count in found.items()) / (total * self.shape[1])
-        return {"flops_per_step": self.slices * work + self._update.flops, "computed_tokens": share}
+        return {"flops_per_step": self.micro_batches * work + self._update.flops, "computed_tokens": share}

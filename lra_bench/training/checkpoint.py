@@ -83,7 +83,7 @@ class Checkpoints:
 
     def _lost(self, damaged: Sequence[Damaged]) -> ConfigError:
         said = "; ".join(map(str, damaged))
-        return ConfigError(f"{said}; --overwrite trains anew")
+        return ConfigError(f"{said}; --overwrite trains it again")
 
     def _read(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)

@@ -1,8 +1,8 @@
 """One backbone, and several tasks with an embedding, positions and a head each, trained together.
 
-A slice of a batch is shared out among the tasks, and a step's loss is the mean of theirs by the shares p_i, n_i^(1 / T)
-over their sum, n_i a task's training examples (Arivazhagan et al., arXiv 1907.05019). A task's loss is
-multiplied by p_i, whatever a slice of whole examples makes of the share.
+A micro-batch is shared out among the tasks, and a step's loss is the mean of theirs by the shares p_i, n_i^(1 / T)
+over their sum, n_i a task's training examples (Arivazhagan et al., arXiv 1907.05019). A task's loss is multiplied by
+p_i, whatever a micro-batch of whole examples makes of the share.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def shared_out(shares: Sequence[float], size: int, unit: int) -> list[int]:
     free = size // unit - len(shares)
     if free < 0:
         raise ConfigError(
-            f"training.batch: slices of {size} examples cannot be shared by {len(shares)} tasks"
+            f"training.batch: micro-batches of {size} examples cannot be shared by {len(shares)} tasks"
             + (f" on {unit} devices" if unit > 1 else "")
         )
     exact = [max(share * (size // unit) - 1, 0) for share in shares]
@@ -81,7 +81,7 @@ class MultitaskProgram(Program):
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Examples of a slice, by task."""
+        """Examples of a micro-batch, by task."""
         return shared_out([task.share for task in self.setup.tasks], self.size, self.devices.mesh.size)
 
     @cached_property
@@ -100,7 +100,7 @@ class MultitaskProgram(Program):
             replace(self.setup, objective=own.objective, shape=own.shape, tasks=()),
             self.seed,
             self.devices,
-            self.slices,
+            self.micro_batches,
             self.sizes[task],
         )
 
@@ -112,7 +112,7 @@ class MultitaskProgram(Program):
     def training(self) -> Compiled:
         """The training step: (state, tokens, mask, label) -> state, loss, arrays a tuple with one for each task."""
         cut = self.devices.cut(1)
-        each = [shapes((self.slices, p.size), p.shape, p.objective, cut) for p in self.parts]
+        each = [shapes((self.micro_batches, p.size), p.shape, p.objective, cut) for p in self.parts]
         step = training_step(self.graph, self.recipe, self.setup, self.seed)
         options = known(LEAST_MEMORY.get(self.devices.platform, {}))
         arguments = (self.given, self.init, *zip(*each, strict=True))

@@ -74,18 +74,18 @@ class Devices:
         return cls(jax.sharding.Mesh(np.array([device]), ("data",), axis_types=(AxisType.Auto,)))
 
     @classmethod
-    def sharing(cls, slice_size: int, tasks: int = 1) -> Devices:
-        """As many as can share `slice_size` examples evenly, with one of each task at least; as many of each process.
+    def sharing(cls, micro_batch_size: int, tasks: int = 1) -> Devices:
+        """As many as can share a micro-batch evenly, with an example of each task at least; as many of each process.
 
         Raises:
             ConfigError: not even one of each process can.
         """
         processes, local = jax.process_count(), jax.local_device_count()
-        each = sharing(slice_size, processes, local, tasks)
+        each = sharing(micro_batch_size, processes, local, tasks)
         if not each:
             words = [f"{n} {what}" for n, what in ((tasks, "tasks"), (processes, "processes")) if n > 1]
             raise ConfigError(
-                f"training.batch: slices of {slice_size} examples cannot be shared by {' on '.join(words)}"
+                f"training.batch: micro-batches of {micro_batch_size} examples cannot be shared by {' on '.join(words)}"
             )
         if each == local:
             return cls(jax.make_mesh((processes * local,), ("data",), axis_types=(AxisType.Auto,)))
@@ -118,10 +118,10 @@ class Devices:
         return np.sort(np.concatenate([np.arange(count)[place] for place in places if place is not None]))
 
 
-def sharing(slice_size: int, processes: int, local: int, tasks: int = 1) -> int:
-    """How many of each process's `local` devices can share `slice_size` examples evenly, with one of each task."""
-    fair = (n for n in range(local, 0, -1) if slice_size % (n * processes) == 0)
-    return next((n for n in fair if slice_size // (n * processes) >= tasks), 0)
+def sharing(micro_batch_size: int, processes: int, local: int, tasks: int = 1) -> int:
+    """How many of each process's `local` devices can share a micro-batch evenly, with an example of each task."""
+    fair = (n for n in range(local, 0, -1) if micro_batch_size % (n * processes) == 0)
+    return next((n for n in fair if micro_batch_size // (n * processes) >= tasks), 0)
 
 
 class Compiled(NamedTuple):
@@ -145,8 +145,8 @@ class Program:
     setup: TrainingSetup
     seed: int
     devices: Devices
-    slices: int
-    size: int  # examples a slice
+    micro_batches: int
+    size: int  # examples a micro-batch
 
     @classmethod
     def build(
@@ -160,12 +160,12 @@ class Program:
         Raises:
             ConfigError: the devices cannot share a batch.
         """
-        slices, size = cut(recipe)
+        micro_batches, size = cut(recipe)
         devices = Devices.sharing(size, max(1, len(setup.tasks)))
         graph = nnx.graphdef(abstract(setup.model))
         drawn = jax.jit(partial(initial, setup, recipe, seed), out_shardings=devices.everywhere)
         state, given = drawn.lower().compile(known(DRAWN))()
-        return cls(state, given, graph, recipe, setup, seed, devices, slices, size)
+        return cls(state, given, graph, recipe, setup, seed, devices, micro_batches, size)
 
     @classmethod
     def planned(cls, setup: TrainingSetup, recipe: config.Recipe, seed: int, devices: Devices) -> Program:
@@ -190,7 +190,7 @@ class Program:
     @cached_property
     def training(self) -> Compiled:
         """The training step: (state, tokens, mask, label) -> state, loss; the state is donated."""
-        batch = shapes((self.slices, self.size), self.shape, self.objective, self.devices.cut(1))
+        batch = shapes((self.micro_batches, self.size), self.shape, self.objective, self.devices.cut(1))
         step = training_step(self.graph, self.recipe, self.setup, self.seed)
         options = known(LEAST_MEMORY.get(self.devices.platform, {}))
         made = compiled(jax.jit(self.precisely(step), donate_argnums=1), (self.given, self.init, *batch), options)
@@ -254,14 +254,17 @@ class Program:
         """The batch of a training step on the devices, of the examples of each part, by an order of them."""
         each = zip(self.parts, splits, strict=True)
         return self.feed(
-            *(batch_at(split, part.slices * part.size, self.seed, step, part.fed_rows, order) for part, split in each)
+            *(
+                batch_at(split, part.micro_batches * part.size, self.seed, step, part.fed_rows, order)
+                for part, split in each
+            )
         )
 
     def feed(self, *batches: Batch) -> tuple[Any, ...]:
-        """A training batch of each part on the devices, as slices [A, B/A, ...]; of it, `fed_rows` are given."""
+        """A training batch of each part on the devices, as micro-batches [A, B/A, ...]; of it, `fed_rows` are given."""
         (batch,) = batches
         arrays = (batch.tokens, batch.mask, batch.label)
-        return self._placed([a.reshape(self.slices, -1, *a.shape[1:]) for a in arrays], 1)
+        return self._placed([a.reshape(self.micro_batches, -1, *a.shape[1:]) for a in arrays], 1)
 
     def show(self, batch: Batch) -> tuple[jax.Array, ...]:
         """A batch to score on the devices; of it, `shown_rows` are given."""
@@ -274,8 +277,8 @@ class Program:
 
     @cached_property
     def fed_rows(self) -> np.ndarray:
-        """The results of a training batch that this process has, those of one slice after another; alone, all."""
-        return np.concatenate([self.shown_rows + first * self.size for first in range(self.slices)])
+        """The rows of a training batch that this process has, those of one micro-batch after another; alone, all."""
+        return np.concatenate([self.shown_rows + first * self.size for first in range(self.micro_batches)])
 
     def _placed(self, ours: Sequence[np.ndarray], axis: int) -> tuple[jax.Array, ...]:
         """This process's part of arrays that are cut along `axis`."""
@@ -305,15 +308,15 @@ def compiled(function: Any, arguments: Sequence[Any], options: Options | None = 
 
 
 def cut(recipe: config.Recipe) -> tuple[int, int]:
-    """The slices of a batch, and the examples of each."""
+    """The micro-batches of a batch, and the examples of each."""
     return recipe.training.accumulate, recipe.training.batch // recipe.training.accumulate
 
 
 def step_flops(setup: TrainingSetup, recipe: config.Recipe, seed: int) -> float:
     """The work of a training step, counted from its jaxpr alone."""
-    slices, size = cut(recipe)
+    micro_batches, size = cut(recipe)
     state, given = jax.eval_shape(partial(initial, setup, recipe, seed))
-    batch = shapes((slices, size), setup.shape, setup.objective)
+    batch = shapes((micro_batches, size), setup.shape, setup.objective)
     step = training_step(nnx.graphdef(abstract(setup.model)), recipe, setup, seed)
     return flops(jax.make_jaxpr(step)(given, state, *batch))
 

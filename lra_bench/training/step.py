@@ -99,9 +99,10 @@ def adding(graph: nnx.GraphDef[Any], setup: TrainingSetup) -> Callable[..., Tota
     return add
 
 
-def mean(totals: Totals, slices: int) -> Totals:
+def mean(totals: Totals, micro_batches: int) -> Totals:
     """The mean over so many micro-batches."""
-    return totals._replace(loss=totals.loss / slices, grads=jax.tree.map(lambda g: g / slices, totals.grads))
+    grads = jax.tree.map(lambda g: g / micro_batches, totals.grads)
+    return totals._replace(loss=totals.loss / micro_batches, grads=grads)
 
 
 def updating(recipe: config.Recipe, setup: TrainingSetup) -> Callable[[State, Totals], tuple[State, jax.Array]]:
@@ -129,10 +130,10 @@ def loss_scale(state: State) -> Any:
     return None if state.scale is None else state.scale.scale
 
 
-def dropout_keys(state: State, seed: int, slices: int) -> jax.Array:
+def dropout_keys(state: State, seed: int, micro_batches: int) -> jax.Array:
     """Of a step; of several micro-batches, one each [A]."""
     key = jax.random.fold_in(jax.random.key(seed), state.step)
-    return key if slices == 1 else jax.random.split(key, slices)
+    return key if micro_batches == 1 else jax.random.split(key, micro_batches)
 
 
 def training_step(
@@ -142,21 +143,21 @@ def training_step(
     another, one update."""
     value_and_grad, add, update = gradient(graph, setup), adding(graph, setup), updating(recipe, setup)
 
-    def one_slice(carry: Any, asked: LossInputs) -> tuple[Any, None]:
+    def one_micro_batch(carry: Any, asked: LossInputs) -> tuple[Any, None]:
         params, given, scale, totals = carry
         return (params, given, scale, add(params, given, scale, totals, asked)), None
 
     def step(given: Any, state: State, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> tuple[State, jax.Array]:
         asked = LossInputs(tokens, mask, label, None)
-        slices = jax.tree.leaves(tokens)[0].shape[0]
-        keys, scale = dropout_keys(state, seed, slices), loss_scale(state)
-        if slices == 1:
+        micro_batches = jax.tree.leaves(tokens)[0].shape[0]
+        keys, scale = dropout_keys(state, seed, micro_batches), loss_scale(state)
+        if micro_batches == 1:
             only = jax.tree.map(lambda a: a[0], asked)._replace(key=keys)
             (value, rest), grads = value_and_grad(state.params, given, state.rest, scale, only)
             return update(state, Totals(rest, value, grads))
         carry = (state.params, given, scale, nothing_yet(setup, state))
-        (*_, totals), _ = jax.lax.scan(one_slice, carry, asked._replace(key=keys))
-        return update(state, mean(totals, slices))
+        (*_, totals), _ = jax.lax.scan(one_micro_batch, carry, asked._replace(key=keys))
+        return update(state, mean(totals, micro_batches))
 
     return step
 

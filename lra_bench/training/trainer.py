@@ -1,4 +1,4 @@
-"""Train from the latest checkpoint to the last step, look at val on the way, keep the parameters that were chosen."""
+"""Train from the latest checkpoint to the last step, evaluate on val on the way, keep the chosen parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from lra_bench import config
 from lra_bench.data.batches import Prefetch, in_order, remembered
 from lra_bench.errors import RunFailed
-from lra_bench.measure.clocks import Laps, Stopwatch, lapped
+from lra_bench.measure.clocks import StepTimer, Stopwatch, lapped
 from lra_bench.measure.load import Load, Ticks
 from lra_bench.shapes import Split
 from lra_bench.training.checkpoint import Checkpoints
@@ -108,13 +108,13 @@ class Trainer:
                 last = step == self.training.steps
                 with self.laps.paused():
                     if last or step % self.training.eval_every == 0:
-                        self._look()
+                        self._evaluate()
                     if last or step % self.training.checkpoint_every == 0 or self._stops:
                         self._save()
                 if self._stops and not last:
                     raise Interrupted
         if self.progress.best_step is None:  # there is no step to take
-            self._look()
+            self._evaluate()
             self._save()
         return *self.best, self.progress
 
@@ -126,7 +126,7 @@ class Trainer:
             (state, best), progress = kept
             self.state, self.best, self.progress = State(*state), tuple(best), Progress(**progress)
         self.progress.sessions += 1
-        self.laps, self.order = Laps(self.progress.step_ms), remembered(len(self.train))
+        self.laps, self.order = StepTimer(self.progress.step_ms), remembered(len(self.train))
         self.input_ms = deque(self.progress.input_ms, 2000)
         self.watch.add(self.progress.wall_s)
         self.load = Load(self.progress.load)
@@ -138,7 +138,7 @@ class Trainer:
             return self.program.at(step, self.train, self.order)
 
     def _settled(self, batches: Iterator[tuple[jax.Array, ...]]) -> Iterator[None]:
-        """Run the steps, one in flight beyond the one waited for; yield, with none in flight, where we stop to look."""
+        """Run the steps, one in flight beyond the one waited for; yield, with none in flight, where val is due."""
         waiting: deque[jax.Array] = deque()
         started = self.progress.step
         for batch in batches:
@@ -166,7 +166,7 @@ class Trainer:
         p.loss_sum, p.loss_n = p.loss_sum + value, p.loss_n + 1
         self.tell("step", step=p.step, steps=self.training.steps, loss=value)
 
-    def _look(self) -> None:
+    def _evaluate(self) -> None:
         p, _ = self.progress, [part.forward for part in self.program.parts]  # compiled before the clock starts
         watch = Stopwatch()
         where = f"val, after step {p.step}"

@@ -14,7 +14,7 @@ from samples import Lra, first_fast
 from lra_bench import sweeps
 from lra_bench.analysis import effective_context
 from lra_bench.analysis.effective_context import Band
-from lra_bench.analysis.effective_context.gradients import Looking, _order
+from lra_bench.analysis.effective_context.gradients import ProbedModel, _order
 from lra_bench.data.batches import in_order
 from lra_bench.errors import ConfigError
 from lra_bench.measure.context import Probe
@@ -34,10 +34,10 @@ def inside(here: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
 
 def model(name: str, *settings: str, task: str = "short", length: int = 40) -> Trained:
     """Untrained: how far it can look does not hang on that."""
-    (cell,) = sweeps.cells(Request(name, task, "tiny", length=length, settings=settings))
-    splits, _ = examples(cell, lambda *_, **__: None)
-    program = built(cell, splits["train"])
-    return Trained(cell, program, program.init.params, program.init.rest, splits)
+    (run,) = sweeps.runs(Request(name, task, "tiny", length=length, settings=settings))
+    splits, _ = examples(run, lambda *_, **__: None)
+    program = built(run, splits["train"])
+    return Trained(run, program, program.init.params, program.init.rest, splits)
 
 
 def found(run: Trained, n: int = N) -> Probe:
@@ -72,16 +72,16 @@ def test_a_place_of_the_models_own_shifts_no_distance() -> None:
 def test_attention_reaches_everything_and_padding_nothing() -> None:
     run = model("softmax")
     batch = next(in_order(run.splits["test"], N))
-    looking = Looking.of(run, batch, 3, np.random.default_rng(0))
-    assert (looking.read < looking.mask.sum(-1)).all(), "places of true tokens"
+    probed = ProbedModel.of(run, batch, 3, np.random.default_rng(0))
+    assert (probed.read < probed.mask.sum(-1)).all(), "places of true tokens"
     u = np.float32(
         np.random.default_rng(2).standard_normal((N, 16))
     )  # not all ones: what the last norm leaves has mean 0
-    slopes = np.asarray(looking._slopes(looking.tokens, looking.mask, looking.read[0], u))
-    assert (slopes[looking.mask] > 0).all()
-    assert (slopes[~looking.mask] == 0).all()
-    assert not looking.mask.all()
-    longest = max(looking._distance(place)[looking.mask].max() for place in range(3))
+    slopes = np.asarray(probed._slopes(probed.tokens, probed.mask, probed.read[0], u))
+    assert (slopes[probed.mask] > 0).all()
+    assert (slopes[~probed.mask] == 0).all()
+    assert not probed.mask.all()
+    longest = max(probed._distance(place)[probed.mask].max() for place in range(3))
     assert effective_context.probe(run, N, 3, 0, lambda *_: None).farthest == longest
     seen = found(run)
     assert found(run) == seen, "the same seed, the same figures"
@@ -103,21 +103,21 @@ def test_a_model_without_order_reads_no_longer_blocks_than_one() -> None:
     assert seen.context == 1
     assert seen.shuffled[0].changed == 0
     ordered = model("softmax", "backbone.positions=sinusoidal", "backbone.pool=mean")
-    logits = Looking.of(ordered, next(in_order(ordered.splits["test"], N)), 1, np.random.default_rng(0))
+    logits = ProbedModel.of(ordered, next(in_order(ordered.splits["test"], N)), 1, np.random.default_rng(0))
     moved = logits._logits(np.flip(logits.batch.tokens, -1).copy()) - logits._as_they_are
     assert np.abs(moved).max() > 0
 
 
 def test_answers_of_every_kind_are_told_apart() -> None:
     run = model("linear")
-    looking = Looking.of(run, next(in_order(run.splits["test"], N)), 1, np.random.default_rng(0))
-    same = looking._as_they_are
-    assert not looking._others(same).any()
-    assert looking._others(-same).mean() > 0.5
+    probed = ProbedModel.of(run, next(in_order(run.splits["test"], N)), 1, np.random.default_rng(0))
+    same = probed._as_they_are
+    assert not probed._others(same).any()
+    assert probed._others(-same).mean() > 0.5
     from lra_bench.metrics import BITS, EXACT_MATCH, SQUARED_ERROR
 
     for metric in (BITS, EXACT_MATCH, SQUARED_ERROR):
-        other = dataclasses.replace(looking, metric=metric)
+        other = dataclasses.replace(probed, metric=metric)
         assert not other._others(same).any()
         assert other._others(-same).any()
 

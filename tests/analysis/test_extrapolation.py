@@ -23,8 +23,8 @@ RUN = ("run", "-t", "short", "-c", "tiny", "-m")
 @pytest.fixture
 def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
     monkeypatch.chdir(here)
-    cell = sweeps.cells(Request("softmax", "short", "tiny"))[0]
-    return store.blank(cell, "ok", test_score=0.4, val_score=0.4, test_n=2000, chance=0.1, step_ms_p50=1.0)
+    run = sweeps.runs(Request("softmax", "short", "tiny"))[0]
+    return store.blank(run, "ok", test_score=0.4, val_score=0.4, test_n=2000, chance=0.1, step_ms_p50=1.0)
 
 
 def frame(*rows: dict[str, object]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from lra_bench.launch.engine import Order
 from lra_bench.metrics import ACCURACY
 from lra_bench.records import provenance, store
 
-LINEAR = mixers.sheet("linear").path
+LINEAR = mixers.model_card("linear").path
 KEPT = Path(__file__).parents[2] / "results/quick/runs"
 
 
@@ -37,7 +37,7 @@ def again(run: Path, flipped: int = 0, **columns: Any) -> Reproduction:
     scores = store.scores(run)
     assert scores is not None
     scores[np.flatnonzero(scores)[:flipped]] = False
-    store.put_scores(new, scores, ACCURACY)
+    store.save_scores(new, scores, ACCURACY)
     columns = {"test_score": float(scores.mean()), **columns}
     store.write_json(new / "result.json", {**store.read_json(run / "result.json"), **columns})
     return compared(Ran.open(run), Ran.open(new))
@@ -125,10 +125,10 @@ def test_what_cannot_be_held_to_its_row(run: Path) -> None:
 def test_it_is_run_as_it_was(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, str | None]] = []
 
-    def ran(cells: list[Run], launcher: Launcher, order: Order, tell: object) -> None:
-        folder = store.folder(order.results, cells[0])
-        fitted = folder / "fallback.json"
-        asked.append((order.jobs, fitted.read_text() if fitted.exists() else None))
+    def ran(runs: list[Run], launcher: Launcher, order: Order, tell: object) -> None:
+        folder = store.folder(order.results, runs[0])
+        fallback = folder / "fallback.json"
+        asked.append((order.jobs, fallback.read_text() if fallback.exists() else None))
         shutil.copytree(run, folder, dirs_exist_ok=True)
 
     monkeypatch.setattr(sweeps, "run", ran)
@@ -153,13 +153,13 @@ def test_a_run_by_its_folder_its_name_or_its_id(run: Path) -> None:
 
 
 def test_whose_code_a_mixer_is(run: Path, tmp_path: Path) -> None:
-    kept = store.cell(run)
-    cell = kept.with_mechanisms([kept.mechanisms[0].model_copy(update={"mixer_hash": mixers.code(LINEAR)})])
-    assert provenance.of(cell) == "here", "wherever its file lay"
-    assert provenance.as_here(cell).mixer == str(mixers.sheet("linear").path)
-    older = cell.model_copy(update={"mixer_hash": "0"})
+    kept = store.read_run(run)
+    here = kept.with_mixers([kept.mixer_specs[0].model_copy(update={"mixer_hash": mixers.code(LINEAR)})])
+    assert provenance.of(here) == "here", "wherever its file lay"
+    assert provenance.as_here(here).mixer == str(mixers.model_card("linear").path)
+    older = here.model_copy(update={"mixer_hash": "0"})
     assert provenance.of(older) == "other version"
-    assert provenance.as_here(older).id == cell.id
+    assert provenance.as_here(older).id == here.id
     gone = older.model_copy(update={"model": "linea"})
     with pytest.raises(ConfigError, match="this version has no such mixer; did you mean 'linear'"):
         provenance.as_here(gone)
@@ -167,8 +167,8 @@ def test_whose_code_a_mixer_is(run: Path, tmp_path: Path) -> None:
     assert provenance.of(own) == "own file", "whatever its name is"
     with pytest.raises(ConfigError, match="a file of its user's own, which is not here"):
         provenance.as_here(own)
-    shutil.copy(mixers.sheet("softmax").path, own.mixer)
-    assert provenance.as_here(own).mixer_hash == provenance.hash_of(mixers.sheet("softmax").path)
+    shutil.copy(mixers.model_card("softmax").path, own.mixer)
+    assert provenance.as_here(own).mixer_hash == provenance.hash_of(mixers.model_card("softmax").path)
 
 
 @pytest.fixture(scope="module")

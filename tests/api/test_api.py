@@ -37,7 +37,7 @@ def test_a_mixer_by_itself_is_the_one_of_the_models() -> None:
     assert y.shape == x.shape
     np.testing.assert_array_equal(y, same(x, mask, key=None))
     assert np.abs(y - other(x, mask, key=None)).max() > 0
-    path = mixers.sheet("linformer").path
+    path = mixers.model_card("linformer").path
     np.testing.assert_array_equal(
         lra_bench.mixer(path, width=8, heads=2, length=12, rank=4, seed=3)(x, mask, key=None), y
     )

@@ -160,7 +160,7 @@ def test_data_prepare_verify_show_export(lra: Lra, here: Path) -> None:
 
 def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
     """Of a user's own mixer and task; one bad run spares the rest."""
-    source = mixers.sheet("linear").path.read_text(encoding="utf-8")
+    source = mixers.model_card("linear").path.read_text(encoding="utf-8")
     (here / "mine.py").write_text(source, encoding="utf-8")
     (here / "bad.py").write_text(source + "\nimport nowhere\n", encoding="utf-8")
     (here / "own.yaml").write_text(SHORT)
@@ -224,7 +224,7 @@ def test_a_diverging_run_is_a_nan_row_with_its_step(lra: Lra, here: Path) -> Non
 
 
 def test_a_mixer_that_cannot_be_imported_is_one_line(lra: Lra, here: Path) -> None:
-    source = mixers.sheet("linear").path.read_text() + "\nimport nowhere\n"
+    source = mixers.model_card("linear").path.read_text() + "\nimport nowhere\n"
     (here / "mine.py").write_text(source)
     done = lra(*RUN, "-m", "mine.py")
     assert done.returncode == 2

@@ -61,12 +61,12 @@ def test_a_mistake_is_one_line_with_what_is_right(said: Said, arguments: tuple[s
 
 def test_a_range_is_held_without_importing_the_mixer(tmp_path: Path) -> None:
     """Where `Config` stands on what only its file has, its own making says what is wrong."""
-    sheet = mixers.sheet("linformer")
+    model_card = mixers.model_card("linformer")
     before = set(sys.modules)
     with pytest.raises(ConfigError, match=r"^linformer\.rank: -1; at least 1$"):
-        mixers.turned(sheet, {"rank": -1})
+        mixers.turned(model_card, {"rank": -1})
     assert not {"lra_bench.mixers.linformer"} & (set(sys.modules) - before)
-    text = sheet.path.read_text(encoding="utf-8").replace("if self.rank < 1", "if self.rank < jnp.ones(())")
+    text = model_card.path.read_text(encoding="utf-8").replace("if self.rank < 1", "if self.rank < jnp.ones(())")
     path = tmp_path / "mine.py"
     path.write_text(text, encoding="utf-8")
     assert mixers.turned(card.read(path), {"rank": 0})["rank"] == 0
@@ -74,9 +74,9 @@ def test_a_range_is_held_without_importing_the_mixer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", mixers.names())
 def test_no_default_is_out_of_its_own_range(name: str) -> None:
-    sheet = mixers.sheet(name)
-    defaults = mixers.turned(sheet, {})
-    card._config(sheet.path)(**defaults)
+    model_card = mixers.model_card(name)
+    defaults = mixers.turned(model_card, {})
+    card._config(model_card.path)(**defaults)
 
 
 def test_a_module_of_another_library_is_named(tmp_path: Path) -> None:
@@ -85,10 +85,10 @@ def test_a_module_of_another_library_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"not a mixer's file; torch is not supported, a mixer is written in JAX; lra new"
     ):
-        mixers.sheet(str(path))
+        mixers.model_card(str(path))
     path.write_text("import math\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"Mixer, which is missing; lra new model NAME --family other writes a file"):
-        mixers.sheet(str(path))
+        mixers.model_card(str(path))
 
 
 def test_a_check_that_crashed_is_told_from_one_that_failed(

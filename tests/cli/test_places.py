@@ -148,9 +148,9 @@ def test_text_is_utf_8_whatever_the_locale(name: str, here: Path, request: pytes
     assert ran.returncode == 0, ran.stderr.decode()
     assert "à faire.txt: 1 runs" in ran.stderr.decode("utf-8")
     assert "résultats" in jobs.read_text(encoding="utf-8")
-    (cell,) = (here / "résultats/runs").glob("*/run.json")
-    assert store.read_json(cell)["task"]["title"] == "Très court, 日本"
-    assert store.read_json(cell)["task"]["name"] == "été"
+    (run,) = (here / "résultats/runs").glob("*/run.json")
+    assert store.read_json(run)["task"]["title"] == "Très court, 日本"
+    assert store.read_json(run)["task"]["name"] == "été"
 
 
 # Values on the command line
@@ -198,7 +198,7 @@ def test_a_models_options_are_read_as_they_are_declared() -> None:
     (choice,) = sweeps.models("softmax[impl=no]+linformer[rank=8]")
     assert [dict(part.options) for part in choice] == [{"impl": "no"}, {"rank": 8}]
     with pytest.raises(ConfigError, match=r"linformer\.rank: must be int, not '010'"):
-        sweeps.cells(Request("linformer[rank=010]", "listops", "quick"))
+        sweeps.runs(Request("linformer[rank=010]", "listops", "quick"))
 
 
 def test_a_folder_with_a_hash_in_its_name_is_that_folder(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_folder_with_a_hash_in_its_name_is_that_folder(tmp_path: Path) -> None
     task = tmp_path / "t.yaml"
     task.write_text(f"{text}folder: run\nlength: 8\nclasses: 2\nsplits: {{train: 5, val: 2, test: 2}}\n")
     request = Request("linear", str(task), "quick", settings=(f"task.folder={tmp_path}/run #2",))
-    assert sweeps.cells(request)[0].task.folder == str(tmp_path / "run #2")
+    assert sweeps.runs(request)[0].task.folder == str(tmp_path / "run #2")
 
 
 @pytest.mark.parametrize(
@@ -251,15 +251,15 @@ def test_a_disk_is_at_fault_however_a_library_says_it(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_no_result_of_a_run(tmp_path: Path) -> None:
-    cell = sweeps.cells(Request("linear", "listops", "quick"))[0]
-    with pytest.raises(PlaceError, match="No space left on device: make room there"), failures(cell, tmp_path):
+    run = sweeps.runs(Request("linear", "listops", "quick"))[0]
+    with pytest.raises(PlaceError, match="No space left on device: make room there"), failures(run, tmp_path):
         raise ValueError(FULL)
     assert not short_of_memory(ValueError(FULL))
     assert short_of_memory(JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"))
-    with failures(cell, tmp_path) as failed:
+    with failures(run, tmp_path) as failed:
         raise JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
-    assert failed.row is not None
-    assert failed.row.status == "oom"
+    assert failed.result is not None
+    assert failed.result.status == "oom"
     again = errors.refusal({"message": "full", "place": True})
     assert (type(again), again.exit_code) == (PlaceError, 2)
 
@@ -357,7 +357,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path
             checkpoints.save(step, {"a": jnp.asarray(draw.random(5000), jnp.float32)}, {"step": step})
     harm(max((tmp_path / "3/state").rglob("d/*"), key=lambda path: path.stat().st_size))
     with checkpoint.opened(tmp_path, fresh=False) as checkpoints:
-        with pytest.raises(ConfigError, match=r"3: the checkpoint is damaged: .*; --overwrite trains anew"):
+        with pytest.raises(ConfigError, match=r"3: the checkpoint is damaged: .*; --overwrite trains it again"):
             checkpoints.latest(like)
         found = checkpoints.restore(like, notes.append)
         assert found is not None
@@ -448,9 +448,9 @@ def test_a_path_may_hold_what_stands_for_more_elsewhere(here: Path, monkeypatch:
     monkeypatch.chdir(here)
     folder = Path("a,b+[x]=é #1")
     folder.mkdir()
-    shutil.copy(sweeps.models("linformer")[0][0].sheet.path, folder / "mine.py")
+    shutil.copy(sweeps.models("linformer")[0][0].model_card.path, folder / "mine.py")
     (folder / "t.yaml").write_text(SHORT, encoding="utf-8")
-    made = sweeps.cells(Request(f"{folder}/mine.py", f"{folder}/t.yaml", "tiny"))[0]
+    made = sweeps.runs(Request(f"{folder}/mine.py", f"{folder}/t.yaml", "tiny"))[0]
     assert (made.model, made.task.name) == ("mine", "t")
     assert sweeps.models("linformer[rank=8]")[0][0].options == {"rank": 8}
     with pytest.raises(ConfigError, match=r"--model linformer\[rank=8: must be name\[option=value,...\]"):
@@ -461,4 +461,4 @@ def test_what_is_wrong_of_a_whole_file_has_no_empty_key(here: Path, monkeypatch:
     monkeypatch.chdir(here)
     Path("tasks/short.yaml").write_text(SHORT.replace("classes: 10", "classes: 1"), encoding="utf-8")
     with pytest.raises(errors.LraError, match=r"^tasks/short\.yaml: classes: 1, and accuracy"):
-        sweeps.cells(Request("linear", "short", "tiny"))
+        sweeps.runs(Request("linear", "short", "tiny"))

@@ -24,16 +24,16 @@ TIMES = {"linear": 10.0, "local": 30.0, "softmax": 20.0}
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three models on a task, in a results folder where we stand."""
-    for cell in sweeps.cells(Request(",".join(SCORES), "listops", "quick")):
+    for run in sweeps.runs(Request(",".join(SCORES), "listops", "quick")):
         facts = {
-            "test_score": SCORES[cell.model],
+            "test_score": SCORES[run.model],
             "val_score": 0.5,
             "test_n": 100,
             "chance": 0.2,
             "data_hash": "d" * 64,
         }
-        facts |= {"step_ms_p50": TIMES[cell.model], "examples_per_s": 9.0, "compiled_bytes": 2**20, "platform": "cpu"}
-        store.put(tmp_path / "results", cell, store.blank(cell, "ok", **facts))
+        facts |= {"step_ms_p50": TIMES[run.model], "examples_per_s": 9.0, "compiled_bytes": 2**20, "platform": "cpu"}
+        store.save(tmp_path / "results", run, store.blank(run, "ok", **facts))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "results"
 
@@ -50,7 +50,7 @@ def test_what_is_no_results_is_said_with_the_command_that_is_for_it(results: Pat
     Path("empty").mkdir()
     for command in ("compare", "report", "plot"):
         for path, message in {
-            "mine.zip": "mine.zip: a bundle; lra merge mine.zip results takes its rows into a results folder",
+            "mine.zip": "mine.zip: a bundle; lra merge mine.zip results takes its results into a results folder",
             "speed.json": "speed.json: steps that `lra speed` timed, no runs; lra scale speed.json is for them",
             "model.lra": "model.lra: a model of `lra export`, no results; lra predict model.lra FILE is for it",
             "mine.yaml": "mine.yaml: no results: these are a folder, a run, or a table (.csv, .json)",
@@ -82,8 +82,8 @@ def test_a_figure_of_scaling_is_of_what_speed_kept(results: Path, said: Said) ->
 
 
 def test_two_folders_with_nothing_in_common_are_no_table(results: Path, said: Said, tmp_path: Path) -> None:
-    for cell in sweeps.cells(Request("linear", "mqar", "quick")):
-        store.put(tmp_path / "other", cell, store.blank(cell, "nan", "why"))
+    for run in sweeps.runs(Request("linear", "mqar", "quick")):
+        store.save(tmp_path / "other", run, store.blank(run, "nan", "why"))
     code, text = said("compare", "other", "results")
     assert code == 2
     assert "other and results: no model is in both on the same task" in text
@@ -133,7 +133,7 @@ def test_json_and_the_name_of_out_say_how_it_is_written(results: Path, said: Sai
 
 
 def test_lines_are_sorted_by_what_is_asked(results: Path, said: Said) -> None:
-    frame = store.frame([results])
+    frame = store.to_dataframe([results])
     order = {
         what: list(tables.summary(sorting.ordered(frame, "model", what))["model"])
         for what in ("name", "score", "speed", "memory")

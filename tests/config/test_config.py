@@ -15,9 +15,9 @@ from lra_bench.errors import ConfigError, TaskError
 PACKAGE = Path(config.__file__).parent.parent
 
 
-def cell(**changes: object) -> config.Run:
+def run_of(**changes: object) -> config.Run:
     request = {"models": "softmax", "tasks": "short", "config": "tiny"} | changes
-    return sweeps.cells(sweeps.Request(**request))[0]  # type: ignore[arg-type]
+    return sweeps.runs(sweeps.Request(**request))[0]  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
         ("backbone: 3", r"bad\.yaml:1: backbone: must be a mapping"),
         ("training: {steps: many}", r"bad\.yaml:1: training\.steps: .*integer"),
         ("training: {steps: true}", r"bad\.yaml:1: training\.steps: .*integer"),
-        ("training: {batch: 8, accumulate: 3}", r"bad\.yaml:1: training: batch 8 cannot be cut into 3 slices"),
+        ("training: {batch: 8, accumulate: 3}", r"bad\.yaml:1: training: batch 8 cannot be cut into 3 micro-batches"),
         ("backbone: {width: 30, heads: 4}", r"bad\.yaml:1: backbone: 30 wide cannot be cut into 4 heads"),
         ("schedule: {name: warmup_cosine}", r"bad\.yaml:1: schedule\.name: .*warmup-cosine"),
         ("options: {linformr: {rank: 4}}", r"bad\.yaml: options\.linformr: no such model; did you mean 'linformer'\?"),
@@ -58,7 +58,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
 def test_a_wrong_recipe_names_file_key_and_nearest(here: Path, text: str, message: str) -> None:
     (here / "configs/bad.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        cell(config="bad")
+        run_of(config="bad")
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def test_a_wrong_recipe_names_file_key_and_nearest(here: Path, text: str, messag
 )
 def test_a_wrong_setting_names_itself(settings: tuple[str, ...], message: str) -> None:
     with pytest.raises((ConfigError, TaskError), match=message):
-        cell(settings=settings)
+        run_of(settings=settings)
 
 
 def test_a_setting_wins_over_the_task_section_and_that_over_the_recipe(here: Path) -> None:
     (here / "configs/own.yaml").write_text(TINY + "tasks: {short: {training: {steps: 20, batch: 4}}}\n")
-    made = cell(config="own", settings=("training.batch=2",))
+    made = run_of(config="own", settings=("training.batch=2",))
     assert (made.recipe.training.steps, made.recipe.training.batch) == (20, 2)
-    assert cell(config="tiny").recipe.training.steps == 12
+    assert run_of(config="tiny").recipe.training.steps == 12
 
 
 def test_options_of_a_recipe_of_its_task_section_and_of_the_command_line(here: Path) -> None:
@@ -92,10 +92,10 @@ def test_options_of_a_recipe_of_its_task_section_and_of_the_command_line(here: P
     (here / "tasks/other.yaml").write_text(SHORT)
 
     def rank(**changes: object) -> object:
-        return cell(models="linformer", config="own", **changes).options["rank"]
+        return run_of(models="linformer", config="own", **changes).options["rank"]
 
     assert (rank(tasks="other"), rank(), rank(settings=("linformer.rank=16",))) == (4, 8, 16)
-    assert cell(models="linformer[rank=2]", config="own", settings=("model.rank=16",)).options["rank"] == 2
+    assert run_of(models="linformer[rank=2]", config="own", settings=("model.rank=16",)).options["rank"] == 2
 
 
 def test_the_users_own_file_is_found_first_then_the_included(here: Path, tmp_path: Path) -> None:
@@ -126,33 +126,33 @@ def test_a_folder_in_a_task_is_relative_to_its_file(here: Path) -> None:
 
 
 def test_the_id_is_of_what_decides_the_numbers(here: Path) -> None:
-    base = cell()
-    assert cell(settings=("training.steps=12",)).id == base.id, "saying a default changes nothing"
-    assert cell(settings=("training.steps=13",)).id != base.id
-    assert cell(seeds=(1,)).id != base.id
-    assert cell(length=32).id != base.id
-    assert cell(limit=5).id != base.id
+    base = run_of()
+    assert run_of(settings=("training.steps=12",)).id == base.id, "saying a default changes nothing"
+    assert run_of(settings=("training.steps=13",)).id != base.id
+    assert run_of(seeds=(1,)).id != base.id
+    assert run_of(length=32).id != base.id
+    assert run_of(limit=5).id != base.id
     (here / "tasks/short.yaml").write_text(SHORT.replace("seed: 0", "seed: 1"))
-    assert cell().id != base.id
+    assert run_of().id != base.id
 
 
 def test_a_mixers_code_that_changes_changes_the_id_and_a_remark_does_not(here: Path) -> None:
     source, mine = (PACKAGE / "mixers/softmax.py").read_text(), here / "mine.py"
     mine.write_text(source)
-    before = cell(models="mine.py")
+    before = run_of(models="mine.py")
     assert before.model == "mine"
     mine.write_text(
         source.replace("year=2017", "year=2018").replace('    """', '    """ Said otherwise. ') + "\n# a remark\n"
     )
-    assert before.id == cell(models="mine.py").id
+    assert before.id == run_of(models="mine.py").id
     mine.write_text(source + "\nSCALE = 2\n")
-    assert before.id != cell(models="mine.py").id
+    assert before.id != run_of(models="mine.py").id
 
 
 def test_what_is_quick_or_limited_is_marked() -> None:
-    assert cell().tag == "tiny"
-    assert cell(limit=5).tag == "tiny, limit 5"
-    assert cell(config="small").tag is None
+    assert run_of().tag == "tiny"
+    assert run_of(limit=5).tag == "tiny, limit 5"
+    assert run_of(config="small").tag is None
 
 
 def test_every_field_of_the_schema_is_read_somewhere() -> None:

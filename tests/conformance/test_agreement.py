@@ -34,12 +34,12 @@ FURTHER: list[Case] = [
 
 def cases() -> Iterator[Case]:
     """A mixer that leaves a choice, and what it can be on a CPU."""
-    for sheet in map(mixers.read, mixers.files()):
-        said = next((option.meaning for option in sheet.options if option.name == "impl"), "")
-        if sheet.path == mixers.reference():
-            yield from ((sheet.name, impl, {}) for impl in ("blockwise", "batched", "pallas", "sdpa"))
+    for model_card in map(mixers.read, mixers.files()):
+        said = next((option.meaning for option in model_card.options if option.name == "impl"), "")
+        if model_card.path == mixers.reference():
+            yield from ((model_card.name, impl, {}) for impl in ("blockwise", "batched", "pallas", "sdpa"))
         elif said:
-            yield from ((sheet.name, impl, {}) for impl in ("batched", "pallas") if f"; {impl}, " in said)
+            yield from ((model_card.name, impl, {}) for impl in ("batched", "pallas") if f"; {impl}, " in said)
 
 
 def marked(case: Case) -> Any:
@@ -54,7 +54,7 @@ def test_all_are_tried() -> None:
 
 
 def path(name: str) -> Path:
-    return mixers.sheet(name).path
+    return mixers.model_card(name).path
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,10 @@ def path(name: str) -> Path:
 def test_they_are_one_function(name: str, impl: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """In several parts, the last one not full."""
     monkeypatch.setattr(kernels, "AT_ONCE", 20_000)
-    sheet = mixers.sheet(name)
-    found = agreement(mixers.load(sheet.path), mixers.turned(sheet, sheet.card.short | options) | {"impl": impl}, DIMS)
+    model_card = mixers.model_card(name)
+    found = agreement(
+        mixers.load(model_card.path), mixers.turned(model_card, model_card.card.short | options) | {"impl": impl}, DIMS
+    )
     assert found.passed, found.figures
 
 
@@ -135,10 +137,12 @@ def test_a_verdict_is_kept_for_the_code_that_it_is_of(
 
 
 def test_options_of_the_implementation_are_read_from_the_source() -> None:
-    by_name = {name: {o.name: o for o in mixers.sheet(name).options} for name in ("local", "lru", "linear", "softmax")}
+    by_name = {
+        name: {o.name: o for o in mixers.model_card(name).options} for name in ("local", "lru", "linear", "softmax")
+    }
     assert "pallas" in by_name["local"]["impl"].meaning
     assert by_name["lru"]["impl"].meaning != by_name["local"]["impl"].meaning
     assert "impl" not in by_name["linear"]
     with pytest.raises(ConfigError, match=r"lru\.impl: 'pallas'; it can be: auto, xla, batched"):
-        mixers.turned(mixers.sheet("lru"), {"impl": "pallas"})
+        mixers.turned(mixers.model_card("lru"), {"impl": "pallas"})
     assert card.BY_PLATFORM["Fused"].there != card.BY_PLATFORM["Walked"].there

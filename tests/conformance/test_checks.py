@@ -33,7 +33,7 @@ def only(monkeypatch: pytest.MonkeyPatch, wanted: Callable[[str], bool]) -> None
 
 def by_family() -> list[Any]:
     """The first mixer of each family, which `make test` tries, and the others, which are slow."""
-    first = {mixers.sheet(name).card.family: name for name in reversed(mixers.names())}
+    first = {mixers.model_card(name).card.family: name for name in reversed(mixers.names())}
     return [name if name in first.values() else pytest.param(name, marks=pytest.mark.slow) for name in mixers.names()]
 
 
@@ -41,7 +41,7 @@ def by_family() -> list[Any]:
 def test_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for what `test_growth_with_length` holds."""
     only(monkeypatch, lambda title: title != GROWTH)
-    verdicts = list(verify(mixers.sheet(name)))
+    verdicts = list(verify(mixers.model_card(name)))
     assert len(verdicts) == 7
     assert not [verdict for verdict in verdicts if not verdict.passed]
 
@@ -50,7 +50,7 @@ def test_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", mixers.names())
 def test_growth_with_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, lambda title: title == GROWTH)
-    (verdict,) = verify(mixers.sheet(name))
+    (verdict,) = verify(mixers.model_card(name))
     assert verdict.passed, verdict.figures
 
 
@@ -92,7 +92,7 @@ class Mixer(MixerBase):
         {body}
 ''')
     only(monkeypatch, lambda title: title == [*CHECKS][check - 1])
-    (verdict,) = verify(mixers.sheet(str(path)))
+    (verdict,) = verify(mixers.model_card(str(path)))
     assert not verdict.passed
 
 
@@ -113,8 +113,8 @@ def test_what_is_not_claimed_neither_passes_nor_fails(
     monkeypatch.setattr(checks, "_planned", lambda _, dims: dims.length)
     path = tmp_path / "mine.py"
     path.write_text("from lra_bench.mixers import wrap\nMixer = wrap.function(lambda q, k, v, mask: v)\n")
-    sheet = mixers.sheet(str(path))
-    (verdict,) = verify(replace(sheet, card=replace(sheet.card, **claims)))
+    model_card = mixers.model_card(str(path))
+    (verdict,) = verify(replace(model_card, card=replace(model_card.card, **claims)))
     assert verdict.word == word
     assert re.fullmatch(figures, verdict.figures)
     record.keep(path, {}, "cpu", [verdict._asdict()])
@@ -123,9 +123,9 @@ def test_what_is_not_claimed_neither_passes_nor_fails(
 
 def test_the_limit_is_measured(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
-    source = mixers.sheet("local").path.read_text()
+    source = mixers.model_card("local").path.read_text()
     path.write_text(source.replace("window=dims.length", "window=dims.length - 2"))
-    assert [verdict.check for verdict in verify(mixers.sheet(str(path))) if not verdict.passed] == [7]
+    assert [verdict.check for verdict in verify(mixers.model_card(str(path))) if not verdict.passed] == [7]
 
 
 @pytest.mark.parametrize("share", [0.0, 1e-3, 0.1, 1.0, 10.0])
@@ -145,14 +145,14 @@ def test_what_grows() -> None:
 
 def test_a_fitted_exponent_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between 2,048 and 4,096 tokens sinkhorn's work grows like L^1.21, and from 16,384 on like L^1.7."""
-    sheet = mixers.sheet("sinkhorn")
-    trial = Trial(sheet, mixers.turned(sheet, {}), mixers.load(sheet.path))
+    model_card = mixers.model_card("sinkhorn")
+    trial = Trial(model_card, mixers.turned(model_card, {}), mixers.load(model_card.path))
     once = cache(partial(checks._counted, trial))
     monkeypatch.setattr(checks, "_counted", lambda _, dims: once(dims))
     monkeypatch.setattr(checks, "_planned", lambda _, dims: dims.length)
     assert checks.exponents(trial)[0]
     for claim in ({"time": 1.2}, {"time": 1.7}, {"memory": 1.0}):
-        other = replace(trial, sheet=replace(sheet, card=replace(sheet.card, **claim)))
+        other = replace(trial, model_card=replace(model_card, card=replace(model_card.card, **claim)))
         assert not checks.exponents(other)[0], claim
 
 
@@ -171,27 +171,27 @@ def test_products_are_full_ones_whatever_the_platforms_default_is(monkeypatch: p
     for module in ("jax._src.lax.lax", "jax.lax"):
         monkeypatch.setattr(f"{module}.dot_general", rounding(jax.lax.dot_general))
     monkeypatch.setattr(checks, "CHECKS", {"exactness condition": checks.limit})
-    sheet = mixers.sheet("compressed")
-    held, figures = checks.limit(Trial(sheet, mixers.turned(sheet, {}), mixers.load(sheet.path)))
+    model_card = mixers.model_card("compressed")
+    held, figures = checks.limit(Trial(model_card, mixers.turned(model_card, {}), mixers.load(model_card.path)))
     assert not held, f"this platform would not round: {figures}"
-    assert next(verify(sheet)).passed
+    assert next(verify(model_card)).passed
 
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_card_follows_its_option(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "CHECKS", {"both ways": checks.directions})
-    sheet = mixers.sheet("transformer-xl")
-    assert sheet.card.is_causal(mixers.turned(sheet, {"causal": causal})) == causal
-    verdict = next(verify(sheet, {"causal": causal}))
+    model_card = mixers.model_card("transformer-xl")
+    assert model_card.card.is_causal(mixers.turned(model_card, {"causal": causal})) == causal
+    verdict = next(verify(model_card, {"causal": causal}))
     assert verdict.passed, verdict.figures
 
 
 def test_what_a_limit_leaves_out_is_held_to_its_equation() -> None:
     """By a dense one in float64, in tests/mixers."""
     folder = Path(__file__).parents[1] / "mixers"
-    for sheet in map(mixers.read, mixers.files()):
-        if sheet.card.exact_without:
-            assert "    compare(" in (folder / f"test_{sheet.path.stem}.py").read_text(), sheet.name
+    for model_card in map(mixers.read, mixers.files()):
+        if model_card.card.exact_without:
+            assert "    compare(" in (folder / f"test_{model_card.path.stem}.py").read_text(), model_card.name
 
 
 def test_the_oracle_is_the_equation() -> None:

@@ -126,7 +126,7 @@ def flip(path: Path) -> None:
 def test_a_changed_byte_is_noticed(small: TaskSpec, name: str) -> None:
     first = data.prepare(small)
     flip(first.folder / name)
-    with pytest.warns(UserWarning, match=f"{name} is not what was written; it is built anew"):
+    with pytest.warns(UserWarning, match=f"{name} is not what was written; it is built again"):
         second = data.prepare(small)
     assert second.fresh
     assert second.hash == first.hash == cache.content_of(second.splits)
@@ -137,7 +137,7 @@ def test_a_changed_byte_is_noticed(small: TaskSpec, name: str) -> None:
 def test_a_broken_manifest_is_noticed(small: TaskSpec, content: str | None) -> None:
     path = data.prepare(small).folder / "manifest.json"
     path.unlink() if content is None else path.write_text(content)
-    with pytest.warns(UserWarning, match="built anew"):
+    with pytest.warns(UserWarning, match="built again"):
         assert data.prepare(small).fresh
 
 

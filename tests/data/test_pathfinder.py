@@ -121,22 +121,22 @@ def test_a_turn_is_less_than_what_continuity_allows(size: int) -> None:
 
 
 def test_paddles_do_not_meet(hard: tuple[Scene, Pictures]) -> None:
-    """By two masks at a time, each drawn on a sheet of its own; a paddle may touch the one before it."""
+    """By two masks at a time, each drawn on a canvas of its own; a paddle may touch the one before it."""
     scene, made = hard
     table = paddles(scene.stroke)
     wide = 2 * table.reach + 1
     for i in range(25):
-        sheets, whose = [], []
+        canvases, whose = [], []
         for c, contour in enumerate(made.contours[:2]):
             for p, (at, kind) in enumerate(zip(contour.at[i], contour.kind[i], strict=True)):
-                sheet = np.zeros((scene.size + wide, scene.size + wide), int)
-                sheet[at[0] : at[0] + wide, at[1] : at[1] + wide] = table.mask[kind].reshape(wide, wide)
-                sheets.append(sheet)
+                canvas = np.zeros((scene.size + wide, scene.size + wide), int)
+                canvas[at[0] : at[0] + wide, at[1] : at[1] + wide] = table.mask[kind].reshape(wide, wide)
+                canvases.append(canvas)
                 whose.append((c, p))
         for a, (c, p) in enumerate(whose):
             for b, (d, q) in enumerate(whose[:a]):
                 if c != d or abs(p - q) > 1:
-                    assert (sheets[a] + sheets[b]).max() < OVERLAP, f"picture {i}: {c}.{p} and {d}.{q}"
+                    assert (canvases[a] + canvases[b]).max() < OVERLAP, f"picture {i}: {c}.{p} and {d}.{q}"
 
 
 def test_targets_that_cross_in_a_pivot_are_drawn_anew(hard: tuple[Scene, Pictures]) -> None:

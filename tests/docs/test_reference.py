@@ -57,7 +57,7 @@ def test_every_model_has_a_page_with_all_its_options(tmp_path: Path) -> None:
     for name in mixers.names():
         assert f"({name}{writing.SUFFIX})" in index
         text = page(tmp_path, f"models/{name}")
-        assert all(f"| `{option.name}` |" in text for option in mixers.sheet(name).options), name
+        assert all(f"| `{option.name}` |" in text for option in mixers.model_card(name).options), name
 
 
 def test_a_model_that_was_timed_has_its_curve(tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ def estimated(device: str) -> dict[str, dict[str, Any]]:
     if importlib.util.find_spec(HAS[device]) is None:
         pytest.skip(f"no compiler for {device} here: make test-aot")
     wanted = sweeps.Request(MODELS, "listops", "speed", length=4096, settings=("training.batch=32",))
-    cells = sweeps.cells(wanted)
-    found = local.answers("lra_bench.estimates", cells, config.device(device).model_dump(), lambda _: None)
-    return {cell.model: fact for cell, fact in zip(cells, found, strict=True)}
+    runs = sweeps.runs(wanted)
+    found = local.answers("lra_bench.estimates", runs, config.device(device).model_dump(), lambda _: None)
+    return {run.model: fact for run, fact in zip(runs, found, strict=True)}
 
 
 @pytest.mark.timeout(900)

@@ -21,9 +21,9 @@ from lra_bench.runs import build
 H100 = config.device("h100")
 
 
-def cells(models: str, length: int = 32) -> list[config.Run]:
+def runs_of(models: str, length: int = 32) -> list[config.Run]:
     request = sweeps.Request(models, "listops", "speed", length=length, settings=("training.batch=2",))
-    return list(sweeps.cells(request))
+    return list(sweeps.runs(request))
 
 
 def fact(**changed: Any) -> dict[str, Any]:
@@ -40,9 +40,9 @@ def fact(**changed: Any) -> dict[str, Any]:
 @pytest.mark.slow
 def test_a_step_is_compiled_for_a_device_and_weighed() -> None:
     """For the CPU that is here, as for one that is not: of shapes alone, with the plan of the program that runs."""
-    (cell,) = cells("linear")
-    found = estimate(cell, H100, jax.devices()[0])
-    step = build.built(cell).training
+    (run,) = runs_of("linear")
+    found = estimate(run, H100, jax.devices()[0])
+    step = build.built(run).training
     assert (found["planned_bytes"], found["flops"]) == (step.compiled_bytes, step.flops)
     assert (found["impl"], found["fits"]) == ("xla", True)
     assert found["estimate_ms"] == max(found[f"{part}_ms"] for part in ("compute", "bandwidth", "launch"))
@@ -54,16 +54,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The models that a process was asked for; it knows all."""
     names: list[str] = []
 
-    def answers(module: str, cells: list[config.Run], *_: object) -> list[dict[str, Any]]:
-        names.extend(cell.model for cell in cells)
-        return [{"estimate_ms": 1.0, "status": "ok"} for _ in cells]
+    def answers(module: str, runs: list[config.Run], *_: object) -> list[dict[str, Any]]:
+        names.extend(run.model for run in runs)
+        return [{"estimate_ms": 1.0, "status": "ok"} for _ in runs]
 
     monkeypatch.setattr(local, "answers", answers)
     return names
 
 
 def test_what_is_known_is_not_compiled_again(asked: list[str]) -> None:
-    every = cells("linear,fnet")
+    every = runs_of("linear,fnet")
     *_, facts = sweeps.estimated(every, H100, [], lambda *_: None)
     assert asked == ["linear", "fnet"]
     *_, again = sweeps.estimated(every, H100, facts, lambda *_: None)
@@ -127,10 +127,10 @@ def test_what_differs_on_a_device_is_left_out_of_the_model_and_said(monkeypatch:
     def refused(*_: object) -> Iterator[tuple[str, build.Agreement]]:
         yield "pallas", build.Agreement("pallas-triton", "xla", False, "3.0e-01 apart in float32")
 
-    (cell,) = cells("local")
-    assert build.left_out(cell) == []
+    (run,) = runs_of("local")
+    assert build.left_out(run) == []
     monkeypatch.setattr(build, "here", lambda: build.Target("gpu"))
     monkeypatch.setattr(build.implementations, "refused", refused)
-    assert build.model_spec(cell).target == build.Target("gpu", frozenset({"pallas"}))
-    assert build.abstract(build.model_spec(cell)).impl == "batched"
-    assert build.left_out(cell) == ["pallas is left out on this device: 3.0e-01 apart in float32 from xla"]
+    assert build.model_spec(run).target == build.Target("gpu", frozenset({"pallas"}))
+    assert build.abstract(build.model_spec(run)).impl == "batched"
+    assert build.left_out(run) == ["pallas is left out on this device: 3.0e-01 apart in float32 from xla"]

@@ -11,7 +11,7 @@ from lra_bench.estimates.hlo import Weight
 from lra_bench.estimates.roofline import precision, roofline
 
 H100, V5E = config.device("h100"), config.device("v5e")
-PLAIN = sweeps.cells(sweeps.Request("linear", "listops", "base"))[0].recipe.backbone.model_dump()
+PLAIN = sweeps.runs(sweeps.Request("linear", "listops", "base"))[0].recipe.backbone.model_dump()
 
 
 def backbone(**changed: object) -> Backbone:

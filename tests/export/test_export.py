@@ -220,9 +220,9 @@ def test_pairs_of_texts_stand_beside_each_other() -> None:
 @pytest.mark.sweep
 @pytest.mark.parametrize("model", mixers.names())
 def test_every_model_is_exported_for_any_number_of_examples(model: str) -> None:
-    cell = sweeps.cells(sweeps.Request(model, "listops", "quick"))[0]
-    drawn = jax.jit(lambda: nnx.state(model_spec(cell)(rngs=nnx.Rngs(0))))()
-    graph = nnx.graphdef(nnx.eval_shape(lambda: model_spec(cell)(rngs=nnx.Rngs(0))))
+    run = sweeps.runs(sweeps.Request(model, "listops", "quick"))[0]
+    drawn = jax.jit(lambda: nnx.state(model_spec(run)(rngs=nnx.Rngs(0))))()
+    graph = nnx.graphdef(nnx.eval_shape(lambda: model_spec(run)(rngs=nnx.Rngs(0))))
 
     def function(state: nnx.State, tokens: jax.Array) -> jax.Array:
         return nnx.merge(graph, state)(tokens, tokens > 0, key=None)

@@ -22,7 +22,7 @@ from lra_bench.errors import ConfigError, DataError, TaskError
 from lra_bench.export import inputs
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.records import fingerprint, store
-from lra_bench.runs import execute as cells
+from lra_bench.runs import execute
 from lra_bench.runs.loaded import Trained
 from lra_bench.sweeps import Request
 
@@ -56,11 +56,11 @@ def own(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ran(own: Path, task: str, steps: int) -> Path:
     """The folder of a run that is trained here."""
     settings = (f"training.steps={steps}", f"training.eval_every={steps}", "optimizer.lr=0.02", "training.batch=40")
-    (cell,) = sweeps.cells(Request("linear", str(own / task), "tiny", settings=settings))
-    folder = store.folder(own / "results", cell)
-    store.write_json(folder / "run.json", cell.model_dump())
-    row = cells.run(cell, folder, lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)
-    store.put(own / "results", cell, dataclasses.replace(row, **fingerprint.of(cell)))
+    (run,) = sweeps.runs(Request("linear", str(own / task), "tiny", settings=settings))
+    folder = store.folder(own / "results", run)
+    store.write_json(folder / "run.json", run.model_dump())
+    row = execute.execute(run, folder, lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)
+    store.save(own / "results", run, dataclasses.replace(row, **fingerprint.of(run)))
     return folder
 
 

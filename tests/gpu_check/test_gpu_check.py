@@ -100,7 +100,7 @@ def test_what_is_over_says_so_and_what_fails_spares_the_rest(
     assert checked(Lease(tmp_path, 60), Wanted("listops"), ["machine", "ratios", "speed", "trained"]) == 0
     said = capsys.readouterr().out
     assert "measured over estimated: no step is both" in said
-    assert "speed: the time is over; the same command goes on" in said
+    assert "speed: the time is over; the same command resumes" in said
     assert "trained" not in said
     assert checked(Lease(tmp_path, 60), Wanted("listops"), ["sped"]) == 1
     assert "--parts: 'sped' is none of machine, conformance" in capsys.readouterr().out

@@ -66,8 +66,8 @@ def test_a_dry_run_starts_nothing(lra: Lra, four: Path) -> None:
 
 
 @pytest.mark.slow
-def test_fail_fast_starts_no_further_cell(lra: Lra, here: Path) -> None:
-    (here / "mine.py").write_text(mixers.sheet("linear").path.read_text() + "\nimport nowhere\n")
+def test_fail_fast_starts_no_further_run(lra: Lra, here: Path) -> None:
+    (here / "mine.py").write_text(mixers.model_card("linear").path.read_text() + "\nimport nowhere\n")
     done = lra("run", "-t", "short", "-c", "tiny", "-m", "mine.py,linear,softmax", "--fail-fast", "--json")
     assert done.returncode == 1
     assert [row["status"] for row in json.loads(done.stdout)] == ["error"]
@@ -119,7 +119,7 @@ def test_ctrl_c_is_for_all_that_run(four: Path, cache: Path, to: Callable[[int, 
     to(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "stopped and saved; the same command goes on" in err
+    assert "stopped and saved; the same command resumes" in err
     left = subprocess.run(["pgrep", "-f", f"lra_bench.runs.execute {four}"], capture_output=True, text=True).stdout
     assert not left
 
@@ -153,10 +153,10 @@ def test_what_does_not_stop_in_time_is_killed(
         local._listen(deaf, lambda event: None)
     assert (late.is_set(), deaf.returncode) == (True, -signal.SIGKILL)
     assert 1 <= time.monotonic() - began < 30
-    cell = sweeps.cells(Request("linear", "short", "tiny"))[0]
-    row = local._failed(cell, deaf.returncode, 0.5 / 60, "", four)
+    run = sweeps.runs(Request("linear", "short", "tiny"))[0]
+    row = local._failed(run, deaf.returncode, 0.5 / 60, "", four)
     assert row.status == "timeout", "it was not the system that killed it"
-    assert "killed as it did not in 0.5 s; the same command goes on" in str(row.error)
+    assert "killed as it did not in 0.5 s; the same command resumes" in str(row.error)
 
 
 def test_a_crew_that_is_ended_kills_what_does_not_stop(deaf: subprocess.Popen[str], tmp_path: Path) -> None:

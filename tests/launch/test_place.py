@@ -52,7 +52,7 @@ def seen(environment: dict[str, str]) -> str | None:
         ({"JAX_PLATFORMS": "cuda,cpu"}, ["0", "1", "2"]),
     ],
 )
-def test_what_gpus_a_cell_may_use(
+def test_what_gpus_a_run_may_use(
     monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], names: list[str] | None
 ) -> None:
     machine(monkeypatch, 3)
@@ -137,33 +137,34 @@ running = folder.parent / f"on-{os.environ['CUDA_VISIBLE_DEVICES']}"
 running.mkdir()  # fails where another is on it
 time.sleep(0.3)
 running.rmdir()
-cell, row = json.loads((folder / "run.json").read_text()), json.loads((folder / "blank.json").read_text())
-(folder / "result.json").write_text(json.dumps(row))
+run, result = (json.loads((folder / name).read_text()) for name in ("run.json", "blank.json"))
+assert run["model"] == "linear"
+(folder / "result.json").write_text(json.dumps(result))
 print(json.dumps({"event": "note", "said": os.environ["CUDA_VISIBLE_DEVICES"]}), flush=True)
 """
 
 
-def test_no_two_cells_of_a_matrix_are_on_one_gpu_at_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_two_runs_of_a_sweep_are_on_one_gpu_at_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
     machine(monkeypatch, 2)
     (here / "child.py").write_text(CHILD)
     command: Any = lambda folder, jobs, fresh=False: [sys.executable, str(here / "child.py"), str(folder)]  # noqa: E731
     monkeypatch.setattr(local, "command", command)
-    cells = sweeps.cells(Request("linear", "short", "tiny", seeds=(0, 1, 2, 3, 4)))
-    for cell in cells:
-        store.write_json(store.folder(Path("r"), cell) / "blank.json", store.blank(cell, "oom").as_dict())
+    runs = sweeps.runs(Request("linear", "short", "tiny", seeds=(0, 1, 2, 3, 4)))
+    for run in runs:
+        store.write_json(store.folder(Path("r"), run) / "blank.json", store.blank(run, "oom").as_dict())
     told: list[str] = []
-    tell: Any = lambda cell, event: told.append(event.get("said", ""))  # noqa: E731
-    sweeps.run(cells, config.launcher(None), Order(Path("r"), jobs=2), tell)
+    tell: Any = lambda run, event: told.append(event.get("said", ""))  # noqa: E731
+    sweeps.run(runs, config.launcher(None), Order(Path("r"), jobs=2), tell)
     assert told.count("2 jobs, GPUs of each: 1") == 1
     assert {said for said in told if said.isdecimal()} == {"0", "1"}
-    assert len(store.rows(Path("r"))) == 5
-    assert {row.status for row in store.rows(Path("r"))} == {"oom"}, "each left its own"
+    assert len(store.read_results(Path("r"))) == 5
+    assert {row.status for row in store.read_results(Path("r"))} == {"oom"}, "each left its own"
 
 
 def test_a_job_list_says_how_many_share_the_memory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    (cell,) = sweeps.cells(Request("linear", "short", "tiny"))
-    assert f"{JOBS}=3" in local.line(cell, here, 3)
-    assert JOBS not in local.line(cell, here, 1)
-    assert json.loads((store.folder(here, cell) / "run.json").read_text())["model"] == "linear"
+    (run,) = sweeps.runs(Request("linear", "short", "tiny"))
+    assert f"{JOBS}=3" in local.line(run, here, 3)
+    assert JOBS not in local.line(run, here, 1)
+    assert json.loads((store.folder(here, run) / "run.json").read_text())["model"] == "linear"

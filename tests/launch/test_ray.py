@@ -45,7 +45,7 @@ def start(here: Path, cache: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_a_cell_is_a_task_of_a_cluster(here: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_a_task_of_a_cluster(here: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -88,7 +88,7 @@ def test_stopped_then_a_node_killed_and_the_sweep_completes(two_nodes: list[Any]
     os.killpg(stopped.pid, signal.SIGINT)
     _, err = stopped.communicate(timeout=60)
     assert stopped.returncode == 130, err
-    assert "stopped and saved; the same command goes on" in err
+    assert "stopped and saved; the same command resumes" in err
     assert not subprocess.run(["pgrep", "-f", f"lra_bench.runs.execute {here}"], capture_output=True, text=True).stdout
     assert not list(here.glob("results/runs/*/result.json"))
 
@@ -113,7 +113,7 @@ def test_a_node_has_room_by_what_is_scarcest() -> None:
     assert channel.room({"CPU": 64}, share) == 0
 
 
-def test_cores_are_held_by_one_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_held_by_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     monkeypatch.setattr(cores.tempfile, "gettempdir", lambda: str(tmp_path))
     with cores.held(2) as first, cores.held(2) as too_many, cores.held(1) as second, cores.held(1) as third:

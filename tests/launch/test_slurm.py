@@ -137,8 +137,8 @@ def test_a_preempted_job_is_queued_again_and_goes_on(here: Path, cache: Path) ->
     while not list(here.glob("results/runs/*/checkpoints/*0")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    job, cell = pids(f"submitit.core._submit {here}"), pids(f"lra_bench.runs.execute {here}")
-    for pid in [*job, *cell]:  # as Slurm does it: a first signal to all processes of the job
+    job, run = pids(f"submitit.core._submit {here}"), pids(f"lra_bench.runs.execute {here}")
+    for pid in [*job, *run]:  # as Slurm does it: a first signal to all processes of the job
         os.kill(pid, signal.SIGTERM)
     while pids(f"lra_bench.runs.execute {here}"):
         time.sleep(0.05)
@@ -150,7 +150,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on(here: Path, cache: Path) ->
     (row,) = json.loads(out)
     assert row["status"] in SCORED
     assert (row["resumed"], row["steps"]) == (1, 100)
-    assert "going on from step" in err
+    assert "resuming from step" in err
     assert "Requeued job" in next(here.glob("results/jobs/*_log.out")).read_text()
 
 
@@ -169,7 +169,7 @@ class Noted(Engine):
         super().__init__(1)
         self.orders = orders
 
-    def run(self, cell: Any, tell: Tell) -> Result:
+    def run(self, run: Any, tell: Tell) -> Result:
         tell({"event": "start", "step": 0})
         raise Stopped
 
@@ -181,15 +181,15 @@ class Noted(Engine):
 def test_to_begin_anew_is_done_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that is queued again must not forget what it has saved itself."""
     monkeypatch.chdir(here)
-    (cell,) = sweeps.cells(sweeps.Request("linear", "short", "tiny"))
+    (run,) = sweeps.runs(sweeps.Request("linear", "short", "tiny"))
     orders: list[Order] = []
 
     def make_executor(order: Order) -> Noted:
         orders.append(order)
         return Noted(orders)
 
-    remote = RemoteTask(cell, Order(Path("results"), fresh=True)).written()
-    for sent in (remote, remote, RemoteTask(cell, remote.order).written()):
+    remote = RemoteTask(run, Order(Path("results"), fresh=True)).written()
+    for sent in (remote, remote, RemoteTask(run, remote.order).written()):
         with pytest.raises(Stopped):
             received(sent.do(make_executor, lambda event: None), "stopped")
     assert [order.fresh for order in orders] == [True, False, True]
@@ -198,6 +198,6 @@ def test_to_begin_anew_is_done_once(here: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_folder_that_is_not_shared_is_said(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    (cell,) = sweeps.cells(sweeps.Request("linear", "short", "tiny"))
-    outcome = RemoteTask(cell, Order(here / "elsewhere")).do(lambda order: Noted([]), lambda event: None)
+    (run,) = sweeps.runs(sweeps.Request("linear", "short", "tiny"))
+    outcome = RemoteTask(run, Order(here / "elsewhere")).do(lambda order: Noted([]), lambda event: None)
     assert "not there; all machines must share the results folder" in outcome["refused"]

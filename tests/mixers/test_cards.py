@@ -15,7 +15,7 @@ from lra_bench.sweeps.speed import _beside
 
 
 def test_an_alias_has_a_paper_of_its_own() -> None:
-    block, dilated, own = (mixers.sheet(name).card for name in ("block-local", "dilated", "local"))
+    block, dilated, own = (mixers.model_card(name).card for name in ("block-local", "dilated", "local"))
     assert (block.paper, block.year) == ("1911.02972", 2019)
     assert dilated.paper == own.paper == "2004.05150"
     assert dilated.title == "Local window, dilation = 2, near_heads = 1"
@@ -37,7 +37,7 @@ def test_an_alias_has_a_paper_of_its_own() -> None:
     ],
 )
 def test_a_card_names_what_there_is(says: str, otherwise: str, message: str, tmp_path: Path) -> None:
-    path, source = tmp_path / "mine.py", mixers.sheet("transformer-xl").path.read_text()
+    path, source = tmp_path / "mine.py", mixers.model_card("transformer-xl").path.read_text()
     assert says in source
     path.write_text(source.replace(says, otherwise, 1))
     with pytest.raises(ConfigError) as refused:
@@ -47,7 +47,7 @@ def test_a_card_names_what_there_is(says: str, otherwise: str, message: str, tmp
 
 def test_a_certificate_is_of_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
-    path, source = tmp_path / "mine.py", mixers.sheet("linear").path.read_text()
+    path, source = tmp_path / "mine.py", mixers.model_card("linear").path.read_text()
     path.write_text(source)
     record.keep(path, {}, "cpu", [{"check": 6, "passed": True}])
     assert record.standing(path, {}, "cpu") == record.PASSED
@@ -61,14 +61,14 @@ BARE = "from lra_bench.mixers import wrap\n\nMixer = wrap.function(lambda q, k, 
 def test_a_file_without_a_card_claims_nothing_by_its_values(tmp_path: Path) -> None:
     path = tmp_path / "my_own.py"
     path.write_text(BARE)
-    sheet = mixers.sheet(str(path))
-    assert (sheet.name, sheet.options, mixers.turned(sheet, {})) == ("my-own", (), {})
-    card = sheet.card
+    model_card = mixers.model_card(str(path))
+    assert (model_card.name, model_card.options, mixers.turned(model_card, {})) == ("my-own", (), {})
+    card = model_card.card
     assert (card.title, card.family, card.paper, card.exact_when) == ("my-own", "other", "", "")
     assert (card.year, card.time, card.memory) == (None, None, None)
     assert mixers.load(path).Config() == mixers.NoOptions()
     with pytest.raises(ConfigError, match=r"my-own\.scale: no such option"):
-        mixers.turned(sheet, {"scale": 2})
+        mixers.turned(model_card, {"scale": 2})
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_hybrid_claims_what_all_of_its_mixers_claim_by_their_values(
     monkeypatch.chdir(here)
     Path("mine.py").write_text(BARE, encoding="utf-8")
     asked = [
-        sweeps.cells(sweeps.Request(models, "short", "tiny", settings=("backbone.layers=2",)))[0]
+        sweeps.runs(sweeps.Request(models, "short", "tiny", settings=("backbone.layers=2",)))[0]
         for models in ("linear+softmax", "linear+mine.py")
     ]
     facts = _beside([{"step_ms_p50": 1.0} for _ in asked], asked)

@@ -27,7 +27,7 @@ D, K = 8, 4
 
 
 def made(name: str, options: dict[str, Any], length: int, *, rotary: bool = True) -> MixerBase:
-    module = mixers.load(mixers.sheet(name).path)
+    module = mixers.load(mixers.model_card(name).path)
     return draw(module.Mixer, module.Config(**options), Dims(D, 2, K, length, rotary=rotary))
 
 

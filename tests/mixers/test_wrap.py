@@ -160,9 +160,9 @@ def test_options_are_passed_on_by_name_and_change_values(tmp_path: Path) -> None
     for wrapped in wraps:
         path = tmp_path / f"{wrapped.partition('(')[0]}_own.py"
         path.write_text(OPTIONS + wrapped)
-        module, sheet = mixers.load(path), mixers.read(path)
+        module, model_card = mixers.load(path), mixers.read(path)
         one, two = (
-            module.Mixer(module.Config(**mixers.turned(sheet, {"scale": scale})), DIMS, rngs=nnx.Rngs(0))
+            module.Mixer(module.Config(**mixers.turned(model_card, {"scale": scale})), DIMS, rngs=nnx.Rngs(0))
             for scale in (1, 2)
         )
         np.testing.assert_allclose(two(X, MASK, key=None), 2 * one(X, MASK, key=None), atol=1e-6)
@@ -233,7 +233,7 @@ def test_a_file_of_the_page_passes_by_its_values(name: str, page: Path, monkeypa
     """All checks but the complexity, whose compilation takes seconds."""
     cheap = {title: check for title, check in checks.CHECKS.items() if check is not checks.exponents}
     monkeypatch.setattr(checks, "CHECKS", cheap)
-    verdicts = list(checks.verify(mixers.sheet(str(page / name))))
+    verdicts = list(checks.verify(mixers.model_card(str(page / name))))
     assert len(verdicts) == 6
     assert not [verdict for verdict in verdicts if not verdict.passed]
 

@@ -26,13 +26,13 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
 
 
-def cell(model: str, *settings: str, layers: int = 2, task: str = "short") -> Run:
+def run_of(model: str, *settings: str, layers: int = 2, task: str = "short") -> Run:
     said = (f"backbone.layers={layers}", "backbone.dropout=0.0", *settings)
-    return sweeps.cells(Request(model, task, "tiny", settings=said))[0]
+    return sweeps.runs(Request(model, task, "tiny", settings=said))[0]
 
 
-def model_of(cell: Run) -> Any:
-    return build.model_spec(cell)(rngs=nnx.Rngs(0))
+def model_of(run: Run) -> Any:
+    return build.model_spec(run)(rngs=nnx.Rngs(0))
 
 
 def shown(n: int = 4) -> tuple[jax.Array, jax.Array]:
@@ -53,14 +53,14 @@ def kinds(model: Any) -> list[str]:
     ],
 )
 def test_layer_i_has_the_mixer_i_mod_n(named: str, layers: int, expected: list[str], stacks: int) -> None:
-    model = model_of(cell(named, layers=layers))
+    model = model_of(run_of(named, layers=layers))
     assert kinds(model) == expected
     assert len(model.stacks) == stacks
 
 
 @pytest.mark.slow
 def test_one_layer_after_another_is_what_the_model_computes() -> None:
-    model, (tokens, mask) = model_of(cell("linear+linear+linear+softmax", layers=5)), shown()
+    model, (tokens, mask) = model_of(run_of("linear+linear+linear+softmax", layers=5)), shown()
     assert [run.layers for run in model.runs] == [3, 1, 1]
 
     @jax.jit
@@ -76,14 +76,14 @@ def test_one_layer_after_another_is_what_the_model_computes() -> None:
         np.testing.assert_allclose(one, after, atol=1e-5)
 
 
-def test_the_same_layers_are_the_same_cell() -> None:
-    assert cell("softmax+softmax").id == cell("softmax").id
-    assert cell("softmax+linear+softmax", layers=3).id == cell("softmax+linear", layers=3).id
-    assert cell("softmax+linear+softmax", layers=3).model == "softmax+linear"
-    assert cell("softmax+linear").id != cell("linear+softmax").id
-    turned = cell("softmax+linformer[rank=8]")
-    assert turned.id != cell("softmax+linformer[rank=4]").id
-    assert turned.id == cell("softmax+linformer", "linformer.rank=8").id
+def test_the_same_layers_are_the_same_run() -> None:
+    assert run_of("softmax+softmax").id == run_of("softmax").id
+    assert run_of("softmax+linear+softmax", layers=3).id == run_of("softmax+linear", layers=3).id
+    assert run_of("softmax+linear+softmax", layers=3).model == "softmax+linear"
+    assert run_of("softmax+linear").id != run_of("linear+softmax").id
+    turned = run_of("softmax+linformer[rank=8]")
+    assert turned.id != run_of("softmax+linformer[rank=4]").id
+    assert turned.id == run_of("softmax+linformer", "linformer.rank=8").id
     assert turned.turned["2.rank"] == 8
     assert turned.family == "full+low-rank"
     assert Run.model_validate_json(turned.model_dump_json()) == turned
@@ -102,23 +102,23 @@ def test_the_same_layers_are_the_same_cell() -> None:
 )
 def test_what_is_no_model_is_one_line(named: str, settings: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        cell(named, *settings)
+        run_of(named, *settings)
 
 
 def test_every_layer_must_be_causal_where_the_next_symbol_is_guessed() -> None:
-    linear = mixers.sheet("linear").path.read_text()
+    linear = mixers.model_card("linear").path.read_text()
     Path("before.py").write_text(
         linear.replace('family="kernel",', 'family="kernel",\n    causal=True,'), encoding="utf-8"
     )
     guessing = ("pretrain.objective=causal", "pretrain.steps=2")
-    assert cell("before.py", *guessing).start is not None
+    assert run_of("before.py", *guessing).start is not None
     with pytest.raises(ConfigError, match=r"before\+softmax sees the symbols"):
-        cell("before.py+softmax", *guessing)
+        run_of("before.py+softmax", *guessing)
 
 
 def test_layers_of_several_mixers_share_no_parameters() -> None:
     with pytest.raises(ConfigError, match=r"sharing\.groups: layers of several mixers cannot have the same parameters"):
-        build.built(cell("softmax+linear", "sharing.groups=1"))
+        build.built(run_of("softmax+linear", "sharing.groups=1"))
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_layers_of_several_mixers_share_no_parameters() -> None:
     ),
 )
 def test_other_techniques_can_be_pulled(setting: str) -> None:
-    pulled = cell("softmax+linear", setting)
+    pulled = run_of("softmax+linear", setting)
     for one in (*pulled.needs, pulled):
         program = build.built(one)
         params = (stepped(program, 1) if one.recipe.training.steps else program.init).params
@@ -142,17 +142,17 @@ def test_other_techniques_can_be_pulled(setting: str) -> None:
 
 @pytest.mark.slow
 def test_a_step_trains_every_layer() -> None:
-    program = build.built(cell("softmax+linear"))
+    program = build.built(run_of("softmax+linear"))
     before, after = program.init.params["blocks"], stepped(program).params["blocks"]
     assert len(before) == 2
     assert all(bool(jnp.abs(a - b).max() > 0) for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True))
 
 
 def test_whose_code_it_is_is_asked_of_every_mixer() -> None:
-    whole = cell("softmax+linear")
+    whole = run_of("softmax+linear")
     assert provenance.of(whole) == "here"
-    first, second = whole.mechanisms
-    old = whole.with_mechanisms([first, second.model_copy(update={"mixer_hash": "0" * 64})])
+    first, second = whole.mixer_specs
+    old = whole.with_mixers([first, second.model_copy(update={"mixer_hash": "0" * 64})])
     assert provenance.of(old) == "other version"
     assert provenance.as_here(old).id == whole.id
     assert store.columns(old)["model"] == "softmax+linear"

@@ -202,8 +202,8 @@ def test_rotary_is_refused_where_there_is_nothing_to_turn() -> None:
 
     for mixer in (
         Fixed,
-        mixers.load(mixers.sheet("etc").path).Mixer,
-        mixers.load(mixers.sheet("compressive").path).Mixer,
+        mixers.load(mixers.model_card("etc").path).Mixer,
+        mixers.load(mixers.model_card("compressive").path).Mixer,
     ):
         with pytest.raises(ConfigError, match="rotary"):
             Model(

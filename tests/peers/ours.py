@@ -20,9 +20,9 @@ from lra_bench.speed import random_batch
 
 def main() -> None:
     request = sweeps.Request(sys.argv[1], "listops", "speed", length=int(sys.argv[2]))
-    (cell,) = sweeps.cells(request)
-    program, facts = compiled(cell)
-    drawn = random_batch(cell)
+    (run,) = sweeps.runs(request)
+    program, facts = compiled(run)
+    drawn = random_batch(run)
     state, batch = program.init, program.feed(drawn)
     ready = {"ready": json.loads(facts["versions"]), "impl": facts["impl"], "device": facts["device"]}
     print(json.dumps(ready | {"batch": [int(drawn.tokens.sum()), int(drawn.label.sum())]}), flush=True)

@@ -75,15 +75,15 @@ def texts(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("name", ["b.zip", "a folder"])
 def test_rows_arrive_as_they_were(results: Path, tmp_path: Path, name: str) -> None:
     packed = pack(results, tmp_path / name, "Ann", silent)
-    assert (len(packed.rows), packed.left_out) == (3, {})
+    assert (len(packed.results), packed.left_out) == (3, {})
     there = tmp_path / "there"
     merged = merge(packed.out, there, silent)
-    assert merged == Merged("Ann", packed.rows, {}, [], {})
+    assert merged == Merged("Ann", packed.results, {}, [], {})
     came = texts(there)
-    assert all(json.loads(came.pop(f"runs/{row}/bundle.json"))["by"] == "Ann" for row in packed.rows)
+    assert all(json.loads(came.pop(f"runs/{row}/bundle.json"))["by"] == "Ann" for row in packed.results)
     assert came == texts(results)
     assert sorted(path.name for path in there.iterdir()) == ["runs"], "no checkpoint, no log, no scratch"
-    frame = store.frame([there])
+    frame = store.to_dataframe([there])
     assert list(frame["bundle"].str.startswith("Ann, 20")) == [True] * 3
     notes = list(annotate.notes(tables.summary(frame), ["listops"] * 2))
     assert any(note.startswith("merged from a bundle (Ann, 20") for note in notes)
@@ -97,7 +97,7 @@ def test_a_colleagues_times_are_not_averaged_with_ours(results: Path, tmp_path: 
     facts = {"platform": "gpu", "device": "NVIDIA H100", "devices": 8, "fallback": "accumulate 8", "step_ms_p50": 2.0}
     store.write_json(theirs / "result.json", {**store.read_json(theirs / "result.json"), **facts})
     merge(pack(results, tmp_path / "a.zip", "Ann", silent).out, ours, silent)
-    frame = store.frame([ours]).assign(code=None)  # of whichever mixer this package has now
+    frame = store.to_dataframe([ours]).assign(code=None)  # of whichever mixer this package has now
     mean = frame[frame["model"] == "softmax"]["step_ms_p50"].mean()
     table = tables.compare(tables.measured(frame[frame["model"] == "softmax"]), "speed")
     (gpu, cpu) = sorted(table.cells, key=lambda head: "H100" not in head)
@@ -290,10 +290,10 @@ def test_a_folder_with_a_link_is_refused(results: Path, tmp_path: Path) -> None:
 def foreign(results: Path, tmp_path: Path, **changed: str) -> str:
     """A result of other code, among the results; its name."""
     (kept,) = results.glob("runs/softmax-*-s1-*")
-    cell = store.cell(kept).model_copy(update={"mixer_hash": "a" * 64, **changed})
-    row = dataclasses.replace(store.rows(kept)[0], **store.columns(cell))
-    folder = kept.rename(kept.parent / cell.folder)
-    store.write_json(folder / "run.json", cell.model_dump())
+    run = store.read_run(kept).model_copy(update={"mixer_hash": "a" * 64, **changed})
+    row = dataclasses.replace(store.read_results(kept)[0], **store.columns(run))
+    folder = kept.rename(kept.parent / run.folder)
+    store.write_json(folder / "run.json", run.model_dump())
     store.write_json(folder / "result.json", row.as_dict())
     return folder.name
 
@@ -309,7 +309,7 @@ def test_rows_of_other_code_are_kept_and_marked(
     merged = merge(pack(results, tmp_path / "b.zip", None, silent).out, tmp_path / "there", silent)
     assert len(merged.added) == 3
     assert merged.marked == {name: f"its mixer is of an {mark}"}
-    frame = store.frame([tmp_path / "there"])
+    frame = store.to_dataframe([tmp_path / "there"])
     model = changed.get("model", "softmax")
     assert set(tables.labels(frame)) == {"fnet", "softmax", f"{model}[code=aaaaaaaaaa]"}, "not another seed of ours"
     notes = " ".join(annotate.notes(tables.summary(frame), ["listops"] * 3))
@@ -345,7 +345,7 @@ def test_a_merge_that_is_killed_leaves_whole_runs(bundle: Path, tmp_path: Path, 
     died = subprocess.run([sys.executable, "-c", KILLED, str(bundle), str(there), str(after)])
     assert died.returncode == -signal.SIGKILL
     assert (there / ".merge").is_dir(), "it died in the middle"
-    assert len(store.rows(there)) == after
+    assert len(store.read_results(there)) == after
     for folder in store.folders(there):
         check(folder)
     merged = merge(bundle, there, silent)

@@ -53,20 +53,20 @@ def own(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here
 
 
-def cell_of(**asked: Any) -> Run:
-    (cell,) = sweeps.cells(replace(Request("linear", "mine", "tiny"), **asked))
-    return cell
+def run_of(**asked: Any) -> Run:
+    (run,) = sweeps.runs(replace(Request("linear", "mine", "tiny"), **asked))
+    return run
 
 
 def test_other_data_under_the_same_path_are_another_run(own: Path) -> None:
-    before = cell_of()
+    before = run_of()
     written(own / "elsewhere")
-    moved = cell_of(settings=(f"task.folder={own / 'elsewhere'}",))
+    moved = run_of(settings=(f"task.folder={own / 'elsewhere'}",))
     assert (moved.id, moved.changed) == (before.id, None), "the same files lie elsewhere"
     store.write_json(store.folder(own, before) / "run.json", before.model_dump())
     assert not store.on_other_data(own, before)
     written(own / "reviews", ("bad", "good"))
-    after = cell_of()
+    after = run_of()
     assert after.id != before.id
     assert after.without_content.id == before.without_content.id
     assert store.on_other_data(own, after) == [store.folder(own, before)]
@@ -76,10 +76,10 @@ def test_other_data_under_the_same_path_are_another_run(own: Path) -> None:
 
 def test_what_stands_on_old_data_is_another_run_too(own: Path) -> None:
     asked = {"techniques": "distilled", "settings": ("distill.teacher=softmax",)}
-    before = cell_of(**asked)
+    before = run_of(**asked)
     written(own / "reviews", ("bad", "good"))
-    after = cell_of(**asked)
-    assert {cell.id for cell in before.needs}.isdisjoint(cell.id for cell in after.needs)
+    after = run_of(**asked)
+    assert {run.id for run in before.needs}.isdisjoint(run.id for run in after.needs)
 
 
 @pytest.mark.parametrize(
@@ -94,43 +94,43 @@ def test_what_stands_on_old_data_is_another_run_too(own: Path) -> None:
 )
 def test_what_decides_no_number_is_in_no_id(own: Path, same: dict[str, Any]) -> None:
     (own / "configs/twin.yaml").write_text(TINY.replace("tag: tiny", "tag: twin"))
-    assert cell_of(**same).id == cell_of().id
-    assert cell_of(settings=("training.batch=4",)).id != cell_of().id
+    assert run_of(**same).id == run_of().id
+    assert run_of(settings=("training.batch=4",)).id != run_of().id
 
 
 def test_the_same_under_another_configs_name_is_found(own: Path) -> None:
     (own / "configs/twin.yaml").write_text(TINY)
-    first, twin = cell_of(), cell_of(config="twin")
+    first, twin = run_of(), run_of(config="twin")
     assert first.folder != twin.folder
-    store.put(own, first, store.blank(first, "nan"))
+    store.save(own, first, store.blank(first, "nan"))
     row = store.done(own, twin)
     assert row is not None
     assert row.run == twin.id
-    assert store.done(own, cell_of(seeds=(1,), config="twin")) is None
+    assert store.done(own, run_of(seeds=(1,), config="twin")) is None
 
 
 def test_a_column_says_what_changes_the_run_whatever_the_order(own: Path) -> None:
     def changed(*settings: str, model: str = "linear") -> str | None:
-        return cell_of(models=model, settings=settings).changed
+        return run_of(models=model, settings=settings).changed
 
     both = "training.batch=4 training.steps=20"
     assert changed("training.steps=20", "training.batch=4") == changed("training.batch=4", "training.steps=20") == both
     assert changed("training.steps=12") is None, "as it is without"
     assert changed("training.steps=4", "training.steps=20") == "training.steps=20", "the last one counts"
-    linear, linformer = sweeps.cells(Request("linear,linformer", "mine", "tiny", settings=("linformer.rank=8",)))
-    assert (linear.changed, linear.id) == (None, cell_of().id)
+    linear, linformer = sweeps.runs(Request("linear,linformer", "mine", "tiny", settings=("linformer.rank=8",)))
+    assert (linear.changed, linear.id) == (None, run_of().id)
     assert linformer.changed is None
-    assert linformer.id == cell_of(models="linformer[rank=8]").id
-    assert cell_of(length=16).changed == cell_of(settings=("task.length=16",)).changed == "task.length=16"
+    assert linformer.id == run_of(models="linformer[rank=8]").id
+    assert run_of(length=16).changed == run_of(settings=("task.length=16",)).changed == "task.length=16"
 
 
 def test_a_config_that_is_edited_has_another_hash_and_a_model_or_a_technique_has_not(own: Path) -> None:
-    before = cell_of().config_hash
-    same = (cell_of(models="softmax[impl=plain]"), cell_of(techniques="continued"), cell_of(settings=("tag=x",)))
-    assert {cell.config_hash for cell in same} == {before}
-    assert cell_of(techniques="continued").recipe.training.steps != cell_of().recipe.training.steps
+    before = run_of().config_hash
+    same = (run_of(models="softmax[impl=plain]"), run_of(techniques="continued"), run_of(settings=("tag=x",)))
+    assert {run.config_hash for run in same} == {before}
+    assert run_of(techniques="continued").recipe.training.steps != run_of().recipe.training.steps
     (own / "configs/tiny.yaml").write_text(TINY.replace("lr: 1.0e-2", "lr: 2.0e-2"))
-    assert cell_of().config_hash != before
+    assert run_of().config_hash != before
 
 
 @pytest.fixture
@@ -145,21 +145,21 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
-def kept_cell(model: str) -> Run:
-    (cell,) = sweeps.cells(Request(model, "listops", "quick"))
-    return cell
+def kept_run(model: str) -> Run:
+    (run,) = sweeps.runs(Request(model, "listops", "quick"))
+    return run
 
 
 def test_the_hashes_are_of_the_code_that_a_run_goes_through(package: Path) -> None:
     """Attention's scale, the optimizer, a source and a remark; another mixer's kernel is no business of the run."""
-    cell = kept_cell("linear")
+    run = kept_run("linear")
 
     def moved() -> set[str]:
-        now = fingerprint.of(cell, package)
+        now = fingerprint.of(run, package)
         return {column for column in now if now[column] != before[column]}
 
-    before = fingerprint.of(cell, package)
-    assert before == fingerprint.of(cell), "wherever the package lies"
+    before = fingerprint.of(run, package)
+    assert before == fingerprint.of(run), "wherever the package lies"
     edit(package / "mixers/linear.py", "from __future__", "# A remark.\nfrom __future__")
     edit(package / "mixers/linear.py", "CARD = Card(", "CARD = Card(\n    # another card\n")
     edit(package / "kernels/lsh_attention.py", "import jax\n", "import jax\n\nUNUSED = 1\n")
@@ -177,7 +177,7 @@ def test_the_hashes_are_of_the_code_that_a_run_goes_through(package: Path) -> No
 
 def test_the_users_own_files_that_a_mixer_imports_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    mine = Path(shutil.copy(mixers.sheet("linear").path, tmp_path / "mine.py"))
+    mine = Path(shutil.copy(mixers.model_card("linear").path, tmp_path / "mine.py"))
     alone = mixers.code(mine)
     edit(mine, "\nfrom dataclasses", "\nfrom helping.deep import scale\nfrom dataclasses")
     (tmp_path / "helping").mkdir()
@@ -203,7 +203,7 @@ def test_the_users_own_files_that_a_mixer_imports_count(tmp_path: Path, monkeypa
 def test_half_trained_by_other_code_or_on_other_data_begins_anew(
     tmp_path: Path, then: dict[str, str] | None, words: str | None
 ) -> None:
-    basis = fingerprint.full(kept_cell("linear")) | {"data_hash": "1"}
+    basis = fingerprint.full(kept_run("linear")) | {"data_hash": "1"}
     said: list[str] = []
 
     def tell(event: str, **facts: str) -> None:
@@ -231,14 +231,14 @@ def test_changed_labels_are_trained_on_anew_and_other_code_is_told(own: Path, ca
     run = ("run", "-m", "linear", "-t", "mine", "-c", "tiny")
     found = lra(*run, "--set", "training.steps=40")
     assert found.returncode == 0, found.stderr
-    assert "going on" not in found.stderr
+    assert "resuming" not in found.stderr
     found = lra(*run)
     (folder,) = [path for path in own.glob("results/runs/*/result.json") if json.loads(path.read_text())["steps"] == 12]
     written(own / "reviews")
     found = lra(*run, "--json")
-    assert f"{folder.parent.name} is not taken up: what it was trained on has changed since" in found.stderr
+    assert f"{folder.parent.name} is not reused: what it was trained on has changed since" in found.stderr
     (row,) = json.loads(found.stdout)
-    assert row["code_hash"] == fingerprint.of(cell_of())["code_hash"]
+    assert row["code_hash"] == fingerprint.of(run_of())["code_hash"]
     assert "done before;" in lra(*run).stderr
     assert "its files have changed" in lra("predict", folder.parent, "tasks/mine.yaml").stderr
     (folder,) = [path for path in own.glob("results/runs/*/result.json") if row["run"] in path.parent.name]

@@ -134,7 +134,7 @@ def test_every_protocol_and_mechanism_is_of_numbers_that_are_there() -> None:
             assert named, (name, mechanism)
             options = {option: yaml.safe_load(value) for option, value in mechanism.options.items()}
             for model in {model for result in named for model in result.models}:
-                turned = mixers.turned(mixers.sheet(model), options)
+                turned = mixers.turned(mixers.model_card(model), options)
                 assert {k: against.written(turned[k]) for k in options} == mechanism.options, (name, mechanism)
 
 
@@ -200,9 +200,9 @@ def test_what_was_made_otherwise_is_not_comparable(facts: dict[str, Any], why: s
 def test_under_the_papers_recipes_every_task_is_comparable_with_it(recipe: str) -> None:
     """What a run under such a recipe is, is what the set's protocol says, but for what the protocol says is apart."""
     tasks_ = [member.task for member in arena() if member.of == "five"]
-    cells = [sweeps.cells(Request("softmax", task, recipe))[0] for task in tasks_]
+    runs = [sweeps.runs(Request("softmax", task, recipe))[0] for task in tasks_]
     facts = {"test_score": 0.5, "test_n": 10_000, "chance": 0.1}
-    rows = [store.blank(cell, "ok", **facts) for cell in cells]
+    rows = [store.blank(run, "ok", **facts) for run in runs]
     lines = against.against(frame(*rows), published.load("paper"))
     apart = {line.ours["task"]: [reason.whole for reason in line.reasons] for line in lines if line.reasons}
     only = {"text": ["split: the best of 1,000 to 4,000 bytes there"]} if recipe == "paper-appendix" else {}

@@ -30,10 +30,10 @@ SCORES = {"test_score": 0.5, "val_score": 0.5, "test_n": 100, "val_n": 100, "cha
 
 def frame(folder: Path, loads: Sequence[float | None]) -> pd.DataFrame:
     """Of one model under several seeds, each with so much of its cores taken by others."""
-    for cell in sweeps.cells(Request("linear", "listops", "quick", tuple(range(len(loads))))):
-        facts = {**TIMES, **PLACE, **SCORES, "other_load": loads[cell.seed]}
-        store.put(folder, cell, store.blank(cell, "ok", **facts))
-    return store.frame([folder])
+    for run in sweeps.runs(Request("linear", "listops", "quick", tuple(range(len(loads))))):
+        facts = {**TIMES, **PLACE, **SCORES, "other_load": loads[run.seed]}
+        store.save(folder, run, store.blank(run, "ok", **facts))
+    return store.to_dataframe([folder])
 
 
 @pytest.mark.parametrize(("share", "said"), [(None, ""), (float("nan"), ""), (0.05, ""), (0.1, " busy 10%")])
@@ -50,7 +50,7 @@ def test_speed_tables_tag_the_busiest_run(tmp_path: Path) -> None:
     quiet = tables.compare(tables.measured(frame(tmp_path / "quiet", [0.0, 0.05])), "speed")
     assert list(quiet.cells.iloc[0]) == ["100 (80/s)"]
     assert load.NOTE not in quiet.notes
-    again = store.frame([_exported(measured, tmp_path)])
+    again = store.to_dataframe([_exported(measured, tmp_path)])
     assert list(tables.compare(tables.measured(again), "speed").cells.iloc[0]) == ["100 (80/s) busy 45%"]
 
 
@@ -76,7 +76,7 @@ def test_a_page_two_folders_and_techniques_tag_them_too(tmp_path: Path) -> None:
 
 def test_what_a_run_says_at_its_end_and_a_plan(tmp_path: Path) -> None:
     frame(tmp_path, [0.4])
-    (row,) = store.rows(tmp_path)
+    (row,) = store.read_results(tmp_path)
     assert "100 (90-110) busy 40%" in _printed(screen.results([row], {}))
     plan: dict[str, Any] = dict.fromkeys(
         ("params", "params_ratio", "flops_per_step", "compiled_bytes", "hours", "fits")

@@ -25,7 +25,7 @@ from lra_bench.report.drawing.labels import GAP, Point
 
 ROOT = Path(__file__).parents[2]
 SPEED = ROOT / "results/speed/cpu.json"
-FAMILIES = {name: mixers.sheet(name).card.family for name in mixers.names()}
+FAMILIES = {name: mixers.model_card(name).card.family for name in mixers.names()}
 LAYOUTS = (style.WIDE, style.NARROW)
 
 # What the color-blind see: Machado et al. 2009, severity 1, on linear RGB.
@@ -44,7 +44,7 @@ def facts() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
-    return store.frame([ROOT / "results/quick"])
+    return store.to_dataframe([ROOT / "results/quick"])
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def test_a_model_looks_alike_in_each_panel(frame: pd.DataFrame) -> None:
 
 
 def test_sparsity_is_drawn_with_a_line_for_each_way() -> None:
-    figure = charts.sparsity(store.frame([ROOT / "results/techniques"]))
+    figure = charts.sparsity(store.to_dataframe([ROOT / "results/techniques"]))
     names = {row["model"] for rows in data(figure, "label") for row in rows}
     assert {"softmax, magnitude, 0 steps", "softmax, magnitude, 100 steps", "softmax, movement, 100 steps"} <= names
 

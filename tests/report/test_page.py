@@ -28,7 +28,7 @@ HOSTILE = "<script>document.title='taken'</script>&'\""
 
 @pytest.fixture(scope="session")
 def frame() -> pd.DataFrame:
-    return store.frame([QUICK])
+    return store.to_dataframe([QUICK])
 
 
 @pytest.fixture(scope="session")
@@ -69,9 +69,9 @@ def test_each_model_has_a_section_with_its_paper_and_its_runs(html: str, frame: 
     sections = dict(re.findall(r'<details id="model-([^"]+)">(.*?)</details>', html, re.DOTALL))
     assert set(sections) == set(frame["model"])
     for name, section in sections.items():
-        sheet = mixers.sheet(name)
-        assert f"https://arxiv.org/abs/{sheet.card.paper}" in section
-        assert all(f"<code>{option.name} = " in section for option in sheet.options)
+        model_card = mixers.model_card(name)
+        assert f"https://arxiv.org/abs/{model_card.card.paper}" in section
+        assert all(f"<code>{option.name} = " in section for option in model_card.options)
     one = frame[frame["model"] == "linformer"]
     assert all(f"lra reproduce {folder}</code>" in sections["linformer"] for folder in one["folder"])
     assert html.count('<a href="#model-linformer">') >= 2 * 2, "in the leaderboard, and in the tables"

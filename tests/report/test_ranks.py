@@ -33,11 +33,11 @@ def results(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(here)
     draw = np.random.default_rng(0)
     hard = draw.random(N)
-    for cell in sweeps.cells(Request(",".join(CHANCES), "short", "tiny", (0, 1, 2))):
-        hits = hard + draw.normal(size=N) * 0.1 < CHANCES[cell.model]
+    for run in sweeps.runs(Request(",".join(CHANCES), "short", "tiny", (0, 1, 2))):
+        hits = hard + draw.normal(size=N) * 0.1 < CHANCES[run.model]
         facts = {"test_score": float(hits.mean()), "val_score": 0.5, "test_n": N, "chance": 0.2, "data_hash": "d" * 64}
-        store.put(here / "results", cell, store.blank(cell, "ok", **facts))
-        store.put_scores(store.folder(here / "results", cell), hits, ACCURACY)
+        store.save(here / "results", run, store.blank(run, "ok", **facts))
+        store.save_scores(store.folder(here / "results", run), hits, ACCURACY)
     return here / "results"
 
 
@@ -47,7 +47,7 @@ def ranked(frame: pd.DataFrame) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def test_a_rank_is_one_more_than_the_models_that_are_better(results: Path) -> None:
-    found, notes = ranked(store.frame([results]))
+    found, notes = ranked(store.to_dataframe([results]))
     assert found == {"softmax": 1, "linear": 1, "local": 3}
     assert notes == (
         f"[rank]: one more than the models that are significantly better, in place of a bold maximum: "
@@ -60,7 +60,7 @@ def test_a_rank_is_one_more_than_the_models_that_are_better(results: Path) -> No
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_single_runs_are_not_ranked_and_nor_are_two(results: Path, seeds: int) -> None:
-    frame = store.frame([results]).query(f"seed < {seeds}")
+    frame = store.to_dataframe([results]).query(f"seed < {seeds}")
     pairs = ranks.Ranking.of(frame).pairs
     assert len(pairs) == 3
     assert pairs[["p", "p_holm"]].isna().all(axis=None)
@@ -76,7 +76,7 @@ def test_single_runs_are_not_ranked_and_nor_are_two(results: Path, seeds: int) -
 
 
 def test_runs_elsewhere_say_how_seeds_vary_and_that_is_said(results: Path) -> None:
-    frame = store.frame([results])
+    frame = store.to_dataframe([results])
     single, others = frame.query("seed == 0"), frame[frame["model"].isin(["softmax", "linear"])]
     summed, notes = ranks.beside(single, tables.summary(single), "model", others)
     assert dict(zip(summed["model"], summed["rank"], strict=True)) == {"softmax": 1, "linear": 1, "local": 3}
@@ -86,7 +86,7 @@ def test_runs_elsewhere_say_how_seeds_vary_and_that_is_said(results: Path) -> No
 
 
 def test_a_rank_stands_behind_its_score(results: Path) -> None:
-    frame = store.frame([results])
+    frame = store.to_dataframe([results])
     summed, notes = ranks.beside(frame, tables.summary(frame), "model")
     comparison = tables.compare(summed, "accuracy", also=notes)
     assert [text.split("[")[1] for text in comparison.cells["short tiny"]] == ["1]", "3]", "1]"]
@@ -94,7 +94,7 @@ def test_a_rank_stands_behind_its_score(results: Path) -> None:
 
 
 def test_of_techniques_too_nothing_is_significant_without_a_variance_over_seeds(results: Path) -> None:
-    frame = store.frame([results])
+    frame = store.to_dataframe([results])
     single = frame.query("seed == 0 and model != 'linear'")
     further = single["model"].map({"local": '{"continued": {"steps": 9}}'})
     single = single.assign(model="softmax", options=None, techniques=further)
@@ -109,26 +109,26 @@ def test_of_techniques_too_nothing_is_significant_without_a_variance_over_seeds(
 
 
 def test_of_errors_the_lower_is_the_better(results: Path) -> None:
-    frame = store.frame([results]).assign(metric=SQUARED_ERROR.name, test_spread=0.5)
+    frame = store.to_dataframe([results]).assign(metric=SQUARED_ERROR.name, test_spread=0.5)
     assert ranked(frame)[0] == {"local": 1, "linear": 2, "softmax": 2}
 
 
 def test_who_kept_no_scores_has_no_rank(results: Path) -> None:
     for path in results.glob("runs/linear-*/per_example.json"):
         path.unlink()
-    found, notes = ranked(store.frame([results]))
+    found, notes = ranked(store.to_dataframe([results]))
     assert found == {"softmax": 1, "linear": None, "local": 2}
     assert notes[-1] == "short tiny: no rank, as per-example scores are not kept: linear"
     for path in results.glob("runs/*"):
         if path.name.split("-")[0] != "linear":
             shutil.rmtree(path)
-    assert ranked(store.frame([results]))[1][-1] == (
+    assert ranked(store.to_dataframe([results]))[1][-1] == (
         "short tiny: no rank, as no other model is there to compare with: linear"
     )
 
 
 def test_rows_of_other_examples_are_not_ranked(results: Path) -> None:
-    frame = store.frame([results])
+    frame = store.to_dataframe([results])
     frame.loc[frame["model"] == "linear", "test_n"] -= 1
     found, notes = ranked(frame)
     assert set(found.values()) == {None}
@@ -136,11 +136,11 @@ def test_rows_of_other_examples_are_not_ranked(results: Path) -> None:
 
 
 def test_a_table_that_was_exported_has_no_ranks_and_a_family_none(results: Path, tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text(tables.exported(tables.summary(store.frame([results])), "csv"))
-    found, notes = ranked(store.frame([tmp_path / "t.csv"]))
+    (tmp_path / "t.csv").write_text(tables.exported(tables.summary(store.to_dataframe([results])), "csv"))
+    found, notes = ranked(store.to_dataframe([tmp_path / "t.csv"]))
     assert set(found.values()) == {None}
     assert "softmax" in notes[0]
-    frame = store.frame([results])
+    frame = store.to_dataframe([results])
     assert "rank" not in ranks.beside(frame, tables.summary(frame, "family"), "family")[0]
 
 
@@ -149,16 +149,16 @@ def test_what_is_cut_short_is_an_error(results: Path) -> None:
     whole = store.read_json(path)
     store.write_json(path, whole | {"hits": whole["hits"][:-4]})
     with pytest.raises(ConfigError, match="not the score of every example"):
-        ranked(store.frame([results]))
+        ranked(store.to_dataframe([results]))
     store.write_json(path, whole | {"n": N - 1})
     with pytest.raises(ConfigError, match="keeps the scores of 399 examples of 400"):
-        ranked(store.frame([results]))
+        ranked(store.to_dataframe([results]))
 
 
 @pytest.mark.parametrize("metric", [ACCURACY, SQUARED_ERROR])
 def test_scores_come_back_as_they_were_put(tmp_path: Path, metric: Any) -> None:
     scores = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0])
-    store.put_scores(tmp_path, scores, metric)
+    store.save_scores(tmp_path, scores, metric)
     found = store.scores(tmp_path)
     assert found is not None
     assert found.dtype == (bool if metric.share else float)
@@ -196,7 +196,7 @@ def test_the_command_line(results: Path, lra: Lra) -> None:
 
 def test_copies_that_were_derived_from_a_run_change_no_rank_unless_asked(results: Path) -> None:
     """Quantized softmax and a distilled linear model, each with seeds of its own that vary far more."""
-    before = store.frame([results])
+    before = store.to_dataframe([results])
     for column, model, facts in (
         ("start", "softmax", '{"quantize": {"weights": 8}}'),
         ("teacher", "linear", '{"distill": {"teacher": "softmax"}}'),
@@ -216,7 +216,7 @@ def test_copies_that_were_derived_from_a_run_change_no_rank_unless_asked(results
 
 
 def test_a_copy_on_one_task_leaves_the_mean_over_tasks(results: Path) -> None:
-    frame = store.frame([results])
+    frame = store.to_dataframe([results])
     other = frame.assign(task="other", run=frame["run"] + "o")
     copy = frame[frame["model"] == "linear"].assign(start="0" * 10, run="c", model="copy")
     summed = tables.summary(pd.concat([frame, other, copy], ignore_index=True))

@@ -21,13 +21,13 @@ from lra_bench.sweeps import Request
 @pytest.fixture
 def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
     monkeypatch.chdir(here)
-    cell = sweeps.cells(Request("softmax", "short", "tiny"))[0]
+    run = sweeps.runs(Request("softmax", "short", "tiny"))[0]
     facts = {"test_score": 0.4, "val_score": 0.5, "test_n": 2000, "chance": 0.175, "step_ms_p50": 20.0}
-    return store.blank(cell, "ok", examples_per_s=400.0, compiled_bytes=2**20, peak_bytes=2**21, **facts)
+    return store.blank(run, "ok", examples_per_s=400.0, compiled_bytes=2**20, peak_bytes=2**21, **facts)
 
 
 def frame(*rows: Result, origin: str = "results") -> pd.DataFrame:
-    """Different rows are different cells."""
+    """Different results are of different runs."""
     ids = {row: str(hash(row)) for row in rows}
     return pd.DataFrame([row.as_dict() | {"run": ids[row], "origin": origin} for row in rows])
 
@@ -107,7 +107,7 @@ def test_a_configs_name_for_other_settings_is_another_column(row: Result) -> Non
     assert any(note.startswith("short tiny: NOT OF THE SAME SETTINGS, a column for each of 2") for note in table.notes)
 
 
-def test_a_cell_from_two_places_counts_once(row: Result) -> None:
+def test_a_run_from_two_places_counts_once(row: Result) -> None:
     twice = pd.concat([frame(row, origin="a"), frame(row, origin="b")])
     assert list(tables.summary(twice)["runs"]) == [1]
     assert list(tables.summary(twice, apart=True)["runs"]) == [1, 1]
@@ -151,7 +151,7 @@ def test_what_is_exported_can_be_compared_again(row: Result, tmp_path: Path) -> 
     for suffix in ("csv", "json"):
         path = tmp_path / f"t.{suffix}"
         path.write_text(tables.exported(summed, suffix))
-        again = tables.summary(store.frame([path]))
+        again = tables.summary(store.to_dataframe([path]))
         assert tables.compare(again, "accuracy").cells.equals(tables.compare(summed, "accuracy").cells)
 
 
@@ -175,7 +175,7 @@ def test_names_are_escaped(row: Result) -> None:
     assert "<h3>test accuracy, % ↑" in html
 
 
-def test_times_beside_other_cells_are_said_to_be(row: Result) -> None:
+def test_times_beside_other_runs_are_said_to_be(row: Result) -> None:
     beside = dataclasses.replace(row, jobs=2)
     for what in ("speed", "memory"):
         said = [n for n in compared(beside, metric=what).notes if "at a time:" in n]
@@ -271,7 +271,7 @@ def test_what_is_exported_keeps_places_and_seeds(row: Result, tmp_path: Path, su
     rows = frame(*runs, away, failed)
     path = tmp_path / f"t.{suffix}"
     path.write_text(tables.exported(tables.measured(rows), suffix))
-    again = store.frame([path])
+    again = store.to_dataframe([path])
     for what, joined in (("accuracy", tables.summary), ("speed", tables.measured), ("memory", tables.measured)):
         one, other = (tables.compare(joined(each), what) for each in (rows, again))
         pd.testing.assert_frame_equal(one.cells, other.cells)

@@ -69,8 +69,8 @@ def test_who_is_alone_waits_for_nobody() -> None:
     assert distributed.is_first()
     assert not distributed.several()
     assert distributed.numbers(2**53 - 1).tolist() == [2**53 - 1]
-    assert [distributed.agree(asked, 1) for asked in (True, False)] == [True, False]
-    assert distributed.desert(3) == 3
+    assert [distributed.all_agree(asked, 1) for asked in (True, False)] == [True, False]
+    assert distributed.abort(3) == 3
 
 
 def test_a_process_gathers_its_own_rows_alone() -> None:
@@ -226,8 +226,8 @@ def test_killed_then_stopped_then_run_on_they_have_the_losses_of_one(here: Path,
     os.kill(second(here, "two", saved(here, "two")), signal.SIGINT)
     _, err = pair.communicate(timeout=LATE)
     assert pair.returncode == 130
-    assert "going on from step" in err
-    assert "stopped and saved; the same command goes on" in err
+    assert "resuming from step" in err
+    assert "stopped and saved; the same command resumes" in err
     together = row(start(here, cache, "two", "--processes", "2"))
     assert (together["processes"], together["devices"], together["resumed"]) == (2, 2, 2)
     assert together["run"] == alone["run"]
@@ -237,9 +237,9 @@ def test_killed_then_stopped_then_run_on_they_have_the_losses_of_one(here: Path,
 @pytest.mark.sweep
 def test_processes_that_slurm_starts_find_each_other(here: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    (cell,) = sweeps.cells(Request("linear", "short", "tiny"))
-    folder = store.folder(Path("results"), cell)
-    store.write_json(folder / "run.json", cell.model_dump())
+    (run,) = sweeps.runs(Request("linear", "short", "tiny"))
+    folder = store.folder(Path("results"), run)
+    store.write_json(folder / "run.json", run.model_dump())
     slurm = {"JOB_ID": str(free_job()), "STEP_NODELIST": "localhost", "NTASKS": "2", "STEP_NUM_NODES": "1"}
     command = [sys.executable, "-m", "lra_bench.runs.execute", str(folder), "--processes", "auto"]
     pair = []
@@ -250,7 +250,7 @@ def test_processes_that_slurm_starts_find_each_other(here: Path, cache: Path, mo
     assert [process.returncode for process in pair] == [0, 0]
     assert '{"event": "row"' in out[0]
     assert '{"event"' not in out[1], "only the first speaks"
-    found = store.get(Path("results"), cell)
+    found = store.get(Path("results"), run)
     assert found is not None
     assert found.processes == 2
 

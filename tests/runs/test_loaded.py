@@ -44,15 +44,15 @@ def test_the_model_as_it_was_tested_and_in_fewer_bits(lra: Lra, run: Path) -> No
     assert (eight["steps"], eight["train_loss"], eight["step_ms_p50"], eight["best_step"]) == (0, None, None, 0)
 
 
-def no_cell(run: Path) -> None:
+def no_run(run: Path) -> None:
     (run / "run.json").unlink()
 
 
-def broken_cell(run: Path) -> None:
+def broken_run(run: Path) -> None:
     (run / "run.json").write_text("{")
 
 
-def strange_cell(run: Path) -> None:
+def strange_run(run: Path) -> None:
     (run / "run.json").write_text(json.dumps({**json.loads((run / "run.json").read_text()), "modle": 1}))
 
 
@@ -71,9 +71,9 @@ def no_checkpoints(run: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (no_cell, "not a run's folder"),
-        (broken_cell, r"run\.json: cannot be read"),
-        (strange_cell, r"run\.json: modle: unknown key; did you mean 'model'"),
+        (no_run, "not a run's folder"),
+        (broken_run, r"run\.json: cannot be read"),
+        (strange_run, r"run\.json: modle: unknown key; did you mean 'model'"),
         (no_row, "has no result yet"),
         (failed, "nan; only a run that finished"),
         (no_checkpoints, "has no checkpoints/"),

@@ -25,8 +25,8 @@ def inside(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
 
 
-def cells(models: str, **more: Any) -> list[Run]:
-    return sweeps.cells(Request(models, "short", "tiny", **more))
+def runs_of(models: str, **more: Any) -> list[Run]:
+    return sweeps.runs(Request(models, "short", "tiny", **more))
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10**4), st.integers(1, 10**8), st.sampled_from((0.8, 1.0, 1.3)))
@@ -46,40 +46,40 @@ def test_the_width_found_is_the_nearest(fixed: int, each: int, target: int, powe
 
 @pytest.mark.parametrize("what", first_fast("params", "flops"))
 def test_a_model_comes_as_near_as_a_width_can(what: str) -> None:
-    (cell,) = cells("fnet")
-    (reference,) = cells("softmax")
-    found = matched_size.matched(cell, what)["mlp"]  # type: ignore[arg-type]
+    (run,) = runs_of("fnet")
+    (reference,) = runs_of("softmax")
+    found = matched_size.matched(run, what)["mlp"]  # type: ignore[arg-type]
 
     def off(mlp: int) -> float:
-        backbone = cell.recipe.backbone.model_copy(update={"mlp": mlp})
-        sized = cell.model_copy(update={"recipe": cell.recipe.model_copy(update={"backbone": backbone})})
+        backbone = run.recipe.backbone.model_copy(update={"mlp": mlp})
+        sized = run.model_copy(update={"recipe": run.recipe.model_copy(update={"backbone": backbone})})
         if what == "params":
             return abs(parameters(build.model_spec(sized)) - parameters(build.model_spec(reference)))
         return abs(build.work(sized, build.model_spec(sized)) - build.work(reference, build.model_spec(reference)))
 
-    assert found > cell.recipe.backbone.mlp, "it has less than full attention"
+    assert found > run.recipe.backbone.mlp, "it has less than full attention"
     assert off(found) <= min(off(found - 1), off(found + 1))
 
 
 @pytest.mark.slow
 def test_full_attention_is_left_as_it_is() -> None:
-    (cell,) = cells("softmax")
+    (run,) = runs_of("softmax")
     assert (
-        matched_size.matched(cell, "params")["mlp"]
-        == matched_size.matched(cell, "flops")["mlp"]
-        == cell.recipe.backbone.mlp
+        matched_size.matched(run, "params")["mlp"]
+        == matched_size.matched(run, "flops")["mlp"]
+        == run.recipe.backbone.mlp
     )
 
 
 @pytest.mark.slow
 def test_work_is_that_of_the_compiled_step() -> None:
-    (cell,) = cells("linear", settings=("training.accumulate=2",))
-    assert build.work(cell, build.model_spec(cell)) == build.compiled(cell)[1]["flops_per_step"]
+    (run,) = runs_of("linear", settings=("training.accumulate=2",))
+    assert build.work(run, build.model_spec(run)) == build.compiled(run)[1]["flops_per_step"]
 
 
 def test_what_is_too_large_without_an_mlp_says_so() -> None:
-    (cell,) = cells("linformer[rank=500]", length=900)
-    found = matched_size.matched(cell, "params")
+    (run,) = runs_of("linformer[rank=500]", length=900)
+    found = matched_size.matched(run, "params")
     assert found["mlp"] is None
     assert found["why"].startswith("parameters with an MLP one wide: ")
 
@@ -88,22 +88,22 @@ def answering(monkeypatch: pytest.MonkeyPatch, *widths: int | None) -> list[int]
     """A child that says these widths; of how many runs it was asked."""
     seen: list[int] = []
 
-    def answers(module: str, cells: list[Run], asked: dict[str, Any], tell: Any) -> list[dict[str, Any]]:
-        seen.append(len(cells))
+    def answers(module: str, runs: list[Run], asked: dict[str, Any], tell: Any) -> list[dict[str, Any]]:
+        seen.append(len(runs))
         return [{"mlp": width, "why": "too large"} for width in widths]
 
     monkeypatch.setattr(local, "answers", answers)
     return seen
 
 
-def test_a_matched_cell_is_another_and_its_id_says_what_it_is_held_against(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_matched_run_is_another_and_its_id_says_what_it_is_matched_with(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = answering(monkeypatch, 16, 21)
-    every = cells("softmax,fnet", seeds=(0, 1))
+    every = runs_of("softmax,fnet", seeds=(0, 1))
     found = sweeps.matched(every, "params", lambda *_: None)
     assert seen == [2], "once for all seeds"
-    assert [cell.recipe.backbone.mlp for cell in found] == [16, 21, 16, 21]
-    assert all(cell.match == Match(what="params", mlp=16) for cell in found)
-    assert len({cell.id for cell in (*every, *found)}) == 8, "full attention, too, has a result in the matched column"
+    assert [run.recipe.backbone.mlp for run in found] == [16, 21, 16, 21]
+    assert all(run.match == Match(what="params", mlp=16) for run in found)
+    assert len({run.id for run in (*every, *found)}) == 8, "full attention, too, has a result in the matched column"
     assert found[0].tag == "tiny, match params"
     assert sweeps.matched(every, "flops", lambda *_: None)[0].id != found[0].id
 
@@ -111,32 +111,32 @@ def test_a_matched_cell_is_another_and_its_id_says_what_it_is_held_against(monke
 def test_one_that_cannot_be_matched_is_left_out_and_none_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, 16, None)
     said: list[tuple[str, str]] = []
-    found = sweeps.matched(cells("softmax,fnet"), "params", lambda cell, event: said.append((cell.model, event["why"])))
-    assert [cell.model for cell in found] == ["softmax"]
+    found = sweeps.matched(runs_of("softmax,fnet"), "params", lambda run, event: said.append((run.model, event["why"])))
+    assert [run.model for run in found] == ["softmax"]
     assert said == [("fnet", "too large")]
     answering(monkeypatch, None)
     with pytest.raises(ConfigError, match="--match params: fnet cannot be made so small; too large"):
-        sweeps.matched(cells("fnet"), "params", lambda *_: None)
+        sweeps.matched(runs_of("fnet"), "params", lambda *_: None)
 
 
 def test_the_ratio_is_to_the_backbone_that_full_attention_has() -> None:
-    (cell,) = cells("fnet")
-    width = matched_size.matched(cell, "params")["mlp"]
-    backbone = cell.recipe.backbone.model_copy(update={"mlp": width})
-    sized = cell.model_copy(
+    (run,) = runs_of("fnet")
+    width = matched_size.matched(run, "params")["mlp"]
+    backbone = run.recipe.backbone.model_copy(update={"mlp": width})
+    sized = run.model_copy(
         update={
-            "recipe": cell.recipe.model_copy(update={"backbone": backbone}),
-            "match": Match(what="params", mlp=cell.recipe.backbone.mlp),
+            "recipe": run.recipe.model_copy(update={"backbone": backbone}),
+            "match": Match(what="params", mlp=run.recipe.backbone.mlp),
         }
     )
     assert build.compiled(sized)[1]["params_ratio"] == pytest.approx(1.0, abs=0.02)
 
 
-def test_a_cell_of_before_has_the_id_it_had() -> None:
-    (cell,) = cells("softmax")
-    kept = cell.model_dump()
+def test_a_run_of_before_has_the_id_it_had() -> None:
+    (run,) = runs_of("softmax")
+    kept = run.model_dump()
     del kept["match"]
-    assert Run.model_validate(kept).id == cell.id
+    assert Run.model_validate(kept).id == run.id
 
 
 @pytest.mark.sweep

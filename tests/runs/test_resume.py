@@ -77,11 +77,11 @@ def test_killed_then_run_again_equals_the_uninterrupted_run(
     assert expected[0]["best_step"] < LATE, "the parameters chosen before the second kill must survive it"
     for beyond, everyone in kills:
         process = start(here, cache, "cut")
-        cell = wait_for(here, "cut", lambda step, beyond=beyond: step > beyond)  # type: ignore[misc]
+        run = wait_for(here, "cut", lambda step, beyond=beyond: step > beyond)  # type: ignore[misc]
         if everyone:
             os.killpg(process.pid, signal.SIGKILL)
         else:
-            os.kill(cell, signal.SIGKILL)
+            os.kill(run, signal.SIGKILL)
         process.communicate()
         if not everyone:
             (row,) = (here / "cut").glob("runs/*/result.json")
@@ -90,7 +90,7 @@ def test_killed_then_run_again_equals_the_uninterrupted_run(
     process = start(here, cache, "cut")
     out, err = process.communicate()
     assert process.returncode == 0, err
-    assert "going on from step" in err
+    assert "resuming from step" in err
     assert outcome(here, "cut") == expected
     (row,) = (here / "cut").glob("runs/*/result.json")
     assert json.loads(row.read_text())["resumed"] == len(kills)
@@ -104,7 +104,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(here: Path, cache: Path, whol
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped and saved; the same command goes on" in err
+    assert "stopped and saved; the same command resumes" in err
     assert "Traceback" not in err
     assert not list((here / "stopped").glob("runs/*/result.json"))
     process = start(here, cache, "stopped")
@@ -114,13 +114,13 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(here: Path, cache: Path, whol
 
 
 @pytest.mark.slow
-def test_a_cell_nobody_listens_to_saves_and_ends(here: Path, cache: Path) -> None:
+def test_a_run_nobody_listens_to_saves_and_ends(here: Path, cache: Path) -> None:
     """The command killed alone: its run must not run on beside the next one."""
     process = start(here, cache, "orphan")
-    cell = wait_for(here, "orphan", lambda step: step > 10)
+    run = wait_for(here, "orphan", lambda step: step > 10)
     os.kill(process.pid, signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while Path(f"/proc/{cell}").exists() and time.monotonic() < deadline:
+    while Path(f"/proc/{run}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not Path(f"/proc/{cell}").exists()
+    assert not Path(f"/proc/{run}").exists()
     assert not list((here / "orphan").glob("runs/*/result.json"))

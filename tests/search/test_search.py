@@ -40,12 +40,12 @@ def study(request: Request = ASKED, space: str = "rates.yaml", seed: int = 0) ->
 def answered(monkeypatch: pytest.MonkeyPatch, score: Any, looks: int = 3) -> None:
     """Trials that end at once, with a score that is a function of the run and the look."""
 
-    def answers(module: str, cells: Any, asked: Any, tell: Any, place: Any) -> list[dict[str, Any]]:
-        (cell,) = cells
+    def answers(module: str, runs: Any, asked: Any, tell: Any, place: Any) -> list[dict[str, Any]]:
+        (run,) = runs
         for look in range(1, looks + 1):
             tell({"event": "step", "step": 4 * look, "steps": 12})
-            tell({"event": "val", "step": 4 * look, "val_score": score(cell, look)})
-        return [{"val_score": score(cell, looks)}]
+            tell({"event": "val", "step": 4 * look, "val_score": score(run, look)})
+        return [{"val_score": score(run, looks)}]
 
     monkeypatch.setattr(local, "answers", answers)
 
@@ -54,7 +54,7 @@ def test_trials_side_by_side_are_on_gpus_of_their_own(monkeypatch: pytest.Monkey
     monkeypatch.setattr(gpus, "seen", lambda: gpus.Gpus("CUDA_VISIBLE_DEVICES", ("5", "7")))
     on, seen = set[str](), list[str]()
 
-    def answers(module: str, cells: Any, asked: Any, tell: Any, place: Place) -> list[dict[str, Any]]:
+    def answers(module: str, runs: Any, asked: Any, tell: Any, place: Place) -> list[dict[str, Any]]:
         gpu = place.environment()["CUDA_VISIBLE_DEVICES"]
         assert gpu not in on, "two at once"
         on.add(gpu)
@@ -69,29 +69,29 @@ def test_trials_side_by_side_are_on_gpus_of_their_own(monkeypatch: pytest.Monkey
     assert set(seen) == {"5", "7"}
 
 
-def silent(cell: Any, event: Any) -> None:
+def silent(run: Any, event: Any) -> None:
     pass
 
 
 def test_a_study_of_other_code_or_data_is_not_taken_up_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    answered(monkeypatch, lambda cell, look: 0.5)
+    answered(monkeypatch, lambda run, look: 0.5)
     before, said = study(), list[str]()
     before.run(2, 1, silent)
     of = fingerprint.of
-    monkeypatch.setattr(fingerprint, "of", lambda cell, *more: of(cell, *more) | {"code_hash": "0123456789"})
+    monkeypatch.setattr(fingerprint, "of", lambda run, *more: of(run, *more) | {"code_hash": "0123456789"})
     after = study()
     assert after.folder != before.folder
-    found = after.run(1, 1, lambda cell, event: said.append(event.get("said", "")))
+    found = after.run(1, 1, lambda run, event: said.append(event.get("said", "")))
     assert len(found.trials) == 1
-    now = of(after.question.cell)["code_hash"]
+    now = of(after.question.run)["code_hash"]
     assert (
-        f"{before.folder.name}, the same study, is not taken up: its trials are of code {now} (now 0123456789)" in said
+        f"{before.folder.name}, the same study, is not resumed: its trials are of code {now} (now 0123456789)" in said
     )
 
 
 @pytest.mark.slow
 def test_the_best_on_val_is_found_and_the_budget_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    answered(monkeypatch, lambda cell, look: cell.recipe.optimizer.lr)
+    answered(monkeypatch, lambda run, look: run.recipe.optimizer.lr)
     found = study().run(6, 1, silent)
     assert len(found.trials) == 6
     assert found.best is not None
@@ -105,9 +105,9 @@ def test_the_best_on_val_is_found_and_the_budget_is_counted(monkeypatch: pytest.
 def test_poor_trials_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def score(cell: Any, look: int) -> float:
+    def score(run: Any, look: int) -> float:
         if look == 1:
-            asked.append(cell)
+            asked.append(run)
         return 1.0 - 0.1 * len(asked) + 0.01 * look
 
     answered(monkeypatch, score)
@@ -118,7 +118,7 @@ def test_poor_trials_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_lower_score_is_the_better_where_the_metric_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    answered(monkeypatch, lambda cell, look: cell.recipe.optimizer.lr)
+    answered(monkeypatch, lambda run, look: run.recipe.optimizer.lr)
     found = study(Request("linear", "adding", "tiny")).run(5, 1, silent)
     assert found.best is not None
     assert found.best.val_score == min(t.settings["optimizer.lr"] for t in found.trials)
@@ -127,7 +127,7 @@ def test_a_lower_score_is_the_better_where_the_metric_says_so(monkeypatch: pytes
 @pytest.mark.slow
 def test_a_trial_that_is_refused_or_fails_spares_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("widths.yaml").write_text("backbone.width: [16, 15]\n", encoding="utf-8")
-    answered(monkeypatch, lambda cell, look: 0.5)
+    answered(monkeypatch, lambda run, look: 0.5)
     found = study(space="widths.yaml", seed=1).run(6, 1, silent)
     failed = [t for t in found.trials if t.state == "failed"]
     assert failed
@@ -136,7 +136,7 @@ def test_a_trial_that_is_refused_or_fails_spares_the_rest(monkeypatch: pytest.Mo
 
 
 def test_trials_that_were_killed_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    answered(monkeypatch, lambda cell, look: 0.5)
+    answered(monkeypatch, lambda run, look: 0.5)
     whole = study()
     lr, kept = 0.0123, whole._opened()
     kept.enqueue_trial({"optimizer.lr": lr, "backbone.dropout": 0.5})
@@ -159,10 +159,10 @@ def test_a_trial_never_reads_test(cache: Path, monkeypatch: pytest.MonkeyPatch, 
             return super().__getitem__(name)
 
     whole = trial.examples
-    monkeypatch.setattr(trial, "examples", lambda cell, tell: (Watched(whole(cell, tell)[0]), ""))
+    monkeypatch.setattr(trial, "examples", lambda run, tell: (Watched(whole(run, tell)[0]), ""))
     events: list[str] = []
-    facts = trial.run(
-        sweeps.cells(ASKED)[0], tmp_path / "kept", {}, lambda event, **_: events.append(event), lambda step: False
+    facts = trial.tried(
+        sweeps.runs(ASKED)[0], tmp_path / "kept", {}, lambda event, **_: events.append(event), lambda step: False
     )
     assert set(read) == {"train", "val"}
     assert "test" not in events
@@ -188,7 +188,7 @@ def test_a_wrong_space_is_one_line(text: str, message: str) -> None:
         study(space="space.yaml")
 
 
-def test_several_cells_are_no_study() -> None:
+def test_several_runs_are_no_study() -> None:
     with pytest.raises(
         ConfigError, match="a study is of one model on one task, with one seed and one technique, not of 2"
     ):
@@ -196,12 +196,12 @@ def test_several_cells_are_no_study() -> None:
 
 
 def test_a_study_is_of_what_is_trained_alone() -> None:
-    with pytest.raises(ConfigError, match=r"distilled from softmax.*: stands on another run"):
+    with pytest.raises(ConfigError, match=r"distilled from softmax.*: depends on another run"):
         study(Request("linear", "short", "tiny", settings=("distill.teacher=softmax",)))
 
 
 def test_a_tuned_recipe_is_the_best_trial(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
-    answered(monkeypatch, lambda cell, look: cell.recipe.optimizer.lr)
+    answered(monkeypatch, lambda run, look: run.recipe.optimizer.lr)
     own = (here / "configs/tiny.yaml").read_text()
     (here / "configs/own.yaml").write_text(f"{own}tasks: {{short: {{optimizer: {{lr: 0.5}}}}}}\n")
     asked = Request(
@@ -214,16 +214,16 @@ def test_a_tuned_recipe_is_the_best_trial(monkeypatch: pytest.MonkeyPatch, here:
     assert words[:3] == ["lra", "run", "-m"]
     said = dict(zip(words[2::2], words[3::2], strict=True))
     again = Request(said["-m"], said["-t"], said["-c"], settings=(said["--set"],), limit=int(said["--limit"]))
-    (cell,) = sweeps.cells(again)
+    (run,) = sweeps.runs(again)
     assert found.best is not None
     wanted = ran.question.asked(found.best.settings)
-    assert (cell.recipe, cell.task, cell.options, cell.limit) == (
+    assert (run.recipe, run.task, run.options, run.limit) == (
         wanted.recipe,
         wanted.task,
         wanted.options,
         wanted.limit,
     )
-    assert cell.tuned == found.tuned
+    assert run.tuned == found.tuned
 
 
 @pytest.mark.slow
@@ -245,7 +245,7 @@ def test_a_study_through_the_command_killed_and_taken_up(lra: Lra, here: Path, c
     assert begun
     done = lra(*asked, "--json")
     assert done.returncode == 0, done.stderr
-    assert "going on from step" in done.stderr
+    assert "resuming from step" in done.stderr
     said = json.loads(done.stdout)
     assert len(said["trials"]) == said["tuned"]["trials"] == 3
     assert begun[0] in [t["settings"] for t in said["trials"]]

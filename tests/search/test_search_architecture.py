@@ -41,23 +41,23 @@ def study(seed: int = 0, **costs: float | None) -> Study:
     return Study.of(question(seed, **costs), Path("search"))
 
 
-def params(cell: Any) -> float:
-    return float(cell.recipe.backbone.layers * cell.recipe.backbone.width**2)
+def params(run: Any) -> float:
+    return float(run.recipe.backbone.layers * run.recipe.backbone.width**2)
 
 
 def answered(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Trials that end at once: more is dearer and scores better, softmax more so; the runs that were asked for."""
     asked_for = []
 
-    def answers(module: str, cells: Any, asked: Any, tell: Any, place: Any) -> list[dict[str, Any]]:
-        (cell,) = cells
-        asked_for.append(cell)
-        facts = {"params": params(cell), "compiled_bytes": 2**20, "inference_ms_p50": 0.001 * params(cell)}
+    def answers(module: str, runs: Any, asked: Any, tell: Any, place: Any) -> list[dict[str, Any]]:
+        (run,) = runs
+        asked_for.append(run)
+        facts = {"params": params(run), "compiled_bytes": 2**20, "inference_ms_p50": 0.001 * params(run)}
         if any(most is not None and facts[cost] > most for cost, most in asked["costs"].items()):
             return [facts]
         tell({"event": "step", "step": 12, "steps": 12})
         tell({"event": "val", "step": 4, "val_score": 0.0})
-        return [facts | {"val_score": params(cell) / 4000 + 0.1 * ("softmax" in cell.model)}]
+        return [facts | {"val_score": params(run) / 4000 + 0.1 * ("softmax" in run.model)}]
 
     monkeypatch.setattr(local, "answers", answers)
     return asked_for
@@ -121,13 +121,13 @@ def test_each_layer_has_a_mixer_and_options_are_of_mixers_that_are_there(monkeyp
     depths = set()
     for t in found.trials:
         layers = [key for key in t.settings if key.startswith("model.")]
-        cell = asked.question.asked(t.settings)
+        run = asked.question.asked(t.settings)
         depths.add(len(layers))
-        assert len(layers) == t.settings["backbone.layers"] == cell.recipe.backbone.layers
-        assert ("linformer.rank" in t.settings) == ("linformer" in cell.model)
-        ranks = {one.options["rank"] for one in cell.mechanisms if one.model == "linformer"}
+        assert len(layers) == t.settings["backbone.layers"] == run.recipe.backbone.layers
+        assert ("linformer.rank" in t.settings) == ("linformer" in run.model)
+        ranks = {one.options["rank"] for one in run.mixer_specs if one.model == "linformer"}
         assert ranks <= {t.settings.get("linformer.rank")}
-        assert all(one.options["sharing"] == "none" for one in cell.mechanisms if one.model == "linformer")
+        assert all(one.options["sharing"] == "none" for one in run.mixer_specs if one.model == "linformer")
     assert depths == {1, 2, 3}
     assert any("+" in asked.question.asked(t.settings).model for t in found.trials)
 
@@ -136,7 +136,7 @@ def test_each_layer_has_a_mixer_and_options_are_of_mixers_that_are_there(monkeyp
 def test_the_same_architecture_is_tried_once_and_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked_for = answered(monkeypatch)
     found = study(params=300.0).run(30, 1, silent)
-    assert len({cell.id for cell in asked_for}) == len(asked_for) == len(found.trials) == 30
+    assert len({run.id for run in asked_for}) == len(asked_for) == len(found.trials) == 30
     every = study(params=300.0)._opened().trials
     repeats = [t for t in every if "repeat" in t.user_attrs]
     assert len(repeats) == len(every) - 30 > 0
@@ -150,9 +150,9 @@ def test_what_is_tried_just_now_is_not_tried_beside_it(monkeypatch: pytest.Monke
     both = threading.Barrier(2, timeout=30)
     running: list[str] = []
 
-    def answers(module: str, cells: Any, asked: Any, tell: Any, place: Any) -> list[dict[str, Any]]:
-        assert cells[0].id not in running
-        running.append(cells[0].id)
+    def answers(module: str, runs: Any, asked: Any, tell: Any, place: Any) -> list[dict[str, Any]]:
+        assert runs[0].id not in running
+        running.append(runs[0].id)
         if len(running) <= 2:
             both.wait()
         return [{"params": 1.0, "compiled_bytes": 1, "val_score": 0.5}]
@@ -174,10 +174,10 @@ def test_a_point_of_the_front_is_run_by_its_line(monkeypatch: pytest.MonkeyPatch
     for point in points:
         words = shlex.split(point["command"])
         said = dict(zip(words[2::2], words[3::2], strict=True))
-        (cell,) = sweeps.cells(Request(said["-m"], said["-t"], said["-c"]))
+        (run,) = sweeps.runs(Request(said["-m"], said["-t"], said["-c"]))
         wanted = asked.question.asked(point["settings"])
-        assert (cell.recipe, cell.mechanisms) == (wanted.recipe, wanted.mechanisms)
-        assert cell.tuned == found.tuned
+        assert (run.recipe, run.mixer_specs) == (wanted.recipe, wanted.mixer_specs)
+        assert run.tuned == found.tuned
 
 
 @pytest.mark.slow
@@ -185,12 +185,12 @@ def test_a_trial_that_costs_too_much_is_not_trained(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LRA_CACHE", str(cache))
-    cell = sweeps.cells(Request("softmax+linear", "short", "tiny", settings=("backbone.layers=2",)))[0]
+    run = sweeps.runs(Request("softmax+linear", "short", "tiny", settings=("backbone.layers=2",)))[0]
 
     def ran(**costs: float | None) -> tuple[dict[str, Any], list[str]]:
         events: list[str] = []
         folder = tmp_path / str(len(costs))
-        return trial.run(cell, folder, costs, lambda event, **_: events.append(event), lambda step: False), events
+        return trial.tried(run, folder, costs, lambda event, **_: events.append(event), lambda step: False), events
 
     facts, events = ran(params=None, inference_ms_p50=1e6)
     assert "step" in events

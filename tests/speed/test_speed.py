@@ -186,15 +186,15 @@ def child(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     monkeypatch.setattr(local, "machine", lambda: HERE)
     seen: list[list[str]] = []
 
-    def measure(cells: Sequence[Any], asked: Asked, tell: Any) -> Facts:
-        alone = len(cells) == 1 and not asked.ceiling
-        seen.append([f"{cell.model} {cell.task.length}{' alone' if alone else ''}" for cell in cells])
-        if alone and cells[0].model == "fnet":
+    def measure(runs: Sequence[Any], asked: Asked, tell: Any) -> Facts:
+        alone = len(runs) == 1 and not asked.peak_rate
+        seen.append([f"{run.model} {run.task.length}{' alone' if alone else ''}" for run in runs])
+        if alone and runs[0].model == "fnet":
             raise RunFailed("died")
         place = {k: HERE[k] for k in ("platform", "device")}
         found = [
             fact(c.model, c.task.length, 10.0 * (i + 1), run=c.id, options=c.options) | place
-            for i, c in enumerate(cells)
+            for i, c in enumerate(runs)
         ]
         return [
             f
@@ -250,7 +250,7 @@ def test_numbers_of_two_machines_are_not_mixed(child: list[list[str]]) -> None:
 def test_a_certificate_is_of_the_code_the_options_and_the_platform(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LRA_CACHE", str(here / "cache"))
     mixer = here / "mine.py"
-    mixer.write_text(mixers.sheet("linear").path.read_text())
+    mixer.write_text(mixers.model_card("linear").path.read_text())
 
     def verdicts(*broken: int) -> list[dict[str, Any]]:
         return [{"check": n, "passed": n not in broken} for n in range(1, 8)]
@@ -268,7 +268,7 @@ def test_a_certificate_is_of_the_code_the_options_and_the_platform(here: Path, m
     assert record.standing(mixer, {"a": 1}, "cpu") == record.UNVERIFIED
 
 
-def test_the_ceiling_is_the_best_rate_that_larger_products_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_rate_is_the_best_that_larger_products_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
 
     def seconds(n: int, dtype: str) -> float:
@@ -277,22 +277,22 @@ def test_the_ceiling_is_the_best_rate_that_larger_products_reach(monkeypatch: py
 
     monkeypatch.setattr(peak, "_product_s", seconds)
     monkeypatch.setattr(peak, "ENOUGH_S", 1e9)
-    assert peak.ceiling() == pytest.approx(3e9)
+    assert peak.peak_rate() == pytest.approx(3e9)
     assert tried == [512, 1024, 2048, 4096]
 
 
 @pytest.mark.slow
-def test_the_ceiling_is_of_the_numbers_that_the_backbone_computes_in(
+def test_the_peak_rate_is_of_the_numbers_that_the_backbone_computes_in(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(here)
-    monkeypatch.setattr(sys.modules["lra_bench.speed.measure"], "ceiling", {"float32": 1e9, "bfloat16": 3e9}.get)
+    monkeypatch.setattr(sys.modules["lra_bench.speed.measure"], "peak_rate", {"float32": 1e9, "bfloat16": 3e9}.get)
     asked = [Request("linear", "short", "tiny", settings=more) for more in ((), ("precision.compute=bf16",))]
-    facts = speed.measure([sweeps.cells(one)[0] for one in asked], Asked(1, ceiling=True))
+    facts = speed.measure([sweeps.runs(one)[0] for one in asked], Asked(1, peak_rate=True))
     assert [fact["ceiling_flops_per_s"] for fact in facts] == [1e9, 3e9]
 
 
-def test_the_ceiling_is_measured() -> None:
+def test_the_peak_rate_is_measured() -> None:
     assert peak._product_s(256, "float32") > 0
 
 
@@ -309,9 +309,9 @@ def test_a_wrong_size_is_named() -> None:
 @pytest.mark.slow
 def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    (cell,) = sweeps.cells(Request("linear", "short", "tiny"))
-    (train,) = speed.measure([cell], Asked(6, ceiling=True))
-    (infer,) = speed.measure([cell], Asked(6, infer=True, room=2**20))
+    (run,) = sweeps.runs(Request("linear", "short", "tiny"))
+    (train,) = speed.measure([run], Asked(6, peak_rate=True))
+    (infer,) = speed.measure([run], Asked(6, infer=True, room=2**20))
     assert (train["mode"], infer["mode"]) == ("train", "infer")
     assert len(train["laps_ms"]) == len(infer["laps_ms"]) == 6
     assert infer["flops_per_step"] < 0.5 * train["flops_per_step"]
@@ -326,8 +326,8 @@ def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch:
 
 def test_a_forward_pass_is_of_what_is_kept_to_answer_with(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    (cell,) = sweeps.cells(Request("linear", "short", "tiny", settings=("quantize.weights=8",)))
-    (infer,) = speed.measure([cell], Asked(1, infer=True))
+    (run,) = sweeps.runs(Request("linear", "short", "tiny", settings=("quantize.weights=8",)))
+    (infer,) = speed.measure([run], Asked(1, infer=True))
     assert (infer["status"], infer["error"]) == ("ok", None)
 
 
@@ -375,7 +375,7 @@ def test_ctrl_c_keeps_the_lengths_that_are_done(here: Path, cache: Path) -> None
     os.killpg(child.pid, signal.SIGINT)
     said = child.communicate(timeout=60)[1]
     assert child.returncode == 130
-    assert "what is known is in s.json; the same command goes on" in said
+    assert "what is known is in s.json; the same command resumes" in said
     assert "Traceback" not in said
     assert [f["length"] for f in json.loads((here / "s.json").read_text())] == [16]
 

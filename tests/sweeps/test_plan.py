@@ -37,24 +37,24 @@ def probed(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     monkeypatch.setattr(local, "machine", lambda *_: HERE)
     seen: list[Run] = []
 
-    def measure(cells: Sequence[Run], asked: Asked, tell: Any, place: Place) -> list[dict[str, Any]]:
+    def measure(runs: Sequence[Run], asked: Asked, tell: Any, place: Place) -> list[dict[str, Any]]:
         assert asked.fitting, "a plan says what a run would do"
-        seen.extend(cells)
-        return [dict(PROBED) for _ in cells]
+        seen.extend(runs)
+        return [dict(PROBED) for _ in runs]
 
     monkeypatch.setattr(local, "measure", measure)
     return seen
 
 
-def cells(models: str = "linear", **more: Any) -> list[Run]:
-    return sweeps.cells(Request(models, "short", "tiny", seeds=(0, 1, 2), **more))
+def runs_of(models: str = "linear", **more: Any) -> list[Run]:
+    return sweeps.runs(Request(models, "short", "tiny", seeds=(0, 1, 2), **more))
 
 
-def put(results: Path, cell: Run, status: Status = "ok", **other: Any) -> None:
+def put(results: Path, run: Run, status: Status = "ok", **other: Any) -> None:
     facts: dict[str, Any] = {**HERE, "wall_s": 1800.0, "compiled_bytes": 999, **other}
     del facts["available_bytes"]
-    store.write_json(store.folder(results, cell) / "run.json", cell.model_dump())
-    store.put(results, cell, store.blank(cell, status, **facts))
+    store.write_json(store.folder(results, run) / "run.json", run.model_dump())
+    store.save(results, run, store.blank(run, status, **facts))
 
 
 def plan(every: Sequence[Run], results: Path, jobs: int = 1) -> list[dict[str, Any]]:
@@ -62,7 +62,7 @@ def plan(every: Sequence[Run], results: Path, jobs: int = 1) -> list[dict[str, A
 
 
 def test_hours_are_those_of_another_seed_on_this_machine(probed: list[Run], tmp_path: Path) -> None:
-    every = cells()
+    every = runs_of()
     put(tmp_path, every[1])
     plans = plan(every, tmp_path)
     assert not probed
@@ -78,15 +78,15 @@ def test_hours_are_those_of_another_seed_on_this_machine(probed: list[Run], tmp_
 def test_other_rows_say_nothing_and_a_step_is_probed_once_for_all_seeds(
     probed: list[Run], tmp_path: Path, why: str
 ) -> None:
-    every = cells()
-    kept = cells(settings=("training.steps=13",))[0] if why == "other settings" else every[0]
+    every = runs_of()
+    kept = runs_of(settings=("training.steps=13",))[0] if why == "other settings" else every[0]
     places = {"another machine": {"device": "theirs"}, "two processes": {"devices": 2, "processes": 2}}
     other = {**places, "no time": {"wall_s": None}}.get(why, {})
     put(tmp_path, kept, "oom" if why == "failed" else "ok", **other)
     if why == "another version":
         store.write_json(store.folder(tmp_path, kept) / "run.json", {"model": "linear"})
     plans = plan(every[1:], tmp_path)
-    assert [cell.seed for cell in probed] == [1]
+    assert [run.seed for run in probed] == [1]
     assert {p["hours_from"] for p in plans} == {"probe"}
     steps = 12 + (3 * 13 + 21) / 8 / 3
     assert plans[0]["hours"] == pytest.approx((steps * 3.6 + 2) / 3600)
@@ -94,7 +94,7 @@ def test_other_rows_say_nothing_and_a_step_is_probed_once_for_all_seeds(
 
 
 def test_the_table_has_a_line_for_all_seeds_and_deals_the_hours_to_the_jobs(probed: list[Run], tmp_path: Path) -> None:
-    every = cells("linear,softmax")
+    every = runs_of("linear,softmax")
     put(tmp_path, every[0])
     console = Console(width=200)
     with console.capture() as said:
@@ -102,7 +102,7 @@ def test_the_table_has_a_line_for_all_seeds_and_deals_the_hours_to_the_jobs(prob
     text = " ".join(said.get().split())
     assert text.count("short tiny 20") == 2
     assert "linear short tiny 20 2 1" in text, "two to be run, one done"
-    assert "cells: 6, to be run: 5, 2 at once" in text
+    assert "runs: 6, to be run: 5, 2 at once" in text
     probe = plan(every, tmp_path)[1]["hours"]
     assert f"about {(2 * 0.5 + 3 * probe) / 2:.2f}" in text
 
@@ -112,13 +112,13 @@ def test_a_probe_says_what_would_be_changed_for_a_step_to_fit(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(here)
-    cell = cells()[0]
-    whole = speed.measure([cell], Asked(1, fitting=True))[0]
+    run = runs_of()[0]
+    whole = speed.measure([run], Asked(1, fitting=True))[0]
     assert (whole["status"], whole.get("fallback")) == ("ok", None)
     monkeypatch.setattr(build, "available_bytes", lambda _: whole["compiled_bytes"] - 1)
-    refused = speed.measure([cell], Asked(1))[0]
+    refused = speed.measure([run], Asked(1))[0]
     assert (refused["status"], refused["compiled_bytes"]) == ("oom", whole["compiled_bytes"])
-    sliced = speed.measure([cell], Asked(1, fitting=True))[0]
+    sliced = speed.measure([run], Asked(1, fitting=True))[0]
     assert (sliced["status"], sliced["fallback"]) == ("ok", "accumulate 2")
     assert sliced["compiled_bytes"] < whole["compiled_bytes"]
 
@@ -139,7 +139,7 @@ def test_cores_are_lent_and_given_back() -> None:
 
 
 @pytest.mark.slow
-def test_a_line_of_the_job_list_runs_its_cell(lra: Lra, here: Path, cache: Path) -> None:
+def test_a_line_of_the_job_list_executes_its_run(lra: Lra, here: Path, cache: Path) -> None:
     told = lra("plan", "-m", "linear,fnet", "-t", "short", "-c", "tiny", "--out", "jobs.sh")
     assert told.returncode == 0, told.stderr
     first, second = (here / "jobs.sh").read_text().splitlines()

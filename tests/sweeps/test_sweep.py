@@ -12,7 +12,7 @@ from lra_bench.sweeps import Request
 
 
 def names(patterns: str) -> list[str]:
-    return [part.sheet.name for (part,) in sweeps.models(patterns)]
+    return [part.model_card.name for (part,) in sweeps.models(patterns)]
 
 
 def test_models_by_name_glob_family_and_all() -> None:
@@ -26,19 +26,19 @@ def test_models_by_name_glob_family_and_all() -> None:
 
 def test_a_further_name_is_a_file_with_other_defaults(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    cell, plain = sweeps.cells(Request("block-local,local", "short", "tiny"))
-    assert (cell.model, cell.mixer, cell.mixer_hash) == ("block-local", plain.mixer, plain.mixer_hash)
-    assert cell.options == {**plain.options, "form": "block"}
-    turned = sweeps.cells(Request("block-local", "short", "tiny", settings=("block-local.window=7",)))[0]
-    assert turned.options == {**cell.options, "window": 7}
+    run, plain = sweeps.runs(Request("block-local,local", "short", "tiny"))
+    assert (run.model, run.mixer, run.mixer_hash) == ("block-local", plain.mixer, plain.mixer_hash)
+    assert run.options == {**plain.options, "form": "block"}
+    turned = sweeps.runs(Request("block-local", "short", "tiny", settings=("block-local.window=7",)))[0]
+    assert turned.options == {**run.options, "window": 7}
 
 
 def test_a_whole_number_is_the_same_setting_of_a_float(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    both = sweeps.cells(Request("sinkhorn[temperature=2],sinkhorn[temperature=2.0]", "short", "tiny"))
-    assert [cell.options["temperature"] for cell in both] == [2.0], "one run"
+    both = sweeps.runs(Request("sinkhorn[temperature=2],sinkhorn[temperature=2.0]", "short", "tiny"))
+    assert [run.options["temperature"] for run in both] == [2.0], "one run"
     with pytest.raises(ConfigError, match=r"sinkhorn\.block: must be int, not 8\.0"):
-        sweeps.cells(Request("sinkhorn[block=8.0]", "short", "tiny"))
+        sweeps.runs(Request("sinkhorn[block=8.0]", "short", "tiny"))
 
 
 def test_seeds() -> None:
@@ -63,17 +63,17 @@ def test_a_model_that_is_not_there(patterns: str, message: str) -> None:
         sweeps.models(patterns)
 
 
-def test_cells_are_models_within_tasks_within_seeds(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_models_within_tasks_within_seeds(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    made = sweeps.cells(Request("softmax,linear", "short,listops", "tiny", seeds=(0, 1)))
+    made = sweeps.runs(Request("softmax,linear", "short,listops", "tiny", seeds=(0, 1)))
     assert [(c.seed, c.task.name, c.model) for c in made[:3]] == [
         (0, "short", "softmax"),
         (0, "short", "linear"),
         (0, "listops", "softmax"),
     ]
     assert len(made) == 8
-    assert len(sweeps.cells(Request("softmax,soft*,softmax[impl=auto]", "short", "tiny"))) == 1
-    assert len(sweeps.cells(Request("softmax,softmax[impl=plain]", "short", "tiny"))) == 2
+    assert len(sweeps.runs(Request("softmax,soft*,softmax[impl=auto]", "short", "tiny"))) == 1
+    assert len(sweeps.runs(Request("softmax,softmax[impl=plain]", "short", "tiny"))) == 2
 
 
 def test_only_the_tasks_own_settings_and_variants(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,13 +95,13 @@ def test_the_parent_of_a_matrix_never_opens_jax() -> None:
 
 def test_a_variant_by_its_name_behind_the_tasks(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
-    cells = sweeps.cells(Request("linear", "listops@lra,listops,listo*@quick", "small"))
-    assert [(cell.task.name, cell.task.variant, cell.task.length) for cell in cells] == [
+    runs = sweeps.runs(Request("linear", "listops@lra,listops,listo*@quick", "small"))
+    assert [(run.task.name, run.task.variant, run.task.length) for run in runs] == [
         ("listops", "lra", 2000), ("listops", None, 2048), ("listops", "quick", 128),
     ]  # fmt: skip
     with pytest.raises(TaskError, match="task 'listops': no variant 'lar'; did you mean 'lra'"):
-        sweeps.cells(Request("linear", "listops@lar", "small"))
-    (own,) = sweeps.cells(Request("linear", "tasks/short.yaml", "small"))
+        sweeps.runs(Request("linear", "listops@lar", "small"))
+    (own,) = sweeps.runs(Request("linear", "tasks/short.yaml", "small"))
     assert own.task.name == "short"
 
 
@@ -111,37 +111,37 @@ ALL_OF_IT = "transformer-xl[segment=2048],softmax+transformer-xl,transformer-xl+
 
 @pytest.mark.parametrize("models", [RECURRENT, "transformer-xl[causal=true]", "compressive+transformer-xl"])
 def test_a_cls_token_that_cannot_see_the_text_is_not_what_is_read_out(models: str) -> None:
-    for cell in sweeps.cells(Request(models, "listops", "paper")):
-        assert cell.recipe.backbone.pool == "mean"
-        assert cell.tag is None
-        assert "backbone.pool: mean, not cls" in (sweeps.pooled_otherwise(cell) or "")
-    for cell in sweeps.cells(Request(models, "listops", "paper", settings=("backbone.pool=cls",))):
-        seen = 0 if cell.options.get("causal") else 127
-        assert (cell.recipe.backbone.pool, cell.tag) == ("cls", f"cls sees {seen} of 2000")
-        assert cell.tag in " ".join(cell.warnings)
-        assert sweeps.pooled_otherwise(cell) is None
+    for run in sweeps.runs(Request(models, "listops", "paper")):
+        assert run.recipe.backbone.pool == "mean"
+        assert run.tag is None
+        assert "backbone.pool: mean, not cls" in (sweeps.pooled_otherwise(run) or "")
+    for run in sweeps.runs(Request(models, "listops", "paper", settings=("backbone.pool=cls",))):
+        seen = 0 if run.options.get("causal") else 127
+        assert (run.recipe.backbone.pool, run.tag) == ("cls", f"cls sees {seen} of 2000")
+        assert run.tag in " ".join(run.warnings)
+        assert sweeps.pooled_otherwise(run) is None
 
 
 def test_where_a_cls_token_sees_the_whole_text_it_is_read_out() -> None:
     """Through one layer of many that looks everywhere; and in a text that a segment holds, less a last place."""
     asked = [Request(ALL_OF_IT, "listops", "paper"), Request(RECURRENT, "listops", "quick")]
-    for cell in [cell for request in asked for cell in sweeps.cells(request)]:
-        assert cell.recipe.backbone.pool == "cls"
-        assert not sweeps.pooled_otherwise(cell)
-        assert "cls" not in (cell.tag or "")
+    for run in [run for request in asked for run in sweeps.runs(request)]:
+        assert run.recipe.backbone.pool == "cls"
+        assert not sweeps.pooled_otherwise(run)
+        assert "cls" not in (run.tag or "")
 
 
 def test_segments_of_several_lengths_reach_as_far_as_their_layers_take_them() -> None:
     """From the last layer down: the 64 places of its segment, and those of the two segments of 48 that hold them."""
     each = "transformer-xl[segment=48]+transformer-xl[segment=64]"
-    found = sweeps.cells(Request(each, "listops", "paper", settings=("backbone.layers=2", "backbone.pool=cls")))[0]
+    found = sweeps.runs(Request(each, "listops", "paper", settings=("backbone.layers=2", "backbone.pool=cls")))[0]
     assert found.tag == "cls sees 95 of 2000"
 
 
 def test_how_a_model_is_read_out_is_in_the_id() -> None:
-    cells = [
-        sweeps.cells(Request("transformer-xl", "listops", "paper", settings=settings))[0]
+    runs = [
+        sweeps.runs(Request("transformer-xl", "listops", "paper", settings=settings))[0]
         for settings in ((), ("backbone.pool=mean",), ("backbone.pool=cls",))
     ]
-    assert cells[0].id == cells[1].id != cells[2].id
-    assert cells[0].model_copy(update={"reach": None}).id == cells[0].id
+    assert runs[0].id == runs[1].id != runs[2].id
+    assert runs[0].model_copy(update={"reach": None}).id == runs[0].id

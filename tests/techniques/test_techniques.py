@@ -40,9 +40,9 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
 
 
-def cell(model: str = "softmax", *settings: str, techniques: str = "none") -> Run:
+def run_of(model: str = "softmax", *settings: str, techniques: str = "none") -> Run:
     asked = Request(model, "short", "tiny", settings=(*TWO_LAYERS, *settings), techniques=techniques)
-    return sweeps.cells(asked)[0]
+    return sweeps.runs(asked)[0]
 
 
 def stock(of: Run) -> Dependencies:
@@ -68,14 +68,14 @@ AT_ZERO = [
 
 @pytest.mark.parametrize("setting", AT_ZERO)
 def test_a_technique_at_zero_strength_is_no_technique(setting: str) -> None:
-    assert cell("softmax", setting).id == cell().id
-    assert cell("softmax", setting).start is None
+    assert run_of("softmax", setting).id == run_of().id
+    assert run_of("softmax", setting).start is None
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", EACH_SLOWLY)
 def test_layers_that_share_with_none_are_as_without(model: str) -> None:
-    alone, shared = built(cell(model)), built(cell(model, "sharing.groups=2"))
+    alone, shared = built(run_of(model)), built(run_of(model, "sharing.groups=2"))
     assert same(alone.init, shared.init)
     assert same(stepped(alone), stepped(shared))
 
@@ -85,7 +85,7 @@ def test_layers_that_share_with_none_are_as_without(model: str) -> None:
 def test_sparsity_of_zero_trains_as_without(model: str) -> None:
     technique = config.techniques((), [Overlay("test", {"prune": {"sparsity": 0.5, "steps": 3}})]).prune
     assert technique is not None
-    plain = built(cell(model))
+    plain = built(run_of(model))
     none = replace(plain.setup, rule=lambda rule: prune.pruned(rule, technique.model_copy(update={"sparsity": 0.0}), 3))
     thinned = Program.build(none, plain.recipe, plain.seed)
     assert same(stepped(plain).params, stepped(thinned).params)
@@ -94,7 +94,7 @@ def test_sparsity_of_zero_trains_as_without(model: str) -> None:
 
 @pytest.mark.parametrize("model", EACH)
 def test_32_bits_are_what_was_trained(model: str) -> None:
-    params = built(cell(model)).init.params
+    params = built(run_of(model)).init.params
     assert same(quantize.quantized(params, 32), params)
     assert same(quantize.rounded(params, 32), params)
     assert same(quantize.restored(params), params)
@@ -103,7 +103,7 @@ def test_32_bits_are_what_was_trained(model: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", EACH_SLOWLY)
 def test_adapters_of_rank_zero_leave_the_backbone_as_it_was(model: str) -> None:
-    asked = cell(model, "adapt.start=[mqar]", "adapt.rank=0")
+    asked = run_of(model, "adapt.start=[mqar]", "adapt.rank=0")
     program, trained = built(asked), stepped(built(asked))
     before, after = flat(program.weights(program.init.params)), flat(program.weights(trained.params))
     start = flat(stock(asked).start.params)  # type: ignore[union-attr]
@@ -120,8 +120,8 @@ def test_adapters_of_rank_zero_leave_the_backbone_as_it_was(model: str) -> None:
     first_slow(("softmax", "adapt.rank=4"), ("linformer", "adapt.bottleneck=4"), ("performer", "adapt.rank=4")),
 )
 def test_adapters_answer_as_the_backbone_before_they_are_trained(model: str, how: str) -> None:
-    program = built(cell(model, "adapt.start=[mqar]", how))
-    plain = built(cell(model, "adapt.start=[mqar]"))
+    program = built(run_of(model, "adapt.start=[mqar]", how))
+    plain = built(run_of(model, "adapt.start=[mqar]"))
     shown = program.show(batch(8))
     given = [one.forward(one.kept(one.init.params), one.init.rest, *shown) for one in (program, plain)]
     np.testing.assert_array_equal(*given)
@@ -138,7 +138,7 @@ def test_adapters_answer_as_the_backbone_before_they_are_trained(model: str, how
 
 @pytest.mark.slow
 def test_low_rank_updates_are_of_that_rank() -> None:
-    program = built(cell("softmax", "adapt.start=[mqar]", "adapt.rank=2", "adapt.alpha=6.0"))
+    program = built(run_of("softmax", "adapt.start=[mqar]", "adapt.rank=2", "adapt.alpha=6.0"))
     trained, held = stepped(program), flat(program.given["frozen"])
     path = ("blocks", "up", "kernel")
     change = flat(program.weights(trained.params))[path][...] - held[path][...]
@@ -153,7 +153,7 @@ def test_low_rank_updates_are_of_that_rank() -> None:
     first_slow(*((model, ("distill.hidden=1.0", "distill.attention=1.0")) for model in MODELS), ("softmax", ())),
 )
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(model: str, inside: tuple[str, ...]) -> None:
-    asked = cell(model, f"distill.teacher={model}", "distill.soft=1.0", "distill.temperature=3.0", *inside)
+    asked = run_of(model, f"distill.teacher={model}", "distill.soft=1.0", "distill.temperature=3.0", *inside)
     plain = learned(build.built(asked.teacher))  # type: ignore[arg-type]
     program = build.built(asked, None, Dependencies(teacher=plain))
     assert same(program.init.params, plain.params)
@@ -165,7 +165,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(model: str, inside: 
 
 @pytest.mark.slow
 def test_distillation_moves_the_student_to_its_teacher() -> None:
-    asked = cell(
+    asked = run_of(
         "linformer", "distill.teacher=softmax", "distill.soft=1.0", "distill.hidden=1.0", "distill.attention=1.0"
     )
     program, losses = built(asked), []
@@ -179,8 +179,8 @@ def test_distillation_moves_the_student_to_its_teacher() -> None:
 def smaller(**options: float) -> tuple[Run, Dependencies]:
     """A student of one layer, half as wide as its teacher of two; and the teacher, not yet trained."""
     (choice,) = sweeps.models("linformer")
-    teacher = cell()
-    parsed = Settings.parse(("backbone.layers=1", "backbone.width=8"), None, [choice[0].sheet])
+    teacher = run_of()
+    parsed = Settings.parse(("backbone.layers=1", "backbone.width=8"), None, [choice[0].model_card])
     student = sweeps.of_model(teacher, choice, parsed)
     technique = config.techniques((), [Overlay("test", {"distill": {"teacher": "softmax", **options}})]).distill
     assert technique is not None
@@ -221,11 +221,11 @@ def test_states_of_another_width_are_compared_through_a_matrix_that_is_learned()
 
 
 def test_a_student_is_trained_as_its_teacher_was_before_a_technique_was_pulled_on_it() -> None:
-    pulled = cell("softmax", "continued.steps=2", "quantize.weights=8")
+    pulled = run_of("softmax", "continued.steps=2", "quantize.weights=8")
     (choice,) = sweeps.models("linear")
     student = sweeps.of_model(pulled, choice, Settings.parse((), None, []))
     assert (student.recipe.training.steps, student.start, student.techniques.words) == (12, None, None)
-    assert student.id == cell("linear").id
+    assert student.id == run_of("linear").id
 
 
 def test_softened_answers_by_metric() -> None:
@@ -253,9 +253,9 @@ def test_layers_are_mapped_as_tinybert_maps_them() -> None:
 @pytest.mark.slow
 def test_scores_of_attention_where_there_are_none_are_one_line() -> None:
     with pytest.raises(ConfigError, match=r"distill\.attention: a mixer without queries and keys"):
-        stepped(built(cell("fnet", "distill.teacher=softmax", "distill.attention=1.0")))
-    asked = cell("softmax", "distill.teacher=softmax", "distill.attention=1.0", "backbone.heads=2")
-    program = build.built(asked, None, Dependencies(teacher=learned(built(cell()))))
+        stepped(built(run_of("fnet", "distill.teacher=softmax", "distill.attention=1.0")))
+    asked = run_of("softmax", "distill.teacher=softmax", "distill.attention=1.0", "backbone.heads=2")
+    program = build.built(asked, None, Dependencies(teacher=learned(built(run_of()))))
     with pytest.raises(ConfigError, match=r"distill\.attention: the student's are \(2, 20, 20\), .*\(4, 20, 20\)"):
         stepped(program)
 
@@ -270,7 +270,7 @@ def test_sparsity_rises_by_the_cubic_schedule() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("by", first_slow("magnitude", "movement"))
 def test_further_training_ends_at_the_sparsity_asked_for(by: str) -> None:
-    asked = cell("softmax", "prune.sparsity=0.75", f"prune.by={by}", "prune.steps=6", "prune.every=2")
+    asked = run_of("softmax", "prune.sparsity=0.75", f"prune.by={by}", "prune.steps=6", "prune.every=2")
     program = built(asked)
     state = stepped(program, 6)
     for path, W in flat(state.params).items():
@@ -319,7 +319,7 @@ def test_what_movement_takes_out_stays_where_it_was_and_may_come_back() -> None:
 
 @pytest.mark.slow
 def test_what_was_pruned_stays_so_in_a_later_training() -> None:
-    asked = cell("softmax", "prune.sparsity=0.5", "quantize.weights=8", "quantize.steps=3")
+    asked = run_of("softmax", "prune.sparsity=0.5", "quantize.weights=8", "quantize.steps=3")
     before = asked.start
     assert before is not None
     thinned = built(before)
@@ -338,7 +338,7 @@ def test_what_was_pruned_stays_so_in_a_later_training() -> None:
     "model", first_slow("linformer", "softmax", "performer", "local", "nystromformer", "linear", "cosformer")
 )
 def test_heads_and_neurons_are_taken_out_and_the_shapes_shrink(model: str) -> None:
-    asked = cell(model, "prune.heads=0.5", "prune.neurons=0.25")
+    asked = run_of(model, "prune.heads=0.5", "prune.neurons=0.25")
     program = built(asked)  # which holds the small model against the large one in which the heads are silent
     every = flat(program.init.params)
     assert every[("blocks", "mixer", "out")].shape == (2, 8, 16)
@@ -360,7 +360,7 @@ def test_the_heads_and_neurons_that_go_are_those_that_matter_least() -> None:
 @pytest.mark.slow
 def test_importance_is_the_slope_at_a_gate() -> None:
     """Against gates that are really there: a factor on a head's rows of W_o, moved by hand."""
-    asked = cell()
+    asked = run_of()
     program = built(asked)
     graph, params, rest = learned(program)
     shown = batch(8)
@@ -388,14 +388,14 @@ def test_importance_is_the_slope_at_a_gate() -> None:
 
 def test_a_model_without_heads_is_one_line() -> None:
     with pytest.raises(ConfigError, match=r"prune\.heads: fnet has no heads that are put through a W_o"):
-        built(cell("fnet", "prune.heads=0.5"))
+        built(run_of("fnet", "prune.heads=0.5"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", EACH_SLOWLY)
 def test_integers_are_near_the_model_and_its_simulation(model: str) -> None:
-    plain = cell(model)
-    asked = cell(model, "quantize.weights=8", "quantize.activations=8", "quantize.steps=1")
+    plain = run_of(model)
+    asked = run_of(model, "quantize.weights=8", "quantize.activations=8", "quantize.steps=1")
     ground = stock(asked)
     program = build.built(asked, None, ground)
     assert len(program.given["ranges"]) == 2 * 4 + 2 + 2 * 2 * (model == "linformer")
@@ -435,7 +435,7 @@ def test_a_gradient_passes_what_is_rounded_and_not_what_is_cut_off() -> None:
 
 @pytest.mark.parametrize("numbers", first_fast("bf16", "fp16"))
 def test_the_backbone_computes_in_other_numbers(numbers: str) -> None:
-    program = built(cell("softmax", f"precision.compute={numbers}"))
+    program = built(run_of("softmax", f"precision.compute={numbers}"))
     assert str(program.init.params["blocks"]["up"]["kernel"][...].dtype) == "float32"
     lowered = jax.make_jaxpr(lambda p: nnx.merge(program.graph, p, program.init.rest).vectors(
         jnp.ones((1, 20), jnp.int32), jnp.ones((1, 20), bool), key=None)[0])(program.init.params)  # fmt: skip
@@ -448,14 +448,14 @@ def test_the_backbone_computes_in_other_numbers(numbers: str) -> None:
 @pytest.mark.parametrize("numbers", first_slow("bf16", "fp16"))
 def test_adams_moments_are_in_float32_whatever_parameters_are_kept_in(numbers: str) -> None:
     """With b2 = 0.999 a v in bfloat16 cannot fall: 0.999 v is rounded to v."""
-    state = stepped(built(cell("s5", f"precision.params={numbers}")))
+    state = stepped(built(run_of("s5", f"precision.params={numbers}")))
     moments = [leaf for leaf in jax.tree.leaves(state.opt) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     assert len(moments) > 20
     assert {leaf.dtype for leaf in moments} == {jnp.dtype("float32")}
 
 
 def test_parameters_are_kept_in_other_numbers_but_for_dynamics() -> None:
-    kept = built(cell("s4d", "precision.params=bf16")).init.params
+    kept = built(run_of("s4d", "precision.params=bf16")).init.params
     dtypes = {"/".join(map(str, path)): str(W.dtype) for path, W in flat(kept).items()}
     assert dtypes["blocks/up/kernel"] == "bfloat16"
     assert {name for name, dtype in dtypes.items() if dtype == "float32"} == {
@@ -464,7 +464,7 @@ def test_parameters_are_kept_in_other_numbers_but_for_dynamics() -> None:
 
 
 def test_a_loss_that_overflows_is_scaled_down_and_no_step_is_taken() -> None:
-    program = built(cell("softmax", "precision.compute=fp16", "precision.loss_scale=1.0e+30"))
+    program = built(run_of("softmax", "precision.compute=fp16", "precision.loss_scale=1.0e+30"))
     state, loss = program.training.step(jax.tree.map(jnp.copy, program.init), *program.feed(batch(8)))
     assert np.isfinite(float(loss))
     assert float(state.scale.scale) == pytest.approx(0.5e30)
@@ -476,7 +476,7 @@ def test_a_loss_that_overflows_is_scaled_down_and_no_step_is_taken() -> None:
 @pytest.mark.slow
 def test_a_scaled_loss_trains_as_one_that_is_not() -> None:
     plain, scaled = (
-        stepped(built(cell("softmax", "precision.compute=fp16", f"precision.loss_scale={scale}")))
+        stepped(built(run_of("softmax", "precision.compute=fp16", f"precision.loss_scale={scale}")))
         for scale in ("1.0", "1024.0")
     )
     for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(scaled.params), strict=True):
@@ -485,7 +485,7 @@ def test_a_scaled_loss_trains_as_one_that_is_not() -> None:
 
 @pytest.mark.slow
 def test_layers_share_and_the_model_is_smaller() -> None:
-    shared, alone = cell("softmax", "sharing.groups=1"), cell()
+    shared, alone = run_of("softmax", "sharing.groups=1"), run_of()
     few, many = (built(one).init.params for one in (shared, alone))
     assert few["blocks"]["up"]["kernel"][...].shape == (1, 16, 16)
     assert many["blocks"]["up"]["kernel"][...].shape == (2, 16, 16)
@@ -495,12 +495,12 @@ def test_layers_share_and_the_model_is_smaller() -> None:
     twice = nnx.merge(built(alone).graph, nnx.State({**few, "blocks": copied}), built(alone).init.rest)
     np.testing.assert_array_equal(model(tokens, tokens > 0, key=None), twice(tokens, tokens > 0, key=None))
     with pytest.raises(ConfigError, match=r"sharing\.groups: 3 sets of parameters for 2 layers"):
-        built(cell("softmax", "sharing.groups=3"))
+        built(run_of("softmax", "sharing.groups=3"))
 
 
 @pytest.mark.slow
 def test_scans_share_as_layers_side_by_side_do() -> None:
-    program = built(cell("performer", "sharing.groups=2", "backbone.layers=4"))
+    program = built(run_of("performer", "sharing.groups=2", "backbone.layers=4"))
     assert program.init.params["blocks"]["up"]["kernel"][...].shape[0] == 2
     assert jax.tree.leaves(program.init.rest)[0].shape[0] == jax.tree.leaves(stepped(program).rest)[0].shape[0]
 
@@ -509,12 +509,14 @@ def test_further_steps_and_pretraining_have_a_schedule_in_proportion() -> None:
     """Of the first training, whatever was done in between: a stage that takes no steps has no proportion."""
     every = ("schedule.name=rsqrt", "training.steps=400", "schedule.warmup=40", "optimizer.lr=0.05")
     steps = ("continued.steps=100", "prune.heads=0.5", "quantize.weights=8", "quantize.steps=200", "pretrain.steps=20")
-    *chain, last = cell("softmax", *every, *steps).needs, cell("softmax", *every, *steps)
+    *chain, last = run_of("softmax", *every, *steps).needs, run_of("softmax", *every, *steps)
     found = [(c.recipe.training.steps, c.recipe.schedule.warmup) for c in (*chain[0], last)]
     assert found == [(20, 2), (400, 40), (100, 10), (0, 40), (200, 20)]
     peaks = [c.recipe.optimizer.lr / c.recipe.schedule.warmup**0.5 for c in (*chain[0], last)]
     assert peaks == pytest.approx([0.05 / 40**0.5] * 5)
-    parts = cell("softmax", "multitask.tasks=[mqar]", "training.steps=400", "schedule.warmup=40", "continued.steps=100")
+    parts = run_of(
+        "softmax", "multitask.tasks=[mqar]", "training.steps=400", "schedule.warmup=40", "continued.steps=100"
+    )
     assert (parts.recipe.training.steps, parts.recipe.schedule.warmup) == (100, 10)
 
 
@@ -524,7 +526,7 @@ def test_the_kept_techniques_train_at_the_peak_that_their_recipe_means(recipe: s
     names = ("continued", "pruned", "movement", "structured", "qat", "masked")
     for task in ("listops", "text", "retrieval"):
         for name in names:
-            asked = sweeps.cells(Request("softmax", task, recipe, techniques=name))[0]
+            asked = sweeps.runs(Request("softmax", task, recipe, techniques=name))[0]
             for one in (*asked.needs, asked):
                 assert peak(one) == pytest.approx(peak(asked.trained_first), rel=0.03), (task, name)
 
@@ -534,13 +536,13 @@ def peak(of: Run) -> float:
     return float(np.max(np.asarray(rate(jnp.arange(of.recipe.training.steps)))))
 
 
-def test_what_a_cell_stands_on_comes_first() -> None:
-    asked = cell(
+def test_what_a_run_depends_on_comes_first() -> None:
+    asked = run_of(
         "linformer", "pretrain.steps=7", "distill.teacher=softmax", "continued.steps=2", "prune.sparsity=0.5",
         "quantize.weights=8",
     )  # fmt: skip
     chain = list(asked.needs)
-    assert [(c.model, c.task.name, c.recipe.training.steps, [*c.techniques.pulled()]) for c in [*chain, asked]] == [
+    assert [(c.model, c.task.name, c.recipe.training.steps, [*c.techniques.applied()]) for c in [*chain, asked]] == [
         ("linformer", "short~masked", 7, []),
         ("softmax", "short", 12, []),
         ("linformer", "short", 12, ["pretrain", "distill"]),
@@ -573,18 +575,18 @@ def test_what_a_cell_stands_on_comes_first() -> None:
 )
 def test_a_wrong_technique_is_one_line(settings: tuple[str, ...], message: str) -> None:
     with pytest.raises(LraError, match=message):
-        cell("softmax", *settings)
+        run_of("softmax", *settings)
 
 
 def test_a_technique_that_is_not_there_is_one_line() -> None:
     with pytest.raises(ConfigError, match=r"technique 'prunned': not found; did you mean 'pruned'"):
-        cell(techniques="prunned")
+        run_of(techniques="prunned")
 
 
 def test_techniques_are_an_axis_and_several_can_be_pulled_at_once() -> None:
     asked = Request("softmax", "short", "tiny", techniques="none,int8,pruned+int8")
-    assert [c.techniques.words for c in sweeps.cells(asked)] == [None, "W8A32", "magnitude -90%, 100 steps + W8A32"]
-    every = sweeps.cells(Request("softmax", "short", "tiny", techniques="all"))
+    assert [c.techniques.words for c in sweeps.runs(asked)] == [None, "W8A32", "magnitude -90%, 100 steps + W8A32"]
+    every = sweeps.runs(Request("softmax", "short", "tiny", techniques="all"))
     assert len({c.id for c in every}) == 1 + len(config.technique_files())
 
 
@@ -643,7 +645,7 @@ def test_pretraining_comes_first_and_its_row_is_kept(lra: Lra, here: Path) -> No
 
 def test_splits_of_pretraining_are_of_train_alone(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LRA_CACHE", str(cache))
-    task = cell("softmax", "pretrain.steps=3").start.task  # type: ignore[union-attr]
+    task = run_of("softmax", "pretrain.steps=3").start.task  # type: ignore[union-attr]
     own, made = data.prepare(task.of), data.prepare(task)  # type: ignore[arg-type]
     assert len(made.splits["train"]) == task.splits["train"] == 64 - 2 * 3
     mask = len(data.vocabulary(task)) - 1

@@ -1,4 +1,4 @@
-"""Trackers are told what the screen is told; none of them can lose a cell."""
+"""Trackers are told what the screen is told; none of them can lose a run."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ START, ENDED = {"event": "start", "step": 0, "steps": 12}, {"event": "ended", "s
 
 
 @pytest.fixture
-def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(here: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(here)
-    return sweeps.cells(Request("linear", "short", "tiny"))[0]
+    return sweeps.runs(Request("linear", "short", "tiny"))[0]
 
 
 @pytest.fixture
-def results(here: Path, cell: Run) -> Path:
+def results(here: Path, run: Run) -> Path:
     """A results folder with the run's row."""
-    store.put(here / "results", cell, store.blank(cell, "ok", test_score=0.25, params=7, dirty=True, device="abacus"))
+    store.save(here / "results", run, store.blank(run, "ok", test_score=0.25, params=7, dirty=True, device="abacus"))
     return here / "results"
 
 
@@ -45,12 +45,12 @@ class Kept:
 
     runs: ClassVar[list[Kept]] = []
 
-    def __init__(self, results: Path, cell: Run) -> None:
+    def __init__(self, results: Path, run: Run) -> None:
         self.points: list[tuple[int, Mapping[str, float]]] = []
         self.rows: list[Result | None] = []
         self.runs.append(self)
 
-    def look(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         self.points.append((step, values))
 
     def end(self, row: Result | None) -> None:
@@ -62,54 +62,54 @@ def nothing_kept() -> None:
     Kept.runs.clear()
 
 
-def told(makers: Mapping[str, base.Make], results: Path, cell: Run, events: list[dict[str, Any]]) -> list[str]:
+def told(makers: Mapping[str, base.Make], results: Path, run: Run, events: list[dict[str, Any]]) -> list[str]:
     """The warnings there were when the trackers had been told of the events."""
     warnings: list[str] = []
     with trackers.opened(makers, results, warnings.append) as tell:
         for event in events:
-            tell(cell, event)
+            tell(run, event)
     return warnings
 
 
-def test_the_curve_and_the_row(results: Path, cell: Run) -> None:
+def test_the_curve_and_the_row(results: Path, run: Run) -> None:
     step = {"event": "step", "step": 1, "steps": 12, "loss": 2.0}
-    assert not told({"kept": Kept}, results, cell, [{"event": "compile"}, START, step, *POINTS, ENDED])
-    (run,) = Kept.runs
-    assert run.points == [(p["step"], {"train_loss": p["train_loss"], "val_score": p["val_score"]}) for p in POINTS]
-    assert run.rows == [store.get(results, cell)]
+    assert not told({"kept": Kept}, results, run, [{"event": "compile"}, START, step, *POINTS, ENDED])
+    (tracked,) = Kept.runs
+    assert tracked.points == [(p["step"], {"train_loss": p["train_loss"], "val_score": p["val_score"]}) for p in POINTS]
+    assert tracked.rows == [store.get(results, run)]
 
 
 @pytest.mark.parametrize("why", ["already", "wait"])
-def test_what_others_ran_is_not_told(results: Path, cell: Run, why: str) -> None:
-    told({"kept": Kept}, results, cell, [{"event": why}, ENDED])
+def test_what_others_ran_is_not_told(results: Path, run: Run, why: str) -> None:
+    told({"kept": Kept}, results, run, [{"event": why}, ENDED])
     assert not Kept.runs
-    told({"kept": Kept}, results, cell, [{"event": why}, START, ENDED])
-    assert [run.rows for run in Kept.runs] == [[store.get(results, cell)]], "it was run after all"
+    told({"kept": Kept}, results, run, [{"event": why}, START, ENDED])
+    assert [tracked.rows for tracked in Kept.runs] == [[store.get(results, run)]], "it was run after all"
 
 
-def test_what_failed_or_was_stopped_is_ended(results: Path, cell: Run) -> None:
-    told({"kept": Kept}, results, cell, [ENDED])
-    told({"kept": Kept}, results, cell, [START, POINTS[0]])
-    assert [run.rows for run in Kept.runs] == [[store.get(results, cell)], [None]]
+def test_what_failed_or_was_stopped_is_ended(results: Path, run: Run) -> None:
+    told({"kept": Kept}, results, run, [ENDED])
+    told({"kept": Kept}, results, run, [START, POINTS[0]])
+    assert [tracked.rows for tracked in Kept.runs] == [[store.get(results, run)], [None]]
 
 
-@pytest.mark.parametrize("where", ["__init__", "look", "end"])
-def test_a_tracker_that_fails_is_one_line_and_harms_nobody(results: Path, cell: Run, where: str) -> None:
+@pytest.mark.parametrize("where", ["__init__", "log", "end"])
+def test_a_tracker_that_fails_is_one_line_and_harms_nobody(results: Path, run: Run, where: str) -> None:
     def fail(*_: Any) -> None:
         raise OSError("no such\nserver")
 
     broken = type("Broken", (Kept,), {where: fail, "runs": []})
-    warnings = told({"broken": broken, "kept": Kept}, results, cell, [START, *POINTS, ENDED, START, *POINTS, ENDED])
-    assert warnings == ["--track broken: OSError: no such server; the runs go on without it"]
-    assert [len(run.points) for run in Kept.runs] == [3, 3]
-    assert [len(run.rows) for run in Kept.runs] == [1, 1]
+    warnings = told({"broken": broken, "kept": Kept}, results, run, [START, *POINTS, ENDED, START, *POINTS, ENDED])
+    assert warnings == ["--track broken: OSError: no such server; the runs continue without it"]
+    assert [len(tracked.points) for tracked in Kept.runs] == [3, 3]
+    assert [len(tracked.rows) for tracked in Kept.runs] == [1, 1]
 
 
-def test_nobody_waits_for_a_tracker(results: Path, cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_for_a_tracker(results: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "PATIENCE", 0.1)
     answered = threading.Event()
-    slow = type("Slow", (Kept,), {"look": lambda self, step, values: answered.wait(60) and None, "runs": []})
-    assert told({"slow": slow}, results, cell, [START, *POINTS]) == [
+    slow = type("Slow", (Kept,), {"log": lambda self, step, values: answered.wait(60) and None, "runs": []})
+    assert told({"slow": slow}, results, run, [START, *POINTS]) == [
         "slow: still busy after 0 s; what was not sent by now is not"
     ]
     answered.set()
@@ -155,10 +155,10 @@ def scalars(events: Any, name: str) -> list[tuple[int, float]]:
     return [(scalar.step, scalar.value) for scalar in events.Scalars(name)]
 
 
-def test_tensorboard(results: Path, cell: Run) -> None:
-    assert not told(trackers.chosen("tensorboard"), results, cell, [START, POINTS[0]])
-    assert not told(trackers.chosen("tensorboard"), results, cell, [START, *POINTS[1:], ENDED]), "taken up again"
-    found = events_in(results / "tensorboard" / cell.folder)
+def test_tensorboard(results: Path, run: Run) -> None:
+    assert not told(trackers.chosen("tensorboard"), results, run, [START, POINTS[0]])
+    assert not told(trackers.chosen("tensorboard"), results, run, [START, *POINTS[1:], ENDED]), "taken up again"
+    found = events_in(results / "tensorboard" / run.folder)
     assert scalars(found, "train_loss") == [(p["step"], pytest.approx(p["train_loss"])) for p in POINTS]
     assert scalars(found, "val_score") == [(p["step"], pytest.approx(p["val_score"])) for p in POINTS]
     assert scalars(found, "row/test_score") == [(12, 0.25)]
@@ -168,33 +168,33 @@ def test_tensorboard(results: Path, cell: Run) -> None:
 
 
 @pytest.mark.slow
-def test_mlflow(results: Path, cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow(results: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="pip install 'lra-bench[mlflow]'")
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     makers = trackers.chosen("mlflow")
-    assert not told(makers, results, cell, [START, POINTS[0]])
-    assert not told(makers, results, cell, [START, *POINTS[1:], ENDED]), "taken up again"
-    assert not told(makers, results, cell, [START, ENDED]), "done anew"
+    assert not told(makers, results, run, [START, POINTS[0]])
+    assert not told(makers, results, run, [START, *POINTS[1:], ENDED]), "taken up again"
+    assert not told(makers, results, run, [START, ENDED]), "done anew"
     client = mlflow.MlflowClient(f"sqlite:///{results}/mlflow.db")
-    again, run = client.search_runs([client.get_experiment_by_name("lra").experiment_id])
-    assert (again.info.status, run.info.status, run.info.run_name) == ("FINISHED", "FINISHED", cell.folder)
-    assert run.data.params["recipe.training.steps"] == "12"
-    assert (run.data.metrics["row.test_score"], run.data.tags["row.device"]) == (0.25, "abacus")
-    curve = client.get_metric_history(run.info.run_id, "val_score")
+    again, tracked = client.search_runs([client.get_experiment_by_name("lra").experiment_id])
+    assert (again.info.status, tracked.info.status, tracked.info.run_name) == ("FINISHED", "FINISHED", run.folder)
+    assert tracked.data.params["recipe.training.steps"] == "12"
+    assert (tracked.data.metrics["row.test_score"], tracked.data.tags["row.device"]) == (0.25, "abacus")
+    curve = client.get_metric_history(tracked.info.run_id, "val_score")
     assert [(point.step, point.value) for point in curve] == [(p["step"], p["val_score"]) for p in POINTS]
 
 
 @pytest.mark.slow
-def test_wandb(results: Path, cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb(results: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", reason="pip install 'lra-bench[wandb]'")
     makers = trackers.chosen("wandb")
     for mode, n in (("disabled", 0), (None, 1)):
         monkeypatch.setenv("WANDB_MODE", mode) if mode else monkeypatch.delenv("WANDB_MODE", raising=False)
-        assert not told(makers, results, cell, [START, *POINTS, ENDED])
-        kept = list(results.glob(f"wandb/offline-run-*-{cell.id}/run-{cell.id}.wandb"))
+        assert not told(makers, results, run, [START, *POINTS, ENDED])
+        kept = list(results.glob(f"wandb/offline-run-*-{run.id}/run-{run.id}.wandb"))
         assert len(kept) == n
-    said = (cell.folder, "(?<!row.)train_loss", "(?<!row.)val_score", "row.test_score", "abacus")
+    said = (run.folder, "(?<!row.)train_loss", "(?<!row.)val_score", "row.test_score", "abacus")
     deadline = time.monotonic() + 30  # wandb's own process may write a moment later
     while (missing := unsaid(kept[0], said)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -224,14 +224,14 @@ def test_the_command_tells_a_tracker_of_the_curve_that_it_keeps(lra: Lra, here: 
 
 
 @pytest.mark.slow
-def test_a_tracker_that_fails_loses_no_cell(lra: Lra, here: Path) -> None:
+def test_a_tracker_that_fails_loses_no_run(lra: Lra, here: Path) -> None:
     (here / "results").mkdir()
     (here / "results/tensorboard").write_text("no folder")
     done = lra("run", "-m", "linear", "-t", "short", "-c", "tiny", "--track", "tensorboard", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["test_n"] == 21
     assert [line for line in done.stderr.splitlines() if "--track" in line] == [
-        next(line for line in done.stderr.splitlines() if line.endswith("; the runs go on without it"))
+        next(line for line in done.stderr.splitlines() if line.endswith("; the runs continue without it"))
     ]
 
 

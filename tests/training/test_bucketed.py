@@ -35,7 +35,7 @@ def _short_strides(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asked(model: str, *settings: str, task: str = "short") -> Run:
-    (run,) = sweeps.cells(Request(model, task, "tiny", settings=("backbone.dropout=0.0", *settings)))
+    (run,) = sweeps.runs(Request(model, task, "tiny", settings=("backbone.dropout=0.0", *settings)))
     return run
 
 
@@ -90,7 +90,7 @@ def test_a_batch_has_its_examples_each_once_and_whole(step: int, parts: int) -> 
 
 def test_where_padding_counts_it_is_refused() -> None:
     """By the mixer's card, and where nothing is padded."""
-    claims = [name for name in mixers.names() if mixers.sheet(name).card.padded_length]
+    claims = [name for name in mixers.names() if mixers.model_card(name).card.padded_length]
     for name in claims:
         with pytest.raises(ConfigError, match=rf"training\.length_buckets: {name} changes with how far"):
             build.refuse_buckets(asked(name, *SORTED))

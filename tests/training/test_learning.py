@@ -49,9 +49,9 @@ class Pupil:
     """A small model around the mixer, with options that fit a short text, and its training step, compiled once."""
 
     def __init__(self, name: str) -> None:
-        sheet = mixers.sheet(name)
-        module = mixers.load(sheet.path)
-        options = {option.name: option.default for option in sheet.options} | sheet.card.short
+        model_card = mixers.model_card(name)
+        module = mixers.load(model_card.path)
+        options = {option.name: option.default for option in model_card.options} | model_card.card.short
         self.model = Model(
             [Choice(module.Mixer, module.Config(**options))],
             BACKBONE,

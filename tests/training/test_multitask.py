@@ -43,9 +43,9 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
 
 
-def cell(model: str = "softmax", *settings: str, task: str = "short") -> Run:
+def run_of(model: str = "softmax", *settings: str, task: str = "short") -> Run:
     two = ("backbone.layers=2", "backbone.dropout=0.0")
-    return sweeps.cells(Request(model, task, "tiny", settings=(*two, *settings)))[0]
+    return sweeps.runs(Request(model, task, "tiny", settings=(*two, *settings)))[0]
 
 
 def joint_of(of: Run) -> Run:
@@ -54,7 +54,7 @@ def joint_of(of: Run) -> Run:
 
 
 def together(model: str = "softmax", *settings: str) -> MultitaskProgram:
-    program = build.built(joint_of(cell(model, BOTH, *settings)))
+    program = build.built(joint_of(run_of(model, BOTH, *settings)))
     assert isinstance(program, MultitaskProgram)
     return program
 
@@ -102,17 +102,17 @@ def test_a_slice_is_shared_out_and_every_task_has_an_example() -> None:
     assert shared_out([1.0], 8, 1) == [8]
     for size in range(3, 40):
         assert sum(shared_out([0.61, 0.28, 0.11], size, 1)) == size
-    with pytest.raises(ConfigError, match=r"training\.batch: slices of 4 examples .* by 3 tasks on 2 devices"):
+    with pytest.raises(ConfigError, match=r"training\.batch: micro-batches of 4 examples .* by 3 tasks on 2 devices"):
         shared_out([0.5, 0.3, 0.2], 4, 2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "slices"), first_slow(("routing", 2), ("softmax", 1), ("linformer", 2), ("performer", 1))
+    ("model", "micro_batches"), first_slow(("routing", 2), ("softmax", 1), ("linformer", 2), ("performer", 1))
 )
-def test_one_task_alone_trains_as_without(model: str, slices: int) -> None:
-    several = f"training.accumulate={slices}"
-    plain, joint = cell(model, several), joint_of(cell(model, several, "multitask.tasks=[short]"))
+def test_one_task_alone_trains_as_without(model: str, micro_batches: int) -> None:
+    several = f"training.accumulate={micro_batches}"
+    plain, joint = run_of(model, several), joint_of(run_of(model, several, "multitask.tasks=[short]"))
     alone, program = (build.built(one) for one in (plain, joint))
     losses = [one.training.step(jax.tree.map(jnp.copy, one.init), *one.feed(batch(8)))[1] for one in (alone, program)]
     assert float(losses[0]) == float(losses[1])
@@ -164,7 +164,7 @@ def test_a_run_on_one_of_the_tasks_answers_as_the_backbone_with_its_head(model: 
     moved = jax.tree.map(lambda leaf: leaf + 0.05 * jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)), program.init)
     start = learned(program)._replace(params=moved.params)
     for task, (name, shown) in enumerate((("short", batch(8)), ("longer", long_batch(8)))):
-        own = build.built(cell(model, BOTH, task=name), None, Dependencies(start, same_symbols=False))
+        own = build.built(run_of(model, BOTH, task=name), None, Dependencies(start, same_symbols=False))
         expected, _ = program.own(task, moved.params, program.init.rest)
         assert same(own.init.params, nnx.State({k: v for k, v in expected.items() if k != "others"}))
         ours = own.forward(own.init.params, own.init.rest, *own.show(shown))
@@ -178,7 +178,7 @@ def test_a_run_on_one_of_the_tasks_answers_as_the_backbone_with_its_head(model: 
     ("pool", "everywhere"), first_slow(("cls", True), ("mean", False), ("cls", False), ("mean", True))
 )
 def test_what_a_text_is_filled_up_with_changes_no_answer(pool: str, everywhere: bool) -> None:
-    made = build.model_spec(cell("softmax", f"backbone.pool={pool}", "backbone.positions=none"))
+    made = build.model_spec(run_of("softmax", f"backbone.pool={pool}", "backbone.positions=none"))
     made = replace(made, asked=[replace(made.asked[0], everywhere=everywhere)])
     one, other = (replace(made, shape=shape)(rngs=nnx.Rngs(0)) for shape in (Shape(), Shape(room=33)))
     shown = batch(4)
@@ -193,7 +193,7 @@ def test_what_a_text_is_filled_up_with_changes_no_answer(pool: str, everywhere: 
 
 @pytest.mark.slow
 def test_a_step_of_several_tasks_can_be_timed() -> None:
-    joint = joint_of(cell("linear", BOTH))
+    joint = joint_of(run_of("linear", BOTH))
     bench = Bench(joint, build.built(joint))
     for _ in range(5):
         bench.once()
@@ -201,7 +201,7 @@ def test_a_step_of_several_tasks_can_be_timed() -> None:
 
 
 def test_all_tasks_have_one_joint_training() -> None:
-    every = sweeps.cells(Request("softmax", "short,longer", "tiny", settings=(BOTH,)))
+    every = sweeps.runs(Request("softmax", "short,longer", "tiny", settings=(BOTH,)))
     assert [one.task.name for one in every] == ["short", "longer"]
     joint = joint_of(every[0])
     assert joint_of(every[1]).id == joint.id
@@ -209,11 +209,11 @@ def test_all_tasks_have_one_joint_training() -> None:
     assert joint.folder.startswith("softmax-short+longer-tiny-s0-")
     assert [one.recipe.training.steps for one in (joint, *every)] == [12, 0, 0]
     assert Run.model_validate(json.loads(every[1].model_dump_json())).id == every[1].id
-    warmer = sweeps.cells(Request("softmax", "short", "tiny", settings=(BOTH, "multitask.temperature=3.0")))[0]
+    warmer = sweeps.runs(Request("softmax", "short", "tiny", settings=(BOTH, "multitask.temperature=3.0")))[0]
     assert joint_of(warmer).id != joint.id
-    quantized = cell("softmax", BOTH, "quantize.weights=8")
+    quantized = run_of("softmax", BOTH, "quantize.weights=8")
     assert next(one.techniques.words for one in quantized.needs) == "multi-task with short, longer, T 2"
-    assert [one.pulls("multitask") for one in (*quantized.needs, quantized)] == [True, False, False]
+    assert [one.applies("multitask") for one in (*quantized.needs, quantized)] == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -228,14 +228,14 @@ def test_all_tasks_have_one_joint_training() -> None:
 )
 def test_what_cannot_be_trained_together_is_one_line(settings: tuple[str, ...], message: str) -> None:
     with pytest.raises(LraError, match=message):
-        cell("linformer", *settings)
+        run_of("linformer", *settings)
 
 
 def test_slices_stay_large_enough_for_all_tasks() -> None:
-    recipe = cell().recipe
+    recipe = run_of().recipe
     assert [fallback.accumulate for fallback in build.ladder(recipe, 1, 2)] == [1, 2, 4, 4]
     assert [fallback.accumulate for fallback in build.ladder(recipe, 2, 2)] == [1, 2, 2]
-    with pytest.raises(ConfigError, match=r"slices of 1 examples cannot be shared by 2 tasks"):
+    with pytest.raises(ConfigError, match=r"micro-batches of 1 examples cannot be shared by 2 tasks"):
         together("softmax", "training.accumulate=8")
 
 
@@ -253,7 +253,7 @@ def test_an_interrupted_joint_training_ends_as_a_whole_one(tmp_path: Path) -> No
     another, last = (replace(program, init=jax.tree.map(jnp.copy, program.init)) for _ in range(2))
     with fitted(program, tmp_path / "whole") as fit:
         whole = fit()
-    sizes, steps = [part.slices * part.size for part in program.parts], program.recipe.training.steps
+    sizes, steps = [part.micro_batches * part.size for part in program.parts], program.recipe.training.steps
     epochs = sum(-(-steps * size // len(train)) for size, train in zip(sizes, fit.train, strict=True))
     assert fit.order.cache_info().misses == epochs, "an epoch of a task is put in order once, not at every step"
     means = []

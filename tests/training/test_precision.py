@@ -63,40 +63,40 @@ def test_bits_are_promised_where_they_hold() -> None:
 
 
 @pytest.fixture
-def cell(here: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(here: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(here)
-    return sweeps.cells(Request("linear", "short", "tiny"))[0]
+    return sweeps.runs(Request("linear", "short", "tiny"))[0]
 
 
 def asked(*settings: str) -> Run:
-    return sweeps.cells(Request("linear", "short", "tiny", settings=settings))[0]
+    return sweeps.runs(Request("linear", "short", "tiny", settings=settings))[0]
 
 
-def test_what_is_not_asked_is_in_no_id(cell: Run) -> None:
-    assert asked("backbone.matmul=default", "training.deterministic=false").id == cell.id
-    assert "matmul" not in cell.recipe.facts()["backbone"], "ids are of that"
-    assert "deterministic" not in cell.recipe.facts()["training"]
-    kept = cell.model_dump()
+def test_what_is_not_asked_is_in_no_id(run: Run) -> None:
+    assert asked("backbone.matmul=default", "training.deterministic=false").id == run.id
+    assert "matmul" not in run.recipe.facts()["backbone"], "ids are of that"
+    assert "deterministic" not in run.recipe.facts()["training"]
+    kept = run.model_dump()
     del kept["recipe"]["backbone"]["matmul"], kept["recipe"]["training"]["deterministic"]
-    assert Run.model_validate(kept) == cell, "a result from before there were such options"
-    assert len({cell.id, asked("backbone.matmul=float32").id, asked("training.deterministic=true").id}) == 3
+    assert Run.model_validate(kept) == run, "a result from before there were such options"
+    assert len({run.id, asked("backbone.matmul=float32").id, asked("training.deterministic=true").id}) == 3
 
 
-def test_xla_is_told_once_and_only_where_it_is_asked(cell: Run) -> None:
+def test_xla_is_told_once_and_only_where_it_is_asked(run: Run) -> None:
     environ = {"XLA_FLAGS": "--other=1"}
-    same_bits_as_asked([cell.recipe], environ)
+    same_bits_as_asked([run.recipe], environ)
     assert environ == {"XLA_FLAGS": "--other=1"}
-    same_bits_as_asked([cell.recipe, asked("training.deterministic=true").recipe], environ)
+    same_bits_as_asked([run.recipe, asked("training.deterministic=true").recipe], environ)
     assert said_so(environ)
     before = dict(environ)
     same_bits_as_asked([asked("training.deterministic=true").recipe], environ)
     assert environ == before
 
 
-def test_where_xla_has_no_flag_for_it_that_is_refused(cell: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_xla_has_no_flag_for_it_that_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xla_flags, "known", lambda names: [])
     environ: dict[str, str] = {}
-    same_bits_as_asked([cell.recipe], environ)
+    same_bits_as_asked([run.recipe], environ)
     with pytest.raises(
         ConfigError, match=r"training\.deterministic: jaxlib .* has no flag --xla_gpu_deterministic_ops"
     ):
@@ -108,7 +108,7 @@ def test_where_xla_has_no_flag_for_it_that_is_refused(cell: Run, monkeypatch: py
     ("word", "jax_has"), [("default", {"None"}), ("float32", {"(HIGHEST, HIGHEST)"}), ("tf32", {"(HIGH, HIGH)"})]
 )
 def test_every_product_of_a_step_and_of_an_answer_is_as_asked(
-    cell: Run, monkeypatch: pytest.MonkeyPatch, word: str, jax_has: set[str]
+    run: Run, monkeypatch: pytest.MonkeyPatch, word: str, jax_has: set[str]
 ) -> None:
     seen: list[set[str]] = []
 
@@ -141,15 +141,15 @@ import jax
 from lra_bench import sweeps
 from lra_bench.training.precision import same_bits_as_asked
 from lra_bench.sweeps import Request
-(cell,) = sweeps.cells(Request("linear", "short", "tiny", settings=("training.deterministic=true",)))
-same_bits_as_asked([cell.recipe])
+(run,) = sweeps.runs(Request("linear", "short", "tiny", settings=("training.deterministic=true",)))
+same_bits_as_asked([run.recipe])
 import os
 print(os.environ["XLA_FLAGS"], jax.jit(lambda a: a @ a)(jax.numpy.ones((2, 2)))[0, 0])
 """
 
 
 @pytest.mark.slow
-def test_xla_knows_the_flag(cell: Run) -> None:
+def test_xla_knows_the_flag(run: Run) -> None:
     """A flag that it does not know ends the process."""
     done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -60,8 +60,8 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(*settings: str) -> tuple[Run, Program]:
-    cell = sweeps.cells(Request("softmax", "short", "tiny", settings=("backbone.dropout=0.0", *settings)))[0]
-    return cell, build.built(cell)
+    run = sweeps.runs(Request("softmax", "short", "tiny", settings=("backbone.dropout=0.0", *settings)))[0]
+    return run, build.built(run)
 
 
 def lr(name: str, warmup: int, steps: int, lr: float = 2.0) -> list[float]:
@@ -98,11 +98,11 @@ def test_slices_add_up_to_the_whole_batch() -> None:
 
 def test_a_step_is_adamw_on_the_clipped_gradient() -> None:
     """The golden step: the compiled one against the same step put together by hand from optax."""
-    cell, program = made(
+    run, program = made(
         "optimizer.clip=0.1", "optimizer.weight_decay=0.1", "schedule.name=constant", "schedule.warmup=0"
     )
     fed = batch(8)
-    model = draw(build.model_spec(cell), cell.seed)
+    model = draw(build.model_spec(run), run.seed)
     graph, params, rest = nnx.split(model, nnx.Param, ...)
 
     def loss(params: object) -> jax.Array:
@@ -111,7 +111,7 @@ def test_a_step_is_adamw_on_the_clipped_gradient() -> None:
 
     value, grads = jax.jit(jax.value_and_grad(loss))(params)
     norm = optax.tree.norm(grads)
-    o = cell.recipe.optimizer
+    o = run.recipe.optimizer
 
     def updated(p: jax.Array, g: jax.Array) -> jax.Array:
         g = g * jnp.minimum(1, 0.1 / norm)
@@ -142,11 +142,11 @@ DUMB = OWN_LOSS.replace("return x", "return x if key is not None else x * jnp.in
 def test_logits_that_are_not_finite_are_a_failed_evaluation(tmp_path: Path) -> None:
     """Not an answer: the largest of ten nan is the first, class 0; and no nan is above 0, so no label is there."""
     (tmp_path / "dumb.py").write_text(DUMB)
-    cell = sweeps.cells(Request(str(tmp_path / "dumb.py"), "short", "tiny"))[0]
-    program, shown = build.built(cell), split(21)
+    run = sweeps.runs(Request(str(tmp_path / "dumb.py"), "short", "tiny"))[0]
+    program, shown = build.built(run), split(21)
     silent, never = (lambda *_, **__: None), (lambda _: False)
     with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
-        fit = Trainer(program, [split(64)], [shown], cell.recipe.training, 0, checkpoints, silent, never)
+        fit = Trainer(program, [split(64)], [shown], run.recipe.training, 0, checkpoints, silent, never)
         with pytest.raises(RunFailed, match="val, after step 4: the logits of 21 of 21 examples") as failed:
             fit()
     assert failed.value.status == "nan"
@@ -171,10 +171,10 @@ def test_by_any_metric_a_logit_that_is_not_finite_is_no_score(metric: Metric) ->
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
-    cell, program = made("optimizer.lr=1e30", "schedule.warmup=0", "schedule.name=constant")
+    run, program = made("optimizer.lr=1e30", "schedule.warmup=0", "schedule.name=constant")
     with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
         silent, never = (lambda *_, **__: None), (lambda _: False)
-        fit = Trainer(program, [split(64)], [split(8)], cell.recipe.training, 0, checkpoints, silent, never)
+        fit = Trainer(program, [split(64)], [split(8)], run.recipe.training, 0, checkpoints, silent, never)
         with pytest.raises(RunFailed, match=r"not finite at step \d+") as failed:
             fit()
     assert failed.value.status == "nan"
@@ -183,7 +183,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_seconds_of_a_run_are_those_of_all_its_sessions_from_where_each_began(tmp_path: Path) -> None:
     """A session is not only its steps: here the first compiled for 100 s before it came to them, the second for 10."""
-    cell, program = made()
+    run, program = made()
     first, second = Stopwatch(), Stopwatch()
     first.add(100.0)
     second.add(10.0)
@@ -191,7 +191,7 @@ def test_the_seconds_of_a_run_are_those_of_all_its_sessions_from_where_each_bega
         begun = replace(program, init=jax.tree.map(jnp.copy, program.init))
         with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
             silent = lambda *_, **__: None  # noqa: E731
-            fit = Trainer(begun, [split(64)], [split(8)], cell.recipe.training, 0, checkpoints, silent, stops, watch)
+            fit = Trainer(begun, [split(64)], [split(8)], run.recipe.training, 0, checkpoints, silent, stops, watch)
             if watch is first:
                 with pytest.raises(Interrupted):
                     fit()
@@ -206,7 +206,9 @@ def test_devices_that_cannot_share_a_batch_evenly_are_left_out(monkeypatch: pyte
     assert sharing(8, 2, 3) == 2, "of each of two processes"
     assert sharing(8, 1, 8, tasks=3) == 2, "one example of each task on each device"
     monkeypatch.setattr(jax, "process_count", lambda: 3)
-    with pytest.raises(ConfigError, match=r"training\.batch: slices of 8 examples cannot be shared by 3 processes$"):
+    with pytest.raises(
+        ConfigError, match=r"training\.batch: micro-batches of 8 examples cannot be shared by 3 processes$"
+    ):
         Devices.sharing(8)
 
 
@@ -216,7 +218,7 @@ SCHEDULES = ("rsqrt", "warmup-cosine", "warmup-linear", "constant")
 def recipe(name: str, warmup: int, steps: int, peak: float) -> Recipe:
     lr = peak * warmup**0.5 if name == "rsqrt" else peak
     settings = (f"schedule.name={name}", f"schedule.warmup={warmup}", f"training.steps={steps}", f"optimizer.lr={lr!r}")
-    return sweeps.cells(Request("softmax", "short", "tiny", settings=settings))[0].recipe
+    return sweeps.runs(Request("softmax", "short", "tiny", settings=settings))[0].recipe
 
 
 def rates(of: Recipe) -> np.ndarray:
@@ -263,8 +265,8 @@ def test_a_mixers_own_loss_is_trained_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(OWN_LOSS)
     steady = ("backbone.dropout=0.0", "schedule.name=constant", "schedule.warmup=0")
-    cell = sweeps.cells(Request(str(path), "short", "tiny", settings=steady))[0]
-    program = build.built(cell)
+    run = sweeps.runs(Request(str(path), "short", "tiny", settings=steady))[0]
+    program = build.built(run)
     state, loss = program.training.step(program.init, *program.feed(batch(8)))
     plain = made()[1]
     _, without = plain.training.step(plain.init, *plain.feed(batch(8)))

@@ -1,4 +1,4 @@
-"""How far a trained model looks: by gradient, by replacing what stands far off, and by shuffling blocks of the text.
+"""A trained model's effective context: by gradient, by resampling distant tokens, and by shuffling blocks.
 
 Distances are between places of the sequence. A model that pools has no place of its own to read from, so the first two
 are told of the vectors that the last layer leaves: how the one at place j depends on what stands at place i, over
@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from lra_bench import data
-from lra_bench.analysis.effective_context.gradients import Looking
+from lra_bench.analysis.effective_context.gradients import ProbedModel
 from lra_bench.data.batches import in_order, take
 from lra_bench.errors import ConfigError
 from lra_bench.measure.context import Probe, Reach, Shuffled
@@ -47,41 +47,41 @@ def blocks(length: int) -> list[int]:
     return [2**k for k in range(length.bit_length()) if 2 ** (k + 1) <= length]
 
 
-def probe(run: Trained, examples: int, places: int, seed: int, count: data.Progress) -> Probe:
+def probe(trained: Trained, examples: int, places: int, seed: int, count: data.Progress) -> Probe:
     """Probe a run's model on its first `examples` of test, the vectors at `places` random places of each.
 
     Raises:
         ConfigError: a vector stands for several symbols.
     """
-    if run.cell.recipe.backbone.patch > 1:
+    if trained.run.recipe.backbone.patch > 1:
         raise ConfigError(
-            f"{run.cell.folder}: a vector stands for {run.cell.recipe.backbone.patch} symbols: not probed"
+            f"{trained.run.folder}: a vector stands for {trained.run.recipe.backbone.patch} symbols: not probed"
         )
-    with within(run.cell.recipe.backbone.matmul):
-        return _probed(run, examples, places, seed, count)
+    with within(trained.run.recipe.backbone.matmul):
+        return _probed(trained, examples, places, seed, count)
 
 
-def _probed(run: Trained, examples: int, places: int, seed: int, count: data.Progress) -> Probe:
-    batch = next(in_order(take(run.splits["test"], examples), min(examples, len(run.splits["test"]))))
+def _probed(trained: Trained, examples: int, places: int, seed: int, count: data.Progress) -> Probe:
+    batch = next(in_order(take(trained.splits["test"], examples), min(examples, len(trained.splits["test"]))))
     draw = np.random.default_rng(seed)
-    looking = Looking.of(run, batch, places, draw)
-    by_distance = np.zeros(looking.length)
+    probed = ProbedModel.of(trained, batch, places, draw)
+    by_distance = np.zeros(probed.length)
     for place in _told(range(places), "gradients", count):
-        by_distance += looking.gradients(place, draw)
+        by_distance += probed.gradients(place, draw)
     share = by_distance / max(by_distance.sum(), np.finfo(float).tiny)
     reaches = [
-        Reach(*band, float(share[band.near : band.far + 1].sum()), looking.moved(*band, draw))
-        for band in _told(bands(len(share)), "drawn anew", count)
+        Reach(*band, float(share[band.near : band.far + 1].sum()), probed.moved(*band, draw))
+        for band in _told(bands(len(share)), "resampled", count)
     ]
     shuffled = [
-        Shuffled(block, *looking.shuffled(block, draw)) for block in _told(blocks(len(share)), "shuffled", count)
+        Shuffled(block, *probed.shuffled(block, draw)) for block in _told(blocks(len(share)), "shuffled", count)
     ]
     return Probe(
-        length=run.cell.task.length,
+        length=trained.run.task.length,
         within=int(np.searchsorted(np.cumsum(share), MOST)),
         farthest=int(np.flatnonzero(by_distance > NOISE * by_distance.max())[-1]) if by_distance.any() else 0,
         context=next((one.block for one in shuffled if one.changed <= FEW), None),
-        score=looking.score,
+        score=probed.score,
         reaches=reaches,
         shuffled=shuffled,
     )

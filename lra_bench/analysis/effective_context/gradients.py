@@ -1,4 +1,4 @@
-"""A trained model and some examples, to be looked at."""
+"""A trained model and some examples, to be probed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Tokens = Int32[np.ndarray, "B L"]
 
 
 @dataclass(frozen=True)
-class Looking:
-    """`read`: the places of each text whose vectors are looked at, int [J, B]; two streams are two texts."""
+class ProbedModel:
+    """`read`: the places of each text whose vectors are probed, int [J, B]; two inputs are two texts."""
 
     graph: nnx.GraphDef[Any]
     state: tuple[Any, Any]
@@ -34,12 +34,12 @@ class Looking:
     read: Int[np.ndarray, "J B"]
 
     @classmethod
-    def of(cls, run: Trained, batch: Batch, places: int, draw: np.random.Generator) -> Looking:
+    def of(cls, trained: Trained, batch: Batch, places: int, draw: np.random.Generator) -> ProbedModel:
         """At random true tokens."""
         true = batch.mask.reshape(-1, batch.mask.shape[-1]).sum(-1)
         read = (draw.random((places, len(true))) * np.maximum(true, 1)).astype(int)
-        objective = run.program.objective
-        graph, params, rest = run.learned
+        objective = trained.program.objective
+        graph, params, rest = trained.learned
         return cls(graph, (params, rest), objective.metric, objective.score, batch, read)
 
     @property
@@ -63,7 +63,7 @@ class Looking:
         return total
 
     def moved(self, near: int, far: int, draw: np.random.Generator) -> float:
-        """How far vectors move, of their length, when the tokens `near` to `far` off are drawn anew, on average.
+        """How far vectors move, of their length, when the tokens `near` to `far` off are resampled, on average.
 
         They are drawn from all tokens of these texts. Texts that have no token so far off are left out.
         """

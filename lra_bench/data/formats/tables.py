@@ -22,7 +22,7 @@ from lra_bench.data.formats import beside
 from lra_bench.errors import DataError, nearest
 from lra_bench.shapes import SPLITS
 
-Result = tuple[int, dict[str, Any]]
+Row = tuple[int, dict[str, Any]]
 """The number of its last line, or of the row itself in a .parquet, from 1; and what stands in its columns."""
 
 SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<shards>\d{5})")
@@ -91,7 +91,7 @@ def _all_shards(paths: list[Path], name: str, count: int) -> None:
         raise DataError(f"{paths[0].parent}: {count} shards of {name}, and {fault}")
 
 
-def rows(path: Path, asked: Asked) -> Iterator[Result]:
+def rows(path: Path, asked: Asked) -> Iterator[Row]:
     """The rows of a table, with what stands in the columns that are asked for, none of which is null or NaN.
 
     Raises:
@@ -154,7 +154,7 @@ class _Line(NamedTuple):
     as_written: list[str]  # its lines
 
 
-def _with_a_head(lines: Iterator[_Line], path: Path, separator: str, asked: Asked) -> Iterator[Result]:
+def _with_a_head(lines: Iterator[_Line], path: Path, separator: str, asked: Asked) -> Iterator[Row]:
     head = next(lines, None)
     if head is None:
         return
@@ -181,11 +181,11 @@ def _is_row(fields: Sequence[str], names: Sequence[str], asked: Asked) -> bool:
     return len(fields) == len(names) and asked.is_row({n: f.strip() for n, f in zip(names, fields, strict=True)})
 
 
-def _csv(path: Path, asked: Asked) -> Iterator[Result]:
+def _csv(path: Path, asked: Asked) -> Iterator[Row]:
     return _with_a_head(_in_quotes(path, ","), path, ",", asked)
 
 
-def _tsv(path: Path, asked: Asked) -> Iterator[Result]:
+def _tsv(path: Path, asked: Asked) -> Iterator[Row]:
     return _with_a_head(_in_quotes(path, "\t") if asked.quoted else _as_they_are(path), path, "\t", asked)
 
 
@@ -237,7 +237,7 @@ class _Object(dict[str, Any]):
         self.twice = _twice(key for key, _ in pairs if key.strip())
 
 
-def _jsonl(path: Path, asked: Asked) -> Iterator[Result]:
+def _jsonl(path: Path, asked: Asked) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
@@ -259,7 +259,7 @@ def _object(where: str, line: str) -> _Object:
     return fields
 
 
-def _parquet(path: Path, asked: Asked) -> Iterator[Result]:
+def _parquet(path: Path, asked: Asked) -> Iterator[Row]:
     """Only what is asked for is read, and of that a few rows at a time."""
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
@@ -276,6 +276,6 @@ def _parquet(path: Path, asked: Asked) -> Iterator[Result]:
         raise DataError(f"{path}: damaged, or no .parquet: {' '.join(str(error).split())}") from None
 
 
-READ: dict[str, Callable[[Path, Asked], Iterator[Result]]] = {
+READ: dict[str, Callable[[Path, Asked], Iterator[Row]]] = {
     ".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl, ".parquet": _parquet,
 }  # fmt: skip

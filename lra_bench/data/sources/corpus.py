@@ -3,8 +3,8 @@
 The folder holds `train.txt`, and `val.txt` and `test.txt` likewise (`beside.py` has val's names); what it does not hold
 is cut from the end of train, and no window of train reaches into it. An example of train is a window at a place of its
 own; those of val and test lie end to end. In each, `rate` of the places are asked for: of those, eight in ten show byte
-0, which no text may hold, one a random byte, one the byte itself. Token = byte + 1 (`octets.py`), as in the other tasks
-over bytes.
+0, which no text may hold, one a random byte, one the byte itself. Token = byte + 1 (`text_bytes.py`), as in the other
+tasks over bytes.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Texts, or pairs of texts, with a class, labels or numbers each, from tables of the user's own: .csv, .tsv, .jsonl or
 .parquet.
 
-The folder holds `train.csv`, or its like (`records.py`), and val's and test's; what it does not hold is cut from train,
+The folder holds `train.csv`, or its like (`tables.py`), and val's and test's; what it does not hold is cut from train,
 in an order of the task's seed, and shares no example with it. Where fewer rows are asked for than a file has, they are
-drawn by that seed. Texts become the bytes of their UTF-8 (`octets.py`).
+drawn by that seed. Texts become the bytes of their UTF-8 (`text_bytes.py`).
 
 Missing are: of any column, null and NaN; a text that is blank; a label or number that is blank or one of
-`answers.MISSING`, but for a word that `args.classes` names. "NA" and "null" are texts as others. An answer of several
+`labels.MISSING`, but for a word that `args.classes` names. "NA" and "null" are texts as others. An answer of several
 labels may name none.
 """
 

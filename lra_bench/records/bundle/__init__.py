@@ -1,4 +1,4 @@
-"""Rows that travel: a results folder as one file with hashes, and such a file taken into another results folder.
+"""Results that travel: a results folder as one file with hashes, and such a file taken into another results folder.
 
     manifest.json                 who made it, when, by which versions, and the SHA-256 of every other file
     runs/<run>/run.json ...     as in a results folder, without checkpoints and logs

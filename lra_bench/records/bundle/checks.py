@@ -24,7 +24,7 @@ ROUNDING = 1e-5  # relative, of the mean of scores that were written with seven 
 
 
 class Point(Strict):
-    """One look at val."""
+    """One evaluation on val."""
 
     step: int
     train_loss: float | None  # of a run without a step
@@ -62,17 +62,17 @@ def check(folder: Path) -> Run:
     for name in RUN_FILES:
         if (folder / name).exists():
             _printable(folder / name, store.read_json(folder / name))
-    cell = store.cell(folder)
-    ends = (f"{cell.model}-{cell.task_name}-", f"-s{cell.seed}-{cell.id}")  # between them, whose config it was
+    run = store.read_run(folder)
+    ends = (f"{run.model}-{run.task_name}-", f"-s{run.seed}-{run.id}")  # between them, whose config it was
     if not (folder.name.startswith(ends[0]) and folder.name.endswith(ends[1])):
-        raise ConfigError(f"{folder.name}/run.json: of {cell.folder}, by its content")
-    row = _row(folder / "result.json", cell)
-    _scores(folder, row)
-    _curve(folder / "curve.json", row)
+        raise ConfigError(f"{folder.name}/run.json: of {run.folder}, by its content")
+    result = _result(folder / "result.json", run)
+    _scores(folder, result)
+    _curve(folder / "curve.json", result)
     if (folder / "fallback.json").exists():
         typed(folder / "fallback.json", Fallback, dict(_paired(folder / "fallback.json")))
     provenance(folder)
-    return cell
+    return run
 
 
 def provenance(folder: Path) -> Provenance | None:
@@ -105,39 +105,41 @@ def _printable(path: Path, value: Any) -> None:
             _printable(path, part)
 
 
-def _row(path: Path, cell: Run) -> Result:
-    row = Result(**typed(path, ROW, store.read_json(path)).model_dump())
-    asked = store.columns(cell)
-    wrong = next((key for key, value in asked.items() if getattr(row, key) != value and key != "accumulate"), None)
+def _result(path: Path, run: Run) -> Result:
+    result = Result(**typed(path, ROW, store.read_json(path)).model_dump())
+    asked = store.columns(run)
+    wrong = next((key for key, value in asked.items() if getattr(result, key) != value and key != "accumulate"), None)
     if wrong:
-        raise ConfigError(f"{path}: {wrong}: {getattr(row, wrong)}, and {asked[wrong]} by its run.json")
-    return row
+        raise ConfigError(f"{path}: {wrong}: {getattr(result, wrong)}, and {asked[wrong]} by its run.json")
+    return result
 
 
-def _scores(folder: Path, row: Result) -> None:
+def _scores(folder: Path, result: Result) -> None:
     kinds = [name for name in ("per_example.json", "scores.json") if (folder / name).exists()]
-    wanted = ["per_example.json" if named(row.metric).share else "scores.json"] if row.status in SCORED else []
+    wanted = ["per_example.json" if named(result.metric).share else "scores.json"] if result.status in SCORED else []
     if kinds != wanted:
-        raise ConfigError(f"{folder}: has {' and '.join(kinds) or 'no scores of examples'}, and is {row.status}")
+        raise ConfigError(f"{folder}: has {' and '.join(kinds) or 'no scores of examples'}, and is {result.status}")
     scores = store.scores(folder)
     if scores is None:
-        if row.test_score is not None:
-            raise ConfigError(f"{folder / 'result.json'}: test_score: {row.test_score}, and is {row.status}")
+        if result.test_score is not None:
+            raise ConfigError(f"{folder / 'result.json'}: test_score: {result.test_score}, and is {result.status}")
         return
-    if len(scores) != row.test_n or not len(scores):
-        raise ConfigError(f"{folder / kinds[0]}: {len(scores)} examples, and test_n is {row.test_n}")
+    if len(scores) != result.test_n or not len(scores):
+        raise ConfigError(f"{folder / kinds[0]}: {len(scores)} examples, and test_n is {result.test_n}")
     mean, off = float(scores.mean(dtype=float)), 1e-9 if scores.dtype == bool else ROUNDING
-    if row.test_score is None or not math.isclose(mean, row.test_score, rel_tol=off, abs_tol=1e-9):
-        raise ConfigError(f"{folder / kinds[0]}: a mean of {mean:.6g}, and test_score is {row.test_score}")
+    if result.test_score is None or not math.isclose(mean, result.test_score, rel_tol=off, abs_tol=1e-9):
+        raise ConfigError(f"{folder / kinds[0]}: a mean of {mean:.6g}, and test_score is {result.test_score}")
 
 
-def _curve(path: Path, row: Result) -> None:
+def _curve(path: Path, result: Result) -> None:
     points = store.read_json(path) if path.exists() else []
     if not isinstance(points, list):
         raise ConfigError(f"{path}: must be a list of points")
-    best = [p.val_score for p in (typed(path, Point, point) for point in points) if p.step == row.best_step]
-    if row.status in SCORED and best != [row.val_score]:
-        raise ConfigError(f"{path}: no val_score of {row.val_score} at step {row.best_step}, as the result has it")
+    best = [p.val_score for p in (typed(path, Point, point) for point in points) if p.step == result.best_step]
+    if result.status in SCORED and best != [result.val_score]:
+        raise ConfigError(
+            f"{path}: no val_score of {result.val_score} at step {result.best_step}, as the result has it"
+        )
 
 
 def _paired(path: Path) -> Iterator[tuple[str, Any]]:

@@ -101,17 +101,17 @@ def _checked(stage: Path, count: Progress) -> list[tuple[Path, Run]]:
 def _placed(runs: list[tuple[Path, Run]], results: Path, said: dict[str, Any]) -> Merged:
     """What is new gets to its place, one run after another; what is there is left as it is."""
     merged = Merged(said["by"], [], {}, [], {})
-    there = {folder: _difference(store.folder(results, cell), folder) for folder, cell in runs}
-    for folder, cell in runs:
+    there = {folder: _difference(store.folder(results, run), folder) for folder, run in runs}
+    for folder, run in runs:
         if there[folder] is None:
             try:
-                came = _put(folder, cell, results, said)
+                came = _put(folder, run, results, said)
             except OSError:  # begun since we looked
                 merged.conflicts[folder.name] = BEGUN
                 continue
             merged.added.append(folder.name)
-            if mark := _mark(came):
-                merged.marked[folder.name] = mark
+            if foreign := _foreign(came):
+                merged.marked[folder.name] = foreign
         elif there[folder] == EQUAL:
             merged.equal.append(folder.name)
         else:
@@ -119,29 +119,29 @@ def _placed(runs: list[tuple[Path, Run]], results: Path, said: dict[str, Any]) -
     return merged
 
 
-def _put(folder: Path, cell: Run, results: Path, said: dict[str, Any]) -> Provenance:
-    came = _provenance(folder, cell, said)
+def _put(folder: Path, run: Run, results: Path, said: dict[str, Any]) -> Provenance:
+    came = _provenance(folder, run, said)
     store.write_json(folder / store.PROVENANCE, came.model_dump())
-    target = store.folder(results, cell)
+    target = store.folder(results, run)
     target.parent.mkdir(exist_ok=True)
     folder.rename(target)
     return came
 
 
-def _provenance(folder: Path, cell: Run, said: dict[str, Any]) -> Provenance:
-    mixer = whose.of(cell)
+def _provenance(folder: Path, run: Run, said: dict[str, Any]) -> Provenance:
+    mixer = whose.of(run)
     return Provenance(
         **said,
         merged=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         mixer=mixer,
-        code=None if mixer == "here" else cell.code,
-        source="own file" if "#" in cell.task.source else "here",
+        code=None if mixer == "here" else run.code,
+        source="own file" if "#" in run.task.source else "here",
         before=provenance(folder),
     )
 
 
-def _mark(came: Provenance) -> str | None:
-    """What stands in no file here, so that the run's id cannot be made anew from its code."""
+def _foreign(came: Provenance) -> str | None:
+    """What stands in no file here, so that the run's id cannot be computed again from its code."""
     words = [] if came.mixer == "here" else [f"its mixer is of an {came.mixer}"]
     words += [] if came.source == "here" else [f"its examples are of an {came.source}"]
     return ", ".join(words) or None
@@ -153,8 +153,8 @@ def _difference(here: Path, there: Path) -> str | None:
         return None
     if not (here / "result.json").exists():
         return BEGUN
-    rows = [store.rows(folder)[0].as_dict() for folder in (here, there)]
-    apart = [f"{key} {rows[0][key]} here, {rows[1][key]} there" for key in rows[0] if rows[0][key] != rows[1][key]]
+    ours, theirs = (store.read_results(folder)[0].as_dict() for folder in (here, there))
+    apart = [f"{key} {ours[key]} here, {theirs[key]} there" for key in ours if ours[key] != theirs[key]]
     files = [name for name in RUN_FILES if name not in ("run.json", "result.json", store.PROVENANCE)]
     apart += [name for name in files if _content(here / name) != _content(there / name)]
     more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""

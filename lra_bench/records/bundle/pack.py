@@ -24,7 +24,7 @@ class Packed(NamedTuple):
     """What went in, and what did not."""
 
     out: Path
-    rows: list[str]
+    results: list[str]
     left_out: dict[str, str]  # by name: why
 
 
@@ -73,7 +73,7 @@ def _versions(folders: Sequence[Path]) -> dict[str, list[str]]:
     """Every version of each library that the results name."""
     found: dict[str, set[str]] = {}
     for folder in folders:
-        for library, version in json.loads(store.rows(folder)[0].versions or "{}").items():
+        for library, version in json.loads(store.read_results(folder)[0].versions or "{}").items():
             found.setdefault(library, set()).add(str(version))
     return {library: sorted(versions) for library, versions in sorted(found.items())}
 

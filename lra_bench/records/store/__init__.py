@@ -1,32 +1,34 @@
-"""results/: put, get, done, frame.
+"""results/: save, get, done, to_dataframe.
 
 results/runs/<model>-<task>-<recipe>-s<seed>-<run id>/
-    run.json      what was asked, fully resolved; written before anything runs result.json       what came out; written
-    last, atomically per_example.json      one bit an example of test, in order, hexadecimal; scores.json: a number
-    each, of other metrics basis.json     the data, the code and the libraries that the state in checkpoints/ comes from
-    fallback.json    slices of a batch and recomputation with which the step fits in memory curve.json     training loss
-    and validation accuracy over steps checkpoints/   the latest state log.txt        what the run's process wrote to
-    stderr; log-1.txt and so on: the others, where several train it bundle.json    where it came from, if it was merged
-    from a bundle
+    run.json          what was asked, fully resolved; written before anything runs
+    result.json       what came out; written last, atomically
+    per_example.json  one bit an example of test, in order, hexadecimal; scores.json: a number each, of other metrics
+    basis.json        the data, the code and the libraries that the state in checkpoints/ comes from
+    fallback.json     micro-batches and recomputation with which the step fits in memory
+    curve.json        training loss and validation accuracy over steps
+    checkpoints/      the latest state
+    log.txt           what the run's process wrote to stderr; log-1.txt and so on: the others, where several train it
+    bundle.json       where it came from, if it was merged from a bundle
 """
 
-from lra_bench.records.store.dataframe import frame
+from lra_bench.records.store.dataframe import to_dataframe
 from lra_bench.records.store.files import as_json, finite, read_json, write_json
-from lra_bench.records.store.locks import claimed, is_claimed, lock
-from lra_bench.records.store.rows import blank, columns, done, folders, get, put, rows
+from lra_bench.records.store.locks import is_locked, lock, locked
+from lra_bench.records.store.results import blank, columns, done, folders, get, read_results, save
 from lra_bench.records.store.runs import (
     PROVENANCE,
     RUNS,
     asked,
-    came,
-    cell,
     find,
     folder,
     folder_in,
     on_other_data,
-    open_cells,
+    open_runs,
+    provenance,
+    read_run,
 )
-from lra_bench.records.store.scores import put_scores, scores
+from lra_bench.records.store.scores import save_scores, scores
 
 __all__ = [
     "PROVENANCE",
@@ -34,9 +36,6 @@ __all__ = [
     "as_json",
     "asked",
     "blank",
-    "came",
-    "cell",
-    "claimed",
     "columns",
     "done",
     "find",
@@ -44,16 +43,19 @@ __all__ = [
     "folder",
     "folder_in",
     "folders",
-    "frame",
     "get",
-    "is_claimed",
+    "is_locked",
     "lock",
+    "locked",
     "on_other_data",
-    "open_cells",
-    "put",
-    "put_scores",
+    "open_runs",
+    "provenance",
     "read_json",
-    "rows",
+    "read_results",
+    "read_run",
+    "save",
+    "save_scores",
     "scores",
+    "to_dataframe",
     "write_json",
 ]

@@ -1,4 +1,4 @@
-"""Rows as a table."""
+"""Results as a table."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from lra_bench.errors import ConfigError
 from lra_bench.records.schema import COLUMNS
-from lra_bench.records.store.rows import folders, rows
-from lra_bench.records.store.runs import RUNS, came
+from lra_bench.records.store.results import folders, read_results
+from lra_bench.records.store.runs import RUNS, provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,15 +24,15 @@ SUMMED = (
 TEXT = ("run", "start", "teacher", "data_hash", "code_hash", "parts_hash", "commit")
 
 
-def frame(paths: Sequence[Path]) -> pd.DataFrame:
+def to_dataframe(paths: Sequence[Path]) -> pd.DataFrame:
     """The results of results folders, single runs, and exported tables (.csv, .json), one below another.
 
     A table that was exported has joined several runs in a result: SUMMED are kept, missing for single runs. The column
     `origin` says which of `paths` a result came from, `folder` in which folder the run's other files lie,
-    `bundle` and `code` what `came` does; they are missing for the results of a table.
+    `bundle` and `code` what `provenance` says; they are missing for the results of a table.
 
     Raises:
-        ConfigError: a path is not there, or holds no row.
+        ConfigError: a path is not there, or holds no result.
     """
     import pandas as pd
 
@@ -50,8 +50,8 @@ def frame(paths: Sequence[Path]) -> pd.DataFrame:
 def _runs(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    there = zip(rows(path), folders(path), strict=True)
-    found = [row.as_dict() | {"folder": str(folder)} | came(folder) for row, folder in there]
+    there = zip(read_results(path), folders(path), strict=True)
+    found = [result.as_dict() | {"folder": str(folder)} | provenance(folder) for result, folder in there]
     return pd.DataFrame(found, columns=[*COLUMNS, "folder", "bundle", "code"])
 
 

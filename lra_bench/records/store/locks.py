@@ -1,4 +1,4 @@
-"""Who has a run: held against other processes."""
+"""Locks of runs' folders against other processes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lra_bench.errors import LOCKS, PlaceError, using
 
 
 @contextlib.contextmanager
-def claimed(path: Path) -> Iterator[None]:
-    """Hold the run's folder against other processes; wait for one that has it. A killed holder lets go."""
+def locked(path: Path) -> Iterator[None]:
+    """Lock the run's folder against other processes; wait for one that has it. A killed holder lets go."""
     with using(path):
         path.mkdir(parents=True, exist_ok=True)
     with (path / "run.lock").open("wb") as file:
@@ -20,7 +20,7 @@ def claimed(path: Path) -> Iterator[None]:
         yield
 
 
-def is_claimed(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Does another process run this run now?"""
     held = path / "run.lock"
     if not held.exists():

@@ -18,16 +18,16 @@ RUNS = "runs"
 PROVENANCE = "bundle.json"
 
 
-def folder(results: Path, cell: Run) -> Path:
+def folder(results: Path, run: Run) -> Path:
     """Where the run's files lie."""
-    return folder_in(results / RUNS, cell)
+    return folder_in(results / RUNS, run)
 
 
-def folder_in(runs: Path, cell: Run) -> Path:
+def folder_in(runs: Path, run: Run) -> Path:
     """Of the folders in `runs`, the run's: that of its name; or one that has its id and another name, where the same
     was asked for under another config's name."""
-    own = runs / cell.folder
-    return own if own.is_dir() else runs / _by_id(runs, _changed(runs)).get(cell.id, cell.folder)
+    own = runs / run.folder
+    return own if own.is_dir() else runs / _by_id(runs, _changed(runs)).get(run.id, run.folder)
 
 
 def _changed(runs: Path) -> int | None:
@@ -42,18 +42,18 @@ def _by_id(runs: Path, changed_ns: int | None) -> dict[str, str]:
     return {name.rpartition("-")[2]: name for name in names}
 
 
-def on_other_data(results: Path, cell: Run) -> list[Path]:
+def on_other_data(results: Path, run: Run) -> list[Path]:
     """The folders of the runs that differ from the run in nothing but what the files hold that they are trained on."""
-    alike = escape(f"{cell.model}-{cell.task_name}-{cell.config_name}-s{cell.seed}") + "-*"
-    return [path for path in sorted((results / RUNS).glob(alike)) if _but_for_data(path, cell)]
+    alike = escape(f"{run.model}-{run.task_name}-{run.config_name}-s{run.seed}") + "-*"
+    return [path for path in sorted((results / RUNS).glob(alike)) if _but_for_data(path, run)]
 
 
-def _but_for_data(path: Path, cell: Run) -> bool:
+def _but_for_data(path: Path, run: Run) -> bool:
     try:
         kept = Run.model_validate(asked(path))
     except ValueError:
         return False  # of another version
-    return kept.id != cell.id and kept.without_content.id == cell.without_content.id
+    return kept.id != run.id and kept.without_content.id == run.without_content.id
 
 
 def asked(folder: Path) -> Any:
@@ -66,7 +66,7 @@ def asked(folder: Path) -> Any:
     return read_json(path) if path.exists() else None
 
 
-def cell(folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
     """What was asked in a run's folder.
 
     Raises:
@@ -102,7 +102,7 @@ def _like(run: str, names: Sequence[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"it has {len(names)}; lra ls results shows them"
 
 
-def came(folder: Path) -> dict[str, str | None]:
+def provenance(folder: Path) -> dict[str, str | None]:
     """Of a run that was merged: `bundle`, by whom and when it was made, and `code`, ten digits of the hash of its
     mixer's code where that was not this package's; None where it is not so."""
     path = folder / PROVENANCE
@@ -115,8 +115,8 @@ def came(folder: Path) -> dict[str, str | None]:
         raise ConfigError(f"{path}: does not say where the run came from") from None
 
 
-def open_cells(results: Path) -> list[Path]:
-    """The folders of runs that have begun and have no row."""
+def open_runs(results: Path) -> list[Path]:
+    """The folders of runs that have begun and have no result."""
     return [
         path.parent for path in sorted(results.glob(f"{RUNS}/*/run.json")) if not (path.parent / "result.json").exists()
     ]

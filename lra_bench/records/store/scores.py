@@ -1,4 +1,4 @@
-"""The score of every example of test, kept beside its row."""
+"""The score of every example of test, kept beside its result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def put_scores(folder: Path, scores: np.ndarray, metric: Metric) -> None:
+def save_scores(folder: Path, scores: np.ndarray, metric: Metric) -> None:
     """Keep the score of every example of test, [N], in order."""
     import numpy as np
 

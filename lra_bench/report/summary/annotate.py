@@ -72,7 +72,7 @@ def _controls(name: str, rows: pd.DataFrame) -> Iterator[str]:
     said = [f"chance {score(rows['chance'].iloc[0], rows['metric'].iloc[0])}"]
     for row in rows.to_dict("records"):
         model = row["model"].split("[")[0]
-        control = mixers.sheet(model).card.control if model in mixers.names() else ""
+        control = mixers.model_card(model).card.control if model in mixers.names() else ""
         if control:
             said.append(f"control {row['model']} {score(row['test_score'], row['metric'])} ({control})")
     yield f"{name}: {'; '.join(said)}"

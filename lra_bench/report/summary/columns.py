@@ -79,6 +79,6 @@ def _of_several(
 
 
 def _short(column: Mapping[Any, Any]) -> str:
-    recipe, mark, variant = column["config"], column["tag"], column["variant"]
-    at = f"@{variant}" if variant and variant not in (recipe, mark) else ""
-    return f"{column['task']}{at} {recipe}" + (f" [{mark}]" if mark and mark != recipe else "")
+    recipe, tag, variant = column["config"], column["tag"], column["variant"]
+    at = f"@{variant}" if variant and variant not in (recipe, tag) else ""
+    return f"{column['task']}{at} {recipe}" + (f" [{tag}]" if tag and tag != recipe else "")

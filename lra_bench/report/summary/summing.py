@@ -28,7 +28,7 @@ CODES = ("code_hash", "commit", "parts_hash", "versions", "matmul")  # what scor
 def summary(frame: pd.DataFrame, by: str = "model", *, apart: bool = False) -> pd.DataFrame:
     """One numeric row for each model (or family) and column, seeds joined, wherever they ran: of scores.
 
-    A cell that lies in two folders counts once, unless the folders are to be kept `apart`. `frame` may be of `measured`
+    A run that lies in two folders counts once, unless the folders are to be kept `apart`. `frame` may be of `measured`
     too, as it was exported.
     """
     return _summed(frame, [*(["origin"] if apart else []), by, *COLUMN], [] if apart else ["run"])
@@ -63,7 +63,7 @@ def _counted(frame: pd.DataFrame) -> pd.DataFrame:
 
 def labels(frame: pd.DataFrame) -> pd.Series:
     """Each row's model; with the options that differ, where one model stands there with several settings; with the
-    techniques that were pulled; and with the code's hash, where it came from elsewhere and is not this package's."""
+    techniques that were applied; and with the code's hash, where it came from elsewhere and is not this package's."""
     named = frame["model"].astype(str)
     for model, rows in frame.groupby("model"):
         turned = rows["options"].dropna().map(json.loads)

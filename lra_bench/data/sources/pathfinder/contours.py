@@ -5,9 +5,9 @@ circle around a pivot that lies a margin beyond the last one, where the mask of 
 room; the straighter, the likelier. Three heads are tried; then the contour has failed. What differs:
 
 - the second target grows when the first is whole, and is tried five times with it; there the two grow in turn, and
-  both begin anew when one fails. At 64 pixels one attempt in some thousands would go well;
+  both begin again when one fails. At 64 pixels one attempt in some thousands would go well;
 - a paddle is held against all but the one before it; there two that are placed one after the other may meet;
-- two targets that cross in one pivot at one step, a few pictures in a thousand, are drawn anew;
+- two targets that cross in one pivot at one step, a few pictures in a thousand, are drawn again;
 - a contour's mask is complete before the next contour begins; there the first target's last paddle is left out;
 - there is no stop at a canvas that is nearly full: no room is found in it anyway.
 """

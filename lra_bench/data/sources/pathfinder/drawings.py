@@ -54,19 +54,19 @@ def pictures(scene: Scene, manner: Manner, n: int, dice: Dice) -> Pictures:
 def _drawn(scene: Scene, manner: Manner, contours: Sequence[Grown], markers: np.ndarray) -> np.ndarray:
     """The brightest of all that lies on a pixel, scaled so that a picture has 0 and 255: uint8 [N, P, P]."""
     ink = paddles(scene.stroke).ink
-    sheet = Sheet(scene, manner.marker, len(markers))
+    canvas = Canvas(scene, manner.marker, len(markers))
     for index, contour in enumerate(contours):
         rows = np.flatnonzero(contour.kind[:, 0] >= 0)
         contrast = manner.target if index < 2 else manner.distractor
         for at, kind in zip(contour.at[rows].swapaxes(0, 1), contour.kind[rows].T, strict=True):
-            sheet.brighten(rows, at, ink[kind].astype(np.int16) * np.int16(contrast))
+            canvas.brighten(rows, at, ink[kind].astype(np.int16) * np.int16(contrast))
     marker = disc(manner.marker).astype(np.int16).reshape(1, -1) * np.int16(WHOLE)
     for at in markers.swapaxes(0, 1):
-        sheet.brighten(np.arange(len(markers)), at, marker)
-    return sheet.scaled()
+        canvas.brighten(np.arange(len(markers)), at, marker)
+    return canvas.scaled()
 
 
-class Sheet:
+class Canvas:
     """What N pictures are drawn on, with room around each for what reaches beyond it."""
 
     def __init__(self, scene: Scene, marker: int, n: int) -> None:

@@ -68,7 +68,7 @@ class Args(Strict):
 
     size: Literal[32, 64, 128, 256]  # pixels along an edge
     difficulty: Literal["easy", "intermediate", "hard"]  # target contours of 6, 9 or 14 paddles
-    split: Literal["shuffled", "torch-42", "tfds"]  # of released pictures: see `schemes.py`
+    split: Literal["shuffled", "torch-42", "tfds"]  # of released pictures: see `split_schemes.py`
     black: quantization.Black
 
 

@@ -87,7 +87,7 @@ def _uniform(word: np.ndarray, below: int) -> np.ndarray:
 
 
 def _kept(levels: list[Level], kept: np.ndarray) -> list[Level]:
-    """The levels of the trees that are kept, which are numbered anew."""
+    """The levels of the trees that are kept, which are numbered again."""
     number = np.cumsum(kept) - 1
     result = []
     for level in levels:

@@ -75,12 +75,12 @@ def task(folder: Path, source: str = PARITY, yaml: str = YAML) -> TaskSpec:
     return tasks.load(str(folder / "mine.yaml"))
 
 
-def cell(spec: TaskSpec) -> Run:
-    sheet = mixers.sheet("linear")
+def run_of(spec: TaskSpec) -> Run:
+    model_card = mixers.model_card("linear")
     recipe, _ = config.recipe("base").resolve(spec.name, [])
     return Run(
-        model="linear", family=sheet.card.family, mixer=str(sheet.path), mixer_hash="",
-        options=mixers.turned(sheet, {}),
+        model="linear", family=model_card.card.family, mixer=str(model_card.path), mixer_hash="",
+        options=mixers.turned(model_card, {}),
         task=spec, config_name="base", recipe=recipe, seed=0, limit=None, changed=None,
     )  # fmt: skip
 
@@ -136,12 +136,12 @@ def test_what_a_file_leaves_out(tmp_path: Path) -> None:
 def test_an_id_is_of_the_code_not_of_its_place(tmp_path: Path) -> None:
     one, other = task(tmp_path / "one"), task(tmp_path / "other")
     assert one.source != other.source
-    assert cell(one).id == cell(other).id
+    assert run_of(one).id == run_of(other).id
     assert cache.key_of(one) == cache.key_of(other)
     commented = task(tmp_path / "other", f'"""A docstring."""\n# A comment\n{PARITY}')
-    assert cell(commented).id == cell(one).id
+    assert run_of(commented).id == run_of(one).id
     changed = task(tmp_path / "other", PARITY.replace("(seed)", "(seed + 1)"))
-    assert cell(changed).id != cell(one).id
+    assert run_of(changed).id != run_of(one).id
     assert data.prepare(changed).hash != data.prepare(one).hash
     with pytest.raises(TaskError, match=r"other/mine\.py: has changed since it was read"):
         custom.load.__wrapped__(tmp_path / "other/mine.py", one.source.partition("#")[2])

@@ -1,5 +1,4 @@
-"""A table as wide as there is room: words and numbers stay whole, and where they cannot, a result is a block of
-lines."""
+"""A table as wide as there is room: words and numbers stay whole, and where they cannot, a row is a block of lines."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ BETWEEN = 3  # columns of space between two of the table's
 WORDS = (24, 16, 12, 8)  # columns that a word is given at most, as there is room; a longer one is cut, but for a number
 
 
-class Sheet:
+class ResponsiveTable:
     """Rows with the same keys; numbers stand right, missing is empty."""
 
     def __init__(self, rows: Sequence[Mapping[Any, Any]]) -> None:
@@ -41,8 +40,8 @@ class Sheet:
 
     def _least(self, place: int, column: Sequence[str], most: int) -> int:
         """The columns that the words of a column need, at most so many for one."""
-        head, *cells = ([cell_len(word) for word in cell.split()] for cell in column)
-        numbers = max(sum(cells, [0]))
+        head, *entries = ([cell_len(word) for word in entry.split()] for entry in column)
+        numbers = max(sum(entries, [0]))
         words = min(most, max([*head, numbers, 1]))
         return max(numbers, words) if self._right[place] else words
 

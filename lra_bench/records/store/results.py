@@ -1,4 +1,4 @@
-"""Rows: put beside their runs, and found again."""
+"""Results: kept beside their runs, and found again."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from lra_bench.records.store.files import read_json, write_json
 from lra_bench.records.store.runs import RUNS, folder
 
 
-def blank(cell: Run, status: Status, error: str | None = None, **facts: Any) -> Result:
+def blank(run: Run, status: Status, error: str | None = None, **facts: Any) -> Result:
     """The run's result with what was asked, and `facts` of what came out."""
-    return Result(**columns(cell) | {"status": status, "error": error} | facts)
+    return Result(**columns(run) | {"status": status, "error": error} | facts)
 
 
-def columns(cell: Run) -> dict[str, Any]:
+def columns(run: Run) -> dict[str, Any]:
     """The result's columns on what was asked."""
-    recipe, task, precision = cell.recipe, cell.task, cell.techniques.precision
+    recipe, task, precision = run.recipe, run.task, run.techniques.precision
     return {
-        "run": cell.id,
-        "model": cell.model,
-        "options": json.dumps(cell.turned, sort_keys=True),
-        "family": cell.family,
-        "task": cell.task_name,
+        "run": run.id,
+        "model": run.model,
+        "options": json.dumps(run.turned, sort_keys=True),
+        "family": run.family,
+        "task": run.task_name,
         "task_version": task.version,
-        "metric": cell.metric.name,
+        "metric": run.metric.name,
         "variant": task.variant,
-        "config": cell.config_name,
-        "changed": cell.changed,
-        "tag": cell.tag,
-        "techniques": json.dumps(facts, sort_keys=True) if (facts := cell.techniques.facts()) else None,
-        "start": cell.start and cell.start.id,
-        "teacher": cell.teacher and cell.teacher.id,
-        "tuning_trials": cell.tuned and cell.tuned.trials,
-        "tuning_steps": cell.tuned and cell.tuned.steps,
-        "config_hash": cell.config_hash,
-        "seed": cell.seed,
+        "config": run.config_name,
+        "changed": run.changed,
+        "tag": run.tag,
+        "techniques": json.dumps(facts, sort_keys=True) if (facts := run.techniques.facts()) else None,
+        "start": run.start and run.start.id,
+        "teacher": run.teacher and run.teacher.id,
+        "tuning_trials": run.tuned and run.tuned.trials,
+        "tuning_steps": run.tuned and run.tuned.steps,
+        "config_hash": run.config_hash,
+        "seed": run.seed,
         "length": task.length,
         "batch": recipe.training.batch,
         "accumulate": recipe.training.accumulate,
@@ -49,44 +49,44 @@ def columns(cell: Run) -> dict[str, Any]:
     }
 
 
-def put(results: Path, cell: Run, row: Result) -> None:
+def save(results: Path, run: Run, result: Result) -> None:
     """Keep the run's result, in place of an earlier one."""
-    write_json(folder(results, cell) / "result.json", row.as_dict())
+    write_json(folder(results, run) / "result.json", result.as_dict())
 
 
-def get(results: Path, cell: Run) -> Result | None:
+def get(results: Path, run: Run) -> Result | None:
     """The run's result, if it has one."""
-    path = folder(results, cell) / "result.json"
-    return _row(path) if path.exists() else None
+    path = folder(results, run) / "result.json"
+    return _result(path) if path.exists() else None
 
 
-def done(results: Path, cell: Run) -> Result | None:
+def done(results: Path, run: Run) -> Result | None:
     """The run's result if running it again would give the same: finished, or diverged."""
-    row = get(results, cell)
-    return row if row is not None and row.status in FINAL else None
+    result = get(results, run)
+    return result if result is not None and result.status in FINAL else None
 
 
-def rows(results: Path) -> list[Result]:
+def read_results(results: Path) -> list[Result]:
     """Every result in a results folder, or the one of a run's folder, in the order of their names."""
-    return [_row(path) for path in _row_files(results)]
+    return [_result(path) for path in _result_files(results)]
 
 
 def folders(results: Path) -> list[Path]:
-    """The folder of each of `rows`."""
-    return [path.parent for path in _row_files(results)]
+    """The folder of each of `read_results`."""
+    return [path.parent for path in _result_files(results)]
 
 
-def _row_files(path: Path) -> list[Path]:
+def _result_files(path: Path) -> list[Path]:
     if (path / "result.json").is_file():
         return [path / "result.json"]
     return sorted([*path.glob(f"{RUNS}/*/result.json"), *path.glob("*/result.json")])
 
 
-def _row(path: Path) -> Result:
+def _result(path: Path) -> Result:
     """The result in a file; a column that another version of the schema did not have is missing.
 
     Raises:
-        ConfigError: it is no row.
+        ConfigError: it is no result.
     """
     try:
         values = read_json(path)

@@ -1,4 +1,4 @@
-"""A run: one model on one task with one seed. What it stands on are runs too."""
+"""A run: one model on one task with one seed. What it depends on are runs too."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ OPTIONAL = ("match", "techniques", "start", "teacher", "beside", "then", "tuned"
 
 
 class Match(Strict):
-    """A backbone whose `mlp` was solved for, so that the model is as large, or its step as dear, as full
-    attention's."""
+    """A backbone whose `mlp` was solved for, so that the model is as large, or its step as expensive,
+    as full attention's."""
 
     what: Literal["params", "flops"]
     mlp: Count  # of the backbone that full attention has
 
 
-class Mechanism(Strict):
+class MixerSpec(Strict):
     """A mixer and its options."""
 
     model: str
@@ -53,7 +53,7 @@ class Run(Strict):
     start: Run | None = None  # the run whose chosen parameters it begins with; None: they are drawn
     teacher: Run | None = None  # the run whose model it learns from
     beside: list[TaskSpec] | None = None  # the tasks that its backbone is trained on, or was, beside its own
-    then: list[Mechanism] | None = None  # the mixers of the layers after the first, in turn; None: one for all
+    then: list[MixerSpec] | None = None  # the mixers of the layers after the first, in turn; None: one for all
     tuned: Tuned | None = None  # what its recipe's settings cost to find; decides no number, and is in no id
     config_hash: str | None = None  # of what the config says for the task, whatever the model and technique; in no id
     reach: Count | None = None  # places that the first can learn of through all layers; None: all of them; in no id
@@ -75,23 +75,23 @@ class Run(Strict):
         yield "start", self.start and self.start.id
         yield "teacher", self.teacher and self.teacher.id
         yield "beside", self.beside and [_facts_of(task) for task in self.beside]
-        yield "then", self.then and [mechanism.model_dump(exclude={"mixer"}) for mechanism in self.then]
+        yield "then", self.then and [mixer_spec.model_dump(exclude={"mixer"}) for mixer_spec in self.then]
 
     @property
-    def mechanisms(self) -> tuple[Mechanism, ...]:
+    def mixer_specs(self) -> tuple[MixerSpec, ...]:
         """The mixers of the layers, in turn: layer i has number i mod n."""
         name = self.model.partition(AND)[0] if self.then else self.model
-        first = Mechanism(model=name, mixer=self.mixer, mixer_hash=self.mixer_hash, options=self.options)
+        first = MixerSpec(model=name, mixer=self.mixer, mixer_hash=self.mixer_hash, options=self.options)
         return (first, *(self.then or ()))
 
-    def with_mechanisms(self, each: Sequence[Mechanism]) -> Run:
+    def with_mixers(self, each: Sequence[MixerSpec]) -> Run:
         """The run with other mixers in its layers."""
-        return self.model_copy(update=of_mechanisms(each))
+        return self.model_copy(update=of_mixers(each))
 
     @property
     def code(self) -> str:
         """The code of its mixers, in short."""
-        return AND.join(one.mixer_hash[:10] for one in self.mechanisms)
+        return AND.join(one.mixer_hash[:10] for one in self.mixer_specs)
 
     @property
     def turned(self) -> dict[str, Scalar]:
@@ -99,12 +99,12 @@ class Run(Strict):
         1."""
         if not self.then:
             return self.options
-        each = enumerate(self.mechanisms, 1)
+        each = enumerate(self.mixer_specs, 1)
         return {f"{place}.{option}": value for place, one in each for option, value in one.options.items()}
 
     @property
     def without_content(self) -> Run:
-        """The run, and those that it stands on, whatever the files hold that they are trained on."""
+        """The run, and those that it depends on, whatever the files hold that they are trained on."""
         update: dict[str, Any] = {"task": _without_content(self.task)}
         update["beside"] = self.beside and [_without_content(task) for task in self.beside]
         update["start"] = self.start and self.start.without_content
@@ -114,21 +114,21 @@ class Run(Strict):
     @property
     def needs(self) -> tuple[Run, ...]:
         """The runs that are to be trained before it, those that they need first."""
-        direct = [cell for cell in (self.start, self.teacher) if cell is not None]
-        every = [needed for cell in direct for needed in (*cell.needs, cell)]
-        return tuple({cell.id: cell for cell in every}.values())
+        direct = [run for run in (self.start, self.teacher) if run is not None]
+        every = [needed for run in direct for needed in (*run.needs, run)]
+        return tuple({run.id: run for run in every}.values())
 
     @property
     def trained_first(self) -> Run:
-        """Where its model was trained on its task, before a technique was pulled on what was trained."""
+        """Where its model was trained on its task, before a technique was applied to what was trained."""
         return self.start.trained_first if self.start is not None and self.task in self.start.tasks else self
 
     def with_technique(self, name: str, technique: Technique) -> Run:
         """The run with one technique more."""
         return self.model_copy(update={"techniques": self.techniques.model_copy(update={name: technique})})
 
-    def pulls(self, name: str) -> bool:
-        """Is the technique pulled in this run, not in one that it stands on?"""
+    def applies(self, name: str) -> bool:
+        """Is the technique applied in this run, not in one that it depends on?"""
         technique = getattr(self.techniques, name)
         return technique is not None and (self.start is None or getattr(self.start.techniques, name) != technique)
 
@@ -139,14 +139,14 @@ class Run(Strict):
 
     @property
     def every_task(self) -> tuple[TaskSpec, ...]:
-        """`tasks`, those whose inputs they are made of, and those of the runs that it stands on."""
+        """`tasks`, those whose inputs they are made of, and those of the runs that it depends on."""
         ours = [task.of or task for task in self.tasks]
         return (*ours, *(task for needed in self.needs for task in needed.every_task))
 
     @property
     def trains_on(self) -> tuple[Run, ...]:
         """The run on each task that it is trained on: itself, or, of several at once, one for each."""
-        if not self.pulls("multitask"):
+        if not self.applies("multitask"):
             return (self,)
         return tuple(self.model_copy(update={"task": task}) for task in self.tasks)
 
@@ -190,7 +190,7 @@ class Run(Strict):
         return ", ".join(w for w in words if w) or None
 
 
-def of_mechanisms(each: Sequence[Mechanism]) -> dict[str, Any]:
+def of_mixers(each: Sequence[MixerSpec]) -> dict[str, Any]:
     """What a run says of the mixers of its layers, in turn."""
     first, *then = each
     return {

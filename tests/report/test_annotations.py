@@ -21,9 +21,9 @@ from lra_bench.sweeps import Request
 @pytest.fixture
 def row(here: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
     monkeypatch.chdir(here)
-    cell = sweeps.cells(Request("softmax", "short", "tiny"))[0]
+    run = sweeps.runs(Request("softmax", "short", "tiny"))[0]
     facts = {"test_score": 0.4, "val_score": 0.5, "test_n": 2000, "chance": 0.175, "params_ratio": 1.0, "params": 1000}
-    return store.blank(cell, "ok", **facts)
+    return store.blank(run, "ok", **facts)
 
 
 def summed(*rows: Result) -> pd.DataFrame:
@@ -54,11 +54,11 @@ def test_a_size_more_than_a_tenth_off_is_flagged(row: Result, ratio: float | Non
 
 
 def test_each_column_says_its_chance_and_what_its_control_scores(row: Result) -> None:
-    (name,) = [name for name in mixers.names() if mixers.sheet(name).card.control]
+    (name,) = [name for name in mixers.names() if mixers.model_card(name).card.control]
     control = dataclasses.replace(row, model=name, test_score=0.3)
     elsewhere = dataclasses.replace(row, task="other", chance=0.5)
     notes = tables.compare(summed(row, control, elsewhere), "accuracy").notes
-    said = mixers.sheet(name).card.control
+    said = mixers.model_card(name).card.control
     assert f"short tiny: chance 17.5; control {name} 30.0 ({said})" in notes
     assert "other tiny: chance 50.0" in notes
 
@@ -105,12 +105,12 @@ def test_a_mean_of_five_that_lacks_one_is_missing(row: Result) -> None:
 
 @pytest.mark.parametrize("streams", [1, 2])
 def test_the_budget_says_what_each_was_given(here: Path, row: Result, streams: int) -> None:
-    (cell,) = sweeps.cells(Request("linear", "short", "tiny"))
+    (run,) = sweeps.runs(Request("linear", "short", "tiny"))
     facts = {"params": 1500, "params_ratio": 1.5, "flops_per_step": streams * 8.0 * 20 * 3000}
-    store.put(here / "results", cell, store.blank(cell, "ok", **facts))
-    frame = store.frame([here / "results"])
+    store.save(here / "results", run, store.blank(run, "ok", **facts))
+    frame = store.to_dataframe([here / "results"])
     assert pd.isna(budget.budget(frame)["flops_per_token"].item()), "missing is missing"
-    store.write_json(store.folder(here / "results", cell) / "run.json", {"task": {"streams": streams}})
+    store.write_json(store.folder(here / "results", run) / "run.json", {"task": {"streams": streams}})
     (entry,) = budget.budget(frame).to_dict("records")
     assert (entry["flops_per_token"], entry["examples_seen"], entry["steps"]) == (3000, 12 * 8, 12)
     (line,) = budget.report(frame).tables[0].cells.to_dict("records")
@@ -120,25 +120,25 @@ def test_the_budget_says_what_each_was_given(here: Path, row: Result, streams: i
 def test_the_budget_counts_what_a_result_depends_on(here: Path, row: Result) -> None:
     """A run that was pruned and had a teacher stands on the training of both, once each, and on their tuning."""
     results, trained = here / "results", Tuned(trials=3, pruned=0, steps=36, hours=0.1)
-    start = sweeps.cells(Request("linear", "short", "tiny"))[0].model_copy(update={"tuned": trained})
-    (teacher,) = sweeps.cells(Request("softmax", "short", "tiny"))
+    start = sweeps.runs(Request("linear", "short", "tiny"))[0].model_copy(update={"tuned": trained})
+    (teacher,) = sweeps.runs(Request("softmax", "short", "tiny"))
     taught = start.model_copy(update={"teacher": teacher})
     recipe = start.recipe.model_copy(update={"training": start.recipe.training.model_copy(update={"steps": 0})})
     pruned = start.model_copy(update={"start": taught, "recipe": recipe, "config_name": "other", "tuned": None})
-    for cell in (teacher, taught, pruned):
-        store.write_json(store.folder(results, cell) / "run.json", cell.model_dump(mode="json"))
-        store.put(results, cell, store.blank(cell, "ok", flops_per_step=1e12))
-    entries = budget.budget(store.frame([results])).to_dict("records")
+    for run in (teacher, taught, pruned):
+        store.write_json(store.folder(results, run) / "run.json", run.model_dump(mode="json"))
+        store.save(results, run, store.blank(run, "ok", flops_per_step=1e12))
+    entries = budget.budget(store.to_dataframe([results])).to_dict("records")
     own = next(entry for entry in entries if entry["steps"] == 0)
     assert (own["examples_seen"], own["flops"]) == (0, 0)
     assert (own["inherited_steps"], own["inherited_examples"], own["inherited_flops"]) == (24, 24 * 8, 24e12)
     assert (own["tuning_trials"], own["tuning_steps"]) == (3, 36)
     assert pd.isna(own["flops_per_token"]), "what was counted is a forward pass"
-    lines = budget.report(store.frame([results])).tables[0].cells
+    lines = budget.report(store.to_dataframe([results])).tables[0].cells
     assert {"0 + 24", "12 + 12", "12"} == set(lines["steps"])
     assert {"0 + 192", "96 + 96", "96"} == set(lines["examples seen"])
     assert {"0 + 24", "12 + 12", "12"} == set(lines["TFLOP"])
-    bare = budget.report(store.frame([results]).assign(folder=None)).tables[0]
+    bare = budget.report(store.to_dataframe([results]).assign(folder=None)).tables[0]
     assert set(bare.cells["steps"]) == {"0 + ?", "12 + ?"}
     assert any(note.startswith("+ ?: what it depends on is not here: linear") for note in bare.notes)
 

@@ -37,7 +37,7 @@ def inside(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def put(origin: str, right: int, seed: int = 0, model: str = "softmax", first: int = 0, **more: Any) -> Result:
     """A run that has `right` of the examples right, those from `first` on."""
-    (cell,) = sweeps.cells(Request(model, "short", "tiny", seeds=(seed,)))
+    (run,) = sweeps.runs(Request(model, "short", "tiny", seeds=(seed,)))
     facts = {
         "val_score": 0.5,
         "test_n": N,
@@ -46,23 +46,23 @@ def put(origin: str, right: int, seed: int = 0, model: str = "softmax", first: i
         "compiled_bytes": 2**20,
         "data_hash": "d",
     }
-    row = dataclasses.replace(store.blank(cell, "ok"), **{"test_score": right / N} | facts | more)
-    store.write_json(store.folder(Path(origin), cell) / "run.json", cell.model_dump(mode="json"))
-    store.put(Path(origin), cell, row)
+    row = dataclasses.replace(store.blank(run, "ok"), **{"test_score": right / N} | facts | more)
+    store.write_json(store.folder(Path(origin), run) / "run.json", run.model_dump(mode="json"))
+    store.save(Path(origin), run, row)
     bits = np.zeros(N, bool)
     bits[first : first + right] = True
-    store.put_scores(store.folder(Path(origin), cell), bits, ACCURACY)
+    store.save_scores(store.folder(Path(origin), run), bits, ACCURACY)
     return row
 
 
 def found(what: str = "accuracy") -> pd.Series:
-    every = diff.changes(store.frame([Path("old"), Path("new")]), (what,))
+    every = diff.changes(store.to_dataframe([Path("old"), Path("new")]), (what,))
     (row,) = every[every["what"] == what].to_dict("records")
     return pd.Series(row)
 
 
 def worse(limit: float = 0.02, what: Sequence[str] = ALL) -> list[str]:
-    return list(regressions.lines(diff.changes(store.frame([Path("old"), Path("new")]), what), limit))
+    return list(regressions.lines(diff.changes(store.to_dataframe([Path("old"), Path("new")]), what), limit))
 
 
 def test_single_runs_are_not_told_apart_and_that_is_said() -> None:
@@ -103,7 +103,7 @@ def test_seeds_of_another_folder_tell_too() -> None:
         put("elsewhere", 400 + seed, seed + 1)
     put("old", 400)
     put("new", 300)
-    frame, elsewhere = store.frame([Path("old"), Path("new")]), store.frame([Path("elsewhere")])
+    frame, elsewhere = store.to_dataframe([Path("old"), Path("new")]), store.to_dataframe([Path("elsewhere")])
     assert diff.changes(frame, ["accuracy"], elsewhere=elsewhere)["sure"].all()
     assert not diff.changes(frame, ["accuracy"])["sure"].any()
 
@@ -179,7 +179,7 @@ def test_another_machine_is_not_slower_code() -> None:
     put("old", 400, **place, step_ms_p50=2.0)
     put("new", 400, platform="cpu", device="AMD EPYC, 8 cores", devices=1, compiled_bytes=2**25)
     assert not worse()
-    told = list(regressions.untold(diff.changes(store.frame([Path("old"), Path("new")]), ALL)))
+    told = list(regressions.untold(diff.changes(store.to_dataframe([Path("old"), Path("new")]), ALL)))
     assert "speed of softmax: not compared: measured on other machines" in told
     put("new", 400, **place, step_ms_p50=20.0, fallback="accumulate 2", code_hash="c" * 64)
     assert worse(what=["speed"]) == ["softmax on short tiny: speed 2 ms -> 20 ms accumulate 2: 10.00x, the bare ratio"]
@@ -189,7 +189,7 @@ def test_an_option_that_the_code_got_is_no_other_model() -> None:
     row = put("old", 400)
     put("new", 400, options=row.options.replace("{", '{"cap": 0, '), compiled_bytes=2**21)
     assert worse() == ["softmax on short tiny: memory 1 MiB -> 2 MiB: 2.00x *"]
-    (said,) = diff.other_settings(store.frame([Path("old"), Path("new")]))
+    (said,) = diff.other_settings(store.to_dataframe([Path("old"), Path("new")]))
     assert said == "softmax: other hyperparameters: cap not there -> 0"
 
 
