@@ -176,7 +176,7 @@ class TaskSpec(Strict):
     interaction: Literal["nli", "concat"]  # of two streams' vectors a, b: [a, b, a*b, a-b], or as published [a, b]
     splits: dict[str, Count]  # examples of train, val and test
     seed: Seed  # of the data, not of the run
-    metric: Literal["accuracy", "exact-match", "mean-squared-error", "bits"]
+    metric: Literal["accuracy", "exact-match", "mean-squared-error", "bits", "token-accuracy"]
     variant: str | None  # the variant that was used
     content: str | None = None  # a hash of the files in `folder` that it reads; None: none, or not asked
     of: TaskSpec | None = None  # the task whose training inputs these are, symbols of which are asked for

@@ -127,7 +127,7 @@ def scored(
     return {
         "val_score": progress.val_score,
         "test_score": float(scores.mean(dtype=np.float64)),
-        "test_spread": None if metric.share else float(scores.std(dtype=np.float64)),
+        "test_spread": None if metric.binary else float(scores.std(dtype=np.float64)),
         "val_n": sum(map(len, val)),
         "test_n": len(scores),
         "chance": _chance(cell, test, [len(split) / len(scores) for split in test]),

@@ -84,7 +84,7 @@ def jointly(cell: Run, technique: Multitask, on_task: Elsewhere) -> Run:
     """
     named = {one.task.name: one for one in map(on_task, technique.tasks)} | {cell.task.name: cell}
     for name, one in named.items():
-        if not METRICS[one.task.metric].share:
+        if not METRICS[one.task.metric].binary:
             raise ConfigError(
                 f"multitask.tasks: {name}: {one.task.metric} is no share, and has no mean with other tasks'"
             )

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR, Metric
+from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR, TOKEN_ACCURACY, Metric
 
 Each = Callable[[Array, Array], Float[Array, "B"]]
 
@@ -71,6 +71,7 @@ def objective(
         ACCURACY: (optax.softmax_cross_entropy_with_integer_labels, _hit),
         EXACT_MATCH: (_binary_cross_entropy, _all_right),
         BITS: (_cross_entropy_where_asked, _bits),
+        TOKEN_ACCURACY: (_cross_entropy_where_asked, _right_where_asked),
     }
     loss, score = made[metric]
     return Objective(metric, label, loss, score)
@@ -106,10 +107,19 @@ def _squared_errors(units: Units | None) -> tuple[Each, Each, Callable[[Array], 
 
 def _cross_entropy_where_asked(logits: Array, label: Array) -> Float[Array, "B"]:
     """In nats a symbol, over the places where `label` is one, not 0."""
-    asked = (label > 0).astype(jnp.float32)
-    each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(label - 1, 0))
-    return (each * asked).sum(-1) / jnp.maximum(asked.sum(-1), 1)
+    return mean_where_asked(optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(label - 1, 0)), label)
 
 
 def _bits(logits: Array, label: Array) -> Float[Array, "B"]:
     return _cross_entropy_where_asked(logits, label) / jnp.log(2.0)
+
+
+def _right_where_asked(logits: Array, label: Array) -> Float[Array, "B"]:
+    """The share of an example's asked places at which the answer is right."""
+    return mean_where_asked((jnp.argmax(logits, axis=-1) == label - 1).astype(jnp.float32), label)
+
+
+def mean_where_asked(each: Float[Array, "B L"], label: Array) -> Float[Array, "B"]:
+    """The mean over the places where `label` [B, L] is a symbol, not 0; 0 of an example that asks for none."""
+    asked = (label > 0).astype(jnp.float32)
+    return (each * asked).sum(-1) / jnp.maximum(asked.sum(-1), 1)

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from lra_bench.errors import RunFailed
-from lra_bench.metrics import ACCURACY, BITS, Metric
+from lra_bench.metrics import ACCURACY, Metric
 from lra_bench.model import Model
 from lra_bench.runs.loaded import Trained
 from lra_bench.shapes import Batch
@@ -97,7 +97,7 @@ class Looking:
     def _others(self, logits: np.ndarray) -> Bool[np.ndarray, "..."]:
         """Which answers are others than before; of numbers, those that moved by a tenth of their spread."""
         before = self._as_they_are
-        if self.metric in (ACCURACY, BITS):
+        if self.metric is ACCURACY or self.metric.everywhere:
             return np.asarray(logits.argmax(-1) != before.argmax(-1))
         if self.metric.real:
             return np.asarray(np.abs(logits - before) > 0.1 * before.std())

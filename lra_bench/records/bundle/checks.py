@@ -116,7 +116,7 @@ def _row(path: Path, cell: Run) -> Result:
 
 def _scores(folder: Path, row: Result) -> None:
     kinds = [name for name in ("per_example.json", "scores.json") if (folder / name).exists()]
-    wanted = ["per_example.json" if named(row.metric).share else "scores.json"] if row.status in SCORED else []
+    wanted = ["per_example.json" if named(row.metric).binary else "scores.json"] if row.status in SCORED else []
     if kinds != wanted:
         raise ConfigError(f"{folder}: has {' and '.join(kinds) or 'no scores of examples'}, and is {row.status}")
     scores = store.scores(folder)

@@ -141,7 +141,7 @@ def _of_finished(rows: pd.DataFrame) -> Status:
 def _scored(rows: pd.DataFrame) -> dict[str, Any]:
     values, first = _scores(rows), dict(rows.iloc[0])
     metric, n, chance = named(first["metric"]), int(first["test_n"]), float(first["chance"])
-    spread = None if metric.share else float(first["test_spread"])
+    spread = None if metric.binary else float(first["test_spread"])
     centre = statistics.over_examples(metric, float(np.mean(values)), n, spread)
     over = statistics.over_runs(metric, values, n, spread)
     return {
