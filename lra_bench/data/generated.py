@@ -25,6 +25,7 @@ BARREN = 64  # chunks without a new example after which no more are expected
 MOST, TOKENS = 1 << 12, 1 << 21  # examples and tokens of a chunk
 UNIT_BITS = np.uint64(30)
 UNIT = np.uint64((1 << 30) - 1)
+BYTE = np.dtype(np.uint8)
 
 
 def splits(draw: Draw, counts: Mapping[str, int], what: str, progress: Progress) -> dict[str, Split]:
@@ -65,7 +66,13 @@ class Drawn:
     - VERSION, Args and check, as every source;
     - WORDS, its vocabulary;
     - fits(args, length), which raises TaskError where such texts cannot be;
-    - draw(args, length, seed, chunk), a `Draw` of those arguments.
+    - draw(args, length, seed, chunk), a `Draw` of those arguments;
+
+    and, where there is need of it,
+
+    - values(args), the numbers that its symbols stand for, as a source may have them;
+    - vocabulary(args), how many of its words, the first ones, can stand in a text; without it all can;
+    - asked(args, length), as a source may have it.
     """
 
     HEADER = "Source\tTarget"
@@ -74,12 +81,13 @@ class Drawn:
     def __init__(self, module: Any) -> None:
         self._module = module
         self.VERSION, self.Args, self.check = module.VERSION, module.Args, module.check
-        self.values = getattr(module, "values", None)
+        self.values, self.asked = getattr(module, "values", None), getattr(module, "asked", None)
         self.encode, self.decode, self.row = module.WORDS.encode, module.WORDS.decode, module.WORDS.row
 
     def vocabulary(self, args: Strict) -> tuple[str, ...]:
-        """The symbol of each id. It is the same for all `args`."""
-        return self._module.WORDS.symbols
+        """The symbol of each id. Those of all `args` begin alike."""
+        symbols: tuple[str, ...] = self._module.WORDS.symbols
+        return symbols[: 1 + self._module.vocabulary(args)] if hasattr(self._module, "vocabulary") else symbols
 
     def files(self, folder: Path) -> dict[str, Path]:
         """Raises DataError: there are none."""
@@ -112,6 +120,17 @@ class Dice:
         word = self._stream.random_raw(shape) & UNIT
         return (word * np.asarray(below, np.uint64) >> UNIT_BITS).astype(np.int64)
 
+    def distinct(self, below: int, shape: tuple[int, int]) -> np.ndarray:
+        """`shape[1]` different integers from 0 to `below` - 1 in each row, int64, all such rows equally likely."""
+        rows, count = shape
+        found = np.empty((rows, count), np.int64)
+        for place in range(count):
+            number = self.throw(below - place, (rows,))
+            for earlier in np.sort(found[:, :place]).T:
+                number += number >= earlier
+            found[:, place] = number
+        return found
+
     def order(self, shape: tuple[int, ...]) -> np.ndarray:
         """An order of each row, int64."""
         return np.argsort(self._stream.random_raw(shape), axis=-1, kind="stable")
@@ -122,12 +141,17 @@ def chunk_of(length: int) -> int:
     return max(1, min(MOST, TOKENS // length))
 
 
-def whole(tokens: np.ndarray, lengths: np.ndarray, label: np.ndarray) -> tuple[Split, list[bytes]]:
-    """A chunk of examples of one stream: tokens [N, L], lengths [N], labels [N, ...]."""
-    tokens = tokens.astype(np.uint8)
+def whole(
+    tokens: np.ndarray, lengths: np.ndarray, label: np.ndarray, kind: np.dtype[Any] = BYTE
+) -> tuple[Split, list[bytes]]:
+    """A chunk of examples of one stream: tokens [N, L] that `kind` holds, lengths [N], labels [N, ...].
+
+    Labels stay what they are where they are numbers; symbols at places, [N, L], are kept as tokens are.
+    """
+    tokens = tokens.astype(kind)
     digests = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in tokens]
     return Split(
         tokens[:, None],
         lengths[:, None].astype(np.int32),
-        label if label.dtype == np.float32 else label.astype(np.int32),
+        label if label.dtype == np.float32 else label.astype(kind if label.ndim == 2 else np.int32),
     ), digests
