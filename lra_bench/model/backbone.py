@@ -83,8 +83,10 @@ class Model(nnx.Module):
         *,
         key: jax.Array | None,
         states: list[Array] | None = None,
+        places: Int32[Array, "B K"] | None = None,
     ) -> Float[Array, "B *L C"]:
-        """`key` draws the dropout; None at evaluation. [B, C], or [B, L, C] where an answer is asked for everywhere.
+        """`key` draws the dropout; None at evaluation. [B, C], or [B, L, C] where an answer is asked for everywhere;
+        of such a model [B, K, C] at `places`, where some are given: nothing else goes through norm and head.
 
         `states` takes the vectors before the first layer and after each, [B S, N, D].
         """
@@ -92,7 +94,9 @@ class Model(nnx.Module):
         tokens, mask = tokens.reshape(B * S, L), mask.reshape(B * S, L)
         if self.everywhere:
             x, _ = self.vectors(tokens, mask, key=key, states=states)
-            return self.head(self.norm(self.of_text(x, L)).astype(jnp.float32)[..., None, :])
+            x = self.of_text(x, L)
+            x = x if places is None else jnp.take_along_axis(x, places[..., None], axis=1)
+            return self.head(self.norm(x).astype(jnp.float32)[..., None, :])
         return self.head(self.encode(tokens, mask, key=key, states=states).reshape(B, S, -1))
 
     def encode(

@@ -26,7 +26,7 @@ from lra_bench.techniques import applied
 from lra_bench.techniques.base import NOTHING, Dependencies, ModelState
 from lra_bench.training import precision
 from lra_bench.training.multitask import MultitaskProgram
-from lra_bench.training.objective import Objective, Units, objective
+from lra_bench.training.objective import Objective, Units, of_task
 from lra_bench.training.program import Devices, Program, abstract, count, cut, draw, parameters, sharing, step_flops
 from lra_bench.training.setup import TrainingSetup
 
@@ -130,8 +130,8 @@ def built(
     Raises:
         ConfigError: the devices cannot share a batch, or the backbone or a technique cannot do what is asked.
     """
-    task, labels = cell.task, None if train is None else train.label
-    setup = _setup(cell, objective(METRICS[task.metric], task.classes, task.length, labels, units), dependencies)
+    labels = None if train is None else train.label
+    setup = _setup(cell, of_task(cell.task, labels, units), dependencies)
     return _kind(setup).build(setup, cell.recipe, cell.seed)
 
 
@@ -141,9 +141,7 @@ def planned(cell: Run, device: jax.Device) -> Program:
     Raises:
         ConfigError: as `built`.
     """
-    task = cell.task
-    goal = objective(METRICS[task.metric], task.classes, task.length, None)
-    setup = _setup(cell, goal, NOTHING, Target(device.platform))
+    setup = _setup(cell, of_task(cell.task), NOTHING, Target(device.platform))
     return _kind(setup).planned(setup, cell.recipe, cell.seed, Devices.alone(device))
 
 
@@ -166,9 +164,8 @@ def work(cell: Run, model: ModelSpec) -> float:
     Raises:
         ConfigError: an option or the batch does not fit.
     """
-    task = cell.task
-    goal = objective(METRICS[task.metric], task.classes, task.length, None)
-    return step_flops(TrainingSetup(model, goal, (task.streams, task.length)), cell.recipe, cell.seed)
+    setup = TrainingSetup(model, of_task(cell.task), (cell.task.streams, cell.task.length))
+    return step_flops(setup, cell.recipe, cell.seed)
 
 
 def compiled(

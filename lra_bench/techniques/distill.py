@@ -118,10 +118,11 @@ class DistillationLoss:
         inside = self.technique.hidden or self.technique.attention
         ours: list[Array] | None = [] if inside else None
         theirs: list[Array] | None = [] if inside else None
-        logits = model(asked.tokens, asked.mask, key=asked.key, states=ours)
+        places, label = objective.places(asked.label), objective.labels(asked.label)
+        logits = model(asked.tokens, asked.mask, key=asked.key, states=ours, places=places)
         with instead(exact):
-            taught = teacher(asked.tokens, asked.mask, key=None, states=theirs)
-        apart = soft_loss(logits, taught, asked.label, objective.metric, self.technique.temperature).mean()
+            taught = teacher(asked.tokens, asked.mask, key=None, states=theirs, places=places)
+        apart = soft_loss(logits, taught, label, objective.metric, self.technique.temperature).mean()
         loss = (1 - self.technique.soft) * objective.loss(logits, asked.label).mean() + self.technique.soft * apart
         if ours is None or theirs is None:
             return loss

@@ -160,7 +160,7 @@ def test_by_any_metric_a_logit_that_is_not_finite_is_no_score(metric: Metric) ->
     logits = logits.at[1, ..., 2].set(jnp.inf).at[2, ..., 1].set(jnp.nan)
 
     class Says(nnx.Module):
-        def __call__(self, tokens: jax.Array, mask: jax.Array, *, key: None) -> jax.Array:
+        def __call__(self, tokens: jax.Array, mask: jax.Array, *, key: None, places: None) -> jax.Array:
             return logits
 
     graph, params, rest = nnx.split(Says(), nnx.Param, ...)

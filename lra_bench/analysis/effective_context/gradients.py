@@ -32,6 +32,7 @@ class Looking:
     scored: Callable[[Array, Array], Array]
     batch: Batch
     read: Int[np.ndarray, "J B"]
+    places: Int32[Array, "B K"] | None  # at which the model answers; None: as it does without being told
 
     @classmethod
     def of(cls, run: Trained, batch: Batch, places: int, draw: np.random.Generator) -> Looking:
@@ -40,7 +41,8 @@ class Looking:
         read = (draw.random((places, len(true))) * np.maximum(true, 1)).astype(int)
         objective = run.program.objective
         graph, params, rest = run.learned
-        return cls(graph, (params, rest), objective.metric, objective.score, batch, read)
+        asked = objective.places(jnp.asarray(batch.label))
+        return cls(graph, (params, rest), objective.metric, objective.score, batch, read, asked)
 
     @property
     def tokens(self) -> Tokens:
@@ -135,7 +137,7 @@ class Looking:
 
     @cached_property
     def _logits(self) -> Callable[[np.ndarray], np.ndarray]:
-        forward = jax.jit(lambda tokens, mask: self._model()(tokens, mask, key=None))
+        forward = jax.jit(lambda tokens, mask: self._model()(tokens, mask, key=None, places=self.places))
 
         def finite(tokens: np.ndarray) -> np.ndarray:
             logits = np.asarray(forward(tokens, self.batch.mask), np.float32)
