@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from lra_bench.config import Strict
-from lra_bench.data import Progress, workers
+from lra_bench.data import Progress, staging, workers
 from lra_bench.data.splits import cut
 from lra_bench.data.staging import Journal
 from lra_bench.errors import DataError, TaskError
-from lra_bench.shapes import SPLITS, Split
+from lra_bench.shapes import SPLITS, TRAIN, Split
 
 Draw = Callable[[int], tuple[Split, list[bytes]]]
 """The chunk of a number: its examples, and 128 bits of each, by which it is told from others. Picklable."""
@@ -72,7 +72,8 @@ class Drawn:
 
     - values(args), the numbers that its symbols stand for, as a source may have them;
     - vocabulary(args), how many of its words, the first ones, can stand in a text; without it all can;
-    - asked(args, length), as a source may have it.
+    - asked(args, length), as a source may have it;
+    - held_out(args), what val and test are drawn by, where that is not what train is; such texts are to be different.
     """
 
     HEADER = "Source\tTarget"
@@ -105,6 +106,17 @@ class Drawn:
         if folder is not None:
             self.files(folder)
         self._module.fits(args, length)
+        of_held_out = self._module.held_out(args) if hasattr(self._module, "held_out") else args
+        if of_held_out == args:
+            return self._drawn(args, length, counts, seed, progress)
+        held_out = {name: count for name, count in counts.items() if name != TRAIN}
+        with staging.in_memory():
+            others = self._drawn(of_held_out, length, held_out, seed, progress) if held_out else {}
+        return others | self._drawn(args, length, {TRAIN: counts[TRAIN]}, seed, progress)
+
+    def _drawn(
+        self, args: Strict, length: int, counts: Mapping[str, int], seed: int, progress: Progress
+    ) -> dict[str, Split]:
         draw = partial(self._module.draw, args, length, seed)
         return splits(draw, counts, f"length {length}, {args!r}", progress)
 
@@ -134,6 +146,18 @@ class Dice:
     def order(self, shape: tuple[int, ...]) -> np.ndarray:
         """An order of each row, int64."""
         return np.argsort(self._stream.random_raw(shape), axis=-1, kind="stable")
+
+
+def first_equal(rows: np.ndarray) -> np.ndarray:
+    """Of each number of a row, [N, S], the first place where the row has the same number, int64 [N, S]."""
+    order = np.argsort(rows, axis=1, kind="stable")
+    ordered = np.take_along_axis(rows, order, axis=1)
+    begins = np.ones(rows.shape, bool)
+    begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    begin = np.maximum.accumulate(np.where(begins, np.arange(rows.shape[1]), 0), axis=1)
+    found = np.empty(rows.shape, np.int64)
+    np.put_along_axis(found, order, np.take_along_axis(order, begin, axis=1), axis=1)
+    return found
 
 
 def chunk_of(length: int) -> int:

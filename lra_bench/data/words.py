@@ -40,6 +40,17 @@ class Words:
         return f"{self.decode(tokens[0])}\t{self.decode(label[label > 0]) if places else label}"
 
 
+MARK, VALUE, KEY = 1, 2, 3  # of `keys_and_values`: the first id of each
+
+
+def keys_and_values(mark: str, count: int) -> Words:
+    """`count` symbols: one of its own, then values v0, v1, ... and keys k0, k1, ... in turn, a value first.
+
+    So the first n of them are one, n // 2 values and (n - 1) // 2 keys.
+    """
+    return Words(mark, *[f"{kind}{i}" for i in range(count) for kind in "vk"][: count - 1])
+
+
 def same(label: int, derived: int) -> None:
     """Raises DataError: the label is not what the tokens say."""
     if label != derived:

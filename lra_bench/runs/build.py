@@ -18,7 +18,6 @@ from lra_bench.conformance.implementations import Agreement
 from lra_bench.errors import RunFailed
 from lra_bench.measure.machine import where
 from lra_bench.measure.memory import available_bytes, crowded
-from lra_bench.metrics import METRICS
 from lra_bench.mixers.base import Target
 from lra_bench.model import Asked, Choice, ModelSpec, Shape, sizes
 from lra_bench.shapes import Split
@@ -114,7 +113,8 @@ def asked(task: TaskSpec) -> Asked:
         streams=task.streams,
         interaction=task.interaction,
         grid=(task.grid[0], task.grid[1]) if task.grid else None,
-        everywhere=METRICS[task.metric].everywhere,
+        everywhere=task.everywhere,
+        answers=task.length if task.bottleneck else 1,
         values=data.values(task),
     )
 

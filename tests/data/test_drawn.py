@@ -22,8 +22,14 @@ KNOWN = {
     "induction-heads": ({"letters": 6}, 24, "9b29f573da48"),
     "recall-one": ({"pairs": 6, "values": 4}, 24, "7f6e61c8f1d9"),
     "mqar": ({"vocab": 16, "pairs": 5, "alpha": 0.01}, 24, "9f82c939a2bf"),
-    "copy": ({"digits": 5}, 24, "2f480401e6d9"),
-    "selective-copy": ({"digits": 5}, 24, "766a1b5a5349"),
+    "copy": ({"symbols": 5}, 24, "12b35600749d"),
+    "selective-copy": ({"symbols": 5}, 24, "c229267286ed"),
+    "memorize": ({"vocab": 16}, 24, "ebc164b3cb6e"),
+    "compress": ({"vocab": 8}, 24, "e4e21d7d2312"),
+    "in-context-recall": ({"vocab": 8}, 24, "cb24f6e0ec76"),
+    "noisy-recall": ({"vocab": 8}, 24, "4d9ce029c4df"),
+    "fuzzy-recall": ({"motif": 2}, 24, "59a8e9450890"),
+    "state-tracking": ({"min_length": 5}, 24, "c06746c5280d"),
     "adding": ({}, 24, "0536b14f0df7"),
 }
 
@@ -95,6 +101,7 @@ def test_labels_are_balanced(name: str) -> None:
     if label.dtype == np.float32:
         assert abs(label.mean() - 0.99) < 5 * label.std() / np.sqrt(4000)
         return
+    label = label[:, :-1] if name == "compress" else label  # its last symbol is the sign
     asked = label[label > 0] if label.ndim == 2 else label
     counts = np.bincount(asked)
     shares = counts[counts > 0] / len(asked) if label.ndim == 2 else counts / 4000
@@ -124,7 +131,13 @@ def test_files_are_refused(name: str, tmp_path: Any) -> None:
         ("recall-one", {"length": 128}, "args.pairs: 64; with the question they do not fit length 128"),
         ("mqar", {"length": 15}, "args.pairs: 4; with their queries they do not fit length 15"),
         ("mqar", {"args": {"vocab": 8}}, "args.pairs: 4; of args.vocab 8 only 3 are keys"),
-        ("copy", {"length": 16}, "args.digits: 16; with the question they do not fit length 16"),
+        ("copy", {"length": 20}, "args.symbols: 10; twice, with the sign, they do not fit length 20"),
+        ("memorize", {"length": 31}, "length: 31; keys and signs take an even number"),
+        ("compress", {"length": 1}, "length: 1; at least 2"),
+        ("in-context-recall", {"length": 9}, "length: 9; pairs take an even number, 4 at least"),
+        ("fuzzy-recall", {"length": 11}, "args.motif: 3; two pairs do not fit length 11"),
+        ("fuzzy-recall", {"args": {"vocab": 6}}, "args.motif: 3; of args.vocab 6 only 2 are of keys"),
+        ("state-tracking", {"length": 2}, "args.min_length: 3, more than length 2"),
         ("parity", {"args": {"min_length": 1}, "length": 2}, "60 examples are asked for, 6 were found"),
     ],
 )  # fmt: skip

@@ -18,15 +18,14 @@ from pydantic import Field
 from lra_bench.config import Count, Strict
 from lra_bench.data import generated
 from lra_bench.data.generated import UNIT, Dice
-from lra_bench.data.words import Words, same_places
+from lra_bench.data.words import KEY, MARK, VALUE, keys_and_values, same_places
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
 VERSION = 1
 
-MOST = 8192  # symbols: the blank, then values and keys in turn, so that fewer of them are the first ones
-BLANK, VALUE, KEY = 1, 2, 3  # the first of each
-WORDS = Words(".", *[f"{kind}{i}" for i in range(MOST // 2) for kind in "vk"][:-1])
+MOST = 8192  # symbols
+WORDS = keys_and_values(".", MOST)
 
 
 class Args(Strict):
@@ -60,7 +59,7 @@ def draw(args: Args, length: int, seed: int, chunk: int) -> tuple[Split, list[by
     dice, n = Dice(seed, chunk), generated.chunk_of(length)
     keys = KEY + 2 * dice.distinct(args.vocab // 2 - 1, (n, args.pairs))
     values = VALUE + 2 * dice.distinct(args.vocab // 2, (n, args.pairs))
-    tokens, label = np.full((n, length), BLANK), np.zeros((n, length), np.int64)
+    tokens, label = np.full((n, length), MARK), np.zeros((n, length), np.int64)
     tokens[:, 0 : 2 * args.pairs : 2], tokens[:, 1 : 2 * args.pairs : 2] = keys, values
     places = 2 * args.pairs + 2 * gaps(dice, power_law((length - 2 * args.pairs) // 2, args.alpha), (n, args.pairs))
     np.put_along_axis(tokens, places, keys, axis=1)
