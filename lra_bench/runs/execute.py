@@ -34,9 +34,9 @@ from lra_bench.measure.memory import peak_bytes
 from lra_bench.metrics import METRICS, Metric
 from lra_bench.records import fingerprint, store
 from lra_bench.records.schema import Result, Status
-from lra_bench.runs import inference_cost
+from lra_bench.runs import inference_cost, lengths
 from lra_bench.runs.build import Fallback, examples, fitting
-from lra_bench.runs.loaded import UNITS, dependencies
+from lra_bench.runs.loaded import UNITS, Trained, dependencies
 from lra_bench.shapes import SPLITS, Split
 from lra_bench.training import checkpoint
 from lra_bench.training.precision import same_bits_as_asked
@@ -110,6 +110,8 @@ def run(
     facts |= {"data_hash": data_hash, "started": started}
     facts |= made.columns(data.about(one.task) for one in cell.trains_on)
     facts["peak_bytes"] = int(distributed.numbers(peak_bytes(jax.local_devices()[0])).max())
+    as_run = cell.model_copy(update={"recipe": fitted.of(cell.recipe)})
+    facts["test_at"] = lengths.scores(Trained(as_run, program, params, rest, splits), count)
     return store.blank(cell, status(facts, metric), **facts)
 
 

@@ -123,6 +123,8 @@ def pretrained(cell: Run, techniques: Techniques) -> Run:
             "metric": BITS.name,
             "classes": len(data.vocabulary(cell.task)) - 1,
             "streams": 1,
+            "bottleneck": False,
+            "test_lengths": [],
             "of": cell.task,
         }
     )
