@@ -43,7 +43,7 @@ lint: $(READY)          ## mend what can be mended
 bench: $(READY)         ## a training step of every model at 1,024 to 16,384 tokens: time, memory, ratios, % of peak; resumes where it stopped
 	$(BIN)/lra speed --out results/speed/speed.json
 
-DATA ?= listops,parity,needle,induction-heads,mqar,copy,selective-copy,adding,pathfinder@quick,pathx@quick
+DATA ?= listops,parity,needle,induction-heads,recall-one,copy,selective-copy,adding,pathfinder@quick,pathx@quick
 
 bench-data: $(READY)    ## does the input keep up? examples a second made anew, in batches, and consumed by the fastest model
 	@cache=$$(mktemp -d); trap 'rm -rf $$cache' EXIT; \

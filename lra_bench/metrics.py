@@ -20,7 +20,8 @@ class Metric:
     name: str
     title: str  # what a table is headed with
     answer: str  # what a label is, in words
-    share: bool  # an example's number is a bit, and the mean is shown in percent
+    share: bool  # an example's number is a share, 0 to 1, and the mean is shown in percent
+    binary: bool  # an example's number is 0 or 1
     higher: bool  # the higher the better
     everywhere: bool  # an answer for each token, not for the whole text
     shape: Callable[[int, int], tuple[int, ...]]  # of an example's label, from C and L
@@ -45,6 +46,16 @@ def _variance(labels: np.ndarray) -> float:
     return float(labels.astype(float).var(axis=0).mean())
 
 
+def _commonest_symbol(labels: np.ndarray) -> float:
+    """The token accuracy of naming one symbol at every place, the best one; from labels [N, L]."""
+    import numpy as np
+
+    asked = labels > 0
+    shares = asked / np.maximum(asked.sum(-1, keepdims=True), 1)
+    of_each = np.bincount(labels[asked], weights=shares[asked])
+    return float(of_each.max(initial=0.0) / len(labels))
+
+
 def _entropy(labels: np.ndarray) -> float:
     """The bits a symbol takes whose frequency alone is known, over those that are asked for."""
     import numpy as np
@@ -59,6 +70,7 @@ ACCURACY = Metric(
     title="accuracy",
     answer="a class, int32 [N]",
     share=True,
+    binary=True,
     higher=True,
     everywhere=False,
     shape=lambda classes, length: (),
@@ -70,6 +82,7 @@ EXACT_MATCH = Metric(
     title="exact match",
     answer="a bit a label, uint8 [N, C]",
     share=True,
+    binary=True,
     higher=True,
     everywhere=False,
     shape=lambda classes, length: (classes,),
@@ -81,6 +94,7 @@ SQUARED_ERROR = Metric(
     title="mean squared error",
     answer="numbers, float32 [N, C]",
     share=False,
+    binary=False,
     higher=False,
     everywhere=False,
     shape=lambda classes, length: (classes,),
@@ -92,6 +106,7 @@ BITS = Metric(
     title="bits a symbol",
     answer="the symbol at each place that is asked for, else 0, [N, L]",
     share=False,
+    binary=False,
     higher=False,
     everywhere=True,
     shape=lambda classes, length: (length,),
@@ -99,9 +114,13 @@ BITS = Metric(
     chance=_entropy,
 )
 
+TOKEN_ACCURACY = replace(
+    BITS, name="token-accuracy", title="token accuracy", share=True, higher=True, chance=_commonest_symbol
+)
+
 HITS = replace(ACCURACY, name="hits", title="hits over the examples of several tasks", answer="of several tasks")
 
-METRICS = {metric.name: metric for metric in (ACCURACY, EXACT_MATCH, SQUARED_ERROR, BITS)}
+METRICS = {metric.name: metric for metric in (ACCURACY, EXACT_MATCH, SQUARED_ERROR, BITS, TOKEN_ACCURACY)}
 
 
 def named(name: object) -> Metric:

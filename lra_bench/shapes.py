@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-SPLITS = ("train", "val", "test")
+TRAIN, TEST = "train", "test"
+SPLITS = (TRAIN, "val", TEST)
 LAST_SEED = 2**32 - 1  # the largest that JAX's generator takes whole: of a larger one it drops the upper half
 
 

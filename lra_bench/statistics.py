@@ -91,7 +91,7 @@ def over_examples(metric: Metric, score: float, n: int, spread: float | None) ->
 
     `spread`: the standard deviation over them, of a score that is no share.
     """
-    return proportion(score, n) if metric.share else mean_of(score, spread or 0.0, n)
+    return proportion(score, n) if metric.binary else mean_of(score, spread or 0.0, n)
 
 
 def over_runs(metric: Metric, scores: Sequence[float], n: int, spread: float | None) -> Interval:

@@ -15,7 +15,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from lra_bench import statistics
-from lra_bench.metrics import ACCURACY, SQUARED_ERROR, Metric
+from lra_bench.metrics import ACCURACY, SQUARED_ERROR, TOKEN_ACCURACY, Metric
 
 
 def test_wilsons_interval_of_a_textbook_case() -> None:
@@ -202,6 +202,8 @@ def test_holm_keeps_the_order_and_lowers_no_p(ps: list[float]) -> None:
         (SQUARED_ERROR, 0.10, 2000, 0.2, 0.167, True),
         (SQUARED_ERROR, 0.16, 2000, 0.2, 0.167, False),
         (SQUARED_ERROR, 0.30, 2000, 0.2, 0.167, False),
+        (TOKEN_ACCURACY, 0.52, 400, 0.1, 0.5, True),  # of a share of examples it would be False
+        (TOKEN_ACCURACY, 0.52, 400, 0.5, 0.5, False),
     ],
 )
 def test_who_learned_is_better_than_the_chance_as_far_as_the_examples_can_tell(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from generate.writing import Folder, arxiv, block, code, facts, plain, table, toctree, with_code
@@ -88,14 +88,15 @@ def _facts(spec: TaskSpec) -> dict[str, str]:
 
 
 def _variants(name: str, spec: TaskSpec) -> str:
-    own = dict(config.flat(spec.model_dump(exclude={"variant"})))
-    rows = [
-        (code(f"{name}@{variant}"), code(key), code(value), code(own.get(key)))
-        for variant in tasks.variants(name)
-        for key, value in _flat(tasks.load(name, variant=variant))
-        if own.get(key) != value
-    ]
+    rows = [row for variant in tasks.variants(name) for row in _changes(name, variant, dict(_flat(spec)))]
     return table(["variant", "key", "value", "without it"], rows) if rows else "It has none.\n"
+
+
+def _changes(name: str, variant: str, own: Mapping[str, Any]) -> Sequence[tuple[str, ...]]:
+    """A row for each key that the variant changes; one without a key, if it names what the task is without it."""
+    said, each = code(f"{name}@{variant}"), _flat(tasks.load(name, variant=variant))
+    changed = [(said, code(key), code(value), code(own.get(key))) for key, value in each if own.get(key) != value]
+    return changed or [(said, "none", "", "")]
 
 
 def _flat(spec: TaskSpec) -> Iterator[tuple[str, Any]]:

@@ -119,7 +119,7 @@ def results(results: Sequence[Result], other_code: Mapping[str, str]) -> Group:
         by_title.setdefault(_title(result), []).append(result)
     return Group(
         *(
-            titled(title, [_summary(result, result.run in other_code) for result in group], _notes(group, other_code))
+            titled(title, _aligned([_summary(one, one.run in other_code) for one in group]), _notes(group, other_code))
             for title, group in by_title.items()
         )
     )
@@ -156,11 +156,28 @@ def _summary(result: Result, other: bool) -> dict[str, Any]:
         f"val{unit}": score(result.val_score, result.metric),
         f"test{unit}": f"{test} chance" if result.status == "at-chance" else test,
         f"chance{unit}": score(result.chance, result.metric),
+        **_longer(result, unit),
         "ms/step (p10-p90)": spread,
         "ex/s": three_digits(result.examples_per_s),
         "compiled MiB": mebibytes(result.compiled_bytes),
         "peak MiB": mebibytes(result.peak_bytes),
     }
+
+
+def _aligned(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Lines with the keys of all of them."""
+    keys = dict.fromkeys(key for line in sorted(lines, key=len, reverse=True) for key in line)
+    return [{key: line.get(key) for key in keys} for line in lines]
+
+
+def _longer(row: Result, unit: str) -> dict[str, Any]:
+    """The scores at other lengths, where the task asks for some."""
+    if row.test_at is None:
+        return {}
+    from lra_bench.report.summary import longer
+
+    scores = longer.heads(row.test_at, "test")
+    return {f"{head}{unit}": longer.text(value, row.metric) for head, value in scores.items()}
 
 
 def states_table(states: Sequence[Mapping[str, Any]]) -> Group:

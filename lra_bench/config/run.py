@@ -173,7 +173,7 @@ class Run(Strict):
         """
         backbone, task = self.recipe.backbone, self.task
         places = task.length // backbone.patch**2 if task.grid else -(-task.length // backbone.patch)
-        reads = backbone.pool == "cls" and not METRICS[task.metric].everywhere
+        reads = backbone.pool == "cls" and not task.everywhere
         return f"cls sees {self.reach - 1} of {places}" if reads and self.reach and self.reach < places else None
 
     @property
@@ -209,6 +209,7 @@ def _facts_of(task: TaskSpec) -> dict[str, Any]:
     facts = task.model_dump(exclude={"of", "title", "paper", "folder", "content"})
     facts |= {"source": Path(task.source).name, "args": but_for_before("args", task.args)}
     facts |= {"content": task.content} if task.content else {}
+    facts = but_for_before("task", facts)
     return facts if task.of is None else facts | {"of": _facts_of(task.of)}
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from lra_bench.metrics import ACCURACY
+from lra_bench.metrics import ACCURACY, METRICS
 from lra_bench.shapes import LAST_SEED, SPLITS
 
 Count = Annotated[int, Field(ge=1)]
@@ -36,6 +36,7 @@ class Strict(BaseModel):
 BEFORE_IT_WAS_SAID: dict[str, dict[str, Any]] = {
     "backbone": {"embedding_std": 1.0, "position_std": 0.02, "matmul": "default"},
     "training": {"deterministic": False, "length_buckets": 1},
+    "task": {"bottleneck": False, "test_lengths": []},
     "args": {"quoted": False},  # of a task
 }
 
@@ -179,10 +180,17 @@ class TaskSpec(Strict):
     interaction: Literal["nli", "concat"]  # of two streams' vectors a, b: [a, b, a*b, a-b], or as published [a, b]
     splits: dict[str, Count]  # examples of train, val and test
     seed: Seed  # of the data, not of the run
-    metric: Literal["accuracy", "exact-match", "mean-squared-error", "bits"]
+    metric: Literal["accuracy", "exact-match", "mean-squared-error", "bits", "token-accuracy"]
+    bottleneck: bool  # all answers at places are read from one vector, the text's
+    test_lengths: list[Count]  # other lengths at which a trained model is tested
     variant: str | None  # the variant that was used
     content: str | None = None  # a hash of the files in `folder` that it reads; None: none, or not asked
     of: TaskSpec | None = None  # the task whose training inputs these are, symbols of which are asked for
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _kept_before(cls, said: Any) -> Any:
+        return {**BEFORE_IT_WAS_SAID["task"], **said} if isinstance(said, Mapping) else said
 
     @pydantic.field_validator("splits")
     @classmethod
@@ -195,9 +203,16 @@ class TaskSpec(Strict):
     def _whole(self) -> TaskSpec:
         if self.metric == ACCURACY.name and self.classes < 2:
             raise ValueError("classes: 1, and accuracy is of at least 2")
+        if self.bottleneck and not METRICS[self.metric].everywhere:
+            raise ValueError(f"bottleneck: true, and by the metric {self.metric} no place is answered")
         if self.grid is not None and (len(self.grid) != 2 or self.grid[0] * self.grid[1] != self.length):
             raise ValueError(f"grid: must be [rows, columns] of {self.length} pixels")
         return self
+
+    @property
+    def everywhere(self) -> bool:
+        """Is an answer read from each place's own vector?"""
+        return METRICS[self.metric].everywhere and not self.bottleneck
 
 
 class Sweep(Strict):

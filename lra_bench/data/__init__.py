@@ -33,6 +33,7 @@ __all__ = [
     "Source",
     "about",
     "arguments",
+    "asked",
     "cache_root",
     "identified",
     "limited",
@@ -113,7 +114,8 @@ class Source(Protocol):
 
     # A source whose symbols stand for numbers, as a picture's or a sound's do, exports besides
     # values(args) -> float32 [V, F], padding's 0. One whose labels an example's tokens do not tell, but what it was
-    # made from does, exports derived(args, seed) -> label by tokens' bytes, of some examples.
+    # made from does, exports derived(args, seed) -> label by tokens' bytes, of some examples. One whose answers are at
+    # places exports asked(args, length), the most places that an example asks, where that is fewer than all.
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,12 @@ def values(task: TaskSpec) -> np.ndarray | None:
     """The numbers that each symbol of the task stands for, float32 [V, F]; None if they stand for none."""
     stand_for = getattr(of(task), "values", None)
     return None if stand_for is None else stand_for(arguments(task))
+
+
+def asked(task: TaskSpec) -> int:
+    """The most places of a text at which an example of the task asks for a symbol: L, if its source knows no better."""
+    most = getattr(of(task), "asked", None)
+    return task.length if most is None else int(most(arguments(task), task.length))
 
 
 def cache_root() -> Path:

@@ -51,6 +51,16 @@ def place(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def in_memory() -> Iterator[None]:
+    """Keep in memory what is made meanwhile: little, beside what has the open place to itself."""
+    token = _open.set(None)
+    try:
+        yield
+    finally:
+        _open.reset(token)
+
+
+@contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
     """Is the folder there, and ours alone until the end? The system unlocks it when a process dies."""
     lock = folder.with_name(f"{folder.name}.lock")

@@ -10,7 +10,7 @@ import numpy as np
 from lra_bench import data
 from lra_bench.config import TaskSpec
 from lra_bench.errors import ConfigError, DataError, RunFailed
-from lra_bench.metrics import BITS, EXACT_MATCH, METRICS, SQUARED_ERROR
+from lra_bench.metrics import EXACT_MATCH, METRICS, SQUARED_ERROR
 
 Answer = Callable[[np.ndarray], np.ndarray]  # tokens [B, S, L] -> logits
 
@@ -139,7 +139,7 @@ def answers(
         elif metric is EXACT_MATCH:
             share = 1 / (1 + np.exp(-row.astype(float)))
             yield {"answer": [names[c] for c in np.flatnonzero(share > 0.5)], "p": [round(float(p), 6) for p in share]}
-        elif metric is BITS:
+        elif metric.everywhere:
             best, there = row.argmax(-1) + 1, given[0] > 0
             yield {"answer": data.of(task).decode(best[there].astype(given.dtype))}
         else:

@@ -17,7 +17,7 @@ from lra_bench.config import TaskSpec
 from lra_bench.data.batches import in_order
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.export import artifact
-from lra_bench.metrics import BITS, EXACT_MATCH, METRICS, SQUARED_ERROR, Metric
+from lra_bench.metrics import EXACT_MATCH, METRICS, SQUARED_ERROR, Metric
 from lra_bench.records import store
 from lra_bench.runs.loaded import Trained
 from lra_bench.techniques.quantize import RANGES
@@ -159,4 +159,4 @@ def others(metric: Metric, a: np.ndarray, b: np.ndarray, tokens: np.ndarray, lab
     if metric is EXACT_MATCH:
         return np.asarray(((a > 0) != (b > 0)).any(-1))
     apart = a.argmax(-1) != b.argmax(-1)
-    return np.asarray((apart & (tokens[:, 0] > 0)).any(-1) if metric is BITS else apart)
+    return np.asarray((apart & (tokens[:, 0] > 0)).any(-1) if metric.everywhere else apart)

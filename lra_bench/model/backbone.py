@@ -34,6 +34,7 @@ class Asked:
     interaction: str = "nli"  # of two streams
     grid: tuple[int, int] | None = None  # rows and columns of an image
     everywhere: bool = False  # an answer at each symbol
+    answers: int = 1  # that are read from a text's vector: L, where they are of its places and yet not read there
     values: np.ndarray | None = None  # the numbers that each symbol stands for, float32 [V, F]
 
 
@@ -74,7 +75,8 @@ class Model(nnx.Module):
         drawn = [run.drawn(backbone, shape, dims, rngs) for run in self.runs]
         self.blocks: Block | nnx.List[Block] = drawn[0] if len(drawn) == 1 else nnx.List(drawn)
         self.norm = LayerNorm(D)
-        self.head = Head(D, backbone.mlp, asked.classes, asked.streams, asked.interaction, rngs=rngs)
+        out = asked.classes * asked.answers
+        self.head, self.answers = Head(D, backbone.mlp, out, asked.streams, asked.interaction, rngs=rngs), asked.answers
 
     def __call__(
         self,
@@ -83,8 +85,10 @@ class Model(nnx.Module):
         *,
         key: jax.Array | None,
         states: list[Array] | None = None,
+        places: Int32[Array, "B K"] | None = None,
     ) -> Float[Array, "B *L C"]:
-        """`key` draws the dropout; None at evaluation. [B, C], or [B, L, C] where an answer is asked for everywhere.
+        """`key` draws the dropout; None at evaluation. [B, C], or [B, L, C] where an answer is asked for everywhere;
+        of such a model [B, K, C] at `places`, where some are given: nothing else goes through norm and head.
 
         `states` takes the vectors before the first layer and after each, [B S, N, D].
         """
@@ -92,8 +96,11 @@ class Model(nnx.Module):
         tokens, mask = tokens.reshape(B * S, L), mask.reshape(B * S, L)
         if self.everywhere:
             x, _ = self.vectors(tokens, mask, key=key, states=states)
-            return self.head(self.norm(self.of_text(x, L)).astype(jnp.float32)[..., None, :])
-        return self.head(self.encode(tokens, mask, key=key, states=states).reshape(B, S, -1))
+            x = self.of_text(x, L)
+            x = x if places is None else jnp.take_along_axis(x, places[..., None], axis=1)
+            return self.head(self.norm(x).astype(jnp.float32)[..., None, :])
+        answers = self.head(self.encode(tokens, mask, key=key, states=states).reshape(B, S, -1))
+        return answers if self.answers == 1 else answers.reshape(B, self.answers, -1)
 
     def encode(
         self,

@@ -16,7 +16,7 @@ import pandas as pd
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.records.schema import SCORED
-from lra_bench.report.summary import annotate, load, places
+from lra_bench.report.summary import annotate, load, longer, places
 from lra_bench.report.summary.columns import column_names
 from lra_bench.report.summary.digits import three_digits
 from lra_bench.report.summary.means import means
@@ -84,7 +84,7 @@ def compare(summed: pd.DataFrame, what: str, by: str = "model", also: Sequence[s
         cells = _cells(summed, names, what, by)
         over = means(summed, by)
         shown = {name: (100 * mean).map("{:.1f}".format, na_action="ignore") for name, mean in over.columns.items()}
-        cells = cells.assign(**shown).fillna("")
+        cells = cells.join(longer.columns(summed, names, by)).assign(**shown).fillna("")
         notes += [*places.mixed(summed, names), *annotate.notes(summed, names), *over.notes, *also]
     else:
         heads = places.headers(summed, names)

@@ -27,7 +27,7 @@ from lra_bench.techniques.base import NOTHING, Dependencies, ModelState
 from lra_bench.training import precision
 from lra_bench.training.bucketed import BucketedProgram
 from lra_bench.training.multitask import MultitaskProgram
-from lra_bench.training.objective import Objective, Units, objective
+from lra_bench.training.objective import Objective, Units, of_task
 from lra_bench.training.program import Devices, Program, abstract, count, cut, draw, parameters, sharing, step_flops
 from lra_bench.training.setup import TrainingSetup
 
@@ -113,7 +113,8 @@ def asked(task: TaskSpec) -> Asked:
         streams=task.streams,
         interaction=task.interaction,
         grid=(task.grid[0], task.grid[1]) if task.grid else None,
-        everywhere=METRICS[task.metric].everywhere,
+        everywhere=task.everywhere,
+        answers=task.length if task.bottleneck else 1,
         values=data.values(task),
     )
 
@@ -129,8 +130,8 @@ def built(
     Raises:
         ConfigError: the devices cannot share a batch, or the backbone or a technique cannot do what is asked.
     """
-    task, labels = run.task, None if train is None else train.label
-    setup = _setup(run, objective(METRICS[task.metric], task.classes, task.length, labels, units), dependencies)
+    labels = None if train is None else train.label
+    setup = _setup(run, of_task(run.task, labels, units), dependencies)
     kind = _kind(setup)
     if run.recipe.training.length_buckets > 1:
         refuse_buckets(run)
@@ -164,9 +165,7 @@ def planned(run: Run, device: jax.Device) -> Program:
     Raises:
         ConfigError: as `built`.
     """
-    task = run.task
-    goal = objective(METRICS[task.metric], task.classes, task.length, None)
-    setup = _setup(run, goal, NOTHING, Target(device.platform))
+    setup = _setup(run, of_task(run.task), NOTHING, Target(device.platform))
     return _kind(setup).planned(setup, run.recipe, run.seed, Devices.alone(device))
 
 
@@ -189,9 +188,8 @@ def work(run: Run, model: ModelSpec) -> float:
     Raises:
         ConfigError: an option or the batch does not fit.
     """
-    task = run.task
-    goal = objective(METRICS[task.metric], task.classes, task.length, None)
-    return step_flops(TrainingSetup(model, goal, (task.streams, task.length)), run.recipe, run.seed)
+    setup = TrainingSetup(model, of_task(run.task), (run.task.streams, run.task.length))
+    return step_flops(setup, run.recipe, run.seed)
 
 
 def compiled(

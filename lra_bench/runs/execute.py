@@ -34,9 +34,9 @@ from lra_bench.measure.memory import peak_bytes
 from lra_bench.metrics import METRICS, Metric
 from lra_bench.records import fingerprint, store
 from lra_bench.records.schema import Result, Status
-from lra_bench.runs import inference_cost
+from lra_bench.runs import inference_cost, lengths
 from lra_bench.runs.build import Fallback, examples, fitting
-from lra_bench.runs.loaded import UNITS, dependencies
+from lra_bench.runs.loaded import UNITS, Trained, dependencies
 from lra_bench.shapes import SPLITS, Split
 from lra_bench.training import checkpoint
 from lra_bench.training.precision import same_bits_as_asked
@@ -111,6 +111,8 @@ def execute(
     facts |= {"data_hash": data_hash, "started": started}
     facts |= made.columns(data.about(one.task) for one in run.trains_on)
     facts["peak_bytes"] = int(distributed.numbers(peak_bytes(jax.local_devices()[0])).max())
+    as_run = run.model_copy(update={"recipe": fallback.of(run.recipe)})
+    facts["test_at"] = lengths.scores(Trained(as_run, program, params, rest, splits), count)
     return store.blank(run, status(facts, metric), **facts)
 
 
@@ -128,7 +130,7 @@ def scored(
     return {
         "val_score": progress.val_score,
         "test_score": float(scores.mean(dtype=np.float64)),
-        "test_spread": None if metric.share else float(scores.std(dtype=np.float64)),
+        "test_spread": None if metric.binary else float(scores.std(dtype=np.float64)),
         "val_n": sum(map(len, val)),
         "test_n": len(scores),
         "chance": _chance(run, test, [len(split) / len(scores) for split in test]),

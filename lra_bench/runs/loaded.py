@@ -75,7 +75,7 @@ class Trained:
         Raises:
             ConfigError: by the task's metric an example is no hit or miss.
         """
-        if not self.program.objective.metric.share:
+        if not self.program.objective.metric.binary:
             raise ConfigError(f"{self.run.task.name}: {self.run.task.metric} counts no hits, which are compared here")
         told = lambda _, done, total: count(what, done, total)  # noqa: E731
         return evaluate(self.program, params, self.rest, self.splits[split], told, split) > 0

@@ -84,7 +84,7 @@ def jointly(run: Run, technique: Multitask, on_task: Elsewhere) -> Run:
     """
     named = {one.task.name: one for one in map(on_task, technique.tasks)} | {run.task.name: run}
     for name, one in named.items():
-        if not METRICS[one.task.metric].share:
+        if not METRICS[one.task.metric].binary:
             raise ConfigError(
                 f"multitask.tasks: {name}: {one.task.metric} is no share, and has no mean with other tasks'"
             )
@@ -123,6 +123,8 @@ def pretrained(run: Run, techniques: Techniques) -> Run:
             "metric": BITS.name,
             "classes": len(data.vocabulary(run.task)) - 1,
             "streams": 1,
+            "bottleneck": False,
+            "test_lengths": [],
             "of": run.task,
         }
     )

@@ -22,11 +22,11 @@ from jaxtyping import Array, Bool, Float
 from lra_bench import config
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import exact, instead
-from lra_bench.metrics import BITS, EXACT_MATCH, SQUARED_ERROR, Metric
+from lra_bench.metrics import EXACT_MATCH, SQUARED_ERROR, Metric
 from lra_bench.mixers.heads import HeadsMixer
 from lra_bench.techniques.base import Dependencies, Technique
 from lra_bench.techniques.parameters import Flat, flat, nested
-from lra_bench.training.objective import Objective
+from lra_bench.training.objective import Objective, mean_where_asked
 from lra_bench.training.setup import TRAINED, InitialState, LossInputs, TrainingSetup
 
 TRANSLATION = "translation"  # the part of what is trained that holds W_e and W_h, and no part of the model
@@ -92,10 +92,7 @@ def soft_loss(student: Array, teacher: Array, label: Array, metric: Metric, temp
         student, teacher = (jnp.stack([z, jnp.zeros_like(z)], -1) for z in (student, teacher))
         return T**2 * divergence(student / T, teacher / T).mean(-1)
     apart = T**2 * divergence(student / T, teacher / T)
-    if metric is not BITS:
-        return apart
-    asked = (label > 0).astype(jnp.float32)
-    return (apart * asked).sum(-1) / jnp.maximum(asked.sum(-1), 1)
+    return mean_where_asked(apart, label) if metric.everywhere else apart
 
 
 def divergence(student: Float[Array, "*N C"], teacher: Float[Array, "*N C"]) -> Float[Array, "*N"]:
@@ -121,10 +118,11 @@ class DistillationLoss:
         inside = self.technique.hidden or self.technique.attention
         ours: list[Array] | None = [] if inside else None
         theirs: list[Array] | None = [] if inside else None
-        logits = model(asked.tokens, asked.mask, key=asked.key, states=ours)
+        places, label = objective.places(asked.label), objective.labels(asked.label)
+        logits = model(asked.tokens, asked.mask, key=asked.key, states=ours, places=places)
         with instead(exact):
-            taught = teacher(asked.tokens, asked.mask, key=None, states=theirs)
-        apart = soft_loss(logits, taught, asked.label, objective.metric, self.technique.temperature).mean()
+            taught = teacher(asked.tokens, asked.mask, key=None, states=theirs, places=places)
+        apart = soft_loss(logits, taught, label, objective.metric, self.technique.temperature).mean()
         loss = (1 - self.technique.soft) * objective.loss(logits, asked.label).mean() + self.technique.soft * apart
         if ours is None or theirs is None:
             return loss

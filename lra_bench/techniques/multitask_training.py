@@ -6,10 +6,9 @@ from dataclasses import replace
 from functools import partial
 
 from lra_bench import config
-from lra_bench.metrics import METRICS
 from lra_bench.techniques.base import Dependencies, Technique
 from lra_bench.training.multitask import mean_loss
-from lra_bench.training.objective import objective
+from lra_bench.training.objective import of_task
 from lra_bench.training.setup import TaskShare, TrainingSetup
 
 
@@ -26,6 +25,5 @@ class MultitaskTraining(Technique[config.Multitask]):
     def _tasks(self) -> tuple[TaskShare, ...]:
         tasks, most = self.run.tasks, self.run.limit
         shares = self.options.shares([min(t.splits["train"], most or t.splits["train"]) for t in tasks])
-        goals = [objective(METRICS[task.metric], task.classes, task.length) for task in tasks]
-        each = zip(tasks, goals, shares, strict=True)
-        return tuple(TaskShare((task.streams, task.length), goal, share) for task, goal, share in each)
+        each = zip(tasks, shares, strict=True)
+        return tuple(TaskShare((task.streams, task.length), of_task(task), share) for task, share in each)

@@ -43,7 +43,8 @@ def shrunk(
     def loss(params: Params, asked: LossInputs) -> jax.Array:
         model: Any = nnx.merge(graph, params, rest)
         one = jax.tree.map(lambda a: a[None], (asked.tokens, asked.mask))
-        return setup.objective.loss(model(*one, key=None), asked.label[None])[0]
+        label = asked.label[None]
+        return setup.objective.loss(model(*one, key=None, places=setup.objective.places(label)), label)[0]
 
     batches = dependencies.examples(options.examples)
     asked = [LossInputs(jnp.asarray(b.tokens), jnp.asarray(b.mask), jnp.asarray(b.label), None) for b in batches]

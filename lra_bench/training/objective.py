@@ -1,7 +1,8 @@
 """What training makes small, and what an example is scored: a loss and a score for each metric.
 
 `logits` [B, C], or [B, L, C] where a metric wants an answer everywhere; `label` as `metrics.Metric.shape` says. Each
-function gives one number an example, [B].
+function gives one number an example, [B]. Where an example asks at few of its places, K at the most, the model answers
+at those alone, [B, K, C], and `Objective.places` says at which.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int32
 
-from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR, Metric
+from lra_bench import data
+from lra_bench.config import TaskSpec
+from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, METRICS, SQUARED_ERROR, TOKEN_ACCURACY, Metric
 
 Each = Callable[[Array, Array], Float[Array, "B"]]
 
@@ -53,12 +56,26 @@ class Objective:
     score: Each
     answer: Callable[[Array], Array] = lambda logits: logits  # what the model says, in the labels' units
     units: Units | None = None  # of its numbers; None: it has none, or they are taken as they are
+    asked: int | None = None  # K; None: everywhere, or the text as a whole
+
+    def places(self, label: Array) -> Int32[Array, "B K"] | None:
+        """The places at which a model is to answer, those that ask first; None: as it does without being told."""
+        return None if self.asked is None else where_asked(label, self.asked)[0]
+
+    def labels(self, label: Array) -> Array:
+        """The labels of the answers that a model gives at `places`."""
+        return label if self.asked is None else where_asked(label, self.asked)[1]
 
 
 def objective(
-    metric: Metric, classes: int, length: int, train: np.ndarray | None = None, units: Units | None = None
+    metric: Metric,
+    classes: int,
+    length: int,
+    train: np.ndarray | None = None,
+    units: Units | None = None,
+    asked: int | None = None,
 ) -> Objective:
-    """The loss and the score of a task of `classes` and `length`.
+    """The loss and the score of a task of `classes` and `length`, which asks at `asked` places of a text at the most.
 
     Numbers are standardized by `units`, or by those in `train` [N, C]; without either, as where a step is only timed,
     they are taken as they are.
@@ -71,9 +88,17 @@ def objective(
         ACCURACY: (optax.softmax_cross_entropy_with_integer_labels, _hit),
         EXACT_MATCH: (_binary_cross_entropy, _all_right),
         BITS: (_cross_entropy_where_asked, _bits),
+        TOKEN_ACCURACY: (_cross_entropy_where_asked, _right_where_asked),
     }
     loss, score = made[metric]
-    return Objective(metric, label, loss, score)
+    if asked is None or asked >= length or not metric.everywhere:
+        return Objective(metric, label, loss, score)
+    return Objective(metric, label, _at_asked(loss, asked), _at_asked(score, asked), asked=asked)
+
+
+def of_task(task: TaskSpec, train: np.ndarray | None = None, units: Units | None = None) -> Objective:
+    """`objective`, of a task."""
+    return objective(METRICS[task.metric], task.classes, task.length, train, units, data.asked(task))
 
 
 def _hit(logits: Array, label: Array) -> Float[Array, "B"]:
@@ -106,10 +131,37 @@ def _squared_errors(units: Units | None) -> tuple[Each, Each, Callable[[Array], 
 
 def _cross_entropy_where_asked(logits: Array, label: Array) -> Float[Array, "B"]:
     """In nats a symbol, over the places where `label` is one, not 0."""
-    asked = (label > 0).astype(jnp.float32)
-    each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(label - 1, 0))
-    return (each * asked).sum(-1) / jnp.maximum(asked.sum(-1), 1)
+    return mean_where_asked(optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(label - 1, 0)), label)
 
 
 def _bits(logits: Array, label: Array) -> Float[Array, "B"]:
     return _cross_entropy_where_asked(logits, label) / jnp.log(2.0)
+
+
+def _right_where_asked(logits: Array, label: Array) -> Float[Array, "B"]:
+    """The share of an example's asked places at which the answer is right."""
+    return mean_where_asked((jnp.argmax(logits, axis=-1) == label - 1).astype(jnp.float32), label)
+
+
+def mean_where_asked(each: Float[Array, "B L"], label: Array) -> Float[Array, "B"]:
+    """The mean over the places where `label` [B, L] is a symbol, not 0; 0 of an example that asks for none."""
+    asked = (label > 0).astype(jnp.float32)
+    return (each * asked).sum(-1) / jnp.maximum(asked.sum(-1), 1)
+
+
+def where_asked(label: Array, most: int) -> tuple[Int32[Array, "B K"], Int32[Array, "B K"]]:
+    """The first `most` places at which a label [B, L] asks for a symbol, and those symbols.
+
+    Where there are fewer, the others are place 0 and ask for nothing.
+    """
+    asked = label > 0
+    slot = jnp.where(asked, jnp.cumsum(asked, axis=-1) - 1, most)
+    rows = jnp.arange(len(label))[:, None]
+    blank = jnp.zeros((len(label), most), jnp.int32)
+    places = jnp.broadcast_to(jnp.arange(label.shape[-1]), label.shape)
+    return tuple(blank.at[rows, slot].set(values, mode="drop") for values in (places, label))  # type: ignore[return-value]
+
+
+def _at_asked(each: Each, most: int) -> Each:
+    """The same of logits at those places alone."""
+    return lambda logits, label: each(logits, where_asked(label, most)[1])

@@ -50,7 +50,8 @@ Loss = Callable[[Any, LossInputs, Objective, Any], jax.Array]  # (model, inputs,
 
 def task_loss(model: Any, asked: LossInputs, objective: Objective, given: Any) -> jax.Array:
     """The mean of the task's own loss."""
-    return objective.loss(model(asked.tokens, asked.mask, key=asked.key), asked.label).mean()
+    logits = model(asked.tokens, asked.mask, key=asked.key, places=objective.places(asked.label))
+    return objective.loss(logits, asked.label).mean()
 
 
 def as_trained(params: Params, given: Any) -> Params:

@@ -175,12 +175,15 @@ def _scaled(old: State, new: State, finite: jax.Array) -> State:
 
 
 def answers(graph: nnx.GraphDef[Any], setup: TrainingSetup) -> Callable[..., jax.Array]:
-    """The forward pass without dropout, (given, kept, rest, tokens, mask) -> the logits of each example [B, ...]."""
+    """The forward pass without dropout, (given, kept, rest, tokens, mask) -> the logits of each example [B, ...], at
+    `places` alone where some are given."""
 
-    def answered(given: Any, kept: Any, rest: Params, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    def answered(
+        given: Any, kept: Any, rest: Params, tokens: jax.Array, mask: jax.Array, places: jax.Array | None = None
+    ) -> jax.Array:
         weights = cast(setup.restore(kept, given), jnp.float32)
         with setup.predicting(given):
-            return nnx.merge(graph, weights, rest)(tokens, mask, key=None)
+            return nnx.merge(graph, weights, rest)(tokens, mask, key=None, places=places)
 
     return answered
 
@@ -191,7 +194,7 @@ def scoring(graph: nnx.GraphDef[Any], setup: TrainingSetup) -> Callable[..., jax
     answered = answers(graph, setup)
 
     def scored(given: Any, kept: Any, rest: Params, tokens: jax.Array, mask: jax.Array, label: jax.Array) -> jax.Array:
-        logits = answered(given, kept, rest, tokens, mask)
+        logits = answered(given, kept, rest, tokens, mask, setup.objective.places(label))
         finite = jnp.isfinite(logits).all(axis=tuple(range(1, logits.ndim)))
         return jnp.where(finite, setup.objective.score(logits, label), jnp.nan)
 

@@ -114,9 +114,9 @@ def test_answers_of_every_kind_are_told_apart() -> None:
     same = probed._as_they_are
     assert not probed._others(same).any()
     assert probed._others(-same).mean() > 0.5
-    from lra_bench.metrics import BITS, EXACT_MATCH, SQUARED_ERROR
+    from lra_bench.metrics import BITS, EXACT_MATCH, SQUARED_ERROR, TOKEN_ACCURACY
 
-    for metric in (BITS, EXACT_MATCH, SQUARED_ERROR):
+    for metric in (BITS, EXACT_MATCH, SQUARED_ERROR, TOKEN_ACCURACY):
         other = dataclasses.replace(probed, metric=metric)
         assert not other._others(same).any()
         assert other._others(-same).any()

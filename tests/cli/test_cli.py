@@ -85,10 +85,11 @@ def test_a_warmup_that_never_ends_is_one_line_on_stderr(lra: Lra, here: Path) ->
         done = lra("run", "-m", models, *asked)
         assert (done.returncode, done.stderr) == (0, f"{who} on short {said}\n")
     assert lra("run", "-m", "linear", *asked, "--set", "schedule.warmup=1").stderr == ""
-    (here / "tiny.yaml").write_text(TINY.replace("steps: 12", "steps: 2") + "tasks: {mqar: {training: {steps: 3}}}\n")
+    enough = "tasks: {recall-one: {training: {steps: 3}}}\n"
+    (here / "tiny.yaml").write_text(TINY.replace("steps: 12", "steps: 2") + enough)
     checked = lra("check", "tiny.yaml")
     assert (checked.returncode, "ok" in checked.stdout) == (0, True)
-    assert checked.stderr == f"adding and 18 more tasks {said}\n", "mqar has steps enough"
+    assert checked.stderr == f"adding and 25 more tasks {said}\n", "recall-one has steps enough"
 
 
 def test_ls_and_show(lra: Lra, here: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_figure_of_scaling_is_of_what_speed_kept(results: Path, said: Said) ->
 
 
 def test_two_folders_with_nothing_in_common_are_no_table(results: Path, said: Said, tmp_path: Path) -> None:
-    for run in sweeps.runs(Request("linear", "mqar", "quick")):
+    for run in sweeps.runs(Request("linear", "recall-one", "quick")):
         store.save(tmp_path / "other", run, store.blank(run, "nan", "why"))
     code, text = said("compare", "other", "results")
     assert code == 2

@@ -24,6 +24,8 @@ SMALL = TaskSpec(
     splits={"train": 300, "val": 40, "test": 60},
     seed=0,
     metric="accuracy",
+    bottleneck=False,
+    test_lengths=[],
     variant=None,
 )
 

@@ -26,7 +26,7 @@ def test_each_is_of_what_a_task_asks_today(row: dict[str, str]) -> None:
     assert checksums.question(task) == row["question"]
 
 
-@pytest.mark.parametrize("name", ["parity", "adding", "mqar"])
+@pytest.mark.parametrize("name", ["parity", "adding", "recall-one"])
 def test_what_is_drawn_here_is_what_was_drawn_there(name: str, alone: None) -> None:
     task = tasks.load(name, variant="quick")
     assert verdict(task) == ("recorded hash", True, "the same")

@@ -10,6 +10,8 @@ import pytest
 from lra_bench import data
 from lra_bench.config import Overlay, tasks
 from lra_bench.data import cache, generated, silent
+from lra_bench.data.generated import Dice
+from lra_bench.data.sources.synthetic import multi_query
 from lra_bench.errors import DataError, TaskError
 
 COUNTS = {"train": 30, "val": 10, "test": 20}
@@ -18,9 +20,16 @@ KNOWN = {
     "parity": ({"min_length": 5}, 24, "2b48fe2f191a"),
     "needle": ({"distance": None}, 24, "2c8c738c25ca"),
     "induction-heads": ({"letters": 6}, 24, "9b29f573da48"),
-    "mqar": ({"pairs": 6, "values": 4}, 24, "7f6e61c8f1d9"),
-    "copy": ({"digits": 5}, 24, "2f480401e6d9"),
-    "selective-copy": ({"digits": 5}, 24, "766a1b5a5349"),
+    "recall-one": ({"pairs": 6, "values": 4}, 24, "7f6e61c8f1d9"),
+    "mqar": ({"vocab": 16, "pairs": 5, "alpha": 0.01}, 24, "9f82c939a2bf"),
+    "copy": ({"symbols": 5}, 24, "12b35600749d"),
+    "selective-copy": ({"symbols": 5}, 24, "c229267286ed"),
+    "memorize": ({"vocab": 16}, 24, "ebc164b3cb6e"),
+    "compress": ({"vocab": 8}, 24, "e4e21d7d2312"),
+    "in-context-recall": ({"vocab": 8}, 24, "cb24f6e0ec76"),
+    "noisy-recall": ({"vocab": 8}, 24, "4d9ce029c4df"),
+    "fuzzy-recall": ({"motif": 2}, 24, "59a8e9450890"),
+    "state-tracking": ({"min_length": 5}, 24, "c06746c5280d"),
     "adding": ({}, 24, "0536b14f0df7"),
 }
 
@@ -89,11 +98,14 @@ def test_labels_are_balanced(name: str) -> None:
     _, _, built = made(name, counts={"train": 4000})
     classes = tasks.load(name, settings=[Overlay("test", {"args": KNOWN[name][0]})]).classes
     label = built["train"].label
-    if label.ndim == 2:  # numbers
+    if label.dtype == np.float32:
         assert abs(label.mean() - 0.99) < 5 * label.std() / np.sqrt(4000)
         return
-    shares = np.bincount(label) / 4000
-    assert len(shares) <= classes
+    label = label[:, :-1] if name == "compress" else label  # its last symbol is the sign
+    asked = label[label > 0] if label.ndim == 2 else label
+    counts = np.bincount(asked)
+    shares = counts[counts > 0] / len(asked) if label.ndim == 2 else counts / 4000
+    assert len(counts) - (label.ndim == 2) <= classes
     assert abs(shares - 1 / len(shares)).max() < 5 * np.sqrt(1 / len(shares) / 4000)
 
 
@@ -116,8 +128,16 @@ def test_files_are_refused(name: str, tmp_path: Any) -> None:
         ("parity", {"length": 99}, "args.min_length: 100, more than length 99"),
         ("needle", {"args": {"distance": 99}, "length": 100}, "args.distance: 99; .* length 100 it can be 1 to 98"),
         ("induction-heads", {"length": 2}, "length: 2; at least 3"),
-        ("mqar", {"length": 128}, "args.pairs: 64; with the question they do not fit length 128"),
-        ("copy", {"length": 16}, "args.digits: 16; with the question they do not fit length 16"),
+        ("recall-one", {"length": 128}, "args.pairs: 64; with the question they do not fit length 128"),
+        ("mqar", {"length": 15}, "args.pairs: 4; with their queries they do not fit length 15"),
+        ("mqar", {"args": {"vocab": 8}}, "args.pairs: 4; of args.vocab 8 only 3 are keys"),
+        ("copy", {"length": 20}, "args.symbols: 10; twice, with the sign, they do not fit length 20"),
+        ("memorize", {"length": 31}, "length: 31; keys and signs take an even number"),
+        ("compress", {"length": 1}, "length: 1; at least 2"),
+        ("in-context-recall", {"length": 9}, "length: 9; pairs take an even number, 4 at least"),
+        ("fuzzy-recall", {"length": 11}, "args.motif: 3; two pairs do not fit length 11"),
+        ("fuzzy-recall", {"args": {"vocab": 6}}, "args.motif: 3; of args.vocab 6 only 2 are of keys"),
+        ("state-tracking", {"length": 2}, "args.min_length: 3, more than length 2"),
         ("parity", {"args": {"min_length": 1}, "length": 2}, "60 examples are asked for, 6 were found"),
     ],
 )  # fmt: skip
@@ -135,3 +155,32 @@ def test_the_needle_lies_where_it_is_asked_to() -> None:
     assert text[-1 - 7 - 1] == "#"
     with pytest.raises(DataError, match="its needle lies 7 from the question, not 8"):
         source.check(args.model_copy(update={"distance": 8}), built.tokens[0], int(built.label[0]))
+
+
+def test_queries_come_soon_by_a_power_law() -> None:
+    """Against NumPy's own choice without replacement, by the weights of arXiv 2312.04927's code."""
+    pairs, places, texts = 3, 8, 4000
+    weights = np.arange(1, places + 1) ** (0.01 - 1.0)
+    drawn = multi_query.gaps(Dice(0, 0), multi_query.power_law(places, 0.01), (texts, pairs))
+    assert all(len(set(row)) == pairs for row in drawn.tolist())
+    draw = np.random.default_rng(0)
+    expected = [draw.choice(places, pairs, replace=False, p=weights / weights.sum()) for _ in range(texts)]
+    ours, theirs = (np.bincount(np.ravel(each), minlength=places) / texts for each in (drawn, expected))
+    assert abs(ours - theirs).max() < 0.04
+    first = np.bincount(drawn[:, 0], minlength=places) / texts
+    assert abs(first - weights / weights.sum()).max() < 0.04
+
+
+def test_different_integers_are_all_equally_likely() -> None:
+    rows = Dice(0, 0).distinct(4, (6000, 2))
+    counts = np.bincount(rows @ [4, 1], minlength=16).reshape(4, 4)
+    assert counts.diagonal().tolist() == [0, 0, 0, 0]
+    assert abs(counts[~np.eye(4, dtype=bool)] / 6000 - 1 / 12).max() < 0.02
+
+
+def test_fewer_symbols_are_the_first_ones() -> None:
+    small, large = (tasks.load("mqar", variant=variant) for variant in ("quick", None))
+    assert data.vocabulary(large)[: len(data.vocabulary(small))] == data.vocabulary(small)
+    assert [len(data.vocabulary(task)) for task in (small, large)] == [65, 8193]
+    assert [data.asked(task) for task in (small, large, tasks.load("mqar", variant="zoology-512"))] == [4, 4, 64]
+    assert data.asked(tasks.load("masked-lm")) == 1024

@@ -37,7 +37,7 @@ def silent(what: str, done: int, total: int) -> None:
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     """Three results that this repository keeps, one with what is not to travel."""
-    for name in ("softmax-listops-quick-s0", "softmax-listops-quick-s1", "fnet-mqar-quick-s0"):
+    for name in ("softmax-listops-quick-s0", "softmax-listops-quick-s1", "fnet-recall-one-quick-s0"):
         (kept,) = KEPT.glob(f"{name}-*")
         shutil.copytree(kept, tmp_path / "results/runs" / kept.name)
     (tmp_path / "results/runs" / kept.name / "checkpoints").mkdir()

@@ -101,7 +101,7 @@ def test_a_name_is_no_markup(frame: pd.DataFrame) -> None:
 
 @pytest.mark.slow
 def test_what_failed_stands_as_failed(frame: pd.DataFrame) -> None:
-    one = frame[(frame["model"] == "linear") & (frame["task"] == "mqar")].copy()
+    one = frame[(frame["model"] == "linear") & (frame["task"] == "recall-one")].copy()
     one["status"] = ["oom", "ok", "at-chance"]
     one.loc[one["status"] == "oom", "test_score"] = None
     assert "FAIL 1 of 3" in page(one, [])
@@ -115,7 +115,7 @@ def test_what_failed_stands_as_failed(frame: pd.DataFrame) -> None:
 @pytest.mark.slow
 def test_a_line_has_the_times_of_one_place_and_names_another(frame: pd.DataFrame) -> None:
     """No mean over machines on the leaderboard; a fallback behind its number; and codes that are mixed, in words."""
-    one = frame[(frame["task"] == "mqar") & frame["model"].isin(["linear", "softmax", "fnet"])].copy()
+    one = frame[(frame["task"] == "recall-one") & frame["model"].isin(["linear", "softmax", "fnet"])].copy()
     away, fell = (one["model"] == "fnet"), (one["model"] == "softmax")
     one.loc[away, ["platform", "device"]] = ["gpu", "NVIDIA H100"]
     one["fallback"] = one["fallback"].astype(object).where(~fell, "accumulate 2")
@@ -124,10 +124,10 @@ def test_a_line_has_the_times_of_one_place_and_names_another(frame: pd.DataFrame
     text = page(one, [])
     assert "77 accumulate 2</td>" in text.replace("\n", "")
     assert re.search(r'data-sort="">[\d.,]+<sup>a</sup></td>', text), "a time of another machine sorts with none"
-    assert "<sup>a</sup> mqar quick, 1 x NVIDIA H100" in text
+    assert "<sup>a</sup> recall-one quick, 1 x NVIDIA H100" in text
     assert "NOT OF THE SAME CODE, its results have 2 hashes" in text
     points = drawn(charts.tradeoff(one), "group")
-    assert {p["column"] for p in points if p["model"] == "fnet"} == {"mqar quick, 1 x NVIDIA H100"}
+    assert {p["column"] for p in points if p["model"] == "fnet"} == {"recall-one quick, 1 x NVIDIA H100"}
     assert {p["name"] for p in points if p["model"] == "softmax"} == {"softmax accumulate 2"}
 
 
@@ -142,14 +142,14 @@ def test_a_table_without_its_runs_has_a_page_too(frame: pd.DataFrame) -> None:
 
 @pytest.mark.slow
 def test_the_best_comes_first_where_the_lower_is_the_better(frame: pd.DataFrame) -> None:
-    error = frame[frame["task"] == "mqar"].assign(metric="mean-squared-error", test_spread=0.1, family="full")
+    error = frame[frame["task"] == "recall-one"].assign(metric="mean-squared-error", test_spread=0.1, family="full")
     lines = re.findall(r'data-model="([^"]+)"', page(error, []))
     best = error.groupby("model")["test_score"].mean().sort_values()
     assert (lines[0], lines[-1]) == (best.index[0], best.index[-1])
 
 
 def test_the_line_joins_what_no_other_beats_in_both(frame: pd.DataFrame) -> None:
-    points = drawn(charts.tradeoff(frame[frame["task"] == "mqar"]), "group")
+    points = drawn(charts.tradeoff(frame[frame["task"] == "recall-one"]), "group")
     best = {point["model"] for point in points if point["best"]}
     ends = [max(points, key=lambda point, key=key: point[key])["model"] for key in ("y", "x")]
     assert set(ends) <= best, "the most accurate and the fastest"
@@ -173,11 +173,14 @@ def test_the_commands(lra: Lra, tmp_path: Path) -> None:
     made = lra("report", QUICK, "--speed", SPEED, "--out", "deep/report.html")
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "deep/report.html").stat().st_size > 2**19
-    drawn = lra("plot", QUICK, "--kind", "tradeoff", "-t", "mqar", "--out", "figure.png")
+    drawn = lra("plot", QUICK, "--kind", "tradeoff", "-t", "recall-one", "--out", "figure.png")
     assert drawn.returncode == 0, drawn.stderr
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     wrong = lra("plot", QUICK, "-t", "mqr")
-    assert (wrong.returncode, wrong.stderr) == (2, "lra: --task mqr: no run of it here; did you mean 'mqar'?\n")
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "lra: --task recall-oen: no run of it here; did you mean 'recall-one'?\n",
+    )
     none = lra("plot", "--kind", "scaling")
     assert none.returncode == 2
     assert "lra speed --out" in none.stderr
@@ -223,13 +226,13 @@ def test_in_a_browser_it_sorts_filters_and_draws(browser: Any, html: str, frame:
     file.write_text(html)
     browser.get(file.as_uri())
     WebDriverWait(browser, 30).until(lambda b: len(b.find_elements(By.CSS_SELECTOR, ".chart svg.marks")) == 3)
-    Select(browser.find_element(By.ID, "task")).select_by_visible_text("mqar quick")
+    Select(browser.find_element(By.ID, "task")).select_by_visible_text("recall-one quick")
     assert len(shown(browser)) == 41
     heads = {head.text: head for head in browser.find_elements(By.CSS_SELECTOR, "#board th button")}
     heads["ms/step"].click()
     falling = shown(browser)
     heads["ms/step"].click()
-    rows = tables.measured(frame[frame["task"] == "mqar"])
+    rows = tables.measured(frame[frame["task"] == "recall-one"])
     times = rows[rows["code_hash"] == rows["code_hash"].mode()[0]].set_index("model")["step_ms_p50"].sort_values()
     assert shown(browser)[: len(times)] == list(times.index)
     assert falling[: len(times)] == list(times.index)[::-1], "what was measured elsewhere comes last"

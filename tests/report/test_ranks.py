@@ -16,7 +16,7 @@ from samples import Lra
 
 from lra_bench import statistics, sweeps
 from lra_bench.errors import ConfigError
-from lra_bench.metrics import ACCURACY, SQUARED_ERROR
+from lra_bench.metrics import ACCURACY, SQUARED_ERROR, TOKEN_ACCURACY
 from lra_bench.records import store
 from lra_bench.report import tables, techniques
 from lra_bench.report.summary import ranks
@@ -155,13 +155,13 @@ def test_what_is_cut_short_is_an_error(results: Path) -> None:
         ranked(store.to_dataframe([results]))
 
 
-@pytest.mark.parametrize("metric", [ACCURACY, SQUARED_ERROR])
+@pytest.mark.parametrize("metric", [ACCURACY, SQUARED_ERROR, TOKEN_ACCURACY])
 def test_scores_come_back_as_they_were_put(tmp_path: Path, metric: Any) -> None:
-    scores = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0])
+    scores = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0 if metric.binary else 0.25])
     store.save_scores(tmp_path, scores, metric)
     found = store.scores(tmp_path)
     assert found is not None
-    assert found.dtype == (bool if metric.share else float)
+    assert found.dtype == (bool if metric.binary else float)
     assert (found == scores).all()
     assert store.scores(tmp_path / "elsewhere") is None
 

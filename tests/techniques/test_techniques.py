@@ -103,7 +103,7 @@ def test_32_bits_are_what_was_trained(model: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", EACH_SLOWLY)
 def test_adapters_of_rank_zero_leave_the_backbone_as_it_was(model: str) -> None:
-    asked = run_of(model, "adapt.start=[mqar]", "adapt.rank=0")
+    asked = run_of(model, "adapt.start=[recall-one]", "adapt.rank=0")
     program, trained = built(asked), stepped(built(asked))
     before, after = flat(program.weights(program.init.params)), flat(program.weights(trained.params))
     start = flat(stock(asked).start.params)  # type: ignore[union-attr]
@@ -120,8 +120,8 @@ def test_adapters_of_rank_zero_leave_the_backbone_as_it_was(model: str) -> None:
     first_slow(("softmax", "adapt.rank=4"), ("linformer", "adapt.bottleneck=4"), ("performer", "adapt.rank=4")),
 )
 def test_adapters_answer_as_the_backbone_before_they_are_trained(model: str, how: str) -> None:
-    program = built(run_of(model, "adapt.start=[mqar]", how))
-    plain = built(run_of(model, "adapt.start=[mqar]"))
+    program = built(run_of(model, "adapt.start=[recall-one]", how))
+    plain = built(run_of(model, "adapt.start=[recall-one]"))
     shown = program.show(batch(8))
     given = [one.forward(one.kept(one.init.params), one.init.rest, *shown) for one in (program, plain)]
     np.testing.assert_array_equal(*given)
@@ -138,7 +138,7 @@ def test_adapters_answer_as_the_backbone_before_they_are_trained(model: str, how
 
 @pytest.mark.slow
 def test_low_rank_updates_are_of_that_rank() -> None:
-    program = built(run_of("softmax", "adapt.start=[mqar]", "adapt.rank=2", "adapt.alpha=6.0"))
+    program = built(run_of("softmax", "adapt.start=[recall-one]", "adapt.rank=2", "adapt.alpha=6.0"))
     trained, held = stepped(program), flat(program.given["frozen"])
     path = ("blocks", "up", "kernel")
     change = flat(program.weights(trained.params))[path][...] - held[path][...]
@@ -515,7 +515,7 @@ def test_further_steps_and_pretraining_have_a_schedule_in_proportion() -> None:
     peaks = [c.recipe.optimizer.lr / c.recipe.schedule.warmup**0.5 for c in (*chain[0], last)]
     assert peaks == pytest.approx([0.05 / 40**0.5] * 5)
     parts = run_of(
-        "softmax", "multitask.tasks=[mqar]", "training.steps=400", "schedule.warmup=40", "continued.steps=100"
+        "softmax", "multitask.tasks=[recall-one]", "training.steps=400", "schedule.warmup=40", "continued.steps=100"
     )
     assert (parts.recipe.training.steps, parts.recipe.schedule.warmup) == (100, 10)
 
@@ -569,8 +569,8 @@ def test_what_a_run_depends_on_comes_first() -> None:
         (("adapt.start=[short]",), r"adapt\.start: short: names no task but short itself"),
         (("adapt.start=[nowhere]",), r"task 'nowhere': not found"),
         (("pretrain.steps=3", "pretrain.objective=causal"), r"pretrain\.objective: causal: softmax sees the symbols"),
-        (("pretrain.steps=3", "adapt.start=[mqar]"), r"pretrain and adapt: each says what a model begins with"),
-        (("adapt.start=[mqar]", "adapt.frozen=false", "adapt.rank=2"), r"frozen: false: LoRA and adapters"),
+        (("pretrain.steps=3", "adapt.start=[recall-one]"), r"pretrain and adapt: each says what a model begins with"),
+        (("adapt.start=[recall-one]", "adapt.frozen=false", "adapt.rank=2"), r"frozen: false: LoRA and adapters"),
     ],
 )
 def test_a_wrong_technique_is_one_line(settings: tuple[str, ...], message: str) -> None:
@@ -619,7 +619,7 @@ def test_techniques_through_the_command(lra: Lra, here: Path) -> None:
         refused = lra(*student_of, "--set", setting)
         assert refused.returncode == 2
         assert why in refused.stderr
-    adapted = lra("adapt", name, "--task", "mqar", "--rank", "2", "--json")
+    adapted = lra("adapt", name, "--task", "recall-one", "--rank", "2", "--json")
     assert adapted.returncode == 0, adapted.stderr
     (row,) = json.loads(adapted.stdout)
     assert row["trained_params"] < row["params"]

@@ -12,7 +12,7 @@ import pytest
 from samples import Lra
 
 from lra_bench.config import TaskSpec
-from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, METRICS, SQUARED_ERROR
+from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, METRICS, SQUARED_ERROR, TOKEN_ACCURACY
 from lra_bench.training.objective import Units, objective
 
 LOGITS = np.array([[2.0, -1.0, 0.5], [-3.0, 1.0, 4.0]], np.float32)
@@ -66,6 +66,21 @@ def test_bits_are_counted_where_a_symbol_is_asked_for() -> None:
     np.testing.assert_allclose(goal.score(logits, label), [bits[1, 1], (bits[0, 0] + bits[1, 2]) / 2], rtol=1e-5)
     np.testing.assert_allclose(goal.loss(logits, label), goal.score(logits, label) * np.log(2), rtol=1e-5)
     assert BITS.chance(np.array([[0, 1, 2], [0, 2, 1]])) == 1.0
+
+
+def test_token_accuracy_is_the_mean_over_the_asked_places_of_each_example() -> None:
+    goal, logits = objective(TOKEN_ACCURACY, 3, 3), np.stack([[*LOGITS, LOGITS[0]]] * 3)
+    label = np.array([[1, 0, 2], [0, 3, 0], [0, 0, 0]])  # the model says 1, 3, 1
+    np.testing.assert_allclose(goal.score(logits, label), [1 / 2, 1, 0], rtol=1e-6)
+    np.testing.assert_allclose(goal.loss(logits, label), objective(BITS, 3, 3).loss(logits, label))
+
+
+def test_the_chance_of_token_accuracy_is_that_of_one_symbol_always_named() -> None:
+    label = np.array([[1, 2, 2, 0], [0, 0, 0, 1], [2, 2, 1, 1]])
+    assert TOKEN_ACCURACY.chance(label) == pytest.approx((1 / 3 + 1 + 1 / 2) / 3)
+    always = np.broadcast_to([1.0, 0.0], (3, 4, 2))
+    assert TOKEN_ACCURACY.chance(label) == pytest.approx(objective(TOKEN_ACCURACY, 2, 4).score(always, label).mean())
+    assert TOKEN_ACCURACY.chance(np.zeros((2, 4), int)) == 0
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)

@@ -17,7 +17,7 @@ from lra_bench import sweeps
 from lra_bench.config import Optimizer, Recipe, Run, Schedule
 from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.measure.clocks import Stopwatch
-from lra_bench.metrics import BITS, METRICS, Metric
+from lra_bench.metrics import METRICS, Metric
 from lra_bench.mixers.base import Dynamics
 from lra_bench.runs import build
 from lra_bench.sweeps import Request
@@ -156,11 +156,11 @@ def test_logits_that_are_not_finite_are_a_failed_evaluation(tmp_path: Path) -> N
 def test_by_any_metric_a_logit_that_is_not_finite_is_no_score(metric: Metric) -> None:
     classes, length = 4, 20
     goal = objective(metric, classes, length)
-    logits = jnp.zeros((3, length, classes) if metric is BITS else (3, classes))
+    logits = jnp.zeros((3, length, classes) if metric.everywhere else (3, classes))
     logits = logits.at[1, ..., 2].set(jnp.inf).at[2, ..., 1].set(jnp.nan)
 
     class Says(nnx.Module):
-        def __call__(self, tokens: jax.Array, mask: jax.Array, *, key: None) -> jax.Array:
+        def __call__(self, tokens: jax.Array, mask: jax.Array, *, key: None, places: None) -> jax.Array:
             return logits
 
     graph, params, rest = nnx.split(Says(), nnx.Param, ...)

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from lra_bench.errors import RunFailed
-from lra_bench.metrics import ACCURACY, BITS, Metric
+from lra_bench.metrics import ACCURACY, Metric
 from lra_bench.model import Model
 from lra_bench.runs.loaded import Trained
 from lra_bench.shapes import Batch
@@ -32,6 +32,7 @@ class ProbedModel:
     scored: Callable[[Array, Array], Array]
     batch: Batch
     read: Int[np.ndarray, "J B"]
+    places: Int32[Array, "B K"] | None  # at which the model answers; None: as it does without being told
 
     @classmethod
     def of(cls, trained: Trained, batch: Batch, places: int, draw: np.random.Generator) -> ProbedModel:
@@ -40,7 +41,8 @@ class ProbedModel:
         read = (draw.random((places, len(true))) * np.maximum(true, 1)).astype(int)
         objective = trained.program.objective
         graph, params, rest = trained.learned
-        return cls(graph, (params, rest), objective.metric, objective.score, batch, read)
+        asked = objective.places(jnp.asarray(batch.label))
+        return cls(graph, (params, rest), objective.metric, objective.score, batch, read, asked)
 
     @property
     def tokens(self) -> Tokens:
@@ -97,7 +99,7 @@ class ProbedModel:
     def _others(self, logits: np.ndarray) -> Bool[np.ndarray, "..."]:
         """Which answers are others than before; of numbers, those that moved by a tenth of their spread."""
         before = self._as_they_are
-        if self.metric in (ACCURACY, BITS):
+        if self.metric is ACCURACY or self.metric.everywhere:
             return np.asarray(logits.argmax(-1) != before.argmax(-1))
         if self.metric.real:
             return np.asarray(np.abs(logits - before) > 0.1 * before.std())
@@ -135,7 +137,7 @@ class ProbedModel:
 
     @cached_property
     def _logits(self) -> Callable[[np.ndarray], np.ndarray]:
-        forward = jax.jit(lambda tokens, mask: self._model()(tokens, mask, key=None))
+        forward = jax.jit(lambda tokens, mask: self._model()(tokens, mask, key=None, places=self.places))
 
         def finite(tokens: np.ndarray) -> np.ndarray:
             logits = np.asarray(forward(tokens, self.batch.mask), np.float32)

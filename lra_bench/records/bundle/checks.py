@@ -116,7 +116,7 @@ def _result(path: Path, run: Run) -> Result:
 
 def _scores(folder: Path, result: Result) -> None:
     kinds = [name for name in ("per_example.json", "scores.json") if (folder / name).exists()]
-    wanted = ["per_example.json" if named(result.metric).share else "scores.json"] if result.status in SCORED else []
+    wanted = ["per_example.json" if named(result.metric).binary else "scores.json"] if result.status in SCORED else []
     if kinds != wanted:
         raise ConfigError(f"{folder}: has {' and '.join(kinds) or 'no scores of examples'}, and is {result.status}")
     scores = store.scores(folder)

@@ -17,7 +17,7 @@ def save_scores(folder: Path, scores: np.ndarray, metric: Metric) -> None:
     """Keep the score of every example of test, [N], in order."""
     import numpy as np
 
-    if metric.share:
+    if metric.binary:
         bits = np.packbits(scores > 0).tobytes().hex()
         write_json(folder / "per_example.json", {"n": len(scores), "hits": bits})
     else:

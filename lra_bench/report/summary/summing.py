@@ -13,7 +13,7 @@ from lra_bench import config, statistics
 from lra_bench.metrics import named
 from lra_bench.records.schema import SCORED, Status
 from lra_bench.records.store.dataframe import SUMMED
-from lra_bench.report.summary import places
+from lra_bench.report.summary import longer, places
 from lra_bench.report.summary.places import BUILD, PLACE
 
 COLUMN = [
@@ -115,7 +115,7 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
         return joined | {"started": ""}
     scored = done.dropna(subset="test_score")
     if len(scored):
-        joined |= _scored(scored)
+        joined |= _scored(scored) | longer.joined(scored)
     for column in ("params", "params_ratio", *(TIMES if "platform" in keys else ())):
         joined[column] = _mean(done[column], done["finished"])
     if "platform" in keys and "other_load" in done:
@@ -141,7 +141,7 @@ def _of_finished(rows: pd.DataFrame) -> Status:
 def _scored(rows: pd.DataFrame) -> dict[str, Any]:
     values, first = _scores(rows), dict(rows.iloc[0])
     metric, n, chance = named(first["metric"]), int(first["test_n"]), float(first["chance"])
-    spread = None if metric.share else float(first["test_spread"])
+    spread = None if metric.binary else float(first["test_spread"])
     centre = statistics.over_examples(metric, float(np.mean(values)), n, spread)
     over = statistics.over_runs(metric, values, n, spread)
     return {

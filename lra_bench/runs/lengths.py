@@ -1,0 +1,104 @@
+"""Trained at one length, tested at others: a trained model on its task at lengths that are not its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+from lra_bench import config, data, statistics
+from lra_bench.config import Run, TaskSpec
+from lra_bench.data.generated import Drawn
+from lra_bench.errors import ConfigError, RunFailed
+from lra_bench.metrics import METRICS
+from lra_bench.runs.build import built, examples, lacking, model_spec
+from lra_bench.runs.loaded import Trained
+from lra_bench.shapes import TEST, TRAIN
+from lra_bench.training.program import abstract
+from lra_bench.training.trainer import evaluate
+
+
+class Reading(NamedTuple):
+    """A model's score on test at one length, with what another test set might say; or why it has none."""
+
+    length: int
+    score: float | None
+    low: float | None
+    high: float | None
+    chance: float | None
+    n: int | None
+    why: str | None
+
+
+def over(trained: Trained, lengths: Sequence[int], settings: Sequence[str], count: data.Progress) -> Iterator[Reading]:
+    """The run tested at each length, in order; `settings` are `task.a.b=c`, as `--set` has them.
+
+    Nothing is chosen, so test may be read for each. A model whose parameters' shapes hold the length it was trained at
+    has no score at another. What it keeps beside them and is of another size there (sinusoids, a hash's directions)
+    is made anew.
+
+    Raises:
+        ConfigError: the task cannot be had at a length.
+    """
+    for length in lengths:
+        run = trained.run.model_copy(update={"task": _at(trained.run.task, length, settings)})
+        why = _bound(run, trained)
+        try:
+            yield _none(length, why) if why else _read(run, trained, count)
+        except RunFailed as error:
+            yield _none(length, str(error))
+
+
+def scores(trained: Trained, count: data.Progress) -> str | None:
+    """The run's scores at its task's `test_lengths`, as JSON, null where it has none; None: there are no such lengths.
+
+    A model with techniques, or of several tasks, is tested at its own length alone.
+    """
+    task = trained.run.task
+    if not task.test_lengths or trained.run.techniques.words:
+        return None
+    return json.dumps({str(one.length): one.score for one in over(trained, task.test_lengths, (), count)})
+
+
+def _none(length: int, why: str) -> Reading:
+    return Reading(length, None, None, None, None, None, why)
+
+
+def _at(task: TaskSpec, length: int, settings: Sequence[str]) -> TaskSpec:
+    """The task at another length; where test's examples are drawn before the others, those are left out."""
+    values: dict[str, Any] = task.model_dump()
+    overlays = [config.Overlay("the run's task", values), config.Overlay(f"-n {length}", {"length": length})]
+    if task.folder is None and isinstance(data.of(task), Drawn):
+        few = {name: 1 for name in task.splits if name != TEST}
+        overlays.append(config.Overlay(f"-n {length}", {"splits": few}))
+    for text in settings:
+        (head, *path), value = config.setting(text)
+        if head != "task" or not path:
+            raise ConfigError(f"--set {text}: only task.* can be set for a model that is trained")
+        overlays.append(config.Overlay(f"--set {text}", config.nested(path, value)))
+    return config.validated(TaskSpec, config.fold(overlays), overlays)
+
+
+def _bound(run: Run, trained: Trained) -> str | None:
+    """Why the run's parameters cannot be those at another length, if they cannot: the first whose shape is another."""
+    ours = jax.tree.leaves_with_path(nnx.state(abstract(model_spec(run)), nnx.Param))
+    for (path, a), b in zip(ours, jax.tree.leaves(trained.params), strict=True):
+        if a.shape != b.shape:
+            return f"bound to L = {trained.run.task.length}: {jax.tree_util.keystr(path, simple=True, separator='.')}"
+    return None
+
+
+def _read(run: Run, trained: Trained, count: data.Progress) -> Reading:
+    length, metric, program = run.task.length, METRICS[run.task.metric], built(run, trained.splits[TRAIN])
+    if short := lacking(program.scoring.compiled_bytes):
+        return _none(length, str(short))
+    splits, _ = examples(run, lambda _, what, done, total: count(f"L = {length}, {what}", done, total))
+    test = splits[TEST]
+    told = lambda _, done, total: count(f"L = {length}, test", done, total)  # noqa: E731
+    rest = jax.tree.map(lambda new, kept: kept if kept.shape == new.shape else new, program.init.rest, trained.rest)
+    found = evaluate(program, trained.params, rest, test, told, TEST).astype(float)
+    over = statistics.over_examples(metric, float(found.mean()), len(test), float(found.std()))
+    return Reading(length, over.value, over.low, over.high, metric.chance(test.label), len(test), None)
