@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lra_bench.launch.local import environment
+from lra_bench.launch.place import WHOLE
 
 HERE = Path(__file__).parent
 REST = 0.3  # seconds in which the other process' threads stop waiting for work
@@ -55,7 +55,7 @@ class Stepper:
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._child = subprocess.Popen(
             [python, str(HERE / script), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
-            text=True, env=environment(),
+            text=True, env=WHOLE.environment(),
         )  # fmt: skip
         self.ms: list[float] = []
         self.loss = float("nan")

@@ -29,7 +29,7 @@ B, L, K, C = 8, 32, 4, 64
 @pytest.fixture
 def run(here: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(here)
-    return sweeps.cells(Request("softmax", "mqar", "tiny", settings=("backbone.dropout=0.0",)))[0]
+    return sweeps.runs(Request("softmax", "mqar", "tiny", settings=("backbone.dropout=0.0",)))[0]
 
 
 def asking(run: Run) -> LossInputs:
