@@ -114,7 +114,7 @@ def compare(
     from lra_bench.report import budget as given
     from lra_bench.report import tables
     from lra_bench.report import techniques as applied
-    from lra_bench.report.summary import ranks, regressions, sorting
+    from lra_bench.report.summary import ranks, rates, regressions, sorting
 
     reports = {"--pairs": pairs, "--budget": budget, "--techniques": techniques}
     rooms = [flag for flag, asked_for in reports.items() if asked_for]
@@ -132,13 +132,14 @@ def compare(
         raise ConfigError("--rank-derived: is of the ranks in tables of models over tasks, and of --pairs")
     limit, how = _limit(fail_on_regression), chosen(format, json=json, out=out)
     metrics = tables.TABLES if metric is Metric.all else (metric.value,)
-    with reading.frame(paths) as frame, reading.frame([seeds_from]) if seeds_from else nullcontext() as elsewhere:
+    with reading.frame(paths) as every, reading.frame([seeds_from]) if seeds_from else nullcontext() as others:
+        frame, elsewhere = rates.chosen(every), others if others is None else rates.chosen(others)
         if against is not None:
             made = _against(frame, against, metric, by, margin, elsewhere)
         elif pairs:
             made = ranks.report(frame, elsewhere, every=rank_derived)
         elif budget:
-            made = given.report(frame)
+            made = given.report(every)
         elif techniques:
             made = applied.report(frame, elsewhere)
         elif two:

@@ -63,6 +63,12 @@ Run = Annotated[
         autocompletion=completion.runs,
     ),
 ]  # fmt: skip
+StopAt = Annotated[
+    float | None,
+    typer.Option(
+        "--stop-at", metavar="SCORE", help="End training once the score on validation is this good, such as 0.99."
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option(
@@ -174,3 +180,8 @@ def shares(text: str, flag: str) -> list[float]:
     if wrong is not None:
         raise ConfigError(f"{flag} {text}: '{wrong}' must be a share, from 0 up to less than 1")
     return [float(part) for part in parts]
+
+
+def stopping(score: float | None) -> tuple[str, ...]:
+    """The setting that --stop-at stands for."""
+    return () if score is None else (f"training.stop_at={score}",)

@@ -45,11 +45,12 @@ def report(
     """
     from lra_bench.cli import screen
     from lra_bench.report.page import page
+    from lra_bench.report.summary import rates
 
     if out.suffix not in PAGES:
         raise ConfigError(f"--out {out}: must end in {' or '.join(PAGES)}")
     with reading.frame(paths) as frame:
-        text = page(frame, _speeds(speed))
+        text = page(rates.chosen(frame), _speeds(speed))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     if json:
@@ -92,6 +93,7 @@ def plot(
     from lra_bench import mixers
     from lra_bench.cli import screen
     from lra_bench.report import charts, tables
+    from lra_bench.report.summary import rates
 
     if kind is Kind.scaling and (paths or task):
         raise ConfigError(f"--kind scaling: draws steps that `lra speed` timed, no results: {_scaling(paths or ())}")
@@ -108,7 +110,7 @@ def plot(
     else:
         of_rows = {Kind.curves: charts.curves, Kind.sparsity: charts.sparsity, Kind.tradeoff: charts.tradeoff}
         with reading.frame(paths) as frame:
-            drawn = of_rows[kind](tables.of_task(frame, task))
+            drawn = of_rows[kind](tables.of_task(rates.chosen(frame), task))
     charts.save(drawn, out)
     if json:
         screen.print_json({"out": str(out)})

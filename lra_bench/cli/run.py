@@ -28,6 +28,7 @@ def run(
     seeds: options.Seeds = None,
     length: options.Length = None,
     settings: options.Settings = None,
+    stop_at: options.StopAt = None,
     results: options.Results = options.RESULTS,
     limit: options.Limit = None,
     match: options.Match = None,
@@ -53,7 +54,8 @@ def run(
     from lra_bench.config import launcher as settings_of
     from lra_bench.launch.engine import Order
 
-    asked = sweeps.runs(_request(model, task, config, seed, seeds, length, settings, limit, include_path, technique))
+    said = [*(settings or ()), *options.stopping(stop_at)]
+    asked = sweeps.runs(_request(model, task, config, seed, seeds, length, said, limit, include_path, technique))
     every = sized(asked, match)
     by = settings_of(launcher, tuple(include_path or ()))
     if dry_run:

@@ -28,6 +28,7 @@ def sweep(
     results: Annotated[
         Path | None, typer.Option("-o", "--results", help="In place of the file's own.", metavar="DIR")
     ] = None,
+    stop_at: options.StopAt = None,
     fresh: options.Fresh = False,
     dry_run: options.DryRun = False,
     track: options.Track = None,
@@ -59,10 +60,11 @@ def sweep(
         asked.config,
         room.parse_seeds(asked.seeds),
         asked.length,
-        tuple(asked.settings),
+        (*asked.settings, *options.stopping(stop_at)),
         asked.limit,
         tuple(include_path or ()),
         asked.techniques,
+        rates=tuple(asked.lr or ()),
     )
     every = sized(room.runs(request), asked.match)
     by = config.launcher(launcher or asked.launcher, tuple(include_path or ()))

@@ -13,7 +13,7 @@ from lra_bench.config.techniques import Technique, Techniques
 from lra_bench.metrics import HITS, METRICS, Metric
 
 AND = "+"  # between the names of the mixers of a model
-OPTIONAL = ("match", "techniques", "start", "teacher", "beside", "then", "tuned", "reach", "config_hash")
+OPTIONAL = ("match", "techniques", "start", "teacher", "beside", "then", "tuned", "reach", "config_hash", "lr_grid")
 
 
 class Match(Strict):
@@ -56,6 +56,7 @@ class Run(Strict):
     then: list[MixerSpec] | None = None  # the mixers of the layers after the first, in turn; None: one for all
     tuned: Tuned | None = None  # what its recipe's settings cost to find; decides no number, and is in no id
     config_hash: str | None = None  # of what the config says for the task, whatever the model and technique; in no id
+    lr_grid: list[float] | None = None  # the learning rates that its sweep tries, its own among them; in no id
     reach: Count | None = None  # places that the first can learn of through all layers; None: all of them; in no id
 
     @property

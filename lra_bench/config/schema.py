@@ -35,7 +35,7 @@ class Strict(BaseModel):
 # Of results that were kept before these were options. What has this value is not in a run's id.
 BEFORE_IT_WAS_SAID: dict[str, dict[str, Any]] = {
     "backbone": {"embedding_std": 1.0, "position_std": 0.02, "matmul": "default"},
-    "training": {"deterministic": False, "length_buckets": 1},
+    "training": {"deterministic": False, "length_buckets": 1, "stop_at": None},
     "task": {"bottleneck": False, "test_lengths": []},
     "args": {"quoted": False},  # of a task
 }
@@ -103,6 +103,7 @@ class Training(Strict):
     checkpoint_every: Count
     select: Literal["best", "last"]
     length_buckets: Count  # lengths to which micro-batches are padded, sorted by length; 1: all to the task's
+    stop_at: float | None  # a score on validation at which training ends; null: it takes all steps
     deterministic: bool  # on a GPU, only operations that give the same bits each time
 
     @pydantic.model_validator(mode="before")
@@ -223,6 +224,7 @@ class Sweep(Strict):
     config: str
     techniques: str
     seeds: str
+    lr: list[Above] | None  # a grid of learning rates, each tried for every model; the best on validation counts
     length: Count | None
     settings: list[str]
     limit: Count | None

@@ -44,7 +44,10 @@ class Result:
     batch: int  # examples of an optimizer step, over all devices and micro-batches
     accumulate: int  # micro-batches of a batch, run one after another
     length_buckets: int | None = None  # lengths to which micro-batches were padded, sorted by length; None: L alone
+    lr: float | None = None  # peak learning rate
+    lr_grid: str | None = None  # the learning rates that its sweep tried, as JSON; None: no grid
     steps: int  # optimizer steps asked for
+    stopped_step: int | None = None  # the step at which training ended, where a score on validation was enough
     dtype: str  # type of the computation
     # what ran
     impl: str | None = None  # the implementation of the mixer that was compiled

@@ -19,14 +19,14 @@ from lra_bench.errors import ConfigError
 from lra_bench.records import store
 from lra_bench.records.schema import Result
 from lra_bench.report import tables
-from lra_bench.report.summary import annotate, places
+from lra_bench.report.summary import annotate, places, rates
 from lra_bench.report.tables import COLUMN, Comparison, Report
 
 TITLE = "what each model was given"
 INHERITED = ("inherited_steps", "inherited_examples", "inherited_flops")
 TUNED = ("tuning_trials", "tuning_steps")
 GIVEN = ("flops_per_token", "steps", "examples_seen", "flops", *INHERITED, *TUNED)
-SETTING = ("options", "variant", "config", "changed", "tag", "batch", "accumulate", "steps", "dtype")
+SETTING = ("options", "variant", "config", "changed", "tag", "batch", "accumulate", "steps", "dtype", "lr")
 
 
 def budget(frame: pd.DataFrame) -> pd.DataFrame:
@@ -37,8 +37,9 @@ def budget(frame: pd.DataFrame) -> pd.DataFrame:
     length that the frame holds, failed ones too, whatever their seed: the tuning budget, as far as it lies here.
     Missing is missing.
     """
+    frame = rates.chosen(frame.assign(tried=tried(frame)))
     given = pd.DataFrame([_given(row) for row in frame.to_dict("records")], index=frame.index)
-    frame = frame.assign(model=tables.labels(frame), tried=tried(frame), **{str(key): given[key] for key in given})
+    frame = frame.assign(model=tables.labels(frame), **{str(key): given[key] for key in given})
     groups = places.settled(frame, COLUMN).groupby(["model", *COLUMN], dropna=False, sort=False)
     return pd.DataFrame([_entry(rows) for _, rows in groups])
 
@@ -56,7 +57,7 @@ def _entry(rows: pd.DataFrame) -> dict[str, Any]:
 
 def _given(row: dict[Any, Any]) -> dict[str, float | None]:
     """What one run was given: its own, and what it inherited."""
-    steps, flops = row["steps"], row["flops_per_step"]
+    steps, flops = rates.steps_taken(row), row["flops_per_step"]
     own = {
         "flops_per_token": _flops(row),
         "steps": steps,

@@ -16,7 +16,7 @@ import pandas as pd
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.records.schema import SCORED
-from lra_bench.report.summary import annotate, load, longer, places
+from lra_bench.report.summary import annotate, load, longer, places, rates
 from lra_bench.report.summary.columns import column_names
 from lra_bench.report.summary.digits import three_digits
 from lra_bench.report.summary.means import means
@@ -85,7 +85,13 @@ def compare(summed: pd.DataFrame, what: str, by: str = "model", also: Sequence[s
         over = means(summed, by)
         shown = {name: (100 * mean).map("{:.1f}".format, na_action="ignore") for name, mean in over.columns.items()}
         cells = cells.join(longer.columns(summed, names, by)).assign(**shown).fillna("")
-        notes += [*places.mixed(summed, names), *annotate.notes(summed, names), *over.notes, *also]
+        notes += [
+            *places.mixed(summed, names),
+            *annotate.notes(summed, names),
+            *rates.notes(summed),
+            *over.notes,
+            *also,
+        ]
     else:
         heads = places.headers(summed, names)
         cells = _cells(summed, heads, what, by)
@@ -139,7 +145,7 @@ def text(row: pd.Series, what: str) -> str:
 def _accuracy_text(row: pd.Series) -> str:
     seeds = f", {row['finished']} runs" if row["finished"] > 1 else ""
     value, low, high = (annotate.score(row[key], row["metric"]) for key in ("test_score", "test_low", "test_high"))
-    return f"{value} ({low}-{high}{seeds}){annotate.beside(dict(row))}"
+    return f"{value} ({low}-{high}{seeds}){annotate.beside(dict(row))}{rates.said(dict(row))}"
 
 
 def _speed_text(row: pd.Series) -> str:

@@ -136,6 +136,7 @@ def scored(
         "chance": _chance(run, test, [len(split) / len(scores) for split in test]),
         "val_chance": _chance(run, val, [1 / len(val)] * len(val)),
         "best_step": progress.best_step,
+        "stopped_step": progress.step if progress.step < run.recipe.training.steps else None,
         "train_loss": progress.train_loss,
     }
 

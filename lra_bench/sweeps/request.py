@@ -46,6 +46,7 @@ class Request:
     include: tuple[Path, ...] = ()
     techniques: str = NO_TECHNIQUE  # a comma list of names or files, NAME+NAME several at once, globs, or all
     by: str = BY_FLAG
+    rates: tuple[float, ...] = ()  # a grid of learning rates; none: the config's own
 
 
 def runs(request: Request) -> list[Run]:
@@ -61,8 +62,9 @@ def runs(request: Request) -> list[Run]:
     names = task_names(request.tasks, request.include)
     applied = [config.techniques(names, settings.techniques, request.include) for names in technique_names(request)]
     every = [
-        _staged(partial(_run, request, recipe, settings, seed), choice, task, techniques)
+        _staged(partial(_run, request, recipe, settings, seed, rate), choice, task, techniques)
         for seed in request.seeds
+        for rate in request.rates or (None,)
         for task in names
         for choice in choices
         for techniques in applied
@@ -287,7 +289,9 @@ def _placed(path: Sequence[str], value: Any) -> Any:
     return str(Path(value).expanduser().resolve()) if path == ["folder"] and isinstance(value, str) else value
 
 
-def _run(request: Request, recipe: RecipeFile, settings: Settings, seed: int, choice: Choice, task: str) -> Run:
+def _run(
+    request: Request, recipe: RecipeFile, settings: Settings, seed: int, rate: float | None, choice: Choice, task: str
+) -> Run:
     task, variant = tasks.parted(task)
     if variant:
         tasks.demanded(task, variant, request.include)
@@ -303,14 +307,19 @@ def _run(request: Request, recipe: RecipeFile, settings: Settings, seed: int, ch
         **fields(tuple(map(settings.turning, choice)), turned, resolved.backbone.layers),
         task=data.identified(tasks.load(task, request.include, variant, settings.task)),
         config_name=recipe.name,
-        recipe=resolved,
+        recipe=resolved if rate is None else _at_rate(resolved, rate),
         seed=seed,
         limit=request.limit,
         changed=_words(changed),
         config_hash=_hash(resolved),
         tuned=recipe.tuned,
+        lr_grid=list(request.rates) or None,
     )
     return _pooled(run, settings)
+
+
+def _at_rate(recipe: Recipe, rate: float) -> Recipe:
+    return recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"lr": rate})})
 
 
 def _pooled(run: Run, settings: Settings) -> Run:

@@ -101,7 +101,8 @@ class Trainer:
             RunFailed: the loss, a gradient, or a logit on val is not finite.
         """
         self._resume()
-        with Prefetch(self._batch, self.progress.step, self.training.steps, AHEAD) as batches:
+        until = self.progress.step if self._is_enough() else self.training.steps
+        with Prefetch(self._batch, self.progress.step, until, AHEAD) as batches:
             self.laps.start()
             for _ in self._settled(batches):
                 step = self.progress.step
@@ -109,14 +110,23 @@ class Trainer:
                 with self.laps.paused():
                     if last or step % self.training.eval_every == 0:
                         self._evaluate()
+                        last = last or self._is_enough()
                     if last or step % self.training.checkpoint_every == 0 or self._stops:
                         self._save()
-                if self._stops and not last:
+                if last:
+                    break
+                if self._stops:
                     raise Interrupted
         if self.progress.best_step is None:  # there is no step to take
             self._evaluate()
             self._save()
         return *self.best, self.progress
+
+    def _is_enough(self) -> bool:
+        """Is the last score on validation the one at which training ends, or better?"""
+        p, enough = self.progress, self.training.stop_at
+        score = p.history[-1]["val_score"] if p.history and p.history[-1]["step"] == p.step else None
+        return enough is not None and score is not None and not self.program.objective.metric.better(enough, score)
 
     def _resume(self) -> None:
         self.state, self.progress = self.program.init, Progress()

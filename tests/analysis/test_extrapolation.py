@@ -57,7 +57,7 @@ def test_scores_at_other_lengths_stand_beside_those_at_their_own(row: Result, tm
     assert cells.loc["softmax", "short tiny @40"] == "25.0"
     assert cells.loc["softmax", "short tiny @80"] == cells.loc["linformer", "short tiny @40"] == "bound"
     (tmp_path / "t.csv").write_text(tables.exported(summed, "csv"))
-    again = tables.compare(tables.summary(store.frame([tmp_path / "t.csv"])), "accuracy").cells
+    again = tables.compare(tables.summary(store.to_dataframe([tmp_path / "t.csv"])), "accuracy").cells
     assert again.equals(cells), "an exported table says the same"
     plain = tables.compare(tables.summary(frame(row.as_dict())), "accuracy").cells
     assert not [name for name in plain.columns if "@" in name]

@@ -77,7 +77,7 @@ def test_spread_labels_stay_where_there_is_room_and_move_alike_where_not() -> No
         labels.spread([1, 2, 3], 14, 0, 20)
 
 
-@pytest.mark.parametrize("layout", first_fast(*LAYOUTS))
+@pytest.mark.parametrize(("layout",), first_fast(*[(layout,) for layout in LAYOUTS]))
 def test_labels_of_lines_do_not_overlap(facts: list[dict[str, Any]], frame: pd.DataFrame, layout: style.Layout) -> None:
     for figure in (charts.growth(facts, FAMILIES), charts.curves(frame)):
         for panel, ends in zip(panels(figure, layout), data(figure, "label", layout), strict=True):
@@ -97,7 +97,7 @@ def _scale(panel: dict[str, Any], name: str, pixels: float) -> lines.Scale:
     return lines.Scale(*scale["domain"], pixels, log=scale.get("type") == "log")
 
 
-@pytest.mark.parametrize("layout", first_fast(*LAYOUTS))
+@pytest.mark.parametrize(("layout",), first_fast(*[(layout,) for layout in LAYOUTS]))
 def test_labels_of_points_do_not_overlap(tradeoff: style.Figure, layout: style.Layout) -> None:
     for panel, shown in zip(panels(tradeoff, layout), data(tradeoff, "align", layout), strict=True):
         across, up = _scale(panel, "x:x", panel["width"]), _scale(panel, "y:y", panel["height"])

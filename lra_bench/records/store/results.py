@@ -44,6 +44,8 @@ def columns(run: Run) -> dict[str, Any]:
         "batch": recipe.training.batch,
         "accumulate": recipe.training.accumulate,
         "length_buckets": recipe.training.length_buckets if recipe.training.length_buckets > 1 else None,
+        "lr": recipe.optimizer.lr,
+        "lr_grid": json.dumps(run.lr_grid) if run.lr_grid else None,
         "steps": recipe.training.steps,
         "dtype": FLOATS[precision.compute] if precision and precision.compute else recipe.backbone.dtype,
     }

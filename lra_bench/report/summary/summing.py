@@ -22,6 +22,7 @@ COLUMN = [
 ]
 DERIVED = ("start", "teacher")  # the runs that a model was derived from
 TIMES = ("step_ms_p50", "examples_per_s", "compiled_bytes", "peak_bytes")
+RATE = ("lr", "lr_tried", "lr_near", "lr_edge")  # what `rates.chosen` says of a grid, and which rate it was
 CODES = ("code_hash", "commit", "parts_hash", "versions", "matmul")  # what scores are to be of the same
 
 
@@ -120,6 +121,7 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
         joined[column] = _mean(done[column], done["finished"])
     if "platform" in keys and "other_load" in done:
         joined["other_load"] = done["other_load"].astype(float).max()
+    joined |= {key: rows[key].iloc[0] for key in RATE if key in rows and rows[key].nunique() == 1}
     joined["started"] = str(done["started"].dropna().max()) if done["started"].notna().any() else ""
     return joined
 

@@ -1,0 +1,77 @@
+"""Grids of learning rates: of each model on each column, the rate that is best on validation over all its seeds.
+
+All points of a grid lie in the results; tables are of the chosen ones. Beside a score stand the rate and the width of
+the window: how many of the rates that were tried come within two points of the best on validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from lra_bench.metrics import named
+from lra_bench.records.schema import SCORED
+from lra_bench.report.summary.summing import COLUMN, labels
+
+NEAR = 0.02  # of a share: two points; of another score, so much of the best one
+NOTE = "lr R (k of n): the learning rate that was best on validation, of n; k of them come within 2 points of it there"
+
+
+def chosen(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those of other rates than the chosen one, where a sweep tried several.
+
+    A rate counts by the mean over its seeds; one that failed with any of them is worse than all that did not. What
+    trying the others took is added to `tuning_trials` and `tuning_steps`.
+    """
+    if "lr_grid" not in frame or frame["lr_grid"].isna().all():
+        return frame
+    grids = frame[frame["lr_grid"].notna()]
+    parts = [frame[frame["lr_grid"].isna()]]
+    for _, rows in grids.groupby([labels(grids), *(grids[key] for key in COLUMN)], dropna=False, sort=False):
+        parts.append(_best(rows))
+    return pd.concat([part for part in parts if len(part)]).sort_index()
+
+
+def _best(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of the chosen rate, of one model on one column."""
+    metric = named(rows["metric"].iloc[0])
+    sign = 1 if metric.higher else -1
+    scores = {float(str(lr)): _score(of_rate) for lr, of_rate in rows.groupby("lr", sort=True)}
+    done = {lr: score for lr, score in scores.items() if score is not None}
+    best = max(done, key=lambda lr: sign * done[lr]) if done else min(scores)
+    span = NEAR if metric.share else NEAR * abs(done.get(best, 0.0))
+    near = sum(sign * (done[best] - score) <= span for score in done.values()) if done else 0
+    kept = rows[rows["lr"] == best]
+    cost = {"tuning_trials": len(rows), "tuning_steps": int(sum(map(steps_taken, rows.to_dict("records"))))}
+    return kept.assign(lr_tried=len(scores), lr_near=near, lr_edge=best in (min(scores), max(scores)), **cost)
+
+
+def _score(rows: pd.DataFrame) -> float | None:
+    """The mean on validation; None where a run failed."""
+    whole = rows["status"].isin(SCORED).all() and rows["val_score"].notna().all()
+    return float(rows["val_score"].astype(float).mean()) if whole else None
+
+
+def steps_taken(row: Mapping[Any, Any]) -> float:
+    """Optimizer steps of a run: those that were asked for, or until it was stopped at a score."""
+    stopped = row.get("stopped_step")
+    return float(row["steps"] if pd.isna(stopped) else stopped)
+
+
+def said(row: Mapping[Any, Any]) -> str:
+    """The chosen rate of a summed row, and the width of its window; nothing where there was no grid."""
+    if pd.isna(row.get("lr_tried")):
+        return ""
+    return f" lr {row['lr']:g} ({row['lr_near']:.0f} of {row['lr_tried']:.0f})"
+
+
+def notes(summed: pd.DataFrame) -> Iterator[str]:
+    """What that means, and which grids were tried."""
+    if "lr_tried" not in summed or summed["lr_tried"].isna().all():
+        return
+    yield NOTE
+    edges = [row for row in summed.to_dict("records") if row["lr_edge"] is True and row["lr_tried"] > 1]
+    if edges:
+        yield f"the chosen rate is at an end of its grid: {', '.join(sorted({row['model'] for row in edges}))}"
