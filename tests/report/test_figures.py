@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import first_fast
 
 from lra_bench import mixers
 from lra_bench.errors import ConfigError
@@ -27,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 SPEED = ROOT / "results/speed/cpu.json"
 FAMILIES = {name: mixers.model_card(name).card.family for name in mixers.names()}
 LAYOUTS = (style.WIDE, style.NARROW)
+CASES = (style.WIDE, pytest.param(style.NARROW, marks=pytest.mark.slow))
 
 # What the color-blind see: Machado et al. 2009, severity 1, on linear RGB.
 BLIND = {
@@ -77,7 +77,7 @@ def test_spread_labels_stay_where_there_is_room_and_move_alike_where_not() -> No
         labels.spread([1, 2, 3], 14, 0, 20)
 
 
-@pytest.mark.parametrize(("layout",), first_fast(*[(layout,) for layout in LAYOUTS]))
+@pytest.mark.parametrize("layout", CASES)
 def test_labels_of_lines_do_not_overlap(facts: list[dict[str, Any]], frame: pd.DataFrame, layout: style.Layout) -> None:
     for figure in (charts.growth(facts, FAMILIES), charts.curves(frame)):
         for panel, ends in zip(panels(figure, layout), data(figure, "label", layout), strict=True):
@@ -97,7 +97,7 @@ def _scale(panel: dict[str, Any], name: str, pixels: float) -> lines.Scale:
     return lines.Scale(*scale["domain"], pixels, log=scale.get("type") == "log")
 
 
-@pytest.mark.parametrize(("layout",), first_fast(*[(layout,) for layout in LAYOUTS]))
+@pytest.mark.parametrize("layout", CASES)
 def test_labels_of_points_do_not_overlap(tradeoff: style.Figure, layout: style.Layout) -> None:
     for panel, shown in zip(panels(tradeoff, layout), data(tradeoff, "align", layout), strict=True):
         across, up = _scale(panel, "x:x", panel["width"]), _scale(panel, "y:y", panel["height"])

@@ -201,6 +201,17 @@ def test_the_seconds_of_a_run_are_those_of_all_its_sessions_from_where_each_bega
     assert fit._seconds_left() == 0
 
 
+def test_a_score_that_is_enough_ends_training_once(tmp_path: Path) -> None:
+    """Who takes up what was killed after that trains no further."""
+    run, program = made("training.stop_at=0.0")
+    silent, never = (lambda *_, **__: None), (lambda _: False)
+    for _ in range(2):
+        begun = replace(program, init=jax.tree.map(jnp.copy, program.init))
+        with checkpoint.opened(tmp_path / "c", fresh=False) as checkpoints:
+            *_, progress = Trainer(begun, [split(64)], [split(8)], run.recipe.training, 0, checkpoints, silent, never)()
+        assert (progress.step, len(progress.history)) == (4, 1)
+
+
 def test_devices_that_cannot_share_a_batch_evenly_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [sharing(32, 1, local) for local in (1, 2, 3, 6, 7, 8, 48)] == [1, 2, 2, 4, 4, 8, 32]
     assert sharing(8, 2, 3) == 2, "of each of two processes"

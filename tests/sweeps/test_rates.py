@@ -1,0 +1,84 @@
+"""A grid of learning rates: each is trained, the best on validation counts, and its cost is in the budget."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from samples import TWO, Lra
+
+from lra_bench import config, sweeps
+from lra_bench.records import store
+from lra_bench.report import budget, tables
+from lra_bench.report.summary import rates
+from lra_bench.sweeps import Request
+
+GRID = (0.001, 0.01, 0.1)
+
+
+@pytest.fixture(autouse=True)
+def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+
+
+def kept(folder: Path, scores: dict[tuple[float, int], float | None], model: str = "softmax") -> None:
+    """Results of a grid by rate and seed: their scores on validation; None: it diverged. Test is 0.1 better."""
+    for run in sweeps.runs(Request(model, "short", "tiny", (0, 1), rates=GRID)):
+        val = scores[run.recipe.optimizer.lr, run.seed]
+        told = {"val_score": val, "test_score": val + 0.1, "test_n": 500, "chance": 0.1} if val is not None else {}
+        row = store.blank(run, "nan" if val is None else "ok", "diverged" if val is None else None, **told)
+        store.save(folder, run, row)
+
+
+def test_a_run_for_each_rate_in_one_column() -> None:
+    found = sweeps.runs(Request("softmax", "short", "tiny", rates=GRID))
+    (plain,) = sweeps.runs(Request("softmax", "short", "tiny"))
+    assert [run.recipe.optimizer.lr for run in found] == list(GRID)
+    assert len({run.id for run in found}) == 3
+    assert plain.id in {run.id for run in found}, "its config's own rate is the same run"
+    assert {(run.config_hash, run.changed) for run in found} == {(plain.config_hash, None)}
+
+
+def test_the_best_on_validation_counts_over_all_its_seeds(tmp_path: Path) -> None:
+    scores = {(0.001, 0): 0.5, (0.001, 1): 0.51, (0.01, 0): 0.5, (0.01, 1): 0.53, (0.1, 0): 0.9, (0.1, 1): None}
+    kept(tmp_path, scores)
+    frame = store.to_dataframe([tmp_path])
+    summed = tables.summary(rates.chosen(frame))
+    (row,) = summed.to_dict("records")
+    assert (row["lr"], row["lr_tried"], row["lr_near"], row["lr_edge"]) == (0.01, 3, 2, False)
+    assert row["test_score"] == pytest.approx(0.615)
+    shown = tables.compare(summed, "accuracy")
+    assert shown.cells.iloc[0, 0].endswith("lr 0.01 (2 of 3)")
+    assert any(note == rates.NOTE for note in shown.notes)
+    (given,) = budget.budget(frame).to_dict("records")
+    assert (given["tuning_trials"], given["tuning_steps"]) == (6, 6 * 12)
+    assert given["tried"] == 3
+
+
+def test_a_rate_at_an_end_of_the_grid_is_said(tmp_path: Path) -> None:
+    kept(tmp_path, {(lr, seed): lr for lr in GRID for seed in (0, 1)})
+    notes = tables.compare(tables.summary(rates.chosen(store.to_dataframe([tmp_path]))), "accuracy").notes
+    assert "the chosen rate is at an end of its grid: softmax" in notes
+
+
+def test_without_a_grid_nothing_changes() -> None:
+    every = sweeps.runs(Request("softmax,linear", "short", "tiny"))
+    frame = pd.DataFrame([store.blank(run, "ok").as_dict() for run in every])
+    assert rates.chosen(frame) is frame
+
+
+def test_a_sweeps_file_has_it(here: Path) -> None:
+    (here / "grid.yaml").write_text(TWO + "lr: [1.0e-3, 1.0e-2]\n")
+    assert config.sweep(Path("grid.yaml")).lr == [0.001, 0.01]
+
+
+@pytest.mark.slow
+def test_training_ends_at_a_score_and_says_where(lra: Lra, here: Path) -> None:
+    done = lra("run", "-m", "linear", "-t", "short", "-c", "tiny", "--stop-at", "0.0", "--json")
+    (result,) = json.loads(done.stdout)
+    assert (result["steps"], result["stopped_step"]) == (12, 4), "at the first evaluation"
+    again = lra("run", "-m", "linear", "-t", "short", "-c", "tiny", "--stop-at", "1.0", "--json")
+    (result,) = json.loads(again.stdout)
+    assert result["stopped_step"] is None
