@@ -112,7 +112,8 @@ $(DOCS): $(READY)
 	$(BIN)/pip install --quiet -e '.[docs]'
 	touch $@
 
-# Only what the extra `peers` lists, without this package and its JAX; torch in the build for CPUs, which PyPI lacks.
+# Only what the extra `peers` lists, without this package and its JAX; torch in the build for CPUs where that is reached,
+# else PyPI's.
 TORCH ?= https://download.pytorch.org/whl/cpu
 
 .venv-peers/ready: pyproject.toml
@@ -120,6 +121,6 @@ TORCH ?= https://download.pytorch.org/whl/cpu
 	.venv-peers/bin/pip install --quiet --upgrade pip
 	$(BIN)/python -c "import tomllib; peers = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['peers']; \
 		print(*peers, sep='\n')" > .venv-peers/requirements.txt
-	grep ^torch .venv-peers/requirements.txt | .venv-peers/bin/pip install --quiet --index-url $(TORCH) -r /dev/stdin
+	-grep ^torch .venv-peers/requirements.txt | .venv-peers/bin/pip install --quiet --retries 1 --index-url $(TORCH) -r /dev/stdin
 	.venv-peers/bin/pip install --quiet -r .venv-peers/requirements.txt
 	touch $@

@@ -182,6 +182,11 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
         "unused_rows",
         "truncated",
         "overlap",
+        "length_buckets",
+        "computed_tokens",
+        "lr_grid",
+        "stopped_step",
+        "test_at",
     }
     assert missing <= {"error", "variant", "changed", "commit", "test_spread", "fallback", "other_code", *of_others}, (
         missing
