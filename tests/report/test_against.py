@@ -80,7 +80,7 @@ def with_mechanism(**facts: Any) -> Published:
 
 def test_every_published_number_has_its_source_and_is_one() -> None:
     printed = lines("results")
-    assert len(printed) == 1481
+    assert len(printed) == 1498
     for line in printed:
         assert line["set"], line
         assert line["source"], line
