@@ -34,7 +34,7 @@ def _read(file: str) -> pd.DataFrame:
 
 def _set(name: str, numbers: pd.DataFrame, protocols: pd.DataFrame) -> Iterator[str]:
     yield f"## {name}\n"
-    usable = "" if name in published.names() else " No model or task of this project is in it."
+    usable = "" if name in published.names() else " No result of this project can be held against it."
     sources = "; ".join(dict.fromkeys(plain(source) for source in numbers["source"]))
     yield f"{len(numbers)} numbers from: {sources}.{usable}\n"
     for title, rows in numbers.groupby(["table", "metric", "unit"], sort=False):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from lra_bench import config, statistics
-from lra_bench.metrics import ACCURACY, named
+from lra_bench.metrics import named
 from lra_bench.records.schema import SCORED
 from lra_bench.report import tables
 from lra_bench.report.published import Mechanism, Protocol, Published, Reported
@@ -116,8 +116,10 @@ def _line(
 
 
 def _held(row: Mapping[str, Any], result: Reported, spread: statistics.Spread | None, margin: float) -> Held:
-    """Ours, a row of `tables.summary`, beside theirs; one that stayed at chance has the chance, which is no
-    estimate."""
+    """Ours, a row of `tables.summary`, beside theirs; one that stayed at chance has the chance, which is no estimate.
+
+    A token accuracy is taken to vary over examples as an accuracy does, which is the most that a share can.
+    """
     ours = Score(row["test_score"], row["test_n"], row["finished"], (row["test_sd"] or 0.0) ** 2)
     if result.score is None:
         return equivalence.held(ours, Score(row["chance"], math.inf, math.inf), spread, margin)
@@ -129,21 +131,21 @@ def reasons(row: Mapping[str, Any], result: Reported, published: Published) -> I
     followed = [protocol for protocol in published.protocols if protocol.task == result.task]
     protocol = next((p for p in followed if p.recipe == row["config"]), None)
     about = [m for m in published.mechanisms if m.holds(result.name, result.task, row["config"])]
-    yield from _of_the_run(row, {option for mechanism in about for option in mechanism.options})
+    yield from _of_the_run(row, result.metric, {option for mechanism in about for option in mechanism.options})
     yield from _of_the_recipe(row, followed)
     yield from _of_the_task(row, protocol or next(iter(followed), None))
     for mechanism in about:
         yield from _of_the_mechanism(row, mechanism, protocol)
 
 
-def _of_the_run(row: Mapping[str, Any], options: set[str]) -> Iterator[Reason]:
+def _of_the_run(row: Mapping[str, Any], published: str, options: set[str]) -> Iterator[Reason]:
     if row["status"] not in SCORED:
         yield Reason("status", f"{row['runs'] - row['finished']} of {row['runs']}: {row['status']}", False)
     elif row.get("test_score") is None:
         yield Reason("status", "no score on test", False)
-    metric = named(row["metric"])
-    if metric is not ACCURACY:
-        yield Reason("metric", f"{metric.title}, not accuracy", True)
+    ours, theirs = named(row["metric"]), named(published)
+    if ours is not theirs:
+        yield Reason("metric", f"{ours.title}, not {theirs.title}", True)
     if row["tag"]:
         yield Reason("tag", str(row["tag"]), True)
     if row["techniques"]:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 from lra_bench import config
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.metrics import ACCURACY
+from lra_bench.metrics import ACCURACY, TOKEN_ACCURACY
 
 FOLDER = "results/published"
 FAILED = "FAIL"  # printed where a model stayed at chance
+HELD = (ACCURACY.name, TOKEN_ACCURACY.name)  # the metrics of numbers that results here are held against
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Reported:
     task: str  # ours
     said: str  # the number as printed, %, or `FAILED`
     seeds: int | None = None  # whose mean it is; None: not stated
+    metric: str = ACCURACY.name  # one of `HELD`
 
     @property
     def score(self) -> float | None:
@@ -104,13 +106,19 @@ def _lines(file: str) -> list[dict[str, str]]:
 
 
 def _is_ours(line: Mapping[str, str]) -> bool:
-    return bool(line["metric"] == ACCURACY.name and line["our_model"] and line["our_task"])
+    return bool(line["metric"] in HELD and line["our_model"] and line["our_task"])
 
 
 def _result(line: Mapping[str, str]) -> Reported:
-    source = f"{line['source']}, {line['table']}"
-    seeds = int(line["seeds"]) if line["seeds"] else None
-    return Reported(source, line["model"], tuple(line["our_model"].split()), line["our_task"], line["value"], seeds)
+    return Reported(
+        source=f"{line['source']}, {line['table']}",
+        name=line["model"],
+        models=tuple(line["our_model"].split()),
+        task=line["our_task"],
+        said=line["value"],
+        seeds=int(line["seeds"]) if line["seeds"] else None,
+        metric=line["metric"],
+    )
 
 
 def _protocol(line: Mapping[str, str]) -> Protocol:
