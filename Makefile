@@ -10,13 +10,16 @@ READY := $(VENV)/ready
 DOCS := $(VENV)/ready-docs
 AOT := .venv-aot/ready
 
+# The package is imported by hundreds of processes: what is compiled once is kept, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test test-rest test-all test-aot check lint bench bench-data bench-peers gpu-check gpu-test wheelhouse table report dist docs clean anew
 
 run: $(READY)           ## train linformer on short ListOps: accuracy, speed and memory in minutes
 	$(BIN)/lra run --model linformer --task listops --config quick
 
-# A file's tests in one process: what they compile and train is made once. One process more than cores: children are waited for.
-SHARED := -n $(shell expr $$(nproc 2>/dev/null || echo 2) + 1) --dist loadfile
+# Neighbors in one process, which compile and train once for all of them. One process more than cores: children are waited for.
+SHARED := -n $(shell expr $$(nproc 2>/dev/null || echo 2) + 1) --dist worksteal
 
 test: $(READY)          ## the tests, some seven minutes on two cores; PYTHON=python3.13 for another Python
 	$(BIN)/pytest $(SHARED) -m "not slow and not sweep and not gpu and not tpu"

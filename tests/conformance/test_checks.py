@@ -31,10 +31,10 @@ def only(monkeypatch: pytest.MonkeyPatch, wanted: Callable[[str], bool]) -> None
     monkeypatch.setattr(checks, "CHECKS", {title: CHECKS[title] for title in CHECKS if wanted(title)})
 
 
-def by_family() -> list[Any]:
-    """The first mixer of each family, which `make test` tries, and the others, which are slow."""
+def by_family(others: pytest.MarkDecorator = pytest.mark.slow) -> list[Any]:
+    """The first mixer of each family, and the others, which are marked."""
     first = {mixers.model_card(name).card.family: name for name in reversed(mixers.names())}
-    return [name if name in first.values() else pytest.param(name, marks=pytest.mark.slow) for name in mixers.names()]
+    return [name if name in first.values() else pytest.param(name, marks=others) for name in mixers.names()]
 
 
 @pytest.mark.parametrize("name", by_family())
@@ -47,7 +47,7 @@ def test_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", mixers.names())
+@pytest.mark.parametrize("name", by_family(pytest.mark.sweep))
 def test_growth_with_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, lambda title: title == GROWTH)
     (verdict,) = verify(mixers.model_card(name))

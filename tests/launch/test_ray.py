@@ -81,7 +81,7 @@ def beneath(pid: int) -> list[int]:
     return [pid, *(below for child in children for below in beneath(int(child)))]
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_stopped_then_a_node_killed_and_the_sweep_completes(two_nodes: list[Any], here: Path, cache: Path) -> None:
     stopped = start(here, cache)
     wait_for_checkpoints(here, 0)

@@ -57,6 +57,7 @@ def test_the_ladder_halves_slices_while_devices_can_share_one_then_computes_agai
     assert not any(fallback.remat for fallback in build.ladder(one, 1)), "of a single layer nothing is saved"
 
 
+@pytest.mark.slow
 def test_what_fits_is_as_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = there(monkeypatch, lambda fallback: True)
     _, facts, fallback = build.fitting(run, SPLIT, None, lambda *_, **__: None)

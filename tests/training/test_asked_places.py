@@ -49,6 +49,7 @@ def test_the_places_that_ask_come_first_and_the_others_ask_for_nothing() -> None
     assert symbols.tolist() == [[7, 9, 0], [0, 0, 0], [1, 2, 3]]
 
 
+@pytest.mark.slow
 def test_loss_slope_and_score_are_those_of_a_head_that_answers_everywhere(run: Run) -> None:
     program, asked = build.built(run), asking(run)
     few, everywhere = program.objective, objective(METRICS[run.task.metric], C, L)

@@ -58,6 +58,7 @@ def test_a_step_is_the_same_to_rounding(model: str) -> None:
     assert not same(params, whole.init.params), "the steps moved them"
 
 
+@pytest.mark.slow
 def test_what_is_computed_is_counted() -> None:
     program = build.built(asked("softmax", *SORTED))
     fed = [program.at(step, [EXAMPLES], permutation) for step in range(5)]
