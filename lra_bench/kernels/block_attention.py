@@ -24,6 +24,7 @@ from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
 
 TINY = float(np.finfo(np.float32).tiny)
+ATTENDED = "attended"  # output and logsumexp of a kernel, as a policy of `jax.checkpoint` calls them
 
 
 def block_attention_reference(
