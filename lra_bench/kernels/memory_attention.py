@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float
 
 from lra_bench.kernels.block_attention import ATTENDED, block_attention, joined
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.impl import BATCHED, XLA, fused
+from lra_bench.kernels.impl import BATCHED, FORMS, XLA, fused
 from lra_bench.kernels.patterns import Blocks, Cells
 from lra_bench.kernels.product import product
 from lra_bench.kernels.segment_attention import earlier, segment_attention, sinusoids
@@ -43,8 +43,10 @@ class Memory:
 
 
 def form(impl: str, width: int, head_width: int) -> str:
-    """The implementation that runs: heads that are too wide with their positions have no kernel."""
-    return BATCHED if fused(impl) and head_width + 2 * -(-width // 2) > WIDEST else impl
+    """The implementation that runs: there is no kernel of heads that are too wide with their positions, and none on a
+    TPU, where batches take half the memory."""
+    wide = head_width + 2 * -(-width // 2) > WIDEST
+    return BATCHED if impl == FORMS["tpu"] or (fused(impl) and wide) else impl
 
 
 def memory_attention(

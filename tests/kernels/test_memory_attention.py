@@ -62,7 +62,8 @@ def test_a_long_text_has_exact_places() -> None:
     np.testing.assert_allclose(*last, atol=2e-5)
 
 
-def test_heads_too_wide_for_the_kernel_run_in_batches() -> None:
+def test_where_there_is_no_kernel() -> None:
     assert form(KERNEL, 64, 32) == KERNEL
     assert form(KERNEL, 512, 64) == BATCHED
     assert form("xla", 512, 64) == "xla"
+    assert form(FORMS["tpu"], 64, 32) == BATCHED
