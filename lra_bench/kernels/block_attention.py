@@ -19,11 +19,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from lra_bench.kernels.impl import at_once, fused
-from lra_bench.kernels.patterns import Pattern
+from lra_bench.kernels.patterns import Blocks, Pattern
 from lra_bench.kernels.product import product
-from lra_bench.kernels.softmax_attention import LOWEST
+from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention
 
 TINY = float(np.finfo(np.float32).tiny)
+ATTENDED = "attended"  # output and logsumexp of a kernel, as a policy of `jax.checkpoint` calls them
 
 
 def block_attention_reference(
@@ -91,6 +92,27 @@ def joined(
     outs, sums = zip(*parts, strict=True)
     weights = jax.nn.softmax(jnp.stack(sums), axis=0)[..., None]
     return sum(out * weight.astype(out.dtype) for out, weight in zip(outs, weights, strict=True))
+
+
+def side_by_side(
+    parts: Sequence[
+        tuple[Float[Array, "B H M K"], Float[Array, "B H L K"], Float[Array, "B H L V"], Bool[Array, "B L"]]
+    ],
+    impl: str,
+) -> list[Float[Array, "B H M V"]]:
+    """Attention of each part's queries to its own keys: one launch of the kernel, which has them for blocks."""
+    if not fused(impl):
+        return [softmax_attention(*part, impl) for part in parts]
+    size = max(max(q.shape[2], k.shape[2]) for q, k, _, _ in parts)
+    whole = [[_whole(x, size) for x in (q, k, v, mask[:, None, :, None])] for q, k, v, mask in parts]
+    q, k, v, mask = (jnp.concatenate(some, axis=2) for some in zip(*whole, strict=True))
+    out, _ = block_attention(q, k, v, mask[:, 0, :, 0], Blocks(size), impl=impl)
+    return [x[:, :, : part[0].shape[2]] for x, part in zip(jnp.split(out, len(parts), axis=2), parts, strict=True)]
+
+
+def _whole(x: Float[Array, "B H L K"], size: int) -> Float[Array, "B H size K"]:
+    """Filled up with zeros."""
+    return jnp.pad(x, ((0, 0), (0, 0), (0, size - x.shape[2]), (0, 0)))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(6, 7))

@@ -26,11 +26,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
 from lra_bench.kernels import triton
+from lra_bench.kernels.block_attention import ATTENDED
 from lra_bench.kernels.impl import FORMS
 from lra_bench.kernels.patterns import Pattern
 from lra_bench.kernels.product import accumulated, product_reference
@@ -104,7 +106,7 @@ def _forward(
 def _keep(
     q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern, impl: str
 ) -> tuple[tuple[Array, Array], Any]:
-    out, logsumexp = _attend(q, k, v, mask, i, j, pattern, impl)
+    out, logsumexp = (checkpoint_name(x, ATTENDED) for x in _attend(q, k, v, mask, i, j, pattern, impl))
     return (out, logsumexp), (q, k, v, mask, i, j, out, logsumexp)
 
 

@@ -7,7 +7,8 @@ k_s w_s^T, where the w solve a triangular system (the WY representation, section
 
     w_t + beta_t sum_{s<t} exp(b_t - b_s) (k_t . k_s) w_s = beta_t (v_t - exp(b_t) S_0^T k_t)
 
-They are solved for all chunks at once, with S_0 left open; then the states are walked through. No exponent is above 0.
+They are solved for all chunks at once, with S_0 left open; then the states are walked through, or on accelerators taken
+as the linear recurrence that they are. No exponent is above 0.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from lra_bench.kernels.impl import XLA
+from lra_bench.kernels.matrix_recurrence import STATES, matrix_recurrence
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
 
 CHUNK = 32
-GROUP = 16  # chunks
+WIDE = 64  # tokens of a chunk on accelerators
+PAIRS, SOLVED = "pairs", "solved"  # as a policy of `jax.checkpoint` calls them
 
 
 def gated_delta_rule_reference(
@@ -56,16 +60,12 @@ def gated_delta_rule(
     g: Float[Array, "B H L"],
     beta: Float[Array, "B H L"],
     chunk: int = CHUNK,
-    impl: str = XLA,
 ) -> Float[Array, "B H L V"]:
-    """The same, `chunk` tokens at a time. For the backward pass only the arguments are kept.
-
-    `impl` as `impl.chosen` says it.
-    """
-    return jax.checkpoint(partial(_rule, chunk=chunk, impl=impl))(q, k, v, g, beta)
+    """The same, `chunk` tokens at a time. For the backward pass only the arguments are kept."""
+    return jax.checkpoint(partial(_rule, chunk=chunk))(q, k, v, g, beta)
 
 
-def _rule(q: Array, k: Array, v: Array, g: Array, beta: Array, chunk: int, impl: str) -> Float[Array, "B H L V"]:
+def _rule(q: Array, k: Array, v: Array, g: Array, beta: Array, chunk: int) -> Float[Array, "B H L V"]:
     (B, H, L, V), dtype = v.shape, v.dtype
     b = _chunks(g[..., None], chunk).cumsum(3)
     q, k, v, beta = (_chunks(x, chunk) for x in (q, k, v, beta[..., None]))
@@ -73,7 +73,7 @@ def _rule(q: Array, k: Array, v: Array, g: Array, beta: Array, chunk: int, impl:
     left = k * jnp.exp(b[:, :, :, -1:] - b)
     added, lost = product("bhntk,bhntv->bhnkv", left, w), product("bhntk,bhntj->bhnkj", left, open_)
 
-    S = (_walked if impl == XLA else _joined)(jnp.exp(b[:, :, :, -1:]), added, lost)
+    S = _walked(jnp.exp(b[:, :, :, -1:]), added, lost)
     w = w - product("bhntk,bhnkv->bhntv", open_, S)
     scores = product("bhntk,bhnsk->bhnts", q, k) * ratios
     y = product("bhnts,bhnsv->bhntv", scores, w) + product("bhntk,bhnkv->bhntv", q * jnp.exp(b), S)
@@ -91,56 +91,14 @@ def _walked(kept: Array, added: Array, lost: Array) -> Float[Array, "B H N K V"]
     return jnp.moveaxis(lax.scan(step, jnp.zeros_like(added[:, :, 0]), pieces)[1], 0, 2)
 
 
-def _joined(kept: Array, added: Array, lost: Array) -> Float[Array, "B H N K V"]:
-    """The same for groups of chunks side by side, each from nothing; then from group to group, and both joined.
-
-    A chunk is S <- M S + a; what a group makes of the state before it is the product P of its matrices, carried beside.
-    """
-    V, fill = added.shape[-1], -added.shape[2] % GROUP
-    kept = jnp.pad(kept, ((0, 0), (0, 0), (0, fill), (0, 0), (0, 0)), constant_values=1)
-    one = jnp.eye(lost.shape[-1])
-    matrix, added_ = (_groups(x) for x in (kept * one - _filled(lost, fill), _filled(added, fill)))
-
-    def step(both: Array, piece: tuple[Array, Array]) -> tuple[Array, Array]:
-        M, a = piece
-        return _product(M, both) + jnp.pad(a, [(0, 0)] * 4 + [(0, len(one))]), both
-
-    start = jnp.broadcast_to(jnp.pad(one, ((0, 0), (V, 0))), (*added_.shape[1:5], V + len(one)))
-    whole, before = lax.scan(step, start, (matrix, added_))
-
-    def onward(T: Array, group: Array) -> tuple[Array, Array]:
-        return _product(group[..., V:], T) + group[..., :V], T
-
-    T = jnp.moveaxis(lax.scan(onward, jnp.zeros_like(added[:, :, 0]), jnp.moveaxis(whole, 2, 0))[1], 0, 2)
-    S = jnp.moveaxis(before[..., :V] + _product(before[..., V:], T), 0, 3)
-    return S.reshape(*S.shape[:2], -1, *S.shape[4:])[:, :, : added.shape[2]]
-
-
-def _filled(x: Float[Array, "B H N K V"], fill: int) -> Float[Array, "B H M K V"]:
-    return jnp.pad(x, ((0, 0), (0, 0), (0, fill), (0, 0), (0, 0)))
-
-
-def _groups(x: Float[Array, "B H N K V"]) -> Float[Array, "GROUP B H G K V"]:
-    return jnp.moveaxis(x.reshape(*x.shape[:2], -1, GROUP, *x.shape[3:]), 3, 0)
-
-
 def _solved(k: Array, v: Array, beta: Array, b: Array) -> tuple[Array, Array, Array]:
     """w = (first) - (second) S_0, and exp(b_t - b_s) for s <= t, else 0."""
     i = jnp.arange(k.shape[3])
     ratios = jnp.exp(jnp.where(i[:, None] >= i, b - b.swapaxes(3, 4), LOWEST))
     matrix = jnp.where(i[:, None] > i, beta * ratios * product("bhntk,bhnsk->bhnts", k, k), 0)
     right = jnp.concatenate([beta * v, beta * jnp.exp(b) * k], axis=-1)
-    both = lax.platform_dependent(matrix, right, cuda=_substituted, default=_inverted)
+    both = _product(inverse(matrix), right)
     return both[..., : v.shape[-1]], both[..., v.shape[-1] :], ratios
-
-
-def _inverted(matrix: Array, right: Array) -> Array:
-    return _product(inverse(matrix), right)
-
-
-def _substituted(matrix: Array, right: Array) -> Array:
-    """By cuBLAS: one launch."""
-    return lax.linalg.triangular_solve(matrix, right, left_side=True, lower=True, unit_diagonal=True)
 
 
 @jax.custom_vjp
@@ -175,6 +133,97 @@ inverse.defvjp(_keep_inverse, _pull_inverse)
 
 def _product(a: Array, b: Array) -> Array:
     return product("...ij,...jk->...ik", a, b)
+
+
+def two_readings(
+    q: Float[Array, "B H L K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    g: Float[Array, "B L 2H"],
+    beta: Float[Array, "B L 2H"],
+    impl: str = XLA,
+) -> Float[Array, "B H L V"]:
+    """The sum of two readings of a text, one from each end, with gates of their own: of the first, then of the second.
+
+    `impl` as `impl.chosen` says it.
+    """
+    if impl != XLA:
+        keep = jax.checkpoint_policies.save_only_these_names(PAIRS, SOLVED, STATES)
+        return jax.checkpoint(_multiplied, policy=keep)(q, k, v, g, beta)
+    y = gated_delta_rule(both(q), both(k), both(v), readings(g), readings(beta))
+    y, reverse = jnp.split(y, 2, axis=1)
+    return y + reverse[:, :, ::-1]
+
+
+def both(x: Float[Array, "B H L K"]) -> Float[Array, "B H2 L K"]:
+    """The text, and the reversed text as further heads."""
+    return jnp.concatenate([x, x[:, :, ::-1]], axis=1)
+
+
+def readings(x: Float[Array, "B L H2"]) -> Float[Array, "B H2 L"]:
+    """What belongs to the first reading, and reversed what belongs to the second."""
+    forward, backward = jnp.split(x.swapaxes(1, 2), 2, axis=1)
+    return jnp.concatenate([forward, backward[:, :, ::-1]], axis=1)
+
+
+def _multiplied(q: Array, k: Array, v: Array, g: Array, beta: Array) -> Float[Array, "B H L V"]:
+    """All chunks of both readings at once, each in its own order. Products of keys with keys and queries serve both."""
+    (B, H, L, V), K, dtype = v.shape, k.shape[-1], v.dtype
+    g, beta = (jnp.pad(x, ((0, 0), (0, -L % WIDE), (0, 0))) for x in (g, beta))
+    g, beta = (_chunks(readings(x)[..., None], WIDE) for x in (g, beta))
+    q, k, v = (_chunks(x, WIDE) for x in (q, k, v))
+    i, b = jnp.arange(WIDE), g.cumsum(3)
+    end = b[:, :, :, -1:]
+    ratios = jnp.exp(jnp.where(i[:, None] >= i, b - b.swapaxes(3, 4), LOWEST))
+    scores, alike = (_twice(checkpoint_name(product("bhntk,bhnsk->bhnts", x, k), PAIRS), 2, 3, 4) for x in (q, k))
+    q, k, v = (_twice(x, 2, 3) for x in (q, k, v))
+    matrix = jnp.where(i[:, None] > i, beta * ratios * alike, 0)
+    w, open_ = solved(matrix, beta * v), solved(matrix, beta * jnp.exp(b) * k)
+
+    left = k * jnp.exp(end - b)
+    added, lost = (product("bhntk,bhntj->bhnkj", left, x) for x in (w, open_))
+    S = matrix_recurrence(jnp.exp(end) * jnp.eye(K) - lost, added)
+    y = _product(ratios * scores, w - _product(open_, S)) + _product(q * jnp.exp(b), S)
+    y, reverse = jnp.split(y, 2, axis=1)
+    return (y + jnp.flip(reverse, (2, 3))).reshape(B, H, -1, V)[:, :, :L].astype(dtype)
+
+
+def _twice(x: Float[Array, "B H N *c"], *axes: int) -> Float[Array, "B H2 N *c"]:
+    """Chunks in the order of both readings."""
+    return jnp.concatenate([x, jnp.flip(x, axes)], axis=1)
+
+
+@jax.custom_vjp
+def solved(a: Float[Array, "*B c c"], x: Float[Array, "*B c J"]) -> Float[Array, "*B c J"]:
+    """(1 + a)^-1 x of a strictly lower triangular `a`; cuBLAS has that in one launch."""
+    return _by_platform(a, x, transposed=False)
+
+
+def _keep_solved(a: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
+    found = checkpoint_name(solved(a, x), SOLVED)
+    return found, (a, found)
+
+
+def _pull_solved(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    a, found = kept
+    pulled = _by_platform(a, g, transposed=True)
+    return -jnp.tril(product("...ij,...kj->...ik", pulled, found), -1), pulled
+
+
+solved.defvjp(_keep_solved, _pull_solved)
+
+
+def _by_platform(a: Array, x: Array, *, transposed: bool) -> Array:
+    """(1 + a)^-1 x, or (1 + a^T)^-1 x."""
+
+    def substituted(a: Array, x: Array) -> Array:
+        solve = lax.linalg.triangular_solve
+        return solve(a, x, left_side=True, lower=True, unit_diagonal=True, transpose_a=transposed)
+
+    def inverted(a: Array, x: Array) -> Array:
+        return product("...ji,...jk->...ik" if transposed else "...ij,...jk->...ik", inverse(a), x)
+
+    return lax.platform_dependent(a, x, cuda=substituted, default=inverted)
 
 
 def _chunks(x: Float[Array, "B H L K"], size: int) -> Float[Array, "B H N size K"]:

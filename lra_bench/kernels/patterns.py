@@ -34,18 +34,44 @@ class Pattern(Protocol):
 
 @dataclass(frozen=True)
 class Blocks:
-    """A query meets its own block, and so many blocks before and after it (arXiv 1911.02972; 2001.04451)."""
+    """A query meets its own block, and so many blocks before and after it (arXiv 1911.02972; 2001.04451); with -1 after
+    it, only those before. A causal one sees no key after its place."""
 
     size: int
     before: int = 0
     after: int = 0
+    causal: bool = False
 
     def table(self, queries: int, keys: int) -> np.ndarray:
         own = np.arange(queries, dtype=np.int32)[:, None]
         return _inside(own + np.arange(-self.before, self.after + 1, dtype=np.int32), keys)
 
     def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
-        return jnp.zeros(jnp.broadcast_shapes(i.shape, j.shape))
+        if not self.causal:
+            return jnp.zeros(jnp.broadcast_shapes(i.shape, j.shape))
+        return jnp.where(j > i, LOWEST, 0).astype(jnp.float32)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A query meets the cells, so many to a segment, of the segments from the nearest to the furthest before its own
+    (arXiv 1911.05507, section 3.1). Places are numbers of segments."""
+
+    size: int
+    cells: int
+    nearest: int
+    furthest: int
+
+    def table(self, queries: int, keys: int) -> np.ndarray:
+        own = np.arange(queries, dtype=np.int32)[:, None]
+        first = (own - self.furthest) * self.cells // self.size
+        last = ((own - self.nearest + 1) * self.cells - 1) // self.size
+        blocks = first + np.arange((last - first).max() + 1, dtype=np.int32)
+        return _inside(np.where(blocks <= last, blocks, -1), keys)
+
+    def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
+        seen = (i - j >= self.nearest) & (i - j <= self.furthest)
+        return jnp.where(seen, 0, LOWEST).astype(jnp.float32)
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Shaped
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.block_attention import block_attention
+from lra_bench.kernels.block_attention import block_attention, side_by_side
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.impl import XLA
 from lra_bench.kernels.patterns import Blocks
+from lra_bench.kernels.recurrent_states import recurrent_states
 from lra_bench.kernels.segment_attention import segments
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
@@ -121,8 +122,12 @@ class Mixer(HeadsMixer):
         self, start: Float[Array, "B S D"], asked: Float[Array, "N B H W K"], each: list[Array]
     ) -> Float[Array, "N B H W K"]:
         """The same, when all states are known: fewer kernels in the loop."""
-        _, states = lax.scan(jax.checkpoint(self.step), start, each)
-        return self.read(*(part.reshape(-1, *part.shape[2:]) for part in (asked, *states))).reshape(asked.shape)
+        graph, learned = nnx.split(self)
+        states = recurrent_states(
+            lambda learned, *given: nnx.merge(graph, learned).step(*given)[0], learned, start, each
+        )
+        states, rows, *each = (part.reshape(-1, *part.shape[2:]) for part in (states, asked, *each))
+        return self.read(rows, *self.step(states, each)[1]).reshape(asked.shape)
 
     def read(
         self, asked: Float[Array, "N H W K"], keys: Float[Array, "N H S K"], values: Float[Array, "N H S K"]
@@ -136,9 +141,9 @@ class Mixer(HeadsMixer):
         c = self.norm(state.astype(k.dtype)) + self.ids.astype(k.dtype)
         own, across, keys, values = (cut(part, self.heads) for part in jnp.split(dense(c, self.state[...]), 4, axis=-1))
         all_of_it = jnp.ones(state.shape[:2], bool)
-        kept = softmax_attention(own, keys, values, all_of_it, self.impl)
-        seen = softmax_attention(across, k, v, there[:, 0, :, 0], self.impl)
-        after = self.gated(state, join(jnp.concatenate([kept, seen], axis=1)).astype(jnp.float32))
+        parts = [(own, keys, values, all_of_it), (across, k, v, there[:, 0, :, 0])]
+        h = join(jnp.concatenate(side_by_side(parts, self.impl), axis=1))
+        after = self.gated(state, h.astype(jnp.float32))
         return jnp.where(there.any((1, 2))[:, None], after, state), (keys, values)
 
     def gated(self, state: Float[Array, "B S D"], h: Float[Array, "B S J"]) -> Float[Array, "B S D"]:

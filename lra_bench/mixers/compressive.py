@@ -21,7 +21,8 @@ from jaxtyping import Array, Bool, Float, Float32, Shaped
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.segment_attention import earlier, segment_attention, segments, sinusoids
+from lra_bench.kernels.memory_attention import Held, Memory, memory_attention
+from lra_bench.kernels.segment_attention import earlier, segments
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention
 from lra_bench.mixers.base import Auxiliary, Dims
 from lra_bench.mixers.card import Card, Fused
@@ -98,30 +99,29 @@ class Mixer(HeadsMixer):
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
-        (B, L, D), s, c = x.shape, min(self.config.segment, x.shape[1]), self.config.rate
+        (B, L, _), s, c = x.shape, min(self.config.segment, x.shape[1]), self.config.rate
         W = jnp.split(self.qkv[...], 3, axis=1)[1:]
         q, k, v = (segments(part, s) for part in self.project(x))
         m = min(self.config.memory, q.shape[2] - 1)
         n = min(self.config.compressed, q.shape[2] - 1 - m)
         past = self.kept(lax.stop_gradient(x), mask, W, s)
-        parts = [[earlier(part, m) for part in past], [k, v, past[2]]]
+        memory, older = Memory(*past, count=m), None
         if n:
             cells, full = self.compress(lax.stop_gradient(x), mask)
             old = self.kept(lax.stop_gradient(cells), full, W, s // c)
-            parts.insert(0, [earlier(part, n, skip=m) for part in old])
+            older = Memory(*old, count=n, skip=m)
             if key is not None and self.config.compression == "conv":
                 new = self.kept(cells, full, lax.stop_gradient(W), s // c)
-                old, new = ([earlier(part, 1, skip=m - 1) for part in of] for of in (lax.stop_gradient(past), new))
-                self.reconstruction[...] = loss(lax.stop_gradient(q), old, new, past[2], self.impl)
-        k, v, seen = (jnp.concatenate(part, axis=3) for part in zip(*parts, strict=True))
-        r = cut(dense(sinusoids(k.shape[3], s, D), self.relative[...])[None], self.heads)[0]
-        y = segment_attention(q, k, v, seen[:, 0, :, :, 0], r, self.u[...], self.v[...], impl=self.impl)
+                evicted, made = ([earlier(x, 1, skip=m - 1) for x in of] for of in (lax.stop_gradient(past), new))
+                self.reconstruction[...] = loss(lax.stop_gradient(q), evicted, made, past[2], self.impl)
+        learned = (self.relative[...], self.u[...], self.v[...])
+        y = memory_attention(q, k, v, memory, *learned, cells=older, impl=self.impl)
         return self.output(y.reshape(B, self.heads, -1, y.shape[-1])[:, :, :L])
 
-    def kept(self, x: Float[Array, "B M D"], mask: Bool[Array, "B M"], W: list[Array], s: int) -> list[Array]:
+    def kept(self, x: Float[Array, "B M D"], mask: Bool[Array, "B M"], W: list[Array], s: int) -> Held:
         """Keys and values of what a memory holds and where it holds something, in segments."""
         k, v = (segments(cut(dense(x, w), self.heads), s) for w in W)
-        return [k, v, segments(mask[:, None, :, None], s)]
+        return k, v, segments(mask[:, None, :, None], s)
 
     def compress(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"]

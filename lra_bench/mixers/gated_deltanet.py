@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.gated_delta_rule import gated_delta_rule
+from lra_bench.kernels.gated_delta_rule import two_readings
 from lra_bench.kernels.short_convolution import short_convolution
 from lra_bench.mixers.base import Dims, Dynamics, MixerBase, implementation
 from lra_bench.mixers.card import Card, Walked
@@ -85,28 +85,9 @@ class Mixer(MixerBase):
         q, k, v = (cut(part, self.heads) for part in jnp.split(mixed, 3, axis=-1))
         a, beta = jnp.split(self.gates(x).astype(jnp.float32), 2, axis=-1)
         g = -jnp.exp(self.log_a[...]) * jax.nn.softplus(a + self.dt[...]) * mask[..., None]
-        y = gated_delta_rule(
-            both(unit(q) * q.shape[-1] ** -0.5),
-            both(unit(k)),
-            both(v),
-            readings(g),
-            readings(jax.nn.sigmoid(beta)),
-            impl=self.impl,
-        )
-        y, reverse = jnp.split(y, 2, axis=1)
-        y = join(normed(y + reverse[:, :, ::-1], self.scale[...]))
+        y = two_readings(unit(q) * q.shape[-1] ** -0.5, unit(k), v, g, jax.nn.sigmoid(beta), self.impl)
+        y = join(normed(y, self.scale[...]))
         return dense(jax.nn.silu(z[..., 3 * J :]) * y, self.out[...])
-
-
-def both(x: Float[Array, "B H L K"]) -> Float[Array, "B H2 L K"]:
-    """The text, and the reversed text as further heads."""
-    return jnp.concatenate([x, x[:, :, ::-1]], axis=1)
-
-
-def readings(x: Float[Array, "B L H2"]) -> Float[Array, "B H2 L"]:
-    """What belongs to the first reading, and reversed what belongs to the second."""
-    forward, backward = jnp.split(x.swapaxes(1, 2), 2, axis=1)
-    return jnp.concatenate([forward, backward[:, :, ::-1]], axis=1)
 
 
 def unit(x: Float[Array, "... K"]) -> Float[Array, "... K"]:

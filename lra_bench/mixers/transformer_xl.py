@@ -20,9 +20,10 @@ from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.segment_attention import earlier, segment_attention, segments, sinusoids
+from lra_bench.kernels.memory_attention import Memory, form, memory_attention
+from lra_bench.kernels.segment_attention import segments
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.card import Card, Walked
+from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut
 from lra_bench.mixers.layers import XAVIER
 
@@ -47,7 +48,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config(Walked):
+class Config(Fused):
     """How long a segment is, and how much past it sees."""
 
     segment: int = 128
@@ -74,6 +75,7 @@ class Mixer(HeadsMixer):
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
+        self.impl = form(self.impl, dims.width, dims.head_width)
         self.segment, self.memory, self.causal = min(config.segment, dims.length), config.memory, config.causal
         shape = (dims.heads, dims.head_width)
         self.relative = nnx.Param(XAVIER(rngs.params(), (dims.width, dims.heads * dims.head_width)))
@@ -82,16 +84,13 @@ class Mixer(HeadsMixer):
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
-        (B, L, D), s = x.shape, min(self.segment, x.shape[1])
+        (B, L, _), s = x.shape, min(self.segment, x.shape[1])
         q, k, v = (segments(part, s) for part in self.project(x))
         W = jnp.split(self.qkv[...], 3, axis=1)[1:]
-        past = (segments(cut(dense(lax.stop_gradient(x), w), self.heads), s) for w in W)
-        there = segments(mask[:, None, :, None], s)
-        n = min(self.memory, q.shape[2] - 1)
-        k, v = (jnp.concatenate([earlier(old, n), own], axis=3) for old, own in zip(past, (k, v), strict=True))
-        seen = jnp.concatenate([earlier(there, n), there], axis=3)[:, 0, :, :, 0]
-        r = cut(dense(sinusoids(k.shape[3], s, D), self.relative[...])[None], self.heads)[0]
-        y = segment_attention(q, k, v, seen, r, self.u[...], self.v[...], causal=self.causal, impl=self.impl)
+        old_k, old_v = (segments(cut(dense(lax.stop_gradient(x), w), self.heads), s) for w in W)
+        past = Memory(old_k, old_v, segments(mask[:, None, :, None], s), count=min(self.memory, q.shape[2] - 1))
+        learned = (self.relative[...], self.u[...], self.v[...])
+        y = memory_attention(q, k, v, past, *learned, causal=self.causal, impl=self.impl)
         return self.output(y.reshape(B, self.heads, -1, y.shape[-1])[:, :, :L])
 
 
