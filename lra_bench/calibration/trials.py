@@ -88,9 +88,13 @@ def _by_model(request: Request, rate: float) -> list[tuple[Run, ...]]:
 
 
 def missing(asked: Sequence[Trial]) -> list[str]:
-    """The tasks whose published examples are neither in a folder that they name nor in the cache."""
-    tasks = {trial.task.name: trial.task for trial in asked}
+    """The tasks, with their variants, whose published examples are neither in a folder they name nor in the cache."""
+    tasks = {_named(trial.task): trial.task for trial in asked}
     return [name for name, task in tasks.items() if not _is_here(task)]
+
+
+def _named(task: TaskSpec) -> str:
+    return f"{task.name}@{task.variant}" if task.variant else task.name
 
 
 def _is_here(task: TaskSpec) -> bool:
