@@ -23,8 +23,10 @@ def report(told: Sequence[Verdict]) -> Report:
     """The verdicts of all checks: numbers for programs, a table for people."""
     counts = Counter(one.verdict for one in told)
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (REPRODUCED, DIFFERS, UNTOLD))
-    frame = pd.DataFrame(map(_cells, told), columns=list(HEADS)).set_index("check")
-    return Report(pd.DataFrame(map(_numbers, told)), (Comparison("calibration", "calibration", frame, (said, NOTE)),))
+    frame = pd.DataFrame([*map(_cells, told)], columns=list(HEADS)).set_index("check")
+    return Report(
+        pd.DataFrame([*map(_numbers, told)]), (Comparison("calibration", "calibration", frame, (said, NOTE)),)
+    )
 
 
 def page(checks: Mapping[str, Check], told: Sequence[Verdict], skipped: Mapping[str, str]) -> str:
@@ -53,7 +55,7 @@ def _cells(one: Verdict) -> dict[str, Any]:
     return {
         "check": one.check,
         "claim": one.claim,
-        "model": one.ours.trial.model,
+        "model": one.ours.entrant.model,
         "expected": one.expected,
         "ours": _score(one.ours),
         "rate": f"{one.ours.rate:g}" if one.ours.rate else "",
@@ -77,10 +79,10 @@ def _numbers(one: Verdict) -> dict[str, Any]:
     return {
         "check": one.check,
         "claim": one.claim,
-        "arm": one.ours.trial.arm,
-        "model": one.ours.trial.model,
-        "task": one.ours.trial.task.name,
-        "length": one.ours.length or one.ours.trial.task.length,
+        "arm": one.ours.entrant.arm,
+        "model": one.ours.entrant.model,
+        "task": one.ours.entrant.task.name,
+        "length": one.ours.length or one.ours.entrant.task.length,
         "expected": one.expected,
         "score": score,
         "score_low": low,

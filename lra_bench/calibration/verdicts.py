@@ -20,13 +20,13 @@ from typing import NamedTuple
 import numpy as np
 
 from lra_bench import statistics
-from lra_bench.calibration.trials import Trial
 from lra_bench.config.calibration import AtChance, AtLeast, AtMost, Better, Check, Expectation, Published, Same, parted
 from lra_bench.metrics import ACCURACY
 from lra_bench.records import store
 from lra_bench.records.schema import SCORED, Result
 from lra_bench.report.summary import equivalence
 from lra_bench.report.summary.equivalence import Held, Score
+from lra_bench.sweeps import Entrant
 
 REPRODUCED, DIFFERS, UNTOLD = "reproduced", "differs", "cannot be told"
 INSIDE = "the interval holds both"
@@ -35,9 +35,9 @@ OF_EQUIVALENCE = {equivalence.EQUIVALENT: REPRODUCED, equivalence.DIFFERS: DIFFE
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the runs of a trial came to, at one length of test."""
+    """What the runs of a entrant came to, at one length of test."""
 
-    trial: Trial
+    entrant: Entrant
     length: int | None  # None: the task's own
     rate: float | None  # the learning rate that was chosen
     scores: tuple[float, ...]  # of test, a run each
@@ -46,16 +46,18 @@ class Outcome:
     lacking: str | None  # why there is no verdict, in words
 
     @classmethod
-    def of(cls, trial: Trial, length: int | None, results: Path) -> Outcome:
+    def of(cls, entrant: Entrant, length: int | None, results: Path) -> Outcome:
         """What lies in the results folder."""
-        every = trial.expected(results)
+        every = entrant.expected(results)
         left = sum(store.done(results, run) is None for run in every)
-        found = [store.done(results, run) for run in trial.seeds(results)]
+        found = [store.done(results, run) for run in entrant.seeds(results)]
         scored = [one for one in found if one is not None and one.status in SCORED]
         scores = [score for one in scored if (score := _at(one, length)) is not None]
-        lacking = f"{left} of {len(every)} runs are left" if left else _unscored(trial, found, scores, length, results)
+        lacking = (
+            f"{left} of {len(every)} runs are left" if left else _unscored(entrant, found, scores, length, results)
+        )
         examples, chance = (scored[0].test_n or 0, scored[0].chance) if scored else (0, None)
-        return cls(trial, length, trial.chosen(results), tuple(scores), examples, chance, lacking)
+        return cls(entrant, length, entrant.chosen(results), tuple(scores), examples, chance, lacking)
 
     @property
     def interval(self) -> statistics.Interval | None:
@@ -77,12 +79,12 @@ def _at(result: Result, length: int | None) -> float | None:
 
 
 def _unscored(
-    trial: Trial, found: Sequence[Result | None], scores: Sequence[float], length: int | None, results: Path
+    entrant: Entrant, found: Sequence[Result | None], scores: Sequence[float], length: int | None, results: Path
 ) -> str | None:
     """Why runs that are done have no score; None where each has one."""
     if len(scores) == len(found) and scores:
         return None
-    ended = [store.done(results, run) for run in trial.expected(results)]
+    ended = [store.done(results, run) for run in entrant.expected(results)]
     failed = dict.fromkeys(one.status for one in ended if one is not None and one.status not in SCORED)
     return f"failed: {', '.join(failed)}" if failed else f"not tested at length {length}"
 
@@ -102,38 +104,38 @@ class Verdict(NamedTuple):
     why: str | None  # of what is not reproduced
 
 
-def verdicts(name: str, check: Check, trials: Sequence[Trial], results: Path) -> list[Verdict]:
+def verdicts(name: str, check: Check, entrants: Sequence[Entrant], results: Path) -> list[Verdict]:
     """The verdict of each expectation on each model of its arm, by what lies in the results folder."""
-    every = {(trial, length): Outcome.of(trial, length, results) for trial, length in _tested(check, trials)}
+    every = {(entrant, length): Outcome.of(entrant, length, results) for entrant, length in _tested(check, entrants)}
     return [
         _verdict(name, expected, every[ours], every[theirs] if theirs else None, list(every.values()))
         for expected in check.expectations
-        for ours, theirs in _pairs(expected, trials)
+        for ours, theirs in _pairs(expected, entrants)
     ]
 
 
-Tested = tuple[Trial, int | None]
+Tested = tuple[Entrant, int | None]
 
 
-def _tested(check: Check, trials: Sequence[Trial]) -> Iterator[Tested]:
+def _tested(check: Check, entrants: Sequence[Entrant]) -> Iterator[Tested]:
     for expected in check.expectations:
-        for ours, theirs in _pairs(expected, trials):
+        for ours, theirs in _pairs(expected, entrants):
             yield from (ours, theirs) if theirs else (ours,)
 
 
-def _pairs(expected: Expectation, trials: Sequence[Trial]) -> list[tuple[Tested, Tested | None]]:
+def _pairs(expected: Expectation, entrants: Sequence[Entrant]) -> list[tuple[Tested, Tested | None]]:
     """Each model of the arm; where another arm is named, beside the same model there, or each where it is not there."""
-    ours = _of_arm(expected.arm, trials)
+    ours = _of_arm(expected.arm, entrants)
     if not isinstance(expected, Better | Same):
         return [(one, None) for one in ours]
-    theirs = _of_arm(expected.than, trials)
-    models = {trial.model for trial, _ in theirs}
+    theirs = _of_arm(expected.than, entrants)
+    models = {entrant.model for entrant, _ in theirs}
     return [(a, b) for a, b in product(ours, theirs) if a[0].model == b[0].model or a[0].model not in models]
 
 
-def _of_arm(named: str, trials: Sequence[Trial]) -> list[Tested]:
+def _of_arm(named: str, entrants: Sequence[Entrant]) -> list[Tested]:
     arm, length = parted(named)
-    return [(trial, length) for trial in trials if trial.arm == arm]
+    return [(entrant, length) for entrant in entrants if entrant.arm == arm]
 
 
 def _verdict(
@@ -162,7 +164,7 @@ def _words(expected: Expectation, ours: Outcome, theirs: Outcome | None) -> str:
         case Published():
             return f"{100 * expected.value:g}, within {100 * expected.margin:g}"
         case Better() | Same():
-            other = f"{theirs.trial.model} of {expected.than}" if theirs else expected.than
+            other = f"{theirs.entrant.model} of {expected.than}" if theirs else expected.than
             if isinstance(expected, Same):
                 return f"{other}, within {100 * expected.margin:g}"
             return f"above {other}" + (f" by {100 * expected.by:g}" if expected.by else "")

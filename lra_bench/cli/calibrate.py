@@ -14,11 +14,12 @@ from lra_bench.cli.written import Format, chosen, tell
 from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lra_bench.calibration import Trial, Verdict
+    from lra_bench.calibration import Verdict
     from lra_bench.config import Launcher, Run
     from lra_bench.config.calibration import Check
     from lra_bench.launch.engine import Order
     from lra_bench.records.schema import Result
+    from lra_bench.sweeps import Entrant
 
 RESULTS = options.RESULTS / "calibration"
 PAGE, TABLE = "calibration.md", "calibration.csv"
@@ -49,7 +50,7 @@ def calibrate(
 
     Example: lra calibrate --quick
     """
-    from lra_bench import calibration, config
+    from lra_bench import calibration, config, sweeps
     from lra_bench.cli import screen
     from lra_bench.cli.run import show_states
     from lra_bench.launch.engine import Order
@@ -58,18 +59,18 @@ def calibrate(
         raise ConfigError("--plan and --dry-run: one of the two")
     include = tuple(include_path or ())
     checks = _checks(names or (), include, quick=quick)
-    trials = {name: calibration.trials(name, check, include) for name, check in checks.items()}
-    skipped = _skipped(trials)
+    entrants = {name: sweeps.entrants(name, check, include) for name, check in checks.items()}
+    skipped = _skipped(entrants)
     screen.warn(f"{name}: skipped: {why}" for name, why in skipped.items())
-    every = [trial for name, several in trials.items() if name not in skipped for trial in several]
+    every = [entrant for name, several in entrants.items() if name not in skipped for entrant in several]
     order, by = Order(results, fresh, jobs=jobs), config.launcher(None)
     if dry_run:
-        show_states(_once([run for trial in every for run in trial.expected(results)]), results, json=json)
+        show_states(_once([run for entrant in every for run in entrant.expected(results)]), results, json=json)
     elif plan:
         _show_cost(every, results, jobs or by.jobs, json=json)
     else:
         ended = _executed(every, by, order)
-        told = [one for name, several in trials.items() if name not in skipped
+        told = [one for name, several in entrants.items() if name not in skipped
                 for one in calibration.verdicts(name, checks[name], several, results)]  # fmt: skip
         _keep(results, checks, told, skipped)
         tell(calibration.report(told), chosen(None, json=json))
@@ -87,11 +88,11 @@ def _checks(names: Sequence[str], include: Sequence[Path], *, quick: bool) -> di
     return {name: check for name, check in found.items() if check is not None}
 
 
-def _skipped(trials: Mapping[str, Sequence[Trial]]) -> dict[str, str]:
+def _skipped(entrants: Mapping[str, Sequence[Entrant]]) -> dict[str, str]:
     """Why a check is not run, by its name: its examples are other people's, and not here."""
-    from lra_bench import calibration
+    from lra_bench import sweeps
 
-    lacking = {name: calibration.missing(several) for name, several in trials.items()}
+    lacking = {name: sweeps.missing(several) for name, several in entrants.items()}
     return {
         name: f"the examples of {', '.join(tasks)} are not here; "
         f"{' and '.join(f'lra data prepare {task}' for task in tasks)} fetches them"
@@ -100,12 +101,12 @@ def _skipped(trials: Mapping[str, Sequence[Trial]]) -> dict[str, str]:
     }
 
 
-def _executed(every: Sequence[Trial], by: Launcher, order: Order) -> list[Result]:
+def _executed(every: Sequence[Entrant], by: Launcher, order: Order) -> list[Result]:
     """The results of the runs: those by which learning rates are chosen, then further seeds of what was chosen."""
     from lra_bench.cli.run import executed
 
-    first = executed(_once([run for trial in every for run in trial.grid]), by, order)
-    further = _once([run for trial in every for run in trial.seeds(order.results)[1:]])
+    first = executed(_once([run for entrant in every for run in entrant.grid]), by, order)
+    further = _once([run for entrant in every for run in entrant.seeds(order.results)[1:]])
     return [*first, *(executed(further, by, order) if further else ())]
 
 
@@ -134,14 +135,14 @@ def _end(ended: Sequence[Result], told: Sequence[Verdict]) -> None:
     sys.exit(int(failed or any(one.verdict == calibration.DIFFERS for one in told)))
 
 
-def _show_cost(every: Sequence[Trial], results: Path, jobs: int, *, json: bool) -> None:
+def _show_cost(every: Sequence[Entrant], results: Path, jobs: int, *, json: bool) -> None:
     """What running the checks would take, so many runs at once on this machine."""
-    from lra_bench import calibration
+    from lra_bench import sweeps
     from lra_bench.cli import planned, progress, screen
 
     with progress.watching() as watch:
-        lines = calibration.cost(every, results, watch, jobs)
+        lines = sweeps.cost(every, results, watch, jobs)
     if json:
         screen.print_json(lines)
     else:
-        screen.out.print(planned.trials(lines, jobs))
+        screen.out.print(planned.calibration(lines, jobs))

@@ -23,7 +23,7 @@ def table(plans: Sequence[Plan], jobs: int) -> Group:
     return titled("what would run", [_line(group) for group in groups.values()], [*_to_go(plans, jobs), *_room(plans)])
 
 
-def trials(lines: Sequence[Plan], jobs: int) -> Group:
+def calibration(lines: Sequence[Plan], jobs: int) -> Group:
     """What a calibration would take: a line a model of a check's arm, and the hours with so many jobs at once."""
     shown = [
         {key: line[key] for key in ("check", "arm", "model", "runs", "left")}

@@ -84,6 +84,14 @@ class Same(Expected):
     margin: Share
 
 
+EXPECTED = {
+    "at-chance": AtChance,
+    "at-least": AtLeast,
+    "at-most": AtMost,
+    "published": Published,
+    "better": Better,
+    "same": Same,
+}
 Expectation = Annotated[AtChance | AtLeast | AtMost | Published | Better | Same, Field(discriminator="expect")]
 
 
@@ -145,11 +153,21 @@ def check(name: str, include: Sequence[Path] = (), *, quick: bool = False) -> Ch
 
 def _checked(overlays: Sequence[Overlay]) -> Check:
     values = {key: value for overlay in overlays for key, value in overlay.values.items()}
-    arms = values.get("arms")
-    if isinstance(arms, Mapping):
+    if isinstance(arms := values.get("arms"), Mapping):
         said = {"settings": [], **{key: values[key] for key in INHERITED}}
         values["arms"] = {name: {**said, **arm} if isinstance(arm, Mapping) else arm for name, arm in arms.items()}
+    _hold_parts(values, overlays)
     return validated(Check, values, overlays)
+
+
+def _hold_parts(values: Mapping[str, Any], overlays: Sequence[Overlay]) -> None:
+    """Raises ConfigError: an arm, or an expectation of a known kind, has a wrong key, of which its own are named."""
+    for name, arm in dict(values.get("arms") or {}).items():
+        if isinstance(arm, Mapping):
+            validated(Arm, arm, overlays, under=("arms", str(name)))
+    for place, one in enumerate(values.get("expectations") or []):
+        if isinstance(one, Mapping) and one.get("expect") in EXPECTED:
+            validated(EXPECTED[one["expect"]], one, overlays, under=("expectations", str(place)))
 
 
 def _unsaid() -> Overlay:

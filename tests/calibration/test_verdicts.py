@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from lra_bench import calibration
-from lra_bench.calibration import Trial, Verdict
+from lra_bench.calibration import Verdict
 from lra_bench.config import calibration as files
 from lra_bench.config.calibration import Check
 from lra_bench.errors import ConfigError
 from lra_bench.records import store
+from lra_bench.sweeps import Entrant, entrants
 
 CHECK = """\
 title: Known
@@ -37,16 +38,16 @@ def _in_a_folder_of_its_own(here: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(here)
 
 
-def written(expected: str, seeds: str = "0-2") -> tuple[Check, list[Trial]]:
+def written(expected: str, seeds: str = "0-2") -> tuple[Check, list[Entrant]]:
     Path("known.yaml").write_text(CHECK.format(expected=expected, seeds=seeds), encoding="utf-8")
     check = files.check("known.yaml")
     assert check is not None
-    return check, calibration.trials("known", check)
+    return check, entrants("known", check)
 
 
-def put(trial: Trial, scores: Sequence[float], rate: float = 2e-2, **facts: Any) -> None:
-    """Results of a trial, by a learning rate that is best on validation; of the other with the first seed alone."""
-    for other, runs in trial.by_rate.items():
+def put(entrant: Entrant, scores: Sequence[float], rate: float = 2e-2, **facts: Any) -> None:
+    """Results of a entrant, by a learning rate that is best on validation; of the other with the first seed alone."""
+    for other, runs in entrant.by_rate.items():
         for run, score in zip(runs, scores if other == rate else scores[:1], strict=False):
             known = {"val_score": 0.9 if other == rate else 0.1, "test_score": score, "test_n": 4000, "chance": 0.1}
             store.save(Path("results"), run, store.blank(run, "ok", **{**known, **facts}))
@@ -98,31 +99,33 @@ def test_a_verdict(expected: str, ours: list[float], theirs: list[float], verdic
 
 
 def test_validation_chooses_the_rate_and_other_seeds_follow_it() -> None:
-    check, (trial, other) = written("expect: at-chance, margin: 0.03")
+    check, (entrant, other) = written("expect: at-chance, margin: 0.03")
     results = Path("results")
-    assert trial.chosen(results) is None
-    assert [run.seed for run in trial.expected(results)] == [0, 0, 1, 2]
-    put(trial, [0.1])
-    assert trial.chosen(results) == 2e-2
-    assert {run.recipe.optimizer.lr for run in trial.seeds(results)} == {2e-2}
-    (verdict,) = calibration.verdicts("known", check, [trial, other], results)
+    assert entrant.chosen(results) is None
+    assert [run.seed for run in entrant.expected(results)] == [0, 0, 1, 2]
+    put(entrant, [0.1])
+    assert entrant.chosen(results) == 2e-2
+    assert {run.recipe.optimizer.lr for run in entrant.seeds(results)} == {2e-2}
+    (verdict,) = calibration.verdicts("known", check, [entrant, other], results)
     assert (verdict.verdict, verdict.why) == ("cannot be told", "2 of 4 runs are left")
 
 
 def test_a_run_that_failed_is_no_evidence() -> None:
-    check, (trial, other) = written("expect: at-chance, margin: 0.03", "0")
-    for runs in trial.by_rate.values():
+    check, (entrant, other) = written("expect: at-chance, margin: 0.03")
+    for runs in entrant.by_rate.values():
         store.save(Path("results"), runs[0], store.blank(runs[0], "nan", "at step 3"))
-    (verdict,) = calibration.verdicts("known", check, [trial, other], Path("results"))
+    (verdict,) = calibration.verdicts("known", check, [entrant, other], Path("results"))
     assert (verdict.verdict, verdict.why) == ("cannot be told", "failed: nan")
 
 
 def test_a_score_at_another_length() -> None:
     longer = '{"40": 0.2, "80": null}'
-    check, (trial, other) = written("expect: at-chance, margin: 0.03")
-    put(trial, near(0.1), test_at=longer)
+    check, (entrant, other) = written("expect: at-chance, margin: 0.03")
+    put(entrant, near(0.1), test_at=longer)
     at = [one.model_copy(update={"arm": f"ours@{length}"}) for one in check.expectations for length in (40, 80)]
-    told_at = calibration.verdicts("k", check.model_copy(update={"expectations": at}), [trial, other], Path("results"))
+    told_at = calibration.verdicts(
+        "k", check.model_copy(update={"expectations": at}), [entrant, other], Path("results")
+    )
     assert [(one.verdict, one.why) for one in told_at] == [
         ("differs", "differs by at least 8.8"),
         ("cannot be told", "not tested at length 80"),
@@ -130,9 +133,9 @@ def test_a_score_at_another_length() -> None:
 
 
 def test_a_page_names_all_that_a_reader_asks_for() -> None:
-    check, trials = written("expect: at-least, value: 0.9")
-    put(trials[0], near(0.95))
-    verdicts = calibration.verdicts("known", check, trials, Path("results"))
+    check, every = written("expect: at-least, value: 0.9")
+    put(every[0], near(0.95))
+    verdicts = calibration.verdicts("known", check, every, Path("results"))
     page = calibration.page({"known": check, "other": check}, verdicts, {"other": "no examples"})
     for said in ("it is so", "95.0 (", "0.02", "Known from: nobody", "would mean: this test", "Skipped: no examples"):
         assert said in page
@@ -144,22 +147,22 @@ def test_a_shipped_check_names_what_is_there(name: str, quick: bool) -> None:
     check = files.check(name, quick=quick)
     if check is None:
         return
-    trials = calibration.trials(name, check)
-    assert {trial.arm for trial in trials} == set(check.arms)
+    every = entrants(name, check)
+    assert {entrant.arm for entrant in every} == set(check.arms)
     tested = {files.parted(one.arm)[0] for one in check.expectations}
     tested |= {files.parted(one.than)[0] for one in check.expectations if isinstance(one, files.Better | files.Same)}
     assert tested == set(check.arms), "an arm that no expectation is of is run for nothing"
     for one in check.expectations:
         arm, length = files.parted(one.arm)
-        every = [trial for trial in trials if trial.arm == arm]
-        assert length is None or all(length in trial.task.test_lengths for trial in every)
+        tasks = [entrant.task for entrant in every if entrant.arm == arm]
+        assert length is None or all(length in task.test_lengths for task in tasks)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (("arm: ours", "arm: hers"), "'hers' is none of the arms ours, theirs"),
-        (("margin: 0.03", "value: 0.03"), r"unknown key"),
+        (("margin: 0.03", "margn: 0.03"), r"expectations\.0\.margn: unknown key; did you mean 'margin'\?"),
         (("task: short}", "tusk: short}"), r"tusk: unknown key; did you mean 'task'\?"),
         (("rates: [1.0e-2, 2.0e-2]", "rates: []"), "rates"),
         (("reference: nobody\n", ""), "reference: missing"),

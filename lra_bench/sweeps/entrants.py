@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lra_bench import data, sweeps
+from lra_bench import data
 from lra_bench.config import Run, TaskSpec
 from lra_bench.config.calibration import Check
-from lra_bench.data import cache
 from lra_bench.errors import ConfigError
 from lra_bench.records import store
 from lra_bench.records.schema import SCORED, Result
-from lra_bench.sweeps import Request
 from lra_bench.sweeps.models import parts
+from lra_bench.sweeps.plan import plan
+from lra_bench.sweeps.request import Request, parse_seeds, runs
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class Entrant:
     """One model of an arm."""
 
     check: str
@@ -35,16 +35,19 @@ class Trial:
     @property
     def grid(self) -> tuple[Run, ...]:
         """A run of each learning rate, all with the first seed."""
-        return tuple(runs[0] for runs in self.by_rate.values())
+        return tuple(seeds[0] for seeds in self.by_rate.values())
 
     def chosen(self, results: Path) -> float | None:
         """The learning rate whose run is best on validation; None while one is to be run, or where none has a score."""
-        found = {rate: store.done(results, runs[0]) for rate, runs in self.by_rate.items()}
-        if any(result is None for result in found.values()):
+        if not self.tried(results):
             return None
-        scored = {rate: score for rate, result in found.items() if (score := _validated(result)) is not None}
-        better = max if self.grid[0].metric.higher else min
-        return better(scored, key=lambda rate: scored[rate]) if scored else None
+        found = {rate: _validated(store.done(results, seeds[0])) for rate, seeds in self.by_rate.items()}
+        scored = {rate: score for rate, score in found.items() if score is not None}
+        return max(scored, key=lambda rate: scored[rate]) if scored else None
+
+    def tried(self, results: Path) -> bool:
+        """Has the run of each learning rate ended?"""
+        return all(store.done(results, run) is not None for run in self.grid)
 
     def seeds(self, results: Path) -> tuple[Run, ...]:
         """The runs of the chosen learning rate; none while it is not chosen."""
@@ -52,15 +55,16 @@ class Trial:
         return () if rate is None else self.by_rate[rate]
 
     def expected(self, results: Path) -> tuple[Run, ...]:
-        """All runs, as far as is known: further seeds have the first of the rates while none is chosen."""
-        return (*self.grid, *(self.seeds(results) or next(iter(self.by_rate.values())))[1:])
+        """All runs, as far as is known: further seeds have the first of the rates until one is chosen."""
+        seeds = self.seeds(results) if self.tried(results) else next(iter(self.by_rate.values()))
+        return (*self.grid, *seeds[1:])
 
 
 def _validated(result: Result | None) -> float | None:
     return result.val_score if result is not None and result.status in SCORED else None
 
 
-def trials(name: str, check: Check, include: Sequence[Path] = ()) -> list[Trial]:
+def entrants(name: str, check: Check, include: Sequence[Path] = ()) -> list[Entrant]:
     """The models of a check's arms, in the order of the arms.
 
     Raises:
@@ -68,13 +72,13 @@ def trials(name: str, check: Check, include: Sequence[Path] = ()) -> list[Trial]
     """
     found = []
     for arm, asked in check.arms.items():
-        settings, seeds = (*check.settings, *asked.settings), sweeps.parse_seeds(asked.seeds)
+        settings, seeds = (*check.settings, *asked.settings), parse_seeds(asked.seeds)
         for models in parts(asked.models, f"{name}: {arm}: models"):
             request = Request(models, asked.task, check.config, seeds, settings=settings, include=tuple(include))
             for each in zip(*(_by_model(request, rate) for rate in asked.rates), strict=True):
                 label = models if models.endswith("]") else each[0][0].model
-                found.append(Trial(name, arm, label, dict(zip(asked.rates, each, strict=True))))
-    strange = next((trial for trial in found if not trial.grid[0].metric.share), None)
+                found.append(Entrant(name, arm, label, dict(zip(asked.rates, each, strict=True))))
+    strange = next((entrant for entrant in found if not entrant.grid[0].metric.share), None)
     if strange:
         raise ConfigError(f"{name}: {strange.arm}: its task has {strange.grid[0].metric.title}, which is no share")
     return found
@@ -84,12 +88,12 @@ def _by_model(request: Request, rate: float) -> list[tuple[Run, ...]]:
     """A run a seed of each of the request's models, at a learning rate."""
     settings = (*request.settings, f"optimizer.lr={rate!r}")
     asked = [replace(request, settings=settings, seeds=(seed,)) for seed in request.seeds]
-    return list(zip(*map(sweeps.runs, asked), strict=True))
+    return list(zip(*map(runs, asked), strict=True))
 
 
-def missing(asked: Sequence[Trial]) -> list[str]:
+def missing(asked: Sequence[Entrant]) -> list[str]:
     """The tasks, with their variants, whose published examples are neither in a folder they name nor in the cache."""
-    tasks = {_named(trial.task): trial.task for trial in asked}
+    tasks = {_named(entrant.task): entrant.task for entrant in asked}
     return [name for name, task in tasks.items() if not _is_here(task)]
 
 
@@ -98,24 +102,28 @@ def _named(task: TaskSpec) -> str:
 
 
 def _is_here(task: TaskSpec) -> bool:
+    from lra_bench.data import cache
+
     made_here = task.folder is not None or not data.of(task).PUBLISHED
     return made_here or cache.folder_of(task, cache.key_of(task)).is_dir()
 
 
 def cost(
-    asked: Sequence[Trial], results: Path, tell: Callable[[Run, dict[str, Any]], None], jobs: int
+    asked: Sequence[Entrant], results: Path, tell: Callable[[Run, dict[str, Any]], None], jobs: int
 ) -> list[dict[str, Any]]:
-    """What each trial would take, a line each: its runs, how many are left, hours of one of them and of all.
+    """What each entrant would take, a line each: its runs, how many are left, hours of one of them and of all.
 
-    A step is probed once for a trial, as `sweeps.plan` has it: learning rates and seeds cost the same.
+    A step is probed once for an entrant, as `plan` has it: learning rates and seeds cost the same.
     """
-    left = [[run for run in trial.expected(results) if store.done(results, run) is None] for trial in asked]
-    probed = iter(sweeps.plan([runs[0] for runs in left if runs], results, tell, jobs))
-    return [_cost(trial, len(trial.expected(results)), len(runs), next(probed) if runs else {"hours": 0.0})
-            for trial, runs in zip(asked, left, strict=True)]  # fmt: skip
+    left = [[run for run in entrant.expected(results) if store.done(results, run) is None] for entrant in asked]
+    planned = iter(plan([several[0] for several in left if several], results, tell, jobs))
+    return [
+        _cost(entrant, len(entrant.expected(results)), len(several), next(planned) if several else {"hours": 0.0})
+        for entrant, several in zip(asked, left, strict=True)
+    ]
 
 
-def _cost(trial: Trial, runs: int, left: int, plan: Mapping[str, Any]) -> dict[str, Any]:
-    each = plan["hours"]
-    said = {"check": trial.check, "arm": trial.arm, "model": trial.model, "runs": runs, "left": left}
-    return said | {"hours_each": each, "hours": None if each is None else each * left, "error": plan.get("error")}
+def _cost(entrant: Entrant, count: int, left: int, planned: Mapping[str, Any]) -> dict[str, Any]:
+    each = planned["hours"]
+    said = {"check": entrant.check, "arm": entrant.arm, "model": entrant.model, "runs": count, "left": left}
+    return said | {"hours_each": each, "hours": None if each is None else each * left, "error": planned.get("error")}
