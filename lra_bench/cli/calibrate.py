@@ -67,7 +67,7 @@ def calibrate(
     if dry_run:
         show_states(_once([run for entrant in every for run in entrant.expected(results)]), results, json=json)
     elif plan:
-        _show_cost(every, results, jobs or by.jobs, json=json)
+        _show_cost(every, results, jobs or by.jobs or 1, json=json)
     else:
         ended = _executed(every, by, order)
         told = [one for name, several in entrants.items() if name not in skipped

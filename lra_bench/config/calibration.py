@@ -84,7 +84,7 @@ class Same(Expected):
     margin: Share
 
 
-EXPECTED = {
+EXPECTED: dict[str, type[Expected]] = {
     "at-chance": AtChance,
     "at-least": AtLeast,
     "at-most": AtMost,
