@@ -23,7 +23,7 @@ def report(told: Sequence[Verdict]) -> Report:
     """The verdicts of all checks: numbers for programs, a table for people."""
     counts = Counter(one.verdict for one in told)
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (REPRODUCED, DIFFERS, UNTOLD))
-    frame = pd.DataFrame([*map(_cells, told)], columns=list(HEADS)).set_index("check")
+    frame = pd.DataFrame([*map(_shown, told)], columns=list(HEADS)).set_index("check")
     return Report(
         pd.DataFrame([*map(_numbers, told)]), (Comparison("calibration", "calibration", frame, (said, NOTE)),)
     )
@@ -51,7 +51,7 @@ def _tally(name: str, told: Sequence[Verdict]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
 
 
-def _cells(one: Verdict) -> dict[str, Any]:
+def _shown(one: Verdict) -> dict[str, Any]:
     return {
         "check": one.check,
         "claim": one.claim,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lra_bench.cli import app, completion, options
-from lra_bench.cli.written import Format, chosen, tell
+from lra_bench.cli.written import Format, tell
 from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def calibrate(
         told = [one for name, several in entrants.items() if name not in skipped
                 for one in calibration.verdicts(name, checks[name], several, results)]  # fmt: skip
         _keep(results, checks, told, skipped)
-        tell(calibration.report(told), chosen(None, json=json))
+        _show(told, json=json)
         _end(ended, told)
 
 
@@ -122,6 +122,19 @@ def _keep(results: Path, checks: Mapping[str, Check], told: Sequence[Verdict], s
     tell(calibration.report(told), Format.csv, results / TABLE)
     (results / PAGE).write_text(calibration.page(checks, told, skipped), encoding="utf-8")
     screen.err.print(f"kept in {results / PAGE} and {results / TABLE}", soft_wrap=True)
+
+
+def _show(told: Sequence[Verdict], *, json: bool) -> None:
+    """The verdicts, on the screen in lines that are broken where they are long."""
+    from lra_bench import calibration
+    from lra_bench.cli import screen
+
+    made = calibration.report(told)
+    if json:
+        tell(made, Format.json)
+        return
+    (table,) = made.tables
+    screen.out.print(screen.titled(table.title, table.cells.reset_index().to_dict("records"), table.notes))
 
 
 def _end(ended: Sequence[Result], told: Sequence[Verdict]) -> None:
