@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lra_bench import config, data, mixers
-from lra_bench.config import Run, tasks
+from lra_bench.config import Run, calibration, tasks
 from lra_bench.data import cache, made, verification
 from lra_bench.errors import LraError
 from lra_bench.runs.build import model_spec
 from lra_bench.shapes import Split
-from lra_bench.sweeps import Part, Request, fields, models, runs
+from lra_bench.sweeps import Part, Request, entrants, fields, models, runs
 from lra_bench.training.program import runs_once
 
 LENGTH = 40  # of the texts that models are tried on: short, and no multiple of a block
@@ -31,7 +31,7 @@ LOOKED_AT = 1000  # examples of a split, at most
 class Finding(NamedTuple):
     """One thing that was tried."""
 
-    kind: str  # recipe, technique, search, task, sweep or model
+    kind: str  # recipe, technique, search, calibration, task, sweep or model
     name: str
     ok: bool
     detail: str
@@ -50,6 +50,8 @@ def everything(include: Sequence[Path] = (), *, fast: bool = False) -> Iterator[
         yield _tried("technique", name, partial(_technique, name, include))
     for name in config.spaces(include):
         yield _tried("search", name, partial(_space, name, include))
+    for name in calibration.checks(include):
+        yield _tried("calibration", name, partial(_calibration, name, include))
     for name in tasks.names(include):
         yield from _with_variants(name, include, fast=fast)
     for name in mixers.names():
@@ -57,8 +59,8 @@ def everything(include: Sequence[Path] = (), *, fast: bool = False) -> Iterator[
 
 
 def those(files: Sequence[Path], include: Sequence[Path] = ()) -> Iterator[Finding]:
-    """Single YAML files: what names a source is a task, what names models a sweep, what has techniques alone a
-    technique, what has dotted keys a search space, all else a recipe."""
+    """Single YAML files: what names a source is a task, what names models a sweep, what has expectations a check of the
+    calibration, what has techniques alone a technique, what has dotted keys a search space, all else a recipe."""
     for path in files:
         try:
             said = config.read(config.file_of("tasks", str(path))).values
@@ -70,6 +72,8 @@ def those(files: Sequence[Path], include: Sequence[Path] = ()) -> Iterator[Findi
             yield from _with_variants(str(path), include)
         elif kind == "sweep":
             yield _tried("sweep", str(path), partial(_sweep, path))
+        elif kind == "calibration check":
+            yield _tried("calibration", str(path), partial(_calibration, str(path), include))
         elif kind == "search space":
             yield _tried("search", str(path), partial(_space, str(path), include))
         elif kind == "technique":
@@ -153,6 +157,12 @@ def _sweep(path: Path) -> str:
     asked = config.sweep(path)
     config.launcher(asked.launcher)
     return f"{asked.models} on {asked.tasks}, seeds {asked.seeds}; `lra sweep {path} --dry-run` lists its runs"
+
+
+def _calibration(name: str, include: Sequence[Path]) -> str:
+    forms = [calibration.check(name, include, quick=quick) for quick in (False, True)]
+    each = [len(entrants(name, form, include)) for form in forms if form is not None]
+    return f"{len(each)} forms; models in arms: {', '.join(map(str, each))}"
 
 
 def _task(name: str, variant: str | None, include: Sequence[Path], *, fast: bool) -> str:

@@ -24,7 +24,7 @@ FLOORS = {
     "records": 5, "templates": 5, "training": 5,
     "conformance": 6, "launch": 6, "techniques": 6, "trackers": 6,
     "doctor": 7, "report": 7, "runs": 7, "sweeps": 7,
-    "analysis": 8, "check": 8, "estimates": 8, "export": 8, "search": 8, "speed": 8,
+    "analysis": 8, "calibration": 8, "check": 8, "estimates": 8, "export": 8, "search": 8, "speed": 8,
     "cli": 9, "gpu_check": 9,
     "api": 10,
 }  # fmt: skip
@@ -43,7 +43,7 @@ LIVES_IN = {
     "tensorflow_datasets": {"data"},
     "pyarrow": {"data"},
     "yaml": {"config"},
-    "pandas": {"api", "records", "report", "statistics"},
+    "pandas": {"api", "calibration", "records", "report", "statistics"},
     "altair": {"report"},
     "vl_convert": {"report"},
     "jinja2": {"report"},

@@ -13,6 +13,7 @@ import pydantic
 from generate import comments
 from generate.writing import Folder, code, definitions, plain, with_code
 from lra_bench import config
+from lra_bench.config.calibration import Check
 
 NAMES = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", dict: "mapping"}
 REQUIRED = "required"
@@ -51,6 +52,12 @@ KINDS = (
         ("name", "variant", "content", "of"),
     ),
     Kind("Sweeps", "Which runs `lra sweep FILE` does.", "configs/sweeps/base.yaml", config.Sweep),
+    Kind(
+        "Checks of the calibration",
+        "Runs whose outcome is known, and what it is: `configs/calibration/*.yaml`, `lra calibrate`.",
+        "configs/calibration/base.yaml",
+        Check,
+    ),
     Kind("Launcher: local", "`--launcher local`.", "configs/launchers/local.yaml", config.Local),
     Kind("Launcher: ray", "`--launcher ray`.", "configs/launchers/ray.yaml", config.Ray),
     Kind("Launcher: slurm", "`--launcher slurm`.", "configs/launchers/slurm.yaml", config.Slurm),

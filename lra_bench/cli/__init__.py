@@ -44,6 +44,7 @@ def registered() -> typer.Typer:
     """The command line with all its commands, whose modules are imported now."""
     from lra_bench.cli import (
         bundle,
+        calibrate,
         check,
         compare,
         data,

@@ -18,7 +18,7 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[
 ]  # what says that the command line is wrong, in every version of Typer
 
 PANELS = {
-    "Run": ("run", "sweep", "plan", "reproduce"),
+    "Run": ("run", "sweep", "plan", "reproduce", "calibrate"),
     "Results": ("compare", "report", "plot", "bundle", "merge"),
     "Explore": ("ls", "show", "data", "doctor"),
     "Extend": ("new", "verify", "check"),

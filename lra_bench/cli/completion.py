@@ -126,6 +126,13 @@ def sweeps(incomplete: str) -> list[str]:
     return [str(path) for path in sorted(Path("configs/sweeps").glob("*.yaml")) if path.stem != "base"]
 
 
+def checks(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Checks of the calibration by their names."""
+    from lra_bench.config import calibration
+
+    return list(calibration.checks(_include(ctx)))
+
+
 def formats(incomplete: str) -> list[str]:
     """What a task of one's own can be made from: sources and formats."""
     from lra_bench import data, templates

@@ -23,6 +23,19 @@ def table(plans: Sequence[Plan], jobs: int) -> Group:
     return titled("what would run", [_line(group) for group in groups.values()], [*_to_go(plans, jobs), *_room(plans)])
 
 
+def calibration(lines: Sequence[Plan], jobs: int) -> Group:
+    """What a calibration would take: a line a model of a check's arm, and the hours with so many jobs at once."""
+    shown = [
+        {key: line[key] for key in ("check", "arm", "model", "runs", "left")}
+        | {key: None if line[key] is None else f"{line[key]:.3f}" for key in ("hours_each", "hours")}
+        for line in lines
+    ]
+    left, hours = sum(line["left"] for line in lines), sum(line["hours"] or 0.0 for line in lines)
+    unknown = [f"{line['model']} of {line['check']}: {line['error']}" for line in lines if line["hours"] is None]
+    said = f"to be run: {left}, {jobs} at once; hours on this machine: about {hours / max(min(jobs, left), 1):.2f}"
+    return titled("what would run", shown, [said, *unknown])
+
+
 def _line(group: Sequence[Plan]) -> dict[str, Any]:
     first, hours = group[0], _left(group)
     return {

@@ -16,6 +16,7 @@ from lra_bench.errors import ConfigError
 if TYPE_CHECKING:
     from lra_bench.config import Launcher, Run
     from lra_bench.launch.engine import Order
+    from lra_bench.records.schema import Result
 
 
 @app.command()
@@ -107,16 +108,9 @@ def run_all(
     """Execute the runs and show what came out; exit code 1 if one failed, 130 if the user stopped them."""
     from lra_bench import sweeps
     from lra_bench.cli import screen
-    from lra_bench.launch.engine import Stopped
     from lra_bench.records.schema import SCORED
 
-    warn_of(every)
-    try:
-        with _told(len(sweeps.with_needs(every)), order.results, track) as tell:
-            results = sweeps.run(every, launcher, order, tell, fail_fast=fail_fast)
-    except Stopped as stopped:
-        screen.err.print(str(stopped), style="yellow", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(130) from None
+    results = executed(every, launcher, order, fail_fast=fail_fast, track=track)
     other_code = sweeps.of_other_code(every, results)
     if json:
         screen.print_json([result.as_dict() | {"other_code": other_code.get(result.run)} for result in results])
@@ -125,11 +119,35 @@ def run_all(
         said = f"results in {order.results}/runs; lra compare {order.results} puts them side by side"
         left = f"; {len(every) - len(results)} runs are left" if len(results) < len(every) else ""
         screen.err.print(said + left, highlight=False, soft_wrap=True)
+    say_errors(results)
+    sys.exit(int(any(result.status not in SCORED for result in results)))
+
+
+def executed(
+    every: Sequence[Run], launcher: Launcher, order: Order, *, fail_fast: bool = False, track: str | None = None
+) -> list[Result]:
+    """Execute the runs, their progress on stderr, and return their results; exit code 130 if the user stopped them."""
+    from lra_bench import sweeps
+    from lra_bench.cli import screen
+    from lra_bench.launch.engine import Stopped
+
+    warn_of(every)
+    try:
+        with _told(len(sweeps.with_needs(every)), order.results, track) as tell:
+            return sweeps.run(every, launcher, order, tell, fail_fast=fail_fast)
+    except Stopped as stopped:
+        screen.err.print(str(stopped), style="yellow", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+
+
+def say_errors(results: Sequence[Result]) -> None:
+    """Say why each run failed that did, a line each on stderr."""
+    from lra_bench.cli import screen
+
     for result in results:
         if result.error:
             said = f"{result.model} on {result.task}: {result.status}: {result.error}"
             screen.err.print(said, style="red", markup=False, soft_wrap=True)
-    sys.exit(int(any(result.status not in SCORED for result in results)))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ FOR = {
     "sweep": "a sweep of runs: lra sweep {path}",
     "search space": "a search space: --space {path}",
     "technique": "a technique: -l {path}",
+    "calibration check": "a check of the calibration: lra calibrate {path}",
     "config": "a config: -c {path}",
 }
 OF_CONFIG = {"backbone", "optimizer", "schedule", "training"}
@@ -25,6 +26,8 @@ def kind_of(values: Mapping[str, Any]) -> str | None:
     keys = {str(key) for key in values}
     if "source" in keys:
         return "task"
+    if "expectations" in keys:
+        return "calibration check"
     if "models" in keys:
         return "sweep"
     if any("." in key for key in keys):

@@ -1,5 +1,6 @@
 """models x tasks x seeds -> runs; which are done; hand the rest to a launcher. Never opens jax."""
 
+from lra_bench.sweeps.entrants import Entrant, cost, entrants, missing
 from lra_bench.sweeps.estimate import beside, estimated
 from lra_bench.sweeps.match import matched
 from lra_bench.sweeps.models import Choice, Part, fewest, fields, models
@@ -21,17 +22,21 @@ from lra_bench.sweeps.stages import after, taught
 
 __all__ = [
     "Choice",
+    "Entrant",
     "Part",
     "Request",
     "Settings",
     "Speed",
     "after",
     "beside",
+    "cost",
+    "entrants",
     "estimated",
     "fewest",
     "fields",
     "job_list",
     "matched",
+    "missing",
     "models",
     "of_model",
     "of_other_code",

@@ -271,7 +271,7 @@ def test_check_of_everything(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (here / "configs/search").mkdir()
     (here / "configs/search/architecture.yaml").write_text("model: [linear, softmax]\nbackbone.width: [8]\n")
     found = list(check.everything())
-    assert {f.kind for f in found} == {"config", "technique", "search", "task", "model"}
+    assert {f.kind for f in found} == {"calibration", "config", "technique", "search", "task", "model"}
     assert all(f.ok for f in found if f.kind == "search")
     wrong = next(f for f in found if not f.ok)
     assert wrong.name == "broken"

@@ -42,6 +42,7 @@ LINEAR = ("run", "-m", "linear", "-t", "listops")
         (("sweep", "{tasks}/listops.yaml"), "listops.yaml: is a task: -t "),
         (("run", "-m", "linear", "-t", "{configs}/quick.yaml"), "quick.yaml: is a config: -c "),
         ((*LINEAR, "-c", "{configs}/sweeps/quick.yaml"), "quick.yaml: is a sweep of runs: lra sweep "),
+        (("sweep", "{configs}/calibration/recall.yaml"), "recall.yaml: is a check of the calibration: lra calibrate "),
         ((*LINEAR, "-c", "{tasks}/listops.yaml"), "listops.yaml: is a task: -t "),
         ((*LINEAR, "-c", "{configs}/techniques/pruned.yaml"), "pruned.yaml: is a technique: -l "),
         ((*LINEAR, "-l", "{configs}/quick.yaml"), "quick.yaml: is a config: -c "),

@@ -1,0 +1,99 @@
+"""Verdicts as a table, and as a page that says of each check where its outcome is known from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from lra_bench.calibration.verdicts import DIFFERS, REPRODUCED, UNTOLD, Outcome, Verdict
+from lra_bench.config.calibration import Check
+from lra_bench.report.tables import Comparison, Report, written
+
+HEADS = ("check", "claim", "model", "expected", "ours", "rate", "verdict", "why")
+NOTE = (
+    "ours: test score, %, with a 95% interval over examples, or over seeds where that is wider; rate: the learning "
+    "rate that validation chose"
+)
+
+
+def report(told: Sequence[Verdict]) -> Report:
+    """The verdicts of all checks: numbers for programs, a table for people."""
+    counts = Counter(one.verdict for one in told)
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (REPRODUCED, DIFFERS, UNTOLD))
+    frame = pd.DataFrame([*map(_shown, told)], columns=list(HEADS)).set_index("check")
+    return Report(
+        pd.DataFrame([*map(_numbers, told)]), (Comparison("calibration", "calibration", frame, (said, NOTE)),)
+    )
+
+
+def page(checks: Mapping[str, Check], told: Sequence[Verdict], skipped: Mapping[str, str]) -> str:
+    """Markdown: the table of all checks, and a section for each; those that were `skipped` say why."""
+    (table,) = report(told).tables
+    sections = [part for name, check in checks.items() for part in _section(name, check, told, skipped.get(name))]
+    return "\n".join(["# Calibration\n", written(table, "md"), *sections])
+
+
+def _section(name: str, check: Check, told: Sequence[Verdict], skipped: str | None) -> Iterator[str]:
+    yield f"## {check.title}\n"
+    yield f"- Check: `{name}`"
+    yield f"- Known from: {check.reference}"
+    yield f"- Unlike there: {check.differs}"
+    yield f"- A failure would mean: {check.failure}"
+    yield f"- Skipped: {skipped}" if skipped else f"- Verdicts: {_tally(name, told)}"
+    yield ""
+
+
+def _tally(name: str, told: Sequence[Verdict]) -> str:
+    counts = Counter(one.verdict for one in told if one.check == name)
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+
+
+def _shown(one: Verdict) -> dict[str, Any]:
+    return {
+        "check": one.check,
+        "claim": one.claim,
+        "model": one.ours.entrant.model,
+        "expected": one.expected,
+        "ours": _score(one.ours),
+        "rate": f"{one.ours.rate:g}" if one.ours.rate else "",
+        "verdict": one.verdict,
+        "why": one.why or "",
+    }
+
+
+def _score(outcome: Outcome) -> str:
+    if outcome.interval is None:
+        return ""
+    score, low, high = (f"{100 * value:.1f}" for value in outcome.interval)
+    runs = f", {len(outcome.scores)} runs" if len(outcome.scores) > 1 else ""
+    return f"{score} ({low}-{high}{runs})"
+
+
+def _numbers(one: Verdict) -> dict[str, Any]:
+    interval = one.ours.interval
+    score, low, high = interval if interval else (None, None, None)
+    theirs = one.theirs.interval if one.theirs else None
+    return {
+        "check": one.check,
+        "claim": one.claim,
+        "arm": one.ours.entrant.arm,
+        "model": one.ours.entrant.model,
+        "task": one.ours.entrant.task.name,
+        "length": one.ours.length or one.ours.entrant.task.length,
+        "expected": one.expected,
+        "score": score,
+        "score_low": low,
+        "score_high": high,
+        "than_score": theirs.value if theirs else None,
+        "chance": one.ours.chance,
+        "runs": len(one.ours.scores),
+        "rate": one.ours.rate,
+        "verdict": one.verdict,
+        "difference": one.difference,
+        "low": one.low,
+        "high": one.high,
+        "why": one.why,
+    }

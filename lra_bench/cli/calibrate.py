@@ -1,0 +1,161 @@
+"""`lra calibrate`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lra_bench.cli import app, completion, options
+from lra_bench.cli.written import Format, tell
+from lra_bench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lra_bench.calibration import Verdict
+    from lra_bench.config import Launcher, Run
+    from lra_bench.config.calibration import Check
+    from lra_bench.launch.engine import Order
+    from lra_bench.records.schema import Result
+    from lra_bench.sweeps import Entrant
+
+RESULTS = options.RESULTS / "calibration"
+PAGE, TABLE = "calibration.md", "calibration.csv"
+
+
+@app.command()
+def calibrate(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Checks by name, or files; all if none.", metavar="CHECK|file.yaml", autocompletion=completion.checks
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Short forms of the checks, of signs alone.")] = False,
+    results: options.Results = RESULTS,
+    jobs: options.Jobs = None,
+    fresh: options.Fresh = False,
+    dry_run: options.DryRun = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what it would take, and start nothing.")] = False,
+    include_path: options.Include = None,
+    json: options.Json = False,
+) -> None:
+    """Run checks whose outcome is known, and say of each whether it is reproduced, differs, or cannot be told.
+
+    Finished runs are not run again; Ctrl-C saves, and the same command resumes. The table is kept in the results folder
+    with a page that has each check's reference and what a failure would mean. Exit code 1 if a run failed or a check
+    differs. All checks take some 90 minutes on two CPU cores, and --quick some ten.
+
+    Example: lra calibrate --quick
+    """
+    from lra_bench import calibration, config, sweeps
+    from lra_bench.cli import screen
+    from lra_bench.cli.run import show_states
+    from lra_bench.launch.engine import Order
+
+    if plan and dry_run:
+        raise ConfigError("--plan and --dry-run: one of the two")
+    include = tuple(include_path or ())
+    checks = _checks(names or (), include, quick=quick)
+    entrants = {name: sweeps.entrants(name, check, include) for name, check in checks.items()}
+    skipped = _skipped(entrants)
+    screen.warn(f"{name}: skipped: {why}" for name, why in skipped.items())
+    every = [entrant for name, several in entrants.items() if name not in skipped for entrant in several]
+    order, by = Order(results, fresh, jobs=jobs), config.launcher(None)
+    if dry_run:
+        show_states(_once([run for entrant in every for run in entrant.expected(results)]), results, json=json)
+    elif plan:
+        _show_cost(every, results, jobs or by.jobs or 1, json=json)
+    else:
+        ended = _executed(every, by, order)
+        told = [one for name, several in entrants.items() if name not in skipped
+                for one in calibration.verdicts(name, checks[name], several, results)]  # fmt: skip
+        _keep(results, checks, told, skipped)
+        _show(told, json=json)
+        _end(ended, told)
+
+
+def _checks(names: Sequence[str], include: Sequence[Path], *, quick: bool) -> dict[str, Check]:
+    """The checks that are asked for; `quick`: those that have a short form."""
+    from lra_bench.config import calibration
+
+    found = {Path(name).stem: calibration.check(name, include, quick=quick)
+             for name in names or calibration.checks(include)}  # fmt: skip
+    if without := [name for name, check in found.items() if check is None and names]:
+        raise ConfigError(f"--quick: {', '.join(without)} has no quick form")
+    return {name: check for name, check in found.items() if check is not None}
+
+
+def _skipped(entrants: Mapping[str, Sequence[Entrant]]) -> dict[str, str]:
+    """Why a check is not run, by its name: its examples are other people's, and not here."""
+    from lra_bench import sweeps
+
+    lacking = {name: sweeps.missing(several) for name, several in entrants.items()}
+    return {
+        name: f"the examples of {', '.join(tasks)} are not here; "
+        f"{' and '.join(f'lra data prepare {task}' for task in tasks)} fetches them"
+        for name, tasks in lacking.items()
+        if tasks
+    }
+
+
+def _executed(every: Sequence[Entrant], by: Launcher, order: Order) -> list[Result]:
+    """The results of the runs: those by which learning rates are chosen, then further seeds of what was chosen."""
+    from lra_bench.cli.run import executed
+
+    first = executed(_once([run for entrant in every for run in entrant.grid]), by, order)
+    further = _once([run for entrant in every for run in entrant.seeds(order.results)[1:]])
+    return [*first, *(executed(further, by, order) if further else ())]
+
+
+def _once(every: Sequence[Run]) -> list[Run]:
+    return list({run.id: run for run in every}.values())
+
+
+def _keep(results: Path, checks: Mapping[str, Check], told: Sequence[Verdict], skipped: Mapping[str, str]) -> None:
+    """The table and the page, in the results folder."""
+    from lra_bench import calibration
+    from lra_bench.cli import screen
+
+    tell(calibration.report(told), Format.csv, results / TABLE)
+    (results / PAGE).write_text(calibration.page(checks, told, skipped), encoding="utf-8")
+    screen.err.print(f"kept in {results / PAGE} and {results / TABLE}", soft_wrap=True)
+
+
+def _show(told: Sequence[Verdict], *, json: bool) -> None:
+    """The verdicts, on the screen in lines that are broken where they are long."""
+    from lra_bench import calibration
+    from lra_bench.cli import screen
+
+    made = calibration.report(told)
+    if json:
+        tell(made, Format.json)
+        return
+    (table,) = made.tables
+    screen.out.print(screen.titled(table.title, table.cells.reset_index().to_dict("records"), table.notes))
+
+
+def _end(ended: Sequence[Result], told: Sequence[Verdict]) -> None:
+    """Say which runs failed; exit code 1 if one did, or if a check differs."""
+    from lra_bench import calibration
+    from lra_bench.cli.run import say_errors
+    from lra_bench.records.schema import SCORED
+
+    say_errors(ended)
+    failed = any(result.status not in SCORED for result in ended)
+    sys.exit(int(failed or any(one.verdict == calibration.DIFFERS for one in told)))
+
+
+def _show_cost(every: Sequence[Entrant], results: Path, jobs: int, *, json: bool) -> None:
+    """What running the checks would take, so many runs at once on this machine."""
+    from lra_bench import sweeps
+    from lra_bench.cli import planned, progress, screen
+
+    with progress.watching() as watch:
+        lines = sweeps.cost(every, results, watch, jobs)
+    if json:
+        screen.print_json(lines)
+    else:
+        screen.out.print(planned.calibration(lines, jobs))

@@ -1,0 +1,129 @@
+"""The runs of a check: each model of an arm at each learning rate, and further seeds of the rate that was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lra_bench import data
+from lra_bench.config import Run, TaskSpec
+from lra_bench.config.calibration import Check
+from lra_bench.errors import ConfigError
+from lra_bench.records import store
+from lra_bench.records.schema import SCORED, Result
+from lra_bench.sweeps.models import parts
+from lra_bench.sweeps.plan import plan
+from lra_bench.sweeps.request import Request, parse_seeds, runs
+
+
+@dataclass(frozen=True, eq=False)
+class Entrant:
+    """One model of an arm."""
+
+    check: str
+    arm: str
+    model: str
+    by_rate: Mapping[float, tuple[Run, ...]]  # a run a seed, that with which the rate is chosen first
+
+    @property
+    def task(self) -> TaskSpec:
+        """What all of its runs are asked."""
+        return self.grid[0].task
+
+    @property
+    def grid(self) -> tuple[Run, ...]:
+        """A run of each learning rate, all with the first seed."""
+        return tuple(seeds[0] for seeds in self.by_rate.values())
+
+    def chosen(self, results: Path) -> float | None:
+        """The learning rate whose run is best on validation; None while one is to be run, or where none has a score."""
+        if not self.tried(results):
+            return None
+        found = {rate: _validated(store.done(results, seeds[0])) for rate, seeds in self.by_rate.items()}
+        scored = {rate: score for rate, score in found.items() if score is not None}
+        return max(scored, key=lambda rate: scored[rate]) if scored else None
+
+    def tried(self, results: Path) -> bool:
+        """Has the run of each learning rate ended?"""
+        return all(store.done(results, run) is not None for run in self.grid)
+
+    def seeds(self, results: Path) -> tuple[Run, ...]:
+        """The runs of the chosen learning rate; none while it is not chosen."""
+        rate = self.chosen(results)
+        return () if rate is None else self.by_rate[rate]
+
+    def expected(self, results: Path) -> tuple[Run, ...]:
+        """All runs, as far as is known: further seeds have the first of the rates until one is chosen."""
+        seeds = self.seeds(results) if self.tried(results) else next(iter(self.by_rate.values()))
+        return (*self.grid, *seeds[1:])
+
+
+def _validated(result: Result | None) -> float | None:
+    return result.val_score if result is not None and result.status in SCORED else None
+
+
+def entrants(name: str, check: Check, include: Sequence[Path] = ()) -> list[Entrant]:
+    """The models of a check's arms, in the order of the arms.
+
+    Raises:
+        ConfigError, TaskError: what an arm names is not found, a setting is wrong, or a task's score is no share.
+    """
+    found = []
+    for arm, asked in check.arms.items():
+        settings, seeds = (*check.settings, *asked.settings), parse_seeds(asked.seeds)
+        for models in parts(asked.models, f"{name}: {arm}: models"):
+            request = Request(models, asked.task, check.config, seeds, settings=settings, include=tuple(include))
+            for each in zip(*(_by_model(request, rate) for rate in asked.rates), strict=True):
+                label = models if models.endswith("]") else each[0][0].model
+                found.append(Entrant(name, arm, label, dict(zip(asked.rates, each, strict=True))))
+    strange = next((entrant for entrant in found if not entrant.grid[0].metric.share), None)
+    if strange:
+        raise ConfigError(f"{name}: {strange.arm}: its task has {strange.grid[0].metric.title}, which is no share")
+    return found
+
+
+def _by_model(request: Request, rate: float) -> list[tuple[Run, ...]]:
+    """A run a seed of each of the request's models, at a learning rate."""
+    settings = (*request.settings, f"optimizer.lr={rate!r}")
+    asked = [replace(request, settings=settings, seeds=(seed,)) for seed in request.seeds]
+    return list(zip(*map(runs, asked), strict=True))
+
+
+def missing(asked: Sequence[Entrant]) -> list[str]:
+    """The tasks, with their variants, whose published examples are neither in a folder they name nor in the cache."""
+    tasks = {_named(entrant.task): entrant.task for entrant in asked}
+    return [name for name, task in tasks.items() if not _is_here(task)]
+
+
+def _named(task: TaskSpec) -> str:
+    return f"{task.name}@{task.variant}" if task.variant else task.name
+
+
+def _is_here(task: TaskSpec) -> bool:
+    from lra_bench.data import cache
+
+    made_here = task.folder is not None or not data.of(task).PUBLISHED
+    return made_here or cache.folder_of(task, cache.key_of(task)).is_dir()
+
+
+def cost(
+    asked: Sequence[Entrant], results: Path, tell: Callable[[Run, dict[str, Any]], None], jobs: int
+) -> list[dict[str, Any]]:
+    """What each entrant would take, a line each: its runs, how many are left, hours of one of them and of all.
+
+    A step is probed once for an entrant, as `plan` has it: learning rates and seeds cost the same.
+    """
+    left = [[run for run in entrant.expected(results) if store.done(results, run) is None] for entrant in asked]
+    planned = iter(plan([several[0] for several in left if several], results, tell, jobs))
+    return [
+        _cost(entrant, len(entrant.expected(results)), len(several), next(planned) if several else {"hours": 0.0})
+        for entrant, several in zip(asked, left, strict=True)
+    ]
+
+
+def _cost(entrant: Entrant, count: int, left: int, planned: Mapping[str, Any]) -> dict[str, Any]:
+    each = planned["hours"]
+    said = {"check": entrant.check, "arm": entrant.arm, "model": entrant.model, "runs": count, "left": left}
+    return said | {"hours_each": each, "hours": None if each is None else each * left, "error": planned.get("error")}

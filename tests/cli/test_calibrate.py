@@ -1,0 +1,91 @@
+"""`lra calibrate`: runs of a check, its verdicts, and what is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from samples import Lra
+
+from lra_bench import config
+from lra_bench.config import calibration as files
+
+KNOWN = """\
+title: Known
+reference: nobody
+differs: nothing
+failure: this test
+config: tiny
+rates: [1.0e-2, 3.0e-2]
+seeds: 0-1
+arms:
+  any: {models: "linear,fnet", task: short}
+expectations:
+  - {expect: at-least, arm: any, value: 0.0, claim: no share is negative}
+  - {expect: at-most, arm: any, value: 0.0, claim: nothing is ever right}
+"""
+
+
+@pytest.mark.slow
+def test_runs_are_done_once_and_their_verdicts_are_kept(installed: Lra, here: Path) -> None:
+    (here / "known.yaml").write_text(KNOWN, encoding="utf-8")
+    done = installed("calibrate", "known.yaml", "-o", "kept", "--json")
+    assert done.returncode == 1, done.stderr
+    told = json.loads(done.stdout)
+    assert [(one["model"], one["claim"], one["verdict"]) for one in told[:2]] == [
+        ("linear", "no share is negative", "reproduced"),
+        ("fnet", "no share is negative", "reproduced"),
+    ]
+    assert {one["runs"] for one in told} == {2}
+    assert len(list((here / "kept/runs").iterdir())) == 2 * (2 + 1), "two rates, and one more seed of the chosen one"
+    assert "known" in (here / "kept/calibration.csv").read_text()
+    assert "would mean: this test" in (here / "kept/calibration.md").read_text()
+    again = installed("calibrate", "known.yaml", "-o", "kept")
+    assert again.stderr.count("done before") == 6
+    assert "no share is negative" in again.stdout
+
+
+def test_what_would_run_is_shown(lra: Lra, here: Path) -> None:
+    (here / "known.yaml").write_text(KNOWN, encoding="utf-8")
+    done = lra("calibrate", "known.yaml", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [one["state"] for one in json.loads(done.stdout)] == ["new"] * 6
+    assert not (here / "results").exists()
+
+
+def test_a_check_without_a_quick_form_is_refused_by_name(lra: Lra, here: Path) -> None:
+    (here / "known.yaml").write_text(KNOWN, encoding="utf-8")
+    done = lra("calibrate", "known.yaml", "--quick")
+    assert (done.returncode, done.stderr) == (2, "lra: --quick: known has no quick form\n")
+
+
+def test_a_check_whose_examples_are_not_here_is_skipped_with_a_line(lra: Lra, here: Path, tmp_path: Path) -> None:
+    fetched = KNOWN.replace("task: short", "task: mnist-sequential@quick")
+    (here / "known.yaml").write_text(fetched, encoding="utf-8")
+    done = lra("calibrate", "known.yaml", "--dry-run", "--json", env={"LRA_CACHE": str(tmp_path / "empty")})
+    assert json.loads(done.stdout) == []
+    assert "known: skipped: the examples of mnist-sequential@quick are not here; lra data prepare" in done.stderr
+
+
+def test_a_score_that_is_no_share_is_refused(lra: Lra, here: Path) -> None:
+    (here / "known.yaml").write_text(KNOWN.replace("task: short", "task: adding"), encoding="utf-8")
+    done = lra("calibrate", "known.yaml", "--dry-run")
+    assert done.returncode == 2
+    assert "mean squared error, which is no share" in done.stderr
+
+
+@pytest.mark.sweep
+def test_a_shipped_check_is_reproduced_in_a_small_form(installed: Lra, tmp_path: Path) -> None:
+    values = dict(config.read(files.checks()["out-of-reach"]).values)
+    values |= values.pop("quick")
+    values["arms"] = {
+        "beyond": {**values["arms"]["beyond"], "models": "conv-local[kernel=11]"},
+        "within": {**values["arms"]["within"], "models": "softmax"},
+    }
+    values["expectations"] = [one for one in values["expectations"] if one["arm"] in values["arms"]]
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    done = installed("calibrate", "small.yaml", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {one["verdict"] for one in json.loads(done.stdout)} == {"reproduced"}
