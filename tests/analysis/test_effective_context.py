@@ -108,6 +108,7 @@ def test_a_model_without_order_reads_no_longer_blocks_than_one() -> None:
     assert np.abs(moved).max() > 0
 
 
+@pytest.mark.slow
 def test_answers_of_every_kind_are_told_apart() -> None:
     run = model("linear")
     probed = ProbedModel.of(run, next(in_order(run.splits["test"], N)), 1, np.random.default_rng(0))

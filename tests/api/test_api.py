@@ -18,6 +18,7 @@ from lra_bench import mixers
 from lra_bench.errors import ConfigError, DataError
 
 
+@pytest.mark.slow
 def test_the_functions_stay_functions_whatever_is_imported() -> None:
     heavy = "import lra_bench.runs.execute, lra_bench.sweeps, lra_bench.records.store, lra_bench as lra"
     said = "print(*(callable(getattr(lra, name)) for name in lra.__all__), set(lra.__all__) <= set(dir(lra)))"

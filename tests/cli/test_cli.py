@@ -229,6 +229,7 @@ def test_a_diverging_run_is_a_nan_row_with_its_step(lra: Lra, here: Path) -> Non
     assert "at step" in row["error"]
 
 
+@pytest.mark.slow
 def test_a_mixer_that_cannot_be_imported_is_one_line(lra: Lra, here: Path) -> None:
     source = mixers.model_card("linear").path.read_text() + "\nimport nowhere\n"
     (here / "mine.py").write_text(source)

@@ -143,6 +143,7 @@ def test_what_grows() -> None:
     assert math.isnan(grown([L + 1e-4 * L**2 + 1e4 for L in SPAN]))
 
 
+@pytest.mark.slow
 def test_a_fitted_exponent_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between 2,048 and 4,096 tokens sinkhorn's work grows like L^1.21, and from 16,384 on like L^1.7."""
     model_card = mixers.model_card("sinkhorn")

@@ -242,6 +242,7 @@ def test_swapped_columns_and_x_for_the_bracket(tmp_path: Path) -> None:
     assert_same(splits, listops.build(ARGS, 64, COUNTS, 0, tmp_path, silent))
 
 
+@pytest.mark.slow
 def test_several_processes_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     splits = generated()
     monkeypatch.setattr("lra_bench.data.workers.processes", lambda: 2)

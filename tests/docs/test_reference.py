@@ -60,6 +60,7 @@ def test_every_model_has_a_page_with_all_its_options(tmp_path: Path) -> None:
         assert all(f"| `{option.name}` |" in text for option in mixers.model_card(name).options), name
 
 
+@pytest.mark.slow
 def test_a_model_that_was_timed_has_its_curve(tmp_path: Path) -> None:
     facts = [fact for fact in scaling.read(ROOT / "results/speed/cpu.json") if fact["model"] in ("softmax", "fnet")]
     text = "\n".join(models._growth(Folder(tmp_path), "fnet", "cpu.json", facts))
@@ -115,6 +116,7 @@ def test_every_key_has_an_entry_on_the_page(tmp_path: Path) -> None:
     assert all(f"`{key.name}` (" in text for kind in keys.KINDS for key in keys.every(kind))
 
 
+@pytest.mark.slow
 def test_every_published_set_has_a_section(tmp_path: Path) -> None:
     published.write(Folder(tmp_path))
     assert all(f"## {name}\n" in page(tmp_path, "published") for name in published.published.names())

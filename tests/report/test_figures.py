@@ -116,6 +116,7 @@ def _cover(one: labels.Box, other: labels.Box) -> bool:
     return labels.Box(one.left + 0.01, one.top + 0.01, one.right - 0.01, one.bottom - 0.01).covers(other)
 
 
+@pytest.mark.slow
 def test_the_front_and_full_attention_are_named(tradeoff: style.Figure) -> None:
     for layout in LAYOUTS:
         for every, shown in zip(data(tradeoff, "group", layout), data(tradeoff, "align", layout), strict=True):

@@ -433,6 +433,7 @@ def test_a_gradient_passes_what_is_rounded_and_not_what_is_cut_off() -> None:
     np.testing.assert_array_equal(slopes["head"]["kernel"][...], jnp.full((2, 2), 3.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", first_fast("bf16", "fp16"))
 def test_the_backbone_computes_in_other_numbers(numbers: str) -> None:
     program = built(run_of("softmax", f"precision.compute={numbers}"))
