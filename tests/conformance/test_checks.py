@@ -31,13 +31,14 @@ def only(monkeypatch: pytest.MonkeyPatch, wanted: Callable[[str], bool]) -> None
     monkeypatch.setattr(checks, "CHECKS", {title: CHECKS[title] for title in CHECKS if wanted(title)})
 
 
-def by_family(others: pytest.MarkDecorator = pytest.mark.slow) -> list[Any]:
-    """The first mixer of each family, and the others, which are marked."""
+def by_family() -> list[Any]:
+    """The first mixer of each family, and the others, which `make test-all` alone tries."""
     first = {mixers.model_card(name).card.family: name for name in reversed(mixers.names())}
-    return [name if name in first.values() else pytest.param(name, marks=others) for name in mixers.names()]
+    others = set(mixers.names()) - set(first.values())
+    return [pytest.param(name, marks=pytest.mark.sweep) if name in others else name for name in mixers.names()]
 
 
-@pytest.mark.parametrize("name", by_family())
+@pytest.mark.parametrize("name", mixers.names())
 def test_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for what `test_growth_with_length` holds."""
     only(monkeypatch, lambda title: title != GROWTH)
@@ -47,7 +48,7 @@ def test_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", by_family(pytest.mark.sweep))
+@pytest.mark.parametrize("name", by_family())
 def test_growth_with_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, lambda title: title == GROWTH)
     (verdict,) = verify(mixers.model_card(name))
