@@ -46,7 +46,7 @@ def calibrate(
 
     Finished runs are not run again; Ctrl-C saves, and the same command resumes. The table is kept in the results folder
     with a page that has each check's reference and what a failure would mean. Exit code 1 if a run failed or a check
-    differs. All checks take some 90 minutes on two CPU cores, and --quick some ten.
+    differs. All checks take hours on a CPU; --plan estimates how many.
 
     Example: lra calibrate --quick
     """
