@@ -152,7 +152,7 @@ def _summary(result: Result, other: bool) -> dict[str, Any]:
     return {
         "model": " + ".join([result.model, *([technique_words(result.techniques)] if result.techniques else [])])
         + (f" {OTHER_CODE}" if other else ""),
-        "steps": f"{result.steps:,}" if result.status in SCORED else result.status,
+        "steps": f"{result.stopped_step or result.steps:,}" if result.status in SCORED else result.status,
         f"val{unit}": score(result.val_score, result.metric),
         f"test{unit}": f"{test} chance" if result.status == "at-chance" else test,
         f"chance{unit}": score(result.chance, result.metric),

@@ -73,9 +73,10 @@ def _inherited(row: dict[Any, Any]) -> dict[str, float | None]:
     if needs is None:
         return dict.fromkeys(INHERITED)
     results = Path(row["folder"]).parent.parent
-    each = [one.recipe.training for one in needs]
-    flops = [_whole(store.get(results, one)) for one in needs]
-    values = (sum(one.steps for one in each), sum(one.steps * one.batch for one in each), float(np.sum(flops)))
+    found = [store.get(results, one) for one in needs]
+    steps = [_taken(one, result) for one, result in zip(needs, found, strict=True)]
+    examples = sum(n * one.recipe.training.batch for n, one in zip(steps, needs, strict=True))
+    values = (sum(steps), examples, float(np.sum([_whole(result) for result in found])))
     return dict(zip(INHERITED, values, strict=True))
 
 
@@ -83,7 +84,12 @@ def _whole(result: Result | None) -> float:
     """The FLOPs of all steps of a run; not a number where it is not here."""
     if result is None or result.flops_per_step is None:
         return math.nan
-    return result.steps * result.flops_per_step
+    return rates.steps_taken(result.as_dict()) * result.flops_per_step
+
+
+def _taken(run: Run, result: Result | None) -> float:
+    """The optimizer steps of a run; those that are asked for where its result is not here."""
+    return run.recipe.training.steps if result is None else rates.steps_taken(result.as_dict())
 
 
 def _needs(row: dict[Any, Any]) -> tuple[Run, ...] | None:

@@ -107,7 +107,7 @@ def execute(
     tell("timing")
     facts |= scored(run, val, test, scores, progress) | speed(trainer, run)
     facts |= inference_cost.facts(program, params, rest, val)
-    facts |= program.computed(train, run.recipe.training.steps)
+    facts |= program.computed(train, progress.step)
     facts |= {"data_hash": data_hash, "started": started}
     facts |= made.columns(data.about(one.task) for one in run.trains_on)
     facts["peak_bytes"] = int(distributed.numbers(peak_bytes(jax.local_devices()[0])).max())

@@ -63,6 +63,17 @@ def test_a_rate_at_an_end_of_the_grid_is_said(tmp_path: Path) -> None:
     assert "the chosen rate is at an end of its grid: softmax" in notes
 
 
+def test_what_a_run_inherits_ends_where_training_was_stopped(tmp_path: Path) -> None:
+    (run,) = sweeps.runs(Request("softmax", "short", "tiny", settings=("training.stop_at=0.5", "quantize.weights=8")))
+    (start,) = run.needs
+    store.save(tmp_path, start, store.blank(start, "ok", stopped_step=4, flops_per_step=10.0))
+    store.save(tmp_path, run, store.blank(run, "ok", flops_per_step=1.0))
+    store.write_json(store.folder(tmp_path, run) / "run.json", run.model_dump(mode="json"))
+    frame = store.to_dataframe([tmp_path])
+    (given,) = budget.budget(frame[frame["run"] == run.id]).to_dict("records")
+    assert (given["inherited_steps"], given["inherited_examples"], given["inherited_flops"]) == (4, 4 * 8, 40.0)
+
+
 def test_without_a_grid_nothing_changes() -> None:
     every = sweeps.runs(Request("softmax,linear", "short", "tiny"))
     frame = pd.DataFrame([store.blank(run, "ok").as_dict() for run in every])
