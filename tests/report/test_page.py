@@ -176,7 +176,7 @@ def test_the_commands(lra: Lra, tmp_path: Path) -> None:
     drawn = lra("plot", QUICK, "--kind", "tradeoff", "-t", "recall-one", "--out", "figure.png")
     assert drawn.returncode == 0, drawn.stderr
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
-    wrong = lra("plot", QUICK, "-t", "mqr")
+    wrong = lra("plot", QUICK, "-t", "recall-oen")
     assert (wrong.returncode, wrong.stderr) == (
         2,
         "lra: --task recall-oen: no run of it here; did you mean 'recall-one'?\n",

@@ -257,4 +257,4 @@ def test_a_study_through_the_command_killed_and_taken_up(lra: Lra, here: Path, c
     budget = lra("compare", "results", "--budget", "--format", "md")
     assert f"3, {said['tuned']['steps']:,} steps" in budget.stdout
     shown = lra(*asked, "--show")
-    assert "val alone was looked at" in shown.stdout
+    assert "evaluated on val alone" in shown.stdout
