@@ -216,7 +216,6 @@ def shown(browser: Any) -> list[str]:
     return list(browser.execute_script(script))
 
 
-@pytest.mark.slow
 def test_in_a_browser_it_sorts_filters_and_draws(browser: Any, html: str, frame: pd.DataFrame, tmp_path: Path) -> None:
     from PIL import Image
     from selenium.webdriver.common.by import By

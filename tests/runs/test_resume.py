@@ -67,7 +67,6 @@ def uninterrupted(here: Path, cache: Path, whole: dict[str, Outcome]) -> Outcome
     return whole["outcome"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kills", [[TOGETHER], pytest.param([(20, False), TOGETHER], marks=pytest.mark.sweep)])
 def test_killed_then_run_again_equals_the_uninterrupted_run(
     kills: list[tuple[int, bool]], here: Path, cache: Path, whole: dict[str, Outcome]

@@ -226,7 +226,7 @@ def test_a_tuned_recipe_is_the_best_trial(monkeypatch: pytest.MonkeyPatch, here:
     assert run.tuned == found.tuned
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_study_through_the_command_killed_and_taken_up(lra: Lra, here: Path, cache: Path) -> None:
     asked = (
         "tune", "-m", "linear", "-t", "short", "-c", "tiny", "--space", "rates.yaml", "--trials", "3",
