@@ -82,6 +82,7 @@ def _card(model_card: mixers.ModelCard, kept: Kept) -> dict[str, str]:
         "memory": f"{power(card.memory)}, likewise",
         "equals full attention": with_code(_exact(card)),
         "differs from the paper": with_code(card.differs) or "nothing is named",
+        "fastest public form": with_code(card.public),
         "causal": cards.LABELS["causal"](card.causal) if card.causal else "no: a token sees those after it too",
         "segments": cards.LABELS["segment"](code(card.segment)) if card.segment else "",
         "changes with how far a text is padded": card.padded_length or "nothing",

@@ -24,6 +24,7 @@ LABELS: Mapping[str, Callable[[Any], str]] = {  # of a model's card: what a pers
     "exact_when": str,
     "exact_without": str,
     "differs": str,
+    "public": str,
     "causal": lambda said: "yes" if said is True else f"with {said}",
     "segment": lambda option: f"one way between segments, which are as long as {option} says",
     "padded_length": str,
@@ -37,6 +38,7 @@ NAMES = {
     "exact_when": "is full attention when",
     "exact_without": "which is without",
     "differs": "differs from the paper",
+    "public": "fastest public form",
     "padded_length": "changes with padding",
     "control": "a control",
 }

@@ -34,6 +34,7 @@ CARD = Card(
     memory=1.0,
     exact_when="rows = 1 and W_v = 0 along the columns",
     exact_without="the columns",
+    public="axial-attention (PyPI, PyTorch)",
     differs="both axes in one layer, with weights of their own: two residual layers without the MLP and norm between "
     "them; a text's grid is arbitrary; what stands before an image's pixels (cls) has a row of its own above them; "
     "both ways, no shifts",

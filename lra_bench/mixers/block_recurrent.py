@@ -42,6 +42,7 @@ CARD = Card(
     memory=1.0,
     exact_when="",
     segment="block",
+    public="google-research/meliad (Flax)",
     differs="tokens of a block see each other both ways, of other blocks only the past, so a cls token sees its own "
     "block alone, and texts that are longer are pooled by the mean unless cls is asked for; the state reads its own "
     "block (the authors' code: the previous one too); the whole text is differentiated through; every layer is "

@@ -61,6 +61,7 @@ class Card:
     control: str = ""  # why tables say what it scores: what it cannot see; "" if it is no control
     exact_padded: bool = True  # the limit holds for texts with padding too
     exact_without: str = ""  # what the limit switches off, so that it says nothing of it
+    public: str = ""  # the fastest public form of the mechanism that is known, and where it runs
     short: dict[str, Any] = field(default_factory=dict)  # options that fit a text of some forty tokens
     aliases: dict[str, dict[str, Any]] = field(default_factory=dict)  # further names, and the options that they turn
     alias_cards: dict[str, dict[str, Any]] = field(default_factory=dict)  # what an alias says otherwise than this card

@@ -32,6 +32,7 @@ CARD = Card(
     memory=1.0,
     exact_when="kernel = stride = 1 and C = the identity",
     exact_without="the compression",
+    public="memory-compressed-attention (PyPI, PyTorch)",
     differs="every layer compresses (the paper alternates with layers of local attention); both ways",
 )
 

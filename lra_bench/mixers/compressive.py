@@ -40,6 +40,7 @@ CARD = Card(
     exact_when="segment >= length, W_r = 0 and u = 0",
     exact_without="both memories",
     segment="segment",
+    public="compressive-transformer-pytorch (PyPI)",
     differs="tokens of a segment see each other both ways; of other segments only the past is seen, so a cls token "
     "sees its own segment alone, and texts that are longer are pooled by the mean unless cls is asked for; the "
     "backbone's absolute positions stand beside the relative ones; the reconstruction loss is a mean of squares over "

@@ -30,6 +30,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    public="XLA's depthwise convolution, which is used here: cuDNN's on a GPU",
     differs="the paper's plain depthwise convolution: every channel has a filter of its own, and none is normalized; "
     "one width in all layers (the paper's grow from 3 to 31)",
     control="in each layer a token sees its nearest neighbors alone",

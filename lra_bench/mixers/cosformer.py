@@ -31,6 +31,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    public="OpenNLPLab/cosFormer (PyTorch)",
     differs="",
 )
 

@@ -30,6 +30,7 @@ CARD = Card(
     memory=1.0,
     exact_when="pool = 1",
     exact_without="the pooling",
+    public="Funnel of Hugging Face transformers (PyTorch)",
     differs="the length comes back at once, by repeating as in the paper's decoder, so that no later layer is shorter; "
     "the residual is the backbone's, of every token itself, and not the pooled one; a cls token is pooled like any "
     "other; absolute positions",

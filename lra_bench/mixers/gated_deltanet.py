@@ -36,6 +36,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    public="chunk_gated_delta_rule of flash-linear-attention (Triton)",
     differs="not causal: the text is read from both ends, with the same queries, keys and values but gates of each "
     "reading's own, and the two are added; short convolutions of 3 taps, one to each side, not of 4 that look back; "
     "values as wide as keys (the authors' code: twice as wide)",

@@ -34,6 +34,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    public="chunk_gla of flash-linear-attention (Triton)",
     differs="not causal: the text is read from both ends, with the same queries, keys and values but gates of each "
     "reading's own, and the two are added; a gate leaves at least 8% at each token",
 )

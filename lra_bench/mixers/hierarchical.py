@@ -30,6 +30,7 @@ CARD = Card(
     memory=1.0,
     exact_when="block >= length",
     exact_without="the coarser levels",
+    public="h-transformer-1d (PyPI, PyTorch)",
     differs="no relative position bias (the authors' code has one); a cell's mean is over its true tokens (their code: "
     "the mean of its halves' means); any length, not a power of two",
     short={"block": 4},

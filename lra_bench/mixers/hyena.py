@@ -35,6 +35,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    public="HazyResearch/flash-fft-conv (CUDA)",
     differs="as in the released code the first gate meets v directly, so that order N has N - 1 long filters, not N as "
     "in definition 3.1. Not causal: filters, the short ones too, are two-sided, the network taking lags of both signs; "
     "each is divided by the root of its window's sum of squares, or its gain would grow with the root of the length. "

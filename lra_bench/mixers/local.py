@@ -30,6 +30,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="window >= length",
+    public="flash_attn_func with window_size of flash-attn (CUDA); splash attention with a LocalMask (TPU)",
     differs="no global tokens; the same window and dilation in every layer (the paper widens them with depth)",
     short={"window": 5},
     aliases={"block-local": {"form": "block"}, "dilated": {"dilation": 2, "near_heads": 1}},

@@ -38,6 +38,7 @@ CARD = Card(
     memory=1.0,
     exact_when="window >= length and rank = 0",
     exact_without="the projections and their norms",
+    public="NVIDIA/transformer-ls (PyTorch)",
     differs="with rank 0 there is nothing to align, and both norms are left out (the authors' code keeps the window's)"
     "; P^T is taken of K and V before their norm, as in the equation (their code: after it); no global tokens",
     short={"window": 6, "rank": 5},

@@ -37,6 +37,7 @@ CARD = Card(
     memory=1.0,
     exact_when="window >= length and no global tokens",
     exact_without="the global tokens",
+    public="Longformer of Hugging Face transformers (PyTorch, chunks)",
     differs="the same window in every layer, without dilation (the paper's language models widen it with depth)",
     short={"window": 5, "global_tokens": 2},
 )

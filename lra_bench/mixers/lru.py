@@ -35,6 +35,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    public="NicolasZucchet/minimal-LRU (JAX, associative scan)",
     differs="both directions share the recurrence and have a C each; the GELU and the gated linear layer that follow a "
     "recurrence in the paper's block belong to the mixer; no batch normalization: our backbone has layer norms; both "
     "ways on all tasks (the paper: Pathfinder and Path-X), with angles below pi / 5 (the paper: a whole turn, pi / 10 "

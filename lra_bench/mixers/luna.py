@@ -31,6 +31,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    public="XuezheMax/fairseq-apollo (PyTorch)",
     differs="P is each layer's own: the packed rows do not go on to the next layer, whose P in the paper is LN(Y_P + "
     "P); the backbone's layers hand on tokens only; every text has all l rows, where the authors' LRA runs have no "
     "more of them than the text has tokens; projections without bias",

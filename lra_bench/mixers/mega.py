@@ -37,6 +37,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    public="facebookresearch/mega (PyTorch, Fourier transforms)",
     differs="attention in chunks, the paper's Mega-chunk, which is linear in L; `chunk` 0 is its Mega, and quadratic. "
     "The moving average ends in silu(e + omega x), as in the authors' code; in the paper's equations in e alone. The "
     "backbone's residual stands for the (1 - g) x that the paper adds to y. No scale norm: the backbone has layer "

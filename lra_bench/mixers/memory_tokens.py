@@ -34,6 +34,7 @@ CARD = Card(
     memory=1.0,
     exact_when="tokens = 0",
     exact_without="the memory",
+    public="any kernel of full attention, on a few tokens more",
     differs="the memory is each layer's own and nothing is written into it: the backbone's layers hand on tokens only. "
     "Without the paper's MemCtrl and MemBottleneck, whose memory does go on",
     short={"tokens": 3},

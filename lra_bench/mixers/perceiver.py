@@ -32,6 +32,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    public="perceiver-pytorch (PyPI)",
     differs="every layer has latents of its own, and its tokens read them: the backbone's layers hand on tokens only; "
     "all attentions have the backbone's heads; positions are the backbone's; one self-attention block after a read, "
     "not 6",

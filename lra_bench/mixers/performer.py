@@ -33,6 +33,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="features -> infinity",
+    public="performer-pytorch (PyPI); fast_attention of google-research (JAX)",
     differs="features drawn once, or anew at every training step where the paper draws periodically; nothing is "
     "added to the exponential features, whose denominator cannot vanish as it is computed here",
     short={"features": 12},

@@ -37,6 +37,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    public="reformer-pytorch (PyPI); trax (JAX)",
     differs="tokens of a chunk see each other whatever their buckets, as in the implementations behind the published "
     "PyTorch numbers and in the authors' later code (`across` off: of one bucket only, equations 3 and 4); no "
     "reversible layers, which are the backbone's; sees the chunk after too, as nothing is causal here; a key met in "

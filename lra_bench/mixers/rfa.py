@@ -34,6 +34,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    public="Noahs-ARK/RFA (PyTorch, CUDA)",
     differs="without the gate, which is for causal models; features drawn once, or anew at every training step, where "
     "the authors draw hundreds before training and pick one",
     short={"features": 12},

@@ -39,6 +39,7 @@ CARD = Card(
     time=1.5,
     memory=1.0,
     exact_when="",
+    public="routing-transformer (PyPI, PyTorch)",
     differs="no local heads unless `near_heads` asks for them (the paper gives them half); a centroid moves to the "
     "mean of its members (algorithm 1 adds their sum, whose size grows with the batch)",
     short={"clusters": 5},

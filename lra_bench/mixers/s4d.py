@@ -34,6 +34,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    public="state-spaces/s4 (CUDA for the kernel, Fourier transforms)",
     differs="both directions share A and dt and have a C each, and a token is in both; the GELU and the gated linear "
     "layer that follow a state space in the paper's block belong to the mixer",
     short={"states": 8},

@@ -34,6 +34,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    public="lindermanlab/S5 (JAX, associative scan)",
     differs="the real part of A is -exp of a parameter, so that the state cannot grow; the gated activation that "
     "follows a state space in the paper's layer belongs to the mixer (on ListOps and text the authors gate the state "
     "space's own output, elsewhere its GELU, as we do); no batch norm: our backbone has layer norms",

@@ -36,6 +36,7 @@ CARD = Card(
     memory=2.0,
     exact_when="block >= length",
     exact_without="the sort",
+    public="sinkhorn-transformer (PyPI, PyTorch)",
     differs="nothing is causal; the block's size, not the number of blocks, is held fixed as texts grow, so that P "
     "grows with their square; own and sorted keys stand side by side in one softmax; padding takes weight from a "
     "sorted token as its share of it grows",

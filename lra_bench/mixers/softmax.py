@@ -31,6 +31,8 @@ CARD = Card(
     time=2.0,
     memory=1.0,
     exact_when="always",
+    public="cuDNN's and FlashAttention's kernels (GPU), splash attention (TPU), of which cuDNN's and splash "
+    "are used here",
     differs="no dropout on the weights (LRA has it): the block's dropout is the same for all mixers",
 )
 

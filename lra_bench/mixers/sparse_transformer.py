@@ -34,6 +34,7 @@ CARD = Card(
     time=1.5,
     memory=1.0,
     exact_when="one softmax over both patterns, stride >= length",
+    public="openai/sparse_attention (CUDA, blocks)",
     differs="bidirectional: the paper's patterns without their triangle j <= i; 8 summary cells (its texts: 32)",
     short={"stride": 6, "summary": 2},
     aliases={"strided": {"pattern": "stride", "merge": "heads"}},

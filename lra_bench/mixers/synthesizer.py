@@ -40,6 +40,7 @@ CARD = Card(
     memory=1.0,
     exact_when="form = dense+dot and all weight on dot",
     exact_without="the synthesized weights",
+    public="tensorflow/mesh, mesh_tensorflow/transformer/transformer_layers.py",
     differs="without the factorised dense form; `random` holds heads * length^2 parameters, its memory grows with L^2",
 )
 

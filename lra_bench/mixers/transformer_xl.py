@@ -39,6 +39,7 @@ CARD = Card(
     exact_without="the cached past",
     causal="causal",
     segment="segment",
+    public="kimiyoung/transformer-xl (PyTorch)",
     differs="tokens of a segment see each other both ways (`causal`: as in the paper); of other segments only the "
     "cached past is seen, so a cls token sees its own segment alone, and texts that are longer are pooled by the mean "
     "unless cls is asked for; the backbone's absolute positions stand beside the relative ones; u and v belong to a "

@@ -73,6 +73,7 @@ def _facts(model_card: ModelCard) -> Iterator[tuple[str, str]]:
         ("equation of the paper", card.equation),
         ("equals softmax attention when", card.exact_when),
         ("differs from the paper", card.differs),
+        ("fastest public form", card.public),
         ("control", card.control),
     )
     yield from ((name, value) for name, value in said if value)

@@ -23,6 +23,10 @@ def test_an_alias_has_a_paper_of_its_own() -> None:
     assert "global" not in block.differs
 
 
+def test_a_card_names_the_fastest_public_form() -> None:
+    assert [name for name in mixers.names() if not mixers.model_card(name).card.public] == []
+
+
 @pytest.mark.parametrize(
     ("says", "otherwise", "message"),
     [
