@@ -34,7 +34,7 @@ class Strict(BaseModel):
 
 # Of results that were kept before these were options. What has this value is not in a run's id.
 BEFORE_IT_WAS_SAID: dict[str, dict[str, Any]] = {
-    "backbone": {"embedding_std": 1.0, "position_std": 0.02, "matmul": "default"},
+    "backbone": {"embedding_std": 1.0, "position_std": 0.02, "matmul": "default", "causal": False},
     "training": {"deterministic": False, "length_buckets": 1, "stop_at": None},
     "task": {"bottleneck": False, "test_lengths": []},
     "args": {"quoted": False},  # of a task
@@ -53,6 +53,7 @@ class Backbone(Strict):
     mlp: Count  # hidden width of the MLP block and of the head
     dropout: Share
     positions: Literal["sinusoidal", "learned", "rotary", "none"]
+    causal: bool  # a token sees none after it
     patch: Count  # symbols a vector stands for, along each axis of an image
     input: Literal["symbols", "values"]  # an embedding a symbol, or the numbers that symbols stand for, projected
     pool: Literal["cls", "mean"]

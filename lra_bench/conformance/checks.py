@@ -20,12 +20,14 @@ from lra_bench.errors import device_at_fault
 from lra_bench.measure.flops import flops
 from lra_bench.measure.memory import compiled_bytes
 from lra_bench.mixers import ModelCard
+from lra_bench.mixers.card import YES
 from lra_bench.mixers.base import Dims, MixerBase, Target
 from lra_bench.mixers.heads import HeadsMixer
 from lra_bench.training.program import Options, known, runs_once
 
 B, L = 3, 37  # odd: no multiple of a block
 SHORT = Dims(width=16, heads=2, head_width=4, length=L)
+SPLIT = 17  # places before which later tokens change nothing, and after which decoding goes on from a prefill
 FEWER = 24  # places to which a half text is padded besides
 CROSSED = 150  # tokens: several tiles of a kernel, the last one not full
 SPAN = (2048, 8192, 32768)  # of lengths, whose work and kept arrays are counted; each four times the one before
@@ -34,6 +36,7 @@ COMPILED = (2048, 4096)  # between which the compiler's plans of memory are comp
 NARROW, WIDE = (Dims(width=2 * k, heads=2, head_width=k, length=0) for k in (8, 128))
 EXPONENT, EXACT = 0.2, 2e-5  # how far from the card, and from softmax attention
 REST = 0.02  # of the whole at the end of the span: what is less than that beside the linear term does not count
+DECODED = 2e-5  # of the largest value, how far decoding may be from the causal call
 HALF, TURNED = 0.1, 1e-5  # how far bfloat16 may be, and a transformation, as a share of the largest value
 PLANNED: Options = {"xla_backend_optimization_level": "0"}  # the plan of memory is all that is wanted
 Array = jax.Array
@@ -59,7 +62,7 @@ class Verdict(NamedTuple):
 
 
 def verify(model_card: ModelCard, options: Mapping[str, Any] | None = None) -> Iterator[Verdict]:
-    """Hold the mixer, its `options` turned, to the eight conformance checks, one after another.
+    """Hold the mixer, its `options` turned, to the ten conformance checks, one after another.
 
     What raises counts as failed, and as crashed.
 
@@ -98,6 +101,12 @@ class Trial:
     model_card: ModelCard
     options: dict[str, Any]
     module: ModuleType
+    dims: Dims = SHORT
+
+    @cached_property
+    def causal(self) -> Trial:
+        """The same in its causal form."""
+        return replace(self, dims=replace(self.dims, causal=True))
 
     def make(self, dims: Dims, **turned: Any) -> MixerBase:
         """The mixer at these sizes, with further options turned."""
@@ -106,7 +115,7 @@ class Trial:
     @cached_property
     def parts(self) -> tuple[Any, Any, Any]:
         """The short mixer: graph, parameters, and the rest."""
-        graph, params, rest = nnx.split(self.make(SHORT, **self.model_card.card.short), nnx.Param, ...)  # type: ignore[misc]
+        graph, params, rest = nnx.split(self.make(self.dims, **self.model_card.card.short), nnx.Param, ...)  # type: ignore[misc]
         return graph, params, rest
 
     def run(self, params: Any, x: Array, mask: Array, key: Array | None) -> Array:
@@ -272,12 +281,21 @@ def limit(trial: Trial) -> Held:
         return None, "the card names none"
     if trial.model_card.name in card.aliases:
         return True, f"that of {mixers.read(trial.model_card.path).name}"
-    errors = [_error(mixer, padded=card.exact_padded) for mixer in trial.module.limits(SHORT, rngs=nnx.Rngs(0))]
-    nearer = all(after < before for before, after in pairwise(errors))
-    held = errors[0] < EXACT if len(errors) == 1 else nearer
-    figures = ", ".join(f"{error:.1e}" for error in errors)
+    ways = (False, True) if card.causal_form == YES else (False,)
+    found = [_at_limit(trial, causal) for causal in ways]
+    held = all(held for held, _ in found)
+    figures = "; causally ".join(figures for _, figures in found)
     left = f"; which is without {card.exact_without}: see tests/mixers" if card.exact_without else ""
     return held, f"{card.exact_when}: off by {figures} of the largest{left}"
+
+
+def _at_limit(trial: Trial, causal: bool) -> tuple[bool, str]:
+    """Whether the limit is softmax attention, and how far it is from that; causally from a causal one."""
+    padded, dims = trial.model_card.card.exact_padded, replace(SHORT, causal=causal)
+    errors = [_error(mixer, dims, padded=padded) for mixer in trial.module.limits(dims, rngs=nnx.Rngs(0))]
+    nearer = all(after < before for before, after in pairwise(errors))
+    held = errors[0] < EXACT if len(errors) == 1 else nearer
+    return held, ", ".join(f"{error:.1e}" for error in errors)
 
 
 def padded_length(trial: Trial) -> Held:
@@ -293,20 +311,73 @@ def padded_length(trial: Trial) -> Held:
     return (change < EXACT) == (not claim), f"{figures}; the card says {claim or 'nothing'}"
 
 
-def _error(mixer: MixerBase, *, padded: bool) -> float:
+def no_look_ahead(trial: Trial) -> Held:
+    """9. Under `dims.causal` no later token changes y, nor has y a slope by it, at evaluation and in training; what
+    stands in padding changes nothing either."""
+    if not trial.model_card.card.can_be_causal:
+        return None, _no_form(trial)
+    causal = trial.causal
+    x, mask = text()
+    noise = 1e3 * jax.random.normal(jax.random.key(2), x.shape)
+    g = jnp.zeros_like(x).at[:, SPLIT - 1].set(1.0)
+    slope = abs(causal.pulled(causal.parts[1], x, mask, g)[2])
+    before, after = float(slope[0, :SPLIT].max()), float(slope[:, SPLIT:].max())
+    later = jnp.arange(L) >= SPLIT
+    there = mask & ~later
+    worst = max(
+        _apart(there, f(x, seen), f(jnp.where(changed[..., None], noise, x), seen))
+        for f in (causal.seen, causal.trained)
+        for seen, changed in ((mask, later | ~mask), (mask, jnp.broadcast_to(later, mask.shape)))
+    )
+    held = before > 0 and after == 0 and worst == 0
+    return held, f"largest change by later tokens {worst:.1e}; slope before {before:.1e}, after {after:.1e}"
+
+
+def decoded(trial: Trial) -> Held:
+    """10. Token by token from the state, and after a prefill of some tokens, y is that of the causal call."""
+    card = trial.model_card.card
+    if not card.can_be_causal:
+        return None, _no_form(trial)
+    if not trial.module.Mixer.decodes():
+        return None, "the mixer does not decode"
+    causal = trial.causal
+    x, _ = text()
+    y = causal.seen(x, jnp.ones(x.shape[:2], bool))
+    graph, params, rest = causal.parts
+
+    def run(x: Array, first: int) -> Array:
+        mixer = nnx.merge(graph, params, rest, copy=True)
+        state, made = mixer.init_state(len(x), L), []
+        if first:
+            state, begun = mixer.prefill(state, x[:, :first])
+            made.append(begun)
+        _, others = jax.lax.scan(mixer.step, state, x[:, first:].swapaxes(0, 1))
+        return jnp.concatenate([*made, others.swapaxes(0, 1)], axis=1)
+
+    size = float(abs(y).max())
+    apart = [float(abs(runs_once(partial(run, first=first))(x) - y).max()) / size for first in (0, SPLIT)]
+    figures = f"off by {apart[0]:.1e} of the largest, after a prefill by {apart[1]:.1e}"
+    return max(apart) < DECODED, figures
+
+
+def _no_form(trial: Trial) -> str:
+    return trial.model_card.card.causal_form or "the card says nothing of a causal form"
+
+
+def _error(mixer: MixerBase, dims: Dims, *, padded: bool) -> float:
     """How far the mixer is from softmax attention with the same projections, of the largest value."""
     assert isinstance(mixer, HeadsMixer), "only a mixer of queries, keys and values has this limit"
     x, mask = text()
     mask = mask if padded else jnp.ones_like(mask)
-    y, z = runs_once(partial(mixer, key=None))(x, mask), _softmax()(mixer.qkv[...], mixer.out[...], x, mask)
+    y, z = runs_once(partial(mixer, key=None))(x, mask), _softmax(dims)(mixer.qkv[...], mixer.out[...], x, mask)
     return _apart(mask, y, z) / float(abs(z).max())
 
 
 @cache
-def _softmax() -> Callable[[Array, Array, Array, Array], Array]:
+def _softmax(dims: Dims) -> Callable[[Array, Array, Array, Array], Array]:
     """Softmax attention of the projections `qkv` and `out`, x and mask: y."""
     module = mixers.load(mixers.reference())
-    graph, params = nnx.split(module.Mixer(module.Config(), SHORT, rngs=nnx.Rngs(0)))
+    graph, params = nnx.split(module.Mixer(module.Config(), dims, rngs=nnx.Rngs(0)))
 
     def attend(qkv: Array, out: Array, x: Array, mask: Array) -> Array:
         exact: HeadsMixer = nnx.merge(graph, params, copy=True)
@@ -325,4 +396,6 @@ CHECKS: dict[str, Callable[[Trial], Held]] = {
     "complexity": exponents,
     "exactness condition": limit,
     "length of padding": padded_length,
+    "no look ahead": no_look_ahead,
+    "decode equals parallel": decoded,
 }

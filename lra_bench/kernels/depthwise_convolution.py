@@ -7,6 +7,8 @@ reach, each block of outputs meets one block of inputs and the next one: y_n = T
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +37,17 @@ def depthwise_convolution(x: Float[Array, "B H L K"], w: Float[Array, "H T"]) ->
     here, there = (_band(w, size, ahead).astype(x.dtype) for ahead in (0, size))
     y = product("hij,bhnjk->bhnik", here, blocks[:, :, :-1]) + product("hij,bhnjk->bhnik", there, blocks[:, :, 1:])
     return y.reshape(B, H, -1, K)[:, :, :L].astype(x.dtype)
+
+
+def looking_back(
+    convolved: Callable[[Float[Array, "B L D"]], Float[Array, "B L D"]], reach: int
+) -> Callable[[Float[Array, "B L D"]], Float[Array, "B L D"]]:
+    """A convolution whose filter has `reach` taps to each side, so many places later: it sees none that come after."""
+
+    def later(x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        return convolved(jnp.pad(x, ((0, 0), (reach, 0), (0, 0))))[:, : x.shape[1]]
+
+    return later
 
 
 def _band(w: Float[Array, "H T"], size: int, ahead: int) -> Float[Array, "H size size"]:

@@ -9,17 +9,20 @@ With rotary positions the features are turned, but not in the denominator (arXiv
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from lra_bench.kernels.impl import XLA, at_once
 from lra_bench.kernels.product import product
-from lra_bench.kernels.rotary import rotary, turning
+from lra_bench.kernels.rotary import rotary, rotary_at, turning
 
 BLOCK = 512  # tokens: their features stay in cache
+CHUNK = 128  # tokens that see each other by their weights, of which there are so many squared
 
 # Of some tokens' queries or keys, and the tokens' places.
 Features = Callable[[Float32[Array, "B H N K"], Int[Array, "N"]], Float32[Array, "B H N m"]]
@@ -33,13 +36,16 @@ def feature_attention_reference(
     phi: Features,
     floor: float,
     turned: bool = False,
+    causal: bool = False,
 ) -> Float[Array, "B H M V"]:
-    """Attention whose weights are phi(q) . phi(k), all M x L of them."""
+    """Attention whose weights are phi(q) . phi(k), all M x L of them; a causal query has none of later keys."""
     q, k = (phi(x.astype(jnp.float32), jnp.arange(x.shape[2])) for x in (q, k))
-    weights = jnp.where(mask[:, None, None, :], product("bhmf,bhlf->bhml", q, k), 0)
+    seen = mask[:, None, None, :]
+    seen = seen & np.tri(q.shape[2], k.shape[2], dtype=bool) if causal else seen
+    weights = jnp.where(seen, product("bhmf,bhlf->bhml", q, k), 0)
     total = jnp.maximum(weights.sum(-1, keepdims=True), floor)
     if turned:
-        weights = jnp.where(mask[:, None, None, :], product("bhmf,bhlf->bhml", rotary(q), rotary(k)), 0)
+        weights = jnp.where(seen, product("bhmf,bhlf->bhml", rotary(q), rotary(k)), 0)
     return (product("bhml,bhlv->bhmv", weights, v) / total).astype(v.dtype)
 
 
@@ -56,8 +62,7 @@ def feature_attention(
     """The same, the keys summed first. `impl` as `impl.chosen` says it."""
     turn = turning(max(q.shape[2], k.shape[2]))
     M, V = q.shape[2], v.shape[3]
-    there = mask[:, None, :, None]
-    values = jnp.concatenate([jnp.where(there, v, 0), jnp.broadcast_to(there, (*v.shape[:3], 1))], axis=-1)
+    values = counted(v, mask)
 
     @jax.checkpoint
     def sums(k: Array, values: Array, i: Array) -> Float32[Array, "B H m V+1"]:
@@ -82,6 +87,106 @@ def feature_attention(
     memory, _ = lax.scan(lambda total, block: (total + sums(*block), None), start, keys)
     mixed = lax.map(lambda block: read(*block, memory), (_blocks(q, of_queries), _places(q, of_queries)))
     return jnp.moveaxis(mixed, 0, 2).reshape(*v.shape[:2], -1, V)[:, :, :M]
+
+
+def causal_feature_attention(
+    q: Float[Array, "B H L K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    mask: Bool[Array, "B L"],
+    phi: Features,
+    floor: float,
+    turned: bool = False,
+    impl: str = XLA,
+) -> Float[Array, "B H L V"]:
+    """The same where a query sees no later key: chunks of tokens, each with the sum over all chunks before it (arXiv
+    2006.16236, equations 18 to 20, by chunks). `impl` as `impl.chosen` says it."""
+    L, V = q.shape[2], v.shape[3]
+    mixing = Chunk(phi, floor, rotary_at if turned else None)
+    size = min(CHUNK, L)
+    chunks = (*(_blocks(x, size) for x in (q, k, counted(v, mask))), _places(q, size))
+    shape = jax.eval_shape(mixing.sums, *(x[0] for x in chunks[1:]))
+    start = jnp.zeros(shape.shape, shape.dtype)
+    if impl == XLA:
+
+        def step(memory: Array, chunk: tuple[Array, ...]) -> tuple[Array, Array]:
+            return memory + mixing.sums(*chunk[1:]), mixing.read(memory, *chunk)
+
+        mixed = lax.scan(jax.checkpoint(step), start, chunks)[1]
+    else:
+        each = jax.vmap(mixing.sums)(*chunks[1:])
+        before = each.cumsum(0) - each
+        mixed = jax.checkpoint(jax.vmap(mixing.read))(before, *chunks)
+    return jnp.moveaxis(mixed, 0, 2).reshape(*v.shape[:2], -1, V)[:, :, :L].astype(v.dtype)
+
+
+class Chunk(NamedTuple):
+    """What tokens of a chunk add to the memory, and what they read in it and in each other."""
+
+    phi: Features
+    floor: float
+    turn: Callable[[Array, Array], Array] | None  # of features by their places, above the line of the fraction
+
+    def sums(self, k: Array, values: Array, i: Array) -> Float32[Array, "B H m V+1"]:
+        """The last column is of the denominator."""
+        return self._mixed("bhlf,bhlv->bhfv", self.phi(k.astype(jnp.float32), i), i, values)
+
+    def read(self, memory: Array, q: Array, k: Array, values: Array, i: Array) -> Float32[Array, "B H N V"]:
+        """`memory` is of all tokens before the chunk."""
+        fq, fk = (self.phi(x.astype(jnp.float32), i) for x in (q, k))
+        mixed = self._mixed("bhmf,bhfv->bhmv", fq, i, memory) + self._among(fq, fk, i, values)
+        return mixed[..., :-1] / jnp.maximum(mixed[..., -1:], self.floor)
+
+    def _among(self, fq: Array, fk: Array, i: Array, values: Array) -> Float32[Array, "B H N V+1"]:
+        """Of the chunk's own tokens up to each."""
+        seen = i[:, None] >= i
+        weights = jnp.where(seen, product("bhmf,bhlf->bhml", fq, fk), 0)
+        mixed = product("bhml,bhlv->bhmv", weights, values)
+        if self.turn is None:
+            return mixed
+        near = jnp.where(seen, product("bhmf,bhlf->bhml", self.turn(fq, i), self.turn(fk, i)), 0)
+        return jnp.concatenate([product("bhml,bhlv->bhmv", near, values[..., :-1]), mixed[..., -1:]], axis=-1)
+
+    def _mixed(self, equation: str, f: Array, i: Array, values: Array) -> Array:
+        if self.turn is None:
+            return product(equation, f, values)
+        return above_and_below(equation, self.turn(f, i), f, values)
+
+
+class Sums(NamedTuple):
+    """The memory of all tokens so far, whose last column is of the denominator."""
+
+    memory: Float32[Array, "B H m V+1"]
+    place: Int[Array, ""]  # of the next token
+
+
+def extended(
+    state: Sums, q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N V"],
+    phi: Features, floor: float, turned: bool = False,
+) -> tuple[Sums, Float[Array, "B H N V"]]:  # fmt: skip
+    """The memory after N further tokens, and what they read: `causal_feature_attention` from a state on."""
+    N = q.shape[2]
+    mixing, size = Chunk(phi, floor, rotary_at if turned else None), min(CHUNK, N)
+    mask = jnp.ones((v.shape[0], N), bool)
+    chunks = (*(_blocks(x, size) for x in (q, k, counted(v, mask))), state.place + _places(q, size))
+
+    def step(memory: Array, chunk: tuple[Array, ...]) -> tuple[Array, Array]:
+        return memory + mixing.sums(*chunk[1:]), mixing.read(memory, *chunk)
+
+    memory, mixed = lax.scan(step, state.memory, chunks)
+    mixed = jnp.moveaxis(mixed, 0, 2).reshape(*v.shape[:2], -1, v.shape[3])[:, :, :N]
+    return Sums(memory, state.place + N), mixed.astype(v.dtype)
+
+
+def nothing(batch: int, heads: int, features: int, width: int) -> Sums:
+    """The memory before the first token; values are `width` wide."""
+    return Sums(jnp.zeros((batch, heads, features, width + 1), jnp.float32), jnp.zeros((), jnp.int32))
+
+
+def counted(v: Float[Array, "B H L V"], mask: Bool[Array, "B L"]) -> Float[Array, "B H L V+1"]:
+    """Values with a one behind each, for the denominator; zeros where there is no token."""
+    there = mask[:, None, :, None]
+    return jnp.concatenate([jnp.where(there, v, 0), jnp.broadcast_to(there, (*v.shape[:3], 1))], axis=-1)
 
 
 def above_and_below(equation: str, turned: Array, plain: Array, values: Array) -> Float32[Array, "..."]:

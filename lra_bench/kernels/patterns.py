@@ -47,9 +47,7 @@ class Blocks:
         return _inside(own + np.arange(-self.before, self.after + 1, dtype=np.int32), keys)
 
     def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
-        if not self.causal:
-            return jnp.zeros(jnp.broadcast_shapes(i.shape, j.shape))
-        return jnp.where(j > i, LOWEST, 0).astype(jnp.float32)
+        return _behind(i, j) if self.causal else jnp.zeros(jnp.broadcast_shapes(i.shape, j.shape))
 
 
 @dataclass(frozen=True)
@@ -76,29 +74,33 @@ class Cells:
 
 @dataclass(frozen=True)
 class Everything:
-    """A query meets all blocks."""
+    """A query meets all blocks; a causal one none after its own, and no key after its place."""
 
     size: int = SIZE
+    causal: bool = False
 
     def table(self, queries: int, keys: int) -> np.ndarray:
-        return np.tile(np.arange(keys, dtype=np.int32), (queries, 1))
+        blocks = np.tile(np.arange(keys, dtype=np.int32), (queries, 1))
+        return np.where(blocks <= np.arange(queries)[:, None], blocks, -1) if self.causal else blocks
 
     def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
-        return jnp.zeros(jnp.broadcast_shapes(i.shape, j.shape))
+        return _behind(i, j) if self.causal else jnp.zeros(jnp.broadcast_shapes(i.shape, j.shape))
 
 
 @dataclass(frozen=True)
 class Window:
-    """A query at i sees the keys j with nearest <= |i - j| <= width (arXiv 2004.05150, section 3.1), and the first."""
+    """A query at i sees the keys j with nearest <= |i - j| <= width (arXiv 2004.05150, section 3.1), and the first. A
+    causal one sees none of them after its place."""
 
     width: int
     first: int = 0
     size: int = SIZE
     nearest: int = 0
+    causal: bool = False
 
     def table(self, queries: int, keys: int) -> np.ndarray:
         reach = -(-self.width // self.size)
-        near = Blocks(self.size, reach, reach).table(queries, keys)
+        near = Blocks(self.size, reach, 0 if self.causal else reach).table(queries, keys)
         heads = np.arange(min(-(-self.first // self.size), keys), dtype=np.int32)
         return _once(np.concatenate([np.tile(heads, (queries, 1)), near], axis=1))
 
@@ -106,7 +108,8 @@ class Window:
         distance = abs(i - j)
         near = distance <= self.width
         near = near & (distance >= self.nearest) if self.nearest else near
-        return jnp.where(near | (j < self.first), 0, LOWEST).astype(jnp.float32)
+        hidden = jnp.where(near | (j < self.first), 0, LOWEST).astype(jnp.float32)
+        return jnp.minimum(hidden, _behind(i, j)) if self.causal else hidden
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,11 @@ class RandomBlocks:
 
     def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
         return jnp.zeros(jnp.broadcast_shapes(i.shape, j.shape))
+
+
+def _behind(i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
+    """What is added to a logit: the lowest where the key stands after the query."""
+    return jnp.where(j > i, LOWEST, 0).astype(jnp.float32)
 
 
 def _inside(table: np.ndarray, keys: int) -> np.ndarray:

@@ -42,6 +42,12 @@ def turning(length: int) -> Callable[[Float[Array, "B H N K"], Int[Array, "N"]],
     return turn
 
 
+def rotary_at(x: Float[Array, "B H N K"], i: Int[Array, "N"]) -> Float[Array, "B H N K"]:
+    """The same of tokens at the places `i`, which need not be known before it runs."""
+    angle = i[:, None] * jnp.asarray(BASE ** (-np.arange(0, x.shape[-1], 2) / x.shape[-1]), jnp.float32)
+    return _turned(x, jnp.cos(angle), jnp.sin(angle))
+
+
 def _turned(x: Float[Array, "B H L K"], cos: Float[Array, "L J"], sin: Float[Array, "L J"]) -> Float[Array, "B H L K"]:
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x.dtype)

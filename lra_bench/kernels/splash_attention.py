@@ -19,6 +19,7 @@ def splash_attention(
     k: Float[Array, "B H L K"],
     v: Float[Array, "B H L K"],
     mask: Bool[Array, "B L"],
+    causal: bool = False,
     *,
     interpret: bool = False,
 ) -> Float[Array, "B H L K"]:
@@ -38,7 +39,8 @@ def splash_attention(
         block_kv_dkv=size,
         use_fused_bwd_kernel=True,
     )
-    every = masks.MultiHeadMask([masks.FullMask((length, length))] * H)
+    kind = masks.CausalMask if causal else masks.FullMask
+    every = masks.MultiHeadMask([kind((length, length))] * H)
     kernel = splash.make_splash_mha_single_device(every, block_sizes=sizes, interpret=interpret)
     segment = jnp.pad(mask, ((0, 0), (0, length - L))).astype(jnp.int32)
     out = jax.vmap(kernel)(query, key, value, splash.SegmentIds(segment, segment))

@@ -1,6 +1,6 @@
 """The contract of a mixer: `x -> y`, both [B, L, D], under a mask [B, L] that is True on real tokens.
 
-Eight conformance checks, held by `lra_bench/conformance/checks.py` (`lra verify`, `tests/conformance`) for every mixer
+Ten conformance checks, held by `lra_bench/conformance/checks.py` (`lra verify`, `tests/conformance`) for every mixer
 found:
 
 1. The mask is positional and required. Bidirectional, or the card says so.
@@ -13,10 +13,16 @@ found:
 7. The exactness condition: where the card names one, the output equals softmax attention's. What it switches off, which
    the card names too, `tests/mixers` hold to a dense equation in float64.
 8. How far a text is padded changes nothing, or the card says what it changes.
+9. No look ahead: where the card has a causal form, under `dims.causal` no later token changes an earlier y.
+10. Decode equals parallel: where it decodes, token by token from the state, and after a prefill, y is that of the
+    causal call.
 
 A mixer's file exports `Mixer`, as a rule with `CARD` and `Config` (`card.py` has what stands where they are left out),
 and where `CARD.exact_when` names a limit, `limits(dims, rngs=r)`: a list of mixers at that limit. One must equal
 softmax attention; of several, each is nearer to it than the one before (random features, more and more of them).
+
+A mixer whose card says `causal_form="yes"` heeds `dims.causal`, and as a rule decodes: `init_state` makes the arrays of
+its state, `step` takes one token, `prefill` several. Every token is there then: there is no mask.
 
 What a mixer holds beside its parameters is a `Constant` (drawn once, never changed), a `Memory` (changed by the mixer
 itself, in training only, by what it has seen) or an `Auxiliary` (a loss of its own, set at each training call).
@@ -29,6 +35,7 @@ from typing import Any, ClassVar
 
 import jax
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.kernels.impl import XLA, chosen
@@ -57,6 +64,7 @@ class Dims:
     grid: tuple[int, int] | None = None  # rows and columns of an image, its last rows * columns tokens; None: text
     rotary: bool = False  # queries and keys are turned by their position
     dtype: str = "float32"  # of x
+    causal: bool = False  # a token sees none that come after it; asked only of a mixer whose card has such a form
     target: Target = CPU
 
 
@@ -97,3 +105,25 @@ class MixerBase(nnx.Module):
     ) -> Float[Array, "B L D"]:
         """Mix the tokens. `key` is for mechanisms that draw; None at evaluation, where nothing is drawn anew."""
         raise NotImplementedError
+
+    def init_state(self, batch: int, length: int) -> Any:
+        """What is known before the first token: arrays, in all that decoding of up to `length` tokens keeps.
+
+        Raises:
+            NotImplementedError: the mixer does not decode.
+        """
+        raise NotImplementedError(f"{type(self).__module__} does not decode")
+
+    def step(self, state: Any, x: Float[Array, "B D"]) -> tuple[Any, Float[Array, "B D"]]:
+        """The state after a further token, and its y: what a causal `__call__` has at its place."""
+        raise NotImplementedError(f"{type(self).__module__} does not decode")
+
+    def prefill(self, state: Any, x: Float[Array, "B N D"]) -> tuple[Any, Float[Array, "B N D"]]:
+        """The same of N further tokens; one after another, where a mixer knows no faster way."""
+        state, y = lax.scan(lambda state, x: self.step(state, x), state, x.swapaxes(0, 1))
+        return state, y.swapaxes(0, 1)
+
+    @classmethod
+    def decodes(cls) -> bool:
+        """Has it `init_state` and `step`?"""
+        return cls.step is not MixerBase.step

@@ -36,6 +36,7 @@ Family = Literal[
     "other",
 ]
 
+YES = "yes"  # of `Card.causal_form`
 FOREIGN = {"torch", "tensorflow", "keras", "mxnet", "paddle"}  # libraries whose modules no run can have
 OPTION_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None)}
 
@@ -54,6 +55,7 @@ class Card:
     exact_when: str  # the limit in which it equals softmax attention; "" if none
     differs: str  # what is not done as in the paper, and why; "" if nothing
     causal: bool | str = False  # a token sees none that come after it; or the option that says so
+    causal_form: str = ""  # under `backbone.causal`: yes, or why it has none; "": nothing is said, so it has none
     segment: str = (
         ""  # the option that says how long a segment is, where nothing flows from one back to those before it
     )
@@ -66,13 +68,20 @@ class Card:
     aliases: dict[str, dict[str, Any]] = field(default_factory=dict)  # further names, and the options that they turn
     alias_cards: dict[str, dict[str, Any]] = field(default_factory=dict)  # what an alias says otherwise than this card
 
-    def is_causal(self, options: Mapping[str, Any]) -> bool:
-        """Is it that, with these options?"""
+    @property
+    def can_be_causal(self) -> bool:
+        """Has it a form for `backbone.causal`?"""
+        return self.causal is True or self.causal_form == YES
+
+    def is_causal(self, options: Mapping[str, Any], asked: bool = False) -> bool:
+        """Is it that, with these options, and where `backbone.causal` is `asked`?"""
+        if asked and self.can_be_causal:
+            return True
         return bool(options[self.causal]) if isinstance(self.causal, str) else self.causal
 
-    def seen_from(self, places: float, options: Mapping[str, Any]) -> float:
+    def seen_from(self, places: float, options: Mapping[str, Any], asked: bool = False) -> float:
         """How many places of a text so many first ones learn of in one layer; infinity: all."""
-        if self.is_causal(options):
+        if self.is_causal(options, asked):
             return places
         if not self.segment or math.isinf(places):
             return math.inf

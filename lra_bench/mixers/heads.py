@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.rotary import rotary
+from lra_bench.kernels.rotary import rotary, rotary_at
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims, MixerBase, implementation
 from lra_bench.mixers.layers import XAVIER
@@ -29,7 +29,8 @@ class HeadsMixer(MixerBase):
     def __init__(self, config: Any, dims: Dims, *, rngs: nnx.Rngs) -> None:
         D, joint = dims.width, dims.heads * dims.head_width
         self.impl = implementation(config, dims)
-        self.heads, self.rotary = dims.heads, dims.rotary
+        self.heads, self.rotary, self.causal = dims.heads, dims.rotary, dims.causal
+        self.head_width, self.dtype = dims.head_width, dims.dtype
         self.qkv = nnx.Param(jnp.concatenate([XAVIER(rngs.params(), (D, joint)) for _ in range(3)], axis=1))
         self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
 
@@ -69,6 +70,34 @@ class HeadsMixer(MixerBase):
     def output(self, y: Float[Array, "B H L K"]) -> Float[Array, "B L D"]:
         """The heads side by side, through W_o."""
         return dense(join(y), self.out[...])
+
+    def extend(
+        self, state: Any, q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N K"]
+    ) -> tuple[Any, Float[Array, "B H N K"]]:
+        """The state after N further tokens, as `projected_at` has them, and what they read."""
+        raise NotImplementedError
+
+    def projected_at(
+        self, x: Float[Array, "B N D"], first: Int[Array, ""]
+    ) -> tuple[Float[Array, "B H N K"], Float[Array, "B H N K"], Float[Array, "B H N K"]]:
+        """Queries, keys and values of tokens whose first stands at the place `first`."""
+        q, k, v = self.unturned(x)
+        if not self.rotary:
+            return q, k, v
+        i = first + jnp.arange(x.shape[1])
+        return rotary_at(q, i), rotary_at(k, i), v
+
+
+class Decoded(HeadsMixer):
+    """One that decodes by `extend`: its state has a `place`, the number of tokens that it has seen."""
+
+    def step(self, state: Any, x: Float[Array, "B D"]) -> tuple[Any, Float[Array, "B D"]]:
+        state, y = self.prefill(state, x[:, None])
+        return state, y[:, 0]
+
+    def prefill(self, state: Any, x: Float[Array, "B N D"]) -> tuple[Any, Float[Array, "B N D"]]:
+        state, y = self.extend(state, *self.projected_at(x, state.place))
+        return state, self.output(y.astype(x.dtype))
 
 
 class Multihead(nnx.Module):

@@ -11,15 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.block_attention import block_attention
 from lra_bench.kernels.patterns import Blocks, Pattern, Window
 from lra_bench.mixers.base import Dims
+from lra_bench.mixers.caches import KeyValues, attended, empty
 from lra_bench.mixers.card import Card, Fused
-from lra_bench.mixers.heads import HeadsMixer
+from lra_bench.mixers.heads import Decoded
 
 CARD = Card(
     title="Local window",
@@ -30,6 +32,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="window >= length",
+    causal_form="yes",
     public="flash_attn_func with window_size of flash-attn (CUDA); splash attention with a LocalMask (TPU)",
     differs="no global tokens; the same window and dilation in every layer (the paper widens them with depth)",
     short={"window": 5},
@@ -78,8 +81,8 @@ class Config(Fused):
             raise ConfigError(f"near_heads: {self.near_heads}; of a dilation above 1, and at least 0")
 
 
-class Mixer(HeadsMixer):
-    """Every token looks at its neighbors."""
+class Mixer(Decoded):
+    """Every token looks at its neighbors; where it is causal, at those before it."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
@@ -87,7 +90,10 @@ class Mixer(HeadsMixer):
         if self.near >= dims.heads:
             raise ConfigError(f"near_heads: {self.near}; fewer than the {dims.heads} heads")
         window = min(config.window, dims.length)
-        self.pattern: Pattern = Blocks(window) if config.form == "block" else Window(window)
+        self.window, self.form = window, config.form
+        self.pattern: Pattern = (
+            Blocks(window, causal=dims.causal) if config.form == "block" else Window(window, causal=dims.causal)
+        )
 
     def attend(
         self,
@@ -119,6 +125,23 @@ class Mixer(HeadsMixer):
         y, _ = block_attention(q, k, v, there, self.pattern, impl=self.impl)
         y = jnp.moveaxis(y.reshape(B, self.dilation, *y.shape[1:]), 1, 3)
         return y.reshape(B, y.shape[1], -1, y.shape[-1])[:, :, :L]
+
+    def init_state(self, batch: int, length: int) -> KeyValues:
+        """Keys and values of the tokens that the next ones can see."""
+        reach = self.window if self.form == "block" else self.window * self.dilation + 1
+        return empty(self, batch, min(reach, length))
+
+    def extend(
+        self, state: KeyValues, q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N K"]
+    ) -> tuple[KeyValues, Float[Array, "B H N K"]]:
+        return attended(state, q, k, v, self.seen)
+
+    def seen(self, i: Int[Array, "N 1"], j: Int[Array, "1 S"]) -> Bool[Array, "#H N S"]:
+        """Whether the query at i sees the key at j before it."""
+        if self.form == "block":
+            return i // self.window == j // self.window
+        d = np.array([1] * self.near + [self.dilation] * (self.heads - self.near))[:, None, None]
+        return ((i - j) % d == 0) & (i - j <= self.window * d)
 
 
 def apart(x: Shaped[Array, "B H L K"], d: int) -> Shaped[Array, "Bd H N K"]:

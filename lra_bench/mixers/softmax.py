@@ -19,8 +19,9 @@ from lra_bench.kernels.impl import BATCHED, FORMS, PALLAS, XLA
 from lra_bench.kernels.softmax_attention import softmax_attention, softmax_attention_reference
 from lra_bench.kernels.splash_attention import splash_attention
 from lra_bench.mixers.base import Dims
+from lra_bench.mixers.caches import KeyValues, always, attended, empty
 from lra_bench.mixers.card import Card
-from lra_bench.mixers.heads import HeadsMixer
+from lra_bench.mixers.heads import Decoded
 
 CARD = Card(
     title="Softmax attention",
@@ -31,6 +32,7 @@ CARD = Card(
     time=2.0,
     memory=1.0,
     exact_when="always",
+    causal_form="yes",
     public="cuDNN's and FlashAttention's kernels (GPU), splash attention (TPU), of which cuDNN's and splash "
     "are used here",
     differs="no dropout on the weights (LRA has it): the block's dropout is the same for all mixers",
@@ -57,13 +59,15 @@ class Config:
             raise ConfigError(f"impl: '{self.impl}'; it can be: {', '.join(IMPLS)}")
 
 
-class Mixer(HeadsMixer):
-    """Every token looks at every token that is there."""
+class Mixer(Decoded):
+    """Every token looks at every token that is there; where it is causal, at those up to itself."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
         platform = dims.target.platform
         self.impl = best(dims) if config.impl == "auto" else config.impl
+        if self.impl == "cudnn" and dims.causal:
+            raise ConfigError("impl: cudnn; of a causal mask it takes no padding in between: pallas")
         if RUN_ON.get(self.impl, platform) != platform:
             there, here = RUN_ON[self.impl].upper(), platform.upper()
             raise ConfigError(f"impl: {self.impl}; it runs on a {there}, and this is a {here}")
@@ -77,17 +81,27 @@ class Mixer(HeadsMixer):
         mask: Bool[Array, "B L"],
     ) -> Float[Array, "B H L K"]:
         if self.impl == "plain":
-            return softmax_attention_reference(q, k, v, mask)
+            return softmax_attention_reference(q, k, v, mask, self.causal)
         if self.impl == "splash":
-            return splash_attention(q, k, v, mask)
+            return splash_attention(q, k, v, mask, self.causal)
         if self.impl not in ("cudnn", "sdpa"):
-            return softmax_attention(q, k, v, mask, XLA if self.impl == "blockwise" else self.impl)
+            return softmax_attention(q, k, v, mask, XLA if self.impl == "blockwise" else self.impl, self.causal)
         q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
         if self.impl == "cudnn":
             y = by_cudnn(q, k, v, mask)
         else:
-            y = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None, :])
-        return y.swapaxes(1, 2) * mask.any(1)[:, None, None, None]
+            y = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None, :], is_causal=self.causal)
+        none = ~(mask.cumsum(1) > 0) if self.causal else ~mask.any(1)[:, None]
+        return jnp.where(none[:, None, :, None], 0, y.swapaxes(1, 2))
+
+    def init_state(self, batch: int, length: int) -> KeyValues:
+        """Keys and values of all tokens."""
+        return empty(self, batch, length)
+
+    def extend(
+        self, state: KeyValues, q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N K"]
+    ) -> tuple[KeyValues, Float[Array, "B H N K"]]:
+        return attended(state, q, k, v, always)
 
 
 def implementations(platform: str) -> list[str]:
@@ -100,7 +114,7 @@ def best(dims: Dims) -> str:
     platform, refused = dims.target.platform, dims.target.refused
     if platform == "cpu":
         return "blockwise"
-    first = {"gpu": ["cudnn"] if dims.dtype in HALF else [], "tpu": ["splash"]}[platform]
+    first = {"gpu": ["cudnn"] if dims.dtype in HALF and not dims.causal else [], "tpu": ["splash"]}[platform]
     return next(one for one in (*first, PALLAS, BATCHED) if one not in refused)
 
 

@@ -233,4 +233,5 @@ def sizes(backbone: Backbone, length: int, grid: tuple[int, int] | None) -> Dims
         grid=cells,
         rotary=backbone.positions == "rotary",
         dtype=backbone.dtype,
+        causal=backbone.causal,
     )

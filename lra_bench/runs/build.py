@@ -169,7 +169,20 @@ def planned(run: Run, device: jax.Device) -> Program:
     return _kind(setup).planned(setup, run.recipe, run.seed, Devices.alone(device))
 
 
+def refuse_causal(run: Run) -> None:
+    """Raises ConfigError: the run's backbone is causal, and a mixer has no such form, or what is read out sees nothing."""
+    for one in run.mixer_specs if run.recipe.backbone.causal else ():
+        mixer = mixers.read(Path(one.mixer))
+        if not mixer.card.can_be_causal:
+            why = mixer.card.causal_form or "its card says nothing of such a form"
+            raise ConfigError(f"backbone.causal: {mixer.name} cannot be causal: {why}")
+    backbone = run.recipe.backbone
+    if backbone.causal and backbone.pool == "cls":
+        raise ConfigError("backbone.pool: cls stands before the text, of which it sees nothing here: mean")
+
+
 def _setup(run: Run, goal: Objective, dependencies: Dependencies, target: Target | None = None) -> TrainingSetup:
+    refuse_causal(run)
     if run.teacher is not None and dependencies.teacher is None:
         taught = draw(model_spec(run.teacher), run.seed)
         dependencies = replace(dependencies, teacher=ModelState(*nnx.split(taught, nnx.Param, ...)))

@@ -86,8 +86,10 @@ def _of_family(family: str) -> list[ModelCard]:
     return matched
 
 
-def fields(choice: Choice, turned: Mapping[str, Mapping[str, Any]], layers: int) -> dict[str, Any]:
-    """What a run says of its mixers; `turned` are the options that a recipe sets, by model.
+def fields(
+    choice: Choice, turned: Mapping[str, Mapping[str, Any]], layers: int, causal: bool = False
+) -> dict[str, Any]:
+    """What a run says of its mixers; `turned` are the options that a recipe sets, by model, and `causal` is its backbone.
 
     Raises:
         ConfigError: an option is unknown, or there are more mixers than layers.
@@ -97,15 +99,16 @@ def fields(choice: Choice, turned: Mapping[str, Mapping[str, Any]], layers: int)
     reach = reached(
         [choice[i % len(choice)].model_card.card for i in range(layers)],
         [each[i % len(each)].options for i in range(layers)],
+        causal,
     )
     return {**config.of_mixers(each), "family": AND.join(families), "reach": reach}
 
 
-def reached(cards: Sequence[Card], options: Sequence[Mapping[str, Any]]) -> int | None:
+def reached(cards: Sequence[Card], options: Sequence[Mapping[str, Any]], causal: bool = False) -> int | None:
     """Places of a text that its first can learn of, through the layers of these mixers; None: all of them."""
     places = 1.0
     for card, turned in zip(reversed(cards), reversed(options), strict=True):
-        places = card.seen_from(places, turned)
+        places = card.seen_from(places, turned, causal)
     return None if math.isinf(places) else int(places)
 
 

@@ -90,7 +90,7 @@ def of_model(run: Run, choice: Choice, settings: Settings) -> Run:
     before = dict(part.split("=", 1) for part in re.split(BETWEEN, trained.changed)) if trained.changed else {}
     student = trained.model_copy(
         update={
-            **fields(tuple(map(settings.turning, choice)), turned, recipe.backbone.layers),
+            **fields(tuple(map(settings.turning, choice)), turned, recipe.backbone.layers, recipe.backbone.causal),
             **NOTHING_BEFORE,
             "techniques": Techniques(),
             "match": None,
@@ -304,7 +304,7 @@ def _run(
     if strange:
         raise ConfigError(f"{recipe.path}: options.{strange}: no such model; {nearest(strange, known)}")
     run = Run(
-        **fields(tuple(map(settings.turning, choice)), turned, resolved.backbone.layers),
+        **fields(tuple(map(settings.turning, choice)), turned, resolved.backbone.layers, resolved.backbone.causal),
         task=data.identified(tasks.load(task, request.include, variant, settings.task)),
         config_name=recipe.name,
         recipe=resolved if rate is None else _at_rate(resolved, rate),

@@ -108,7 +108,7 @@ def pretrained(run: Run, techniques: Techniques) -> Run:
     how = techniques.pretrain
     assert how is not None
     if how.objective == "causal" and not all(
-        mixers.read(Path(m.mixer)).card.is_causal(m.options) for m in run.mixer_specs
+        mixers.read(Path(m.mixer)).card.is_causal(m.options, run.recipe.backbone.causal) for m in run.mixer_specs
     ):
         raise ConfigError(f"pretrain.objective: causal: {run.model} sees the symbols that follow; masked is for it")
     texts = run.task.splits["train"] * run.task.streams
