@@ -49,6 +49,7 @@ def registered() -> typer.Typer:
         compare,
         data,
         export,
+        generate,
         listing,
         new,
         probe,

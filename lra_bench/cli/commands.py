@@ -23,7 +23,7 @@ PANELS = {
     "Explore": ("ls", "show", "data", "doctor"),
     "Extend": ("new", "verify", "check"),
     "Benchmark speed": ("speed", "scale"),
-    "After training": ("quantize", "prune", "distill", "adapt", "export", "predict", "probe"),
+    "After training": ("quantize", "prune", "distill", "adapt", "export", "predict", "generate", "probe"),
     "Search": ("tune", "search"),
 }
 BEGIN_WITH = (
@@ -50,6 +50,8 @@ MEANT = {  # what people type, and what does it
     "finetune": "adapt",
     "fine-tune": "adapt",
     "infer": "predict",
+    "sample": "generate",
+    "complete": "generate",
     "test": "verify",
     "init": "new",
     "create": "new",

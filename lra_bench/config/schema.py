@@ -56,7 +56,7 @@ class Backbone(Strict):
     causal: bool  # a token sees none after it
     patch: Count  # symbols a vector stands for, along each axis of an image
     input: Literal["symbols", "values"]  # an embedding a symbol, or the numbers that symbols stand for, projected
-    pool: Literal["cls", "mean"]
+    pool: Literal["cls", "mean", "last"]
     dtype: Literal["float32", "bfloat16"]
     matmul: Literal["default", "float32", "tf32", "bf16"]  # of float32 products; default: the platform's
     remat: bool  # recompute each layer in the backward pass

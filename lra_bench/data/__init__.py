@@ -224,6 +224,11 @@ def asked(task: TaskSpec) -> int:
     return task.length if most is None else int(most(arguments(task), task.length))
 
 
+def looks_ahead(task: TaskSpec) -> bool:
+    """Do the answers stand in the text itself, at places after those where they are asked for?"""
+    return bool(getattr(of(task), "CAUSAL", False))
+
+
 def cache_root() -> Path:
     """Where built data are kept: `$LRA_CACHE`, else `lra_bench` in `$XDG_CACHE_HOME`, else in `~/.cache`."""
     if custom := os.environ.get("LRA_CACHE"):

@@ -110,8 +110,11 @@ class Model(nnx.Module):
         key: jax.Array | None,
         states: list[Array] | None = None,
     ) -> Float[Array, "B D"]:
-        """One vector a text, float32: the learned one's place, or the mean over true tokens."""
+        """One vector a text, float32: the learned one's place, the last true token's, or the mean over true tokens."""
         x, mask = self.vectors(tokens, mask, key=key, states=states)
+        if self.backbone.pool == "last":
+            last = jnp.max(jnp.where(mask, jnp.arange(mask.shape[1]), 0), axis=1)
+            return self.norm(jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0].astype(jnp.float32))
         if self.backbone.pool == "cls":
             return self.norm(x[:, 0].astype(jnp.float32))
         there = mask[..., None].astype(jnp.float32)

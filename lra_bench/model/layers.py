@@ -74,6 +74,12 @@ class Block(nnx.Module):
     ) -> Float[Array, "B L D"]:
         draw, *keys = (None,) * 4 if key is None else jax.random.split(key, 4)
         y = self.mixer(self.before_mixer(x), mask, key=draw) * mask[..., None].astype(x.dtype)
+        return self.after_mixer(x, y, keys)
+
+    def after_mixer(
+        self, x: Float[Array, "B L D"], y: Float[Array, "B L D"], keys: Sequence[jax.Array | None]
+    ) -> Float[Array, "B L D"]:
+        """What comes behind the mixer's `y`; the three `keys` draw the dropout."""
         x = x + thin(self.adapters[0](y) if self.adapted else y, keys[0], self.rate)
         h = thin(gelu(self.up(self.before_mlp(x))), keys[1], self.rate)
         y = self.down(h)

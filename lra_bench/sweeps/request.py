@@ -323,10 +323,13 @@ def _at_rate(recipe: Recipe, rate: float) -> Recipe:
 
 
 def _pooled(run: Run, settings: Settings) -> Run:
-    """Read out through the mean over tokens, where a cls token would not see them all and nobody asked for it."""
-    if not run.narrow or POOL in dict(settings.said):
+    """Read out through the mean over tokens, where a cls token would not see them all and nobody asked for it; causally
+    through the last token."""
+    backbone = run.recipe.backbone
+    blind = backbone.causal and backbone.pool == "cls"
+    if not (blind or run.narrow) or POOL in dict(settings.said):
         return run
-    backbone = run.recipe.backbone.model_copy(update={"pool": "mean"})
+    backbone = backbone.model_copy(update={"pool": "last" if blind else "mean"})
     return run.model_copy(update={"recipe": run.recipe.model_copy(update={"backbone": backbone})})
 
 

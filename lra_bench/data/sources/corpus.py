@@ -66,7 +66,7 @@ def build(
     """
     if folder is None:
         raise DataError("needs a text of yours: name a folder that holds train.txt: --set task.folder=FOLDER")
-    texts = _texts(files(folder), {split: n * length for split, n in splits.items() if split != "train"})
+    texts = text_of_splits(files(folder), {split: n * length for split, n in splits.items() if split != "train"})
     built = {}
     for number, (split, n) in enumerate(splits.items()):
         text, dice = texts[split], Dice(seed, number)
@@ -82,7 +82,7 @@ def build(
     return built
 
 
-def _texts(paths: Mapping[str, Path], sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+def text_of_splits(paths: Mapping[str, Path], sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
     """The tokens of each split, uint8; so many from the end of train where a split has no file."""
     texts = {split: _tokens(path) for split, path in paths.items()}
     for split in reversed(SPLITS):

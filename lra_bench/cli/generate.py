@@ -1,0 +1,74 @@
+"""`lra generate`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from lra_bench.cli import app, options
+
+
+@app.command()
+def generate(
+    run: options.Run,
+    prompt: Annotated[str, typer.Option("--prompt", help="The text that is continued.", metavar="TEXT")],
+    tokens: Annotated[int, typer.Option("--tokens", "-n", min=1, help="Number of symbols to write.")] = 200,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0, help="Divide the logits by it; 0 takes the likeliest symbol.")
+    ] = 0.0,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", min=1, help="Draw from so many likeliest symbols; the default is all.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of what is drawn.")] = 0,
+    results: options.Results = options.RESULTS,
+    json: options.Json = False,
+) -> None:
+    """Continue a text with a trained causal model, symbol by symbol, as it is written.
+
+    Example: lra generate linear-bytes-quick-s0-0123456789 --prompt 'The first ' --temperature 0.8
+    """
+    import numpy as np
+
+    from lra_bench import data
+    from lra_bench.cli import progress, screen
+    from lra_bench.cli.streams import shown
+    from lra_bench.records import store
+    from lra_bench.runs.generation import Drawing, Writer
+    from lra_bench.runs.loaded import Trained
+
+    with progress.counting("opening the run") as count:
+        trained = Trained.open(store.find(run, results), count)
+        source = data.of(trained.run.task)
+        begun = source.encode(prompt)
+        writer = Writer(trained, Drawing(temperature, top_k, seed))
+    made, said = [], ""
+    for symbol in writer(begun, tokens):
+        made.append(symbol)
+        whole = _whole(source.decode(np.array(made, begun.dtype)))
+        if not json:
+            sys.stdout.write(shown(whole[len(said) :]))
+            sys.stdout.flush()
+        said = whole
+    first, others = writer.seconds
+    each = others / (tokens - 1) if tokens > 1 else None
+    if json:
+        screen.print_json(
+            {
+                "run": trained.run.id, "prompt": prompt, "text": said, "tokens": len(made),
+                "first_token_seconds": first, "token_seconds": each, "state_bytes": writer.state_bytes,
+            }
+        )  # fmt: skip
+        return
+    sys.stdout.write("\n")
+    rest = "" if each is None else f", {1e3 * each:.1f} ms for each that follows"
+    screen.warn([f"first symbol after {1e3 * first:.0f} ms{rest}; the state takes {writer.state_bytes:,} bytes"])
+
+
+def _whole(text: str) -> str:
+    """Without the bytes at the end of a character that is not written yet."""
+    end = len(text)
+    while end and len(text) - end < 4 and 0xDC80 <= ord(text[end - 1]) <= 0xDCFF:
+        end -= 1
+    return text[:end]

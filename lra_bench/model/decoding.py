@@ -1,0 +1,85 @@
+"""Token by token: a causal model's answers at each place, from the states of its layers instead of the whole text."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, Int32
+
+from lra_bench.errors import ConfigError
+from lra_bench.model.backbone import Model
+from lra_bench.model.layers import Block
+
+
+class State(NamedTuple):
+    """All that decoding keeps of the tokens so far."""
+
+    layers: tuple[Any, ...]  # of each layer's mixer
+    place: Int[Array, ""]  # of the next token
+
+
+def refuse(model: Model) -> None:
+    """Raises ConfigError: the model is not causal, a mixer does not decode, or its answers are not of single tokens."""
+    backbone = model.backbone
+    if not backbone.causal:
+        raise ConfigError("backbone.causal: false; only a causal model decodes")
+    if not model.everywhere or backbone.pool == "cls" or backbone.patch > 1:
+        raise ConfigError("the model answers for a text, or for patches of it, and not after each token")
+    mixers = [type(stack.mixer) for stack in model.stacks]
+    fixed = next((mixer.__module__.rpartition(".")[2] for mixer in mixers if not mixer.decodes()), None)
+    if fixed:
+        raise ConfigError(f"{fixed.replace('_', '-')} does not decode: its mixer has no init_state and step")
+
+
+def init_state(model: Model, batch: int, length: int) -> State:
+    """The state before the first token, with room for `length` of them.
+
+    Raises:
+        ConfigError: as `refuse`; or the model's positions end before that.
+    """
+    refuse(model)
+    if model.backbone.positions in ("learned", "sinusoidal") and length > len(model.positions[...]):
+        raise ConfigError(f"backbone.positions: {model.backbone.positions}; they end at {len(model.positions[...])}")
+    layers = tuple(block.mixer.init_state(batch, length) for block in _blocks(model))
+    return State(layers, jnp.zeros((), jnp.int32))
+
+
+def step(model: Model, state: State, tokens: Int32[Array, " B"]) -> tuple[State, Float[Array, "B C"]]:
+    """The state after one further token of each text, and the logits at its place."""
+    state, logits = prefill(model, state, tokens[:, None])
+    return state, logits[:, 0]
+
+
+def prefill(model: Model, state: State, tokens: Int32[Array, "B N"]) -> tuple[State, Float[Array, "B N C"]]:
+    """The same of N further tokens."""
+    x, _ = model.embed(tokens, jnp.ones(tokens.shape, bool))
+    if model.backbone.positions in ("learned", "sinusoidal"):
+        x = x + lax.dynamic_slice_in_dim(model.positions[...], state.place, tokens.shape[1])
+    x, layers = x.astype(model.backbone.dtype), []
+    for block, kept in zip(_blocks(model), state.layers, strict=True):
+        kept, x = _extended(block, kept, x)
+        layers.append(kept)
+    logits = model.head(model.norm(x).astype(jnp.float32)[..., None, :])
+    return State(tuple(layers), state.place + tokens.shape[1]), logits
+
+
+def state_bytes(state: State) -> int:
+    """What the arrays of a state take."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+
+
+def _blocks(model: Model) -> list[Block]:
+    return [model.block(layer) for layer in range(model.backbone.layers)]
+
+
+def _extended(block: Block, state: Any, x: Float[Array, "B N D"]) -> tuple[Any, Float[Array, "B N D"]]:
+    h = block.before_mixer(x)
+    if x.shape[1] == 1:
+        state, y = block.mixer.step(state, h[:, 0])
+        y = y[:, None]
+    else:
+        state, y = block.mixer.prefill(state, h)
+    return state, block.after_mixer(x, y, (None,) * 3)

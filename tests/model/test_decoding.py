@@ -1,0 +1,77 @@
+"""Decoding: a causal model's answers, token by token from the state of its layers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from lra_bench import mixers
+from lra_bench.config import Backbone
+from lra_bench.errors import ConfigError
+from lra_bench.metrics import BITS
+from lra_bench.model import Asked, Choice, Model, decoding
+
+L, VOCAB = 23, 11
+BACKBONE: dict[str, Any] = {
+    "layers": 3, "width": 16, "heads": 2, "qkv": None, "mlp": 24, "dropout": 0.0, "causal": True,
+    "positions": "learned", "patch": 1, "input": "symbols", "pool": "last", "dtype": "float32", "remat": False,
+}  # fmt: skip
+TOKENS = jax.random.randint(jax.random.key(9), (2, L), 1, VOCAB)
+
+
+def choice(name: str, **options: Any) -> Choice:
+    model_card = mixers.model_card(name)
+    module = mixers.load(model_card.path)
+    return Choice(module.Mixer, module.Config(**mixers.turned(model_card, options)))
+
+
+def make(*choices: Choice, everywhere: bool = BITS.everywhere, **options: Any) -> Model:
+    asked = Asked(vocab=VOCAB, length=L, classes=VOCAB - 1, everywhere=everywhere)
+    return Model(choices, Backbone(**(BACKBONE | options)), asked, rngs=nnx.Rngs(0))
+
+
+THREE = choice("softmax"), choice("linear"), choice("local", window=4)
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary", "none"])
+@pytest.mark.parametrize("first", [1, 9, L])
+def test_logits_are_those_of_the_whole_text(positions: str, first: int) -> None:
+    model = make(*THREE, positions=positions)
+    whole = model(TOKENS[:, None], jnp.ones((2, 1, L), bool), key=None)
+
+    def run(tokens: jax.Array) -> jax.Array:
+        state, begun = decoding.prefill(model, decoding.init_state(model, 2, L), tokens[:, :first])
+        _, rest = jax.lax.scan(partial(decoding.step, model), state, tokens[:, first:].T)
+        return jnp.concatenate([begun, rest.swapaxes(0, 1)], axis=1)
+
+    made = jax.jit(run)(TOKENS)
+    np.testing.assert_allclose(made, whole, atol=2e-5 * float(abs(whole).max()))
+
+
+def test_state_bytes_are_counted_from_the_arrays() -> None:
+    def taken(name: str, length: int, **options: Any) -> int:
+        model = make(choice(name, **options), layers=1, positions="none")
+        return decoding.state_bytes(decoding.init_state(model, 1, length))
+
+    counters = 2 * 4  # the model's place and the mixer's
+    assert taken("softmax", 100) == 2 * 100 * 16 * 4 + counters
+    assert taken("linear", 100) == taken("linear", 1000) == 2 * 8 * 9 * 4 + counters
+    assert taken("local", 1000, window=4) == 2 * 5 * 16 * 4 + counters
+
+
+def test_what_does_not_decode_is_one_line() -> None:
+    for model, said in (
+        (make(choice("softmax"), causal=False), "backbone.causal: false"),
+        (make(choice("softmax"), everywhere=False), "not after each token"),
+        (make(choice("fnet")), "fnet does not decode"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            decoding.init_state(model, 1, L)
+    with pytest.raises(ConfigError, match="they end at 23"):
+        decoding.init_state(make(choice("softmax")), 1, L + 1)
