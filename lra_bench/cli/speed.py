@@ -15,6 +15,7 @@ import typer
 from lra_bench.cli import app, completion, options, reading
 from lra_bench.cli.written import How, Out, chosen, tell
 from lra_bench.errors import ConfigError
+from lra_bench.measure.asked import DECODING
 
 if TYPE_CHECKING:
     from lra_bench.report.tables import Report
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # The full mixer in its best and its plain form stand for what the others are measured against.
 MODELS = "family:full,family:full[impl=plain],all"
+CAUSAL = ("backbone.causal=true", "backbone.pool=last")  # what decodes
 LENGTHS = "1024,2048,4096,8192,16384"
 
 Kept = Annotated[Path, typer.Argument(help="A file that lra speed --out wrote.", metavar="FILE")]
@@ -33,6 +35,8 @@ Memory = Annotated[
 class Mode(StrEnum):
     train = "train"
     infer = "infer"
+    prefill = "prefill"
+    decode = "decode"
 
 
 @app.command()
@@ -50,7 +54,9 @@ def speed(
     ] = None,
     lengths: Annotated[str, typer.Option("-n", "--lengths", help="Sequence lengths, comma-separated.")] = LENGTHS,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Batch size, in place of the config's.")] = None,
-    mode: Annotated[Mode, typer.Option("--mode", help="Time the training step, or the forward pass.")] = Mode.train,
+    mode: Annotated[
+        Mode, typer.Option("--mode", help="Time the training step, the forward pass, or of a causal model a prompt, or a token after it.")
+    ] = Mode.train,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed steps of each model, interleaved.")] = 7,
     peak: Annotated[
         bool, typer.Option("--peak", help="Measure each model's peak memory in a process of its own.")
@@ -89,10 +95,12 @@ def speed(
     how = chosen(format, json=json)
     if fresh and out is None:
         raise ConfigError("--overwrite: measures again what --out holds, which is not named")
+    if largest_batch and mode.value in DECODING:
+        raise ConfigError(f"--largest-batch: of training steps and forward passes, not of --mode {mode.value}")
     if read is not None and (out is not None or largest_batch or peak):
         raise ConfigError(f"--read {read}: measures nothing; no --out, --peak or --largest-batch with it")
-    if device is not None and (read is not None or largest_batch or peak or mode is Mode.infer):
-        other = "--read, --peak, --largest-batch or --mode infer"
+    if device is not None and (read is not None or largest_batch or peak or mode is not Mode.train):
+        other = "--read, --peak, --largest-batch or --mode"
         raise ConfigError(f"--device {device}: estimates training steps; no {other} with it")
     if read is not None:
         if estimates.are(store.read_json(read)):
@@ -104,14 +112,15 @@ def speed(
             raise ConfigError(f"--memory {memory}: of --largest-batch, which is not asked for")
         include = tuple(include_path or ())
         task = task or next(iter(recipe(config, include).tasks or sweeps.task_names("all", include)))
-        wanted = (*(settings or ()), *([f"training.batch={batch}"] if batch else []))
+        decoding = mode.value in DECODING
+        wanted = (*(CAUSAL if decoding else ()), *(settings or ()), *([f"training.batch={batch}"] if batch else []))
         request = sweeps.Request(model, task, config, settings=wanted, include=include)
         room = _room(memory) if largest_batch else None
         counts = options.counts(lengths, "--lengths")
         if device is not None:
             tell(estimates.report(_estimated(request, counts, device, out, fresh)), how)
             return
-        facts = _measured(sweeps.Speed(request, counts, rounds, mode is Mode.infer, peak, room), out, fresh)
+        facts = _measured(sweeps.Speed(request, counts, rounds, mode.value, peak, room), out, fresh)
     tell(scaling.report(facts), how)
 
 

@@ -85,6 +85,11 @@ class Run(Strict):
         first = MixerSpec(model=name, mixer=self.mixer, mixer_hash=self.mixer_hash, options=self.options)
         return (first, *(self.then or ()))
 
+    @property
+    def files(self) -> list[Path]:
+        """Of the mixers of the layers, in turn."""
+        return [Path(one.mixer) for one in self.mixer_specs]
+
     def with_mixers(self, each: Sequence[MixerSpec]) -> Run:
         """The run with other mixers in its layers."""
         return self.model_copy(update=of_mixers(each))

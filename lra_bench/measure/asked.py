@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+DECODING = ("prefill", "decode")  # modes of a causal model: a prompt of the run's length, or one token after so many
+MODES = ("train", "infer", *DECODING)  # the training step, the forward pass
+
 
 class Asked(NamedTuple):
     """Of each run."""
 
     rounds: int  # timed runs of each step
-    infer: bool = False  # the forward pass, in place of the training step
+    mode: str = "train"  # one of `MODES`
     fed: bool = False  # examples are made, if need be, and batches of them timed, too
     fitting: bool = False  # a step that does not fit is changed until it does, as in training
     peak_rate: bool = False  # the device's best rate, too
     room: int | None = None  # bytes: the largest batch that fits in them, too
+
+    @property
+    def infer(self) -> bool:
+        """Is it the forward pass, in place of the training step?"""
+        return self.mode == "infer"

@@ -7,6 +7,7 @@ names to settings of its own options (`aliases`). Nothing here opens jax until `
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -88,3 +89,13 @@ def load(path: Path) -> ModuleType:
 def reference() -> Path:
     """The mixer that the others are compared with: the one whose card says it is attention in full."""
     return next(model_card.path for model_card in _shipped().values() if model_card.card.family == "full")
+
+
+def not_causal(files: Iterable[Path]) -> str | None:
+    """Why a model of the mixers in these files has no causal form; None: it has."""
+    for path in files:
+        card = read(path).card
+        if not card.can_be_causal:
+            why = card.causal_form.removeprefix("no: ") or "its card says nothing of such a form"
+            return f"{path.stem.replace('_', '-')} cannot be causal: {why}"
+    return None

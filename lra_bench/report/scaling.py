@@ -21,7 +21,12 @@ from lra_bench.report.tables import Comparison, Report
 NEEDED = ("model", "options", "length", "status", "step_ms_p50", "compiled_bytes")
 WIDE = 0.2  # of the median: an interval that is wider is marked
 NEAR = 3  # times an empty step: what takes less is marked
-TOLD = {"train": ("training step", "training steps"), "infer": ("forward pass", "forward passes")}
+TOLD = {
+    "train": ("training step", "training steps"),
+    "infer": ("forward pass", "forward passes"),
+    "prefill": ("prompt of L tokens, all texts of the batch", "prompts"),
+    "decode": ("token after L others, all texts of the batch", "tokens of each text"),
+}
 MARKS = {
     record.UNVERIFIED: "?: its conformance was not checked here with this code; lra verify -m NAME does that",
     record.DENSE: "dense: its work or memory grow faster than its card says, as of all pairs under a mask",
@@ -177,6 +182,9 @@ def _dispatch(facts: Sequence[Fact]) -> Iterator[str]:
 
 
 def _memory(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:
+    if any(f.get("state_bytes") for f in facts):
+        notes = (f"counted from the arrays that decoding keeps for {facts[0]['batch']} texts of L tokens, all layers",)
+        yield _table("state, KiB", facts, lambda f: _number(f.get("state_bytes"), "{:,.1f}", 2.0**-10), notes)
     planned = ("compiled memory: arguments + temporaries + outputs - shared, as the compiler has it",)
     yield _table(f"memory planned for a {step}, MiB", facts, lambda f: _mib(f.get("compiled_bytes")), planned)
     if any(f.get("peak_bytes") for f in facts):
@@ -189,7 +197,8 @@ def _memory(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:
 
 
 def _work(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:
-    yield _table(f"GFLOP a {step}", facts, lambda f: _number(f.get("flops_per_step"), "{:,.1f}", 1e-9))
+    unit, scale = ("MFLOP", 1e-6) if facts[0].get("mode") == "decode" else ("GFLOP", 1e-9)
+    yield _table(f"{unit} a {step}", facts, lambda f: _number(f.get("flops_per_step"), "{:,.1f}", scale))
     rates = {f["length"]: f["ceiling_flops_per_s"] for f in facts if f.get("ceiling_flops_per_s")}
     if rates:
         said = ", ".join(f"{rate / 1e9:,.0f} at L = {length:,}" for length, rate in sorted(rates.items()))

@@ -172,16 +172,14 @@ def planned(run: Run, device: jax.Device) -> Program:
 def refuse_causal(run: Run) -> None:
     """Raises ConfigError: the run's backbone is causal, and a mixer has no such form, or what is read out sees nothing;
     or it is not, and the task's answers stand in the text that it sees."""
-    backbone, cards = run.recipe.backbone, [mixers.read(Path(one.mixer)) for one in run.mixer_specs]
-    if backbone.causal:
-        for mixer in cards:
-            if not mixer.card.can_be_causal:
-                why = mixer.card.causal_form or "its card says nothing of such a form"
-                raise ConfigError(f"backbone.causal: {mixer.name} cannot be causal: {why}")
-        if backbone.pool == "cls":
+    if run.recipe.backbone.causal:
+        if why := mixers.not_causal(run.files):
+            raise ConfigError(f"backbone.causal: {why}")
+        if run.recipe.backbone.pool == "cls":
             raise ConfigError("backbone.pool: cls stands before the text, of which it sees nothing here: last or mean")
     elif data.looks_ahead(run.task):
-        for mixer, one in zip(cards, run.mixer_specs, strict=True):
+        for one in run.mixer_specs:
+            mixer = mixers.read(Path(one.mixer))
             if not mixer.card.is_causal(one.options):
                 raise ConfigError(
                     f"task {run.task.name}: asks for the symbol that follows, which {mixer.name} sees: "

@@ -112,7 +112,9 @@ def execute(
     facts |= made.columns(data.about(one.task) for one in run.trains_on)
     facts["peak_bytes"] = int(distributed.numbers(peak_bytes(jax.local_devices()[0])).max())
     as_run = run.model_copy(update={"recipe": fallback.of(run.recipe)})
-    facts["test_at"] = lengths.scores(Trained(as_run, program, params, rest, splits), count)
+    as_trained = Trained(as_run, program, params, rest, splits)
+    facts["test_at"] = lengths.scores(as_trained, count)
+    facts["test_by_place"] = lengths.by_place(as_trained, count)
     return store.blank(run, status(facts, metric), **facts)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from flax import nnx
 
 from lra_bench import config, data, statistics
@@ -16,8 +19,9 @@ from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.metrics import METRICS
 from lra_bench.runs.build import built, examples, lacking, model_spec
 from lra_bench.runs.loaded import Trained
-from lra_bench.shapes import TEST, TRAIN
-from lra_bench.training.program import abstract
+from lra_bench.shapes import TEST, TRAIN, Split
+from lra_bench.training.optimizer import Params
+from lra_bench.training.program import Program, abstract
 from lra_bench.training.trainer import evaluate
 
 
@@ -63,6 +67,36 @@ def scores(trained: Trained, count: data.Progress) -> str | None:
     return json.dumps({str(one.length): one.score for one in over(trained, task.test_lengths, (), count)})
 
 
+def by_place(trained: Trained, count: data.Progress) -> str | None:
+    """The run's scores over parts of test's texts, by the part's first place, as JSON; at the longest length that it is
+    tested at. None: the next symbol is not asked for.
+
+    Parts double: they begin at 0, an eighth of the trained length, a quarter, a half, it, twice it, and so on.
+    """
+    task = trained.run.task
+    if not data.looks_ahead(task) or trained.run.techniques.words or trained.run.beside:
+        return None
+    run = trained.run.model_copy(update={"task": _at(task, max(task.length, *task.test_lengths, 0), ())})
+    run = trained.run if _bound(run, trained) else run
+    program, test, rest = _opened(run, trained, count)
+    scores = {}
+    for first, last in pairwise(parts(task.length, run.task.length)):
+        there = np.arange(run.task.length)
+        part = replace(test, label=np.where((there >= first) & (there < last), test.label, 0))
+        told = lambda _, done, total, first=first: count(f"test from place {first}", done, total)  # noqa: E731
+        scores[str(first)] = float(evaluate(program, trained.params, rest, part, told, TEST).mean(dtype=np.float64))
+    return json.dumps(scores)
+
+
+def parts(trained: int, length: int) -> list[int]:
+    """Where the parts of a text of `length` begin, and its end, for a model that was trained at another length."""
+    begin, bounds = max(1, trained // 8), [0]
+    while begin < length:
+        bounds.append(begin)
+        begin *= 2
+    return [*bounds, length]
+
+
 def _none(length: int, why: str) -> Reading:
     return Reading(length, None, None, None, None, None, why)
 
@@ -71,7 +105,7 @@ def _at(task: TaskSpec, length: int, settings: Sequence[str]) -> TaskSpec:
     """The task at another length; where test's examples are drawn before the others, those are left out."""
     values: dict[str, Any] = task.model_dump()
     overlays = [config.Overlay("the run's task", values), config.Overlay(f"-n {length}", {"length": length})]
-    if task.folder is None and isinstance(data.of(task), Drawn):
+    if data.looks_ahead(task) or (task.folder is None and isinstance(data.of(task), Drawn)):
         few = {name: 1 for name in task.splits if name != TEST}
         overlays.append(config.Overlay(f"-n {length}", {"splits": few}))
     for text in settings:
@@ -92,13 +126,23 @@ def _bound(run: Run, trained: Trained) -> str | None:
 
 
 def _read(run: Run, trained: Trained, count: data.Progress) -> Reading:
-    length, metric, program = run.task.length, METRICS[run.task.metric], built(run, trained.splits[TRAIN])
-    if short := lacking(program.scoring.compiled_bytes):
-        return _none(length, str(short))
-    splits, _ = examples(run, lambda _, what, done, total: count(f"L = {length}, {what}", done, total))
-    test = splits[TEST]
+    length, metric = run.task.length, METRICS[run.task.metric]
+    program, test, rest = _opened(run, trained, count)
     told = lambda _, done, total: count(f"L = {length}, test", done, total)  # noqa: E731
-    rest = jax.tree.map(lambda new, kept: kept if kept.shape == new.shape else new, program.init.rest, trained.rest)
     found = evaluate(program, trained.params, rest, test, told, TEST).astype(float)
     over = statistics.over_examples(metric, float(found.mean()), len(test), float(found.std()))
     return Reading(length, over.value, over.low, over.high, metric.chance(test.label), len(test), None)
+
+
+def _opened(run: Run, trained: Trained, count: data.Progress) -> tuple[Program, Split, Params]:
+    """The trained model's program for a run at another length, test there, and what it keeps beside its parameters.
+
+    Raises:
+        RunFailed: it does not fit.
+    """
+    program = built(run, trained.splits[TRAIN])
+    if short := lacking(program.scoring.compiled_bytes):
+        raise RunFailed(str(short), "oom")
+    splits, _ = examples(run, lambda _, what, done, total: count(f"L = {run.task.length}, {what}", done, total))
+    rest = jax.tree.map(lambda new, kept: kept if kept.shape == new.shape else new, program.init.rest, trained.rest)
+    return program, splits[TEST], rest

@@ -11,7 +11,7 @@ import jax
 
 from lra_bench.config import Run
 from lra_bench.errors import RunFailed
-from lra_bench.measure.asked import Asked
+from lra_bench.measure.asked import DECODING, Asked
 from lra_bench.measure.clocks import StepTimer
 from lra_bench.measure.load import Load
 from lra_bench.measure.machine import cores
@@ -20,6 +20,7 @@ from lra_bench.measure.peak import peak_rate
 from lra_bench.runs.build import compiled, fitting, lacking, left_out, model_spec
 from lra_bench.runs.execute import failures, tell
 from lra_bench.speed.bench import Bench
+from lra_bench.speed.decoding import DecodingBench
 from lra_bench.speed.largest import largest_batch
 from lra_bench.speed.supply import supplied
 from lra_bench.training.precision import within
@@ -29,7 +30,7 @@ COMPILED_AT_ONCE = 8
 
 def measure(runs: Sequence[Run], asked: Asked) -> list[dict[str, Any]]:
     """Compile all, run `rounds` interleaved rounds of those that fit; what is known of each run, in order."""
-    found = list[tuple[dict[str, Any], Bench | None]]()
+    found = list[tuple[dict[str, Any], Bench | DecodingBench | None]]()
     with ThreadPoolExecutor(compiling(jax.default_backend())) as pool:
         for one in pool.map(partial(_prepared, asked=asked), runs):
             found.append(one)
@@ -66,30 +67,41 @@ def _peak_rate(dtype: str, matmul: str) -> float:
         return peak_rate(dtype)
 
 
-def _prepared(run: Run, asked: Asked) -> tuple[dict[str, Any], Bench | None]:
+def _prepared(run: Run, asked: Asked) -> tuple[dict[str, Any], Bench | DecodingBench | None]:
     """What is known before it is timed, and its step, run once, if it can be."""
     tell("compile", run=run.id, length=run.task.length)
     for said in left_out(run):
         tell("note", run=run.id, said=said)
     bench, known = None, dict[str, Any]()
     with failures(run) as failed:
-        program, known = compiled(run, infer=asked.infer)
-        if short := lacking(known["compiled_bytes"]):
-            if not asked.fitting:
-                raise RunFailed(str(short), "oom")
-            program, changed, _ = fitting(run, None, None, tell)
-            known |= changed
-        known |= supplied(run, program) if asked.fed else {}
-        bench = Bench(run, program, infer=asked.infer)
+        bench, known = _decoding(run, asked) if asked.mode in DECODING else _step(run, asked, known)
         bench.once()
     result = failed.result
     problem = {"status": result.status, "error": result.error} if result else {"status": "ok", "error": None}
     there = {"batch": run.recipe.training.batch, "available_bytes": available_bytes(jax.local_devices()[0])}
     asked_for = {"run": run.id, "model": run.model, "options": run.turned, "length": run.task.length}
-    return asked_for | {"mode": "infer" if asked.infer else "train"} | there | known | problem, bench
+    return asked_for | {"mode": asked.mode} | there | known | problem, bench
 
 
-def _timed(bench: Bench | None) -> dict[str, Any]:
+def _step(run: Run, asked: Asked, known: dict[str, Any]) -> tuple[Bench, dict[str, Any]]:
+    """A training step or a forward pass; `known` has what is known of it where it does not fit, too."""
+    program, facts = compiled(run, infer=asked.infer)
+    known |= facts
+    if short := lacking(known["compiled_bytes"]):
+        if not asked.fitting:
+            raise RunFailed(str(short), "oom")
+        program, changed, _ = fitting(run, None, None, tell)
+        known |= changed
+    known |= supplied(run, program) if asked.fed else {}
+    return Bench(run, program, infer=asked.infer), known
+
+
+def _decoding(run: Run, asked: Asked) -> tuple[DecodingBench, dict[str, Any]]:
+    bench = DecodingBench(run, asked.mode)
+    return bench, bench.facts
+
+
+def _timed(bench: Bench | DecodingBench | None) -> dict[str, Any]:
     laps = bench.laps if bench else StepTimer()
     times = {"laps_ms": list(laps.ms)} | {f"step_ms_p{q}": laps.percentile(q) for q in (10, 50, 90)}
     return times | {"dispatch_ms": bench.dispatch_ms() if bench else None}

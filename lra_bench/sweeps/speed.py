@@ -13,7 +13,7 @@ from lra_bench.config import Run
 from lra_bench.conformance import record
 from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.launch import local
-from lra_bench.measure.asked import Asked
+from lra_bench.measure.asked import DECODING, Asked
 from lra_bench.records import fingerprint
 from lra_bench.sweeps.request import Request, runs
 
@@ -30,17 +30,28 @@ class Speed:
     request: Request
     lengths: Sequence[int]
     rounds: int
-    infer: bool = False
+    mode: str = "train"  # of `measure.asked.MODES`
     peak: bool = False  # of each run, in a fresh process
     room: int | None = None  # bytes: the largest batch that they hold
 
     def groups(self) -> list[list[Run]]:
-        """The runs of each length."""
-        return [runs(replace(self.request, length=length)) for length in self.lengths]
+        """The runs of each length; of decoding, those of models that have a causal form.
 
-    @property
-    def mode(self) -> str:
-        return "infer" if self.infer else "train"
+        Raises:
+            ConfigError: none of them has.
+        """
+        every = [runs(replace(self.request, length=length)) for length in self.lengths]
+        if self.mode not in DECODING:
+            return every
+        groups = [[run for run in group if mixers.not_causal(run.files) is None] for group in every]
+        if not groups[0]:
+            raise ConfigError(f"--mode {self.mode}: {mixers.not_causal(every[0][0].files)}")
+        return groups
+
+    def left_out(self) -> list[str]:
+        """Why models are in none of the groups, a line for each."""
+        first = runs(replace(self.request, length=self.lengths[0])) if self.mode in DECODING else []
+        return [f"left out: {why}" for why in (mixers.not_causal(run.files) for run in first) if why]
 
 
 def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
@@ -53,6 +64,8 @@ def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
         Stopped: Ctrl-C.
     """
     facts, groups = list(known), asked.groups()
+    for said in asked.left_out():
+        tell(groups[0][0], {"event": "note", "said": said})
     _same_place(facts)
     if facts:
         yield facts
@@ -63,7 +76,7 @@ def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
         new = [run for run in group if _fact(facts, run, asked.mode) is None]
         if new:
             timed = new if new[0] is group[0] else [group[0], *new]
-            found = local.measure(timed, Asked(asked.rounds, infer=asked.infer, peak_rate=True), _telling(timed, tell))
+            found = local.measure(timed, Asked(asked.rounds, asked.mode, peak_rate=True), _telling(timed, tell))
             facts += _beside(found, timed)[len(timed) - len(new) :]
             yield facts
     if asked.peak or asked.room is not None:
@@ -119,7 +132,7 @@ def _whole(fact: dict[str, Any], asked: Speed) -> bool:
 
 def _alone(run: Run, asked: Speed, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     try:
-        (found,) = local.measure([run], Asked(1, infer=asked.infer, room=asked.room), tell)
+        (found,) = local.measure([run], Asked(1, asked.mode, room=asked.room), tell)
     except RunFailed as error:
         return {"peak_error": str(error)}
     return {key: found[key] for key in ALONE if key in found}

@@ -237,7 +237,7 @@ def test_a_peak_is_of_a_process_alone_and_one_that_dies_spares_the_rest(child: l
     facts = ask("softmax,linear", (16,), facts, room=10**9)
     assert child[4:] == [["softmax 16 alone"], ["linear 16 alone"]], "the largest batch, which was not known"
     assert facts[0]["largest_batch"] == 9
-    assert len(ask("softmax", (16,), facts, peak=True, infer=True)) == 4, "a forward pass is another number"
+    assert len(ask("softmax", (16,), facts, peak=True, mode="infer")) == 4, "a forward pass is another number"
 
 
 def test_numbers_of_two_machines_are_not_mixed(child: list[list[str]]) -> None:
@@ -311,7 +311,7 @@ def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch:
     monkeypatch.chdir(here)
     (run,) = sweeps.runs(Request("linear", "short", "tiny"))
     (train,) = speed.measure([run], Asked(6, peak_rate=True))
-    (infer,) = speed.measure([run], Asked(6, infer=True, room=2**20))
+    (infer,) = speed.measure([run], Asked(6, "infer", room=2**20))
     assert (train["mode"], infer["mode"]) == ("train", "infer")
     assert len(train["laps_ms"]) == len(infer["laps_ms"]) == 6
     assert infer["flops_per_step"] < 0.5 * train["flops_per_step"]
@@ -327,7 +327,7 @@ def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch:
 def test_a_forward_pass_is_of_what_is_kept_to_answer_with(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here)
     (run,) = sweeps.runs(Request("linear", "short", "tiny", settings=("quantize.weights=8",)))
-    (infer,) = speed.measure([run], Asked(1, infer=True))
+    (infer,) = speed.measure([run], Asked(1, "infer"))
     assert (infer["status"], infer["error"]) == ("ok", None)
 
 

@@ -1,0 +1,109 @@
+"""A causal model's decoding, ready to be run again and again: the prefill of a prompt, or one token after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from lra_bench import data
+from lra_bench.config import Run
+from lra_bench.errors import ConfigError, RunFailed
+from lra_bench.measure.clocks import StepTimer
+from lra_bench.measure.machine import where
+from lra_bench.model import Model, decoding
+from lra_bench.runs.build import model_spec, refuse_causal
+from lra_bench.training import precision
+from lra_bench.training.program import abstract, compiled, draw, parameters
+
+EMPTY = 20  # runs of a function that does nothing, of which the median is the time to dispatch one
+
+
+class DecodingBench:
+    """The prefill of texts of the run's length from an empty state, or a token of each after so many.
+
+    The model answers at each place, with the task's symbols. A state that is decoded from is as large as it is after
+    the run's length, and filled with random numbers.
+
+    Raises:
+        ConfigError: the model is not causal.
+        RunFailed: it is, and does not decode.
+    """
+
+    def __init__(self, run: Run, mode: str) -> None:
+        self.laps = StepTimer()
+        refuse_causal(run)
+        spec = model_spec(run)
+        symbols = len(data.vocabulary(run.task))
+        room = run.task.length + (mode == "decode")
+        asked = replace(spec.asked[0], everywhere=True, streams=1, classes=symbols - 1, answers=1, length=room)
+        spec = replace(spec, asked=[asked])
+        try:
+            decoding.refuse(abstract(spec))
+        except ConfigError as error:
+            raise RunFailed(str(error)) from None
+        model: Model = draw(spec, run.seed)
+        graph, weights = nnx.split(model)
+        B = run.recipe.training.batch
+        state = decoding.init_state(model, B, room)
+        count = 1 if mode == "decode" else run.task.length
+        tokens = np.random.default_rng(run.seed).integers(1, symbols, (B, count), np.int32)
+        self.state = _after(state, run.task.length, run.seed) if mode == "decode" else state
+        self._arguments = weights, jnp.asarray(tokens)
+
+        def step(state: decoding.State, weights: Any, tokens: jax.Array) -> tuple[decoding.State, jax.Array]:
+            state, logits = decoding.prefill(nnx.merge(graph, weights), state, tokens)
+            return state, logits[:, -1]
+
+        with precision.within(run.recipe.backbone.matmul):
+            self.made = compiled(jax.jit(step), (self.state, *self._arguments))
+        self.facts = {
+            "impl": model.impl,
+            "params": parameters(spec),
+            "compile_s": self.made.compile_s,
+            "compiled_bytes": self.made.compiled_bytes,
+            "flops_per_step": self.made.flops,
+            "state_bytes": decoding.state_bytes(state),
+            **where(),
+            "devices": 1,
+            **precision.facts(run.recipe),
+        }
+
+    def once(self) -> None:
+        """Call it and wait for it."""
+        self.laps.start()
+        jax.block_until_ready(self.made.step(self.state, *self._arguments))
+        self.laps.lap()
+
+    def dispatch_ms(self) -> float | None:
+        """Milliseconds until a function of the same arguments and results, that does nothing, is there."""
+        function: Callable[..., Any] = jax.jit(_nothing, keep_unused=True).lower(self.state, *self._arguments).compile()
+        laps, call = StepTimer(), partial(function, self.state, *self._arguments)
+        laps.start()
+        for _ in range(1 + EMPTY):
+            jax.block_until_ready(call())
+            laps.lap()
+        return laps.percentile(50)
+
+
+def _nothing(state: Any, weights: Any, tokens: jax.Array) -> jax.Array:
+    return jnp.zeros(len(tokens), jnp.float32)
+
+
+def _after(state: Any, place: int, seed: int) -> Any:
+    """A state as it is after so many tokens: its places are that, and its numbers random."""
+    leaves, tree = jax.tree.flatten(state)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    return tree.unflatten(_filled(leaf, place, key) for leaf, key in zip(leaves, keys, strict=True))
+
+
+def _filled(leaf: jax.Array, place: int, key: jax.Array) -> jax.Array:
+    if jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return jax.random.normal(key, leaf.shape, leaf.dtype)
+    return jnp.full(leaf.shape, place, leaf.dtype) if leaf.ndim == 0 else leaf
