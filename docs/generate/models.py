@@ -19,8 +19,10 @@ INDEX = """\
 
 {count} models, in the families of [Tay et al.'s survey](https://arxiv.org/abs/2009.06732). A model is the shared
 backbone with one token mixer; [Models](../../models.md) says how to select, combine and extend them. Time and memory
-are as powers of the length L, with the options held fixed; L log L counts as L.
+are as powers of the length L, with the options held fixed; L log L counts as L. [Causal models](../../causal.md) see no
+later token; those that decode write a text token by token from a state.
 """
+HEADS = ("model", "title", "paper", "year", "time", "memory", "causal", "decodes")
 WHAT = ("Score, %", "Training step, ms", "Memory, MiB")
 
 
@@ -37,14 +39,16 @@ def _index(model_cards: Sequence[mixers.ModelCard]) -> str:
     for family in get_args(Family):
         own = [model_card for model_card in model_cards if model_card.card.family == family]
         if own:
-            parts += [f"## {family}", "", table(["model", "title", "paper", "year", "time", "memory"], map(_line, own))]
+            parts += [f"## {family}", "", table(HEADS, map(_line, own))]
     return "\n".join([*parts, toctree(model_card.name for model_card in model_cards)])
 
 
 def _line(model_card: mixers.ModelCard) -> list[str]:
     name, card = model_card.name, model_card.card
     growths = [power(exponent) for exponent in (card.time, card.memory)]
-    return [f"[`{name}`]({name}.myst)", plain(card.title), arxiv(card.paper), str(card.year), *growths]
+    causal = "yes" if card.can_be_causal else "no"
+    decodes = "yes" if card.can_be_causal and mixers.load(model_card.path).Mixer.decodes() else "no"
+    return [f"[`{name}`]({name}.myst)", plain(card.title), arxiv(card.paper), str(card.year), *growths, causal, decodes]
 
 
 def power(exponent: float | None) -> str:
@@ -84,6 +88,7 @@ def _card(model_card: mixers.ModelCard, kept: Kept) -> dict[str, str]:
         "differs from the paper": with_code(card.differs) or "nothing is named",
         "fastest public form": with_code(card.public),
         "causal": cards.LABELS["causal"](card.causal) if card.causal else "no: a token sees those after it too",
+        "causal form": with_code(card.causal_form) or "nothing is said",
         "segments": cards.LABELS["segment"](code(card.segment)) if card.segment else "",
         "changes with how far a text is padded": card.padded_length or "nothing",
         "control": with_code(card.control),

@@ -26,6 +26,7 @@ LABELS: Mapping[str, Callable[[Any], str]] = {  # of a model's card: what a pers
     "differs": str,
     "public": str,
     "causal": lambda said: "yes" if said is True else f"with {said}",
+    "causal_form": str,
     "segment": lambda option: f"one way between segments, which are as long as {option} says",
     "padded_length": str,
     "control": str,
@@ -40,6 +41,7 @@ NAMES = {
     "differs": "differs from the paper",
     "public": "fastest public form",
     "padded_length": "changes with padding",
+    "causal_form": "causal form",
     "control": "a control",
 }
 

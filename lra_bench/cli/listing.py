@@ -70,7 +70,8 @@ def _model(name: str) -> dict[str, Any]:
 
     card = mixers.model_card(name).card
     return {"model": name, "family": card.family, "paper": f"arXiv:{card.paper}", "year": card.year,
-            "time": cards.grown(card.time), "memory": cards.grown(card.memory), "title": card.title}  # fmt: skip
+            "time": cards.grown(card.time), "memory": cards.grown(card.memory),
+            "causal": "yes" if card.can_be_causal else "no", "title": card.title}  # fmt: skip
 
 
 def _brief_model(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""Causal runs: what is refused, what a run of the next symbol keeps, and what it writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from samples import Lra
+
+from lra_bench import sweeps
+from lra_bench.errors import ConfigError
+from lra_bench.runs import lengths
+from lra_bench.runs.build import refuse_causal
+from lra_bench.sweeps import Request
+
+CAUSAL = "backbone.causal=true"
+TEXT = "".join(f"{i:03d} Häuser. " for i in range(400))
+NEXT = """\
+title: The next byte
+source: continuation
+args: {}
+length: 16
+classes: 256
+splits: {train: 64, val: 8, test: 8}
+metric: bits
+test_lengths: [32]
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "settings", "said"),
+    [
+        ("fnet", "listops", (CAUSAL,), "backbone.causal: fnet cannot be causal"),
+        ("linear", "listops", (CAUSAL, "backbone.pool=cls"), "backbone.pool: cls stands before the text"),
+        ("linear", "bytes", (), "asks for the symbol that follows, which linear sees"),
+        ("linear", "bytes", (CAUSAL,), None),
+        ("linear", "listops", (CAUSAL,), None),
+        ("transformer-xl[causal=true]", "bytes", (), None),
+    ],
+)
+def test_what_is_refused(model: str, task: str, settings: tuple[str, ...], said: str | None) -> None:
+    (run,) = sweeps.runs(Request(model, task, "quick", settings=settings))
+    if said is None:
+        refuse_causal(run)
+        return
+    with pytest.raises(ConfigError, match=said):
+        refuse_causal(run)
+
+
+def test_a_causal_text_is_read_out_through_its_last_token_unless_asked_otherwise() -> None:
+    (run,) = sweeps.runs(Request("linear", "listops", "quick", settings=(CAUSAL,)))
+    assert run.recipe.backbone.pool == "last"
+    (run,) = sweeps.runs(Request("linear", "listops", "quick", settings=(CAUSAL, "backbone.pool=mean")))
+    assert run.recipe.backbone.pool == "mean"
+
+
+def test_parts_of_a_text_double() -> None:
+    assert lengths.parts(128, 512) == [0, 16, 32, 64, 128, 256, 512]
+    assert lengths.parts(4, 4) == [0, 1, 2, 4]
+
+
+@pytest.mark.slow
+def test_a_run_of_the_next_byte_has_its_scores_by_place_and_writes(lra: Lra, here: Path) -> None:
+    (here / "texts").mkdir()
+    (here / "texts/train.txt").write_text(TEXT)
+    (here / "tasks/next.yaml").write_text(NEXT)
+    asked = ("--set", "task.folder=texts", "--set", CAUSAL, "--set", "backbone.positions=rotary")
+    done = lra("run", "-m", "softmax", "-t", "next", "-c", "tiny", *asked, "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    parts, at = json.loads(row["test_by_place"]), json.loads(row["test_at"])
+    assert list(parts) == ["0", "2", "4", "8", "16"]
+    widths = (2, 2, 4, 8, 16)
+    mean = sum(width * score for width, score in zip(widths, parts.values(), strict=True)) / sum(widths)
+    assert mean == pytest.approx(at["32"], rel=1e-4)
+    name = f"softmax-next-tiny-s0-{row['run']}"
+    said = ("generate", name, "--prompt", "00", "-n", "9")
+    one, two = (json.loads(lra(*said, "--json").stdout) for _ in range(2))
+    assert one["text"] == two["text"]
+    assert one["tokens"] == 9
+    assert lra(*said).stdout.strip()
+    drawn = {lra(*said, "--temperature", "5", "--seed", str(seed)).stdout for seed in range(3)}
+    assert len(drawn) == 3
+    empty = lra("generate", name, "--prompt", "")
+    assert (empty.returncode, empty.stderr.strip()[-40:]) == (2, "lra: --prompt: at least one symbol"[-40:])
