@@ -30,6 +30,7 @@ class Kind(StrEnum):
     scaling = "scaling"
     curves = "curves"
     sparsity = "sparsity"
+    state = "state"
 
 
 @app.command()
@@ -84,7 +85,7 @@ def plot(
     ] = Path("figure.svg"),
     json: options.Json = False,
 ) -> None:
-    """Draw a figure for a paper: score against speed, scaling with length, learning curves, or score against sparsity.
+    """Draw a figure for a paper: score against speed, state or sparsity, scaling with length, or learning curves.
 
     Example: lra plot results/quick --kind tradeoff -t listops --out tradeoff.pdf
 
@@ -108,7 +109,8 @@ def plot(
         families = {name: mixers.model_card(name).card.family for name in mixers.names()}
         drawn: Any = charts.growth(facts, families, _listed(model))
     else:
-        of_rows = {Kind.curves: charts.curves, Kind.sparsity: charts.sparsity, Kind.tradeoff: charts.tradeoff}
+        of_rows = {Kind.curves: charts.curves, Kind.sparsity: charts.sparsity, Kind.tradeoff: charts.tradeoff,
+                   Kind.state: charts.state}  # fmt: skip
         with reading.frame(paths) as frame:
             drawn = of_rows[kind](tables.of_task(rates.chosen(frame), task))
     charts.save(drawn, out)

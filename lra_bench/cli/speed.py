@@ -55,7 +55,11 @@ def speed(
     lengths: Annotated[str, typer.Option("-n", "--lengths", help="Sequence lengths, comma-separated.")] = LENGTHS,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Batch size, in place of the config's.")] = None,
     mode: Annotated[
-        Mode, typer.Option("--mode", help="Time the training step, the forward pass, or of a causal model a prompt, or a token after it.")
+        Mode,
+        typer.Option(
+            "--mode",
+            help="Time the training step, the forward pass, or of a causal model a prompt, or a token after it.",
+        ),
     ] = Mode.train,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed steps of each model, interleaved.")] = 7,
     peak: Annotated[

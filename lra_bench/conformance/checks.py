@@ -20,8 +20,8 @@ from lra_bench.errors import device_at_fault
 from lra_bench.measure.flops import flops
 from lra_bench.measure.memory import compiled_bytes
 from lra_bench.mixers import ModelCard
-from lra_bench.mixers.card import YES
 from lra_bench.mixers.base import Dims, MixerBase, Target
+from lra_bench.mixers.card import YES
 from lra_bench.mixers.heads import HeadsMixer
 from lra_bench.training.program import Options, known, runs_once
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int, Int32
 
 from lra_bench.errors import ConfigError
 from lra_bench.model.backbone import Model
 from lra_bench.model.layers import Block
+from lra_bench.model.spec import ModelSpec
 
 
 class State(NamedTuple):
@@ -66,9 +69,17 @@ def prefill(model: Model, state: State, tokens: Int32[Array, "B N"]) -> tuple[St
     return State(tuple(layers), state.place + tokens.shape[1]), logits
 
 
-def state_bytes(state: State) -> int:
-    """What the arrays of a state take."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+def state_bytes(state: Any) -> int:
+    """What the arrays of a state take, or would."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+
+
+def bytes_of_a_text(spec: ModelSpec, length: int) -> int | None:
+    """What the states of all layers would take after `length` tokens of one text; None: the model does not decode."""
+    if not spec.backbone.causal or not all(choice.mixer.decodes() for choice in spec.mixers):
+        return None
+    made = lambda: [block.mixer.init_state(1, length) for block in _blocks(spec(rngs=nnx.Rngs(0)))]  # noqa: E731
+    return state_bytes(jax.eval_shape(made))
 
 
 def _blocks(model: Model) -> list[Block]:

@@ -59,7 +59,9 @@ class Result:
     val_score: float | None = None  # validation score at the chosen step, over every example
     test_score: float | None = None  # test score, evaluated once, after the choice
     test_spread: float | None = None  # standard deviation over test's examples, where a score is no share of them
-    test_by_place: str | None = None  # test scores of parts of a text, by their first place, as JSON; of the next symbol
+    test_by_place: str | None = (
+        None  # test scores of parts of a text, by first place, as JSON; of the next symbol
+    )
     test_at: str | None = None  # test scores at the task's test_lengths, as JSON; null where the model has none there
     val_n: int | None = None
     test_n: int | None = None
@@ -79,6 +81,7 @@ class Result:
     # how large
     compiled_bytes: int | None = None  # arguments + temporaries + outputs - aliased, as the compiler planned the step
     peak_bytes: int | None = None  # measured: device peak, or on CPU the process's peak resident set
+    state_bytes: int | None = None  # what decoding keeps of one text of L tokens; of causal models that decode
     model_bytes: int | None = None  # model size: the parameters as they are kept for inference; a zero costs one bit
     sparsity: float | None = None  # share of the matrices' weights that are zero
     flops_per_step: float | None = None  # counted from the jaxpr, recomputation included; with length_buckets, the mean

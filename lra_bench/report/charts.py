@@ -39,12 +39,29 @@ def tradeoff(rows: pd.DataFrame) -> Figure:
     there = _placed(rows).dropna(subset=["test_score", "examples_per_s", "compiled_bytes"])
     if there.empty:
         raise ConfigError("no model here has a score, a speed and a memory: there is nothing to draw")
-    best = [_is_best(row, there) for row in there.to_dict("records")]
+    return _scattered(there, "examples_per_s", "training speed, examples/s", higher=True)
+
+
+def state(rows: pd.DataFrame) -> Figure:
+    """Score against the bytes that decoding keeps of one text: the figure of recall against state of arXiv 2312.04927.
+
+    Raises:
+        ConfigError: no model has both.
+    """
+    there = _placed(rows).dropna(subset=["test_score", "state_bytes", "compiled_bytes"])
+    if there.empty:
+        raise ConfigError("no model here has a score and a state: only causal models that decode have one")
+    return _scattered(there, "state_bytes", "state of one text, bytes", higher=False)
+
+
+def _scattered(there: pd.DataFrame, across: str, title: str, *, higher: bool) -> Figure:
+    """Score against a column, of which more is better if `higher`; a panel for each place."""
+    best = [_is_best(row, there, across, higher) for row in there.to_dict("records")]
     full = there["family"] == FULL
     drawn = pd.DataFrame(
         {
             **{key: there[key] for key in ("model", "family", "column", "name", "params_ratio", "fallback")},
-            "x": there["examples_per_s"],
+            "x": there[across],
             "y": there["test_score"] * there["metric"].map(_scale),
             "size": there["compiled_bytes"] / 2**20,
             "best": best,
@@ -53,12 +70,12 @@ def tradeoff(rows: pd.DataFrame) -> Figure:
     )
     tips = [
         "model:N", "family:N", alt.Tooltip("y:Q", title="score", format=".1f"),
-        alt.Tooltip("x:Q", title="examples/s", format=",.3~g"),
+        alt.Tooltip("x:Q", title=title, format=",.3~g"),
         alt.Tooltip("size:Q", title="compiled MiB", format=",.0f"),
         alt.Tooltip("params_ratio:Q", title="parameters to full attention's", format=".2f"),
         alt.Tooltip("fallback:N", title="memory fallback"),
     ]  # fmt: skip
-    titles = ("training speed, examples/s", _score_title("test", there["metric"]), "compiled MiB per step")
+    titles = (title, _score_title("test", there["metric"]), "compiled MiB per step")
     largest = float(drawn["size"].max())
 
     def draw(layout: Layout) -> alt.ConcatChart:
@@ -102,13 +119,13 @@ def _placed(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _is_best(row: Mapping[Any, Any], every: pd.DataFrame) -> bool:
-    """Is no model of its column as good in score and speed, and better in one?"""
+def _is_best(row: Mapping[Any, Any], every: pd.DataFrame, across: str, higher: bool) -> bool:
+    """Is no model of its column as good in score and in the other column, and better in one?"""
     its = every[every["column"] == row["column"]]
-    sign = 1.0 if named(row["metric"]).higher else -1.0
-    score, speed = sign * its["test_score"], its["examples_per_s"]
-    ours = sign * row["test_score"], row["examples_per_s"]
-    ahead = (score >= ours[0]) & (speed >= ours[1]) & ((score > ours[0]) | (speed > ours[1]))
+    sign, other = 1.0 if named(row["metric"]).higher else -1.0, 1.0 if higher else -1.0
+    score, cost = sign * its["test_score"], other * its[across]
+    ours = sign * row["test_score"], other * row[across]
+    ahead = (score >= ours[0]) & (cost >= ours[1]) & ((score > ours[0]) | (cost > ours[1]))
     return not bool(ahead.any())
 
 

@@ -32,10 +32,11 @@ from lra_bench.errors import LraError, RunFailed, faults_told, refused, users_fa
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.measure.memory import peak_bytes
 from lra_bench.metrics import METRICS, Metric
+from lra_bench.model import decoding
 from lra_bench.records import fingerprint, store
 from lra_bench.records.schema import Result, Status
 from lra_bench.runs import inference_cost, lengths
-from lra_bench.runs.build import Fallback, examples, fitting
+from lra_bench.runs.build import Fallback, examples, fitting, model_spec
 from lra_bench.runs.loaded import UNITS, Trained, dependencies
 from lra_bench.shapes import SPLITS, Split
 from lra_bench.training import checkpoint
@@ -107,6 +108,7 @@ def execute(
     tell("timing")
     facts |= scored(run, val, test, scores, progress) | speed(trainer, run)
     facts |= inference_cost.facts(program, params, rest, val)
+    facts["state_bytes"] = decoding.bytes_of_a_text(model_spec(run), run.task.length)
     facts |= program.computed(train, progress.step)
     facts |= {"data_hash": data_hash, "started": started}
     facts |= made.columns(data.about(one.task) for one in run.trains_on)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ class Writer:
         drawing = self.drawing
 
         @jax.jit
-        def read(learned: nnx.State, state: decoding.State, ids: jax.Array) -> tuple[decoding.State, jax.Array]:
+        def read(learned: Any, state: decoding.State, ids: jax.Array) -> tuple[decoding.State, jax.Array]:
             state, logits = decoding.prefill(nnx.merge(graph, learned), state, ids)
             return state, drawing.next(logits[:, -1], state.place)
 

@@ -98,9 +98,8 @@ def _nothing(state: Any, weights: Any, tokens: jax.Array) -> jax.Array:
 
 def _after(state: Any, place: int, seed: int) -> Any:
     """A state as it is after so many tokens: its places are that, and its numbers random."""
-    leaves, tree = jax.tree.flatten(state)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return tree.unflatten(_filled(leaf, place, key) for leaf, key in zip(leaves, keys, strict=True))
+    keys = iter(jax.random.split(jax.random.key(seed), len(jax.tree.leaves(state))))
+    return jax.tree.map(lambda leaf: _filled(leaf, place, next(keys)), state)
 
 
 def _filled(leaf: jax.Array, place: int, key: jax.Array) -> jax.Array:

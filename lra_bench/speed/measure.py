@@ -72,7 +72,8 @@ def _prepared(run: Run, asked: Asked) -> tuple[dict[str, Any], Bench | DecodingB
     tell("compile", run=run.id, length=run.task.length)
     for said in left_out(run):
         tell("note", run=run.id, said=said)
-    bench, known = None, dict[str, Any]()
+    bench: Bench | DecodingBench | None = None
+    known = dict[str, Any]()
     with failures(run) as failed:
         bench, known = _decoding(run, asked) if asked.mode in DECODING else _step(run, asked, known)
         bench.once()

@@ -89,7 +89,7 @@ def _of_family(family: str) -> list[ModelCard]:
 def fields(
     choice: Choice, turned: Mapping[str, Mapping[str, Any]], layers: int, causal: bool = False
 ) -> dict[str, Any]:
-    """What a run says of its mixers; `turned` are the options that a recipe sets, by model, and `causal` is its backbone.
+    """What a run says of its mixers; `turned` are the options that a recipe sets, by model; `causal` is its backbone.
 
     Raises:
         ConfigError: an option is unknown, or there are more mixers than layers.

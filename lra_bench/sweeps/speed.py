@@ -64,8 +64,8 @@ def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
         Stopped: Ctrl-C.
     """
     facts, groups = list(known), asked.groups()
-    for said in asked.left_out():
-        tell(groups[0][0], {"event": "note", "said": said})
+    for line in asked.left_out():
+        tell(groups[0][0], {"event": "note", "said": line})
     _same_place(facts)
     if facts:
         yield facts

@@ -187,6 +187,7 @@ def test_a_run_its_row_its_tables(lra: Lra, here: Path) -> None:
         "lr_grid",
         "stopped_step",
         "test_by_place",
+        "state_bytes",
         "test_at",
     }
     assert missing <= {"error", "variant", "changed", "commit", "test_spread", "fallback", "other_code", *of_others}, (

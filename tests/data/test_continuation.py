@@ -51,5 +51,5 @@ def test_the_shipped_task_asks_at_every_place_and_needs_a_text() -> None:
     task = tasks.load("bytes")
     assert (data.asked(task), data.looks_ahead(task)) == (task.length, True)
     assert not data.looks_ahead(tasks.load("masked-lm"))
-    with pytest.raises(DataError, match="train.txt"):
+    with pytest.raises(DataError, match=r"train\.txt"):
         continuation.build(Args(), L, COUNTS, 0, None, silent)

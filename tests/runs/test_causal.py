@@ -74,6 +74,7 @@ def test_a_run_of_the_next_byte_has_its_scores_by_place_and_writes(lra: Lra, her
     widths = (2, 2, 4, 8, 16)
     mean = sum(width * score for width, score in zip(widths, parts.values(), strict=True)) / sum(widths)
     assert mean == pytest.approx(at["32"], rel=1e-4)
+    assert row["state_bytes"] == 2 * 16 * 16 * 4 + 4, "keys and values, and a place"
     name = f"softmax-next-tiny-s0-{row['run']}"
     said = ("generate", name, "--prompt", "00", "-n", "9")
     one, two = (json.loads(lra(*said, "--json").stdout) for _ in range(2))

@@ -53,7 +53,9 @@ def build(
     """
     if folder is None:
         raise DataError("needs a text of yours: name a folder that holds train.txt: --set task.folder=FOLDER")
-    texts = corpus.text_of_splits(files(folder), {split: n * length + 1 for split, n in splits.items() if split != "train"})
+    texts = corpus.text_of_splits(
+        files(folder), {split: n * length + 1 for split, n in splits.items() if split != "train"}
+    )
     built = {}
     for number, (split, n) in enumerate(splits.items()):
         text, dice = texts[split], Dice(seed, number)
