@@ -126,4 +126,4 @@ class MixerBase(nnx.Module):
     @classmethod
     def decodes(cls) -> bool:
         """Has it `init_state` and `step`?"""
-        return cls.step is not MixerBase.step
+        return cls.init_state is not MixerBase.init_state
