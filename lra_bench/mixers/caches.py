@@ -44,7 +44,9 @@ def extended(cache: KeyValues, k: Float[Array, "B H N K"], v: Float[Array, "B H 
     N, slots = k.shape[2], cache.k.shape[2]
     first = max(N - slots, 0)
     at = (cache.place + jnp.arange(first, N)) % slots
-    k, v = (old.at[:, :, at].set(new[:, :, first:].astype(old.dtype)) for old, new in ((cache.k, k), (cache.v, v)))
+    k, v = (
+        old.at[:, :, at].set(new[:, :, first:].astype(old.dtype)) for old, new in ((cache.k, k), (cache.v, v))
+    )
     return KeyValues(k, v, cache.place + N)
 
 
@@ -77,7 +79,7 @@ def _attended(cache: KeyValues, q: Array, k: Array, v: Array, seen: Seen) -> tup
     i = (cache.place + jnp.arange(q.shape[2]))[:, None]
     old = cache.places[None]
     new = i.T
-    bias = jnp.concatenate([_bias(i, old, seen), _bias(i, new, seen)], axis=-1)
+    bias = jnp.concatenate([_bias(i, old, seen) , _bias(i, new, seen)], axis=-1)
     keys = jnp.concatenate([cache.k, k.astype(cache.k.dtype)], axis=2)
     values = jnp.concatenate([cache.v, v.astype(cache.v.dtype)], axis=2)
     scores = product("bhnk,bhsk->bhns", q * q.shape[-1] ** -0.5, keys) + bias
