@@ -39,9 +39,13 @@ class KeyValues(NamedTuple):
     place: Int[Array, ""]  # of the next token: so many were seen
 
 
-def empty(mixer: HeadsMixer, batch: int, slots: int) -> KeyValues:
-    """No token yet; room for the keys and values of `slots`, in the dtype that the mixer computes in."""
-    shape = (batch, mixer.heads, slots, mixer.head_width)
+def empty(mixer: HeadsMixer, batch: int, slots: int, heads: int | None = None) -> KeyValues:
+    """No token yet; room for the keys and values of `slots`, in the dtype that the mixer computes in.
+
+    Args:
+        heads: so many; None: all.
+    """
+    shape = (batch, mixer.heads if heads is None else heads, slots, mixer.head_width)
     return KeyValues(jnp.zeros(shape, mixer.dtype), jnp.zeros(shape, mixer.dtype), jnp.zeros((), jnp.int32))
 
 
