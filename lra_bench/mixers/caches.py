@@ -1,15 +1,17 @@
-"""States of attention that decodes: all keys and values, or the latest ones in a ring."""
+"""States of attention that decodes: all keys and values, the latest ones in a ring, or those that a pattern still sees."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from lra_bench.kernels.block_attention import TINY
+from lra_bench.kernels.lsh_attention import Trail
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
 from lra_bench.mixers.heads import HeadsMixer
@@ -143,3 +145,36 @@ def always(i: Int[Array, "N 1"], j: Int[Array, "1 S"]) -> Bool[Array, "N S"]:
 def within(reach: int) -> Seen:
     """Tokens at most so many places back are seen."""
     return lambda i, j: i - j <= reach
+
+
+class Bucketed(NamedTuple):
+    """Keys and values of all tokens, and each one's bucket in every round of hashing."""
+
+    cache: KeyValues
+    bucket: Int[Array, "B H R S"]
+
+    @property
+    def place(self) -> Int[Array, ""]:
+        """Of the next token."""
+        return self.cache.place
+
+
+def latest(
+    state: Bucketed,
+    q: Float[Array, "B H 1 K"],
+    k: Float[Array, "B H 1 K"],
+    v: Float[Array, "B H 1 V"],
+    bucket: Int[Array, "B H R 1"],
+    trail: Trail,
+) -> tuple[Bucketed, Float[Array, "B H 1 V"]]:
+    """With a further token, and what it reads in the latest ones of its bucket: a step of `sorted_attention`."""
+    place = state.place
+    cache, known = extended(state.cache, k, v), state.bucket.at[..., place].set(bucket[..., 0])
+    j = jnp.arange(known.shape[-1])
+    same = (known == bucket) & (j <= place)
+    count = jnp.flip(jnp.flip(same, -1).cumsum(-1), -1)
+    scores = dot(q, cache.k, place[None, None], j[None]) + jnp.where(j == place, trail.itself, 0)
+    scores = jnp.where(same & (count <= trail.width + 1), scores, LOWEST)
+    weights = jax.nn.softmax(scores, axis=(2, 3)).sum(2, keepdims=True)
+    y = product("bhns,bhsv->bhnv", weights.astype(cache.v.dtype), cache.v).astype(v.dtype)
+    return Bucketed(cache, known), y
