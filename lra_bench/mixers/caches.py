@@ -1,4 +1,4 @@
-"""States of attention that decodes: all keys and values, the latest ones in a ring, or those that a pattern still sees."""
+"""States of attention that decodes: all keys and values, the latest ones in a ring, or those that a pattern sees."""
 
 from __future__ import annotations
 
