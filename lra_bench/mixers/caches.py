@@ -104,15 +104,17 @@ def attended_part(
     score: Score = dot,
 ) -> tuple[KeyValues, Part]:
     """The same, and the logsumexp of each query's logits, to be joined with attention over other keys."""
-    slots, blocks = cache.k.shape[2], q.shape[2] // QUERIES
+    blocks = q.shape[2] // QUERIES
 
     def some(cache: KeyValues, block: tuple[Array, ...]) -> tuple[KeyValues, Part]:
         return _attended(cache, *block, seen, held, score)
 
-    if blocks < 2 or slots < QUERIES:
+    if blocks < 2:
         return some(cache, (q, k, v))
     whole = blocks * QUERIES
-    cut = tuple(jnp.moveaxis(x[:, :, :whole].reshape(*x.shape[:2], blocks, QUERIES, -1), 2, 0) for x in (q, k, v))
+    cut = tuple(
+        jnp.moveaxis(x[:, :, :whole].reshape(*x.shape[:2], blocks, QUERIES, x.shape[3]), 2, 0) for x in (q, k, v)
+    )
     cache, parts = lax.scan(some, cache, cut)
     y, total = (jnp.moveaxis(x, 0, 2).reshape(*q.shape[:2], whole, *x.shape[4:]) for x in parts)
     if whole == q.shape[2]:
