@@ -1,12 +1,14 @@
 """Attention among tokens of one bucket (LSH attention, arXiv 2001.04451, section 2): queries and keys are the same
 vectors, sorted by bucket and cut into chunks; a chunk meets itself and its neighbors. Several rounds of hashing are
-joined by the logsumexp of each.
+joined by the logsumexp of each. Causally there are no chunks, whose bounds later tokens move: a token sees the latest
+ones of its bucket.
 
 Tokens that are not there lie in a bucket of their own, the last, and are nobody's keys.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -14,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from lra_bench.kernels.block_attention import block_attention
-from lra_bench.kernels.patterns import Blocks
+from lra_bench.kernels.patterns import Blocks, Window
 from lra_bench.kernels.product import product
 from lra_bench.kernels.reordered import reordered
 from lra_bench.kernels.softmax_attention import LOWEST
@@ -24,7 +26,7 @@ ALONE = -1e5  # added to a token's logit for itself: it sees itself only where i
 
 @dataclass(frozen=True)
 class Chunks(Blocks):
-    """Chunks of sorted tokens, whose places are bucket * length + position."""
+    """Chunks of sorted tokens, whose places are bucket * length + rank."""
 
     length: int = 1
     across: bool = False  # see other buckets' tokens in the chunks too
@@ -32,6 +34,20 @@ class Chunks(Blocks):
     def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
         itself = jnp.where(i == j, ALONE, 0).astype(jnp.float32)
         return itself if self.across else jnp.where(i // self.length == j // self.length, itself, LOWEST)
+
+
+@dataclass(frozen=True)
+class Trail(Window):
+    """A sorted token sees the latest ones of its bucket up to itself, whose places are bucket * length + rank: whatever
+    comes later lies behind them, or moves all of a bucket alike."""
+
+    length: int = 1
+    causal: bool = True
+    itself: float = 0.0  # added to a token's logit for itself
+
+    def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
+        near = super().bias(i, j) + jnp.where(i == j, self.itself, 0).astype(jnp.float32)
+        return jnp.where(i // self.length == j // self.length, near, LOWEST)
 
 
 def buckets(
@@ -99,12 +115,27 @@ def lsh_attention(
 ) -> Float[Array, "B H L K"]:
     """The same, of the chunks that meet only. The keys are the queries at unit length, and nothing scales the logits.
 
-    One round after another; for the backward pass their outputs are kept, and nothing that is sorted.
-
     Args:
         bucket: each token's bucket in every round; the last is for those that are not there.
         chunks: `length` is the L of the arrays.
         impl: of `block_attention`.
+    """
+    scale = q.shape[-1] ** 0.5
+    return sorted_attention(q, v, mask, bucket, chunks, impl, lambda q: (q * scale, unit(q).astype(q.dtype)))
+
+
+def sorted_attention(
+    q: Float[Array, "B H L K"],
+    v: Float[Array, "B H L K"],
+    mask: Bool[Array, "B L"],
+    bucket: Int[Array, "B H R L"],
+    pattern: Chunks | Trail,
+    impl: str,
+    queries_keys: Callable[[Array], tuple[Array, Array]],
+) -> Float[Array, "B H L K"]:
+    """Attention among sorted tokens, of which `queries_keys` makes queries and keys.
+
+    One round after another; for the backward pass their outputs are kept, and nothing that is sorted.
     """
     (B, H, L, K), R = q.shape, bucket.shape[2]
     q, v, there = q.reshape(B * H, L, K), v.reshape(B * H, L, -1), jnp.repeat(mask, H, axis=0)
@@ -115,8 +146,9 @@ def lsh_attention(
         back = inverse(order)
         query, value = (reordered(x, order, back)[:, None] for x in (q, v))
         real = jnp.take_along_axis(there, order, axis=1)
-        key = unit(query).astype(query.dtype)
-        out, logsumexp = block_attention(query * K**0.5, key, value, real, chunks, place, place, impl)
+        query, key = queries_keys(query)
+        at = place // L * L + jnp.arange(L)
+        out, logsumexp = block_attention(query, key, value, real, pattern, at, at, impl)
         return reordered(out[:, 0], back, order), reordered(logsumexp[:, 0, :, None], back, order)
 
     place = jnp.sort(jnp.moveaxis(bucket * L + jnp.arange(L), 2, 0).reshape(R, B * H, L))

@@ -73,6 +73,24 @@ class Cells:
 
 
 @dataclass(frozen=True)
+class Summaries:
+    """Keys stand for spans of the text, so many `cells` for each. A query sees those whose place, in their span or
+    right behind it, is its own or before it."""
+
+    span: int
+    cells: int = 1
+    size: int = SIZE
+
+    def table(self, queries: int, keys: int) -> np.ndarray:
+        last = (np.arange(queries)[:, None] + 1) * self.size - 1
+        blocks = np.arange(keys, dtype=np.int32)
+        return np.where(blocks * self.size // self.cells * self.span <= last, blocks, -1)
+
+    def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
+        return _behind(i, j)
+
+
+@dataclass(frozen=True)
 class Everything:
     """A query meets all blocks; a causal one none after its own, and no key after its place."""
 

@@ -6,21 +6,32 @@ along their column.
 
 each A being softmax attention of its own. An image's grid is its own; a text is written line by line into about sqrt L
 rows. Padding, at the end of the grid too, is no key on either axis.
+
+Where it is causal (sections 3.2 and 3.3), a token sees its own row up to itself, and the rows above it through what
+columns attend to, each up to its place, which is then shifted down by a row:
+
+    y = A_row<=(x) + shift(A_column<=(x + A_row(x)))         x, not x + A_row(x), as a sum
+
+The grid is that of the longest text then, as a text that is not yet at its end has none of its own.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Shaped
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
+from lra_bench.mixers.caches import KeyValues, attended, empty
 from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.heads import HeadsMixer
 
@@ -34,10 +45,11 @@ CARD = Card(
     memory=1.0,
     exact_when="rows = 1 and W_v = 0 along the columns",
     exact_without="the columns",
+    causal_form="yes",
     public="axial-attention (PyPI, PyTorch)",
     differs="both axes in one layer, with weights of their own: two residual layers without the MLP and norm between "
     "them; a text's grid is arbitrary; what stands before an image's pixels (cls) has a row of its own above them; "
-    "both ways, no shifts",
+    "no shifts but where it is causal, and then one to the right is not needed: a token sees itself",
     padded_length="the rows into which a text is folded",
 )
 
@@ -60,20 +72,42 @@ class Config(Walked):
             raise ConfigError(f"form: '{self.form}'; it can be: sequence, sum")
 
 
+class Grid(NamedTuple):
+    """The row that is not yet at its end, what was seen down to the row above it, and the columns so far."""
+
+    row: KeyValues
+    x: Float[Array, "B C D"]
+    above: Float[Array, "B C D"]
+    k: Float[Array, "B H R C K"]
+    v: Float[Array, "B H R C K"]
+
+
 class Mixer(HeadsMixer):
     """Every token looks along its row, then along its column."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
         self.form, self.rows, self.grid = config.form, config.rows, dims.grid
+        self.length = dims.length
         self.columns = HeadsMixer(config, dims, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
+        if self.causal:
+            return self.looking_back(x, mask)
         row = self.output(self.along(*self.project(x), mask, down=False))
         seen = x + row if self.form == "sequence" else x
         return row + self.columns.output(self.along(*self.columns.project(seen), mask, down=True))
+
+    def looking_back(self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"]) -> Float[Array, "B L D"]:
+        """The causal form. Padding asks for nothing: what it is given moves on to the row below."""
+        x = jnp.where(mask[..., None], x, 0)
+        q, k, v = self.project(x)
+        row = self.output(self.along(q, k, v, mask, down=False, causal=True))
+        seen = x + self.output(self.along(q, k, v, mask, down=False)) if self.form == "sequence" else x
+        above = self.along(*self.columns.project(seen), mask, down=True, causal=True, shifted=True)
+        return row + self.columns.output(above)
 
     def along(
         self,
@@ -83,22 +117,75 @@ class Mixer(HeadsMixer):
         mask: Bool[Array, "B L"],
         *,
         down: bool,
+        causal: bool = False,
+        shifted: bool = False,
     ) -> Float[Array, "B H L K"]:
-        """Softmax attention inside each row, or down each column."""
+        """Softmax attention inside each row, or down each column.
+
+        Args:
+            causal: up to each token's place.
+            shifted: along a line, by one place: what the first one is given is 0.
+        """
         L = q.shape[2]
         front, cols = self.layout(L)
         q, k, v, there = (lines(part, front, cols, down=down) for part in (q, k, v, mask[:, None, :, None]))
         there = there.reshape(-1, k.shape[3])
-        y = softmax_attention(flat(q), flat(k), flat(v), there, self.impl)
-        return tokens(y.reshape(q.shape), front, L, down=down)
+        y = softmax_attention(flat(q), flat(k), flat(v), there, self.impl, causal).reshape(q.shape)
+        y = jnp.pad(y, ((0, 0),) * 3 + ((1, 0), (0, 0)))[:, :, :, :-1] if shifted else y
+        return tokens(y, front, L, down=down)
 
     def layout(self, length: int) -> tuple[int, int]:
         """How many tokens stand before the grid, and how many columns it has."""
+        length = self.length if self.causal else length
         if self.rows is not None:
             return 0, -(-length // self.rows)
         if self.grid is not None and math.prod(self.grid) <= length:
             return length - math.prod(self.grid), self.grid[1]
         return 0, math.isqrt(length - 1) + 1
+
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """The row and the column of each token of the longest text."""
+        front, cols = self.layout(self.length)
+        above = -(-front // cols) * cols
+        i = np.arange(self.length)
+        at = np.where(i < front, i, i - front + above)
+        return at // cols, at % cols
+
+    def init_state(self, batch: int, length: int) -> Grid:
+        """One row's keys, values and x, and all columns' keys and values."""
+        rows, cols = self.places()[0][length - 1] + 1, self.layout(self.length)[1]
+        x = jnp.zeros((batch, cols, self.out.shape[1]), self.dtype)
+        columns = jnp.zeros((batch, self.heads, rows, cols, self.head_width), self.dtype)
+        return Grid(empty(self, batch, cols), x, x, columns, columns)
+
+    def step(self, state: Grid, x: Float[Array, "B D"]) -> tuple[Grid, Float[Array, "B D"]]:
+        i = state.row.place
+        rows, cols = self.places()
+        c = jnp.asarray(cols)[i]
+        row, y = attended(state.row, *self.projected_at(x[:, None], i), lambda i, j: j >= i - c)
+        y = self.output(y.astype(x.dtype))[:, 0] + state.above[:, c].astype(x.dtype)
+        state = state._replace(row=row, x=state.x.at[:, c].set(x.astype(state.x.dtype)))
+        last = jnp.asarray(np.append(rows[1:] > rows[:-1], True))[i]
+        return lax.cond(last, lambda state: self.shifted(state, i - c, jnp.asarray(rows)[i]), lambda s: s, state), y
+
+    def shifted(self, state: Grid, first: Int[Array, ""], at: Int[Array, ""]) -> Grid:
+        """At the end of the row `at`, whose first token's place is `first`: what the columns give the row below."""
+        there = jnp.arange(state.x.shape[1]) < state.row.place - first
+        x = jnp.where(there[:, None], state.x, 0)
+        seen = x
+        if self.form == "sequence":
+            y = softmax_attention(*self.projected_at(x, first), jnp.broadcast_to(there, x.shape[:2]), self.impl)
+            seen = x + self.output(y.astype(x.dtype))
+        q, *new = (jnp.where(there[:, None], h, 0) for h in self.columns.projected_at(seen, first))
+        k, v = (old.at[:, :, at].set(h.astype(old.dtype)) for old, h in zip((state.k, state.v), new, strict=True))
+        rows, cols = self.places()
+        exists = np.zeros((max(rows) + 1, max(cols) + 1), bool)
+        exists[rows, cols] = True
+        mask = jnp.asarray(exists)[: k.shape[2]] & (jnp.arange(k.shape[2]) <= at)[:, None]
+        q, k_down, v_down = (flat(jnp.moveaxis(h, 3, 1)) for h in (q[:, :, None], k, v))
+        y = softmax_attention(q, k_down, v_down, jnp.tile(mask.T, (len(x), 1)), self.impl)
+        y = jnp.moveaxis(y.reshape(len(x), -1, *y.shape[1:]), 1, 3)[:, :, 0]
+        return Grid(state.row, state.x, self.columns.output(y.astype(x.dtype)), k, v)
 
 
 def lines(x: Shaped[Array, "B H L K"], front: int, cols: int, *, down: bool) -> Shaped[Array, "B N H M K"]:

@@ -39,6 +39,7 @@ CARD = Card(
     memory=1.0,
     exact_when="the window is over everything",
     exact_without="blocks that only the random and the global ones bring",
+    causal_form="no: its global tokens see all tokens and are seen by all, so that each learns of later ones",
     public="BigBird of Hugging Face transformers (PyTorch, blocks)",
     differs="the same random blocks in every head and layer (the authors' code draws them anew for each: the "
     "backbone's layers do not know their index); with tokens of its own a layer's global half comes before the tokens' "

@@ -35,6 +35,7 @@ CARD = Card(
     memory=1.0,
     exact_when="improved and top >= length",
     exact_without="the centroids' own attention",
+    causal_form="no: a token asks with the mean query of its cluster, which later tokens are in too",
     public="fast-transformers of idiap (CUDA)",
     differs="the planes are drawn once (the authors' code draws them at every call); the first centroids are tokens at "
     "equal distances (theirs: the first of the text), and an empty cluster stays where it is (theirs: drawn anew)",

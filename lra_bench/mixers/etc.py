@@ -39,6 +39,7 @@ CARD = Card(
     memory=1.0,
     exact_when="radius >= length, no memory, and vectors of distance that are zero",
     exact_without="the memory and the distances",
+    causal_form="no: its memory reads the whole text before any token reads the memory",
     public="google-research/etcmodel (TensorFlow)",
     differs="the memory is each layer's own, learned, and does not go on to the next: its half of a layer comes before "
     "the text's half, which reads what it has found. Memory and text share their projections (the paper's default does "

@@ -26,6 +26,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    causal_form="no: each frequency of a Fourier transform is a sum over the whole text",
     public="jnp.fft, which is used here on a GPU: cuFFT",
     differs="y is divided by sqrt(L D) (option `unitary`): the paper normalizes after the mixing, our backbone before "
     "it, and what the MLP adds would vanish beside a y that much larger",

@@ -30,6 +30,7 @@ CARD = Card(
     memory=1.0,
     exact_when="pool = 1",
     exact_without="the pooling",
+    causal_form="no: a token asks with the mean query of its group, which later tokens are in too",
     public="Funnel of Hugging Face transformers (PyTorch)",
     differs="the length comes back at once, by repeating as in the paper's decoder, so that no later layer is shorter; "
     "the residual is the backbone's, of every token itself, and not the pooled one; a cls token is pooled like any "

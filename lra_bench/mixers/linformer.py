@@ -31,6 +31,7 @@ CARD = Card(
     memory=1.0,
     exact_when="rank = length and E = F = the identity",
     exact_without="the projection to fewer rows",
+    causal_form="no: each row of E K and F V is a sum over the whole text",
     public="linformer (PyPI, PyTorch)",
     differs="no sharing across layers: the backbone's layers know nothing of each other",
     exact_padded=False,

@@ -6,24 +6,29 @@ weights depend on the tokens, under one softmax.
 
 K~, V~: the tokens of one's segment of w, and w/2 on either side of it. The norms are over the heads' joint width.
 Padding has no weight in P and is no key in the window.
+Where it is causal (section 3.3, segment-wise dynamic projection): P is a softmax over each l tokens by themselves, K'
+and V' are the rows of all segments of l before the query's own, and K~, V~ the latest w tokens, as in their code.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.block_attention import block_attention, joined
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.patterns import SIZE
+from lra_bench.kernels.patterns import SIZE, Pattern, Summaries, Window
+from lra_bench.kernels.rotary import rotary_at
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention_part
 from lra_bench.mixers.base import Dims
+from lra_bench.mixers.caches import KeyValues, Part, attended_part, empty, within
 from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut, join
 from lra_bench.mixers.layers import XAVIER, LayerNorm
@@ -36,12 +41,13 @@ CARD = Card(
     year=2021,
     time=1.0,
     memory=1.0,
-    exact_when="window >= length and rank = 0",
+    exact_when="window >= length and rank = 0 (segment_rank where it is causal)",
     exact_without="the projections and their norms",
+    causal_form="yes",
     public="NVIDIA/transformer-ls (PyTorch)",
     differs="with rank 0 there is nothing to align, and both norms are left out (the authors' code keeps the window's)"
     "; P^T is taken of K and V before their norm, as in the equation (their code: after it); no global tokens",
-    short={"window": 6, "rank": 5},
+    short={"window": 6, "rank": 5, "segment": 4, "segment_rank": 2},
 )
 
 
@@ -50,17 +56,23 @@ class Config(Fused):
     """How far a token sees, and into how much the rest is gathered."""
 
     window: int = 8
-    """w: tokens of a segment; half as many are seen on either side of it. 8 in the paper's LRA."""
+    """w: tokens of a segment; half as many are seen on either side of it. 8 in the paper's LRA. Where it is causal, the
+    latest so many are seen."""
 
     rank: int = 32
     """r: rows for each head that the tokens are projected to. 32 in the paper's LRA."""
 
+    segment: int = 16
+    """l: tokens that are projected together where it is causal. 16 in the paper's language models."""
+
+    segment_rank: int = 1
+    """r of each segment, where it is causal. 1 in the paper's language models."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.window < 1:
-            raise ConfigError(f"window: {self.window}; at least 1")
-        if self.rank < 0:
-            raise ConfigError(f"rank: {self.rank}; at least 0")
+        for name, least in (("window", 1), ("rank", 0), ("segment", 1), ("segment_rank", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: {getattr(self, name)}; at least {least}")
 
 
 @dataclass(frozen=True)
@@ -83,17 +95,37 @@ class Segments:
         return jnp.where((j >= begin - side) & (j < begin + self.width + side), 0, LOWEST).astype(jnp.float32)
 
 
+class Segment(NamedTuple):
+    """Sums over the tokens so far of a segment, weighted by exp(logit - top)."""
+
+    top: Float32[Array, "B H r 1"]
+    total: Float32[Array, "B H r 1"]
+    k: Float32[Array, "B H r K"]
+    v: Float32[Array, "B H r K"]
+
+
+class LongShort(NamedTuple):
+    """The window, the rows of the segments, and the segment that is not yet at its end."""
+
+    near: KeyValues
+    k: Float[Array, "B H S K"]
+    v: Float[Array, "B H S K"]
+    segment: Segment
+
+
 class Mixer(HeadsMixer):
-    """Every token looks at its neighbors and at r mixtures of all.
+    """Every token looks at its neighbors and at r mixtures of all; where it is causal, at those of segments before it.
 
     Rotary positions turn queries and normalized keys; queries meet the mixtures, which have no place, as they are.
     """
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
-        self.rank, self.pattern = config.rank, Segments(min(config.window, dims.length))
-        if config.rank:
-            self.gather = nnx.Param(XAVIER(rngs.params(), (dims.width, dims.heads * config.rank)))
+        width, self.segment = min(config.window, dims.length), config.segment
+        self.rank = config.segment_rank if dims.causal else config.rank
+        self.pattern: Pattern = Window(width - 1, causal=True) if dims.causal else Segments(width)
+        if self.rank:
+            self.gather = nnx.Param(XAVIER(rngs.params(), (dims.width, dims.heads * self.rank)))
             joint = dims.heads * dims.head_width
             self.near, self.far = LayerNorm(joint), LayerNorm(joint)
 
@@ -103,15 +135,81 @@ class Mixer(HeadsMixer):
         if not self.rank:
             return self.output(block_attention(*self.project(x), mask, self.pattern, impl=self.impl)[0])
         q, k, v = self.unturned(x)
-        far = gathered(dense(x, self.gather[...]), k, v, mask)
         near_k, near_v = (normed(part, self.near) for part in (k, v))
-        far_k, far_v = (normed(part, self.far) for part in far)
-        some = jnp.broadcast_to(mask.any(1, keepdims=True), (len(x), self.rank))
         parts = (
             block_attention(self.turned(q), self.turned(near_k), near_v, mask, self.pattern, impl=self.impl),
-            softmax_attention_part(q, far_k, far_v, some, self.impl),
+            (self.segments if self.causal else self.mixtures)(dense(x, self.gather[...]), q, k, v, mask),
         )
         return self.output(joined(parts))
+
+    def mixtures(self, logits: Array, q: Array, k: Array, v: Array, mask: Array) -> Part:
+        """Attention to the rows of the whole text."""
+        k, v = (normed(part, self.far) for part in gathered(logits, k, v, mask))
+        some = jnp.broadcast_to(mask.any(1, keepdims=True), (len(mask), self.rank))
+        return softmax_attention_part(q, k, v, some, self.impl)
+
+    def segments(self, logits: Array, q: Array, k: Array, v: Array, mask: Array) -> Part:
+        """Attention to the rows of the segments before the query's own."""
+        B, l = len(mask), self.segment  # noqa: E741
+        k, v = (join(x) for x in (k, v))
+        logits, k, v, there = (filled(x, l).reshape(-1, l, x.shape[-1]) for x in (logits, k, v, mask[..., None]))
+        rows = gathered(logits, *(cut(x, self.heads) for x in (k, v)), there[..., 0])
+        k, v = (normed(cut(join(x).reshape(B, -1, x.shape[1] * x.shape[3]), self.heads), self.far) for x in rows)
+        some = jnp.repeat(there.any((1, 2)).reshape(B, -1), self.rank, axis=1)
+        behind = (jnp.arange(k.shape[2]) // self.rank + 1) * l
+        return block_attention(q, k, v, some, Summaries(l, self.rank), j=behind[None], impl=self.impl)
+
+    def init_state(self, batch: int, length: int) -> LongShort:
+        """The window, and r rows for each segment."""
+        shape = (batch, self.heads, self.rank, 1)
+        top, none = jnp.full(shape, LOWEST), jnp.zeros(shape)
+        wide = jnp.zeros((*shape[:3], self.head_width))
+        rows = empty(self, batch, length // self.segment * self.rank)
+        near = empty(self, batch, min(max(self.pattern.width, 1), length))
+        return LongShort(near, rows.k, rows.v, Segment(top, none, wide, wide))
+
+    def step(self, state: LongShort, x: Float[Array, "B D"]) -> tuple[LongShort, Float[Array, "B D"]]:
+        q, k, v = self.unturned(x[:, None])
+        near_k, near_v = (normed(part, self.near) for part in (k, v)) if self.rank else (k, v)
+        place = state.near.place
+        q_near, near_k = (self.turned_at(part, place) for part in (q, near_k))
+        near, read = attended_part(state.near, q_near, near_k, near_v, within(self.pattern.width))
+        state = state._replace(near=near)
+        if not self.rank:
+            return state, self.output(read[0].astype(x.dtype))[:, 0]
+        there = jnp.arange(state.k.shape[2]) // self.rank < place // self.segment
+        far = softmax_attention_part(q, state.k, state.v, jnp.broadcast_to(there, (len(x), there.size)), self.impl)
+        y = self.output(joined([read, far]).astype(x.dtype))[:, 0]
+        return self.projected(state, dense(x, self.gather[...]), k, v, place), y
+
+    def turned_at(self, x: Float[Array, "B H 1 K"], place: Int[Array, ""]) -> Float[Array, "B H 1 K"]:
+        """A query or key by its place, where places are rotary."""
+        return rotary_at(x, place[None]) if self.rotary else x
+
+    def projected(
+        self,
+        state: LongShort,
+        logits: Float[Array, "B Hr"],
+        k: Float[Array, "B H 1 K"],
+        v: Float[Array, "B H 1 K"],
+        place: Int[Array, ""],
+    ) -> LongShort:
+        """With a token's share in its segment, whose rows so far are written where they will stay."""
+        begins, logits = place % self.segment == 0, logits.reshape(len(logits), self.heads, -1, 1).astype(jnp.float32)
+        top = jnp.where(begins, LOWEST, state.segment.top)
+        new = jnp.maximum(top, logits)
+        fade, weight = jnp.exp(top - new), jnp.exp(logits - new)
+        sums = (old * fade + weight * one for old, one in zip(state.segment[1:], (1.0, k, v), strict=True))
+        segment = Segment(new, *sums)
+        at = place // self.segment * self.rank + jnp.arange(self.rank)
+        rows = (normed((part / segment.total).astype(k.dtype), self.far) for part in (segment.k, segment.v))
+        k, v = (old.at[:, :, at].set(row, mode="drop") for old, row in zip((state.k, state.v), rows, strict=True))
+        return LongShort(state.near, k, v, segment)
+
+
+def filled(x: Shaped[Array, "B L J"], size: int) -> Shaped[Array, "B N*size J"]:
+    """Zeros behind the last token, up to a multiple of `size`."""
+    return jnp.pad(x, ((0, 0), (0, -x.shape[1] % size), (0, 0)))
 
 
 @jax.checkpoint
@@ -132,4 +230,4 @@ def normed(x: Float[Array, "B H M K"], norm: LayerNorm) -> Float[Array, "B H M K
 
 def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:
     """The window over everything."""
-    return [Mixer(Config(window=dims.length, rank=0), dims, rngs=rngs)]
+    return [Mixer(Config(window=dims.length, rank=0, segment_rank=0), dims, rngs=rngs)]

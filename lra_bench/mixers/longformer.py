@@ -6,6 +6,7 @@ are seen by all.
 
 Padding is no key in either. A token looks at a global one through the ordinary projections: only what a global token
 itself looks at goes through its own.
+Where it is causal, as in the paper's language models (section 4.1): the i - w <= j <= i, and no global tokens.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from lra_bench.kernels.patterns import Window
 from lra_bench.kernels.rotary import rotary
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
+from lra_bench.mixers.caches import KeyValues, attended, empty, within
 from lra_bench.mixers.card import Card, Fused
-from lra_bench.mixers.heads import HeadsMixer, cut
+from lra_bench.mixers.heads import Decoded, cut
 
 CARD = Card(
     title="Longformer",
@@ -37,6 +39,7 @@ CARD = Card(
     memory=1.0,
     exact_when="window >= length and no global tokens",
     exact_without="the global tokens",
+    causal_form="yes",
     public="Longformer of Hugging Face transformers (PyTorch, chunks)",
     differs="the same window in every layer, without dilation (the paper's language models widen it with depth)",
     short={"window": 5, "global_tokens": 2},
@@ -52,7 +55,8 @@ class Config(Fused):
     half."""
 
     global_tokens: int = 1
-    """g: the first so many tokens are global: with 1 the `cls` token of a backbone that has one, as in the paper."""
+    """g: the first so many tokens are global: with 1 the `cls` token of a backbone that has one, as in the paper. None
+    where it is causal."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,13 +66,14 @@ class Config(Fused):
             raise ConfigError(f"global_tokens: {self.global_tokens}; at least 0")
 
 
-class Mixer(HeadsMixer):
-    """Every token looks at its neighbors and at the first tokens; those look at everything."""
+class Mixer(Decoded):
+    """Every token looks at its neighbors and at the first tokens; those look at everything. Where it is causal, it
+    looks at its neighbors before it."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
-        self.first = min(config.global_tokens, dims.length)
-        self.pattern = Window(min(config.window, dims.length), first=self.first)
+        self.first = 0 if dims.causal else min(config.global_tokens, dims.length)
+        self.pattern = Window(min(config.window, dims.length), first=self.first, causal=dims.causal)
         if self.first:
             self.global_qkv = nnx.Param(jnp.array(self.qkv[...]))  # begins as a copy, as in the paper
 
@@ -93,6 +98,15 @@ class Mixer(HeadsMixer):
         rows = jnp.einsum("bhgk,dhk->bhgd", q, W_k) * (x.shape[-1] / K) ** 0.5
         mixed = softmax_attention(rows.reshape(B, 1, H * g, -1), x[:, None], x[:, None], mask, self.impl)
         return jnp.einsum("bhgd,dhk->bhgk", mixed.reshape(B, H, g, -1), W_v)
+
+    def init_state(self, batch: int, length: int) -> KeyValues:
+        """Keys and values of the tokens that the next one sees."""
+        return empty(self, batch, min(self.pattern.width, length))
+
+    def extend(
+        self, state: KeyValues, q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N K"]
+    ) -> tuple[KeyValues, Float[Array, "B H N K"]]:
+        return attended(state, q, k, v, within(self.pattern.width))
 
 
 def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:

@@ -36,6 +36,7 @@ CARD = Card(
     memory=1.0,
     exact_when="landmarks = length, kernel = 0, steps -> infinity",
     exact_without="the convolution",
+    causal_form="no: its landmarks are means over the whole text, which Z joins with each other",
     public="nystrom-attention (PyPI, PyTorch)",
     differs="means over true tokens, segments without one left out; the iteration starts from each matrix's own norms, "
     "as in the paper, where the released code takes the largest of the batch; 32 landmarks (the paper: 64)",

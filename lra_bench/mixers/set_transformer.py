@@ -32,6 +32,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    causal_form="no: its learned points look at all tokens before any token looks at them",
     public="juho-lee/set_transformer (PyTorch)",
     differs="residual, LN and rFF of the second MAB are the backbone's, whose LN comes before and whose MLP has a "
     "GELU; logits are scaled by the head's width, not by the model's",

@@ -6,24 +6,27 @@ two steps, each of about sqrt L keys.
     fixed:   A1 = floor(i / l) = floor(j / l)        A2 = j mod l >= l - c
 
 The strided columns are made rows by a transposition, the cells that sum up each block are cut out: no mask over L x L.
-In one softmax over both patterns a key that is in both counts once. Padding is no key.
+In one softmax over both patterns a key that is in both counts once. Padding is no key. Where it is causal, as all of
+the paper is, both patterns have the j <= i only.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Float32, Shaped
+from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.block_attention import block_attention, joined
-from lra_bench.kernels.patterns import SIZE, Blocks, Window
+from lra_bench.kernels.patterns import SIZE, Blocks, Summaries, Window
 from lra_bench.kernels.softmax_attention import softmax_attention_part
 from lra_bench.mixers.base import Dims
+from lra_bench.mixers.caches import KeyValues, attended, empty, ring
 from lra_bench.mixers.card import Card, Fused
-from lra_bench.mixers.heads import HeadsMixer
+from lra_bench.mixers.heads import Decoded
 
 CARD = Card(
     title="Sparse Transformer",
@@ -34,15 +37,17 @@ CARD = Card(
     time=1.5,
     memory=1.0,
     exact_when="one softmax over both patterns, stride >= length",
+    causal_form="yes",
     public="openai/sparse_attention (CUDA, blocks)",
-    differs="bidirectional: the paper's patterns without their triangle j <= i; 8 summary cells (its texts: 32)",
+    differs="without `backbone.causal` bidirectional: the paper's patterns without their triangle j <= i; 8 summary "
+    "cells (its texts: 32)",
     short={"stride": 6, "summary": 2},
     aliases={"strided": {"pattern": "stride", "merge": "heads"}},
     alias_cards={
         "strided": {
             "equation": "section 4.3, strided attention",
             "exact_when": "",
-            "differs": "bidirectional: the paper's patterns without their triangle j <= i",
+            "differs": "without `backbone.causal` bidirectional: the paper's patterns without their triangle j <= i",
         }
     },
 )
@@ -81,7 +86,19 @@ class Config(Fused):
             raise ConfigError(f"merge: '{self.merge}'; it can be: union, heads")
 
 
-class Mixer(HeadsMixer):
+class Halves(NamedTuple):
+    """What the heads of A1 keep, and those of A2."""
+
+    near: KeyValues
+    far: KeyValues
+
+    @property
+    def place(self) -> Int[Array, ""]:
+        """Of the next token."""
+        return self.near.place
+
+
+class Mixer(Decoded):
     """Every token looks at what is near, and at tokens that are spread over the whole length."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
@@ -110,21 +127,74 @@ class Mixer(HeadsMixer):
         """A1; not all of it: without the keys that are in A2 too."""
         stride, size = self.stride, min(self.stride, 2 * SIZE)
         if self.summary is None:
-            window = Window(stride, size=size) if all_of_it else Window(stride - 1, size=size, nearest=1)
+            width, nearest = (stride, 0) if all_of_it else (stride - 1, 1)
+            window = Window(width, size=size, nearest=nearest, causal=self.causal)
             return block_attention(q, k, v, mask, window, impl=self.impl)
         alone = jnp.arange(mask.shape[1]) % stride < stride - self.summary
-        return block_attention(q, k, v, mask & (all_of_it | alone), Blocks(stride), impl=self.impl)
+        return block_attention(q, k, v, mask & (all_of_it | alone), Blocks(stride, causal=self.causal), impl=self.impl)
 
     def far(self, q: Array, k: Array, v: Array, mask: Array) -> Part:
         """A2."""
         there = mask[:, None, :, None]
         if self.summary is not None:
             k, v, there = (last_of_blocks(x, self.stride, self.summary) for x in (k, v, there))
+            if self.causal:
+                cells, j = Summaries(self.stride, self.summary), self.cells(k.shape[2])[None]
+                return block_attention(q, k, v, there[:, 0, :, 0], cells, j=j, impl=self.impl)
             return softmax_attention_part(q, k, v, there[:, 0, :, 0], self.impl)
         q, k, v, there = (columns(x, self.stride) for x in (q, k, v, there))
-        out, logsumexp = softmax_attention_part(q, k, v, there[:, 0, :, 0], self.impl)
+        out, logsumexp = softmax_attention_part(q, k, v, there[:, 0, :, 0], self.impl, self.causal)
         L = mask.shape[1]
         return in_order(out, self.stride, L), in_order(logsumexp[..., None], self.stride, L)[..., 0]
+
+    def cells(self, count: int) -> Int[Array, " S"]:
+        """The places of the first so many cells of summaries."""
+        n, c = jnp.arange(count), self.summary
+        return n // c * self.stride + self.stride - c + n % c
+
+    def init_state(self, batch: int, length: int) -> KeyValues | Halves:
+        """Keys and values of what can be seen again: own block or window, summaries, or all where columns are seen."""
+        near, far, n = self.stride, length, self.near_heads
+        if self.summary is not None:
+            far = -(-length // self.stride) * self.summary
+        if n is not None:
+            return Halves(empty(self, batch, near, n), empty(self, batch, far, self.heads - n))
+        return empty(self, batch, far if self.summary is None else near - self.summary + far)
+
+    def extend(
+        self, state: Any, q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N K"]
+    ) -> tuple[Any, Float[Array, "B H N K"]]:
+        n = self.near_heads
+        if n is None:
+            return attended(state, q, k, v, self.in_either, ring if self.summary is None else self.held)
+        near, y = attended(state.near, q[:, :n], k[:, :n], v[:, :n], self.in_near)
+        held = ring if self.summary is None else self.summaries
+        far, z = attended(state.far, q[:, n:], k[:, n:], v[:, n:], self.in_far, held)
+        return Halves(near, far), jnp.concatenate([y, z], axis=1)
+
+    def summaries(self, count: Int[Array, ""], slots: int) -> Int[Array, " S"]:
+        """The places of the cells of summaries that were seen."""
+        places = self.cells(slots)
+        return jnp.where(places < count, places, -1)
+
+    def held(self, count: Int[Array, ""], slots: int) -> Int[Array, " S"]:
+        """The latest tokens at each place of a block that is not in its summary, and all summaries."""
+        alone = self.stride - self.summary
+        return jnp.concatenate([ring(count, self.stride)[:alone], self.summaries(count, slots - alone)])
+
+    def in_near(self, i: Int[Array, "N 1"], j: Int[Array, "1 S"]) -> Bool[Array, "N S"]:
+        """Is j in A1(i), where j <= i?"""
+        return i - j <= self.stride if self.summary is None else i // self.stride == j // self.stride
+
+    def in_far(self, i: Int[Array, "N 1"], j: Int[Array, "1 S"]) -> Bool[Array, "N S"]:
+        """Is j in A2(i), where j <= i?"""
+        if self.summary is None:
+            return (i - j) % self.stride == 0
+        return jnp.broadcast_to(j % self.stride >= self.stride - self.summary, jnp.broadcast_shapes(i.shape, j.shape))
+
+    def in_either(self, i: Int[Array, "N 1"], j: Int[Array, "1 S"]) -> Bool[Array, "N S"]:
+        """Is j in A1(i) or A2(i), where j <= i?"""
+        return self.in_near(i, j) | self.in_far(i, j)
 
 
 def by_blocks(x: Shaped[Array, "B H L K"], size: int) -> Shaped[Array, "B H N size K"]:

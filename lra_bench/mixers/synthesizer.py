@@ -8,26 +8,28 @@
     dot          S = Q K^T / sqrt K                           as everywhere else
 
 Logits of padded columns are the lowest there are. All but `random` are products of a row of i and a row of j, so that
-their sum is one product of longer rows, which attention in blocks takes without ever holding L x L logits.
+their sum is one product of longer rows, which attention in blocks takes without ever holding L x L logits. Where it is
+causal, the softmax is over the j <= i.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.biased_attention import biased_attention
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.softmax_attention import softmax_attention
+from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention
 from lra_bench.mixers.base import Dims
+from lra_bench.mixers.caches import KeyValues, always, attended, dot, empty
 from lra_bench.mixers.card import Card, Fused
-from lra_bench.mixers.heads import HeadsMixer, cut
+from lra_bench.mixers.heads import Decoded, cut
 from lra_bench.mixers.layers import XAVIER
 
 CARD = Card(
@@ -40,10 +42,12 @@ CARD = Card(
     memory=1.0,
     exact_when="form = dense+dot and all weight on dot",
     exact_without="the synthesized weights",
+    causal_form="yes",
     public="tensorflow/mesh, mesh_tensorflow/transformer/transformer_layers.py",
     differs="without the factorised dense form; `random` holds heads * length^2 parameters, its memory grows with L^2",
 )
 
+Places = slice | Int[Array, "N"]  # of rows
 PARTS = ("dense", "random", "factorised", "dot")
 
 
@@ -66,7 +70,7 @@ class Config(Fused):
             raise ConfigError(f"rank: {self.rank}; at least 1")
 
 
-class Mixer(HeadsMixer):
+class Mixer(Decoded):
     """Weights from each token alone, or from the place alone."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
@@ -91,46 +95,84 @@ class Mixer(HeadsMixer):
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
-        share = dict(zip(self.parts, self.shares(), strict=True))
-        pairs: dict[str, tuple[Array, Array]] = {}
-        if "dot" in share:
-            q, k, v = self.project(x)
-            pairs["dot"] = q * q.shape[-1] ** -0.5, k
-        else:
-            v = cut(dense(x, self.qkv[...]), self.heads)
-        if "dense" in share:
-            pairs["dense"] = self.dense_pair(x)
-        if "factorised" in share:
-            pairs["factorised"] = everywhere(self.rows[0], x), everywhere(self.rows[1], x)
-        q, k = self.joined(pairs, share)
-        if "random" in share:
-            table = self.table[: x.shape[1], :, : x.shape[1]] * share["random"]
+        every = slice(x.shape[1])
+        q, k, v = self.project(x)
+        q, k = self.asking(x, q, every), self.asked(k, every)
+        if "random" in self.parts:
+            table = self.table[every, :, every] * self.shares()["random"]
+            table = jnp.where(np.tri(len(table), dtype=bool)[:, None], table, LOWEST) if self.causal else table
             return self.output(biased_attention(q, k, v, mask, table, self.impl))
-        return self.output(softmax_attention(q, k, v, mask, self.impl))
+        return self.output(softmax_attention(q, k, v, mask, self.impl, self.causal))
 
-    @staticmethod
-    def joined(pairs: dict[str, tuple[Array, Array]], share: dict[str, Array]) -> tuple[Any, Any]:
-        """Rows whose product is the weighted sum of the pairs', times the root that the kernels divide by."""
-        if not pairs:
-            return None, None
-        left = jnp.concatenate([a * share[name].astype(a.dtype) for name, (a, _) in pairs.items()], axis=-1)
-        right = jnp.concatenate([b for _, b in pairs.values()], axis=-1)
-        return left * left.shape[-1] ** 0.5, right
+    def unturned(
+        self, x: Float[Array, "B L D"]
+    ) -> tuple[Float[Array, "B H L J"], Float[Array, "B H L J"], Float[Array, "B H L K"]]:
+        """Queries and keys of no width, where the form has none."""
+        if "dot" in self.parts:
+            return super().unturned(x)
+        v = cut(dense(x, self.qkv[...]), self.heads)
+        return v[..., :0], v[..., :0], v
 
-    def shares(self) -> Float32[Array, "n"]:
+    def asking(
+        self, x: Float[Array, "B N D"], q: Float[Array, "B H N K"], at: Places
+    ) -> Float[Array, "B H N J"] | None:
+        """The rows of i, weighted, times the root that the kernels divide by; None where the form has none."""
+        share, rows = self.shares(), []
+        if "dot" in share:
+            rows.append(q * q.shape[-1] ** -0.5 * share["dot"].astype(q.dtype))
+        if "dense" in share:
+            rows.append(self.hidden_rows(x) * share["dense"].astype(x.dtype))
+        if "factorised" in share:
+            rows.append(everywhere(self.rows[0], at, q) * share["factorised"].astype(q.dtype))
+        joined = jnp.concatenate(rows, axis=-1) if rows else None
+        return joined if joined is None else joined * joined.shape[-1] ** 0.5
+
+    def asked(self, k: Float[Array, "B H S K"], at: Places) -> Float[Array, "B H S J"] | None:
+        """The rows of j, in the same order."""
+        rows = [k] if "dot" in self.parts else []
+        if "dense" in self.parts:
+            rows.append(everywhere(jnp.concatenate([self.columns[...], self.offsets[...]], axis=-1), at, k))
+        if "factorised" in self.parts:
+            rows.append(everywhere(self.rows[1], at, k))
+        return jnp.concatenate(rows, axis=-1) if rows else None
+
+    def shares(self) -> dict[str, Float32[Array, ""]]:
         """The a_n."""
-        return jax.nn.softmax(self.weights[...]) if len(self.parts) > 1 else jnp.ones(1)
+        a = jax.nn.softmax(self.weights[...]) if len(self.parts) > 1 else jnp.ones(1)
+        return dict(zip(self.parts, a, strict=True))
 
-    def dense_pair(self, x: Float[Array, "B L D"]) -> tuple[Float[Array, "B H L J"], Float[Array, "B H L J"]]:
-        """[relu(W x_i + b), 1] and [w_j, c_j]."""
+    def hidden_rows(self, x: Float[Array, "B L D"]) -> Float[Array, "B H L J"]:
+        """[relu(W x_i + b), 1]."""
         h = cut(jax.nn.relu(dense(x, self.hidden[...]) + self.bias[...].astype(x.dtype)), self.heads)
-        columns = jnp.concatenate([self.columns[...], self.offsets[...]], axis=-1)
-        return jnp.pad(h, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=1), everywhere(columns, x)
+        return jnp.pad(h, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=1)
+
+    def init_state(self, batch: int, length: int) -> KeyValues:
+        """The values of all tokens, and their keys where the form has them."""
+        cache = empty(self, batch, length)
+        return cache if "dot" in self.parts else cache._replace(k=cache.k[..., :0])
+
+    def prefill(self, state: KeyValues, x: Float[Array, "B N D"]) -> tuple[KeyValues, Float[Array, "B N D"]]:
+        q, k, v = self.projected_at(x, state.place)
+        asking = self.asking(x, q, state.place + jnp.arange(x.shape[1]))
+        state, y = attended(state, q if asking is None else asking, k, v, always, score=self.score)
+        return state, self.output(y.astype(x.dtype))
+
+    def score(
+        self, q: Float[Array, "B H N J"], k: Float[Array, "B H S K"], i: Int[Array, "N 1"], j: Int[Array, "1 S"]
+    ) -> Float32[Array, "B H N S"]:
+        """The logits of rows as `asking` has them."""
+        at = jnp.maximum(j[0], 0)
+        keys = self.asked(k, at)
+        scores = jnp.zeros((1, 1, 1, 1)) if keys is None else dot(q, keys, i, j)
+        if "random" in self.parts:
+            scores = scores + jnp.moveaxis(self.table[i, :, at], 2, 0) * self.shares()["random"]
+        return scores
 
 
-def everywhere(rows: Float[Array, "H N J"], x: Float[Array, "B L D"]) -> Float[Array, "B H L J"]:
-    """The first L rows, for every text of the batch."""
-    return jnp.broadcast_to(rows[:, : x.shape[1]].astype(x.dtype), (len(x), len(rows), x.shape[1], rows.shape[-1]))
+def everywhere(rows: Float[Array, "H L J"], at: Places, x: Float[Array, "B H N K"]) -> Float[Array, "B H N J"]:
+    """The rows at some places, for every text of the batch, in x's dtype."""
+    rows = rows[:, at].astype(x.dtype)
+    return jnp.broadcast_to(rows, (len(x), *rows.shape))
 
 
 def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:

@@ -35,6 +35,28 @@ def test_the_equation(case: str) -> None:
     compare(draw(Mixer, config, Dims(8, 2, 4, 11, grid)), equation, *texts(11, 8))
 
 
+@pytest.mark.parametrize("case", PLACES)
+def test_the_causal_equation(case: str) -> None:
+    """A token's row up to itself, and what the place above it is given: a place without a token asks with zeros."""
+    grid, config, places = PLACES[case]
+    row, column = np.array(places).T
+    order = np.arange(11)
+
+    def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        x = x * mask[:, None]
+        q, k, v = map(cut, np.split(x @ p["qkv"], 3, axis=1))
+        mine = (row[:, None] == row) & mask
+        seen = x + join(attention(q, k, v, mine)) @ p["out"] if config.form == "sequence" else x
+        own = join(attention(q, k, v, mine & (order <= order[:, None]))) @ p["out"]
+        q, k, v = map(cut, np.split(seen @ p["columns.qkv"], 3, axis=1))
+        above = [places.index((r - 1, c)) if (r - 1, c) in places else -1 for r, c in places]
+        q = np.concatenate([q, 0 * q[:, :1]], axis=1)[:, above]
+        higher = (column[:, None] == column) & (row < row[:, None]) & mask
+        return own + join(attention(q, k, v, higher)) @ p["columns.out"]
+
+    compare(draw(Mixer, config, Dims(8, 2, 4, 11, grid, causal=True)), equation, *texts(11, 8))
+
+
 def test_a_cls_token_sees_every_pixel() -> None:
     mixer = draw(Mixer, Config(), Dims(8, 2, 4, 13, (3, 4)))
     assert seen(mixer, np.ones(13, bool))[0].all()

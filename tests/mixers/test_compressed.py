@@ -11,7 +11,7 @@ from lra_bench.mixers.base import Dims
 from lra_bench.mixers.compressed import Config, Mixer
 
 
-def written_out(kernel: int, stride: int) -> Equation:
+def written_out(kernel: int, stride: int, *, causal: bool = False) -> Equation:
     def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         Q, K, V = np.split(x @ p["qkv"], 3, axis=1)
         starts = range(0, len(x), stride)
@@ -22,15 +22,19 @@ def written_out(kernel: int, stride: int) -> Equation:
             return np.stack([sum(cell) for cell in cells])
 
         seen = np.array([mask[n : n + kernel].any() for n in starts])
+        ended = np.array([[n + kernel <= i + 1 for n in starts] for i in range(len(x))])
+        seen = seen & (ended | (not causal))
         K, V = compressed(K, p["compress_k"]), compressed(V, p["compress_v"])
         return join(attention(cut(Q), cut(K), cut(V), seen)) @ p["out"]
 
     return equation
 
 
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 3), (4, 2)])
-def test_the_equation(kernel: int, stride: int) -> None:
-    compare(draw(Mixer, Config(kernel, stride), Dims(8, 2, 4, 14)), written_out(kernel, stride), *texts(13, 8))
+def test_the_equation(kernel: int, stride: int, causal: bool) -> None:
+    mixer = draw(Mixer, Config(kernel, stride), Dims(8, 2, 4, 14, causal=causal))
+    compare(mixer, written_out(kernel, stride, causal=causal), *texts(13, 8))
 
 
 @pytest.mark.parametrize(("options", "named"), [({"stride": 0}, "stride"), ({"kernel": 2}, "kernel")])

@@ -37,6 +37,29 @@ def test_the_equation(window: int, rank: int) -> None:
     compare(draw(Mixer, Config(window, rank), Dims(8, 2, 4, 14)), equation, *texts(13, 8))
 
 
+def test_the_causal_equation() -> None:
+    """Segments of 3 tokens, 2 rows each: the rows of those before a token's own, and its latest 4 tokens."""
+    config = Config(window=4, segment=3, segment_rank=2)
+
+    def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        Q, K, V = np.split(x @ p["qkv"], 3, axis=1)
+        i = np.arange(len(x))
+        seen, rows = [mask & (i <= i[:, None]) & (i > i[:, None] - 4)], {"K": [], "V": []}
+        for first in range(0, len(x), 3):
+            here = slice(first, first + 3)
+            P = softmax((x[here] @ p["gather"]).T, mask[here])
+            for name, X in (("K", K), ("V", V)):
+                rows[name].append(join(part @ X for part, X in zip(np.split(P, 2), cut(X[here]), strict=True)))
+            seen.append(np.repeat((first + 3 <= i[:, None]) & mask[here].any(), 2, axis=1))
+        K, V = (
+            np.concatenate([layer_norm(X, *norm(p, "near")), *(layer_norm(F, *norm(p, "far")) for F in rows[name])])
+            for name, X in (("K", K), ("V", V))
+        )
+        return join(attention(cut(Q), cut(K), cut(V), np.concatenate(seen, axis=1))) @ p["out"]
+
+    compare(draw(Mixer, config, Dims(8, 2, 4, 14, causal=True)), equation, *texts(13, 8))
+
+
 def norm(p: Values, name: str) -> tuple[np.ndarray, np.ndarray]:
     return p[f"{name}.scale"], p[f"{name}.bias"]
 
@@ -52,7 +75,9 @@ def test_no_pair_is_left_out_of_the_table(width: int) -> None:
     assert all(len(set(row[row >= 0])) == (row >= 0).sum() for row in table)
 
 
-@pytest.mark.parametrize(("options", "named"), [({"window": 0}, "window"), ({"rank": -1}, "rank")])
+@pytest.mark.parametrize(
+    ("options", "named"), [({"window": 0}, "window"), ({"rank": -1}, "rank"), ({"segment": 0}, "segment")]
+)
 def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         Config(**options)

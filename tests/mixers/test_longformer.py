@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from draws import normal
-from equations import Equation, Values, apply, attention, compare, cut, draw, join, seen
+from equations import Equation, Values, apply, attention, compare, cut, draw, join, seen, texts
 from flax import nnx
 
 from lra_bench.errors import ConfigError
@@ -16,8 +16,9 @@ from lra_bench.mixers.longformer import Config, Mixer
 L = 14
 
 
-def make(window: int, global_tokens: int, length: int = L, *, rotary: bool = False) -> Mixer:
-    return draw(Mixer, Config(window=window, global_tokens=global_tokens), Dims(8, 2, 4, length, rotary=rotary))
+def make(window: int, global_tokens: int, length: int = L, *, rotary: bool = False, causal: bool = False) -> Mixer:
+    dims = Dims(8, 2, 4, length, rotary=rotary, causal=causal)
+    return draw(Mixer, Config(window=window, global_tokens=global_tokens), dims)
 
 
 def written_out(width: int, first: int) -> Equation:
@@ -40,6 +41,14 @@ def by_heads(x: np.ndarray, w: np.ndarray) -> list[np.ndarray]:
 def test_the_equation(window: int, global_tokens: int) -> None:
     mask = jnp.asarray(np.arange(L) < np.array([[L], [9]]))
     compare(make(window, global_tokens), written_out(window, global_tokens), normal(2, L, 8), mask)
+
+
+def test_the_causal_equation() -> None:
+    def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        i, j = np.indices((len(x), len(x)))
+        return join(attention(*by_heads(x, p["qkv"]), mask & (j <= i) & (i - j <= 3))) @ p["out"]
+
+    compare(make(3, 2, causal=True), equation, *texts(L, 8))
 
 
 def test_positions_are_turned_in_both_attentions() -> None:

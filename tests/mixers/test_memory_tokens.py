@@ -14,21 +14,22 @@ H = 2
 X, MASK = texts(11, 6)
 
 
-def written_out(window: int) -> Equation:
+def written_out(window: int, *, causal: bool = False) -> Equation:
     def by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         m = len(p["memory"])
         q, k, v = (cut(part, H) for part in np.split(np.concatenate([p["memory"], x]) @ p["qkv"], 3, axis=1))
         i, j = np.indices((len(x), len(x)))
-        near = mask & (abs(i - j) <= window)
+        near = mask & (abs(i - j) <= window) & ((j <= i) | (not causal))
         return join(attention(q[:, m:], k, v, np.concatenate([np.ones((len(x), m), bool), near], axis=1))) @ p["out"]
 
     return by_hand
 
 
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("window", [None, 3])
-def test_the_equation(window: int | None) -> None:
-    mixer = draw(Mixer, Config(tokens=3, window=window), Dims(6, H, 4, 12))
-    compare(mixer, written_out(99 if window is None else window), X, MASK)
+def test_the_equation(window: int | None, causal: bool) -> None:
+    mixer = draw(Mixer, Config(tokens=3, window=window), Dims(6, H, 4, 12, causal=causal))
+    compare(mixer, written_out(99 if window is None else window, causal=causal), X, MASK)
 
 
 def test_a_text_without_tokens_reads_the_memory() -> None:

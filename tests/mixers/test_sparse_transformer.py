@@ -15,12 +15,18 @@ from lra_bench.mixers.sparse_transformer import Config, Mixer
 L = 23
 
 
-def make(length: int = L, heads: int = 2, **options: object) -> Mixer:
-    return draw(Mixer, Config(**options), Dims(8, heads, 8 // heads, length))  # type: ignore[arg-type]
+def make(length: int = L, heads: int = 2, causal: bool = False, **options: object) -> Mixer:
+    return draw(Mixer, Config(**options), Dims(8, heads, 8 // heads, length, causal=causal))  # type: ignore[arg-type]
 
 
 def patterns(mixer: Mixer, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """A1 and A2 as in section 4.3, without their triangle."""
+    """A1 and A2 as in section 4.3, with their triangle where it is causal."""
+    near, far = both_ways(mixer, length)
+    seen = np.tri(length, dtype=bool) | (not mixer.causal)
+    return near & seen, far & seen
+
+
+def both_ways(mixer: Mixer, length: int) -> tuple[np.ndarray, np.ndarray]:
     i, j = np.indices((length, length))
     stride, c = mixer.stride, mixer.summary
     if c is None:
@@ -38,12 +44,13 @@ def written_out(mixer: Mixer) -> Equation:
     return equation
 
 
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("merge", ["union", "heads"])
 @pytest.mark.parametrize(
     "options", [{"pattern": "stride", "stride": 4}, {"pattern": "fixed", "stride": 5, "summary": 2}], ids=str
 )
-def test_the_equation(options: dict, merge: str) -> None:
-    mixer = make(merge=merge, **options)
+def test_the_equation(options: dict, merge: str, causal: bool) -> None:
+    mixer = make(merge=merge, causal=causal, **options)
     compare(mixer, written_out(mixer), normal(2, L, 8), jnp.asarray(np.arange(L) < np.array([[L], [13]])))
 
 

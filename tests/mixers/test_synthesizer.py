@@ -45,6 +45,12 @@ def test_equations_3_5_7_and_8(form: str) -> None:
     compare(mixer, by_hand, X, MASK)
 
 
+@pytest.mark.parametrize("form", ["random", "random+dot", "dense+factorised+dot"])
+def test_the_causal_equation(form: str) -> None:
+    mixer = draw(Mixer, Config(form=form, rank=3), Dims(6, H, 4, 12, causal=True))
+    compare(mixer, lambda p, x, mask: by_hand(p, x, mask & np.tri(len(x), dtype=bool)), X, MASK)
+
+
 def test_random_weights_are_every_texts() -> None:
     """Where x is: nowhere in the weights."""
     mixer = draw(Mixer, Config(form="random"), Dims(6, H, 4, 11))
