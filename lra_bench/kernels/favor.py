@@ -76,7 +76,7 @@ def causal_favor(
     w: Float32[Array, "m K"],
     impl: str = XLA,
 ) -> Float[Array, "B H L V"]:
-    """The same where a query sees no later key (appendix B.1), by chunks. `impl` as `impl.chosen` says it, but no kernel."""
+    """The same where a query sees no later key (appendix B.1). `impl` as `impl.chosen` says it, but no kernel."""
     start = nothing(*k.shape[:2], len(w), v.shape[-1]).memory
     return by_chunks(Chunk(jax.lax.stop_gradient(w)), start, (q, k, counted(v, mask)), impl).astype(v.dtype)
 
