@@ -18,11 +18,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from lra_bench.kernels.impl import XLA, at_once
+from lra_bench.kernels.prefix import State, begun, by_chunks, onward
 from lra_bench.kernels.product import product
 from lra_bench.kernels.rotary import rotary, rotary_at, turning
+from lra_bench.kernels.softmax_attention import LOWEST
 
 BLOCK = 512  # tokens: their features stay in cache
-CHUNK = 128  # tokens that see each other by their weights, of which there are so many squared
 
 # Of some tokens' queries or keys, and the tokens' places.
 Features = Callable[[Float32[Array, "B H N K"], Int[Array, "N"]], Float32[Array, "B H N m"]]
@@ -101,23 +102,10 @@ def causal_feature_attention(
 ) -> Float[Array, "B H L V"]:
     """The same where a query sees no later key: chunks of tokens, each with the sum over all chunks before it (arXiv
     2006.16236, equations 18 to 20, by chunks). `impl` as `impl.chosen` says it."""
-    L, V = q.shape[2], v.shape[3]
     mixing = Chunk(phi, floor, rotary_at if turned else None)
-    size = min(CHUNK, L)
-    chunks = (*(_blocks(x, size) for x in (q, k, counted(v, mask))), _places(q, size))
-    shape = jax.eval_shape(mixing.sums, *(x[0] for x in chunks[1:]))
-    start = jnp.zeros(shape.shape, shape.dtype)
-    if impl == XLA:
-
-        def step(memory: Array, chunk: tuple[Array, ...]) -> tuple[Array, Array]:
-            return memory + mixing.sums(*chunk[1:]), mixing.read(memory, *chunk)
-
-        mixed = lax.scan(jax.checkpoint(step), start, chunks)[1]
-    else:
-        each = jax.vmap(mixing.sums)(*chunks[1:])
-        before = each.cumsum(0) - each
-        mixed = jax.checkpoint(jax.vmap(mixing.read))(before, *chunks)
-    return jnp.moveaxis(mixed, 0, 2).reshape(*v.shape[:2], -1, V)[:, :, :L].astype(v.dtype)
+    start = jax.eval_shape(mixing.sums, k, counted(v, mask), jnp.arange(k.shape[2]))
+    tokens = (q, k, counted(v, mask))
+    return by_chunks(mixing, jnp.zeros(start.shape, start.dtype), tokens, impl).astype(v.dtype)
 
 
 class Chunk(NamedTuple):
@@ -131,11 +119,15 @@ class Chunk(NamedTuple):
         """The last column is of the denominator."""
         return self._mixed("bhlf,bhlv->bhfv", self.phi(k.astype(jnp.float32), i), i, values)
 
+    def joined(self, earlier: Array, later: Array) -> Float32[Array, "... B H m V+1"]:
+        """The sum over both."""
+        return earlier + later
+
     def read(self, memory: Array, q: Array, k: Array, values: Array, i: Array) -> Float32[Array, "B H N V"]:
         """`memory` is of all tokens before the chunk."""
         fq, fk = (self.phi(x.astype(jnp.float32), i) for x in (q, k))
         mixed = self._mixed("bhmf,bhfv->bhmv", fq, i, memory) + self._among(fq, fk, i, values)
-        return mixed[..., :-1] / jnp.maximum(mixed[..., -1:], self.floor)
+        return divided(mixed, self.floor)
 
     def _among(self, fq: Array, fk: Array, i: Array, values: Array) -> Float32[Array, "B H N V+1"]:
         """Of the chunk's own tokens up to each."""
@@ -153,34 +145,96 @@ class Chunk(NamedTuple):
         return above_and_below(equation, self.turn(f, i), f, values)
 
 
-class Sums(NamedTuple):
-    """The memory of all tokens so far, whose last column is of the denominator."""
+class Faded(NamedTuple):
+    """Sums over tokens that fade, and the logarithm of what is left of anything before these tokens."""
 
-    memory: Float32[Array, "B H m V+1"]
-    place: Int[Array, ""]  # of the next token
+    left: Float32[Array, "B H"]
+    sums: Float32[Array, "B H m V+1"]
+
+
+class FadingChunk(NamedTuple):
+    """The same of tokens each of which leaves a share of the memory before it, whose logarithm is g."""
+
+    phi: Features
+    floor: float
+
+    def sums(self, k: Array, values: Array, g: Array, i: Array) -> Faded:
+        b = g.cumsum(2)
+        values = jnp.exp(b[:, :, -1:] - b) * values
+        return Faded(b[:, :, -1, 0], product("bhlf,bhlv->bhfv", self.phi(k.astype(jnp.float32), i), values))
+
+    def joined(self, earlier: Faded, later: Faded) -> Faded:
+        """The earlier sums fade by what the later tokens leave of them."""
+        left = jnp.exp(later.left)[..., None, None]
+        return Faded(earlier.left + later.left, left * earlier.sums + later.sums)
+
+    def read(self, memory: Faded, q: Array, k: Array, values: Array, g: Array, i: Array) -> Float32[Array, "B H N V"]:
+        """`memory` is of all tokens before the chunk."""
+        fq, fk = (self.phi(x.astype(jnp.float32), i) for x in (q, k))
+        b = g.cumsum(2)
+        left = jnp.exp(jnp.where(i[:, None] >= i, b - b.swapaxes(2, 3), LOWEST))
+        among = product("bhml,bhlv->bhmv", left * product("bhmf,bhlf->bhml", fq, fk), values)
+        return divided(among + jnp.exp(b) * product("bhmf,bhfv->bhmv", fq, memory.sums), self.floor)
+
+
+def fading_feature_attention(
+    q: Float[Array, "B H L K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    mask: Bool[Array, "B L"],
+    gate: Float32[Array, "B H L 1"],
+    phi: Features,
+    floor: float,
+    impl: str = XLA,
+) -> Float[Array, "B H L V"]:
+    """Causal attention by features whose memory fades: S_t = g_t S_(t-1) + (1 - g_t) phi(k_t) v_t^T, and so its
+    denominator (arXiv 2103.02143, section 3.2). `gate` is the logit of g; a token that is not there leaves all."""
+    m = jax.eval_shape(phi, jax.ShapeDtypeStruct(k.shape, jnp.float32), jnp.arange(k.shape[2])).shape[-1]
+    start = nothing_fading(*k.shape[:2], m, v.shape[-1]).memory
+    return by_chunks(FadingChunk(phi, floor), start, (q, *gated(k, v, mask, gate)), impl).astype(v.dtype)
+
+
+def gated(
+    k: Float[Array, "B H L K"], v: Float[Array, "B H L V"], mask: Bool[Array, "B L"], gate: Float32[Array, "B H L 1"]
+) -> tuple[Array, Array, Array]:
+    """Keys, counted values times 1 - g, and the logarithm of g."""
+    g = jnp.where(mask[:, None, :, None], jax.nn.log_sigmoid(gate), 0)
+    return k, counted(v, mask) * jax.nn.sigmoid(-gate), g
 
 
 def extended(
-    state: Sums, q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N V"],
+    state: State, q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N V"],
     phi: Features, floor: float, turned: bool = False,
-) -> tuple[Sums, Float[Array, "B H N V"]]:  # fmt: skip
+) -> tuple[State, Float[Array, "B H N V"]]:  # fmt: skip
     """The memory after N further tokens, and what they read: `causal_feature_attention` from a state on."""
-    N = q.shape[2]
-    mixing, size = Chunk(phi, floor, rotary_at if turned else None), min(CHUNK, N)
-    mask = jnp.ones((v.shape[0], N), bool)
-    chunks = (*(_blocks(x, size) for x in (q, k, counted(v, mask))), state.place + _places(q, size))
-
-    def step(memory: Array, chunk: tuple[Array, ...]) -> tuple[Array, Array]:
-        return memory + mixing.sums(*chunk[1:]), mixing.read(memory, *chunk)
-
-    memory, mixed = lax.scan(step, state.memory, chunks)
-    mixed = jnp.moveaxis(mixed, 0, 2).reshape(*v.shape[:2], -1, v.shape[3])[:, :, :N]
-    return Sums(memory, state.place + N), mixed.astype(v.dtype)
+    tokens = (q, k, counted(v, jnp.ones((v.shape[0], v.shape[2]), bool)))
+    state, read = onward(Chunk(phi, floor, rotary_at if turned else None), state, tokens)
+    return state, read.astype(v.dtype)
 
 
-def nothing(batch: int, heads: int, features: int, width: int) -> Sums:
-    """The memory before the first token; values are `width` wide."""
-    return Sums(jnp.zeros((batch, heads, features, width + 1), jnp.float32), jnp.zeros((), jnp.int32))
+def extended_fading(
+    state: State, q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N V"],
+    gate: Float32[Array, "B H N 1"], phi: Features, floor: float,
+) -> tuple[State, Float[Array, "B H N V"]]:  # fmt: skip
+    """The same of `fading_feature_attention`."""
+    tokens = (q, *gated(k, v, jnp.ones((v.shape[0], v.shape[2]), bool), gate))
+    state, read = onward(FadingChunk(phi, floor), state, tokens)
+    return state, read.astype(v.dtype)
+
+
+def nothing(batch: int, heads: int, features: int, width: int) -> State:
+    """The memory before the first token, whose last column is of the denominator; values are `width` wide."""
+    return begun(jnp.zeros((batch, heads, features, width + 1), jnp.float32))
+
+
+def nothing_fading(batch: int, heads: int, features: int, width: int) -> State:
+    """The same where it fades."""
+    return begun(Faded(jnp.zeros((batch, heads), jnp.float32), nothing(batch, heads, features, width).memory))
+
+
+def divided(mixed: Float32[Array, "B H N V+1"], floor: float) -> Float32[Array, "B H N V"]:
+    """The last column is of the denominator, which is at least `floor`."""
+    return mixed[..., :-1] / jnp.maximum(mixed[..., -1:], floor)
 
 
 def counted(v: Float[Array, "B H L V"], mask: Bool[Array, "B L"]) -> Float[Array, "B H L V+1"]:

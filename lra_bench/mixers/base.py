@@ -30,6 +30,7 @@ itself, in training only, by what it has seen) or an `Auxiliary` (a loss of its 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -68,10 +69,16 @@ class Dims:
     target: Target = CPU
 
 
-def implementation(config: Any, dims: Dims) -> str:
-    """What runs of a mixer's options, `Walked` or `Fused`; `xla` of those that leave nothing to choose."""
+def implementation(config: Any, dims: Dims, there: Collection[str] | None = None) -> str:
+    """What runs of a mixer's options, `Walked` or `Fused`; `xla` of those that leave nothing to choose.
+
+    Args:
+        there: what can run, where that is less than the options say: of a causal form without a kernel, for one.
+    """
     target = dims.target
-    return chosen(config.impl, target.platform, config.there, target.refused) if isinstance(config, Walked) else XLA
+    if not isinstance(config, Walked):
+        return XLA
+    return chosen(config.impl, target.platform, there or config.there, target.refused)
 
 
 class Constant(nnx.Variable[jax.Array]):
@@ -127,3 +134,11 @@ class MixerBase(nnx.Module):
     def decodes(cls) -> bool:
         """Has it `init_state` and `step`?"""
         return cls.init_state is not MixerBase.init_state
+
+
+class Prefilled(MixerBase):
+    """One that decodes by its `prefill`, of which a step is one of a single token."""
+
+    def step(self, state: Any, x: Float[Array, "B D"]) -> tuple[Any, Float[Array, "B D"]]:
+        state, y = self.prefill(state, x[:, None])
+        return state, y[:, 0]

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.depthwise_convolution import depthwise_convolution, looking_back
 from lra_bench.kernels.glu import glu
-from lra_bench.mixers.base import Dims, MixerBase
+from lra_bench.mixers.base import Dims, Prefilled
 from lra_bench.mixers.card import Card
 from lra_bench.mixers.layers import Dense
 
@@ -51,7 +51,7 @@ class Config:
             raise ConfigError(f"kernel: {self.kernel}; odd, and at least 1")
 
 
-class Mixer(MixerBase):
+class Mixer(Prefilled):
     """Every token sees its nearest neighbors."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
@@ -79,10 +79,6 @@ class Mixer(MixerBase):
     def init_state(self, batch: int, length: int) -> Float[Array, "B k-1 D"]:
         """What the filters' taps before the next token stand on."""
         return jnp.zeros((batch, 2 * self.reach, self.filters.shape[0]), self.dtype)
-
-    def step(self, state: Array, x: Float[Array, "B D"]) -> tuple[Array, Float[Array, "B D"]]:
-        state, y = self.prefill(state, x[:, None])
-        return state, y[:, 0]
 
     def prefill(self, state: Array, x: Float[Array, "B N D"]) -> tuple[Array, Float[Array, "B N D"]]:
         u = jnp.concatenate([state, glu(self.into(x)).astype(state.dtype)], axis=1)

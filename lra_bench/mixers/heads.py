@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.rotary import rotary, rotary_at
 from lra_bench.kernels.softmax_attention import softmax_attention
-from lra_bench.mixers.base import Dims, MixerBase, implementation
+from lra_bench.mixers.base import Dims, MixerBase, Prefilled, implementation
 from lra_bench.mixers.layers import XAVIER
 
 
@@ -88,12 +88,8 @@ class HeadsMixer(MixerBase):
         return rotary_at(q, i), rotary_at(k, i), v
 
 
-class Decoded(HeadsMixer):
+class Decoded(Prefilled, HeadsMixer):
     """One that decodes by `extend`: its state has a `place`, the number of tokens that it has seen."""
-
-    def step(self, state: Any, x: Float[Array, "B D"]) -> tuple[Any, Float[Array, "B D"]]:
-        state, y = self.prefill(state, x[:, None])
-        return state, y[:, 0]
 
     def prefill(self, state: Any, x: Float[Array, "B N D"]) -> tuple[Any, Float[Array, "B N D"]]:
         state, y = self.extend(state, *self.projected_at(x, state.place))

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from lra_bench.kernels.feature_attention import Sums, causal_feature_attention, extended, nothing
+from lra_bench.kernels.feature_attention import causal_feature_attention, extended, nothing
 from lra_bench.kernels.impl import BATCHED
 from lra_bench.kernels.linear_attention import FLOOR, linear_attention, phi
+from lra_bench.kernels.prefix import State
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.card import Card
 from lra_bench.mixers.heads import Decoded
@@ -65,13 +66,13 @@ class Mixer(Decoded):
             return causal_feature_attention(q, k, v, mask, features, FLOOR, self.rotary, self.impl)
         return linear_attention(q, k, v, mask, self.rotary)
 
-    def init_state(self, batch: int, length: int) -> Sums:
+    def init_state(self, batch: int, length: int) -> State:
         """S and z, however long the text is."""
         return nothing(batch, self.heads, self.head_width, self.head_width)
 
     def extend(
-        self, state: Sums, q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N K"]
-    ) -> tuple[Sums, Float[Array, "B H N K"]]:
+        self, state: State, q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N K"]
+    ) -> tuple[State, Float[Array, "B H N K"]]:
         return extended(state, q, k, v, features, FLOOR, self.rotary)
 
     def projected_at(

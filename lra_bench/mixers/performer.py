@@ -5,7 +5,8 @@
     phi(x)_f = relu(w_f . x) + 0.001          generalised attention                                  (appendix A.4)
 
 The w are orthogonal in blocks of K, their norms those of Gaussian vectors (section 2.4); they are drawn once a layer,
-for all heads, and belong to the model. phi(k) of padding is zero.
+for all heads, and belong to the model. phi(k) of padding is zero. Where it is causal, the sums run up to each query
+(appendix B.1, prefix sums).
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.favor import favor, orthogonal_features
-from lra_bench.kernels.feature_attention import feature_attention
+from lra_bench.kernels import favor, feature_attention
+from lra_bench.kernels.favor import orthogonal_features
+from lra_bench.kernels.feature_attention import Features
+from lra_bench.kernels.impl import WALKED
+from lra_bench.kernels.prefix import State
 from lra_bench.kernels.product import product
-from lra_bench.mixers.base import Constant, Dims
+from lra_bench.mixers.base import Constant, Dims, implementation
 from lra_bench.mixers.card import Card, Fused
-from lra_bench.mixers.heads import HeadsMixer
+from lra_bench.mixers.heads import Decoded
 
 CARD = Card(
     title="Performer",
@@ -33,6 +37,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="features -> infinity",
+    causal_form="yes",
     public="performer-pytorch (PyPI); fast_attention of google-research (JAX)",
     differs="features drawn once, or anew at every training step where the paper draws periodically; nothing is "
     "added to the exponential features, whose denominator cannot vanish as it is computed here",
@@ -64,11 +69,13 @@ class Config(Fused):
             raise ConfigError(f"kernel: '{self.kernel}'; it can be: exp, relu")
 
 
-class Mixer(HeadsMixer):
-    """The keys are summed, feature by feature, before the queries look at them."""
+class Mixer(Decoded):
+    """The keys are summed, feature by feature, before the queries look at them; causally, those up to each."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
+        if dims.causal:
+            self.impl = implementation(config, dims, WALKED)
         self.kernel, self.redraw = config.kernel, config.redraw
         if self.rotary and self.kernel == "relu" and config.features % 2:
             raise ConfigError(f"features: {config.features}; rotary positions turn pairs of rectified features: even")
@@ -80,13 +87,49 @@ class Mixer(HeadsMixer):
         w = self.features[...]
         if self.redraw and key is not None:
             w = orthogonal_features(key, *w.shape)
+        q, k, v = self.project(x) if self.kernel == "exp" else self.unturned(x)
+        return self.output(self.mixed(q, k, v, mask, w))
+
+    def mixed(
+        self,
+        q: Float[Array, "B H L K"],
+        k: Float[Array, "B H L K"],
+        v: Float[Array, "B H L K"],
+        mask: Bool[Array, "B L"],
+        w: Float32[Array, "m K"],
+    ) -> Float[Array, "B H L K"]:
+        """Attention by the features w. Rotary positions turn the rectified ones, and queries and keys of the others."""
         if self.kernel == "exp":
-            return self.output(favor(*self.project(x), mask, w, self.impl))
+            return (favor.causal_favor if self.causal else favor.favor)(q, k, v, mask, w, self.impl)
+        attend = feature_attention.causal_feature_attention if self.causal else feature_attention.feature_attention
+        return attend(q, k, v, mask, rectified(w), FLOOR, self.rotary, self.impl)
 
-        def phi(x: Float32[Array, "B H N K"], i: Int[Array, "N"]) -> Float32[Array, "B H N m"]:
-            return jax.nn.relu(product("bhlk,fk->bhlf", x * x.shape[-1] ** -0.25, w)) + 1e-3
+    def init_state(self, batch: int, length: int) -> State:
+        """Sums over the keys, however long the text is."""
+        kernel = favor if self.kernel == "exp" else feature_attention
+        return kernel.nothing(batch, self.heads, len(self.features[...]), self.head_width)
 
-        return self.output(feature_attention(*self.unturned(x), mask, phi, FLOOR, self.rotary, self.impl))
+    def extend(
+        self, state: State, q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N K"]
+    ) -> tuple[State, Float[Array, "B H N K"]]:
+        if self.kernel == "exp":
+            return favor.extended(state, q, k, v, self.features[...])
+        return feature_attention.extended(state, q, k, v, rectified(self.features[...]), FLOOR, self.rotary)
+
+    def projected_at(
+        self, x: Float[Array, "B N D"], first: Int[Array, ""]
+    ) -> tuple[Float[Array, "B H N K"], Float[Array, "B H N K"], Float[Array, "B H N K"]]:
+        """Not turned before rectified features are made of them."""
+        return super().projected_at(x, first) if self.kernel == "exp" else self.unturned(x)
+
+
+def rectified(w: Float32[Array, "m K"]) -> Features:
+    """phi of generalised attention."""
+
+    def phi(x: Float32[Array, "B H N K"], i: Int[Array, "N"]) -> Float32[Array, "B H N m"]:
+        return jax.nn.relu(product("bhlk,fk->bhlf", x * x.shape[-1] ** -0.25, w)) + 1e-3
+
+    return phi
 
 
 def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:

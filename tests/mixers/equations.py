@@ -91,6 +91,16 @@ def compare(mixer: MixerBase, equation: Equation, x: jax.Array, mask: jax.Array,
             assert error <= 1e-3 * STEP * np.linalg.norm(slope) + 1e-12, f"the slope of {name}"
 
 
+def causally(equation: Equation) -> Equation:
+    """The same of the tokens up to each, as if the text ended there."""
+
+    def upto(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        rows = [equation(p, x[: t + 1], mask[: t + 1])[t] if mask[t] else np.zeros_like(x[t]) for t in range(len(x))]
+        return np.array(rows)
+
+    return upto
+
+
 def unmoved_by_padding(mixer: MixerBase, x: jax.Array, before: int = 0) -> None:
     """Hold the outputs of a text to what they are with padding after it, or before it too."""
     B, L, D = x.shape

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from equations import Values, compare, cut, draw, join, texts, unmoved_by_padding
+import pytest
+from equations import Values, causally, compare, cut, draw, join, texts, unmoved_by_padding
 
+from lra_bench.kernels import prefix
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.cosformer import Config, Mixer
 
@@ -24,6 +26,12 @@ def by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def test_equations_9_and_10() -> None:
     compare(draw(Mixer, Config(), Dims(6, H, 4, M)), by_hand, X, MASK)
+
+
+@pytest.mark.parametrize("impl", ["xla", "batched"])
+def test_the_causal_equation_by_chunks(impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix, "CHUNK", 4)
+    compare(draw(Mixer, Config(impl=impl), Dims(6, H, 4, M, causal=True)), causally(by_hand), X, MASK)
 
 
 def test_padding_changes_no_weight() -> None:

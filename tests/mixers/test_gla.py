@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from equations import Values, apply, compare, draw, sigmoid, silu, texts, unmoved_by_padding
@@ -14,14 +16,14 @@ H, K, V = 2, 2, 4
 TAU = 3.0
 
 
-def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def plain(p: Values, x: np.ndarray, mask: np.ndarray, readings: int = 2) -> np.ndarray:
     q, k, v, r = np.split(x @ p["qkvr"], np.cumsum([H * K, H * K, H * V]), axis=1)
     gates = sigmoid(x @ p["down"] @ p["up.kernel"] + p["up.bias"]) ** (1 / TAU)
     rows = []
     for h in range(H):
         keys, values = slice(h * K, h * K + K), slice(h * V, h * V + V)
         o = np.zeros((len(x), V))
-        for direction, order in enumerate((range(len(x)), reversed(range(len(x))))):
+        for direction, order in enumerate((range(len(x)), reversed(range(len(x))))[:readings]):
             a = gates[:, direction * H * K :][:, keys]
             S = np.zeros((K, V))
             for t in order:
@@ -35,6 +37,14 @@ def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def test_the_equations() -> None:
     compare(draw(Mixer, Config(rank=3, temper=TAU), Dims(6, H, V, 13)), plain, *texts(13, 6))
+
+
+@pytest.mark.parametrize("impl", ["xla", "batched"])
+def test_the_causal_equation_is_one_reading(impl: str) -> None:
+    """19 tokens are two chunks."""
+    mixer = draw(Mixer, Config(rank=3, temper=TAU, impl=impl), Dims(6, H, V, 19, causal=True))
+    assert mixer.up.kernel.shape == (3, H * K)
+    compare(mixer, partial(plain, readings=1), *texts(19, 6))
 
 
 def test_padding_is_read_by_neither_reading_and_does_not_fade_the_memory() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import Equation, Values, compare, cut, draw, join, texts
+from equations import Equation, Values, causally, compare, cut, draw, join, texts
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.favor import orthogonal_features
+from lra_bench.kernels import prefix
+from lra_bench.kernels.favor import causal_favor, favor, orthogonal_features
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.performer import Config, Mixer
 
@@ -35,6 +37,24 @@ def written_out(kernel: str) -> Equation:
 @pytest.mark.parametrize("kernel", ["exp", "relu"])
 def test_lemma_1(kernel: str) -> None:
     compare(draw(Mixer, Config(features=10, kernel=kernel), Dims(6, H, 4, 12)), written_out(kernel), X, MASK)
+
+
+@pytest.mark.parametrize(("kernel", "impl"), [("exp", "xla"), ("exp", "batched"), ("relu", "xla")])
+def test_the_causal_equation_by_chunks(kernel: str, impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix, "CHUNK", 4)
+    mixer = draw(Mixer, Config(features=10, kernel=kernel, impl=impl), Dims(6, H, 4, 12, causal=True))
+    compare(mixer, causally(written_out(kernel)), X, MASK)
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_causal_features_that_vanish(direction: int) -> None:
+    """Queries and keys are so long that the largest feature of either is nothing to the other."""
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 1, 1, 300, 4))
+    w = orthogonal_features(jax.random.key(1), 20, 4)
+    mask = jnp.arange(300)[None] >= 2
+    y = jax.jit(causal_favor)(q + 60, k + 60 * direction, v, mask, w)
+    np.testing.assert_allclose(y[:, :, -1:], favor(q[:, :, -1:] + 60, k + 60 * direction, v, mask, w), atol=1e-3)
+    np.testing.assert_allclose(y[:, :, :3], v[:, :, :3] * mask[:, None, :3, None], atol=1e-3)
 
 
 def test_the_features_are_orthogonal_in_blocks_and_gaussian() -> None:

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from equations import Values, apply, compare, cut, draw, join, texts, values
+from equations import Values, apply, compare, cut, draw, join, sigmoid, texts, values
 
 from lra_bench.errors import ConfigError
+from lra_bench.kernels import prefix
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.rfa import Config, Mixer
 
@@ -35,14 +36,35 @@ def by_hand(p: Values, x: np.ndarray, mask: np.ndarray, exact: bool = False) -> 
     return join(heads) @ p["out"]
 
 
-def make(features: int, redraw: bool = False) -> Mixer:
-    mixer = draw(Mixer, Config(features, redraw), Dims(6, H, 4, 12))
+def make(features: int, redraw: bool = False, impl: str = "auto", causal: bool = False) -> Mixer:
+    mixer = draw(Mixer, Config(features, redraw, impl=impl), Dims(6, H, 4, 12, causal=causal))
     mixer.sigma[...] = jnp.asarray(np.linspace(0.5, 1, 8).reshape(H, 4), jnp.float32)
     return mixer
 
 
 def test_equations_3_and_5() -> None:
     compare(make(64), by_hand, X, MASK)
+
+
+def gated(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """RFA-Gate, one token after another."""
+    q, k, v = (cut(part, H) for part in np.split(x @ p["qkv"], 3, axis=1))
+    g = sigmoid(x @ p["gate.kernel"] + p["gate.bias"])
+    heads = np.zeros(v.shape)
+    for h in range(H):
+        w, S, z = p["features"][h] * p["sigma"][h], 0.0, 0.0
+        for t in np.flatnonzero(mask):
+            key, query = phi(k[h, t], w), phi(q[h, t], w)
+            S = g[t, h] * S + (1 - g[t, h]) * np.outer(key, v[h, t])
+            z = g[t, h] * z + (1 - g[t, h]) * key
+            heads[h, t] = query @ S / max(query @ z, 0.01)
+    return join(heads) @ p["out"]
+
+
+@pytest.mark.parametrize("impl", ["xla", "batched"])
+def test_the_causal_equation_has_gates(impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix, "CHUNK", 4)
+    compare(make(64, impl=impl, causal=True), gated, X, MASK)
 
 
 def test_more_features_come_nearer_to_the_kernel() -> None:
