@@ -56,7 +56,7 @@ def generate(
     if json:
         screen.print_json(
             {
-                "run": trained.run.id, "prompt": prompt, "text": said, "tokens": len(made),
+                "run": trained.run.id, "prompt": prompt, "written": said, "tokens": len(made),
                 "first_token_seconds": first, "token_seconds": each, "state_bytes": writer.state_bytes,
             }
         )  # fmt: skip

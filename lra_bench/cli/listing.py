@@ -75,7 +75,7 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _brief_model(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in ("paper", "year")}
+    return {key: value for key, value in row.items() if key not in ("paper", "year", "memory")}
 
 
 def _brief_task(row: dict[str, Any]) -> dict[str, Any]:

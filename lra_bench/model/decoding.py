@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -67,6 +68,18 @@ def prefill(model: Model, state: State, tokens: Int32[Array, "B N"]) -> tuple[St
         layers.append(kept)
     logits = model.head(model.norm(x).astype(jnp.float32)[..., None, :])
     return State(tuple(layers), state.place + tokens.shape[1]), logits
+
+
+def stepping(model: Model) -> tuple[Callable[[Any, State, Int32[Array, "B N"]], tuple[State, Array]], Any]:
+    """`prefill` as a function of arrays, (weights, state, tokens) -> the state and the logits at the last place, [B, C];
+    and the model's weights."""
+    graph, weights = nnx.split(model)
+
+    def step(weights: Any, state: State, tokens: Int32[Array, "B N"]) -> tuple[State, Array]:
+        state, logits = prefill(nnx.merge(graph, weights), state, tokens)
+        return state, logits[:, -1]
+
+    return step, weights
 
 
 def state_bytes(state: Any) -> int:

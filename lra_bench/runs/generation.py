@@ -3,7 +3,6 @@ one before it."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from flax import nnx
 
 from lra_bench import data
 from lra_bench.errors import ConfigError
+from lra_bench.measure.clocks import Stopwatch
 from lra_bench.model import Model, decoding
 from lra_bench.runs.loaded import Trained
 
@@ -65,24 +65,24 @@ class Writer:
         """
         if not len(prompt):
             raise ConfigError("--prompt: at least one symbol")
-        graph, learned = nnx.split(self.model)
+        step, learned = decoding.stepping(self.model)
         drawing = self.drawing
 
         @jax.jit
         def read(learned: Any, state: decoding.State, ids: jax.Array) -> tuple[decoding.State, jax.Array]:
-            state, logits = decoding.prefill(nnx.merge(graph, learned), state, ids)
-            return state, drawing.next(logits[:, -1], state.place)
+            state, logits = step(learned, state, ids)
+            return state, drawing.next(logits, state.place)
 
         state = decoding.init_state(self.model, 1, len(prompt) + count)
         self.state_bytes = decoding.state_bytes(state)
         first, one = jnp.asarray(prompt, jnp.int32)[None], jnp.ones((1, 1), jnp.int32)
         begin, go_on = (partial(read.lower(learned, state, ids).compile(), learned) for ids in (first, one))
-        start = time.perf_counter()
+        watch = Stopwatch()
         state, ids = begin(state, first)
         yield int(ids[0])
-        self.seconds[0] = time.perf_counter() - start
-        start = time.perf_counter()
+        self.seconds[0] = watch.seconds
+        watch = Stopwatch()
         for _ in range(count - 1):
             state, ids = go_on(state, ids[:, None])
             yield int(ids[0])
-            self.seconds[1] = time.perf_counter() - start
+            self.seconds[1] = watch.seconds

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from lra_bench import data
 from lra_bench.config import Run
@@ -49,20 +48,15 @@ class DecodingBench:
         except ConfigError as error:
             raise RunFailed(str(error)) from None
         model: Model = draw(spec, run.seed)
-        graph, weights = nnx.split(model)
+        step, weights = decoding.stepping(model)
         B = run.recipe.training.batch
         state = decoding.init_state(model, B, room)
         count = 1 if mode == "decode" else run.task.length
         tokens = np.random.default_rng(run.seed).integers(1, symbols, (B, count), np.int32)
         self.state = _after(state, run.task.length, run.seed) if mode == "decode" else state
-        self._arguments = weights, jnp.asarray(tokens)
-
-        def step(state: decoding.State, weights: Any, tokens: jax.Array) -> tuple[decoding.State, jax.Array]:
-            state, logits = decoding.prefill(nnx.merge(graph, weights), state, tokens)
-            return state, logits[:, -1]
-
+        self._arguments = weights, self.state, jnp.asarray(tokens)
         with precision.within(run.recipe.backbone.matmul):
-            self.made = compiled(jax.jit(step), (self.state, *self._arguments))
+            self.made = compiled(jax.jit(step), self._arguments)
         self.facts = {
             "impl": model.impl,
             "params": parameters(spec),
@@ -78,13 +72,13 @@ class DecodingBench:
     def once(self) -> None:
         """Call it and wait for it."""
         self.laps.start()
-        jax.block_until_ready(self.made.step(self.state, *self._arguments))
+        jax.block_until_ready(self.made.step(*self._arguments))
         self.laps.lap()
 
     def dispatch_ms(self) -> float | None:
         """Milliseconds until a function of the same arguments and results, that does nothing, is there."""
-        function: Callable[..., Any] = jax.jit(_nothing, keep_unused=True).lower(self.state, *self._arguments).compile()
-        laps, call = StepTimer(), partial(function, self.state, *self._arguments)
+        function: Callable[..., Any] = jax.jit(_nothing, keep_unused=True).lower(*self._arguments).compile()
+        laps, call = StepTimer(), partial(function, *self._arguments)
         laps.start()
         for _ in range(1 + EMPTY):
             jax.block_until_ready(call())
@@ -92,7 +86,7 @@ class DecodingBench:
         return laps.percentile(50)
 
 
-def _nothing(state: Any, weights: Any, tokens: jax.Array) -> jax.Array:
+def _nothing(weights: Any, state: Any, tokens: jax.Array) -> jax.Array:
     return jnp.zeros(len(tokens), jnp.float32)
 
 

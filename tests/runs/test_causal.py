@@ -78,7 +78,7 @@ def test_a_run_of_the_next_byte_has_its_scores_by_place_and_writes(lra: Lra, her
     name = f"softmax-next-tiny-s0-{row['run']}"
     said = ("generate", name, "--prompt", "00", "-n", "9")
     one, two = (json.loads(lra(*said, "--json").stdout) for _ in range(2))
-    assert one["text"] == two["text"]
+    assert one["written"] == two["written"]
     assert one["tokens"] == 9
     assert lra(*said).stdout.strip()
     drawn = {lra(*said, "--temperature", "5", "--seed", str(seed)).stdout for seed in range(3)}
