@@ -49,7 +49,7 @@ class Writer:
     def __init__(self, trained: Trained, drawing: Drawing) -> None:
         self.run = trained.run
         if not data.looks_ahead(self.run.task):
-            raise ConfigError(f"{self.run.task.name}: does not ask for the symbol that follows, as bytes does")
+            raise ConfigError(f"{self.run.task.name}: does not ask for the symbol that follows")
         learned = trained.learned
         self.model: Model = nnx.merge(learned.graph, learned.params, learned.rest, copy=True)
         decoding.refuse(self.model)
