@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,21 +74,33 @@ def entrants(name: str, check: Check, include: Sequence[Path] = ()) -> list[Entr
     for arm, asked in check.arms.items():
         settings, seeds = (*check.settings, *asked.settings), parse_seeds(asked.seeds)
         for models in parts(asked.models, f"{name}: {arm}: models"):
-            request = Request(models, asked.task, check.config, seeds, settings=settings, include=tuple(include))
-            for each in zip(*(_by_model(request, rate) for rate in asked.rates), strict=True):
-                label = models if models.endswith("]") else each[0][0].model
-                found.append(Entrant(name, arm, label, dict(zip(asked.rates, each, strict=True))))
+            rates = tuple(asked.rates)
+            request = Request(
+                models, asked.task, check.config, seeds, settings=settings, include=tuple(include), rates=rates
+            )
+            for each in _by_model(request):
+                label = models if models.endswith("]") else each[rates[0]][0].model
+                found.append(Entrant(name, arm, label, each))
     strange = next((entrant for entrant in found if not entrant.grid[0].metric.share), None)
     if strange:
         raise ConfigError(f"{name}: {strange.arm}: its task has {strange.grid[0].metric.title}, which is no share")
     return found
 
 
-def _by_model(request: Request, rate: float) -> list[tuple[Run, ...]]:
-    """A run a seed of each of the request's models, at a learning rate."""
-    settings = (*request.settings, f"optimizer.lr={rate!r}")
-    asked = [replace(request, settings=settings, seeds=(seed,)) for seed in request.seeds]
-    return list(zip(*map(runs, asked), strict=True))
+def _by_model(request: Request) -> list[dict[float, tuple[Run, ...]]]:
+    """Of each of the request's models, a run a seed at each of its learning rates."""
+    every = runs(request)
+    count = len(every) // (len(request.seeds) * len(request.rates))
+    by_rate = [
+        every[first : first + count] for first in range(0, len(every), count)
+    ]  # a seed's rates one after another
+    return [
+        {
+            rate: tuple(one[model] for one in by_rate[place :: len(request.rates)])
+            for place, rate in enumerate(request.rates)
+        }
+        for model in range(count)
+    ]
 
 
 def missing(asked: Sequence[Entrant]) -> list[str]:
