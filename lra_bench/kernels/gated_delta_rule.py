@@ -13,8 +13,6 @@ as the linear recurrence that they are. No exponent is above 0.
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -29,6 +27,7 @@ from lra_bench.kernels.softmax_attention import LOWEST
 CHUNK = 32
 WIDE = 64  # tokens of a chunk on accelerators
 PAIRS, SOLVED = "pairs", "solved"  # as a policy of `jax.checkpoint` calls them
+KEPT = jax.checkpoint_policies.save_only_these_names(PAIRS, SOLVED, STATES)
 
 
 def gated_delta_rule_reference(
@@ -62,10 +61,38 @@ def gated_delta_rule(
     chunk: int = CHUNK,
 ) -> Float[Array, "B H L V"]:
     """The same, `chunk` tokens at a time. For the backward pass only the arguments are kept."""
-    return jax.checkpoint(partial(_rule, chunk=chunk))(q, k, v, g, beta)
+
+    def rule(*tokens: Array) -> Float[Array, "B H L V"]:
+        return _rule(jnp.zeros((*k.shape[:2], k.shape[3], v.shape[3])), *tokens, chunk)[1]
+
+    return jax.checkpoint(rule)(q, k, v, g, beta)
 
 
-def _rule(q: Array, k: Array, v: Array, g: Array, beta: Array, chunk: int) -> Float[Array, "B H L V"]:
+def causal_gated_delta_rule(
+    q: Float[Array, "B H L K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    g: Float[Array, "B H L"],
+    beta: Float[Array, "B H L"],
+    impl: str = XLA,
+) -> Float[Array, "B H L V"]:
+    """The same as `impl.chosen` says it."""
+    if impl == XLA:
+        return gated_delta_rule(q, k, v, g, beta)
+    return jax.checkpoint(_multiplied_once, policy=KEPT)(q, k, v, g, beta)
+
+
+def extended(
+    S: Float[Array, "B H K V"], q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N V"],
+    g: Float[Array, "B H N"], beta: Float[Array, "B H N"],
+) -> tuple[Float[Array, "B H K V"], Float[Array, "B H N V"]]:  # fmt: skip
+    """The state after N further tokens, and their y."""
+    return _rule(S, q, k, v, g, beta, min(CHUNK, q.shape[2]))
+
+
+def _rule(
+    start: Array, q: Array, k: Array, v: Array, g: Array, beta: Array, chunk: int
+) -> tuple[Float[Array, "B H K V"], Float[Array, "B H L V"]]:
     (B, H, L, V), dtype = v.shape, v.dtype
     b = _chunks(g[..., None], chunk).cumsum(3)
     q, k, v, beta = (_chunks(x, chunk) for x in (q, k, v, beta[..., None]))
@@ -73,22 +100,23 @@ def _rule(q: Array, k: Array, v: Array, g: Array, beta: Array, chunk: int) -> Fl
     left = k * jnp.exp(b[:, :, :, -1:] - b)
     added, lost = product("bhntk,bhntv->bhnkv", left, w), product("bhntk,bhntj->bhnkj", left, open_)
 
-    S = _walked(jnp.exp(b[:, :, :, -1:]), added, lost)
+    last, S = _walked(jnp.exp(b[:, :, :, -1:]), added, lost, start)
     w = w - product("bhntk,bhnkv->bhntv", open_, S)
     scores = product("bhntk,bhnsk->bhnts", q, k) * ratios
     y = product("bhnts,bhnsv->bhntv", scores, w) + product("bhntk,bhnkv->bhntv", q * jnp.exp(b), S)
-    return y.reshape(B, H, -1, V)[:, :, :L].astype(dtype)
+    return last, y.reshape(B, H, -1, V)[:, :, :L].astype(dtype)
 
 
-def _walked(kept: Array, added: Array, lost: Array) -> Float[Array, "B H N K V"]:
-    """The state before each chunk."""
+def _walked(kept: Array, added: Array, lost: Array, start: Array) -> tuple[Array, Float[Array, "B H N K V"]]:
+    """The last state, and that before each chunk."""
 
     def step(S: Array, piece: tuple[Array, ...]) -> tuple[Array, Array]:
         kept, added, lost = piece
         return kept * S + added - product("bhkj,bhjv->bhkv", lost, S), S
 
     pieces = tuple(jnp.moveaxis(x, 2, 0) for x in (kept, added, lost))
-    return jnp.moveaxis(lax.scan(step, jnp.zeros_like(added[:, :, 0]), pieces)[1], 0, 2)
+    last, S = lax.scan(step, start, pieces)
+    return last, jnp.moveaxis(S, 0, 2)
 
 
 def _solved(k: Array, v: Array, beta: Array, b: Array) -> tuple[Array, Array, Array]:
@@ -148,8 +176,7 @@ def two_readings(
     `impl` as `impl.chosen` says it.
     """
     if impl != XLA:
-        keep = jax.checkpoint_policies.save_only_these_names(PAIRS, SOLVED, STATES)
-        return jax.checkpoint(_multiplied, policy=keep)(q, k, v, g, beta)
+        return jax.checkpoint(_multiplied_twice, policy=KEPT)(q, k, v, g, beta)
     y = gated_delta_rule(both(q), both(k), both(v), readings(g), readings(beta))
     y, reverse = jnp.split(y, 2, axis=1)
     return y + reverse[:, :, ::-1]
@@ -166,26 +193,45 @@ def readings(x: Float[Array, "B L H2"]) -> Float[Array, "B H2 L"]:
     return jnp.concatenate([forward, backward[:, :, ::-1]], axis=1)
 
 
-def _multiplied(q: Array, k: Array, v: Array, g: Array, beta: Array) -> Float[Array, "B H L V"]:
-    """All chunks of both readings at once, each in its own order. Products of keys with keys and queries serve both."""
-    (B, H, L, V), K, dtype = v.shape, k.shape[-1], v.dtype
+def _multiplied_once(q: Array, k: Array, v: Array, g: Array, beta: Array) -> Float[Array, "B H L V"]:
+    """All chunks of a reading at once."""
+    (B, H, L, V), dtype = v.shape, v.dtype
+    q, k, v, g, beta = (_chunks(x, WIDE) for x in (q, k, v, g[..., None], beta[..., None]))
+    scores, alike = (_pairs(x, k) for x in (q, k))
+    return _multiplied(q, k, v, g, beta, scores, alike).reshape(B, H, -1, V)[:, :, :L].astype(dtype)
+
+
+def _multiplied_twice(q: Array, k: Array, v: Array, g: Array, beta: Array) -> Float[Array, "B H L V"]:
+    """The same of both readings, each in its own order. Products of keys with keys and queries serve both."""
+    (B, H, L, V), dtype = v.shape, v.dtype
     g, beta = (jnp.pad(x, ((0, 0), (0, -L % WIDE), (0, 0))) for x in (g, beta))
     g, beta = (_chunks(readings(x)[..., None], WIDE) for x in (g, beta))
     q, k, v = (_chunks(x, WIDE) for x in (q, k, v))
+    scores, alike = (_twice(_pairs(x, k), 2, 3, 4) for x in (q, k))
+    q, k, v = (_twice(x, 2, 3) for x in (q, k, v))
+    y, reverse = jnp.split(_multiplied(q, k, v, g, beta, scores, alike), 2, axis=1)
+    return (y + jnp.flip(reverse, (2, 3))).reshape(B, H, -1, V)[:, :, :L].astype(dtype)
+
+
+def _pairs(x: Float[Array, "B H N c K"], k: Float[Array, "B H N c K"]) -> Float[Array, "B H N c c"]:
+    """Products of each chunk's queries or keys with its keys."""
+    return checkpoint_name(product("bhntk,bhnsk->bhnts", x, k), PAIRS)
+
+
+def _multiplied(
+    q: Array, k: Array, v: Array, g: Array, beta: Array, scores: Array, alike: Array
+) -> Float[Array, "B H N c V"]:
+    """All chunks at once, by the products of their queries with keys, and of keys with keys."""
     i, b = jnp.arange(WIDE), g.cumsum(3)
     end = b[:, :, :, -1:]
     ratios = jnp.exp(jnp.where(i[:, None] >= i, b - b.swapaxes(3, 4), LOWEST))
-    scores, alike = (_twice(checkpoint_name(product("bhntk,bhnsk->bhnts", x, k), PAIRS), 2, 3, 4) for x in (q, k))
-    q, k, v = (_twice(x, 2, 3) for x in (q, k, v))
     matrix = jnp.where(i[:, None] > i, beta * ratios * alike, 0)
     w, open_ = solved(matrix, beta * v), solved(matrix, beta * jnp.exp(b) * k)
 
     left = k * jnp.exp(end - b)
     added, lost = (product("bhntk,bhntj->bhnkj", left, x) for x in (w, open_))
-    S = matrix_recurrence(jnp.exp(end) * jnp.eye(K) - lost, added)
-    y = _product(ratios * scores, w - _product(open_, S)) + _product(q * jnp.exp(b), S)
-    y, reverse = jnp.split(y, 2, axis=1)
-    return (y + jnp.flip(reverse, (2, 3))).reshape(B, H, -1, V)[:, :, :L].astype(dtype)
+    S = matrix_recurrence(jnp.exp(end) * jnp.eye(k.shape[-1]) - lost, added)
+    return _product(ratios * scores, w - _product(open_, S)) + _product(q * jnp.exp(b), S)
 
 
 def _twice(x: Float[Array, "B H N *c"], *axes: int) -> Float[Array, "B H2 N *c"]:

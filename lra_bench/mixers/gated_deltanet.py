@@ -6,23 +6,25 @@ what its key finds in it.
     q, k, v = silu(conv(x W)), q and k then of unit length                                                    (figure 1)
 
 The text is read from both ends, each reading with an `a` and a beta of its own; o is the sum of both, a token being in
-either. Padding has q = k = v = 0, zero before the short convolution too, and a = 1: the state stays as it is.
+either. Padding has q = k = v = 0, zero before the short convolution too, and a = 1: the state stays as it is. Where it
+is causal, there is the one reading of the paper, and the short convolution has 4 taps that look back.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Float32
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.gated_delta_rule import two_readings
+from lra_bench.kernels.gated_delta_rule import causal_gated_delta_rule, extended, two_readings
 from lra_bench.kernels.short_convolution import short_convolution
-from lra_bench.mixers.base import Dims, Dynamics, MixerBase, implementation
+from lra_bench.mixers.base import Dims, Dynamics, Prefilled, implementation
 from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.heads import cut, join
 from lra_bench.mixers.layers import XAVIER, Dense
@@ -36,10 +38,11 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    causal_form="yes",
     public="chunk_gated_delta_rule of flash-linear-attention (Triton)",
-    differs="not causal: the text is read from both ends, with the same queries, keys and values but gates of each "
-    "reading's own, and the two are added; short convolutions of 3 taps, one to each side, not of 4 that look back; "
-    "values as wide as keys (the authors' code: twice as wide)",
+    differs="where it is not causal, the text is read from both ends, with the same queries, keys and values but "
+    "gates of each reading's own, and the two are added, and short convolutions have 3 taps, one to each side, not 4 "
+    "that look back; values as wide as keys (the authors' code: twice as wide)",
 )
 
 
@@ -59,20 +62,28 @@ class Config(Walked):
             raise ConfigError(f"dt_min: {self.dt_min}; above 0 and at most dt_max, {self.dt_max}")
 
 
-class Mixer(MixerBase):
-    """Two readings of the text."""
+class State(NamedTuple):
+    """What decoding keeps of the tokens so far."""
+
+    before: Float[Array, "B 3 3J"]  # of the last tokens, what the short convolution's taps stand on
+    memory: Float32[Array, "B H K K"]
+
+
+class Mixer(Prefilled):
+    """Two readings of the text; causally, the first of them."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         self.impl = implementation(config, dims)
         D, H, J = dims.width, dims.heads, dims.heads * dims.head_width
-        self.heads = H
+        self.heads, self.head_width, self.causal, self.dtype = H, dims.head_width, dims.causal, dims.dtype
+        T, readings = (4, 1) if dims.causal else (3, 2)
         self.qkvr = nnx.Param(jnp.concatenate([XAVIER(rngs.params(), (D, J)) for _ in range(4)], axis=1))
-        self.taps = nnx.Param(jax.random.uniform(rngs.params(), (3, 3 * J), minval=-1, maxval=1) * 3**-0.5)
-        self.gates = Dense(D, 4 * H, rngs=rngs)  # a forward and backward, beta forward and backward
+        self.taps = nnx.Param(jax.random.uniform(rngs.params(), (T, 3 * J), minval=-1, maxval=1) * T**-0.5)
+        self.gates = Dense(D, 2 * readings * H, rngs=rngs)  # a of each reading, beta of each
         ends = jnp.log(jnp.array([config.dt_min, config.dt_max]))
-        dt = jnp.exp(jax.random.uniform(rngs.params(), (2 * H,), minval=ends[0], maxval=ends[1]))
+        dt = jnp.exp(jax.random.uniform(rngs.params(), (readings * H,), minval=ends[0], maxval=ends[1]))
         self.dt = Dynamics(jnp.log(jnp.expm1(dt)))
-        self.log_a = Dynamics(jnp.log(jax.random.uniform(rngs.params(), (2 * H,), minval=1, maxval=16)))
+        self.log_a = Dynamics(jnp.log(jax.random.uniform(rngs.params(), (readings * H,), minval=1, maxval=16)))
         self.scale = nnx.Param(jnp.ones(dims.head_width))
         self.out = nnx.Param(XAVIER(rngs.params(), (J, D)))
 
@@ -80,15 +91,51 @@ class Mixer(MixerBase):
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
         there = mask[..., None].astype(x.dtype)
+        z, r = self.projected(x)
+        q, k, v = self.split(jax.nn.silu(short_convolution(z * there, self.taps[...], self.causal)) * there)
+        g, beta = self.gated(x)
+        g = g * mask[..., None]
+        if self.causal:
+            return self.output(causal_gated_delta_rule(q, k, v, *(y.swapaxes(1, 2) for y in (g, beta)), self.impl), r)
+        return self.output(two_readings(q, k, v, g, beta, self.impl), r)
+
+    def projected(self, x: Float[Array, "B L D"]) -> tuple[Float[Array, "B L 3J"], Float[Array, "B L J"]]:
+        """What the short convolution mixes, and x W_r."""
         z = dense(x, self.qkvr[...])
         J = z.shape[-1] // 4
-        mixed = jax.nn.silu(short_convolution(z[..., : 3 * J] * there, self.taps[...])) * there
-        q, k, v = (cut(part, self.heads) for part in jnp.split(mixed, 3, axis=-1))
+        return z[..., : 3 * J], z[..., 3 * J :]
+
+    def split(
+        self, z: Float[Array, "B L 3J"]
+    ) -> tuple[Float[Array, "B H L K"], Float[Array, "B H L K"], Float[Array, "B H L K"]]:
+        """q and k, of unit length, and v, by heads."""
+        q, k, v = (cut(part, self.heads) for part in jnp.split(z, 3, axis=-1))
+        return unit(q) * q.shape[-1] ** -0.5, unit(k), v
+
+    def gated(self, x: Float[Array, "B L D"]) -> tuple[Float32[Array, "B L R"], Float32[Array, "B L R"]]:
+        """The logarithms of a, and beta, of all heads of each reading."""
         a, beta = jnp.split(self.gates(x).astype(jnp.float32), 2, axis=-1)
-        g = -jnp.exp(self.log_a[...]) * jax.nn.softplus(a + self.dt[...]) * mask[..., None]
-        y = two_readings(unit(q) * q.shape[-1] ** -0.5, unit(k), v, g, jax.nn.sigmoid(beta), self.impl)
-        y = join(normed(y, self.scale[...]))
-        return dense(jax.nn.silu(z[..., 3 * J :]) * y, self.out[...])
+        return -jnp.exp(self.log_a[...]) * jax.nn.softplus(a + self.dt[...]), jax.nn.sigmoid(beta)
+
+    def output(self, o: Float[Array, "B H L K"], r: Float[Array, "B L J"]) -> Float[Array, "B L D"]:
+        """What is read, normalized and gated, through W_o."""
+        return dense(jax.nn.silu(r) * join(normed(o, self.scale[...])), self.out[...])
+
+    def init_state(self, batch: int, length: int) -> State:
+        """S, and what the taps stand on, however long the text is."""
+        T, width = self.taps.shape
+        memory = jnp.zeros((batch, self.heads, self.head_width, self.head_width), jnp.float32)
+        return State(jnp.zeros((batch, T - 1, width), self.dtype), memory)
+
+    def prefill(self, state: State, x: Float[Array, "B N D"]) -> tuple[State, Float[Array, "B N D"]]:
+        z, r = self.projected(x)
+        z = jnp.concatenate([state.before, z.astype(state.before.dtype)], axis=1)
+        known = state.before.shape[1]
+        mixed = short_convolution(z, self.taps[...], self.causal)[:, known:]
+        q, k, v = self.split(jax.nn.silu(mixed.astype(x.dtype)))
+        g, beta = (y.swapaxes(1, 2) for y in self.gated(x))
+        memory, o = extended(state.memory, q, k, v, g, beta)
+        return State(z[:, z.shape[1] - known :], memory), self.output(o, r)
 
 
 def unit(x: Float[Array, "... K"]) -> Float[Array, "... K"]:
