@@ -10,7 +10,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Float32
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from lra_bench.kernels.block_attention import block_attention, joined
 from lra_bench.kernels.patterns import Blocks
@@ -33,14 +35,37 @@ def sinkhorn_reference(
     return matrix
 
 
-def sinkhorn(logits: Float[Array, "B H N N"], there: Bool[Array, "B N"], iterations: int) -> Float32[Array, "B H N N"]:
-    """The same, in logarithms."""
+def sinkhorn(
+    logits: Float[Array, "B H N N"], there: Bool[Array, "B N"], iterations: int, causal: bool = False
+) -> Float32[Array, "B H N N"]:
+    """The same, in logarithms.
+
+    Args:
+        causal: a row has the columns before it only, and a column's sum is that of the rows up to each (section 3.3).
+    """
     pair = there[:, None, :, None] & there[:, None, None, :]
+    pair = pair & np.tri(logits.shape[-1], k=-1, dtype=bool) if causal else pair
     log = jnp.where(pair, logits.astype(jnp.float32), LOWEST)
     for _ in range(iterations):
-        for axis in (-1, -2):
-            log = jnp.where(pair, log - jax.nn.logsumexp(log, axis=axis, keepdims=True), LOWEST)
+        log = jnp.where(pair, log - jax.nn.logsumexp(log, axis=-1, keepdims=True), LOWEST)
+        total = lax.cumlogsumexp(log, axis=2) if causal else jax.nn.logsumexp(log, axis=-2, keepdims=True)
+        log = jnp.where(pair, log - total, LOWEST)
     return jnp.exp(log)
+
+
+def sinkhorn_row(
+    logits: Float[Array, "B H N"], totals: Float32[Array, "T B H N"], row: Int[Array, ""]
+) -> tuple[Float32[Array, "B H N"], Float32[Array, "T B H N"]]:
+    """The next row of the causal one, and the logarithms of the columns' sums at each of T iterations with it."""
+
+    def normalized(log: Array, total: Array) -> tuple[Array, Array]:
+        log = jnp.where(before, log - jax.nn.logsumexp(log, axis=-1, keepdims=True), LOWEST)
+        total = jnp.logaddexp(total, log)
+        return jnp.where(before, log - total, LOWEST), total
+
+    before = jnp.arange(logits.shape[-1]) < row
+    log, totals = lax.scan(normalized, jnp.where(before, logits.astype(jnp.float32), LOWEST), totals)
+    return jnp.exp(log), totals
 
 
 def sorted_attention_reference(
@@ -80,6 +105,7 @@ def sorted_attention(
     permutation: Float32[Array, "B H M N"],
     cut: bool,
     impl: str,
+    causal: bool = False,
 ) -> Float[Array, "B H L V"]:
     """Attention of each block to itself and to the block that was sorted to its place; L = N b. Nothing that is sorted
     is kept for the backward pass.
@@ -88,8 +114,9 @@ def sorted_attention(
         permutation: of N blocks; where `cut` is true, its first M rows only.
         cut: attention of all tokens to all sorted blocks instead, and to nothing else.
         impl: as `impl.chosen` says it.
+        causal: of its own block a token sees those up to itself. What is sorted is then of earlier blocks.
     """
-    attend = _to_all_sorted if cut else _to_own_and_sorted
+    attend = _to_all_sorted if cut else partial(_to_own_and_sorted, causal=causal)
     return jax.checkpoint(partial(attend, impl=impl))(q, k, v, mask, permutation)
 
 
@@ -100,21 +127,21 @@ def _to_all_sorted(
 
 
 def _to_own_and_sorted(
-    q: Array, k: Array, v: Array, mask: Array, permutation: Array, *, impl: str
+    q: Array, k: Array, v: Array, mask: Array, permutation: Array, *, impl: str, causal: bool
 ) -> Float[Array, "B H L V"]:
-    blocks = Blocks(mask.shape[2])
-    y, total = block_attention(*_part(q, k, v, mask, permutation), blocks, impl=impl)
-    own = block_attention(q, k, v, mask.reshape(len(mask), -1), blocks, impl=impl)
+    size = mask.shape[2]
+    y, total = block_attention(*_part(q, k, v, mask, permutation), Blocks(size), impl=impl)
+    own = block_attention(q, k, v, mask.reshape(len(mask), -1), Blocks(size, causal=causal), impl=impl)
     return joined([own, (y.reshape(own[0].shape), total.reshape(own[1].shape))])
 
 
 def _part(q: Array, k: Array, v: Array, mask: Array, permutation: Array) -> tuple[Array, Array, Array, Array]:
     """Queries, sorted keys and values, and which of these are there, for plain attention."""
-    keys, share = _sorted(permutation, k, mask)
-    return _weighted(q, keys, _sorted(permutation, v, mask)[0], share)
+    keys, share = sorted_blocks(permutation, k, mask)
+    return weighted(q, keys, sorted_blocks(permutation, v, mask)[0], share)
 
 
-def _sorted(
+def sorted_blocks(
     permutation: Float32[Array, "B H M N"], x: Float[Array, "B H L K"], mask: Bool[Array, "B N b"]
 ) -> tuple[Float[Array, "B H S K"], Float32[Array, "B H S"]]:
     """Mixtures of N blocks, token by token: the mean over the tokens that are there, and their share."""
@@ -125,7 +152,7 @@ def _sorted(
     return mean.reshape(B, H, -1, K).astype(x.dtype), share.reshape(B, H, -1)
 
 
-def _weighted(
+def weighted(
     q: Float[Array, "B H L K"], k: Float[Array, "B H S K"], v: Float[Array, "B H S V"], share: Float32[Array, "B H S"]
 ) -> tuple[Float[Array, "BH 1 L K+1"], Float[Array, "BH 1 S K+1"], Float[Array, "BH 1 S V"], Bool[Array, "BH S"]]:
     """Attention in which each key counts as much as its share, put as plain attention: one entry more of every query

@@ -62,8 +62,9 @@ class Config(Fused):
     rank: int = 32
     """r: rows for each head that the tokens are projected to. 32 in the paper's LRA."""
 
-    segment: int = 16
-    """l: tokens that are projected together where it is causal. 16 in the paper's language models."""
+    segment: int = 8
+    """l: tokens that are projected together where it is causal. 16 in the paper's language models, whose window is 512;
+    where l is above w, a token does not see the first ones of its own segment."""
 
     segment_rank: int = 1
     """r of each segment, where it is causal. 1 in the paper's language models."""

@@ -8,20 +8,28 @@ softly, and tokens see their own block and the one that was sorted to its place.
 SortCut (section 3.4): every token sees the first n sorted blocks, and nothing else. Padding is in no sum; a block of
 padding alone is no row and no column of P. A sorted token is the mean of the tokens that are there, and P's share of
 them is a factor of its weight in the softmax.
+
+Where it is causal (section 3.3): X'_i is the sum of all tokens up to block i's first; a row of P has the blocks before
+its own, and its columns are divided by their sums up to each row. In its own block a token sees those up to itself.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Shaped
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.block_sort import sinkhorn, sorted_attention
+from lra_bench.kernels.block_attention import joined
+from lra_bench.kernels.block_sort import sinkhorn, sinkhorn_row, sorted_attention, sorted_blocks, weighted
+from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention_part
 from lra_bench.mixers.base import Dims
+from lra_bench.mixers.caches import KeyValues, attended_part, empty
 from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer
 from lra_bench.mixers.layers import Dense
@@ -36,8 +44,9 @@ CARD = Card(
     memory=2.0,
     exact_when="block >= length",
     exact_without="the sort",
+    causal_form="yes",
     public="sinkhorn-transformer (PyPI, PyTorch)",
-    differs="nothing is causal; the block's size, not the number of blocks, is held fixed as texts grow, so that P "
+    differs="the block's size, not the number of blocks, is held fixed as texts grow, so that P "
     "grows with their square; own and sorted keys stand side by side in one softmax; padding takes weight from a "
     "sorted token as its share of it grows",
     short={"block": 8},
@@ -58,7 +67,8 @@ class Config(Fused):
     """tau: what the logits are divided by."""
 
     cut: int = 0
-    """n of SortCut: sorted blocks that all tokens see, and nothing else; 0: its own and the one sorted to its place."""
+    """n of SortCut: sorted blocks that all tokens see, and nothing else; 0: its own and the one sorted to its
+    place. 0 where it is causal: what is sorted to the first place may stand anywhere."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,12 +79,25 @@ class Config(Fused):
             raise ConfigError(f"temperature: {self.temperature}; above 0")
 
 
+class Sorting(NamedTuple):
+    """Keys and values of all tokens, the sum of x, the sums of P's columns, and what is sorted to the current block."""
+
+    cache: KeyValues
+    total: Float32[Array, "B D"]
+    columns: Float32[Array, "T B H N"]
+    k: Float[Array, "B H b K"]
+    v: Float[Array, "B H b K"]
+    share: Float32[Array, "B H b"]
+
+
 class Mixer(HeadsMixer):
     """Every token looks at its own block, and at one from elsewhere."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
         self.config, self.size = config, min(config.block, dims.length)
+        if dims.causal and config.cut:
+            raise ConfigError(f"cut: {config.cut}; 0 where the backbone is causal")
         self.blocks = -(-dims.length // self.size)
         self.pooled = Dense(dims.width, dims.width, rngs=rngs)
         self.places = Dense(dims.width, dims.heads * self.blocks, rngs=rngs)
@@ -89,7 +112,7 @@ class Mixer(HeadsMixer):
         if self.config.cut:
             first = jnp.argsort(~there.any(2), axis=1, stable=True)[:, : self.config.cut]
             P = jnp.take_along_axis(P, first[:, None, :, None], axis=2)
-        y = sorted_attention(q, k, v, there, P, self.config.cut > 0, self.impl)
+        y = sorted_attention(q, k, v, there, P, self.config.cut > 0, self.impl, self.causal)
         return self.output(y[:, :, :L])
 
     def permutation(
@@ -98,12 +121,46 @@ class Mixer(HeadsMixer):
         """P, from the blocks' sums by the sorting network."""
         B, N, size = there.shape
         x = filled(x, size, 1).reshape(B, N, size, -1)
-        total = (x.astype(jnp.float32) * there[..., None]).sum(2)
-        R = jax.nn.relu(self.places(jax.nn.relu(self.pooled(total)))).reshape(B, N, self.heads, -1)
-        R = R[..., :N].swapaxes(1, 2)
+        x = x.astype(jnp.float32) * there[..., None]
+        total = x.sum(2)
+        if self.causal:
+            total = jnp.pad(total, ((0, 0), (1, 0), (0, 0))).cumsum(1)[:, :-1] + x[:, :, 0]
+        R = self.sorting(total)[..., :N].swapaxes(1, 2)
         if key is not None:
             R = R + jax.random.gumbel(key, R.shape)
-        return sinkhorn(R / self.config.temperature, there.any(2), self.config.iterations)
+        return sinkhorn(R / self.config.temperature, there.any(2), self.config.iterations, self.causal)
+
+    def sorting(self, total: Float32[Array, "B N D"]) -> Float32[Array, "B N H M"]:
+        """R, from the blocks' sums."""
+        R = jax.nn.relu(self.places(jax.nn.relu(self.pooled(total))))
+        return R.reshape(*total.shape[:2], self.heads, -1)
+
+    def init_state(self, batch: int, length: int) -> Sorting:
+        """Keys and values of all tokens, which any later block may be sorted from."""
+        blocks = -(-length // self.size)
+        cache, block = empty(self, batch, blocks * self.size), empty(self, batch, self.size)
+        columns = jnp.full((self.config.iterations, batch, self.heads, blocks), LOWEST)
+        total = jnp.zeros((batch, self.out.shape[1]), jnp.float32)
+        return Sorting(cache, total, columns, block.k, block.v, jnp.zeros(block.k.shape[:3]))
+
+    def step(self, state: Sorting, x: Float[Array, "B D"]) -> tuple[Sorting, Float[Array, "B D"]]:
+        q, k, v = self.projected_at(x[:, None], state.cache.place)
+        total = state.total + x.astype(jnp.float32)
+        begins = state.cache.place % self.size == 0
+        state = lax.cond(begins, self.begun, lambda state: state, state._replace(total=total))
+        cache, own = attended_part(state.cache, q, k, v, lambda i, j: i // self.size == j // self.size)
+        y, logsumexp = softmax_attention_part(*weighted(q, state.k, state.v, state.share), self.impl)
+        y = joined([own, (y.reshape(own[0].shape), logsumexp.reshape(own[1].shape))])
+        return state._replace(cache=cache), self.output(y.astype(x.dtype))[:, 0]
+
+    def begun(self, state: Sorting) -> Sorting:
+        """At the first token of a block: with what is sorted to it."""
+        N, cache = state.columns.shape[-1], state.cache
+        R = self.sorting(state.total[:, None])[:, 0, :, :N] / self.config.temperature
+        P, columns = sinkhorn_row(R, state.columns, cache.place // self.size)
+        there = jnp.ones((len(P), N, self.size), bool)
+        (k, share), (v, _) = (sorted_blocks(P[:, :, None], h, there) for h in (cache.k, cache.v))
+        return Sorting(cache, state.total, columns, k, v, share)
 
 
 def filled(x: Shaped[Array, "..."], size: int, axis: int) -> Shaped[Array, "..."]:

@@ -20,8 +20,8 @@ PLACES = np.arange(L)
 MASK = jnp.asarray(np.stack([PLACES < 17, (PLACES > 5) & (PLACES % 3 > 0)]))  # the second begins with padding
 
 
-def make(**options: float) -> Mixer:
-    return draw(Mixer, Config(block=SIZE, **options), Dims(8, 2, 4, L))  # type: ignore[arg-type]
+def make(*, causal: bool = False, **options: float) -> Mixer:
+    return draw(Mixer, Config(block=SIZE, **options), Dims(8, 2, 4, L, causal=causal))  # type: ignore[arg-type]
 
 
 def permutation(p: Values, config: Config, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -37,21 +37,38 @@ def permutation(p: Values, config: Config, x: np.ndarray, mask: np.ndarray) -> n
     return P
 
 
-def written_out(config: Config) -> Equation:
+def looking_back(p: Values, config: Config, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """P of each head, row by row: of the blocks before each, from the tokens up to its first."""
+    x = x * mask[:, None]
+    total = np.stack([x[: SIZE * b + 1].sum(0) for b in range(N)])
+    for layer in ("pooled", "places"):
+        total = np.maximum(total @ p[f"{layer}.kernel"] + p[f"{layer}.bias"], 0)
+    there = np.array([mask[SIZE * b : SIZE * (b + 1)].any() for b in range(N)])
+    P = np.exp(cut(total) / config.temperature) * there * there[:, None] * np.tri(N, k=-1)
+    for _ in range(config.iterations):
+        P = P / np.maximum(P.sum(2, keepdims=True), 1e-300)
+        P = np.stack([P[:, b] / np.maximum(P[:, : b + 1].sum(1), 1e-300) for b in range(N)], axis=1)
+    return P
+
+
+def written_out(config: Config, *, causal: bool = False) -> Equation:
     """Head by head and token by token."""
 
     def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        parts = (*map(cut, np.split(x @ p["qkv"], 3, axis=-1)), permutation(p, config, x, mask))
-        return join([head(config, mask, *part) for part in zip(*parts, strict=True)]) @ p["out"]
+        P = (looking_back if causal else permutation)(p, config, x, mask)
+        parts = (*map(cut, np.split(x @ p["qkv"], 3, axis=-1)), P)
+        return join([head(config, causal, mask, *part) for part in zip(*parts, strict=True)]) @ p["out"]
 
     return equation
 
 
-def head(config: Config, mask: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, P: np.ndarray) -> np.ndarray:
+def head(
+    config: Config, causal: bool, mask: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, P: np.ndarray
+) -> np.ndarray:
     y, first = np.zeros_like(v), [b for b in range(N) if P[b].any()][: config.cut]
     moved = [sorted_block(mask, k, v, P[b]) for b in range(N)]
     for i in range(len(q)):
-        own = [j for j in range(len(q)) if mask[j] and j // SIZE == i // SIZE]
+        own = [j for j in range(len(q)) if mask[j] and j // SIZE == i // SIZE and (j <= i or not causal)]
         seen = [] if config.cut else [(k[j], v[j], 1.0) for j in own]
         for block in first if config.cut else [i // SIZE]:
             seen.extend(moved[block])
@@ -77,6 +94,10 @@ def sorted_block(mask: np.ndarray, k: np.ndarray, v: np.ndarray, shares: np.ndar
 def test_the_equations(sort_cut: int) -> None:
     config = Config(block=SIZE, cut=sort_cut)
     compare(make(cut=sort_cut), written_out(config), X, MASK)
+
+
+def test_the_causal_equations() -> None:
+    compare(make(causal=True), written_out(Config(block=SIZE), causal=True), X, MASK)
 
 
 def test_the_permutation_decides_who_sees_whom() -> None:
@@ -111,3 +132,8 @@ def test_noise_in_training_only() -> None:
 def test_wrong_options(options: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         make(**options)
+
+
+def test_what_is_cut_may_stand_anywhere() -> None:
+    with pytest.raises(ConfigError, match="cut"):
+        make(causal=True, cut=2)
