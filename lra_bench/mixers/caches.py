@@ -18,6 +18,12 @@ QUERIES = 256  # of a block: their scores against the whole cache are in memory 
 
 Seen = Callable[[Int[Array, "N 1"], Int[Array, "1 S"]], Bool[Array, "#H N S"]]  # of a query's place and a key's
 
+# Weights [B, H, N, S] of queries and keys, of which is seen, and of the distances from a query back to a key.
+Weigh = Callable[
+    [Float[Array, "B H N K"], Float[Array, "B H S K"], Bool[Array, "#H N S"], Int[Array, "N S"]],
+    Float[Array, "B H N S"],
+]
+
 
 class KeyValues(NamedTuple):
     """Keys and values of the tokens that can still be seen, the one at place p in the slot p mod S."""
@@ -35,8 +41,13 @@ class KeyValues(NamedTuple):
 
 def empty(mixer: HeadsMixer, batch: int, slots: int) -> KeyValues:
     """No token yet; room for the keys and values of `slots`, in the dtype that the mixer computes in."""
-    shape = (batch, mixer.heads, slots, mixer.head_width)
-    return KeyValues(jnp.zeros(shape, mixer.dtype), jnp.zeros(shape, mixer.dtype), jnp.zeros((), jnp.int32))
+    return room((batch, mixer.heads, slots), (mixer.head_width, mixer.head_width), mixer.dtype)
+
+
+def room(rows: tuple[int, int, int], widths: tuple[int, int], dtype: str) -> KeyValues:
+    """The same of batch, heads and slots, for keys and values of these widths."""
+    k, v = (jnp.zeros((*rows, width), dtype) for width in widths)
+    return KeyValues(k, v, jnp.zeros((), jnp.int32))
 
 
 def extended(cache: KeyValues, k: Float[Array, "B H N K"], v: Float[Array, "B H N V"]) -> KeyValues:
@@ -44,51 +55,62 @@ def extended(cache: KeyValues, k: Float[Array, "B H N K"], v: Float[Array, "B H 
     N, slots = k.shape[2], cache.k.shape[2]
     first = max(N - slots, 0)
     at = (cache.place + jnp.arange(first, N)) % slots
-    k, v = (
-        old.at[:, :, at].set(new[:, :, first:].astype(old.dtype)) for old, new in ((cache.k, k), (cache.v, v))
-    )
+    k, v = (old.at[:, :, at].set(new[:, :, first:].astype(old.dtype)) for old, new in ((cache.k, k), (cache.v, v)))
     return KeyValues(k, v, cache.place + N)
 
 
+def by_softmax(
+    q: Float[Array, "B H N K"], k: Float[Array, "B H S K"], seen: Bool[Array, "#H N S"], distance: Int[Array, "N S"]
+) -> Float[Array, "B H N S"]:
+    """softmax(q k^T / sqrt K), wherever the keys are."""
+    return softmax(product("bhnk,bhsk->bhns", q * q.shape[-1] ** -0.5, k), seen)
+
+
+def softmax(scores: Float[Array, "B H N S"], seen: Bool[Array, "#H N S"]) -> Float[Array, "B H N S"]:
+    """Over the keys that are seen."""
+    return jax.nn.softmax(scores + jnp.where(seen, 0, LOWEST).astype(jnp.float32), axis=-1)
+
+
 def attended(
-    cache: KeyValues, q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N V"], seen: Seen
+    cache: KeyValues,
+    q: Float[Array, "B H N K"],
+    k: Float[Array, "B H N K"],
+    v: Float[Array, "B H N V"],
+    seen: Seen,
+    weigh: Weigh = by_softmax,
 ) -> tuple[KeyValues, Float[Array, "B H N V"]]:
     """The cache with N further tokens, and what their queries read in it and in each other.
 
     Args:
         seen: whether a query at place i sees a key at place j, where j <= i; True for each head, or for all.
+        weigh: how much a query takes of each key's value.
     """
-    slots, blocks = cache.k.shape[2], q.shape[2] // QUERIES
+    blocks = q.shape[2] // QUERIES
 
     def some(cache: KeyValues, block: tuple[Array, Array, Array]) -> tuple[KeyValues, Array]:
-        return _attended(cache, *block, seen)
+        return _attended(cache, *block, seen, weigh)
 
-    if blocks < 2 or slots < QUERIES:
-        return _attended(cache, q, k, v, seen)
+    if blocks < 2:
+        return _attended(cache, q, k, v, seen, weigh)
     whole = blocks * QUERIES
     cut = tuple(jnp.moveaxis(x[:, :, :whole].reshape(*x.shape[:2], blocks, QUERIES, -1), 2, 0) for x in (q, k, v))
     cache, out = lax.scan(some, cache, cut)
     out = jnp.moveaxis(out, 0, 2).reshape(*q.shape[:2], whole, -1)
     if whole == q.shape[2]:
         return cache, out
-    cache, rest = _attended(cache, *(x[:, :, whole:] for x in (q, k, v)), seen)
+    cache, rest = _attended(cache, *(x[:, :, whole:] for x in (q, k, v)), seen, weigh)
     return cache, jnp.concatenate([out, rest], axis=2)
 
 
-def _attended(cache: KeyValues, q: Array, k: Array, v: Array, seen: Seen) -> tuple[KeyValues, Array]:
+def _attended(
+    cache: KeyValues, q: Array, k: Array, v: Array, seen: Seen, weigh: Weigh
+) -> tuple[KeyValues, Float[Array, "B H N V"]]:
     i = (cache.place + jnp.arange(q.shape[2]))[:, None]
-    old = cache.places[None]
-    new = i.T
-    bias = jnp.concatenate([_bias(i, old, seen) , _bias(i, new, seen)], axis=-1)
+    j = jnp.concatenate([cache.places, i[:, 0]])[None]
     keys = jnp.concatenate([cache.k, k.astype(cache.k.dtype)], axis=2)
     values = jnp.concatenate([cache.v, v.astype(cache.v.dtype)], axis=2)
-    scores = product("bhnk,bhsk->bhns", q * q.shape[-1] ** -0.5, keys) + bias
-    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    weights = weigh(q, keys, (j >= 0) & (j <= i) & seen(i, j), i - j).astype(values.dtype)
     return extended(cache, k, v), product("bhns,bhsv->bhnv", weights, values).astype(v.dtype)
-
-
-def _bias(i: Int[Array, "N 1"], j: Int[Array, "1 S"], seen: Seen) -> Float[Array, "#H N S"]:
-    return jnp.where((j >= 0) & (j <= i) & seen(i, j), 0, LOWEST).astype(jnp.float32)
 
 
 def always(i: Int[Array, "N 1"], j: Int[Array, "1 S"]) -> Bool[Array, "N S"]:
