@@ -45,8 +45,8 @@ CARD = Card(
     "in definition 3.1. Unless it is causal, filters, the short ones too, are two-sided, the network taking lags of "
     "both signs; each is divided by the root of its window's sum of squares, or its gain would grow with the root of "
     "the length (where it is causal, the sum is over the backbone's length, not the text's). The filters' network is "
-    "trained as a state space's dynamics are: without decay, at a rate of its own; its sines "
-    "start at 10 (the paper's language models: 14)",
+    "trained as a state space's dynamics are: without decay, at a rate of its own; its sines start at 10 (the paper's "
+    "language models: 14)",
     padded_length="the norm by which a filter is divided, which is over all its lags",
 )
 
