@@ -1,9 +1,10 @@
 """Attention of one head inside chunks, with a learned bias for each distance (Mega, arXiv 2209.10655, section 3.5).
 
-    y_i = sum_j f(q_i . k_j / tau + b_{i-j}) v_j                   j in i's chunk                       (equation 10)
+    y_i = sum_j f(q_i . k_j / tau + b_{i-j}) v_j      j in i's chunk, where it is causal up to i        (equation 10)
 
 f is the softmax over j, with tau = sqrt Z, or the Laplace function element by element, with tau the number of keys in
-the chunk: f(x) = (1 + erf((x - mu) / (sigma sqrt 2))) / 2, mu = sqrt(1/2), sigma = sqrt(1/(4 pi))     (equation 14).
+the chunk, where it is causal of those up to i: f(x) = (1 + erf((x - mu) / (sigma sqrt 2))) / 2, mu = sqrt(1/2),
+sigma = sqrt(1/(4 pi))                                                                                (equation 14).
 One chunk over everything is attention in full: queries are walked through in blocks, and of the forward pass nothing
 but its arguments is kept.
 """
@@ -16,7 +17,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Float32
 
 from lra_bench.kernels.impl import XLA, at_once
 from lra_bench.kernels.product import product
@@ -33,15 +34,27 @@ def chunk_attention_reference(
     mask: Bool[Array, "B L"],
     bias: Float[Array, " W"],
     laplace: bool = False,
+    causal: bool = False,
 ) -> Float[Array, "B L V"]:
     """The equation, with all L x L weights in memory."""
-    L, c = q.shape[1], (len(bias) + 1) // 2
+    L, c = q.shape[1], _size(bias, causal)
     i, j = jnp.arange(L)[:, None], jnp.arange(L)[None, :]
-    there = mask[:, None, :] & (i // c == j // c)
-    tau = jnp.maximum(there.sum(-1, keepdims=True), 1) if laplace else math.sqrt(q.shape[2])
-    scores = product("biz,bjz->bij", q, k) / tau + bias[jnp.clip(i - j + c - 1, 0, 2 * c - 2)]
-    weights = jnp.where(there, _laplace(scores) if laplace else jax.nn.softmax(jnp.where(there, scores, LOWEST)), 0)
+    there = mask[:, None, :] & (i // c == j // c) & ((j <= i) | (not causal))
+    weights = chunk_weights(q, k, there, bias[jnp.clip(i - j + len(bias) - c, 0, len(bias) - 1)], laplace)
     return product("bij,bjv->biv", weights, v).astype(v.dtype)
+
+
+def chunk_weights(
+    q: Float[Array, "... M Z"],
+    k: Float[Array, "... J Z"],
+    there: Bool[Array, "... M J"],
+    bias: Float[Array, "M J"],
+    laplace: bool,
+) -> Float32[Array, "... M J"]:
+    """f(q . k / tau + b) of queries and the keys that are there for them."""
+    tau = jnp.maximum(there.sum(-1, keepdims=True), 1) if laplace else math.sqrt(q.shape[-1])
+    scores = product("...iz,...jz->...ij", q, k) / tau + bias
+    return jnp.where(there, _laplace(scores) if laplace else jax.nn.softmax(jnp.where(there, scores, LOWEST)), 0)
 
 
 def chunk_attention(
@@ -51,27 +64,40 @@ def chunk_attention(
     mask: Bool[Array, "B L"],
     bias: Float[Array, " W"],
     laplace: bool = False,
+    causal: bool = False,
     impl: str = XLA,
 ) -> Float[Array, "B L V"]:
-    """The same. The bias has W = 2c - 1 distances i - j in ascending order; c is the size of a chunk."""
-    return jax.checkpoint(partial(_attend, laplace=laplace, impl=impl))(q, k, v, mask, bias)
+    """The same. The bias has W = 2c - 1 distances i - j in ascending order, or W = c from 0 on where it is causal; c is
+    the size of a chunk."""
+    return jax.checkpoint(partial(_attend, laplace=laplace, causal=causal, impl=impl))(q, k, v, mask, bias)
 
 
-def _attend(q: Array, k: Array, v: Array, mask: Array, bias: Array, laplace: bool, impl: str) -> Float[Array, "B L V"]:
+def _size(bias: Float[Array, " W"], causal: bool) -> int:
+    """Of a chunk."""
+    return len(bias) if causal else (len(bias) + 1) // 2
+
+
+def _attend(
+    q: Array, k: Array, v: Array, mask: Array, bias: Array, laplace: bool, causal: bool, impl: str
+) -> Float[Array, "B L V"]:
     B, L, Z = q.shape
-    c = (len(bias) + 1) // 2
+    c = _size(bias, causal)
+    if causal:
+        bias = jnp.pad(bias, (c - 1, 0), constant_values=LOWEST)  # of the keys that are not seen
     rows = min(QUERIES, c)
     size = c + -c % rows  # of a chunk with what completes its last block of queries
     bias = jnp.pad(bias, (size - c, size - c))
     q, k, v = (_chunks(x, c, size) for x in (q, k, v))
     there = _chunks(mask[..., None], c, size)[..., 0]
-    count = jnp.maximum(there.sum(-1), 1)[..., None, None]
-    q = q.astype(jnp.float32) / count if laplace else q * Z**-0.5
+    count = there.cumsum(-1)[..., None] if causal else there.sum(-1)[..., None, None]
+    q = q.astype(jnp.float32) / jnp.maximum(count, 1) if laplace else q * Z**-0.5
 
     @jax.checkpoint
     def block(q: Array, bias: Array) -> Array:
-        scores = product("bniz,bnjz->bnij", q, k) + _toeplitz(bias, rows, size)
-        weights = jnp.where(there[:, :, None], _laplace(scores), 0) if laplace else _softmax(scores, there[:, :, None])
+        added = _toeplitz(bias, rows, size)
+        seen = there[:, :, None] & (added > LOWEST) if causal else there[:, :, None]
+        scores = product("bniz,bnjz->bnij", q, k) + added
+        weights = jnp.where(seen, _laplace(scores), 0) if laplace else _softmax(scores, seen)
         return product("bnij,bnjv->bniv", weights.astype(v.dtype), v).astype(v.dtype)
 
     starts = range(0, size, rows)

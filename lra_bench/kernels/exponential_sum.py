@@ -12,7 +12,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Inexact
+from jax import lax
+from jaxtyping import Array, Float, Float32, Inexact
+
+from lra_bench.kernels.long_convolution import causal_convolution
+
+CHUNK = 64  # tokens that are added to a state at once
 
 
 def exponential_sum_reference(
@@ -36,3 +41,32 @@ def exponential_sum(
         far = jnp.concatenate([far.real, -far.imag], axis=-1)
     sums = jnp.einsum("...djn,dni->...dji", far, near)
     return sums.reshape(*sums.shape[:-2], -1)[..., :length]
+
+
+def continued(
+    h: Inexact[Array, "B D N"], x: Float[Array, "B T D"], weight: Inexact[Array, "D N"], rate: Inexact[Array, "D N"]
+) -> tuple[Inexact[Array, "B D N"], Float32[Array, "B T D"]]:
+    """The causal convolution with this filter from a state on, and the state after it, some tokens at a time.
+
+    Args:
+        h: of the tokens before x the sum of exp(r_n t) times the one t tokens before the last.
+    """
+    (B, T, D), rest = x.shape, x.shape[1] % CHUNK
+    x = x.astype(jnp.float32)
+    if T <= CHUNK:
+        return _continued(h, x, weight, rate)
+    pieces = x[:, : T - rest].reshape(B, -1, CHUNK, D).swapaxes(0, 1)
+    h, y = lax.scan(lambda h, x: _continued(h, x, weight, rate), h, pieces)
+    y = y.swapaxes(0, 1).reshape(B, T - rest, D)
+    if rest == 0:
+        return h, y
+    h, last = _continued(h, x[:, T - rest :], weight, rate)
+    return h, jnp.concatenate([y, last], axis=1)
+
+
+def _continued(h: Array, x: Array, weight: Array, rate: Array) -> tuple[Array, Array]:
+    T = x.shape[1]
+    later = jnp.exp(rate[..., None] * jnp.arange(T + 1))
+    read = jnp.einsum("bdn,dnt->btd", weight * h, later[..., 1:], precision=lax.Precision.HIGHEST).real
+    added = jnp.einsum("btd,dnt->bdn", x, later[..., T - 1 :: -1], precision=lax.Precision.HIGHEST)
+    return later[..., T] * h + added, causal_convolution(x, exponential_sum(weight, rate, T)) + read

@@ -5,13 +5,24 @@
 
 Cyclic transforms of a length of at least 2L - 1 leave no lag standing for two. In float32; for the backward pass only x
 and the filter are kept.
+
+A transform rounds every y by every x. Where no later token may change a y, not by its rounding either, the text is
+halved again and again, down to leaves whose tokens meet each other by a product; a second half meets its first one by a
+transform, as in the relaxed multiplication of power series: L (log L)^2.
 """
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jaxtyping import Array, Complex64, Float, Float32
+
+LEAF = 64  # tokens at most that meet each other by a product, whose matrix has so many squared for each channel
 
 
 def long_convolution_reference(x: Float[Array, "B L D"], k: Float[Array, "D W"]) -> Float[Array, "B L D"]:
@@ -27,6 +38,55 @@ def long_convolution(x: Float[Array, "B L D"], k: Float[Array, "D W"]) -> Float[
     L = x.shape[1]
     y = jnp.fft.irfft(_spectrum(x) * _filter_spectrum(k), _size(L))
     return y[..., :L].swapaxes(1, 2).astype(x.dtype)
+
+
+def causal_convolution(x: Float[Array, "B L D"], k: Float[Array, "D L"], leaf: int = LEAF) -> Float[Array, "B L D"]:
+    """y_t = sum_s k_{t-s} x_s over the s up to t, by halves. k holds the lags from 0 to L - 1."""
+    return jax.checkpoint(partial(_halved, leaf=leaf))(x, k)
+
+
+def _halved(x: Array, k: Array, leaf: int) -> Float[Array, "B L D"]:
+    L = x.shape[1]
+    halvings = max(0, math.ceil(math.log2(L / leaf)))
+    size = -(-L // 2**halvings)
+    size += -size % 8 if halvings else 0  # lengths of transforms without large prime factors
+    more = (size << halvings) - L
+    u = jnp.pad(x.swapaxes(1, 2).astype(jnp.float32), ((0, 0), (0, 0), (0, more)))
+    k = jnp.pad(k.astype(jnp.float32), ((0, 0), (0, more)))
+    y = _among(u, k[:, :size])
+    for n in range(halvings):
+        y = y + _of_first_halves(u, k[:, : size << (n + 1)])
+    return y[..., :L].swapaxes(1, 2).astype(x.dtype)
+
+
+def continued(
+    before: Float[Array, "B S D"], x: Float[Array, "B N D"], k: Float[Array, "D S"]
+) -> tuple[Float[Array, "B S D"], Float[Array, "B N D"]]:
+    """The last S of all tokens after N further ones, and what the filter makes of those and of what was `before`."""
+    (_, N, _), S = x.shape, k.shape[1]
+    every = jnp.concatenate([before, x.astype(before.dtype)], axis=1)
+    if N > 1:
+        return every[:, N:], causal_convolution(every, jnp.pad(k, ((0, 0), (0, N))))[:, S:].astype(x.dtype)
+    seen = every[:, 1:].astype(jnp.float32)
+    y = jnp.einsum("bsd,ds->bd", seen, k[:, ::-1], precision=lax.Precision.HIGHEST)
+    return every[:, 1:], y[:, None].astype(x.dtype)
+
+
+def _among(x: Float32[Array, "B D L"], k: Float32[Array, "D c"]) -> Float32[Array, "B D L"]:
+    """What the tokens of each c have of each other, by the matrix of k_{t-s}."""
+    lag = np.arange(k.shape[1])[:, None] - np.arange(k.shape[1])
+    matrix = jnp.where(lag >= 0, k[:, np.maximum(lag, 0)], 0)
+    leaves = x.reshape(*x.shape[:2], -1, k.shape[1])
+    return jnp.einsum("dts,bdns->bdnt", matrix, leaves, precision=lax.Precision.HIGHEST).reshape(x.shape)
+
+
+def _of_first_halves(x: Float32[Array, "B D L"], k: Float32[Array, "D W"]) -> Float32[Array, "B D L"]:
+    """What the second half of each W tokens has of the first; 0 in the first. No lag comes round to it."""
+    W = k.shape[1]
+    pieces = x.reshape(*x.shape[:2], -1, W)
+    first = jnp.fft.rfft(pieces[..., : W // 2], W)
+    second = jnp.fft.irfft(first * jnp.fft.rfft(k)[:, None], W)[..., W // 2 :]
+    return jnp.pad(second, ((0, 0), (0, 0), (0, 0), (W // 2, 0))).reshape(x.shape)
 
 
 def two_sided(forward: Float[Array, "D L"], backward: Float[Array, "D L"]) -> Float[Array, "D W"]:

@@ -17,7 +17,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from lra_bench.kernels.block_attention import ATTENDED, block_attention, joined
 from lra_bench.kernels.dense import dense
@@ -83,6 +83,24 @@ def memory_attention(
     r = dense(sinusoids(k.shape[3], q.shape[3], len(relative)), relative)
     r = r.reshape(len(r), *u.shape).swapaxes(0, 1)
     return segment_attention(q, k, v, seen[:, 0, :, :, 0], r, u, w, causal=causal, impl=impl)
+
+
+def relative_scores(
+    q: Float[Array, "B H N K"],
+    k: Float[Array, "B H S K"],
+    distance: Int[Array, "N S"],
+    furthest: int,
+    relative: Float[Array, "D J"],
+    u: Float[Array, "H K"],
+    w: Float[Array, "H K"],
+) -> Float32[Array, "B H N S"]:
+    """The same logits of queries and keys whose distances are known; of one below 0 or beyond `furthest` any number."""
+    by_head = relative.reshape(-1, *u.shape).astype(q.dtype)
+    u, w = (x[:, None].astype(q.dtype) for x in (u, w))
+    asked = product("bhnk,fhk->bhnf", q + w, by_head)
+    position = product("bhnf,df->bhnd", asked, sinusoids(furthest + 1, 1, len(relative))[::-1])
+    position = jnp.take_along_axis(position, jnp.clip(distance, 0, furthest)[None, None], axis=-1)
+    return (product("bhnk,bhsk->bhns", q + u, k) + position) * q.shape[-1] ** -0.5
 
 
 def _fused(

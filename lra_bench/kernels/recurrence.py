@@ -35,6 +35,14 @@ def recurrence_reference(
     return lax.scan(step, jnp.zeros_like(x[:, 0]), x.swapaxes(0, 1), reverse=reverse)[1].swapaxes(0, 1)
 
 
+def continued(
+    a: Inexact[Array, " P"], h: Inexact[Array, "B P"], x: Inexact[Array, "B N P"], impl: str = XLA
+) -> tuple[Inexact[Array, "B P"], Inexact[Array, "B N P"]]:
+    """The last h, and all N of them, from the state `h` on."""
+    states = recurrence(a, x.at[:, 0].add(a * h), False, impl)
+    return states[:, -1], states
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def recurrence(
     a: Inexact[Array, " P"], x: Inexact[Array, "B L P"], reverse: bool = False, impl: str = XLA

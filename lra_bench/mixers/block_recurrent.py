@@ -6,18 +6,20 @@
     lstm:    C_{t+1} = C_t sigmoid(h W_f + b_f + 1) + tanh(h + b) sigmoid(h W_i + b_i - 1)       (section 3.3)
 
 The state is the gate's skip form, without an MLP, which the paper finds best. Keys and values of tokens and of state
-are shared by both directions, queries are not. Padding is no key; a block of padding leaves the state as it is.
+are shared by both directions, queries are not. Padding is no key; a block of padding leaves the state as it is. Where
+it is causal, a token sees none of its block that come after it, as in section 3.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.block_attention import block_attention, side_by_side
@@ -28,6 +30,7 @@ from lra_bench.kernels.recurrent_states import recurrent_states
 from lra_bench.kernels.segment_attention import segments
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
+from lra_bench.mixers.caches import KeyValues, attended, empty
 from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut, join
 from lra_bench.mixers.layers import XAVIER, Dense, LayerNorm
@@ -41,13 +44,14 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    causal_form="yes",
     segment="block",
     public="google-research/meliad (Flax)",
-    differs="tokens of a block see each other both ways, of other blocks only the past, so a cls token sees its own "
-    "block alone, and texts that are longer are pooled by the mean unless cls is asked for; the state reads its own "
-    "block (the authors' code: the previous one too); the whole text is differentiated through; every layer is "
-    "recurrent (the paper: one of twelve); blocks and states of 128 (the paper: 512); no relative position bias, no "
-    "unit-length keys",
+    differs="unless it is causal, tokens of a block see each other both ways, of other blocks only the past, so a cls "
+    "token sees its own block alone, and texts that are longer are pooled by the mean unless cls is asked for; the "
+    "state reads its own block (the authors' code: the previous one too); the whole text is differentiated through; "
+    "every layer is recurrent (the paper: one of twelve); blocks and states of 128 (the paper: 512); no relative "
+    "position bias, no unit-length keys",
     short={"block": 8, "states": 3},
 )
 
@@ -75,6 +79,16 @@ class Config(Fused):
             raise ConfigError(f"gate: '{self.gate}'; it can be: fixed, lstm")
 
 
+class State(NamedTuple):
+    """Keys and values of a block and the one before it; the state before the block, and its keys and values, which are
+    the same for all of the block's tokens."""
+
+    tokens: KeyValues
+    carried: Float32[Array, "B S D"]
+    keys: Float[Array, "B H S K"]
+    values: Float[Array, "B H S K"]
+
+
 class Mixer(HeadsMixer):
     """Every token looks at its block, at the one before it, and at a state of all that came earlier."""
 
@@ -100,7 +114,7 @@ class Mixer(HeadsMixer):
     ) -> Float[Array, "B L D"]:
         B, L, W = *x.shape[:2], min(self.block, x.shape[1])
         q, k, v = self.project(x)
-        near, _ = block_attention(q, k, v, mask, Blocks(W, before=1), impl=self.impl)
+        near, _ = block_attention(q, k, v, mask, Blocks(W, before=1, causal=self.causal), impl=self.impl)
         start = jnp.broadcast_to(self.start[...], (B, *self.start.shape)).astype(jnp.float32)
         asked = cut(dense(x, self.query[...]), self.heads)
         asked, *each = [blocks(part, W) for part in (asked, k, v, mask[:, None, :, None])]
@@ -114,7 +128,7 @@ class Mixer(HeadsMixer):
         """What the tokens of each block read in the state before it, as soon as that is known."""
 
         def step(state: Array, block: tuple[Array, list[Array]]) -> tuple[Array, Array]:
-            after, seen = self.step(state, block[1])
+            after, seen = self.advanced(state, block[1])
             return after, self.read(block[0], *seen)
 
         return lax.scan(jax.checkpoint(step), start, (asked, each))[1]
@@ -125,10 +139,10 @@ class Mixer(HeadsMixer):
         """The same, when all states are known: fewer kernels in the loop."""
         graph, learned = nnx.split(self)
         states = recurrent_states(
-            lambda learned, *given: nnx.merge(graph, learned).step(*given)[0], learned, start, each
+            lambda learned, *given: nnx.merge(graph, learned).advanced(*given)[0], learned, start, each
         )
         states, rows, *each = (part.reshape(-1, *part.shape[2:]) for part in (states, asked, *each))
-        return self.read(rows, *self.step(states, each)[1]).reshape(asked.shape)
+        return self.read(rows, *self.advanced(states, each)[1]).reshape(asked.shape)
 
     def read(
         self, asked: Float[Array, "N H W K"], keys: Float[Array, "N H S K"], values: Float[Array, "N H S K"]
@@ -136,16 +150,20 @@ class Mixer(HeadsMixer):
         """What the tokens of each block read in the state before it."""
         return softmax_attention(asked, keys, values, jnp.ones(keys.shape[::2], bool), self.impl)
 
-    def step(self, state: Float[Array, "B S D"], block: list[Array]) -> tuple[Array, tuple[Array, Array]]:
+    def advanced(self, state: Float[Array, "B S D"], block: list[Array]) -> tuple[Array, tuple[Array, Array]]:
         """The state after a block; and keys and values of the one before it, for the block's tokens to read."""
         k, v, there = block
-        c = self.norm(state.astype(k.dtype)) + self.ids.astype(k.dtype)
-        own, across, keys, values = (cut(part, self.heads) for part in jnp.split(dense(c, self.state[...]), 4, axis=-1))
+        own, across, keys, values = self.projected(state.astype(k.dtype))
         all_of_it = jnp.ones(state.shape[:2], bool)
         parts = [(own, keys, values, all_of_it), (across, k, v, there[:, 0, :, 0])]
         h = join(jnp.concatenate(side_by_side(parts, self.impl), axis=1))
         after = self.gated(state, h.astype(jnp.float32))
         return jnp.where(there.any((1, 2))[:, None], after, state), (keys, values)
+
+    def projected(self, state: Float[Array, "B S D"]) -> list[Float[Array, "B H S K"]]:
+        """Queries of the state and of the tokens, keys and values."""
+        c = self.norm(state) + self.ids.astype(state.dtype)
+        return [cut(part, self.heads) for part in jnp.split(dense(c, self.state[...]), 4, axis=-1)]
 
     def gated(self, state: Float[Array, "B S D"], h: Float[Array, "B S J"]) -> Float[Array, "B S D"]:
         """The next state, in float32."""
@@ -154,6 +172,33 @@ class Mixer(HeadsMixer):
             return state * share + self.update(h) * (1 - share)
         admit, forget = jax.nn.sigmoid(self.admit(h) - 1), jax.nn.sigmoid(self.forget(h) + 1)
         return state * forget + jnp.tanh(self.update(h)) * admit
+
+    def init_state(self, batch: int, length: int) -> State:
+        """However long the text is."""
+        carried = jnp.broadcast_to(self.start[...], (batch, *self.start.shape)).astype(jnp.float32)
+        keys, values = self.projected(carried.astype(self.dtype))[2:]
+        return State(empty(self, batch, 2 * self.block), carried, keys, values)
+
+    def step(self, state: State, x: Float[Array, "B D"]) -> tuple[State, Float[Array, "B D"]]:
+        x = x[:, None]
+        tokens, near = attended(state.tokens, *self.projected_at(x, state.tokens.place), self.seen)
+        read = self.read(cut(dense(x, self.query[...]), self.heads), state.keys, state.values)
+        state = state._replace(tokens=tokens)
+        state = lax.cond(tokens.place % self.block == 0, self.after_block, lambda state: state, state)
+        return state, self.output(jnp.concatenate([near, read.astype(near.dtype)], axis=1))[:, 0]
+
+    def seen(self, i: Int[Array, "N 1"], j: Int[Array, "1 S"]) -> Bool[Array, "N S"]:
+        """Whether the key at j is of the block of the query at i, or of the one before."""
+        return i // self.block - j // self.block <= 1
+
+    def after_block(self, state: State) -> State:
+        """With the block that the newest token ends."""
+        tokens, W = state.tokens, self.block
+        first = (tokens.place - W) % (2 * W)
+        k, v = (lax.dynamic_slice_in_dim(part, first, W, axis=2) for part in (tokens.k, tokens.v))
+        carried, _ = self.advanced(state.carried, [k, v, jnp.ones((len(k), 1, W, 1), bool)])
+        keys, values = self.projected(carried.astype(self.dtype))[2:]
+        return State(tokens, carried, keys, values)
 
 
 def blocks(x: Shaped[Array, "B H L K"], size: int) -> Shaped[Array, "N B H size K"]:

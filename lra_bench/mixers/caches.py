@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,12 @@ Held = Callable[[Int[Array, ""], int], Int[Array, " S"]]  # of the tokens seen, 
 Score = Callable[
     [Float[Array, "B H N K"], Float[Array, "B H S K"], Int[Array, "N 1"], Int[Array, "1 S"]], Float[Array, "B H N S"]
 ]
+Rows = tuple[Array, ...]  # queries, keys and values of tokens
+# Weights [B, H, N, S] of queries and keys, of which is seen, and of the distances from a query back to a key.
+Weigh = Callable[
+    [Float[Array, "B H N K"], Float[Array, "B H S K"], Bool[Array, "#H N S"], Int[Array, "N S"]],
+    Float[Array, "B H N S"],
+]
 Part = tuple[Float[Array, "B H N V"], Float32[Array, "B H N"]]  # what is read, and its logits' logsumexp
 
 
@@ -40,6 +46,11 @@ class KeyValues(NamedTuple):
     v: Float[Array, "B H S V"]
     place: Int[Array, ""]  # of the next token: so many were seen
 
+    @property
+    def places(self) -> Int[Array, " S"]:
+        """Of the token in each slot of a ring."""
+        return ring(self.place, self.k.shape[2])
+
 
 def empty(mixer: HeadsMixer, batch: int, slots: int, heads: int | None = None) -> KeyValues:
     """No token yet; room for the keys and values of `slots`, in the dtype that the mixer computes in.
@@ -47,8 +58,14 @@ def empty(mixer: HeadsMixer, batch: int, slots: int, heads: int | None = None) -
     Args:
         heads: so many; None: all.
     """
-    shape = (batch, mixer.heads if heads is None else heads, slots, mixer.head_width)
-    return KeyValues(jnp.zeros(shape, mixer.dtype), jnp.zeros(shape, mixer.dtype), jnp.zeros((), jnp.int32))
+    rows = (batch, mixer.heads if heads is None else heads, slots)
+    return room(rows, (mixer.head_width, mixer.head_width), mixer.dtype)
+
+
+def room(rows: tuple[int, int, int], widths: tuple[int, int], dtype: str) -> KeyValues:
+    """The same of batch, heads and slots, for keys and values of these widths."""
+    k, v = (jnp.zeros((*rows, width), dtype) for width in widths)
+    return KeyValues(k, v, jnp.zeros((), jnp.int32))
 
 
 def extended(cache: KeyValues, k: Float[Array, "B H N K"], v: Float[Array, "B H N V"], held: Held = ring) -> KeyValues:
@@ -104,34 +121,68 @@ def attended_part(
     score: Score = dot,
 ) -> tuple[KeyValues, Part]:
     """The same, and the logsumexp of each query's logits, to be joined with attention over other keys."""
-    blocks = q.shape[2] // QUERIES
 
-    def some(cache: KeyValues, block: tuple[Array, ...]) -> tuple[KeyValues, Part]:
+    def some(cache: KeyValues, block: Rows) -> tuple[KeyValues, Part]:
         return _attended(cache, *block, seen, held, score)
 
+    return _in_blocks(some, cache, (q, k, v))
+
+
+def weighed(
+    cache: KeyValues,
+    q: Float[Array, "B H N K"],
+    k: Float[Array, "B H N K"],
+    v: Float[Array, "B H N V"],
+    seen: Seen,
+    weigh: Weigh,
+) -> tuple[KeyValues, Float[Array, "B H N V"]]:
+    """The same by weights that are no softmax; the cache is a ring."""
+
+    def some(cache: KeyValues, block: Rows) -> tuple[KeyValues, Array]:
+        q, k, v = block
+        keys, values, i, j = _met(cache, q, k, v, ring)
+        weights = weigh(q, keys, _visible(i, j, seen), i - j)
+        y = product("bhns,bhsv->bhnv", weights.astype(values.dtype), values)
+        return extended(cache, k, v), y.astype(v.dtype)
+
+    return _in_blocks(some, cache, (q, k, v))
+
+
+def _in_blocks(
+    some: Callable[[KeyValues, Rows], tuple[KeyValues, Any]], cache: KeyValues, rows: Rows
+) -> tuple[KeyValues, Any]:
+    """What `some` queries read, `QUERIES` of them at a time."""
+    blocks, whole = rows[0].shape[2] // QUERIES, rows[0].shape[2] // QUERIES * QUERIES
     if blocks < 2:
-        return some(cache, (q, k, v))
-    whole = blocks * QUERIES
-    cut = tuple(
-        jnp.moveaxis(x[:, :, :whole].reshape(*x.shape[:2], blocks, QUERIES, x.shape[3]), 2, 0) for x in (q, k, v)
-    )
+        return some(cache, rows)
+    cut = tuple(jnp.moveaxis(x[:, :, :whole].reshape(*x.shape[:2], blocks, QUERIES, x.shape[3]), 2, 0) for x in rows)
     cache, parts = lax.scan(some, cache, cut)
-    y, total = (jnp.moveaxis(x, 0, 2).reshape(*q.shape[:2], whole, *x.shape[4:]) for x in parts)
-    if whole == q.shape[2]:
-        return cache, (y, total)
-    cache, rest = some(cache, tuple(x[:, :, whole:] for x in (q, k, v)))
-    y, total = (jnp.concatenate(pair, axis=2) for pair in zip((y, total), rest, strict=True))
-    return cache, (y, total)
+    read = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2).reshape(*x.shape[1:3], whole, *x.shape[4:]), parts)
+    if whole == rows[0].shape[2]:
+        return cache, read
+    cache, rest = some(cache, tuple(x[:, :, whole:] for x in rows))
+    return cache, jax.tree.map(lambda *pair: jnp.concatenate(pair, axis=2), read, rest)
+
+
+def _met(
+    cache: KeyValues, q: Array, k: Array, v: Array, held: Held
+) -> tuple[Array, Array, Int[Array, "N 1"], Int[Array, "1 S"]]:
+    """Keys and values of the cache and of the queries' own tokens, and the places of queries and keys."""
+    i = cache.place + jnp.arange(q.shape[2])
+    j = jnp.concatenate([held(cache.place, cache.k.shape[2]), i])
+    keys, values = (jnp.concatenate([old, new.astype(old.dtype)], axis=2) for old, new in ((cache.k, k), (cache.v, v)))
+    return keys, values, i[:, None], j[None]
+
+
+def _visible(i: Int[Array, "N 1"], j: Int[Array, "1 S"], seen: Seen) -> Bool[Array, "#H N S"]:
+    return (j >= 0) & (j <= i) & seen(i, j)
 
 
 def _attended(
     cache: KeyValues, q: Array, k: Array, v: Array, seen: Seen, held: Held, score: Score
 ) -> tuple[KeyValues, Part]:
-    i = cache.place + jnp.arange(q.shape[2])
-    j = jnp.concatenate([held(cache.place, cache.k.shape[2]), i])
-    keys, values = (jnp.concatenate([old, new.astype(old.dtype)], axis=2) for old, new in ((cache.k, k), (cache.v, v)))
-    i, j = i[:, None], j[None]
-    scores = score(q, keys, i, j) + jnp.where((j >= 0) & (j <= i) & seen(i, j), 0, LOWEST)
+    keys, values, i, j = _met(cache, q, k, v, held)
+    scores = score(q, keys, i, j) + jnp.where(_visible(i, j, seen), 0, LOWEST)
     top = jnp.maximum(scores.max(-1, keepdims=True), LOWEST / 2)
     weights = jnp.exp(scores - top)
     total = jnp.maximum(weights.sum(-1, keepdims=True), TINY)

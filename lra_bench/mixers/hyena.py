@@ -5,14 +5,17 @@
     h_t = exp(-|t| delta) FFN(t)                                   t: the lag; FFN: with sines             (equation 7)
 
 Projections go through a short convolution first. Filters are two-sided: as many lags to come as past ones. Padding is
-zero before each convolution.
+zero before each convolution. Where it is causal, all filters have past lags alone (proposition 3.1), and are of the
+same strength however long a text is.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +23,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.long_convolution import long_convolution
+from lra_bench.kernels.depthwise_convolution import looking_back
+from lra_bench.kernels.long_convolution import causal_convolution, continued, long_convolution
 from lra_bench.kernels.short_convolution import short_convolution
 from lra_bench.mixers.base import Dims, Dynamics, MixerBase
 from lra_bench.mixers.card import Card
@@ -35,12 +39,14 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    causal_form="yes",
     public="HazyResearch/flash-fft-conv (CUDA)",
     differs="as in the released code the first gate meets v directly, so that order N has N - 1 long filters, not N as "
-    "in definition 3.1. Not causal: filters, the short ones too, are two-sided, the network taking lags of both signs; "
-    "each is divided by the root of its window's sum of squares, or its gain would grow with the root of the length. "
-    "The filters' network is trained as a state space's dynamics are: without decay, at a rate of its own; its sines "
-    "start at 10 (the paper's language models: 14)",
+    "in definition 3.1. Unless it is causal, filters, the short ones too, are two-sided, the network taking lags of "
+    "both signs; each is divided by the root of its window's sum of squares, or its gain would grow with the root of "
+    "the length (where it is causal, the sum is over the backbone's length, not the text's). The filters' network is "
+    "trained as a state space's dynamics are: without decay, at a rate of its own; its sines start at 10 (the paper's "
+    "language models: 14)",
     padded_length="the norm by which a filter is divided, which is over all its lags",
 )
 
@@ -71,12 +77,20 @@ class Config:
             raise ConfigError(f"sine: {self.sine:g}; above 0")
 
 
+class State(NamedTuple):
+    """What the filters stand on before the next token, and the filters, which do not change."""
+
+    near: Float[Array, "B T-1 E"]  # projections, E = (N + 1) D wide
+    far: Float[Array, "N-1 B S D"]
+    filters: Float[Array, "N-1 D S"]
+
+
 class Mixer(MixerBase):
-    """Every token sees every other through filters as long as the text."""
+    """Every token sees every other, where it is causal every earlier one, through filters as long as the text."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         D, N, hidden = dims.width, config.order, config.hidden
-        self.order, self.length = N, dims.length
+        self.order, self.length, self.causal, self.dtype = N, dims.length, dims.causal, dims.dtype
         self.projections = Dense(D, (N + 1) * D, rngs=rngs)
         self.taps = nnx.Param(uniform(rngs, (TAPS, (N + 1) * D), TAPS))
         self.shift = nnx.Param(uniform(rngs, ((N + 1) * D,), TAPS))
@@ -93,16 +107,22 @@ class Mixer(MixerBase):
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
         there = mask[..., None].astype(x.dtype)
-        parts = short_convolution(self.projections(x) * there, self.taps[...]) + self.shift.astype(x.dtype)
-        first, *gates, y = jnp.split(parts, self.order + 1, axis=-1)
-        y = first * y
+        y, *gates = self.begun(self.projections(x) * there)
+        convolution = causal_convolution if self.causal else long_convolution
         for gate, h in zip(gates, self.filters(x.shape[1]), strict=True):
-            y = gate * long_convolution(y * there, h)
+            y = gate * convolution(y * there, h)
         return self.out(y)
 
+    def begun(self, projections: Float[Array, "B L E"]) -> list[Float[Array, "B L D"]]:
+        """z^1 and the further gates."""
+        short = partial(short_convolution, taps=self.taps[...])
+        parts = (looking_back(short, TAPS // 2) if self.causal else short)(projections)
+        first, *gates, v = jnp.split(parts + self.shift.astype(parts.dtype), self.order + 1, axis=-1)
+        return [first * v, *gates]
+
     def filters(self, length: int) -> Float[Array, "M D W"]:
-        """h for the lags from -(L - 1) to L - 1; lag 0 has a weight of its own besides."""
-        lag = jnp.arange(1 - length, length)
+        """h for the lags from -(L - 1), where it is causal from 0, to L - 1; lag 0 has a weight of its own besides."""
+        lag = jnp.arange(0 if self.causal else 1 - length, length)
         t = lag / self.length
         angle = 2 * jnp.pi * t[:, None] * jnp.linspace(1e-4, BANDS - 1, BANDS)
         f = jnp.concatenate([t[:, None], jnp.cos(angle), jnp.sin(angle)], axis=1)
@@ -110,9 +130,30 @@ class Mixer(MixerBase):
             f = jnp.sin(self.sines[...] * (f @ weight[...] + bias))
         rate = jnp.linspace(1 / SLOW, 1 / FAST, self.last.shape[1]) * math.log(100)
         window = jnp.exp(-abs(t) * rate[:, None])
-        window = window * jax.lax.rsqrt((window**2).sum(1, keepdims=True))
+        whole = jnp.exp(-jnp.arange(self.length) / self.length * rate[:, None]) if self.causal else window
+        window = window * jax.lax.rsqrt((whole**2).sum(1, keepdims=True))
         h = window * jnp.einsum("ndh,wh->ndw", self.last[...], f)
         return h + self.now[..., None] * (lag == 0)
+
+    def init_state(self, batch: int, length: int) -> State:
+        """Of the long filters, room for what they are of: no smaller state makes what they make."""
+        D, N = self.now.shape[1], self.order
+        near, far = (batch, TAPS - 1, (N + 1) * D), (N - 1, batch, length, D)
+        return State(jnp.zeros(near, self.dtype), jnp.zeros(far, self.dtype), self.filters(length))
+
+    def step(self, state: State, x: Float[Array, "B D"]) -> tuple[State, Float[Array, "B D"]]:
+        state, y = self.prefill(state, x[:, None])
+        return state, y[:, 0]
+
+    def prefill(self, state: State, x: Float[Array, "B N D"]) -> tuple[State, Float[Array, "B N D"]]:
+        near = jnp.concatenate([state.near, self.projections(x).astype(state.near.dtype)], axis=1)
+        y, *gates = (part[:, TAPS - 1 :] for part in self.begun(near))
+        far = []
+        for gate, h, before in zip(gates, state.filters, state.far, strict=True):
+            after, z = continued(before, y, h)
+            y = gate * z
+            far.append(after)
+        return State(near[:, x.shape[1] :], jnp.stack(far), state.filters), self.out(y.astype(x.dtype))
 
 
 def uniform(rngs: nnx.Rngs, shape: tuple[int, ...], inputs: int) -> Float[Array, "..."]:

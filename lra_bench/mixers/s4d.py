@@ -5,7 +5,7 @@
     y = GLU(W gelu(K_forward * u + K_backward * reversed u + d u))
 
 Of complex eigenvalues half is kept, for the other half is conjugate to it. Padding is zero input; the convolution is
-linear, so the state stays 0 there.
+linear, so the state stays 0 there. Where it is causal, there is no K_backward.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Inexact
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.exponential_sum import exponential_sum
+from lra_bench.kernels.exponential_sum import continued, exponential_sum
 from lra_bench.kernels.glu import glu
-from lra_bench.kernels.long_convolution import long_convolution, two_sided
+from lra_bench.kernels.long_convolution import causal_convolution, long_convolution, two_sided
 from lra_bench.mixers.base import Dims, Dynamics, MixerBase
 from lra_bench.mixers.card import Card
 from lra_bench.mixers.layers import Dense
@@ -34,6 +34,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    causal_form="yes",
     public="state-spaces/s4 (CUDA for the kernel, Fourier transforms)",
     differs="both directions share A and dt and have a C each, and a token is in both; the GELU and the gated linear "
     "layer that follow a state space in the paper's block belong to the mixer",
@@ -71,10 +72,11 @@ class Config:
 
 
 class Mixer(MixerBase):
-    """Two long filters a channel, made of a few exponentials each."""
+    """Two long filters a channel, made of a few exponentials each; where it is causal, one."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
-        D = dims.width
+        D, directions = dims.width, 1 if dims.causal else 2
+        self.causal = dims.causal
         A = start(config)
         ends = jnp.log(jnp.array([config.dt_min, config.dt_max]))
         self.log_dt = Dynamics(jax.random.uniform(rngs.params(), (D,), minval=ends[0], maxval=ends[1]))
@@ -83,7 +85,7 @@ class Mixer(MixerBase):
         if self.complex:
             self.frequency = Dynamics(jnp.tile(A.imag, (D, 1)))
         parts = 2 if self.complex else 1  # real and imaginary: |C|^2 is 1 on the average, as in the authors' code
-        self.c = nnx.Param(jax.random.normal(rngs.params(), (2, parts, D, len(A))) * parts**-0.5)
+        self.c = nnx.Param(jax.random.normal(rngs.params(), (directions, parts, D, len(A))) * parts**-0.5)
         self.d = nnx.Param(jax.random.normal(rngs.params(), (D,)))
         self.out = Dense(D, 2 * D, rngs=rngs)
 
@@ -91,18 +93,40 @@ class Mixer(MixerBase):
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
         u = x * mask[..., None].astype(x.dtype)
-        y = long_convolution(u, two_sided(*self.filters(x.shape[1])))
-        return glu(self.out(gelu(y + self.d.astype(x.dtype) * u)))
+        filters = self.filters(x.shape[1])
+        y = causal_convolution(u, filters[0]) if self.causal else long_convolution(u, two_sided(*filters))
+        return self.read(y, u)
 
-    def filters(self, length: int) -> Float[Array, "2 D L"]:
-        """K of both directions, for lags from 0 to L - 1."""
+    def read(self, y: Float[Array, "B L D"], u: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """What follows the filters."""
+        return glu(self.out(gelu(y + self.d.astype(u.dtype) * u)))
+
+    def filters(self, length: int) -> Float[Array, "directions D L"]:
+        """K of each direction, for lags from 0 to L - 1."""
+        return exponential_sum(*self.exponentials(), length)
+
+    def exponentials(self) -> tuple[Inexact[Array, "directions D N"], Inexact[Array, "D N"]]:
+        """The weights and the rates of which K is the sum."""
         A: Inexact[Array, "D N"] = -jnp.exp(self.log_decay[...])
-        C: Inexact[Array, "2 D N"] = self.c[:, 0]
+        C: Inexact[Array, "directions D N"] = self.c[:, 0]
         if self.complex:
             A = A + 1j * self.frequency[...]
             C = 2 * (C + 1j * self.c[:, 1])
         step = jnp.exp(self.log_dt[...])[:, None] * A
-        return exponential_sum(C * jnp.expm1(step) / A, step, length)
+        return C * jnp.expm1(step) / A, step
+
+    def init_state(self, batch: int, length: int) -> Inexact[Array, "B D N"]:
+        """h, however long the text is."""
+        return jnp.zeros((batch, *self.log_decay.shape), jnp.complex64 if self.complex else jnp.float32)
+
+    def step(self, state: Array, x: Float[Array, "B D"]) -> tuple[Array, Float[Array, "B D"]]:
+        state, y = self.prefill(state, x[:, None])
+        return state, y[:, 0]
+
+    def prefill(self, state: Array, x: Float[Array, "B T D"]) -> tuple[Array, Float[Array, "B T D"]]:
+        (weight,), rate = self.exponentials()
+        state, y = continued(state, x, weight, rate)
+        return state, self.read(y.astype(x.dtype), x)
 
 
 def start(config: Config) -> Inexact[Array, " N"]:

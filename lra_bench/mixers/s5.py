@@ -5,7 +5,7 @@
     y = g sigmoid(g W + b),  g = gelu(Re(C_1 h + C_2 h') + d u)    h' is h of the reversed text      (the authors' code)
 
 A starts as the eigenvalues of HiPPO-N, in blocks; of each conjugate pair one is kept. Padding is zero input: the state,
-that of the reversed text too, stays 0 until the first token.
+that of the reversed text too, stays 0 until the first token. Where it is causal, there is no h' and no C_2.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Complex64, Float
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.recurrence import recurrence
+from lra_bench.kernels.recurrence import continued, recurrence
 from lra_bench.mixers.base import Dims, Dynamics, MixerBase, implementation
 from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.layers import Dense
@@ -34,6 +34,7 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    causal_form="yes",
     public="lindermanlab/S5 (JAX, associative scan)",
     differs="the real part of A is -exp of a parameter, so that the state cannot grow; the gated activation that "
     "follows a state space in the paper's layer belongs to the mixer (on ListOps and text the authors gate the state "
@@ -79,11 +80,12 @@ class Config(Walked):
 
 
 class Mixer(MixerBase):
-    """A recurrence over the tokens from both ends."""
+    """A recurrence over the tokens from both ends; where it is causal, from the first token alone."""
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         self.impl = implementation(config, dims)
         D, P = dims.width, config.states
+        self.readings = (False,) if dims.causal else (False, True)  # is it from the last token to the first?
         A, V = hippo_normal(P // config.blocks)
         A, V = np.tile(A, config.blocks), np.kron(np.eye(config.blocks), V)
         ends = jnp.log(jnp.array([config.dt_min, config.dt_max]))
@@ -92,7 +94,7 @@ class Mixer(MixerBase):
         self.frequency = Dynamics(jnp.asarray(A.imag, jnp.float32))
         B = V.conj().T @ LECUN(rngs.params(), (P, D))
         self.b = Dynamics(jnp.stack([B.real, B.imag]))
-        self.c = nnx.Param(readout(config.start, V, D, rngs))
+        self.c = nnx.Param(readout(config.start, V, (len(self.readings), 2, D), rngs))
         self.d = nnx.Param(jax.random.normal(rngs.params(), (D,)))
         self.gate = Dense(D, D, start=LECUN, rngs=rngs)
 
@@ -100,18 +102,37 @@ class Mixer(MixerBase):
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
         x = x * mask[..., None].astype(x.dtype)
+        Abar, u = self.inputs(x)
+        return self.read([recurrence(Abar, u, back, self.impl) for back in self.readings], x)
+
+    def inputs(self, x: Float[Array, "B L D"]) -> tuple[Complex64[Array, " S"], Complex64[Array, "B L S"]]:
+        """Abar, and Bbar x of each token, for one state of each conjugate pair."""
         A = -jnp.exp(self.log_decay[...]) + 1j * self.frequency[...]
         Abar = jnp.exp(A * jnp.exp(self.log_dt[...]))
         Bbar = ((Abar - 1) / A)[:, None] * (self.b[0] + 1j * self.b[1])
         u = dense(x.astype(jnp.float32), jnp.concatenate([Bbar.real, Bbar.imag]).T)
-        u = jax.lax.complex(*jnp.split(u, 2, axis=-1))
-        states = [
-            part for h in (recurrence(Abar, u, back, self.impl) for back in (False, True)) for part in (h.real, h.imag)
-        ]
+        return Abar, jax.lax.complex(*jnp.split(u, 2, axis=-1))
+
+    def read(self, states: list[Complex64[Array, "B L S"]], x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """y of the states of each reading."""
+        parts = [part for h in states for part in (h.real, h.imag)]
         signs = jnp.array([2.0, -2.0])[:, None, None]  # 2 Re(C h): of both of the pair
         C = (self.c[...] * signs).transpose(0, 1, 3, 2).reshape(-1, x.shape[-1])
-        y = dense(jnp.concatenate(states, axis=-1), C)
+        y = dense(jnp.concatenate(parts, axis=-1), C)
         return gated((y + self.d[...] * x).astype(x.dtype), self.gate.kernel[...], self.gate.bias[...])
+
+    def init_state(self, batch: int, length: int) -> Complex64[Array, "B S"]:
+        """h, however long the text is."""
+        return jnp.zeros((batch, self.log_dt.shape[0]), jnp.complex64)
+
+    def step(self, state: Array, x: Float[Array, "B D"]) -> tuple[Array, Float[Array, "B D"]]:
+        state, y = self.prefill(state, x[:, None])
+        return state, y[:, 0]
+
+    def prefill(self, state: Array, x: Float[Array, "B N D"]) -> tuple[Array, Float[Array, "B N D"]]:
+        Abar, u = self.inputs(x)
+        state, states = continued(Abar, state, u, self.impl)
+        return state, self.read([states], x)
 
 
 @jax.checkpoint
@@ -121,16 +142,17 @@ def gated(y: Float[Array, "B L D"], W: Float[Array, "D D"], b: Float[Array, "D"]
     return g * jax.nn.sigmoid(dense(g, W) + b.astype(y.dtype))
 
 
-def readout(start: str, V: np.ndarray, width: int, rngs: nnx.Rngs) -> Float[Array, "2 2 D S"]:
-    """C at the start: of both directions the real and the imaginary part, for one state of each conjugate pair.
+def readout(start: str, V: np.ndarray, shape: tuple[int, int, int], rngs: nnx.Rngs) -> Float[Array, "readings 2 D S"]:
+    """C at the start: of each reading the real and the imaginary part, for one state of each conjugate pair.
 
-    A matrix [D, P] drawn before the state is diagonalized, times its eigenvectors `V` [P, S]; or drawn as it is.
+    A matrix [D, P] drawn before the state is diagonalized, times its eigenvectors `V` [P, S]; or drawn as it is. The
+    last axis is not in `shape`.
     """
     P, S = V.shape
     if start == "complex_normal":
-        return jax.random.normal(rngs.params(), (2, 2, width, S)) * 0.5**0.5
-    entries = P * width if start == "lecun_normal" else P  # the authors' fan-in, by which the variance is divided
-    drawn = jax.random.truncated_normal(rngs.params(), -2, 2, (2, 2, width, P)) * (entries**-0.5 / TRUNCATED)
+        return jax.random.normal(rngs.params(), (*shape, S)) * 0.5**0.5
+    entries = P * shape[-1] if start == "lecun_normal" else P  # the authors' fan-in, by which the variance is divided
+    drawn = jax.random.truncated_normal(rngs.params(), -2, 2, (*shape, P)) * (entries**-0.5 / TRUNCATED)
     C = jax.lax.complex(drawn[:, 0], drawn[:, 1]) @ V
     return jnp.stack([C.real, C.imag], axis=1)
 

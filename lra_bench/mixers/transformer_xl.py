@@ -4,7 +4,8 @@ own segment and to the cached ones before it, through which no gradient flows.
     A_ij = ((q_i + u) . k_j + (q_i + v) . W_r R_{i-j}) / sqrt K,   k_j = W_k SG(x_j) in the past        (section 3.3)
 
 R are sinusoids of the distance. A layer caches its own inputs, so all segments of a layer are computed side by side.
-Padding is no key, in the cache either.
+Padding is no key, in the cache either. Where it is causal, a token sees none of its segment that come after it, as in
+section 3.1.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.memory_attention import Memory, form, memory_attention
+from lra_bench.kernels.memory_attention import Memory, form, memory_attention, relative_scores
 from lra_bench.kernels.segment_attention import segments
 from lra_bench.mixers.base import Dims
+from lra_bench.mixers.caches import KeyValues, attended, empty
 from lra_bench.mixers.card import Card, Fused
-from lra_bench.mixers.heads import HeadsMixer, cut
+from lra_bench.mixers.heads import Decoded, cut
 from lra_bench.mixers.layers import XAVIER
 
 CARD = Card(
@@ -38,12 +40,13 @@ CARD = Card(
     exact_when="segment >= length, W_r = 0 and u = 0",
     exact_without="the cached past",
     causal="causal",
+    causal_form="yes",
     segment="segment",
     public="kimiyoung/transformer-xl (PyTorch)",
-    differs="tokens of a segment see each other both ways (`causal`: as in the paper); of other segments only the "
-    "cached past is seen, so a cls token sees its own segment alone, and texts that are longer are pooled by the mean "
-    "unless cls is asked for; the backbone's absolute positions stand beside the relative ones; u and v belong to a "
-    "layer; segments of 128 (the authors' base models: 150 and 512)",
+    differs="tokens of a segment see each other both ways (as in the paper with `causal` or a causal backbone); of "
+    "other segments only the cached past is seen, so a cls token sees its own segment alone, and texts that are longer "
+    "are pooled by the mean unless cls is asked for; the backbone's absolute positions stand beside the relative ones; "
+    "u and v belong to a layer; segments of 128 (the authors' base models: 150 and 512)",
     short={"segment": 8, "memory": 2},
 )
 
@@ -69,7 +72,7 @@ class Config(Fused):
             raise ConfigError(f"memory: {self.memory}; at least 0")
 
 
-class Mixer(HeadsMixer):
+class Mixer(Decoded):
     """Every token looks at its segment and at the cached past."""
 
     turns: ClassVar[bool] = False  # its positions are relative already
@@ -77,7 +80,8 @@ class Mixer(HeadsMixer):
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
         self.impl = form(self.impl, dims.width, dims.head_width)
-        self.segment, self.memory, self.causal = min(config.segment, dims.length), config.memory, config.causal
+        self.segment, self.memory = min(config.segment, dims.length), config.memory
+        self.causal = config.causal or dims.causal
         shape = (dims.heads, dims.head_width)
         self.relative = nnx.Param(XAVIER(rngs.params(), (dims.width, dims.heads * dims.head_width)))
         self.u, self.v = (nnx.Param(0.02 * jax.random.normal(rngs.params(), shape)) for _ in range(2))
@@ -93,6 +97,27 @@ class Mixer(HeadsMixer):
         learned = (self.relative[...], self.u[...], self.v[...])
         y = memory_attention(q, k, v, past, *learned, causal=self.causal, impl=self.impl)
         return self.output(y.reshape(B, self.heads, -1, y.shape[-1])[:, :, :L])
+
+    def init_state(self, batch: int, length: int) -> KeyValues:
+        """Keys and values of a segment and of the cached ones before it."""
+        return empty(self, batch, min((self.memory + 1) * self.segment, length))
+
+    def extend(
+        self, state: KeyValues, q: Float[Array, "B H N K"], k: Float[Array, "B H N K"], v: Float[Array, "B H N K"]
+    ) -> tuple[KeyValues, Float[Array, "B H N K"]]:
+        return attended(state, q, k, v, self.seen, score=self.score)
+
+    def seen(self, i: Int[Array, "N 1"], j: Int[Array, "1 S"]) -> Bool[Array, "N S"]:
+        """Whether the key at j is of the segment of the query at i, or of the cached ones."""
+        return i // self.segment - j // self.segment <= self.memory
+
+    def score(
+        self, q: Float[Array, "B H N K"], k: Float[Array, "B H S K"], i: Int[Array, "N 1"], j: Int[Array, "1 S"]
+    ) -> Float32[Array, "B H N S"]:
+        """A."""
+        furthest = (self.memory + 1) * self.segment - 1
+        learned = (self.relative[...], self.u[...], self.v[...])
+        return relative_scores(q, k, i - j, furthest, *learned)
 
 
 def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:

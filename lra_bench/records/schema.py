@@ -59,9 +59,7 @@ class Result:
     val_score: float | None = None  # validation score at the chosen step, over every example
     test_score: float | None = None  # test score, evaluated once, after the choice
     test_spread: float | None = None  # standard deviation over test's examples, where a score is no share of them
-    test_by_place: str | None = (
-        None  # test scores of parts of a text, by first place, as JSON; of the next symbol
-    )
+    test_by_place: str | None = None  # test scores of parts of a text, by first place, as JSON; of the next symbol
     test_at: str | None = None  # test scores at the task's test_lengths, as JSON; null where the model has none there
     val_n: int | None = None
     test_n: int | None = None

@@ -23,9 +23,9 @@ def arrays(length: int, c: int, dtype: type = jnp.float32) -> tuple[jax.Array, .
     return q, k, v, normal(2 * c - 1, seed=rng), jnp.asarray(mask), g
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def run(attend: Callable[..., jax.Array], laplace: bool, q, k, v, bias, mask, g) -> tuple[jax.Array, ...]:
-    y, pull = jax.vjp(lambda q, k, v, bias: attend(q, k, v, mask, bias, laplace), q, k, v, bias)
+@partial(jax.jit, static_argnums=(0, 1), static_argnames="causal")
+def run(attend: Callable[..., jax.Array], laplace: bool, q, k, v, bias, mask, g, causal=False) -> tuple[jax.Array, ...]:
+    y, pull = jax.vjp(lambda q, k, v, bias: attend(q, k, v, mask, bias, laplace, causal), q, k, v, bias)
     return y, *pull(g)
 
 
@@ -36,6 +36,17 @@ def test_values_and_gradients(length: int, c: int, laplace: bool) -> None:
     for a, b in zip(*made, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-4)
     assert not made[0][0][2].any()
+
+
+@pytest.mark.parametrize("laplace", [False, True])
+@pytest.mark.parametrize(("length", "c"), [(37, 8), (300, 129)])
+def test_causal_values_and_gradients(length: int, c: int, laplace: bool) -> None:
+    q, k, v, bias, *rest = arrays(length, c)
+    forms = chunk_attention, chunk_attention_reference
+    made = [run(f, laplace, q, k, v, bias[c - 1 :], *rest, causal=True) for f in forms]
+    for a, b in zip(*made, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-4)
+    assert not made[0][0][0, 0].any()
 
 
 def test_bfloat16() -> None:

@@ -9,7 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lra_bench.kernels.long_convolution import long_convolution, long_convolution_reference, two_sided
+from lra_bench.kernels.long_convolution import (
+    causal_convolution,
+    continued,
+    long_convolution,
+    long_convolution_reference,
+    two_sided,
+)
 
 
 def arrays(length: int, dtype: type = jnp.float32) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -53,3 +59,31 @@ def test_bfloat16() -> None:
     assert [a.dtype for a in half] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
     for a, b in zip(half, full, strict=True):
         np.testing.assert_allclose(np.float32(a), b, atol=0.02 * float(abs(b).max()))
+
+
+@pytest.mark.parametrize("length", [1, 2, 37, 64, 100])
+def test_halves_are_the_sum_over_earlier_tokens(length: int) -> None:
+    """With leaves of up to 8 tokens there are as many as four halvings; the reference has no later lag."""
+    x, k, g = arrays(length)
+    past = jnp.where(jnp.arange(2 * length - 1) >= length - 1, k, 0)
+    y, dx, dk = run(lambda x, k: causal_convolution(x, k, 8), x, k[:, length - 1 :], g)
+    exact = run(long_convolution_reference, x, past, g)
+    for a, b in zip((y, dx, dk), (*exact[:2], exact[2][:, length - 1 :]), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_no_later_token_is_in_a_rounding() -> None:
+    x, k, g = arrays(100)
+    late = jnp.arange(100)[:, None] >= 50
+    convolve = jax.jit(lambda x: causal_convolution(x, k[:, 99:], 8))
+    np.testing.assert_array_equal(convolve(jnp.where(late, 1e4 * g, x))[:, :50], convolve(x)[:, :50])
+
+
+@pytest.mark.parametrize("ends", [(1, 2), (9, 10), ()])
+def test_it_goes_on_from_what_was_before(ends: tuple[int, ...]) -> None:
+    x, k, _ = arrays(20)
+    before, made = jnp.zeros((2, 20, 3)), []
+    for piece in jnp.split(x, ends, axis=1):
+        before, y = continued(before, piece, k[:, 19:])
+        made.append(y)
+    np.testing.assert_allclose(jnp.concatenate(made, axis=1), causal_convolution(x, k[:, 19:]), atol=1e-5)

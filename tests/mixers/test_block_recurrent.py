@@ -18,8 +18,8 @@ def affine(p: Values, name: str, x: np.ndarray) -> np.ndarray:
     return x @ p[f"{name}.kernel"] + p[f"{name}.bias"]
 
 
-@pytest.mark.parametrize("gate", ["fixed", "lstm"])
-def test_the_equations(gate: str) -> None:
+@pytest.mark.parametrize(("gate", "causal"), [("fixed", False), ("lstm", False), ("fixed", True)])
+def test_the_equations(gate: str, causal: bool) -> None:
     def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         W_q, W_k, W_v = np.split(p["qkv"], 3, axis=1)
         state, rows, every = p["start"], [], np.ones(S, bool)
@@ -29,7 +29,8 @@ def test_the_equations(gate: str) -> None:
             c = layer_norm(state, p["norm.scale"], p["norm.bias"]) + p["ids"]
             own, across, keys, values = map(cut, np.split(c @ p["state"], 4, axis=1))
             q, asked, k, v = (cut(here @ w) for w in (W_q, p["query"], W_k, W_v))
-            near = attention(q, cut(x[both] @ W_k), cut(x[both] @ W_v), mask[both])
+            i, j = begin + np.arange(len(here))[:, None], np.arange(len(x))[both]
+            near = attention(q, cut(x[both] @ W_k), cut(x[both] @ W_v), mask[both] & ((j <= i) | (not causal)))
             rows.append(join([*near, *attention(asked, keys, values, every)]))
             h = join([*attention(own, keys, values, every), *attention(across, k, v, there)])
             if gate == "fixed":
@@ -41,7 +42,7 @@ def test_the_equations(gate: str) -> None:
             state = after if there.any() else state
         return np.concatenate(rows) @ p["out"]
 
-    compare(draw(Mixer, Config(W, S, gate), Dims(8, 2, 4, 11)), equation, *texts(10, 8))
+    compare(draw(Mixer, Config(W, S, gate), Dims(8, 2, 4, 11, causal=causal)), equation, *texts(10, 8))
 
 
 def test_a_block_of_padding_leaves_the_state_as_it_is() -> None:

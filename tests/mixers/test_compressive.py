@@ -41,8 +41,8 @@ def full(mask: np.ndarray) -> np.ndarray:
     return mask.reshape(-1, C).any(1)
 
 
-@pytest.mark.parametrize("form", ["conv", "mean", "max"])
-def test_the_equation(form: str) -> None:
+@pytest.mark.parametrize(("form", "causal"), [("conv", False), ("mean", False), ("max", False), ("conv", True)])
+def test_the_equation(form: str, causal: bool) -> None:
     """Of six segments the last one sees one of tokens, two of cells, and not the first two."""
 
     def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -57,15 +57,15 @@ def test_the_equation(form: str) -> None:
             i, j = np.arange(len(h) - (end - begin), len(h))[:, None], np.arange(len(h))
             q, k, v, r = cut(x[begin:end] @ W_q), cut(h @ W_k), cut(h @ W_v), relative(p, i - j)
             bias = np.einsum("hik,hijk->hij", q + p["v"][:, None], r) + np.einsum("hk,hjk->hj", p["u"], k)[:, None]
-            rows.append(join(attention(q, k, v, seen, bias / 2)))
+            rows.append(join(attention(q, k, v, seen & ((j <= i) | (not causal)), bias / 2)))
         return np.concatenate(rows) @ p["out"]
 
-    compare(made(form), equation, *texts(22, 8), untrained={"compressor"})
+    compare(made(form, causal), equation, *texts(22, 8), untrained={"compressor"})
 
 
-def made(form: str = "conv") -> Mixer:
+def made(form: str = "conv", causal: bool = False) -> Mixer:
     config = Config(segment=S, memory=1, compressed=2, rate=C, compression=form)
-    return draw(Mixer, config, Dims(8, 2, 4, 24))
+    return draw(Mixer, config, Dims(8, 2, 4, 24, causal=causal))
 
 
 def test_the_reconstruction_loss_trains_the_compressor_alone() -> None:

@@ -1,6 +1,9 @@
-"""Hyena: gates and two-sided convolutions by turns, with filters written out lag by lag."""
+"""Hyena: gates and convolutions by turns, two-sided or causal, with filters written out lag by lag."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,10 +19,10 @@ from lra_bench.mixers.hyena import Config, Mixer
 D, MOST = 4, 20
 
 
-def filters(p: Values, lags: list[int]) -> dict[int, np.ndarray]:
-    """By lag: [N - 1, D]."""
+def filters(p: Values, lags: Iterable[int], whole: Iterable[int]) -> dict[int, np.ndarray]:
+    """By lag: [N - 1, D]; divided by the strength of the lags in `whole`."""
     rate = np.linspace(1 / 1.5, 1 / 0.3, D) * np.log(100)
-    size = np.sqrt(sum(np.exp(-2 * abs(lag) / MOST * rate) for lag in lags))
+    size = np.sqrt(sum(np.exp(-2 * abs(lag) / MOST * rate) for lag in whole))
     found = {}
     for lag in lags:
         t = lag / MOST
@@ -32,22 +35,26 @@ def filters(p: Values, lags: list[int]) -> dict[int, np.ndarray]:
     return found
 
 
-def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def plain(causal: bool, p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     L, N = len(x), len(p["last"]) + 1
     z = (x @ p["projections.kernel"] + p["projections.bias"]) * mask[:, None]
     near = lambda t: z[t] if 0 <= t < L else 0 * z[0]  # noqa: E731
-    parts = [sum(p["taps"][s] * near(t + s - 1) for s in range(3)) + p["shift"] for t in range(L)]
+    parts = [sum(p["taps"][s] * near(t + s - (2 if causal else 1)) for s in range(3)) + p["shift"] for t in range(L)]
     first, *gates, y = np.split(np.array(parts), N + 1, axis=1)
-    y, h = first * y, filters(p, list(range(1 - L, L)))
+    both = range(1 - L, L)
+    y, h = first * y, filters(p, range(L), range(MOST)) if causal else filters(p, both, both)
     for n, gate in enumerate(gates):
-        y = gate * np.array([sum(h[t - s][n] * y[s] * mask[s] for s in range(L)) for t in range(L)])
+        y = gate * np.array(
+            [sum(h[t - s][n] * y[s] * mask[s] for s in range(t + 1 if causal else L)) for t in range(L)]
+        )
     return y @ p["out.kernel"] + p["out.bias"]
 
 
 @pytest.mark.parametrize("order", [2, 3])
-@pytest.mark.parametrize("length", [11, MOST])
-def test_the_equations(order: int, length: int) -> None:
-    compare(draw(Mixer, Config(order=order, hidden=5, sine=2.0), Dims(D, 2, 2, MOST)), plain, *texts(length, D))
+@pytest.mark.parametrize(("length", "causal"), [(11, False), (MOST, False), (11, True)])
+def test_the_equations(order: int, length: int, causal: bool) -> None:
+    mixer = draw(Mixer, Config(order=order, hidden=5, sine=2.0), Dims(D, 2, 2, MOST, causal=causal))
+    compare(mixer, partial(plain, causal), *texts(length, D))
 
 
 def test_padding_before_and_after_is_not_read() -> None:

@@ -13,11 +13,11 @@ from lra_bench.mixers.lru import Config, Mixer
 
 
 def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Token by token, from either end."""
+    """Token by token, from either end, or from the first alone."""
     u = x * mask[:, None]
     a, B = np.exp(-np.exp(p["nu"]) + 1j * np.exp(p["theta"])), p["b"][0] + 1j * p["b"][1]
     y = p["d"] * u
-    for direction, order in enumerate((range(len(x)), reversed(range(len(x))))):
+    for direction, order in zip(range(len(p["c"])), (range(len(x)), reversed(range(len(x)))), strict=False):
         C = (p["c"][direction, 0] + 1j * p["c"][direction, 1]).T
         h = np.zeros(len(a), complex)
         for t in order:
@@ -27,8 +27,9 @@ def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return first * sigmoid(second)
 
 
-def test_the_equations() -> None:
-    mixer = draw(Mixer, Config(states=5), Dims(6, 2, 3, 13))
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_equations(causal: bool) -> None:
+    mixer = draw(Mixer, Config(states=5), Dims(6, 2, 3, 13, causal=causal))
     mixer.nu[...] -= 2  # it remembers for all of the text
     compare(mixer, plain, *texts(13, 6))
 

@@ -1,8 +1,9 @@
-"""Mega: the moving average from both ends, and gated attention in chunks or over everything."""
+"""Mega: the moving average from both ends or from the first token, and gated attention in chunks or over everything."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import jax.numpy as jnp
@@ -20,10 +21,10 @@ DIMS = Dims(D, 2, 2, 13)
 
 
 def averages(p: Values, x: np.ndarray) -> np.ndarray:
-    """Equations 5 and 6 from either end."""
+    """Equations 5 and 6 from either end, or from the first token alone."""
     alpha, delta = sigmoid(p["alpha"]), sigmoid(p["delta"])
     y = np.zeros(x.shape)
-    for i, order in enumerate((range(len(x)), reversed(range(len(x))))):
+    for i, order in zip(range(len(alpha)), (range(len(x)), reversed(range(len(x)))), strict=False):
         u = np.zeros(alpha[i].shape)
         for t in order:
             u = alpha[i] * p["beta"][i] * x[t][:, None] + (1 - alpha[i] * delta[i]) * u
@@ -31,15 +32,15 @@ def averages(p: Values, x: np.ndarray) -> np.ndarray:
     return y
 
 
-def plain(c: int, laplace: bool, p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def plain(c: int, laplace: bool, causal: bool, p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     average = silu(averages(p, x * mask[:, None]) + p["omega"] * x)
     z, r, g, h = np.split(average @ p["averaged.kernel"] + p["averaged.bias"], [Z, Z + 2 * D, Z + 3 * D], axis=1)
     q, k = (p["kappa"][i] * silu(z) + p["mu"][i] for i in range(2))
     v = silu(x @ p["values.kernel"] + p["values.bias"])
     o = np.zeros(v.shape)
     for i in range(len(x)):
-        keys = [j for j in range(i // c * c, min(len(x), i // c * c + c)) if mask[j]]
-        bias = np.array([p["distances"][i - j + c - 1] for j in keys])
+        keys = [j for j in range(i // c * c, i + 1 if causal else min(len(x), i // c * c + c)) if mask[j]]
+        bias = np.array([p["distances"][i - j + (0 if causal else c - 1)] for j in keys])
         if laplace:
             logits = np.array([q[i] @ k[j] for j in keys]) / max(len(keys), 1) + bias
             spread = math.sqrt(1 / (4 * math.pi))
@@ -52,10 +53,10 @@ def plain(c: int, laplace: bool, p: Values, x: np.ndarray, mask: np.ndarray) -> 
 
 
 @pytest.mark.parametrize("laplace", [False, True])
-@pytest.mark.parametrize("chunk", [5, 0])
-def test_the_equations(chunk: int, laplace: bool) -> None:
-    mixer = draw(Mixer, Config(chunk=chunk, ema=3, shared=Z, laplace=laplace), DIMS)
-    compare(mixer, partial(plain, chunk or 13, laplace), *texts(13, D))
+@pytest.mark.parametrize(("chunk", "causal"), [(5, False), (0, False), (5, True)])
+def test_the_equations(chunk: int, laplace: bool, causal: bool) -> None:
+    mixer = draw(Mixer, Config(chunk=chunk, ema=3, shared=Z, laplace=laplace), replace(DIMS, causal=causal))
+    compare(mixer, partial(plain, chunk or 13, laplace, causal), *texts(13, D))
 
 
 @pytest.mark.parametrize("laplace", [False, True])

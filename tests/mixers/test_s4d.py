@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,13 +18,13 @@ DIMS = Dims(6, 2, 3, 13)
 
 
 def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Token by token, channel by channel, from either end."""
+    """Token by token, channel by channel, from either end, or from the first alone."""
     u = x * mask[:, None]
     A = -np.exp(p["log_decay"]) + 1j * p.get("frequency", 0)
     Abar = np.exp(A * np.exp(p["log_dt"])[:, None])
     pairs = "frequency" in p
     y = p["d"] * u
-    for direction, order in enumerate((range(len(x)), reversed(range(len(x))))):
+    for direction, order in zip(range(len(p["c"])), (range(len(x)), reversed(range(len(x)))), strict=False):
         C = p["c"][direction, 0] + (1j * p["c"][direction, 1] if pairs else 0)
         h = np.zeros(A.shape, complex)
         for t in order:
@@ -32,9 +34,11 @@ def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return a * sigmoid(b)
 
 
-@pytest.mark.parametrize("start", ["lin", "inv", "real"])
-def test_the_equations(start: str) -> None:
-    mixer = draw(Mixer, Config(states=4, start=start), DIMS)
+@pytest.mark.parametrize(
+    ("start", "causal"), [("lin", False), ("inv", False), ("real", False), ("lin", True), ("real", True)]
+)
+def test_the_equations(start: str, causal: bool) -> None:
+    mixer = draw(Mixer, Config(states=4, start=start), replace(DIMS, causal=causal))
     mixer.log_dt[...] -= 2  # it remembers for all of the text
     compare(mixer, plain, *texts(13, 6))
 

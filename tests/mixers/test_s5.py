@@ -13,13 +13,13 @@ from lra_bench.mixers.s5 import Config, Mixer, hippo_normal
 
 
 def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Token by token, from either end, with both of each conjugate pair."""
+    """Token by token, from either end, or from the first alone, with both of each conjugate pair."""
     u = x * mask[:, None]
     A = -np.exp(p["log_decay"]) + 1j * p["frequency"]
     Abar = np.exp(A * np.exp(p["log_dt"]))
     Bbar = ((Abar - 1) / A)[:, None] * (p["b"][0] + 1j * p["b"][1])
     y = p["d"] * u
-    for direction, order in enumerate((range(len(x)), reversed(range(len(x))))):
+    for direction, order in zip(range(len(p["c"])), (range(len(x)), reversed(range(len(x)))), strict=False):
         C = p["c"][direction, 0] + 1j * p["c"][direction, 1]
         h = h_other = np.zeros(len(A), complex)
         for t in order:
@@ -29,8 +29,9 @@ def plain(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return g * sigmoid(g @ p["gate.kernel"] + p["gate.bias"])
 
 
-def test_the_equations() -> None:
-    mixer = draw(Mixer, Config(states=8, blocks=2), Dims(6, 2, 3, 13))
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_equations(causal: bool) -> None:
+    mixer = draw(Mixer, Config(states=8, blocks=2), Dims(6, 2, 3, 13, causal=causal))
     mixer.log_dt[...] -= 2  # it remembers for all of the text
     compare(mixer, plain, *texts(13, 6))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.transformer_xl import Config, Mixer
 
+DIMS = Dims(8, 2, 4, 14)
+
 
 def relative(p: Values, distance: np.ndarray) -> np.ndarray:
     """Sinusoids of [i, j], projected: [H, i, j, K]."""
@@ -21,8 +25,10 @@ def relative(p: Values, distance: np.ndarray) -> np.ndarray:
     return np.moveaxis(r.reshape(*distance.shape, 2, both // 2), 2, 0)
 
 
-@pytest.mark.parametrize(("memory", "causal"), [(1, False), (2, True), (0, False)])
-def test_the_equation(memory: int, causal: bool) -> None:
+@pytest.mark.parametrize(
+    ("memory", "causal", "by_option"), [(1, False, False), (2, True, True), (0, False, False), (1, True, False)]
+)
+def test_the_equation(memory: int, causal: bool, by_option: bool) -> None:
     s = 4
 
     def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -37,7 +43,8 @@ def test_the_equation(memory: int, causal: bool) -> None:
             rows.append(join(attention(q, k, v, mask[first:end] & ((j <= i) | (not causal)), bias / 2)))
         return np.concatenate(rows) @ p["out"]
 
-    compare(draw(Mixer, Config(s, memory, causal), Dims(8, 2, 4, 14)), equation, *texts(14, 8))
+    dims = replace(DIMS, causal=causal and not by_option)
+    compare(draw(Mixer, Config(s, memory, by_option), dims), equation, *texts(14, 8))
 
 
 def test_the_cache_is_read_and_passes_no_gradient() -> None:
