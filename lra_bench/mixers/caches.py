@@ -87,8 +87,9 @@ def attended(
     """
     blocks = q.shape[2] // QUERIES
 
-    def some(cache: KeyValues, block: tuple[Array, Array, Array]) -> tuple[KeyValues, Array]:
-        return _attended(cache, *block, seen, weigh)
+    def some(cache: KeyValues, block: tuple[Array, ...]) -> tuple[KeyValues, Array]:
+        q, k, v = block
+        return _attended(cache, q, k, v, seen, weigh)
 
     if blocks < 2:
         return _attended(cache, q, k, v, seen, weigh)
@@ -98,7 +99,7 @@ def attended(
     out = jnp.moveaxis(out, 0, 2).reshape(*q.shape[:2], whole, -1)
     if whole == q.shape[2]:
         return cache, out
-    cache, rest = _attended(cache, *(x[:, :, whole:] for x in (q, k, v)), seen, weigh)
+    cache, rest = some(cache, tuple(x[:, :, whole:] for x in (q, k, v)))
     return cache, jnp.concatenate([out, rest], axis=2)
 
 
