@@ -28,6 +28,7 @@ from lra_bench.training.program import Options, known, runs_once
 B, L = 3, 37  # odd: no multiple of a block
 SHORT = Dims(width=16, heads=2, head_width=4, length=L)
 SPLIT = 17  # places before which later tokens change nothing, and after which decoding goes on from a prefill
+FEWEST = 5  # places of padding that a text begins in
 FEWER = 24  # places to which a half text is padded besides
 CROSSED = 150  # tokens: several tiles of a kernel, the last one not full
 SPAN = (2048, 8192, 32768)  # of lengths, whose work and kept arrays are counted; each four times the one before
@@ -179,12 +180,14 @@ def _apart(mask: Array, a: Array, b: Array) -> float:
 
 
 def finite(trial: Trial) -> tuple[bool, str]:
-    """3. Values and gradients are finite, for inputs a hundred times too large and for a result without a token."""
+    """3. Values and gradients are finite, for inputs a hundred times too large, for a result without a token, and where
+    a text begins in padding; of a causal form too."""
     x, mask = text()
     count = 0
-    for scale in (1.0, 1e2):
-        leaves = jax.tree.leaves(trial.pulled(trial.parts[1], scale * x, mask, jnp.ones_like(x)))
-        count += sum(int((~jnp.isfinite(leaf)).sum()) for leaf in leaves)
+    for one in (trial, trial.causal) if trial.model_card.card.can_be_causal else (trial,):
+        for scale, there in ((1.0, mask), (1e2, mask), (1.0, mask.at[:, :FEWEST].set(False))):
+            leaves = jax.tree.leaves(one.pulled(one.parts[1], scale * x, there, jnp.ones_like(x)))
+            count += sum(int((~jnp.isfinite(leaf)).sum()) for leaf in leaves)
     return count == 0, f"{count} numbers that are not finite"
 
 
