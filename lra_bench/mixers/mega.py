@@ -162,7 +162,8 @@ class Mixer(MixerBase):
     def prefill(self, state: State, x: Float[Array, "B N D"]) -> tuple[State, Float[Array, "B N D"]]:
         u, e = continued(state.u, x, *self.exponentials())
         q, k, v, *gates = self.asked(e.astype(x.dtype), x)
-        chunk, o = weighed(state.chunk, *(part[:, None] for part in (q, k, v)), self.together, self.weights)
+        q, k, v = (part[:, None] for part in (q, k, v))
+        chunk, o = weighed(state.chunk, q, k, v, self.together, self.weights)
         return State(u, chunk), self.read(o[:, 0], *gates)
 
     def together(self, i: Int[Array, "N 1"], j: Int[Array, "1 S"]) -> Bool[Array, "N S"]:
