@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.block_attention import block_attention, joined
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.patterns import SIZE, Pattern, Summaries, Window
+from lra_bench.kernels.patterns import SIZE, Summaries, Window
 from lra_bench.kernels.rotary import rotary_at
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention_part
 from lra_bench.mixers.base import Dims
@@ -124,7 +124,7 @@ class Mixer(HeadsMixer):
         super().__init__(config, dims, rngs=rngs)
         width, self.segment = min(config.window, dims.length), config.segment
         self.rank = config.segment_rank if dims.causal else config.rank
-        self.pattern: Pattern = Window(width - 1, causal=True) if dims.causal else Segments(width)
+        self.pattern: Window | Segments = Window(width - 1, causal=True) if dims.causal else Segments(width)
         if self.rank:
             self.gather = nnx.Param(XAVIER(rngs.params(), (dims.width, dims.heads * self.rank)))
             joint = dims.heads * dims.head_width
@@ -151,14 +151,14 @@ class Mixer(HeadsMixer):
 
     def segments(self, logits: Array, q: Array, k: Array, v: Array, mask: Array) -> Part:
         """Attention to the rows of the segments before the query's own."""
-        B, l = len(mask), self.segment  # noqa: E741
+        B, size = len(mask), self.segment
         k, v = (join(x) for x in (k, v))
-        logits, k, v, there = (filled(x, l).reshape(-1, l, x.shape[-1]) for x in (logits, k, v, mask[..., None]))
+        logits, k, v, there = (filled(x, size).reshape(-1, size, x.shape[-1]) for x in (logits, k, v, mask[..., None]))
         rows = gathered(logits, *(cut(x, self.heads) for x in (k, v)), there[..., 0])
         k, v = (normed(cut(join(x).reshape(B, -1, x.shape[1] * x.shape[3]), self.heads), self.far) for x in rows)
         some = jnp.repeat(there.any((1, 2)).reshape(B, -1), self.rank, axis=1)
-        behind = (jnp.arange(k.shape[2]) // self.rank + 1) * l
-        return block_attention(q, k, v, some, Summaries(l, self.rank), j=behind[None], impl=self.impl)
+        behind = (jnp.arange(k.shape[2]) // self.rank + 1) * size
+        return block_attention(q, k, v, some, Summaries(size, self.rank), j=behind[None], impl=self.impl)
 
     def init_state(self, batch: int, length: int) -> LongShort:
         """The window, and r rows for each segment."""

@@ -117,7 +117,8 @@ class Mixer(Decoded):
         self, x: Float[Array, "B N D"], q: Float[Array, "B H N K"], at: Places
     ) -> Float[Array, "B H N J"] | None:
         """The rows of i, weighted, times the root that the kernels divide by; None where the form has none."""
-        share, rows = self.shares(), []
+        share = self.shares()
+        rows: list[Array] = []
         if "dot" in share:
             rows.append(q * q.shape[-1] ** -0.5 * share["dot"].astype(q.dtype))
         if "dense" in share:
