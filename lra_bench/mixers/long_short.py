@@ -8,6 +8,7 @@ K~, V~: the tokens of one's segment of w, and w/2 on either side of it. The norm
 Padding has no weight in P and is no key in the window.
 Where it is causal (section 3.3, segment-wise dynamic projection): P is a softmax over each l tokens by themselves, K'
 and V' are the rows of all segments of l before the query's own, and K~, V~ the latest w tokens, as in their code.
+There are r L / l such rows then: the work grows with L^2 / l.
 """
 
 from __future__ import annotations
