@@ -149,7 +149,7 @@ def lsh_attention(
     v: Float[Array, "B H L K"],
     mask: Bool[Array, "B L"],
     bucket: Int[Array, "B H R L"],
-    chunks: Chunks,
+    chunks: Chunks | Trail,
     impl: str,
 ) -> Float[Array, "B H L K"]:
     """The same, of the chunks that meet only. The keys are the queries at unit length, and nothing scales the logits.

@@ -56,7 +56,7 @@ def extended(cache: KeyValues, k: Float[Array, "B H N K"], v: Float[Array, "B H 
     N, slots = k.shape[2], cache.k.shape[2]
     if held is not ring:
         new = held(cache.place + N, slots) - cache.place
-        return KeyValues(*(_chosen(*pair, new) for pair in ((cache.k, k), (cache.v, v))), cache.place + N)
+        return KeyValues(_chosen(cache.k, k, new), _chosen(cache.v, v, new), cache.place + N)
     first = max(N - slots, 0)
     at = (cache.place + jnp.arange(first, N)) % slots
     k, v = (old.at[:, :, at].set(new[:, :, first:].astype(old.dtype)) for old, new in ((cache.k, k), (cache.v, v)))
@@ -106,20 +106,19 @@ def attended_part(
     """The same, and the logsumexp of each query's logits, to be joined with attention over other keys."""
     blocks = q.shape[2] // QUERIES
 
-    def some(cache: KeyValues, block: tuple[Array, ...]) -> tuple[KeyValues, Part]:
+    def some(cache: KeyValues, block: tuple[Array, Array, Array]) -> tuple[KeyValues, Part]:
         return _attended(cache, *block, seen, held, score)
 
     if blocks < 2:
         return some(cache, (q, k, v))
     whole = blocks * QUERIES
-    cut = tuple(
-        jnp.moveaxis(x[:, :, :whole].reshape(*x.shape[:2], blocks, QUERIES, x.shape[3]), 2, 0) for x in (q, k, v)
-    )
-    cache, parts = lax.scan(some, cache, cut)
+    cut = (x[:, :, :whole].reshape(*x.shape[:2], blocks, QUERIES, x.shape[3]) for x in (q, k, v))
+    queries, keys, values = (jnp.moveaxis(x, 2, 0) for x in cut)
+    cache, parts = lax.scan(some, cache, (queries, keys, values))
     y, total = (jnp.moveaxis(x, 0, 2).reshape(*q.shape[:2], whole, *x.shape[4:]) for x in parts)
     if whole == q.shape[2]:
         return cache, (y, total)
-    cache, rest = some(cache, tuple(x[:, :, whole:] for x in (q, k, v)))
+    cache, rest = some(cache, (q[:, :, whole:], k[:, :, whole:], v[:, :, whole:]))
     y, total = (jnp.concatenate(pair, axis=2) for pair in zip((y, total), rest, strict=True))
     return cache, (y, total)
 

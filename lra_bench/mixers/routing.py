@@ -163,9 +163,10 @@ class Mixer(HeadsMixer):
         return Routed(Bucketed(empty(self, batch, length, routed), clusters), empty(self, batch, window, near))
 
     def step(self, state: Routed, x: Float[Array, "B D"]) -> tuple[Routed, Float[Array, "B D"]]:
-        parts, near = self.projected_at(x[:, None], state.place), self.config.near_heads
-        window, y = attended(state.near, *(h[:, :near] for h in parts), within(self.pattern.width))
-        q, k, v = (h[:, near:] for h in parts)
+        near = self.config.near_heads
+        q, k, v = self.projected_at(x[:, None], state.place)
+        window, y = attended(state.near, q[:, :near], k[:, :near], v[:, :near], within(self.pattern.width))
+        q, k, v = (h[:, near:] for h in (q, k, v))
         bucket = self.clusters(q, jnp.ones((len(x), 1), bool))
         routed, z = latest(state.routed, q, k, v, bucket, self.trail)
         y = jnp.concatenate([y, z], axis=1).astype(x.dtype)

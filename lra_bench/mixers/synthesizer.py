@@ -97,12 +97,14 @@ class Mixer(Decoded):
     ) -> Float[Array, "B L D"]:
         every = slice(x.shape[1])
         q, k, v = self.project(x)
-        q, k = self.asking(x, q, every), self.asked(k, every)
+        asking, asked = self.asking(x, q, every), self.asked(k, every)
         if "random" in self.parts:
             table = self.table[every, :, every] * self.shares()["random"]
             table = jnp.where(np.tri(len(table), dtype=bool)[:, None], table, LOWEST) if self.causal else table
-            return self.output(biased_attention(q, k, v, mask, table, self.impl))
-        return self.output(softmax_attention(q, k, v, mask, self.impl, self.causal))
+            return self.output(biased_attention(asking, asked, v, mask, table, self.impl))
+        assert asking is not None
+        assert asked is not None
+        return self.output(softmax_attention(asking, asked, v, mask, self.impl, self.causal))
 
     def unturned(
         self, x: Float[Array, "B L D"]
@@ -164,7 +166,7 @@ class Mixer(Decoded):
         """The logits of rows as `asking` has them."""
         at = jnp.maximum(j[0], 0)
         keys = self.asked(k, at)
-        scores = jnp.zeros((1, 1, 1, 1)) if keys is None else dot(q, keys, i, j)
+        scores = jnp.zeros((len(q), 1, 1, 1)) if keys is None else dot(q, keys, i, j)
         if "random" in self.parts:
             scores = scores + jnp.moveaxis(self.table[i, :, at], 2, 0) * self.shares()["random"]
         return scores
