@@ -19,9 +19,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
+from lra_bench.kernels.block_attention import block_attention, joined
+from lra_bench.kernels.block_sort import weighted
 from lra_bench.kernels.impl import XLA, at_once
+from lra_bench.kernels.patterns import Blocks
 from lra_bench.kernels.product import product
-from lra_bench.kernels.softmax_attention import LOWEST
+from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention_part
 
 TILE = 512  # cells that are looked at together
 HALF = 0.5  # a sum of weights is at least 1 where there is a key; where there is none its square must not be 0
@@ -67,6 +70,57 @@ def hierarchical_attention(
     if q.shape[2] > 2 * size:
         out, _ = both((out, logsumexp), further(q, k, v, count, size, impl))
     return out[:, :, :L]
+
+
+@partial(jax.checkpoint, static_argnums=(4, 5))
+def causal_hierarchical_attention(
+    q: Float[Array, "B H L K"],
+    k: Float[Array, "B H L K"],
+    v: Float[Array, "B H L V"],
+    mask: Bool[Array, "B L"],
+    size: int,
+    impl: str = XLA,
+) -> Float[Array, "B H L V"]:
+    """The same of earlier tokens, each asking by itself: of a mean of queries some would come later. L log L."""
+    L = q.shape[2]
+    count = filled(mask.astype(jnp.int32)[:, None, :, None], size)
+    q, k, v = (filled(x, size) for x in (q, k, v))
+    there = count[:, 0, :, 0] > 0
+    parts = [block_attention(q, k, v, there, Blocks(size, before=1, causal=True), impl=impl)]
+    while k.shape[2] > 2 * size:
+        k, v = (filled(coarser(x, count), size) for x in (k, v))
+        count = filled(pairs(count).sum(3), size)
+        parts.append(earlier(q, k, v, count, size // 2, 2 ** len(parts), impl))
+    return joined(parts)[:, :, :L]
+
+
+def earlier(
+    q: Float[Array, "B H L K"],
+    k: Float[Array, "B H M K"],
+    v: Float[Array, "B H M V"],
+    count: Int[Array, "B 1 M 1"],
+    half: int,
+    tokens: int,
+    impl: str,
+) -> tuple[Float[Array, "B H L V"], Float32[Array, "B H L"]]:
+    """Attention of each token to the cells, of so many tokens, of the block before its own. In the first half of a
+    block it meets the first half of those only: the others it has met at the level below."""
+    (B, H, L, _), N = q.shape, k.shape[2] // half
+    even = jnp.arange(N)[:, None, None] % 2 == 0
+
+    def by_halves(x: Array, rows: int) -> Array:
+        return x.reshape(*x.shape[:2], N, rows, x.shape[3])
+
+    def before(x: Array, halves: int) -> Array:
+        return jnp.pad(by_halves(x, half), ((0, 0), (0, 0), (halves, 0), (0, 0), (0, 0)))[:, :, :N]
+
+    k, v = (jnp.concatenate([before(x, 3), before(x, 2)], axis=3) for x in (k, v))
+    share = jnp.concatenate([jnp.where(even, 0, before(count, 3)), before(count, 2)], axis=3)[..., 0]
+    share = jnp.broadcast_to(share, (B, H, *share.shape[2:])).astype(jnp.float32)
+    q = by_halves(jnp.pad(q, ((0, 0), (0, 0), (0, N * half * tokens - L), (0, 0))), half * tokens)
+    halves = (x.reshape(B, H * N, *x.shape[3:]) for x in (q, k, v, share))
+    out, logsumexp = softmax_attention_part(*weighted(*halves), impl)
+    return out.reshape(B, H, -1, out.shape[-1])[:, :, :L], logsumexp.reshape(B, H, -1)[:, :, :L]
 
 
 @partial(jax.checkpoint, static_argnums=(4, 5))

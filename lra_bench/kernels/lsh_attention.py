@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +25,26 @@ from lra_bench.kernels.softmax_attention import LOWEST
 ALONE = -1e5  # added to a token's logit for itself: it sees itself only where it sees nobody else
 
 
+class Laid(NamedTuple):
+    """Sorted tokens in an array: whose row each is (-1: nobody's), each token's row, and the rows' places for the bias
+    of a pattern."""
+
+    order: Int[Array, "N S"]
+    back: Int[Array, "N L"]
+    places: Int[Array, "N S"]
+
+
 @dataclass(frozen=True)
 class Chunks(Blocks):
-    """Chunks of sorted tokens, whose places are bucket * length + rank."""
+    """Chunks of sorted tokens, whose places are bucket * length + position."""
 
     length: int = 1
     across: bool = False  # see other buckets' tokens in the chunks too
+
+    def laid(self, place: Int[Array, "N L"]) -> Laid:
+        """One token after another."""
+        order = place % self.length
+        return Laid(order, inverse(order), place)
 
     def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
         itself = jnp.where(i == j, ALONE, 0).astype(jnp.float32)
@@ -38,16 +53,40 @@ class Chunks(Blocks):
 
 @dataclass(frozen=True)
 class Trail(Window):
-    """A sorted token sees the latest ones of its bucket up to itself, whose places are bucket * length + rank: whatever
-    comes later lies behind them, or moves all of a bucket alike."""
+    """A sorted token sees the latest ones of its bucket up to itself; places are bucket * rows + row.
 
+    Each bucket begins a block of the pattern, so that no sum is taken in another order for what comes later.
+    """
+
+    size: int = 16  # a bucket's last block is half empty, as a rule
     length: int = 1
+    buckets: int = 1  # that of padding included
     causal: bool = True
     itself: float = 0.0  # added to a token's logit for itself
 
+    @property
+    def rows(self) -> int:
+        """Of the array: as many as the tokens can take."""
+        return self.length + self.buckets * (self.size - 1)
+
+    def laid(self, place: Int[Array, "N L"]) -> Laid:
+        """Each bucket from a block's first row on."""
+        rank, bucket, order = jnp.arange(self.length), place // self.length, place % self.length
+        begins = jnp.pad(bucket[:, 1:] != bucket[:, :-1], ((0, 0), (1, 0)))
+        first = jax.lax.cummax(jnp.where(begins, rank, 0), axis=1)
+        before = jnp.pad(first, ((0, 0), (1, 0)))[:, :-1]
+        row = rank + jnp.where(begins, (before - rank) % self.size, 0).cumsum(1)
+        texts = jnp.arange(len(place))[:, None]
+        none = jnp.zeros((len(place), self.rows), jnp.int32)
+        return Laid(
+            (none - 1).at[texts, row].set(order, unique_indices=True),
+            jnp.zeros_like(order).at[texts, order].set(row, unique_indices=True),
+            none.at[texts, row].set(bucket * self.rows + row, unique_indices=True),
+        )
+
     def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
         near = super().bias(i, j) + jnp.where(i == j, self.itself, 0).astype(jnp.float32)
-        return jnp.where(i // self.length == j // self.length, near, LOWEST)
+        return jnp.where(i // self.rows == j // self.rows, near, LOWEST)
 
 
 def buckets(
@@ -110,7 +149,7 @@ def lsh_attention(
     v: Float[Array, "B H L K"],
     mask: Bool[Array, "B L"],
     bucket: Int[Array, "B H R L"],
-    chunks: Chunks,
+    chunks: Chunks | Trail,
     impl: str,
 ) -> Float[Array, "B H L K"]:
     """The same, of the chunks that meet only. The keys are the queries at unit length, and nothing scales the logits.
@@ -120,8 +159,12 @@ def lsh_attention(
         chunks: `length` is the L of the arrays.
         impl: of `block_attention`.
     """
-    scale = q.shape[-1] ** 0.5
-    return sorted_attention(q, v, mask, bucket, chunks, impl, lambda q: (q * scale, unit(q).astype(q.dtype)))
+
+    def queries_keys(q: Array) -> tuple[Array, Array]:
+        key = unit(q).astype(q.dtype)
+        return q * q.shape[-1] ** 0.5, key
+
+    return sorted_attention(q, v, mask, bucket, chunks, impl, queries_keys)
 
 
 def sorted_attention(
@@ -142,12 +185,10 @@ def sorted_attention(
 
     @jax.checkpoint
     def attend(place: Int[Array, "N L"]) -> tuple[Array, Array]:
-        order = place % L
-        back = inverse(order)
+        order, back, at = pattern.laid(place)
         query, value = (reordered(x, order, back)[:, None] for x in (q, v))
-        real = jnp.take_along_axis(there, order, axis=1)
+        real = jnp.take_along_axis(there, jnp.maximum(order, 0), axis=1) & (order >= 0)
         query, key = queries_keys(query)
-        at = place // L * L + jnp.arange(L)
         out, logsumexp = block_attention(query, key, value, real, pattern, at, at, impl)
         return reordered(out[:, 0], back, order), reordered(logsumexp[:, 0, :, None], back, order)
 

@@ -127,11 +127,11 @@ class Mixer(Decoded):
         """A cell is made at every token, and kept where one ends."""
         N = q.shape[2]
         k, v = (jnp.concatenate([old, join(new)], axis=1) for old, new in ((state.k, k), (state.v, v)))
-        made = (
+        k_cells, v_cells = (
             cut(dense(jnp.concatenate([x[:, t : t + N] for t in range(self.kernel)], axis=-1), C[...]), self.heads)
             for x, C in ((k, self.compress_k), (v, self.compress_v))
         )
-        cells, y = attended(state.cells, q, *made, self.ended, self.held)
+        cells, y = attended(state.cells, q, k_cells, v_cells, self.ended, self.held)
         return Compressing(cells, k[:, N:], v[:, N:]), y
 
     def held(self, count: Int[Array, ""], slots: int) -> Int[Array, " S"]:

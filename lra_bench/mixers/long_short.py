@@ -8,6 +8,7 @@ K~, V~: the tokens of one's segment of w, and w/2 on either side of it. The norm
 Padding has no weight in P and is no key in the window.
 Where it is causal (section 3.3, segment-wise dynamic projection): P is a softmax over each l tokens by themselves, K'
 and V' are the rows of all segments of l before the query's own, and K~, V~ the latest w tokens, as in their code.
+There are r L / l such rows then: the work grows with L^2 / l.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.block_attention import block_attention, joined
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.patterns import SIZE, Pattern, Summaries, Window
+from lra_bench.kernels.patterns import SIZE, Summaries, Window
 from lra_bench.kernels.rotary import rotary_at
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention_part
 from lra_bench.mixers.base import Dims
@@ -124,7 +125,7 @@ class Mixer(HeadsMixer):
         super().__init__(config, dims, rngs=rngs)
         width, self.segment = min(config.window, dims.length), config.segment
         self.rank = config.segment_rank if dims.causal else config.rank
-        self.pattern: Pattern = Window(width - 1, causal=True) if dims.causal else Segments(width)
+        self.pattern: Window | Segments = Window(width - 1, causal=True) if dims.causal else Segments(width)
         if self.rank:
             self.gather = nnx.Param(XAVIER(rngs.params(), (dims.width, dims.heads * self.rank)))
             joint = dims.heads * dims.head_width
@@ -151,14 +152,14 @@ class Mixer(HeadsMixer):
 
     def segments(self, logits: Array, q: Array, k: Array, v: Array, mask: Array) -> Part:
         """Attention to the rows of the segments before the query's own."""
-        B, l = len(mask), self.segment  # noqa: E741
+        B, size = len(mask), self.segment
         k, v = (join(x) for x in (k, v))
-        logits, k, v, there = (filled(x, l).reshape(-1, l, x.shape[-1]) for x in (logits, k, v, mask[..., None]))
+        logits, k, v, there = (filled(x, size).reshape(-1, size, x.shape[-1]) for x in (logits, k, v, mask[..., None]))
         rows = gathered(logits, *(cut(x, self.heads) for x in (k, v)), there[..., 0])
         k, v = (normed(cut(join(x).reshape(B, -1, x.shape[1] * x.shape[3]), self.heads), self.far) for x in rows)
         some = jnp.repeat(there.any((1, 2)).reshape(B, -1), self.rank, axis=1)
-        behind = (jnp.arange(k.shape[2]) // self.rank + 1) * l
-        return block_attention(q, k, v, some, Summaries(l, self.rank), j=behind[None], impl=self.impl)
+        behind = (jnp.arange(k.shape[2]) // self.rank + 1) * size
+        return block_attention(q, k, v, some, Summaries(size, self.rank), j=behind[None], impl=self.impl)
 
     def init_state(self, batch: int, length: int) -> LongShort:
         """The window, and r rows for each segment."""
@@ -200,7 +201,8 @@ class Mixer(HeadsMixer):
         top = jnp.where(begins, LOWEST, state.segment.top)
         new = jnp.maximum(top, logits)
         fade, weight = jnp.exp(top - new), jnp.exp(logits - new)
-        sums = (old * fade + weight * one for old, one in zip(state.segment[1:], (1.0, k, v), strict=True))
+        one = jnp.ones_like(weight)
+        sums = (old * fade + weight * part for old, part in zip(state.segment[1:], (one, k, v), strict=True))
         segment = Segment(new, *sums)
         at = place // self.segment * self.rank + jnp.arange(self.rank)
         rows = (normed((part / segment.total).astype(k.dtype), self.far) for part in (segment.k, segment.v))

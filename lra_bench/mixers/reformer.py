@@ -8,10 +8,13 @@ With `across` off, P_i is those of them that are of i's bucket too (equations 3 
 it sees nobody else. Rounds of hashing (equation 6) are joined by the logsumexp of each (appendix A).
 As in the authors' code the logits have no 1 / sqrt K: the keys have unit length. Padding is hashed to a bucket of its
 own behind the others, so that chunks are full of tokens, and is masked.
+Where it is causal, P_i is {j <= i of i's bucket} as in equation 3, of them the latest, as many as lie in its own chunk
+and in those before it. The paper's chunks, masked by position, would let later tokens move the bounds between chunks.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import jax
@@ -21,9 +24,9 @@ from jaxtyping import Array, Bool, Float
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.lsh_attention import Chunks, buckets, lsh_attention
-from lra_bench.kernels.rotary import rotary
+from lra_bench.kernels.lsh_attention import ALONE, Chunks, Trail, buckets, lsh_attention, unit
 from lra_bench.mixers.base import Constant, Dims, implementation
+from lra_bench.mixers.caches import Bucketed, empty, latest
 from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut
 from lra_bench.mixers.layers import XAVIER
@@ -37,10 +40,11 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    causal_form="yes",
     public="reformer-pytorch (PyPI); trax (JAX)",
     differs="tokens of a chunk see each other whatever their buckets, as in the implementations behind the published "
     "PyTorch numbers and in the authors' later code (`across` off: of one bucket only, equations 3 and 4); no "
-    "reversible layers, which are the backbone's; sees the chunk after too, as nothing is causal here; a key met in "
+    "reversible layers, which are the backbone's; sees the chunk after too, where it is not causal; a key met in "
     "two rounds counts in both (the paper's appendix divides by their number); chunks of 64 (the paper: 128)",
     short={"chunk": 8},
 )
@@ -65,10 +69,11 @@ class Config(Fused):
     """Chunks before its own that a token sees."""
 
     after: int = 1
-    """Chunks after its own that a token sees; 0 in the paper, which is causal."""
+    """Chunks after its own that a token sees; 0 in the paper, which is causal, and where this is."""
 
     across: bool = True
-    """See all tokens of the chunks, whatever their bucket; off: only those of its own bucket (equations 3 and 4)."""
+    """See all tokens of the chunks, whatever their bucket; off: only those of its own bucket (equations 3 and 4), as
+    where it is causal."""
 
     redraw: bool = True
     """Draw the rotations anew at every training step; evaluation keeps those that were drawn first."""
@@ -88,11 +93,14 @@ class Mixer(HeadsMixer):
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         self.impl = implementation(config, dims)
         D, joint = dims.width, dims.heads * dims.head_width
-        self.heads, self.rotary, self.redraw = dims.heads, dims.rotary, config.redraw
+        self.heads, self.rotary, self.redraw, self.causal = dims.heads, dims.rotary, config.redraw, dims.causal
+        self.head_width, self.dtype = dims.head_width, dims.dtype
         self.qv = nnx.Param(jnp.concatenate([XAVIER(rngs.params(), (D, joint)) for _ in range(2)], axis=1))
         self.out = nnx.Param(XAVIER(rngs.params(), (joint, D)))
-        self.chunks = Chunks(min(config.chunk, dims.length), config.before, config.after, across=config.across)
+        size = min(config.chunk, dims.length)
+        self.chunks = Chunks(size, config.before, config.after, across=config.across)
         self.factors = factors(config.buckets or 2 * -(-dims.length // config.chunk))
+        self.trail = Trail((config.before + 1) * size - 1, buckets=math.prod(self.factors) + 1, itself=ALONE)
         shape = (dims.heads, dims.head_width, config.rounds, sum(self.factors) // 2)
         self.rotations = Constant(jax.random.normal(rngs.params(), shape))
 
@@ -103,16 +111,27 @@ class Mixer(HeadsMixer):
         rotations = self.rotations[...]
         if self.redraw and key is not None:
             rotations = jax.random.normal(key, rotations.shape)
-        chunks = replace(self.chunks, length=x.shape[1])
+        chunks = replace(self.trail if self.causal else self.chunks, length=x.shape[1])
         return self.output(lsh_attention(q, v, mask, buckets(q, mask, rotations, self.factors), chunks, self.impl))
 
-    def project(
+    def unturned(
         self, x: Float[Array, "B L D"]
     ) -> tuple[Float[Array, "B H L K"], Float[Array, "B H L K"], Float[Array, "B H L K"]]:
         """Queries, which are the keys, and values."""
         q, v = (cut(part, self.heads) for part in jnp.split(dense(x, self.qv[...]), 2, axis=-1))
-        q = rotary(q) if self.rotary else q
         return q, q, v
+
+    def init_state(self, batch: int, length: int) -> Bucketed:
+        """Keys, values and buckets of all tokens."""
+        known = (batch, self.heads, self.rotations.shape[2], length)
+        return Bucketed(empty(self, batch, length), jnp.zeros(known, jnp.int32))
+
+    def step(self, state: Bucketed, x: Float[Array, "B D"]) -> tuple[Bucketed, Float[Array, "B D"]]:
+        q, _, v = self.projected_at(x[:, None], state.place)
+        bucket = buckets(q, jnp.ones((len(x), 1), bool), self.rotations[...], self.factors)
+        scaled = q * self.head_width**0.5
+        state, y = latest(state, scaled, unit(q).astype(q.dtype), v, bucket, self.trail)
+        return state, self.output(y.astype(x.dtype))[:, 0]
 
 
 def factors(buckets: int) -> tuple[int, ...]:

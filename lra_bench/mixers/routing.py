@@ -7,26 +7,32 @@ that follow them by online k-means, and meet inside a cluster.
     mu <- 0.999 mu + 0.001 mean of the queries and keys whose largest inner product is with mu       in training only
 
 A token that no centroid takes gets 0. Padding is taken by none, and is in no mean.
+
+Where it is causal, K is Q, as in algorithm 1, and a token is of the cluster whose centroid is nearest, and sees the
+j <= i of it, as in section 4.1; of these the latest w. The w of algorithm 1, the nearest of all tokens, are not known
+before the last token is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.block_attention import block_attention
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.layer_norm import layer_norm
+from lra_bench.kernels.lsh_attention import Trail, sorted_attention
 from lra_bench.kernels.patterns import Window
 from lra_bench.kernels.product import product
-from lra_bench.kernels.rotary import rotary
 from lra_bench.kernels.routed_attention import nearest, routed_attention
 from lra_bench.mixers.base import Auxiliary, Dims, Memory
+from lra_bench.mixers.caches import Bucketed, KeyValues, attended, empty, latest, within
 from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut
 
@@ -39,6 +45,7 @@ CARD = Card(
     time=1.5,
     memory=1.0,
     exact_when="",
+    causal_form="yes",
     public="routing-transformer (PyPI, PyTorch)",
     differs="no local heads unless `near_heads` asks for them (the paper gives them half); a centroid moves to the "
     "mean of its members (algorithm 1 adds their sum, whose size grows with the batch)",
@@ -76,6 +83,18 @@ class Config(Fused):
             raise ConfigError(f"decay: {self.decay}; from 0 to 1")
 
 
+class Routed(NamedTuple):
+    """What the heads that route keep, and the others."""
+
+    routed: Bucketed
+    near: KeyValues
+
+    @property
+    def place(self) -> Int[Array, ""]:
+        """Of the next token."""
+        return self.routed.place
+
+
 class Mixer(HeadsMixer):
     """Every token looks at those that are near the same centroid."""
 
@@ -83,8 +102,12 @@ class Mixer(HeadsMixer):
         super().__init__(config, dims, rngs=rngs)
         if config.near_heads >= dims.heads:
             raise ConfigError(f"near_heads: {config.near_heads}; fewer than the {dims.heads} heads")
-        self.config, self.pattern = config, Window(min(config.window, dims.length))
+        self.config, self.pattern = config, Window(min(config.window, dims.length), causal=dims.causal)
         clusters = min(config.clusters or round(dims.length**0.5), dims.length)
+        self.trail = Trail(-(-dims.length // clusters) - 1, buckets=clusters + 1)
+        if dims.causal:
+            q, k, v = jnp.split(self.qkv[...], 3, axis=1)
+            self.qkv = nnx.Param(jnp.concatenate([q, k[:, : config.near_heads * dims.head_width], v], axis=1))
         shape = (dims.heads - config.near_heads, clusters, dims.head_width)
         self.centroids = Memory(normalized(jax.random.normal(rngs.params(), shape)))
         self.loss = Auxiliary(jnp.float32(0))
@@ -100,21 +123,54 @@ class Mixer(HeadsMixer):
             else []
         )
         q, k, v = (h[:, near:] for h in (q, k, v))
-        count = -(-x.shape[1] // self.centroids.shape[1])
-        asking, asked = (nearest(jax.lax.stop_gradient(h), mask, self.centroids[...], count) for h in (q, k))
-        parts.append(routed_attention(q, k, v, asking, asked, self.impl))
+        parts.append(self.trailing(q, v, mask) if self.causal else self.routed(q, k, v, mask))
         if key is not None:
             self.follow(jnp.concatenate([q, k], axis=2), jnp.concatenate([mask, mask], axis=1))
         return self.output(jnp.concatenate(parts, axis=1))
 
-    def project(
+    def routed(self, q: Array, k: Array, v: Array, mask: Array) -> Float[Array, "B H L K"]:
+        """Attention inside clusters that take as many queries and keys each."""
+        count = -(-mask.shape[1] // self.centroids.shape[1])
+        asking, asked = (nearest(jax.lax.stop_gradient(h), mask, self.centroids[...], count) for h in (q, k))
+        return routed_attention(q, k, v, asking, asked, self.impl)
+
+    def trailing(self, q: Array, v: Array, mask: Array) -> Float[Array, "B H L K"]:
+        """Attention to the latest tokens of one's cluster."""
+        trail = replace(self.trail, length=mask.shape[1])
+        return sorted_attention(q, v, mask, self.clusters(q, mask), trail, self.impl, lambda q: (q, q))
+
+    def clusters(self, q: Float[Array, "B H N K"], mask: Bool[Array, "B N"]) -> Int[Array, "B H 1 N"]:
+        """The cluster of each token; one more for padding."""
+        members = jnp.argmax(product("hck,bhlk->bhcl", self.centroids[...], jax.lax.stop_gradient(q)), axis=2)
+        return jnp.where(mask[:, None], members, self.centroids.shape[1])[:, :, None]
+
+    def unturned(
         self, x: Float[Array, "B L D"]
     ) -> tuple[Float[Array, "B H L K"], Float[Array, "B H L K"], Float[Array, "B H L K"]]:
         """Queries and keys, of zero mean and unit variance in the heads that route, and values."""
-        q, k, v = (cut(part, self.heads) for part in jnp.split(dense(x, self.qkv[...]), 3, axis=-1))
-        near = self.config.near_heads
+        near, joint = self.config.near_heads, self.out.shape[0]
+        q, k, v = jnp.split(dense(x, self.qkv[...]), [joint, self.qkv.shape[1] - joint], axis=-1)
+        q, v = cut(q, self.heads), cut(v, self.heads)
+        k = cut(k, k.shape[-1] // self.head_width) if near or not self.causal else q[:, :0]
         q, k = (jnp.concatenate([h[:, :near], normalized(h[:, near:])], axis=1) for h in (q, k))
-        return (rotary(q), rotary(k), v) if self.rotary else (q, k, v)
+        return q, jnp.concatenate([k, q[:, near:]], axis=1) if self.causal else k, v
+
+    def init_state(self, batch: int, length: int) -> Routed:
+        """Keys, values and clusters of all tokens where heads route, and the windows of those that do not."""
+        near = self.config.near_heads
+        routed, window = self.heads - near, min(self.pattern.width, length)
+        clusters = jnp.zeros((batch, routed, 1, length), jnp.int32)
+        return Routed(Bucketed(empty(self, batch, length, routed), clusters), empty(self, batch, window, near))
+
+    def step(self, state: Routed, x: Float[Array, "B D"]) -> tuple[Routed, Float[Array, "B D"]]:
+        near = self.config.near_heads
+        q, k, v = self.projected_at(x[:, None], state.place)
+        window, y = attended(state.near, q[:, :near], k[:, :near], v[:, :near], within(self.pattern.width))
+        q, k, v = (h[:, near:] for h in (q, k, v))
+        bucket = self.clusters(q, jnp.ones((len(x), 1), bool))
+        routed, z = latest(state.routed, q, k, v, bucket, self.trail)
+        y = jnp.concatenate([y, z], axis=1).astype(x.dtype)
+        return Routed(routed, window), self.output(y)[:, 0]
 
     def follow(self, x: Float[Array, "B H L K"], mask: Bool[Array, "B L"]) -> None:
         """Move each centroid towards its members, and state their distance from where it was."""

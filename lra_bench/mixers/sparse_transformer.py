@@ -149,6 +149,7 @@ class Mixer(Decoded):
 
     def cells(self, count: int) -> Int[Array, " S"]:
         """The places of the first so many cells of summaries."""
+        assert self.summary is not None
         n, c = jnp.arange(count), self.summary
         return n // c * self.stride + self.stride - c + n % c
 
@@ -179,6 +180,7 @@ class Mixer(Decoded):
 
     def held(self, count: Int[Array, ""], slots: int) -> Int[Array, " S"]:
         """The latest tokens at each place of a block that is not in its summary, and all summaries."""
+        assert self.summary is not None
         alone = self.stride - self.summary
         return jnp.concatenate([ring(count, self.stride)[:alone], self.summaries(count, slots - alone)])
 

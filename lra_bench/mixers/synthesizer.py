@@ -97,12 +97,14 @@ class Mixer(Decoded):
     ) -> Float[Array, "B L D"]:
         every = slice(x.shape[1])
         q, k, v = self.project(x)
-        q, k = self.asking(x, q, every), self.asked(k, every)
+        asking, asked = self.asking(x, q, every), self.asked(k, every)
         if "random" in self.parts:
             table = self.table[every, :, every] * self.shares()["random"]
             table = jnp.where(np.tri(len(table), dtype=bool)[:, None], table, LOWEST) if self.causal else table
-            return self.output(biased_attention(q, k, v, mask, table, self.impl))
-        return self.output(softmax_attention(q, k, v, mask, self.impl, self.causal))
+            return self.output(biased_attention(asking, asked, v, mask, table, self.impl))
+        assert asking is not None
+        assert asked is not None
+        return self.output(softmax_attention(asking, asked, v, mask, self.impl, self.causal))
 
     def unturned(
         self, x: Float[Array, "B L D"]
@@ -117,7 +119,8 @@ class Mixer(Decoded):
         self, x: Float[Array, "B N D"], q: Float[Array, "B H N K"], at: Places
     ) -> Float[Array, "B H N J"] | None:
         """The rows of i, weighted, times the root that the kernels divide by; None where the form has none."""
-        share, rows = self.shares(), []
+        share = self.shares()
+        rows: list[Array] = []
         if "dot" in share:
             rows.append(q * q.shape[-1] ** -0.5 * share["dot"].astype(q.dtype))
         if "dense" in share:
@@ -163,7 +166,7 @@ class Mixer(Decoded):
         """The logits of rows as `asking` has them."""
         at = jnp.maximum(j[0], 0)
         keys = self.asked(k, at)
-        scores = jnp.zeros((1, 1, 1, 1)) if keys is None else dot(q, keys, i, j)
+        scores = jnp.zeros((len(q), 1, 1, 1)) if keys is None else dot(q, keys, i, j)
         if "random" in self.parts:
             scores = scores + jnp.moveaxis(self.table[i, :, at], 2, 0) * self.shares()["random"]
         return scores

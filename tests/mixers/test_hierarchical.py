@@ -16,8 +16,9 @@ def level(i: int, j: int, block: int) -> int:
     return next(n for n in range(20) if abs(i // (block << n) - j // (block << n)) <= 1)
 
 
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("block", [2, 4])
-def test_the_equation(block: int) -> None:
+def test_the_equation(block: int, causal: bool) -> None:
     at = np.array([[level(i, j, block) for j in range(21)] for i in range(21)])
 
     def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -30,10 +31,11 @@ def test_the_equation(block: int) -> None:
 
         q, k, v = map(cut, np.split(x @ p["qkv"], 3, axis=1))
         levels = range(at.max() + 1)
-        logits = sum(np.where(at == n, means(q, n) @ means(k, n).swapaxes(1, 2) / 2, 0) for n in levels)
-        return join(softmax(np.asarray(logits), mask) @ v) @ p["out"]
+        asked = [q if causal else means(q, n) for n in levels]
+        logits = sum(np.where(at == n, asked[n] @ means(k, n).swapaxes(1, 2) / 2, 0) for n in levels)
+        return join(softmax(np.asarray(logits), mask & (np.tri(L, dtype=bool) | (not causal))) @ v) @ p["out"]
 
-    compare(draw(Mixer, Config(block), Dims(8, 2, 4, 22)), equation, *texts(21, 8))
+    compare(draw(Mixer, Config(block), Dims(8, 2, 4, 22, causal=causal)), equation, *texts(21, 8))
 
 
 @pytest.mark.parametrize("block", [0, 3])

@@ -51,6 +51,27 @@ def written_out(config: Config) -> Equation:
     return equation
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_the_causal_equations(before: int) -> None:
+    """A token's bucket up to itself, and of that the latest (before + 1) chunks."""
+    config = Config(chunk=3, buckets=4, before=before)
+
+    def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        heads = []
+        for q, v, rotations in zip(*map(cut, np.split(x @ p["qv"], 2, axis=-1)), p["rotations"], strict=True):
+            total = np.zeros((len(x), len(x)))
+            for turn in np.moveaxis(rotations, 1, 0):
+                bucket = np.argmax(np.concatenate([q @ turn, -q @ turn], axis=1), axis=1)
+                for i in np.flatnonzero(mask):
+                    near = [j for j in range(i + 1) if mask[j] and bucket[j] == bucket[i]][-3 * (before + 1) :]
+                    for j in near:
+                        total[i, j] += np.exp(q[i] @ q[j] / np.linalg.norm(q[j])) * (1e-40 if j == i else 1)
+            heads.append(total @ v / np.maximum(total.sum(1, keepdims=True), 1e-300))
+        return join(heads) @ p["out"]
+
+    compare(draw(Mixer, config, Dims(8, 2, 4, L, causal=True)), equation, X, MASK)
+
+
 @pytest.mark.parametrize(
     "options",
     [

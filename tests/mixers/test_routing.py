@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +55,29 @@ def written_out(near: int = 0) -> Equation:
 @pytest.mark.parametrize("options", [{"clusters": 4}, {"clusters": 3, "near_heads": 1, "window": 3}])
 def test_the_algorithm(options: dict) -> None:
     compare(make(**options), written_out(options.get("near_heads", 0)), X, MASK)
+
+
+@pytest.mark.parametrize("near", [0, 1])
+def test_the_causal_equation(near: int) -> None:
+    """A token's cluster up to itself, of that the latest ceil(21 / 4); its key is its query where heads route."""
+
+    def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        Q, K, V = np.split(x @ p["qkv"], [8, 8 + 4 * near], axis=1)
+        q, v, heads = cut(Q), cut(V), []
+        i, j = np.indices((len(x), len(x)))
+        if near:
+            heads.append(attention(q[0], K, v[0], mask & (j <= i) & (i - j <= 3)))
+        for h in range(near, 2):
+            key = norm(q[h])
+            cluster = np.argmax(key @ p["centroids"][h - near].T, axis=1)
+            seen = np.zeros((len(x), len(x)), bool)
+            for t in np.flatnonzero(mask):
+                seen[t, [s for s in range(t + 1) if mask[s] and cluster[s] == cluster[t]][-6:]] = True
+            heads.append(attention(key, key, v[h], seen))
+        return join(heads) @ p["out"]
+
+    mixer = draw(Mixer, Config(clusters=4, near_heads=near, window=3), replace(DIMS, causal=True))
+    compare(mixer, equation, X, MASK)
 
 
 def test_one_cluster_is_attention_among_normalized_queries_and_keys() -> None:
