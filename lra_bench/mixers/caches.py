@@ -72,8 +72,8 @@ def extended(cache: KeyValues, k: Float[Array, "B H N K"], v: Float[Array, "B H 
     """With N further tokens, of which those are kept that the slots then hold."""
     N, slots = k.shape[2], cache.k.shape[2]
     if held is not ring:
-        new = held(cache.place + N, slots) - cache.place
-        return KeyValues(*(_chosen(*pair, new) for pair in ((cache.k, k), (cache.v, v))), cache.place + N)
+        at = held(cache.place + N, slots) - cache.place
+        return KeyValues(_chosen(cache.k, k, at), _chosen(cache.v, v, at), cache.place + N)
     first = max(N - slots, 0)
     at = (cache.place + jnp.arange(first, N)) % slots
     k, v = (old.at[:, :, at].set(new[:, :, first:].astype(old.dtype)) for old, new in ((cache.k, k), (cache.v, v)))
@@ -123,7 +123,8 @@ def attended_part(
     """The same, and the logsumexp of each query's logits, to be joined with attention over other keys."""
 
     def some(cache: KeyValues, block: Rows) -> tuple[KeyValues, Part]:
-        return _attended(cache, *block, seen, held, score)
+        q, k, v = block
+        return _attended(cache, q, k, v, seen, held, score)
 
     return _in_blocks(some, cache, (q, k, v))
 
