@@ -37,7 +37,7 @@ def causal_packing(
         impl: as `impl.chosen` says it, but no kernel.
     """
     kv = jnp.where(mask[:, None, :, None], kv, 0)
-    start = nothing(*kv.shape[:2], rows.shape[1], kv.shape[-1]).memory
+    start = nothing(kv.shape[0], kv.shape[1], rows.shape[1], kv.shape[-1]).memory
     count = mask.cumsum(1, dtype=jnp.float32)[:, None, :, None]
     return by_chunks(Chunk(rows, q.shape[-1]), start, (q, c, kv, count), impl).astype(q.dtype)
 
