@@ -77,7 +77,7 @@ def causal_favor(
     impl: str = XLA,
 ) -> Float[Array, "B H L V"]:
     """The same where a query sees no later key (appendix B.1). `impl` as `impl.chosen` says it, but no kernel."""
-    start = nothing(*k.shape[:2], len(w), v.shape[-1]).memory
+    start = nothing(k.shape[0], k.shape[1], len(w), v.shape[-1]).memory
     return by_chunks(Chunk(jax.lax.stop_gradient(w)), start, (q, k, counted(v, mask)), impl).astype(v.dtype)
 
 
@@ -117,7 +117,8 @@ class Chunk(NamedTuple):
     def joined(self, earlier: Peaked, later: Peaked) -> Peaked:
         """The sums over both, as shares of the larger maximum."""
         top = jnp.maximum(earlier.top, later.top)
-        return Peaked(top, sum(jnp.exp(one.top - top)[..., None] * one.sums for one in (earlier, later)))
+        before, after = (jnp.exp(one.top - top)[..., None] * one.sums for one in (earlier, later))
+        return Peaked(top, before + after)
 
     def read(self, memory: Peaked, q: Array, k: Array, values: Array, i: Array) -> Float32[Array, "B H N V"]:
         """`memory` is of all tokens before the chunk."""
@@ -132,7 +133,7 @@ class Chunk(NamedTuple):
         before = product("bhmf,bhfv->bhmv", fq, kept)
 
         seen = (i[:, None] >= i) & (values[..., -1:] > 0).swapaxes(2, 3)
-        scale, scale_before = _scales(*map(still, (weights, tops.swapaxes(2, 3), before[..., -1:])), seen)
+        scale, scale_before = _scales(weights, tops.swapaxes(2, 3), before[..., -1:], seen)
         mixed = product("bhml,bhlv->bhmv", jnp.where(seen, weights * scale, 0), values) + scale_before * before
         return mixed[..., :-1] / jnp.where(mixed[..., -1:] > 0, mixed[..., -1:], 1)
 
@@ -145,6 +146,7 @@ class Chunk(NamedTuple):
 
 def _scales(weights: Array, tops: Array, before: Array, seen: Array) -> tuple[Array, Array]:
     """What a query's weights, and its sums of what was before, are multiplied by: the largest of all becomes one."""
+    weights, before = jax.lax.stop_gradient((weights, before))
     logits = jnp.where(seen, jnp.log(weights) + tops, LOWEST)
     top = jnp.maximum(logits.max(-1, keepdims=True), jnp.where(before > 0, jnp.log(before), LOWEST))
     most = -jnp.log(LEAST)

@@ -190,7 +190,7 @@ def fading_feature_attention(
     """Causal attention by features whose memory fades: S_t = g_t S_(t-1) + (1 - g_t) phi(k_t) v_t^T, and so its
     denominator (arXiv 2103.02143, section 3.2). `gate` is the logit of g; a token that is not there leaves all."""
     m = jax.eval_shape(phi, jax.ShapeDtypeStruct(k.shape, jnp.float32), jnp.arange(k.shape[2])).shape[-1]
-    start = nothing_fading(*k.shape[:2], m, v.shape[-1]).memory
+    start = nothing_fading(k.shape[0], k.shape[1], m, v.shape[-1]).memory
     return by_chunks(FadingChunk(phi, floor), start, (q, *gated(k, v, mask, gate)), impl).astype(v.dtype)
 
 

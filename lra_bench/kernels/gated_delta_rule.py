@@ -62,8 +62,8 @@ def gated_delta_rule(
 ) -> Float[Array, "B H L V"]:
     """The same, `chunk` tokens at a time. For the backward pass only the arguments are kept."""
 
-    def rule(*tokens: Array) -> Float[Array, "B H L V"]:
-        return _rule(jnp.zeros((*k.shape[:2], k.shape[3], v.shape[3])), *tokens, chunk)[1]
+    def rule(q: Array, k: Array, v: Array, g: Array, beta: Array) -> Float[Array, "B H L V"]:
+        return _rule(jnp.zeros((*k.shape[:2], k.shape[3], v.shape[3])), q, k, v, g, beta, chunk)[1]
 
     return jax.checkpoint(rule)(q, k, v, g, beta)
 

@@ -6,6 +6,7 @@ so the memories before all chunks are found by a walk, or on accelerators by an 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -22,14 +23,17 @@ CHUNK = 128  # tokens that see each other by their weights, of which there are s
 class Mixing(Protocol):
     """What tokens add to a memory, and what they read in it. The last argument is always their places."""
 
-    def sums(self, *tokens: Array) -> Any:
+    @property
+    def sums(self) -> Callable[..., Any]:
         """The memory of a chunk's tokens alone, by all of their arrays but the queries."""
 
     def joined(self, earlier: Any, later: Any) -> Any:
         """The memory of the tokens of both; of many memories along a first axis too."""
 
-    def read(self, memory: Any, *tokens: Array) -> Array:
-        """What a chunk's tokens, their queries first, read in the memory of all before it and in each other."""
+    @property
+    def read(self) -> Callable[..., Array]:
+        """What a chunk's tokens, their queries first, read in the memory of all before it, which is the first argument,
+        and in each other."""
 
 
 class State(NamedTuple):

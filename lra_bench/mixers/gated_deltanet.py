@@ -96,7 +96,8 @@ class Mixer(Prefilled):
         g, beta = self.gated(x)
         g = g * mask[..., None]
         if self.causal:
-            return self.output(causal_gated_delta_rule(q, k, v, *(y.swapaxes(1, 2) for y in (g, beta)), self.impl), r)
+            g, beta = (y.swapaxes(1, 2) for y in (g, beta))
+            return self.output(causal_gated_delta_rule(q, k, v, g, beta, self.impl), r)
         return self.output(two_readings(q, k, v, g, beta, self.impl), r)
 
     def projected(self, x: Float[Array, "B L D"]) -> tuple[Float[Array, "B L 3J"], Float[Array, "B L J"]]:

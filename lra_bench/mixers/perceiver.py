@@ -32,6 +32,8 @@ CARD = Card(
     time=1.0,
     memory=1.0,
     exact_when="",
+    causal_form="no: the latents read the whole text before a token reads them; Perceiver AR's are the last tokens, so "
+    "that the others have no output",
     public="perceiver-pytorch (PyPI)",
     differs="every layer has latents of its own, and its tokens read them: the backbone's layers hand on tokens only; "
     "all attentions have the backbone's heads; positions are the backbone's; one self-attention block after a read, "

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from draws import normal
-from equations import Values, apply, attention, compare, cut, draw, join, layer_norm, texts, values
+from equations import Values, apply, attention, compare, cut, draw, join, layer_norm, softmax, texts, values
 from flax import nnx
 
 from lra_bench.errors import ConfigError
+from lra_bench.kernels import prefix
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.luna import Config, Mixer
 
@@ -23,12 +24,39 @@ def multihead(p: Values, name: str, x: np.ndarray, context: np.ndarray, mask: np
     return join(attention(q, k, v, mask))
 
 
-def by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def asked(p: Values) -> np.ndarray:
     angle = np.arange(len(p["rows"]))[:, None] / 10000 ** (np.arange(0, 6, 2) / 6)
     places = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(-1, 6)
-    rows = layer_norm(6**0.5 * p["rows"] + places, p["norm.scale"], p["norm.bias"])
-    packed = multihead(p, "pack", rows, x, mask)
+    return layer_norm(6**0.5 * p["rows"] + places, p["norm.scale"], p["norm.bias"])
+
+
+def by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    packed = multihead(p, "pack", asked(p), x, mask)
     return multihead(p, "unpack", x, packed, np.ones(len(packed), bool)) @ p["unpack.out"]
+
+
+def causal_by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Section 3.3 as running sums, one token after another: rows packed for keys, and rows packed for values."""
+    rows = cut(asked(p) @ p["pack.q"], H) / 4**0.5
+    kv = p["unpack.kv"]
+    c, q, k, v = (cut(x @ w, H) for w in (p["pack.kv"][0], p["unpack.q"], kv[0], kv[-1]))
+    heads = np.zeros(v.shape)
+    for h in range(H):
+        keys = values = 0.0
+        for count, t in enumerate(np.flatnonzero(mask), 1):
+            score = rows[h] @ c[h, t]
+            a = np.where(score > 0, score + 1, np.exp(score))
+            keys, values = keys + np.outer(a, k[h, t]), values + np.outer(a, v[h, t])
+            heads[h, t] = softmax(keys @ q[h, t] / 4**0.5 / count, np.ones(len(a), bool)) @ values / count
+    return join(heads) @ p["unpack.out"]
+
+
+@pytest.mark.parametrize(("tied", "impl"), [(True, "xla"), (False, "xla"), (False, "batched")])
+def test_the_causal_equation_by_chunks(tied: bool, impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix, "CHUNK", 4)
+    mixer = draw(Mixer, Config(packed=5, tied=tied, impl=impl), Dims(6, H, 4, 12, causal=True))
+    assert [mixer.pack.kv.shape, mixer.unpack.kv.shape] == [(1, 6, 8), (1 if tied else 2, 6, 8)]
+    compare(mixer, causal_by_hand, X, MASK)
 
 
 @pytest.mark.parametrize(("tied", "matrices"), [(True, 1), (False, 2)])
