@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
-from itertools import pairwise
+from itertools import pairwise, product
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -88,10 +88,11 @@ def verify(model_card: ModelCard, options: Mapping[str, Any] | None = None) -> I
 def agree(model_card: ModelCard, options: Mapping[str, Any], platform: str) -> Iterator[Verdict]:
     """Hold each implementation of the mixer against its reference, on a short text on this process's device."""
     module, options = mixers.load(model_card.path), {**options, **model_card.card.short}
-    for impl in implementations.every(module, platform):
-        dims = replace(SHORT, head_width=8, length=CROSSED, target=Target(platform))
+    ways = (False, True) if model_card.card.causal_form == YES else (False,)
+    for impl, causal in product(implementations.every(module, platform), ways):
+        dims = replace(SHORT, head_width=8, length=CROSSED, target=Target(platform), causal=causal)
         found = implementations.agreement(module, {**options, "impl": impl}, dims)
-        title = f"implementation {impl} is {found.reference}'s function"
+        title = f"implementation {impl} is {found.reference}'s function{', causally' if causal else ''}"
         yield Verdict(len(CHECKS) + 1, title, found.passed, found.figures)
 
 

@@ -107,7 +107,7 @@ def kept(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Agreement:
 
 
 def _path(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Path:
-    shape = (dims.width, dims.heads, dims.head_width, min(dims.length, LENGTH), dims.rotary, dims.dtype)
+    shape = (dims.width, dims.heads, dims.head_width, min(dims.length, LENGTH), dims.rotary, dims.dtype, dims.causal)
     facts = {
         "mixer": fingerprint.of_files([mixer]),
         "kernels": fingerprint.of_files(sorted(Path(kernels.__file__).parent.glob("*.py"))),

@@ -1,4 +1,4 @@
-"""The eight conformance checks of `lra_bench/mixers/base.py`, for every mixer that is found; and that broken ones are
+"""The ten conformance checks of `lra_bench/mixers/base.py`, for every mixer that is found; and that broken ones are
 caught."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GROWTH = "complexity"
 
 def only(monkeypatch: pytest.MonkeyPatch, wanted: Callable[[str], bool]) -> None:
     """Hold mixers to the checks whose titles are `wanted`."""
-    assert len(CHECKS) == 8
+    assert len(CHECKS) == 10
     assert GROWTH in CHECKS
     monkeypatch.setattr(checks, "CHECKS", {title: CHECKS[title] for title in CHECKS if wanted(title)})
 
@@ -43,7 +43,7 @@ def test_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for what `test_growth_with_length` holds."""
     only(monkeypatch, lambda title: title != GROWTH)
     verdicts = list(verify(mixers.model_card(name)))
-    assert len(verdicts) == 7
+    assert len(verdicts) == 9
     assert not [verdict for verdict in verdicts if not verdict.passed]
 
 
@@ -64,6 +64,8 @@ BROKEN = {
     6: ("i = jnp.arange(x.shape[1])\n        near = (abs(i[:, None] - i) < 9) * jnp.einsum('bld,bmd->blm', x, x)\n"
         "        return jnp.einsum('blm,bmd->bld', near, x * m)", "a dense product under a mask"),
     8: ("return x + (x * m).sum(1, keepdims=True) / x.shape[1]", "a mean over padding too"),
+    9: ("return x + jnp.roll(x * m, -1, axis=1)", "sees the next token, causal or not"),
+    10: ("return x + jnp.pad(x * m, ((0, 0), (1, 0), (0, 0)))[:, :-1]", "what it decodes is without the one before"),
 }  # fmt: skip
 
 
@@ -78,7 +80,7 @@ from lra_bench.mixers.base import MixerBase
 from lra_bench.mixers.card import Card
 
 CARD = Card(title="", family="fixed-pattern", paper="", equation="", year=2026, time=1.0, memory=1.0, exact_when="",
-            differs="")
+            differs="", causal_form="yes")
 
 @dataclass(frozen=True)
 class Config:
@@ -91,6 +93,12 @@ class Mixer(MixerBase):
     def __call__(self, x, mask, *, key):
         m = mask[..., None].astype(x.dtype)
         {body}
+
+    def init_state(self, batch, length):
+        return jnp.zeros(())
+
+    def step(self, state, x):
+        return state, x
 ''')
     only(monkeypatch, lambda title: title == [*CHECKS][check - 1])
     (verdict,) = verify(mixers.model_card(str(path)))

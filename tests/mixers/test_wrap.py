@@ -234,7 +234,7 @@ def test_a_file_of_the_page_passes_by_its_values(name: str, page: Path, monkeypa
     cheap = {title: check for title, check in checks.CHECKS.items() if check is not checks.exponents}
     monkeypatch.setattr(checks, "CHECKS", cheap)
     verdicts = list(checks.verify(mixers.model_card(str(page / name))))
-    assert len(verdicts) == 7
+    assert len(verdicts) == 9
     assert not [verdict for verdict in verdicts if not verdict.passed]
 
 
