@@ -91,6 +91,8 @@ def agree(model_card: ModelCard, options: Mapping[str, Any], platform: str) -> I
     ways = (False, True) if model_card.card.causal_form == YES else (False,)
     for impl, causal in product(implementations.every(module, platform), ways):
         dims = replace(SHORT, head_width=8, length=CROSSED, target=Target(platform), causal=causal)
+        if causal and not implementations.is_there(module, {**options, "impl": impl}, dims):
+            continue
         found = implementations.agreement(module, {**options, "impl": impl}, dims)
         title = f"implementation {impl} is {found.reference}'s function{', causally' if causal else ''}"
         yield Verdict(len(CHECKS) + 1, title, found.passed, found.figures)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lra_bench import config, data, kernels, mixers
-from lra_bench.errors import device_at_fault
+from lra_bench.errors import ConfigError, device_at_fault
 from lra_bench.kernels.impl import FORMS, PALLAS
 from lra_bench.mixers.base import Dims, MixerBase
 from lra_bench.records import fingerprint, store
@@ -50,6 +50,15 @@ def every(module: ModuleType, platform: str) -> list[str]:
     if hasattr(module, "implementations"):
         return list(module.implementations(platform))
     return [one for one in getattr(module.Config, "there", ()) if one != reference(module)]
+
+
+def is_there(module: ModuleType, options: Mapping[str, Any], dims: Dims) -> bool:
+    """Can the mixer be made with these options? A causal form may lack an implementation."""
+    try:
+        nnx.eval_shape(partial(_made, module, options, options["impl"], dims))
+    except ConfigError:
+        return False
+    return True
 
 
 def agreement(module: ModuleType, options: Mapping[str, Any], dims: Dims) -> Agreement:
