@@ -14,6 +14,8 @@ from lra_bench.report.tables import Comparison, Report
 
 Fact = Mapping[str, Any]
 NEVER = float("inf")
+WHAT = {"train": "", "infer": " (forward)", "prefill": " (prompt)", "decode": " (token)"}  # of each mode of `lra speed`
+FLAT = 0.25  # an exponent of memory below that is of what does not grow, and of what does: no length is told by it
 FEW = 4  # lengths: an exponent of fewer is tagged
 
 
@@ -45,6 +47,8 @@ def _grown(facts: Sequence[Fact], first: Line, room: int | None) -> dict[str, An
     time = _line(facts)
     planned = np.array([fact["compiled_bytes"] for fact in facts], float)
     over_time, over_memory = statistics.power(time.lengths, time.values), statistics.power(time.lengths, planned)
+    states = np.array([fact.get("state_bytes") or np.nan for fact in facts], float)
+    over_state = statistics.power(time.lengths, states) if not np.isnan(states).any() else None
     crossed = crossover(time, first)
     there = room if room is not None else facts[-1].get("available_bytes")
     return {
@@ -55,7 +59,8 @@ def _grown(facts: Sequence[Fact], first: Line, room: int | None) -> dict[str, An
         "memory_exponent": over_memory.value,
         "memory_low": over_memory.low,
         "memory_high": over_memory.high,
-        "card_time": facts[0].get("card_time"),
+        "state_exponent": over_state and over_state.value,
+        "card_time": None if facts[0].get("mode") == "decode" else facts[0].get("card_time"),
         "crossover": crossed.value,
         "crossover_low": crossed.low,
         "crossover_high": crossed.high,
@@ -103,16 +108,17 @@ def wall(lengths: np.ndarray, planned: np.ndarray, room: int) -> float:
     if len(lengths) < 2:
         return float("nan")
     power = np.log(planned[-1] / planned[-2]) / np.log(lengths[-1] / lengths[-2])
-    return float(lengths[-1] * (room / planned[-1]) ** (1 / power)) if power > 0 else NEVER
+    return float(lengths[-1] * (room / planned[-1]) ** (1 / power)) if power > FLAT else NEVER
 
 
 def _table(numbers: pd.DataFrame, first: str, facts: Sequence[Fact], room: int | None) -> Comparison:
     lines = [
         {
-            "model": line["model"] + ("" if line["mode"] == "train" else " (forward)"),
+            "model": f"{line['model']}{WHAT[line['mode']]}",
             "time": _power(line, "time"),
             "its card": "" if pd.isna(line["card_time"]) else f"{line['card_time']:g}",
             "memory": _power(line, "memory"),
+            **({"state": _state(line)} if numbers["state_exponent"].notna().any() else {}),
             f"faster than {first} from": "" if line["model"] == first else _from(line),
             "out of memory from": "" if pd.isna(line["wall"]) else _tokens(line["wall"]),
         }
@@ -122,6 +128,7 @@ def _table(numbers: pd.DataFrame, first: str, facts: Sequence[Fact], room: int |
     batch = sorted({fact["batch"] for fact in facts if fact.get("batch")})
     notes = [
         "time, memory: the exponent of L, by least squares on logarithms, with Student's interval",
+        *(["state: likewise, of what decoding keeps"] if numbers["state_exponent"].notna().any() else []),
         "faster from: interpolated between lengths; its interval by the ends of the medians' intervals",
     ]
     if len(few := numbers[numbers["lengths"] < FEW]):
@@ -146,6 +153,11 @@ def _power(line: Mapping[Any, Any], what: str) -> str:
         return ""
     said = f"{value:.2f}" if pd.isna(low) else f"{value:.2f} ({low:.2f}-{high:.2f})"
     return f"{said} of {line['lengths']}" if line["lengths"] < FEW else said
+
+
+def _state(line: Mapping[Any, Any]) -> str:
+    """Exact, as it is counted: a power, or none."""
+    return "" if pd.isna(line["state_exponent"]) else f"{line['state_exponent']:.2f}"
 
 
 def _from(line: Mapping[Any, Any]) -> str:

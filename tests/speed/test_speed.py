@@ -151,6 +151,17 @@ def test_forward_passes_have_tables_of_their_own() -> None:
     assert "forward passes a second" in titles
 
 
+def test_growth_of_what_decoding_keeps() -> None:
+    lengths = (1024, 2048, 4096, 8192)
+    softmax = [fact(length=n, ms=n / 1024, mode="decode", state_bytes=4 * n, card_time=2.0) for n in lengths]
+    linear = [fact("linear", n, 1.0, mode="decode", state_bytes=64, compiled_bytes=2**20) for n in lengths]
+    table = growth.report([*softmax, *linear], 2**40).tables[0].cells
+    assert list(table["state"]) == ["1.00", "0.00"]
+    assert list(table.index) == ["softmax (token)", "linear (token)"]
+    assert list(table["its card"]) == ["", ""], "which says how a training step grows"
+    assert table["out of memory from"]["linear (token)"] == ""
+
+
 def test_growth_finds_the_crossover_and_the_wall() -> None:
     lengths = (1024, 2048, 4096, 8192)
     softmax = [fact(length=n, ms=(n / 1024) ** 2, compiled_bytes=n * 2**20) for n in lengths]
