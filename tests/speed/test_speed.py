@@ -343,6 +343,28 @@ def test_a_forward_pass_is_of_what_is_kept_to_answer_with(here: Path, monkeypatc
 
 
 @pytest.mark.slow
+def test_prompts_and_tokens_of_causal_models_are_timed(lra: Lra, here: Path) -> None:
+    asked = ("speed", "-m", "softmax,linear,fnet", "-n", "16,32", "--batch", "2", "--rounds", "2", "--out", "d.json")
+    done = lra(*asked, "--mode", "decode")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("left out: fnet cannot be causal") == 1
+    assert "state, KiB" in done.stdout
+    facts = {(f["model"], f["length"]): f for f in json.loads((here / "d.json").read_text())}
+    assert {f["mode"] for f in facts.values()} == {"decode"}
+    kept = {key: fact["state_bytes"] for key, fact in facts.items()}
+    counters = 3 * 4  # of the model, and of each layer
+    assert kept["softmax", 32] - kept["softmax", 16] == 16 * (kept["softmax", 16] - counters) / 17
+    assert kept["linear", 32] == kept["linear", 16]
+    prompt = lra(*asked, "--mode", "prefill", "--json")
+    assert prompt.returncode == 0, prompt.stderr
+    every = json.loads((here / "d.json").read_text())
+    work = {(f["mode"], f["model"], f["length"]): f["flops_per_step"] for f in every}
+    assert work["prefill", "linear", 32] > 20 * work["decode", "linear", 32]
+    none = lra("speed", "-m", "fnet", "-n", "16", "--mode", "decode")
+    assert (none.returncode, none.stderr[:44]) == (2, "lra: --mode decode: fnet cannot be causal: ea"[:44])
+
+
+@pytest.mark.slow
 def test_speed_measures_and_keeps(lra: Lra, here: Path) -> None:
     models = "softmax,softmax[impl=plain],linear"
     done = lra("speed", "-m", models, "-n", "64,128", "--rounds", "2", "--out", "b/speed.json")
