@@ -26,6 +26,19 @@ def test_the_equation(kernel: int) -> None:
     compare(draw(Mixer, Config(kernel=kernel), Dims(6, 2, 3, 41)), plain, *texts(41, 6))
 
 
+def test_the_causal_equation_looks_back() -> None:
+    """Every filter is as many places later as it has taps to one side."""
+
+    def behind(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        a, b = np.split(x @ p["into.kernel"] + p["into.bias"], 2, axis=1)
+        u, taps = a * sigmoid(b) * mask[:, None], p["filters"]
+        T = taps.shape[1]
+        y = np.array([sum(taps[:, T - 1 - d] * u[t - d] for d in range(min(T, t + 1))) for t in range(len(x))])
+        return y @ p["out.kernel"] + p["out.bias"]
+
+    compare(draw(Mixer, Config(kernel=5), Dims(6, 2, 3, 41, causal=True)), behind, *texts(41, 6))
+
+
 def test_a_token_sees_exactly_its_neighbors() -> None:
     mixer = draw(Mixer, Config(kernel=5), Dims(6, 2, 3, 41))
     i, j = np.indices((41, 41))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from equations import Values, compare, draw, texts
+from equations import Values, causally, compare, draw, texts
 
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.linear import Config, Mixer
@@ -18,3 +18,7 @@ def equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def test_the_equation_over_the_tokens_that_are_there() -> None:
     compare(draw(Mixer, Config(), Dims(8, 1, 8, 12)), equation, *texts(12, 8))
+
+
+def test_the_causal_equation_over_chunks() -> None:
+    compare(draw(Mixer, Config(), Dims(8, 1, 8, 150, causal=True)), causally(equation), *texts(150, 8))

@@ -33,6 +33,17 @@ def test_a_block_sees_itself(length: int, window: int) -> None:
     )
 
 
+@pytest.mark.parametrize("impl", IMPLS)
+def test_the_causal_equation_has_what_comes_before(impl: str) -> None:
+    i, j = np.indices((150, 150))
+    for config, there in (
+        (Config(window=7, impl=impl), i - j <= 7),
+        (Config(window=8, form="block", impl=impl), i // 8 == j // 8),
+    ):
+        mixer = draw(Mixer, config, Dims(8, 2, 4, 150, causal=True))
+        np.testing.assert_array_equal(seen(mixer, np.ones(150, bool)), there & (j <= i))
+
+
 @pytest.mark.parametrize("form", ["sliding", "block"])
 def test_padding_is_seen_by_nobody(form: str) -> None:
     """LRA filled a boolean mask with -1e9, which is True."""

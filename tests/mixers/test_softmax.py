@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from draws import normal
-from equations import apply, draw
+from equations import Values, apply, compare, draw, texts
 from flax import nnx
 
 from lra_bench.errors import ConfigError
@@ -28,6 +28,22 @@ def test_one_function(impl: str) -> None:
     values = [apply(draw(Mixer, Config(impl=i), DIMS), x, mask) for i in (impl, "plain")]
     np.testing.assert_allclose(*values, atol=1e-5)
     assert not values[0][2].any()
+
+
+def causal_equation(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """One head, row by row: the keys up to each query."""
+    q, k, v = np.split(x @ p["qkv"], 3, axis=-1)
+    y = np.zeros(x.shape)
+    for t in range(len(x)):
+        there = np.flatnonzero(mask[: t + 1])
+        weights = np.exp(q[t] @ k[there].T / np.sqrt(k.shape[1]))
+        y[t] = weights / weights.sum() @ v[there] @ p["out"] if len(there) else 0
+    return y
+
+
+@pytest.mark.parametrize("impl", ["blockwise", "batched", "pallas", "sdpa", "plain"])
+def test_the_causal_equation(impl: str) -> None:
+    compare(draw(Mixer, Config(impl=impl), Dims(8, 1, 8, 300, causal=True)), causal_equation, *texts(300, 8))
 
 
 def test_which_one_runs() -> None:
