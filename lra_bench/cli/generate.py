@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Annotated
 
 import typer
 
 from lra_bench.cli import app, options
+from lra_bench.errors import ConfigError
+from lra_bench.shapes import LAST_SEED
 
 
 @app.command()
@@ -21,7 +24,9 @@ def generate(
     top_k: Annotated[
         int | None, typer.Option("--top-k", min=1, help="Draw from so many likeliest symbols; the default is all.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of what is drawn.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=LAST_SEED, help="Seed of what is drawn; the default is 0.")
+    ] = None,
     results: options.Results = options.RESULTS,
     json: options.Json = False,
 ) -> None:
@@ -38,11 +43,16 @@ def generate(
     from lra_bench.runs.generation import Drawing, Writer
     from lra_bench.runs.loaded import Trained
 
+    if not math.isfinite(temperature):
+        raise ConfigError(f"--temperature: {temperature}; a finite number")
+    given = next((flag for flag, value in (("--top-k", top_k), ("--seed", seed)) if value is not None), None)
+    if temperature == 0 and given:
+        raise ConfigError(f"{given}: is of --temperature above 0; nothing is drawn without it")
     with progress.counting("opening the run") as count:
         trained = Trained.open(store.find(run, results), count)
         source = data.of(trained.run.task)
         begun = source.encode(prompt)
-        writer = Writer(trained, Drawing(temperature, top_k, seed))
+        writer = Writer(trained, Drawing(temperature, top_k, seed or 0))
     made, said = [], ""
     for symbol in writer(begun, tokens):
         made.append(symbol)

@@ -47,7 +47,8 @@ CARD = Card(
     causal_form="yes",
     public="NVIDIA/transformer-ls (PyTorch)",
     differs="with rank 0 there is nothing to align, and both norms are left out (the authors' code keeps the window's)"
-    "; P^T is taken of K and V before their norm, as in the equation (their code: after it); no global tokens",
+    "; P^T is taken of K and V before their norm, as in the equation (their code: after it); no global tokens; "
+    "where it is causal, work grows with L^2 over `segment`",
     short={"window": 6, "rank": 5, "segment": 4, "segment_rank": 2},
 )
 

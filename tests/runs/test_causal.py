@@ -83,5 +83,10 @@ def test_a_run_of_the_next_byte_has_its_scores_by_place_and_writes(lra: Lra, her
     assert lra(*said).stdout.strip()
     drawn = {lra(*said, "--temperature", "5", "--seed", str(seed)).stdout for seed in range(3)}
     assert len(drawn) == 3
+    for flag in ("--top-k", "--seed"):
+        ignored = lra(*said, flag, "1")
+        assert (ignored.returncode, f"{flag}: is of --temperature" in ignored.stderr) == (2, True)
+    assert lra(*said, "--temperature", "1", "--seed", str(2**70)).returncode == 2
+    assert lra(*said, "--temperature", "nan").returncode == 2
     empty = lra("generate", name, "--prompt", "")
     assert (empty.returncode, empty.stderr.strip()[-40:]) == (2, "lra: --prompt: at least one symbol"[-40:])
