@@ -219,7 +219,7 @@ def scale(
     Example: lra scale results/speed/cpu.json --memory 16GiB
     """
     from lra_bench.records import store
-    from lra_bench.report import estimates, growth, scaling
+    from lra_bench.report import estimates, scaling, scaling_fits
     from lra_bench.report import extrapolation as scores
 
     how = chosen(format, json=json, out=out)
@@ -237,7 +237,7 @@ def scale(
     elif estimates.are(store.read_json(kept)):
         made = estimates.growth(estimates.read(kept))
     else:
-        made = growth.report(scaling.read(kept), None if memory is None else _bytes(memory))
+        made = scaling_fits.report(scaling.read(kept), None if memory is None else _bytes(memory))
     tell(made, how, out)
 
 

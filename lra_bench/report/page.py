@@ -18,7 +18,7 @@ from markupsafe import Markup
 from lra_bench import __version__, mixers
 from lra_bench.errors import ConfigError
 from lra_bench.records.schema import SCORED
-from lra_bench.report import budget, charts, growth, headline, labels, model_sections, tables
+from lra_bench.report import budget, charts, headline, labels, model_sections, scaling_fits, tables
 from lra_bench.report.drawing import style
 from lra_bench.report.drawing.style import NARROW, WIDE, Figure
 from lra_bench.report.leaderboard import HEADS, board
@@ -161,7 +161,7 @@ def _parts(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> Iterator
             "Both axes are logarithmic: what is linear in L has slope 1, what is quadratic has slope 2. Models that "
             "are not named are pale.",
             _drawn(lambda: charts.growth(speeds, families)),
-            [Table.of(growth.report(speeds).tables[0])],
+            [Table.of(scaling_fits.report(speeds).tables[0])],
         )
     curves = _drawn(lambda: charts.curves(frame))
     if curves:

@@ -13,7 +13,7 @@ from rich.console import Console
 from lra_bench import sweeps
 from lra_bench.cli import planned, screen
 from lra_bench.records import store
-from lra_bench.report import growth, leaderboard, scaling, tables, techniques
+from lra_bench.report import leaderboard, scaling, scaling_fits, tables, techniques
 from lra_bench.report.summary import load, regressions
 from lra_bench.sweeps import Request
 
@@ -106,4 +106,4 @@ def test_lengths_that_were_timed_on_a_busy_machine_are_named() -> None:
     assert ["busy" in cell for cell in table.cells.iloc[0]] == [False, True]
     note = "busy: other programs, or the host, had so much of the cores while these were timed: 50 % at L = 1,024"
     assert note in table.notes
-    assert note in growth.report(facts).tables[0].notes
+    assert note in scaling_fits.report(facts).tables[0].notes

@@ -18,7 +18,7 @@ CAUSAL = "backbone.causal=true"
 TEXT = "".join(f"{i:03d} Häuser. " for i in range(400))
 NEXT = """\
 title: The next byte
-source: continuation
+source: causal_lm
 args: {}
 length: 16
 classes: 256

@@ -1,7 +1,7 @@
 """Tables of the user's own, row after row: .csv and .tsv whose first line names the columns, .jsonl, .parquet.
 
 A split is one file, `train.csv`, or all its shards, `train-00000-of-00002.parquet` and the others, as Hugging Face's
-folders have them; in the folder or in its `data`. `beside.py` has the names of val's.
+folders have them; in the folder or in its `data`. `split_files.py` has the names of val's.
 
 A .csv quotes as RFC 4180 has it. A .tsv has no quotes: each line is a row, and each tab parts two fields, unless its
 user says that it is `quoted`. Blank lines are no rows. Every row has as many fields as the head; no column that has a
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lra_bench.data.formats import beside
+from lra_bench.data.formats import split_files
 from lra_bench.errors import DataError, nearest
 from lra_bench.shapes import SPLITS
 
@@ -65,7 +65,7 @@ def tables(folder: Path) -> dict[str, list[Path]]:
 def unread(folder: Path) -> list[str]:
     """A line where tables lie in `folder` that are of no split."""
     read = [path for paths in tables(folder).values() for path in paths]
-    return beside.unread(_places(folder), READ, read)
+    return split_files.unread(_places(folder), READ, read)
 
 
 def _places(folder: Path) -> tuple[Path, Path]:
@@ -79,7 +79,7 @@ def _within(folder: Path) -> Iterator[Path]:
 
 def _split_of(path: Path) -> str | None:
     shard = SHARD.fullmatch(path.stem)
-    return beside.split_of(shard["split"] if shard else path.stem)
+    return split_files.split_of(shard["split"] if shard else path.stem)
 
 
 def _all_shards(paths: list[Path], name: str, count: int) -> None:

@@ -1,7 +1,7 @@
 """Sequences, or pairs of them, or pictures, with a class each, from NumPy arrays of the user's own: .npz.
 
-The folder holds `train.npz`, and `val.npz` and `test.npz` if there are such (`beside.py` has val's names); what it does
-not hold is cut from train, in an order of the task's seed, and shares no example with it. Where fewer examples are
+The folder holds `train.npz`, and `val.npz` and `test.npz` if there are such (`split_files.py` has the names); what it
+lacks is cut from train, in an order of the task's seed, and shares no example with it. Where fewer examples are
 asked for than a file has, they are drawn by that seed. token = symbol + 1.
 
 An array holds integers, which are symbols as they stand, or numbers of any kind, which become levels between `low`
@@ -26,7 +26,7 @@ from pydantic import Field
 
 from lra_bench.config import Strict
 from lra_bench.data import Progress, published
-from lra_bench.data.formats import beside, labels, quantization
+from lra_bench.data.formats import labels, quantization, split_files
 from lra_bench.data.formats.quantization import decode, encode
 from lra_bench.data.made import Made
 from lra_bench.data.published import Examples
@@ -85,7 +85,7 @@ def files(folder: Path) -> dict[str, Path]:
     Raises:
         DataError: there is none for train, or a split has two.
     """
-    return beside.one_each(folder, SUFFIX)
+    return split_files.one_each(folder, SUFFIX)
 
 
 def build(
@@ -106,7 +106,7 @@ def build(
         parts[split] = Examples(examples, np.zeros(len(examples), bool))
         progress("reading arrays", done, len(paths))
     made = published.completed(parts, splits, seed, paths)
-    return made.known(notes=beside.unread([folder], [SUFFIX], list(paths.values())))
+    return made.known(notes=split_files.unread([folder], [SUFFIX], list(paths.values())))
 
 
 def _examples(path: Path, args: Args, length: int) -> Split:

@@ -10,8 +10,8 @@ import pytest
 from lra_bench import data
 from lra_bench.config import tasks
 from lra_bench.data import silent
-from lra_bench.data.sources import continuation
-from lra_bench.data.sources.continuation import Args
+from lra_bench.data.sources import causal_lm
+from lra_bench.data.sources.causal_lm import Args
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
@@ -21,7 +21,7 @@ TEXT = "".join(f"{i:03d} Häuser. " for i in range(200))
 
 
 def built(folder: Path) -> dict[str, Split]:
-    return continuation.build(Args(), L, COUNTS, 0, folder, silent)
+    return causal_lm.build(Args(), L, COUNTS, 0, folder, silent)
 
 
 def test_what_is_asked_for_is_what_follows_and_no_window_of_train_reaches_into_the_end(tmp_path: Path) -> None:
@@ -35,16 +35,16 @@ def test_what_is_asked_for_is_what_follows_and_no_window_of_train_reaches_into_t
     for split in made.values():
         assert (split.tokens[:, 0, 1:] == split.label[:, :-1]).all()
         for tokens, label in zip(split.tokens, split.label, strict=True):
-            continuation.check(Args(), tokens, label)
+            causal_lm.check(Args(), tokens, label)
 
 
 def test_a_label_of_another_place_is_found(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text(TEXT)
     split = built(tmp_path)["test"]
     with pytest.raises(DataError, match="not what follows"):
-        continuation.check(Args(), split.tokens[0], np.roll(split.label[0], 1))
+        causal_lm.check(Args(), split.tokens[0], np.roll(split.label[0], 1))
     with pytest.raises(TaskError, match=r"splits\.\w+: asks for \d+ windows"):
-        continuation.build(Args(), L, COUNTS | {"val": 900}, 0, tmp_path, silent)
+        causal_lm.build(Args(), L, COUNTS | {"val": 900}, 0, tmp_path, silent)
 
 
 def test_the_shipped_task_asks_at_every_place_and_needs_a_text() -> None:
@@ -52,4 +52,4 @@ def test_the_shipped_task_asks_at_every_place_and_needs_a_text() -> None:
     assert (data.asked(task), data.looks_ahead(task)) == (task.length, True)
     assert not data.looks_ahead(tasks.load("masked-lm"))
     with pytest.raises(DataError, match=r"train\.txt"):
-        continuation.build(Args(), L, COUNTS, 0, None, silent)
+        causal_lm.build(Args(), L, COUNTS, 0, None, silent)

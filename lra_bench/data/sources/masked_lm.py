@@ -1,6 +1,6 @@
 """Masked language modeling of the bytes of a text (BERT, arXiv 1810.04805, section 3.1): which bytes stood there?
 
-The folder holds `train.txt`, and `val.txt` and `test.txt` likewise (`beside.py` has val's names); what it does not hold
+The folder holds `train.txt`, and `val.txt` and `test.txt` likewise (`split_files.py` has the names); what it lacks
 is cut from the end of train, and no window of train reaches into it. An example of train is a window at a place of its
 own; those of val and test lie end to end. In each, `rate` of the places are asked for: of those, eight in ten show byte
 0, which no text may hold, one a random byte, one the byte itself. Token = byte + 1 (`text_bytes.py`), as in the other
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from lra_bench.config import Strict
 from lra_bench.data import Progress
-from lra_bench.data.formats import beside, text_bytes
+from lra_bench.data.formats import split_files, text_bytes
 from lra_bench.data.formats.text_bytes import decode, encode
 from lra_bench.data.generated import Dice
 from lra_bench.errors import DataError, TaskError
@@ -52,7 +52,7 @@ def files(folder: Path) -> dict[str, Path]:
     Raises:
         DataError: there is none for train, or a split has two.
     """
-    return beside.one_each(folder, ".txt")
+    return split_files.one_each(folder, ".txt")
 
 
 def build(

@@ -12,10 +12,10 @@ from samples import first_fast
 from lra_bench import data
 from lra_bench.config import Overlay, tasks
 from lra_bench.data import silent
-from lra_bench.data.sources import digits
+from lra_bench.data.sources import mnist
 from lra_bench.errors import DataError, TaskError
 
-ROWS, MIXED = (digits.Args(val_from="train", order=order) for order in (None, 3))
+ROWS, MIXED = (mnist.Args(val_from="train", order=order) for order in (None, 3))
 COUNTS = {"train": 12, "val": 4, "test": 5}
 
 
@@ -34,7 +34,7 @@ def released(tmp_path: Path) -> Path:
 
 
 def test_pixels_and_labels(released: Path) -> None:
-    built = digits.build(ROWS, 784, COUNTS, 0, released, silent)
+    built = mnist.build(ROWS, 784, COUNTS, 0, released, silent)
     assert {name: len(split) for name, split in built.items()} == COUNTS
     pictures = np.random.default_rng(0).integers(0, 256, (16, 28, 28))
     by_label = {
@@ -48,7 +48,7 @@ def test_pixels_and_labels(released: Path) -> None:
 
 
 def test_an_order_is_the_same_for_all_pictures(released: Path) -> None:
-    rows, mixed = (digits.build(args, 784, COUNTS, 0, released, silent)["test"].tokens[:, 0] for args in (ROWS, MIXED))
+    rows, mixed = (mnist.build(args, 784, COUNTS, 0, released, silent)["test"].tokens[:, 0] for args in (ROWS, MIXED))
     assert not np.array_equal(rows, mixed)
     moved = [np.flatnonzero((rows.T == column[:, None].T).all(1)) for column in mixed.T]
     assert sorted(int(found[0]) for found in moved) == list(range(784))
@@ -66,7 +66,7 @@ def test_an_order_is_the_same_for_all_pictures(released: Path) -> None:
 def test_a_wrong_file_is_named(released: Path, name: str, values: np.ndarray, message: str) -> None:
     write(released / f"{name}.gz", values)
     with pytest.raises(DataError, match=message):
-        digits.build(ROWS, 784, COUNTS, 0, released, silent)
+        mnist.build(ROWS, 784, COUNTS, 0, released, silent)
 
 
 def test_a_damaged_or_missing_file_is_named(released: Path) -> None:
@@ -75,15 +75,15 @@ def test_a_damaged_or_missing_file_is_named(released: Path) -> None:
     for damaged, message in ((content[:-9], "damaged, or no .gz"), (b"nothing", "damaged, or no .gz")):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=message):
-            digits.build(ROWS, 784, COUNTS, 0, released, silent)
+            mnist.build(ROWS, 784, COUNTS, 0, released, silent)
     path.write_bytes(gzip.compress(gzip.decompress(content)[:-1]))
     with pytest.raises(DataError, match=r"train-labels-idx1-ubyte\.gz: 15 elements, not 16"):
-        digits.build(ROWS, 784, COUNTS, 0, released, silent)
+        mnist.build(ROWS, 784, COUNTS, 0, released, silent)
     path.unlink()
     with pytest.raises(DataError, match=r"not there: train-labels-idx1-ubyte\.gz"):
-        digits.files(released)
+        mnist.files(released)
     with pytest.raises(TaskError, match="length: 783; a picture has 784 tokens"):
-        digits.build(ROWS, 783, COUNTS, 0, released, silent)
+        mnist.build(ROWS, 783, COUNTS, 0, released, silent)
 
 
 @pytest.mark.parametrize("name", first_fast("mnist-sequential", "mnist-permuted"))

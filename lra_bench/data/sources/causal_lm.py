@@ -1,6 +1,6 @@
 """Causal language modeling of the bytes of a text: at each place, which byte follows?
 
-The folder holds the texts that `corpus.py` reads. An example is a window of L bytes, and its label the L bytes that
+The folder holds the texts that `masked_lm.py` reads. An example is a window of L bytes, and its label the L bytes that
 follow each of them, so that windows are cut from L + 1 bytes: train's at places of their own, those of val and test
 end to end. Byte 0, which no text may hold, is never shown nor asked for. Token = byte + 1 (`text_bytes.py`).
 """
@@ -17,8 +17,8 @@ from lra_bench.data import Progress
 from lra_bench.data.formats import text_bytes
 from lra_bench.data.formats.text_bytes import decode, encode
 from lra_bench.data.generated import Dice
-from lra_bench.data.sources import corpus
-from lra_bench.data.sources.corpus import files
+from lra_bench.data.sources import masked_lm
+from lra_bench.data.sources.masked_lm import files
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
@@ -53,7 +53,7 @@ def build(
     """
     if folder is None:
         raise DataError("needs a text of yours: name a folder that holds train.txt: --set task.folder=FOLDER")
-    texts = corpus.text_of_splits(
+    texts = masked_lm.text_of_splits(
         files(folder), {split: n * length + 1 for split, n in splits.items() if split != "train"}
     )
     built = {}
