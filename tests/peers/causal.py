@@ -49,7 +49,7 @@ from lra_bench.mixers.base import Dims
 
 HERE = Path(__file__).parent
 B, L, D, H, K = 2, 64, 32, 2, 16
-NEAR = 1e-5  # of the largest value: what rounding to float32 explains
+NEAR = 2e-5  # of the largest value: what rounding to float32 explains
 
 COMMITS = {
     "fla-org/flash-linear-attention": "bc3b101dcb713ddc5bd8924b66754eb68b5ccf89",
@@ -245,7 +245,7 @@ def compared(name: str, case: Case, code: Path, origin: str, torch: str) -> bool
         print(f"{start} {error}", flush=True)
         return False
     apart, size = np.abs(np.float64(side.y) - exact).max(), np.abs(exact).max()
-    print(f"{start} {exact.dtype!s:<8} {size:>9.3g} {apart:>10.1e}", flush=True)
+    print(f"{start} {size:>9.3g} {apart:>10.1e}", flush=True)
     return bool(apart <= NEAR * size)
 
 
@@ -257,7 +257,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="these, comma-separated, by what their names begin with")
     args = parser.parse_args()
     only = tuple(args.only.split(","))
-    print(f"{'ours':<26} {'public':<52} {'theirs':<8} {'largest':>9} {'difference':>10}")
+    print(f"{'ours':<26} {'public':<52} {'largest':>9} {'difference':>10}")
     with tempfile.TemporaryDirectory() as folder:
         code = args.code or Path(folder)
         names = [name for name in CASES if name.startswith(only)]
