@@ -3,7 +3,8 @@ over the tokens, so that the rows of all tokens up to each are a running sum.
 
     A_t = phi(P' c_t),   u_t = softmax(1/t sum_{s<=t} (q_t . k_s) A_s),   y_t = 1/t sum_{s<=t} (u_t . A_s) v_s
 
-P' are the rows' queries, [H, l, K], phi(x) = elu(x) + 1 as in the authors' code; t counts the tokens that are there.
+P' are the rows' queries, [H, l, K], phi(x) = elu(x) + 1 as in the authors' first code, which has a softplus
+since; t counts the tokens that are there.
 The memory of tokens is the sum of their A_s times [k_s, v_s], or k_s alone where the two are one.
 """
 
@@ -13,12 +14,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Float32
 
 from lra_bench.kernels.impl import XLA
 from lra_bench.kernels.linear_attention import phi
 from lra_bench.kernels.prefix import State, begun, by_chunks, onward
 from lra_bench.kernels.product import product
+
+LARGE = 2.0**20  # scores: float32 has them 1/8 apart from here on
 
 
 def causal_packing(
@@ -76,7 +80,7 @@ class Chunk(NamedTuple):
         seen, count = i[:, None] >= i, jnp.maximum(count, 1)
         near = jnp.where(seen, product("bhnk,bhmk->bhnm", q, k), 0)
         scores = product("bhnk,bhpk->bhnp", q, memory[..., :K]) + product("bhnm,bhmp->bhnp", near, A)
-        u = jax.nn.softmax(scores / count, axis=-1)
+        u = lax.cond(jnp.abs(scores).max() < LARGE, _divided_first, _lowered_first, scores, count)
         near = jnp.where(seen, product("bhnp,bhmp->bhnm", u, A), 0)
         y = product("bhnp,bhpk->bhnk", u, memory[..., -K:]) + product("bhnm,bhmk->bhnk", near, v)
         return y / count
@@ -84,3 +88,13 @@ class Chunk(NamedTuple):
     def _packed(self, c: Array) -> Float32[Array, "B H N l"]:
         """A of each token."""
         return phi(product("hpk,bhnk->bhnp", self.rows, c))
+
+
+def _divided_first(scores: Float32[Array, "B H N l"], count: Array) -> Float32[Array, "B H N l"]:
+    """u. A compiler may round a score's quotient in two ways, for the largest and for what it is taken from."""
+    return jax.nn.softmax(scores / count, axis=-1)
+
+
+def _lowered_first(scores: Float32[Array, "B H N l"], count: Array) -> Float32[Array, "B H N l"]:
+    """The same of large scores, whose quotients rounded apart would differ by more than an exponential holds."""
+    return jax.nn.softmax((scores - lax.stop_gradient(scores.max(-1, keepdims=True))) / count, axis=-1)

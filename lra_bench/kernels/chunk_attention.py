@@ -1,10 +1,10 @@
-"""Attention of one head inside chunks, with a learned bias for each distance (Mega, arXiv 2209.10655, section 3.5).
+"""Attention of one head inside chunks, with a learned bias for each distance (Mega, arXiv 2209.10655, section 3.4).
 
-    y_i = sum_j f(q_i . k_j / tau + b_{i-j}) v_j      j in i's chunk, where it is causal up to i        (equation 10)
+    y_i = sum_j f(q_i . k_j / tau + b_{i-j}) v_j      j in i's chunk, where it is causal up to i        (equation 11)
 
 f is the softmax over j, with tau = sqrt Z, or the Laplace function element by element, with tau the number of keys in
 the chunk, where it is causal of those up to i: f(x) = (1 + erf((x - mu) / (sigma sqrt 2))) / 2, mu = sqrt(1/2),
-sigma = sqrt(1/(4 pi))                                                                                (equation 14).
+sigma = sqrt(1/(4 pi))                                                                                (equation 16).
 One chunk over everything is attention in full: queries are walked through in blocks, and of the forward pass nothing
 but its arguments is kept.
 """

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from draws import normal
-from equations import Values, apply, attention, compare, cut, draw, join, layer_norm, softmax, texts, values
+from equations import Values, apply, attention, compare, cut, draw, join, layer_norm, pulled, softmax, texts, values
 from flax import nnx
 
 from lra_bench.errors import ConfigError
@@ -45,7 +45,7 @@ def causal_by_hand(p: Values, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         keys = values = 0.0
         for count, t in enumerate(np.flatnonzero(mask), 1):
             score = rows[h] @ c[h, t]
-            a = np.where(score > 0, score + 1, np.exp(score))
+            a = np.where(score > 0, score + 1, np.exp(np.minimum(score, 0)))
             keys, values = keys + np.outer(a, k[h, t]), values + np.outer(a, v[h, t])
             heads[h, t] = softmax(keys @ q[h, t] / 4**0.5 / count, np.ones(len(a), bool)) @ values / count
     return join(heads) @ p["unpack.out"]
@@ -57,6 +57,17 @@ def test_the_causal_equation_by_chunks(tied: bool, impl: str, monkeypatch: pytes
     mixer = draw(Mixer, Config(packed=5, tied=tied, impl=impl), Dims(6, H, 4, 12, causal=True))
     assert [mixer.pack.kv.shape, mixer.unpack.kv.shape] == [(1, 6, 8), (1 if tied else 2, 6, 8)]
     compare(mixer, causal_by_hand, X, MASK)
+
+
+def test_scores_that_are_as_large_as_rounding_makes_them_differ() -> None:
+    """Scores of 1e12 are 65,536 apart: the largest, computed once more, must not come out above itself."""
+    mixer = draw(Mixer, Config(packed=5), Dims(6, H, 4, 16, causal=True))
+    x, mask = 1e4 * normal(2, 16, 6, seed=2), jnp.asarray(np.arange(16) < np.array([[16], [12]]))
+    y, slopes = pulled(mixer, x, mask, normal(2, 16, 6, seed=3))
+    assert all(np.isfinite(slope).all() for slope in slopes.values())
+    for text, real in enumerate(np.asarray(mask)):
+        exact = causal_by_hand(values(mixer), np.float64(x[text]), real)
+        np.testing.assert_allclose(y[text, real], exact[real], atol=1e-3 * abs(exact).max())
 
 
 @pytest.mark.parametrize(("tied", "matrices"), [(True, 1), (False, 2)])
