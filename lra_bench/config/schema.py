@@ -182,7 +182,7 @@ class TaskSpec(Strict):
     interaction: Literal["nli", "concat"]  # of two streams' vectors a, b: [a, b, a*b, a-b], or as published [a, b]
     splits: dict[str, Count]  # examples of train, val and test
     seed: Seed  # of the data, not of the run
-    metric: Literal["accuracy", "exact-match", "mean-squared-error", "bits", "token-accuracy"]
+    metric: Literal["accuracy", "exact-match", "mean-squared-error", "bits", "token-accuracy", "chrf"]
     bottleneck: bool  # all answers at places are read from one vector, the text's
     test_lengths: list[Count]  # other lengths at which a trained model is tested
     variant: str | None  # the variant that was used

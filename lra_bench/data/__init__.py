@@ -115,7 +115,9 @@ class Source(Protocol):
     # A source whose symbols stand for numbers, as a picture's or a sound's do, exports besides
     # values(args) -> float32 [V, F], padding's 0. One whose labels an example's tokens do not tell, but what it was
     # made from does, exports derived(args, seed) -> label by tokens' bytes, of some examples. One whose answers are at
-    # places exports asked(args, length), the most places that an example asks, where that is fewer than all.
+    # places exports asked(args, length), the most places that an example asks, where that is fewer than all. One whose
+    # answers stand in the text itself, each a place after it is asked for, says CAUSAL = True; and one whose answers are
+    # texts that a model writes says END, the id that ends them.
 
 
 @dataclass(frozen=True)
