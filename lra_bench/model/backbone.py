@@ -73,7 +73,7 @@ class Model(nnx.Module):
         elif backbone.positions == "sinusoidal":
             self.positions = Constant(sinusoids(dims.length, D))
         self.runs = tuple(layer_groups(mixers, backbone.layers, shape.shared))
-        drawn = [run.drawn(backbone, shape, dims, rngs) for run in self.runs]
+        drawn = [run.drawn(backbone, shape, dims, rngs, Block) for run in self.runs]
         self.blocks: Block | nnx.List[Block] = drawn[0] if len(drawn) == 1 else nnx.List(drawn)
         self.norm = LayerNorm(D)
         out = asked.classes * asked.answers

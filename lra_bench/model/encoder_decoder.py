@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,15 +53,8 @@ class DecoderBlock(Block):
 class Halves(nnx.Module):
     """The layers of the encoder and of the decoder, neighbors of one mixer stacked."""
 
-    def __init__(self, encoder: Sequence[Block], decoder: Sequence[Block]) -> None:
+    def __init__(self, encoder: Sequence[Block], decoder: Sequence[DecoderBlock]) -> None:
         self.encoder, self.decoder = nnx.List(encoder), nnx.List(decoder)
-
-
-class Positions(NamedTuple):
-    """Of a source's and of a target's places."""
-
-    source: Float[Array, "L D"]
-    target: Float[Array, "L D"]
 
 
 class EncoderDecoder(nnx.Module):
@@ -97,7 +89,7 @@ class EncoderDecoder(nnx.Module):
         self.decoder = _groups(mixers, backbone, shape)
         growing = replace(dims, causal=asked.growing)
         self.blocks = Halves(
-            [group.drawn(backbone, shape, dims, rngs) for group in self.encoder],
+            [group.drawn(backbone, shape, dims, rngs, Block) for group in self.encoder],
             [group.drawn(backbone, shape, growing, rngs, DecoderBlock) for group in self.decoder],
         )
         self.memory_norm, self.norm = LayerNorm(D), LayerNorm(D)

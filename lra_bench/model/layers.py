@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,8 @@ from lra_bench.kernels.dropout import dropout
 from lra_bench.mixers.base import Dims, MixerBase
 from lra_bench.mixers.cross.base import CrossBase
 from lra_bench.mixers.layers import Dense, LayerNorm
+
+T = TypeVar("T", bound="Block")
 
 UNROLLED = 2  # layers; on a CPU a scan copies whatever it keeps: 1.25 times the time and the memory
 gelu = jax.checkpoint(jax.nn.gelu)  # its argument is kept for the backward pass, not its five intermediate arrays
@@ -107,13 +109,11 @@ class LayerGroup(NamedTuple):
     layers: int
     set_of: tuple[int, ...] | None  # of each layer, which set of parameters it has; None: each its own
 
-    def drawn(
-        self, backbone: Backbone, shape: Shape, dims: Dims, rngs: nnx.Rngs, kind: type[Block] | None = None
-    ) -> Block:
-        """Their stack, of blocks of a `kind`; None: of `Block`."""
-        make = nnx.vmap(lambda rngs: (kind or Block)(self.choice, backbone, shape, dims, rngs=rngs))
+    def drawn(self, backbone: Backbone, shape: Shape, dims: Dims, rngs: nnx.Rngs, kind: type[T]) -> T:
+        """Their stack, of blocks of a kind."""
+        make = nnx.vmap(lambda rngs: kind(self.choice, backbone, shape, dims, rngs=rngs))
         sets = self.layers if self.set_of is None else self.set_of[-1] + 1
-        drawn: Block = nnx.split_rngs(splits=sets)(make)(rngs)
+        drawn: T = nnx.split_rngs(splits=sets)(make)(rngs)
         return drawn
 
     def block(self, stack: Block, layer: int) -> Block:

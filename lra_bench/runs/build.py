@@ -194,11 +194,11 @@ def refuse_cross(run: Run) -> None:
 
 def _not_of_encoder_decoders(run: Run) -> Iterator[str]:
     """The techniques that know of one row of layers alone."""
-    techniques = run.techniques.applied()
-    yield from (name for name in ("multitask", "adapt", "pretrain") if techniques.get(name))
-    if (prune := techniques.get("prune")) and (prune.heads or prune.neurons):
+    applied = run.techniques
+    yield from (name for name in ("multitask", "adapt", "pretrain") if getattr(applied, name))
+    if (prune := applied.prune) and (prune.heads or prune.neurons):
         yield "prune.heads" if prune.heads else "prune.neurons"
-    if (distill := techniques.get("distill")) and (distill.hidden or distill.attention):
+    if (distill := applied.distill) and (distill.hidden or distill.attention):
         yield "distill.hidden" if distill.hidden else "distill.attention"
 
 
