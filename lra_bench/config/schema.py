@@ -223,9 +223,7 @@ class TaskSpec(Strict):
         if self.target == "growing" and not self.crosses:
             raise ValueError("target: growing; only a task with interaction: cross has a target")
         if METRICS[self.metric].written and not self.growing:
-            raise ValueError(
-                f"metric: {self.metric}: of written texts: interaction: cross and target: growing"
-            )
+            raise ValueError(f"metric: {self.metric}: of written texts: interaction: cross and target: growing")
         if self.grid is not None and (len(self.grid) != 2 or self.grid[0] * self.grid[1] != self.length):
             raise ValueError(f"grid: must be [rows, columns] of {self.length} pixels")
         return self
