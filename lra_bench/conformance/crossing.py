@@ -26,6 +26,7 @@ FIRST = 21  # number of the first of these checks
 B, L, M = 3, SHORT.length, 29  # of a source and of a target
 SPLIT = 17  # places of a target before which later ones change nothing
 FURTHER = 50  # places to which a source is padded besides
+LONGEST = replace(SHORT, length=FURTHER)
 LAST = jnp.array([M, M // 2, M])  # tokens of each target
 Array = jax.Array
 
@@ -62,7 +63,7 @@ class Trial:
     options: dict[str, Any]
     own: ModuleType
     module: ModuleType
-    dims: Dims = replace(SHORT, length=FURTHER)
+    dims: Dims = LONGEST
 
     @property
     def grows(self) -> bool:
@@ -109,9 +110,7 @@ class Trial:
 def texts() -> tuple[Array, Array, Array, Array]:
     """Targets x, sources, and their masks; one source is half full, one has no token."""
     target, source = jax.random.split(jax.random.key(1))
-    x, memory = (
-        jax.random.normal(key, (B, n, SHORT.width), jnp.float32) for key, n in ((target, M), (source, L))
-    )
+    x, memory = (jax.random.normal(key, (B, n, SHORT.width), jnp.float32) for key, n in ((target, M), (source, L)))
     return x, memory, jnp.arange(M) < LAST[:, None], jnp.arange(L) < jnp.array([L, L // 2, 0])[:, None]
 
 

@@ -1,8 +1,8 @@
 """softmax(q_i . k_j / sqrt K) v_j over keys that stand at places of each query's own, [W] of them: no M x L array.
 
-The places are made of a number a query, its center, so that windows can lie anywhere: along a line of another slope than
-that of queries and keys, for one. A block of queries at a time gathers its keys, and again in the backward pass. A block
-is so large that its keys are about as many as all keys are: the sum of their gradients is then linear in L, too.
+The places are made of a number a query, its center, so that windows can lie anywhere: along a line of another slope
+than that of queries and keys, for one. A block of queries at a time gathers its keys, and again in the backward pass. A
+block is so large that its keys are about as many as all keys are: the sum of their gradients is then linear in L, too.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class LayerGroup(NamedTuple):
         drawn: T = nnx.split_rngs(splits=sets)(make)(rngs)
         return drawn
 
-    def block(self, stack: Block, layer: int) -> Block:
+    def block(self, stack: T, layer: int) -> T:
         """One of the layers alone, from 0 up."""
         graph, stacked = nnx.split(stack)
         mine = layer if self.set_of is None else self.set_of[layer]

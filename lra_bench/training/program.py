@@ -26,7 +26,7 @@ from lra_bench.measure.flops import flops
 from lra_bench.measure.memory import compiled_bytes
 from lra_bench.shapes import Batch, Split
 from lra_bench.training import xla_flags
-from lra_bench.training.greedy import writing
+from lra_bench.training.greedy import greedy
 from lra_bench.training.objective import Objective
 from lra_bench.training.optimizer import Params
 from lra_bench.training.precision import precisely
@@ -247,7 +247,7 @@ class Program:
     def writing(self) -> Callable[..., jax.Array]:
         """Greedy decoding: (kept, rest, tokens, mask, label) -> the text that is written for each example [B, L]."""
         assert self.objective.texts is not None
-        write = writing(self.graph, self.setup, self.objective.texts.end)
+        write = greedy(self.graph, self.setup, self.objective.texts.end)
         return partial(jax.jit(self.precisely(write), out_shardings=self.devices.everywhere), self.given)
 
     def computed(self, splits: Sequence[Split], steps: int) -> dict[str, float]:

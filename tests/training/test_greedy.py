@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -13,8 +14,9 @@ from samples import TINY
 
 from lra_bench import sweeps
 from lra_bench.config import Run
-from lra_bench.errors import RunFailed, TaskError
+from lra_bench.errors import ConfigError, RunFailed, TaskError
 from lra_bench.metrics import sentence_chrf
+from lra_bench.model import EncoderDecoder, writing
 from lra_bench.runs import build, execute
 from lra_bench.shapes import Split
 from lra_bench.sweeps import Request
@@ -69,14 +71,26 @@ def made(stand_here: Path) -> Made:
 
 
 def test_a_text_goes_on_from_what_is_written_and_stops_at_its_end() -> None:
-    """Here the next symbol is twice the last one, of a text that has grown to its place: 8 ends it."""
+    """Here the state counts symbols, and the next one is twice the last: 8 ends it, and 5 is answered by no number."""
 
-    def after(text: jax.Array, place: jax.Array) -> jax.Array:
-        last = text[:, place, None]
-        return jnp.where(last == 5, jnp.nan, jax.nn.one_hot(2 * last[:, 0] - 1, 12))
+    def after(count: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return count + 1, jnp.where(last[:, None] == 5, jnp.nan, jax.nn.one_hot(2 * last - 1, 12))
 
-    text = np.asarray(written(after, jnp.array([1, 3, 5, 4]), 5, 8))
+    text = np.asarray(written(after, jnp.int32(0), jnp.array([1, 3, 5, 4]), 5, 8))
     assert text.tolist() == [[2, 4, 8, 0, 0], [6, 12, 1, 2, 4], [BROKEN, 0, 0, 0, 0], [8, 0, 0, 0, 0]]
+
+
+def test_from_a_state_and_over_the_text_it_is_the_same(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, program, splits = made
+    state, test = program.init, splits["test"]
+    found = trainer.answers(program, state.params, state.rest, test, silent, "test")
+
+    def refuse(model: EncoderDecoder) -> None:
+        raise ConfigError("does not decode")
+
+    monkeypatch.setattr(writing, "refuse", refuse)
+    other = replace(program)
+    assert (trainer.answers(other, state.params, state.rest, test, silent, "test") == found).all()
 
 
 def test_each_symbol_is_the_likeliest_after_those_before_it(made: Made) -> None:
