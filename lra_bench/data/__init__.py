@@ -117,8 +117,8 @@ class Source(Protocol):
     # made from does, exports derived(args, seed) -> label by tokens' bytes, of some examples. One whose answers are at
     # places exports asked(args, length), the most places that an example asks, where that is fewer than all. One whose
     # answers stand in the text itself, each a place after it is asked for, exports CAUSAL = True. One whose targets are
-    # written symbol by symbol, for a source, exports START and END, the ids that stand before a target and are asked for
-    # after it.
+    # written symbol by symbol, for a source, exports START and END, the ids that stand before a target and are asked
+    # for after it.
 
 
 @dataclass(frozen=True)
