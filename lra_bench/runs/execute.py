@@ -110,7 +110,7 @@ def execute(
     tell("timing")
     facts |= scored(run, val, test, scores, progress) | speed(trainer, run)
     facts |= inference_cost.facts(program, params, rest, val)
-    facts |= of_texts(program, answers, test)
+    facts |= of_texts(program, answers, test, folder)
     facts["state_bytes"] = decoding.bytes_of_a_text(model_spec(run), run.task.length)
     facts |= program.computed(train, progress.step)
     facts |= {"data_hash": data_hash, "started": started}
@@ -148,10 +148,15 @@ def scored(
     }
 
 
-def of_texts(program: Program, answers: Sequence[np.ndarray], test: Sequence[Split]) -> dict[str, float]:
-    """The result's columns on test's texts as a whole, where it has texts."""
+def of_texts(program: Program, answers: Sequence[np.ndarray], test: Sequence[Split], folder: Path) -> dict[str, float]:
+    """The result's columns on test's texts as a whole, where it has texts, which are kept in the folder."""
     texts = program.objective.texts
-    return {} if texts is None else of_corpus(texts.of(answers[0]), texts.of(test[0].label))
+    if texts is None:
+        return {}
+    given, asked, written = map(texts.of, (test[0].tokens[:, 0], test[0].label, answers[0]))
+    if distributed.is_first():
+        store.save_texts(folder, given, asked, written)
+    return of_corpus(written, asked)
 
 
 def _chance(run: Run, splits: Sequence[Split], weights: Sequence[float]) -> float:

@@ -17,6 +17,7 @@ from lra_bench.config import Run
 from lra_bench.errors import ConfigError, RunFailed, TaskError
 from lra_bench.metrics import sentence_chrf
 from lra_bench.model import EncoderDecoder, writing
+from lra_bench.records import store
 from lra_bench.runs import build, execute
 from lra_bench.shapes import Split
 from lra_bench.sweeps import Request
@@ -107,7 +108,7 @@ def test_each_symbol_is_the_likeliest_after_those_before_it(made: Made) -> None:
     assert (np.asarray(logits.argmax(-1) + 1)[asked] == texts[asked]).all()
 
 
-def test_scores_are_those_of_the_texts(made: Made) -> None:
+def test_scores_are_those_of_the_texts(made: Made, tmp_path: Path) -> None:
     import sacrebleu
 
     run, program, splits = made
@@ -121,8 +122,10 @@ def test_scores_are_those_of_the_texts(made: Made) -> None:
     half = np.where(np.arange(len(right))[:, None] % 2, np.roll(right, 1, 0), right)
     wrote = [reader.decode(ids) for ids in half]
     assert program.objective.scores(half, test.label) == pytest.approx(sentence_chrf(wrote, asked))
-    facts = execute.of_texts(program, [half], [test])
+    facts = execute.of_texts(program, [half], [test], tmp_path)
     assert facts["bleu"] == pytest.approx(sacrebleu.corpus_bleu(wrote, [asked]).score)
+    kept = store.read_json(tmp_path / "texts.json")
+    assert kept[1] == {"source": sources[1], "asked": asked[1], "written": wrote[1]}
     assert facts["exact_match"] == np.mean([one == other for one, other in zip(wrote, asked, strict=True)])
 
 
