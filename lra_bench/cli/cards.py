@@ -28,6 +28,7 @@ LABELS: Mapping[str, Callable[[Any], str]] = {  # of a model's card: what a pers
     "public": str,
     "causal": lambda said: "yes" if said is True else f"with {said}",
     "causal_form": str,
+    "causal_growth": lambda said: ", ".join(f"{what} {grown(power)}" for what, power in said.items()),
     "segment": lambda option: f"one way between segments, which are as long as {option} says",
     "padded_length": str,
     "control": str,
@@ -43,6 +44,7 @@ NAMES = {
     "public": "fastest public form",
     "padded_length": "changes with padding",
     "causal_form": "causal form",
+    "causal_growth": "which grows as",
     "control": "a control",
 }
 
