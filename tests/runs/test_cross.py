@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from flax import nnx
 from samples import Lra
 
 from lra_bench import mixers, sweeps
@@ -46,14 +47,16 @@ def test_what_is_refused(model: str, task: str, settings: tuple[str, ...], said:
     if said is None:
         refuse_cross(run)
         return
-    with pytest.raises(ConfigError, match=said):
-        refuse_cross(run)
-        from flax import nnx
 
+    def made() -> None:
+        refuse_cross(run)
         nnx.eval_shape(lambda: model_spec(run)(rngs=nnx.Rngs(0)))
 
+    with pytest.raises(ConfigError, match=said):
+        made()
 
-@pytest.mark.parametrize("technique", ["structured", "multitask", "tinybert", "masked"])
+
+@pytest.mark.parametrize("technique", ["structured", "tinybert", "masked"])
 def test_techniques_that_know_one_row_of_layers_are_refused(technique: str) -> None:
     with pytest.raises(ConfigError, match="not of an encoder-decoder, which task cross-recall asks for"):
         refuse_cross(asked("linear", CROSS, techniques=technique))
@@ -107,11 +110,6 @@ TINY = """\
 training: {steps: 2, batch: 4, eval_every: 2, checkpoint_every: 2}
 backbone: {layers: 2, width: 16, mlp: 16, dropout: 0.1, remat: true}
 """
-NEXT = '''\
-"""A source whose target says it again, symbol by symbol."""
-
-from __future__ import annotations
-'''
 
 
 @pytest.mark.slow
@@ -121,14 +119,14 @@ def test_a_run_from_data_to_predictions(lra: Lra, here: Path) -> None:
     task = "cross-recall@quick-growing"
     done = lra("run", "-m", "linear,local+softmax,fnet", "-t", task, *few, "--json")
     rows = json.loads(done.stdout)
-    assert [row["status"] for row in rows][:2] == ["at-chance", "at-chance"] or all(row["test"] is not None for row in rows[:2])
+    assert all(row["test_score"] is not None for row in rows[:2])
     assert rows[2]["status"] == "error"
     assert "fnet has no cross form" in rows[2]["error"]
     assert rows[0]["state_bytes"] > 0
     name = f"linear-cross-recall-small-s0-{rows[0]['run']}"
     written = lra("generate", name, "--source", "k1 v1 k2 v2")
     assert (written.returncode, "does not ask for the symbol that follows" in written.stderr) == (2, True)
-    probed = lra("probe", name)
+    probed = lra("probe", f"results/runs/{name}")
     assert (probed.returncode, "not probed" in probed.stderr) == (2, True)
     exported = lra("export", name, "--out", "model.bin")
     assert exported.returncode == 0, exported.stderr
