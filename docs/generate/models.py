@@ -13,7 +13,7 @@ from generate.writing import Folder, arxiv, code, docstring, facts, plain, table
 from lra_bench import mixers
 from lra_bench.cli import cards
 from lra_bench.mixers.card import Family
-from lra_bench.report import charts, growth, scaling
+from lra_bench.report import charts, scaling, scaling_fits
 
 INDEX = """\
 # Models by family
@@ -197,7 +197,7 @@ def _grown(name: str, own: Sequence[dict[str, Any]]) -> Iterator[str]:
     mine = [row for row in steps.to_dict("records") if str(row["model"]).split("[")[0] == name]
     rows = [(_label(row), f"{row['length']:,}", f"{row['step_ms_p50']:,.0f}", _times(row), _mib(row)) for row in mine]
     yield table(["model", "L", "step, ms", "times faster than softmax", "compiled memory, MiB"], rows)
-    cells = growth.report(own).tables[0].cells
+    cells = scaling_fits.report(own).tables[0].cells
     grown = cells[[str(label).split("[")[0] == name for label in cells.index]]
     grown = grown.loc[:, (grown != "").any()]
     heads = [str(column) for column in grown.columns]

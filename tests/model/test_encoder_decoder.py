@@ -53,10 +53,10 @@ def norm(p: Mapping[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, seen: np.ndarray) -> np.ndarray:
     heads = []
-    for q, k, v in zip(*(np.split(x, H, axis=-1) for x in (q, k, v)), strict=True):
-        scores = np.where(seen, q @ k.T / np.sqrt(k.shape[-1]), -np.inf)
+    for a, b, c in zip(*(np.split(x, H, axis=-1) for x in (q, k, v)), strict=True):
+        scores = np.where(seen, a @ b.T / np.sqrt(b.shape[-1]), -np.inf)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
-        heads.append(weights / weights.sum(-1, keepdims=True) @ v)
+        heads.append(weights / weights.sum(-1, keepdims=True) @ c)
     return np.concatenate(heads, axis=-1)
 
 
@@ -91,7 +91,7 @@ def by_hand(p: Mapping[str, np.ndarray], source: np.ndarray, target: np.ndarray,
 def test_the_equation(growing: bool) -> None:
     model = make(crossing("softmax"), growing=growing)
     flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
-    for path, leaf in flat:
+    for _, leaf in flat:
         leaf.set_value(jnp.asarray(DRAW.normal(size=leaf.shape), jnp.float32))
     named = {".".join(map(str, path)): np.float64(leaf[...]) for path, leaf in flat}
     arrays = {name: value[0] if name.startswith("blocks.") else value for name, value in named.items()}
