@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ class Metric:
     shape: Callable[[int, int], tuple[int, ...]]  # of an example's label, from C and L
     real: bool  # labels are numbers, float32, not kinds
     chance: Callable[[np.ndarray], float]  # the score of the best answer that does not look, from all labels [N, ...]
+    # or, where they are written, from their texts [N]
+    written: bool = False  # an answer is a text, which the model writes symbol after symbol, and is scored as a whole
 
     def better(self, one: float, other: float) -> bool:
         """Is the one score better than the other?"""
@@ -63,6 +66,49 @@ def _entropy(labels: np.ndarray) -> float:
     counts = np.bincount(labels[labels > 0].ravel())
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log2(shares)).sum())
+
+
+def sentence_chrf(written: Sequence[str], asked: Sequence[str]) -> np.ndarray:
+    """The chrF of each text that was written for one that was asked for, a share, float32 [N].
+
+    Popovic 2015 (W15-3049): the F-score, recall weighing twice as much, of character n-grams up to six, by sacrebleu's
+    defaults (Post 2018, arXiv 1804.08771).
+
+    Raises:
+        ImportError: sacrebleu is not installed.
+    """
+    import numpy as np
+    from sacrebleu import metrics as scorers
+
+    scorer = scorers.CHRF()
+    each = [scorer.sentence_score(one, [other]).score / 100 for one, other in zip(written, asked, strict=True)]
+    return np.array(each, np.float32)
+
+
+def of_corpus(written: Sequence[str], asked: Sequence[str]) -> dict[str, float]:
+    """Scores of all texts together, by the result's columns: a share of exact matches; BLEU (Papineni et al. 2002,
+    P02-1040) and chrF, of n-grams counted over all texts and so no means over them, from 0 to 100 as sacrebleu has them
+    by its defaults.
+
+    Raises:
+        ImportError: sacrebleu is not installed.
+    """
+    from sacrebleu import metrics as scorers
+
+    return {
+        "exact_match": sum(map(str.__eq__, written, asked)) / len(asked),
+        "bleu": scorers.BLEU().corpus_score(written, [asked]).score,
+        "chrf": scorers.CHRF().corpus_score(written, [asked]).score,
+    }
+
+
+COMMONEST = 4  # texts of which the best is chance level: to find the best of all takes a score of every two
+
+
+def _one_text(texts: np.ndarray) -> float:
+    """The mean chrF of writing one text for all [N], the best of the commonest ones."""
+    commonest = [text for text, _ in Counter(texts.tolist()).most_common(COMMONEST)]
+    return max(float(sentence_chrf([text] * len(texts), texts.tolist()).mean()) for text in commonest)
 
 
 ACCURACY = Metric(
@@ -118,9 +164,20 @@ TOKEN_ACCURACY = replace(
     BITS, name="token-accuracy", title="token accuracy", share=True, higher=True, chance=_commonest_symbol
 )
 
+CHRF = replace(
+    BITS,
+    name="chrf",
+    title="chrF",
+    answer="a text: the symbol that follows at each of its places, and then its end, else 0, [N, L]",
+    share=True,
+    higher=True,
+    written=True,
+    chance=_one_text,
+)
+
 HITS = replace(ACCURACY, name="hits", title="hits over the examples of several tasks", answer="of several tasks")
 
-METRICS = {metric.name: metric for metric in (ACCURACY, EXACT_MATCH, SQUARED_ERROR, BITS, TOKEN_ACCURACY)}
+METRICS = {metric.name: metric for metric in (ACCURACY, EXACT_MATCH, SQUARED_ERROR, BITS, TOKEN_ACCURACY, CHRF)}
 
 
 def named(name: object) -> Metric:

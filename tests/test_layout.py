@@ -47,6 +47,7 @@ LIVES_IN = {
     "altair": {"report"},
     "vl_convert": {"report"},
     "jinja2": {"report"},
+    "sacrebleu": {"metrics"},
     "scipy": {"statistics"},
     "statsmodels": {"statistics"},
     "pydantic": {"config", "data", "records"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, get_args
 
 from generate.results import Kept
@@ -12,7 +13,7 @@ from generate.writing import Folder, arxiv, code, docstring, facts, plain, table
 from lra_bench import mixers
 from lra_bench.cli import cards
 from lra_bench.mixers.card import Family
-from lra_bench.report import charts, growth, scaling
+from lra_bench.report import charts, scaling, scaling_fits
 
 INDEX = """\
 # Models by family
@@ -20,9 +21,10 @@ INDEX = """\
 {count} models, in the families of [Tay et al.'s survey](https://arxiv.org/abs/2009.06732). A model is the shared
 backbone with one token mixer; [Models](../../models.md) says how to select, combine and extend them. Time and memory
 are as powers of the length L, with the options held fixed; L log L counts as L. [Causal models](../../causal.md) see no
-later token; those that decode write a text token by token from a state.
+later token; those that decode write a text token by token from a state. Those with a [cross form](../../cross.md) read
+a source from each place of a target.
 """
-HEADS = ("model", "title", "paper", "year", "time", "memory", "causal", "decodes")
+HEADS = ("model", "title", "paper", "year", "time", "memory", "causal", "decodes", "cross")
 WHAT = ("Score, %", "Training step, ms", "Memory, MiB")
 
 
@@ -48,7 +50,9 @@ def _line(model_card: mixers.ModelCard) -> list[str]:
     growths = [power(exponent) for exponent in (card.time, card.memory)]
     causal = "yes" if card.can_be_causal else "no"
     decodes = "yes" if card.can_be_causal and mixers.load(model_card.path).Mixer.decodes() else "no"
-    return [f"[`{name}`]({name}.myst)", plain(card.title), arxiv(card.paper), str(card.year), *growths, causal, decodes]
+    cross = "yes" if mixers.cross(model_card.path) else "no"
+    said = [plain(card.title), arxiv(card.paper), str(card.year), *growths, causal, decodes, cross]
+    return [f"[`{name}`]({name}.myst)", *said]
 
 
 def power(exponent: float | None) -> str:
@@ -78,7 +82,7 @@ def _docstring(model_card: mixers.ModelCard) -> str:
 
 
 def _card(model_card: mixers.ModelCard, kept: Kept) -> dict[str, str]:
-    card = model_card.card
+    card, cross = model_card.card, mixers.cross(model_card.path)
     return {
         "family": card.family,
         "paper": f"{arxiv(card.paper)} ({card.year}), {plain(card.equation)}",
@@ -89,6 +93,8 @@ def _card(model_card: mixers.ModelCard, kept: Kept) -> dict[str, str]:
         "fastest public form": with_code(card.public),
         "causal": cards.LABELS["causal"](card.causal) if card.causal else "no: a token sees those after it too",
         "causal form": with_code(card.causal_form) or "nothing is said",
+        "which grows as": cards.LABELS["causal_growth"](card.causal_growth),
+        "cross": with_code(cards.crossing(cross and asdict(cross))),
         "segments": cards.LABELS["segment"](code(card.segment)) if card.segment else "",
         "changes with how far a text is padded": card.padded_length or "nothing",
         "control": with_code(card.control),
@@ -191,7 +197,7 @@ def _grown(name: str, own: Sequence[dict[str, Any]]) -> Iterator[str]:
     mine = [row for row in steps.to_dict("records") if str(row["model"]).split("[")[0] == name]
     rows = [(_label(row), f"{row['length']:,}", f"{row['step_ms_p50']:,.0f}", _times(row), _mib(row)) for row in mine]
     yield table(["model", "L", "step, ms", "times faster than softmax", "compiled memory, MiB"], rows)
-    cells = growth.report(own).tables[0].cells
+    cells = scaling_fits.report(own).tables[0].cells
     grown = cells[[str(label).split("[")[0] == name for label in cells.index]]
     grown = grown.loc[:, (grown != "").any()]
     heads = [str(column) for column in grown.columns]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 
 from lra_bench.cli import screen
+from lra_bench.mixers.cross.card import YES
 
 if TYPE_CHECKING:
     from lra_bench.config import RecipeFile
@@ -27,6 +28,7 @@ LABELS: Mapping[str, Callable[[Any], str]] = {  # of a model's card: what a pers
     "public": str,
     "causal": lambda said: "yes" if said is True else f"with {said}",
     "causal_form": str,
+    "causal_growth": lambda said: ", ".join(f"{what} {grown(power)}" for what, power in said.items()),
     "segment": lambda option: f"one way between segments, which are as long as {option} says",
     "padded_length": str,
     "control": str,
@@ -42,6 +44,7 @@ NAMES = {
     "public": "fastest public form",
     "padded_length": "changes with padding",
     "causal_form": "causal form",
+    "causal_growth": "which grows as",
     "control": "a control",
 }
 
@@ -54,6 +57,7 @@ def grown(exponent: float | None) -> str:
 def model(card: Mapping[str, Any]) -> Group:
     """A model's card, and its hyperparameters."""
     said = {NAMES.get(key, key): write(card[key]) for key, write in LABELS.items() if card.get(key)}
+    said["cross"] = crossing(card["cross"])
     options = [
         {
             "hyperparameter": name,
@@ -65,6 +69,16 @@ def model(card: Mapping[str, Any]) -> Group:
     ]
     title = f"{card['name']}: {card['title']}"
     return Group(screen.card(title, said), *([screen.titled("hyperparameters", options)] if options else []))
+
+
+def crossing(card: Mapping[str, Any] | None) -> str:
+    """How a target reads a source by the mixer's cross form, whose card that is; None: it has none."""
+    if card is None:
+        return "no"
+    said = [f"yes: arXiv:{card['paper']}, {card['equation']}"]
+    said += [f"a growing target: {card['growing']}"] if card["growing"] != YES else []
+    said += [f"differs: {card['differs']}"] if card["differs"] else []
+    return "; ".join(said)
 
 
 def task(values: Mapping[str, Any]) -> Group:

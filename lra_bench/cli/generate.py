@@ -16,7 +16,10 @@ from lra_bench.shapes import LAST_SEED
 @app.command()
 def generate(
     run: options.Run,
-    prompt: Annotated[str, typer.Option("--prompt", help="The text that is continued.", metavar="TEXT")],
+    prompt: Annotated[str | None, typer.Option("--prompt", help="The text that is continued.", metavar="TEXT")] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="The text whose target is written, as a translation.", metavar="TEXT")
+    ] = None,
     tokens: Annotated[int, typer.Option("--tokens", "-n", min=1, help="Number of symbols to write.")] = 200,
     temperature: Annotated[
         float, typer.Option("--temperature", min=0, help="Divide the logits by it; 0 takes the likeliest symbol.")
@@ -30,7 +33,7 @@ def generate(
     results: options.Results = options.RESULTS,
     json: options.Json = False,
 ) -> None:
-    """Continue a text with a trained causal model, symbol by symbol, as it is written.
+    """Continue a text with a trained causal model, or write the target of a source, symbol by symbol.
 
     Example: lra generate linear-bytes-quick-s0-0123456789 --prompt 'The first ' --temperature 0.8
     """
@@ -40,9 +43,11 @@ def generate(
     from lra_bench.cli import progress, screen
     from lra_bench.cli.streams import shown
     from lra_bench.records import store
-    from lra_bench.runs.generation import Drawing, Writer
+    from lra_bench.runs.generation import Drawing, TargetWriter, Writer
     from lra_bench.runs.loaded import Trained
 
+    if (prompt is None) == (source is None):
+        raise ConfigError("--prompt or --source: one of them, a text to be continued or one whose target is written")
     if not math.isfinite(temperature):
         raise ConfigError(f"--temperature: {temperature}; a finite number")
     given = next((flag for flag, value in (("--top-k", top_k), ("--seed", seed)) if value is not None), None)
@@ -50,23 +55,23 @@ def generate(
         raise ConfigError(f"{given}: is of --temperature above 0; nothing is drawn without it")
     with progress.counting("opening the run") as count:
         trained = Trained.open(store.find(run, results), count)
-        source = data.of(trained.run.task)
-        begun = source.encode(prompt)
-        writer = Writer(trained, Drawing(temperature, top_k, seed or 0))
+        symbols, drawing = data.of(trained.run.task), Drawing(temperature, top_k, seed or 0)
+        begun = symbols.encode(prompt or source or "")
+        writer = Writer(trained, drawing) if source is None else TargetWriter(trained, drawing)
     made, said = [], ""
     for symbol in writer(begun, tokens):
         made.append(symbol)
-        whole = _whole(source.decode(np.array(made, begun.dtype)))
+        whole = _whole(symbols.decode(np.array(made, np.int32)))
         if not json:
             sys.stdout.write(shown(whole[len(said) :]))
             sys.stdout.flush()
         said = whole
     first, others = writer.seconds
-    each = others / (tokens - 1) if tokens > 1 else None
+    each = others / (len(made) - 1) if len(made) > 1 else None
     if json:
         screen.print_json(
             {
-                "run": trained.run.id, "prompt": prompt, "written": said, "tokens": len(made),
+                "run": trained.run.id, "prompt": prompt, "source": source, "written": said, "tokens": len(made),
                 "first_token_seconds": first, "token_seconds": each, "state_bytes": writer.state_bytes,
             }
         )  # fmt: skip

@@ -68,10 +68,12 @@ def _model(name: str) -> dict[str, Any]:
     from lra_bench import mixers
     from lra_bench.cli import cards
 
-    card = mixers.model_card(name).card
+    model_card = mixers.model_card(name)
+    card = model_card.card
     return {"model": name, "family": card.family, "paper": f"arXiv:{card.paper}", "year": card.year,
             "time": cards.grown(card.time), "memory": cards.grown(card.memory),
-            "causal": "yes" if card.can_be_causal else "no", "title": card.title}  # fmt: skip
+            "causal": "yes" if card.can_be_causal else "no",
+            "cross": "yes" if mixers.cross(model_card.path) else "no", "title": card.title}  # fmt: skip
 
 
 def _brief_model(row: dict[str, Any]) -> dict[str, Any]:
@@ -203,8 +205,12 @@ def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
 def _model_card(model_card: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from lra_bench import mixers
+
+    cross = mixers.cross(model_card.path)
     chosen = {k.name: {"type": k.type, "default": k.default, "meaning": k.meaning} for k in model_card.options}
-    return {"name": model_card.name, "file": str(model_card.path), **asdict(model_card.card), "options": chosen}
+    return {"name": model_card.name, "file": str(model_card.path), **asdict(model_card.card), "options": chosen,
+            "cross": asdict(cross) if cross else None}  # fmt: skip
 
 
 def _recipe(name: str, include: tuple[Path, ...]) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def verify(model: options.Model, json: options.Json = False) -> None:
     """Run the conformance checks on mixers, and show PASS or FAIL with the measured numbers; N/A where the card claims
     nothing.
 
+    A cross form, by which a target reads a source, is checked too, where a mixer has one.
     Where a mixer has several implementations, each is held against its reference, values and gradients, on this device.
     `lra speed` tags what did not pass. Two mixers took 44 seconds of a CPU core.
 
@@ -79,14 +80,15 @@ def verify(model: options.Model, json: options.Json = False) -> None:
     """
     from lra_bench import mixers, sweeps
     from lra_bench.cli import screen
-    from lra_bench.conformance import checks, record
+    from lra_bench.conformance import checks, crossing, record
     from lra_bench.measure.machine import where
 
     found, platform = [], str(where()["platform"])
     for model_card, turned in chain.from_iterable(sweeps.models(model)):
         ours = []
         chosen = mixers.turned(model_card, turned)
-        for verdict in chain(checks.verify(model_card, turned), checks.agree(model_card, chosen, platform)):
+        held = checks.verify(model_card, turned), crossing.verify(model_card, turned)
+        for verdict in chain(*held, checks.agree(model_card, chosen, platform)):
             ours.append({"model": model_card.name, **verdict._asdict()})
             if not json:
                 color = "dim" if not verdict.claimed else "green" if verdict.passed else "red"

@@ -157,6 +157,7 @@ def _summary(result: Result, other: bool) -> dict[str, Any]:
         f"test{unit}": f"{test} chance" if result.status == "at-chance" else test,
         f"chance{unit}": score(result.chance, result.metric),
         **_longer(result, unit),
+        **_of_texts(result),
         "ms/step (p10-p90)": spread,
         "ex/s": three_digits(result.examples_per_s),
         "compiled MiB": mebibytes(result.compiled_bytes),
@@ -178,6 +179,15 @@ def _longer(row: Result, unit: str) -> dict[str, Any]:
 
     scores = longer.heads(row.test_at, "test")
     return {f"{head}{unit}": longer.text(value, row.metric) for head, value in scores.items()}
+
+
+def _of_texts(result: Result) -> dict[str, Any]:
+    """The scores of all texts together, where the task's are written."""
+    if result.exact_match is None:
+        return {}
+    from lra_bench.report.summary import of_texts
+
+    return dict(of_texts.heads(result.as_dict()))
 
 
 def states_table(states: Sequence[Mapping[str, Any]]) -> Group:

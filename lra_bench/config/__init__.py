@@ -16,6 +16,7 @@ from lra_bench.config.overlays import Overlay, flat, fold, nested, read, validat
 from lra_bench.config.recipes import RecipeFile, changed, recipe, sweep
 from lra_bench.config.run import AND, Match, MixerSpec, Run, digest, of_mixers
 from lra_bench.config.schema import (
+    CROSS,
     Backbone,
     Count,
     Optimizer,
@@ -49,6 +50,7 @@ from lra_bench.config.values import declared, setting
 
 __all__ = [
     "AND",
+    "CROSS",
     "FLOATS",
     "NO_TECHNIQUE",
     "Adapt",

@@ -17,6 +17,7 @@ NoneOrMore = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, le=LAST_SEED)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Above = Annotated[float, Field(gt=0)]
+CROSS = "cross"  # of `TaskSpec.interaction`
 Scalar = bool | int | float | str | None
 
 
@@ -34,9 +35,15 @@ class Strict(BaseModel):
 
 # Of results that were kept before these were options. What has this value is not in a run's id.
 BEFORE_IT_WAS_SAID: dict[str, dict[str, Any]] = {
-    "backbone": {"embedding_std": 1.0, "position_std": 0.02, "matmul": "default", "causal": False},
+    "backbone": {
+        "embedding_std": 1.0,
+        "position_std": 0.02,
+        "matmul": "default",
+        "causal": False,
+        "self_mixer": "own",
+    },
     "training": {"deterministic": False, "length_buckets": 1, "stop_at": None},
-    "task": {"bottleneck": False, "test_lengths": []},
+    "task": {"bottleneck": False, "test_lengths": [], "target": "whole"},
     "args": {"quoted": False},  # of a task
 }
 
@@ -54,6 +61,7 @@ class Backbone(Strict):
     dropout: Share
     positions: Literal["sinusoidal", "learned", "rotary", "none"]
     causal: bool  # a token sees none after it
+    self_mixer: Literal["own", "full-attention"]  # of an encoder-decoder's layers, beside what reads the source
     patch: Count  # symbols a vector stands for, along each axis of an image
     input: Literal["symbols", "values"]  # an embedding a symbol, or the numbers that symbols stand for, projected
     pool: Literal["cls", "mean", "last"]
@@ -179,10 +187,13 @@ class TaskSpec(Strict):
     grid: list[Count] | None  # results and columns, where the sequence is an image; null: it is a text
     classes: Count  # C: classes, labels or numbers that are asked for
     streams: Literal[1, 2]
-    interaction: Literal["nli", "concat"]  # of two streams' vectors a, b: [a, b, a*b, a-b], or as published [a, b]
+    # Of two streams' vectors a, b: [a, b, a*b, a-b], or as published [a, b]; or the first is a source that is read
+    # from each place of the second, the target.
+    interaction: Literal["nli", "concat", "cross"]
+    target: Literal["whole", "growing"]  # that reads a source: each place sees all others, or only those before it
     splits: dict[str, Count]  # examples of train, val and test
     seed: Seed  # of the data, not of the run
-    metric: Literal["accuracy", "exact-match", "mean-squared-error", "bits", "token-accuracy"]
+    metric: Literal["accuracy", "exact-match", "mean-squared-error", "bits", "token-accuracy", "chrf"]
     bottleneck: bool  # all answers at places are read from one vector, the text's
     test_lengths: list[Count]  # other lengths at which a trained model is tested
     variant: str | None  # the variant that was used
@@ -207,9 +218,25 @@ class TaskSpec(Strict):
             raise ValueError("classes: 1, and accuracy is of at least 2")
         if self.bottleneck and not METRICS[self.metric].everywhere:
             raise ValueError(f"bottleneck: true, and by the metric {self.metric} no place is answered")
+        if self.crosses and not (self.streams == 2 and self.grid is None and self.everywhere):
+            raise ValueError("interaction: cross: of two streams of text, with answers at places of the second")
+        if self.target == "growing" and not self.crosses:
+            raise ValueError("target: growing; only a task with interaction: cross has a target")
+        if METRICS[self.metric].written and not self.growing:
+            raise ValueError(f"metric: {self.metric}: of written texts: interaction: cross and target: growing")
         if self.grid is not None and (len(self.grid) != 2 or self.grid[0] * self.grid[1] != self.length):
             raise ValueError(f"grid: must be [rows, columns] of {self.length} pixels")
         return self
+
+    @property
+    def crosses(self) -> bool:
+        """Is its first stream a source, which is read from each place of its second?"""
+        return self.interaction == CROSS
+
+    @property
+    def growing(self) -> bool:
+        """Does a place of the target see none after it?"""
+        return self.target == "growing"
 
     @property
     def everywhere(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lra_bench import mixers
 from lra_bench.config import Run
-from lra_bench.conformance import checks, record
+from lra_bench.conformance import checks, crossing, record
 from lra_bench.errors import LraError, faults_told, refused
 from lra_bench.measure.machine import where
 from lra_bench.records import store
@@ -37,7 +37,8 @@ def _verdicts(run: Run, platform: str) -> list[dict[str, object]]:
     model_card = mixers.model_card(run.model)
     found = [verdict._asdict() for verdict in checks.verify(model_card, run.options)]
     record.keep(model_card.path, run.options, platform, found)
-    return found + [verdict._asdict() for verdict in checks.agree(model_card, run.options, platform)]
+    beside = [*crossing.verify(model_card, run.options), *checks.agree(model_card, run.options, platform)]
+    return found + [verdict._asdict() for verdict in beside]
 
 
 def _tell(event: str, **facts: object) -> None:

@@ -219,15 +219,25 @@ def rows(trial: Trial) -> tuple[bool, str]:
 
 
 def exponents(trial: Trial) -> Held:
-    """6. Work and memory grow with L as the card says; None, and how they grow, where it claims nothing.
+    """6. Work and memory grow with L as the card says, of a causal form too; None, and how they grow, where it claims
+    nothing.
 
     Work is counted from the jaxpr. Memory is the faster of what the backward pass is handed and of the compiler's plan.
     """
-    card = trial.model_card.card
-    time, kept = map(grown, zip(*(_counted(trial, replace(NARROW, length=L)) for L in SPAN), strict=True))
-    short, long = (_planned(trial, replace(WIDE, length=L)) for L in COMPILED)
-    memory = max(kept, math.log2(long / short))
-    pairs = ("work", time, card.time), ("memory", memory, card.memory)
+    ways = (trial, trial.causal) if trial.model_card.card.causal_form == YES else (trial,)
+    found = [_growth(one) for one in ways]
+    held = [every for every, _ in found if every is not None]
+    return all(held) if held else None, "; causally ".join(figures for _, figures in found)
+
+
+def _growth(trial: Trial) -> Held:
+    """The same of one form, bidirectional or causal."""
+    causal = trial.dims.causal
+    narrow, wide = replace(NARROW, causal=causal), replace(WIDE, causal=causal)
+    time, kept = map(grown, zip(*(_counted(trial, replace(narrow, length=L)) for L in SPAN), strict=True))
+    short, long = (_planned(trial, replace(wide, length=L)) for L in COMPILED)
+    found = (time, max(kept, math.log2(long / short)))
+    pairs = list(zip(("work", "memory"), found, trial.model_card.card.growth(causal), strict=True))
     held = [abs(grows - claim) < EXPONENT for _, grows, claim in pairs if claim is not None]
     said = (f"{what} L^{grows:.2f}, {_claim(claim)}" for what, grows, claim in pairs)
     return all(held) if held else None, "; ".join(said)

@@ -115,7 +115,10 @@ class Source(Protocol):
     # A source whose symbols stand for numbers, as a picture's or a sound's do, exports besides
     # values(args) -> float32 [V, F], padding's 0. One whose labels an example's tokens do not tell, but what it was
     # made from does, exports derived(args, seed) -> label by tokens' bytes, of some examples. One whose answers are at
-    # places exports asked(args, length), the most places that an example asks, where that is fewer than all.
+    # places exports asked(args, length), the most places that an example asks, where that is fewer than all. One whose
+    # answers stand in the text itself, each a place after it is asked for, exports CAUSAL = True. One whose targets are
+    # written symbol by symbol, for a source, exports START and END, the ids that stand before a target and are asked
+    # for after it.
 
 
 @dataclass(frozen=True)

@@ -239,7 +239,8 @@ def _about(task: TaskSpec, splits: Mapping[str, Split]) -> About:
     """What is known of the splits; of those that other people made, also whether they share inputs."""
     known = made.about(splits)
     theirs = task.folder is not None or data.of(task).PUBLISHED
-    return replace(known, overlap=published.overlap(splits)) if theirs else known
+    streams = 1 if task.growing else None  # what grows is the answer
+    return replace(known, overlap=published.overlap(splits, streams)) if theirs else known
 
 
 def about(task: TaskSpec) -> About:

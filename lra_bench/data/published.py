@@ -68,19 +68,25 @@ def first(parts: Mapping[str, Split], counts: Mapping[str, int], places: Places)
 
 
 def completed(
-    files: Mapping[str, Examples], counts: Mapping[str, int], seed: int, places: Places, unit: str = "symbols"
+    files: Mapping[str, Examples],
+    counts: Mapping[str, int],
+    seed: int,
+    places: Places,
+    unit: str = "symbols",
+    streams: int | None = None,
 ) -> Made:
     """So many examples of each split, from files that stand in any order of their own, perhaps sorted.
 
     Of a file that holds more, those are drawn by `seed` and stay in its order. What has no file is cut from train, in
-    an order that `seed` gives; it shares no example with it: those that stand in train twice stay there.
+    an order that `seed` gives; it shares no example with it: those that stand in train twice stay there. An example is
+    told from others by its first so many `streams`; None: by all.
 
     Raises:
         TaskError: there are not so many; the message has counts that there are. `unit` is what an example is long in.
     """
     train = files["train"].split
     cut_off = [split for split in ("test", "val") if split not in files]
-    digests = _digests(train) if cut_off else []
+    digests = _digests(train, streams) if cut_off else []
     rest, chosen = np.arange(len(train)), dict[str, np.ndarray]()
     for split in cut_off:
         once, others = _apart([digests[i] for i in rest], counts[split], seed)
@@ -129,15 +135,15 @@ def _apart(digests: list[bytes], n: int, seed: int) -> tuple[np.ndarray, np.ndar
     return once, order[~np.isin(order, once)]
 
 
-def _digests(split: Split) -> list[bytes]:
-    return [hashlib.blake2b(tokens.tobytes(), digest_size=DIGEST).digest() for tokens in split.tokens]
+def _digests(split: Split, streams: int | None = None) -> list[bytes]:
+    return [hashlib.blake2b(tokens[:streams].tobytes(), digest_size=DIGEST).digest() for tokens in split.tokens]
 
 
-def overlap(splits: Mapping[str, Split]) -> int:
-    """How many inputs of val and of test stand in a split before theirs, too."""
+def overlap(splits: Mapping[str, Split], streams: int | None = None) -> int:
+    """How many inputs of val and of test stand in a split before theirs, too, by their first so many streams."""
     seen, found = set[bytes](), 0
     for split in (splits[name] for name in SPLITS if name in splits):
-        here = _digests(split)
+        here = _digests(split, streams)
         found += sum(digest in seen for digest in here)
         seen.update(here)
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lra_bench.config import TaskSpec
-from lra_bench.data import Check, Dataset, Progress, arguments, cache, checksums, of, vocabulary, workers
+from lra_bench.data import Check, Dataset, Progress, arguments, cache, checksums, of, texts, vocabulary, workers
 from lra_bench.data.made import About
 from lra_bench.data.splits import cut
 from lra_bench.errors import DataError
@@ -175,7 +175,8 @@ def _lacking(task: TaskSpec, name: str, split: Split, about: About) -> str | Non
 
 def _labels(task: TaskSpec, name: str, split: Split, about: About) -> Check:
     label, metric = split.label, METRICS[task.metric]
-    chance = f"{metric.chance(label):.2%}" if metric.share else f"{metric.chance(label):.4g}"
+    level = texts.chance(task, label)
+    chance = f"{level:.2%}" if metric.share else f"{level:.4g}"
     if metric in (ACCURACY, EXACT_MATCH):
         said = (_classes if metric is ACCURACY else _several)(task, label, about)
     else:

@@ -140,7 +140,7 @@ def answers(
             share = 1 / (1 + np.exp(-row.astype(float)))
             yield {"answer": [names[c] for c in np.flatnonzero(share > 0.5)], "p": [round(float(p), 6) for p in share]}
         elif metric.everywhere:
-            best, there = row.argmax(-1) + 1, given[0] > 0
+            best, there = row.argmax(-1) + 1, given[-1] > 0
             yield {"answer": data.of(task).decode(best[there].astype(given.dtype))}
         else:
             p = np.exp(row - row.max(), dtype=float)

@@ -159,4 +159,4 @@ def others(metric: Metric, a: np.ndarray, b: np.ndarray, tokens: np.ndarray, lab
     if metric is EXACT_MATCH:
         return np.asarray(((a > 0) != (b > 0)).any(-1))
     apart = a.argmax(-1) != b.argmax(-1)
-    return np.asarray((apart & (tokens[:, 0] > 0)).any(-1) if metric.everywhere else apart)
+    return np.asarray((apart & (tokens[:, -1] > 0)).any(-1) if metric.everywhere else apart)

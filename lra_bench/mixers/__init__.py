@@ -7,27 +7,34 @@ names to settings of its own options (`aliases`). Nothing here opens jax until `
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers.card import Card, ModelCard, NoOptions, Option, aliases, code, is_card, kinds, read, turned
-from lra_bench.source_code import imported
+from lra_bench.mixers.cross import card as cross_card
+from lra_bench.mixers.cross.card import CrossCard
+from lra_bench.source_code import digest, imported
 
 __all__ = [
     "Card",
+    "CrossCard",
     "ModelCard",
     "NoOptions",
     "Option",
     "code",
+    "code_with_cross",
+    "cross",
     "files",
     "is_card",
     "kinds",
     "load",
+    "load_cross",
     "model_card",
     "names",
+    "not_crossing",
     "read",
     "reference",
     "turned",
@@ -99,3 +106,61 @@ def not_causal(files: Iterable[Path]) -> str | None:
             why = card.causal_form.removeprefix("no: ") or "its card says nothing of such a form"
             return f"{path.stem.replace('_', '-')} cannot be causal: {why}"
     return None
+
+
+def cross(path: Path) -> CrossCard | None:
+    """What the cross form of the mixer in a file says of itself; None: it has none, so that it reads no source.
+
+    Raises:
+        ConfigError: its file has no card.
+    """
+    found = cross_card.path_of(path)
+    return None if found is None else cross_card.read(found)
+
+
+def load_cross(path: Path) -> ModuleType | None:
+    """Import the cross form of the mixer in a file: a module with `Cross`; None: it has none.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    found = cross_card.path_of(path)
+    if found is None:
+        return None
+    if path.parent == FOLDER:
+        return importlib.import_module(f"{__name__}.{found.parent.name}.{found.stem}")
+    return imported(found, ConfigError)
+
+
+def code_with_cross(path: Path) -> str:
+    """`code` of the mixer in a file, and of its cross form, where it has one.
+
+    Raises:
+        ConfigError: a file is no Python.
+    """
+    found = cross_card.path_of(path)
+    return code(path) if found is None else digest([code(path), code(found)])
+
+
+def not_crossing(asked: Sequence[Path], *, growing: bool, own: bool) -> str | None:
+    """Why a model of the mixers in `asked` is no encoder-decoder; None: it is.
+
+    Args:
+        growing: a place of its target sees none after it.
+        own: the mixers stand in the encoder's and the decoder's own layers, too.
+    """
+    for path in asked:
+        name, found = path.stem.replace("_", "-"), cross(path)
+        if found is None:
+            able = ", ".join(sorted(mixer.stem.replace("_", "-") for mixer in files_that_cross()))
+            return f"{name} has no cross form, by which a target reads a source; these have: {able}"
+        if growing and found.growing != cross_card.YES:
+            return f"{name} does not read for a growing target: {found.growing.removeprefix('no: ')}"
+    if growing and own and (why := not_causal(asked)):
+        return f"{why}; --set backbone.self_mixer=full-attention takes its cross form alone"
+    return None
+
+
+def files_that_cross() -> list[Path]:
+    """The mixers' files that ship with a cross form."""
+    return [path for path in files() if cross_card.path_of(path)]

@@ -37,6 +37,7 @@ Family = Literal[
 ]
 
 YES = "yes"  # of `Card.causal_form`
+GROWTHS = ("time", "memory")  # of `Card.causal_growth`
 FOREIGN = {"torch", "tensorflow", "keras", "mxnet", "paddle"}  # libraries whose modules no run can have
 OPTION_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "None": type(None)}
 
@@ -56,6 +57,7 @@ class Card:
     differs: str  # what is not done as in the paper, and why; "" if nothing
     causal: bool | str = False  # a token sees none that come after it; or the option that says so
     causal_form: str = ""  # under `backbone.causal`: yes, or why it has none; "": nothing is said, so it has none
+    causal_growth: dict[str, float] = field(default_factory=dict)  # its exponents of L, time or memory, that are others
     segment: str = (
         ""  # the option that says how long a segment is, where nothing flows from one back to those before it
     )
@@ -78,6 +80,11 @@ class Card:
         if asked and self.can_be_causal:
             return True
         return bool(options[self.causal]) if isinstance(self.causal, str) else self.causal
+
+    def growth(self, causal: bool) -> tuple[float | None, float | None]:
+        """The exponents of L of work and of memory, of the causal form where that is asked for."""
+        own = self.causal_growth if causal else {}
+        return own.get("time", self.time), own.get("memory", self.memory)
 
     def seen_from(self, places: float, options: Mapping[str, Any], asked: bool = False) -> float:
         """How many places of a text so many first ones learn of in one layer; infinity: all."""
@@ -256,6 +263,8 @@ def _card(node: ast.stmt, path: Path) -> Card:
         card = Card(**{k.arg: ast.literal_eval(k.value) for k in node.value.keywords if k.arg})
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path}: CARD: {error}") from None
+    if strange := next((name for name in card.causal_growth if name not in GROWTHS), None):
+        raise ConfigError(f"{path}: CARD: causal_growth: '{strange}'; {nearest(strange, GROWTHS)}")
     if card.family not in get_args(Family):
         raise ConfigError(f"{path}: CARD: family '{card.family}'; it can be: {', '.join(get_args(Family))}")
     return card

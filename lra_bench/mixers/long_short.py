@@ -45,6 +45,7 @@ CARD = Card(
     exact_when="window >= length and rank = 0 (segment_rank where it is causal)",
     exact_without="the projections and their norms",
     causal_form="yes",
+    causal_growth={"time": 2.0},
     public="NVIDIA/transformer-ls (PyTorch)",
     differs="with rank 0 there is nothing to align, and both norms are left out (the authors' code keeps the window's)"
     "; P^T is taken of K and V before their norm, as in the equation (their code: after it); no global tokens; "

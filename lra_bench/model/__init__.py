@@ -2,7 +2,20 @@
 
 from lra_bench.model.backbone import Asked, Model, sizes
 from lra_bench.model.embedding import Embedding, Patches
-from lra_bench.model.layers import Choice, Shape
+from lra_bench.model.encoder_decoder import EncoderDecoder
+from lra_bench.model.layers import Choice, Reader, Shape
 from lra_bench.model.spec import ModelSpec, MultitaskModel
 
-__all__ = ["Asked", "Choice", "Embedding", "Model", "ModelSpec", "MultitaskModel", "Patches", "Shape", "sizes"]
+__all__ = [
+    "Asked",
+    "Choice",
+    "Embedding",
+    "EncoderDecoder",
+    "Model",
+    "ModelSpec",
+    "MultitaskModel",
+    "Patches",
+    "Reader",
+    "Shape",
+    "sizes",
+]

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int32
 
-from lra_bench.config import Backbone
+from lra_bench.config import CROSS, Backbone
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.base import CPU, Constant, Dims, Target
 from lra_bench.mixers.layers import LayerNorm, sinusoids
@@ -32,6 +32,7 @@ class Asked:
     classes: int  # C: logits of an answer
     streams: int = 1  # S
     interaction: str = "nli"  # of two streams
+    growing: bool = False  # of a target that reads a source: a place sees none after it
     grid: tuple[int, int] | None = None  # rows and columns of an image
     everywhere: bool = False  # an answer at each symbol
     answers: int = 1  # that are read from a text's vector: L, where they are of its places and yet not read there
@@ -59,11 +60,11 @@ class Model(nnx.Module):
     ) -> None:
         D, patches = backbone.width, Patches(backbone.patch, asked.grid)
         dims = replace(sizes(backbone, asked.length, asked.grid), target=target)
-        _check(mixers, backbone, asked, patches)
+        check(mixers, backbone, asked, patches)
         if shape.room is not None:
             dims = replace(dims, length=shape.room, grid=None)
         self.backbone, self.everywhere, self.room = backbone, asked.everywhere, shape.room
-        self.embed = _embedding(backbone, asked, patches, rngs)
+        self.embed = embedding(backbone, asked, patches, rngs)
         if backbone.pool == "cls":
             self.cls = nnx.Param(jnp.zeros(D))
         self.positions: nnx.Variable[jax.Array]
@@ -72,7 +73,7 @@ class Model(nnx.Module):
         elif backbone.positions == "sinusoidal":
             self.positions = Constant(sinusoids(dims.length, D))
         self.runs = tuple(layer_groups(mixers, backbone.layers, shape.shared))
-        drawn = [run.drawn(backbone, shape, dims, rngs) for run in self.runs]
+        drawn = [run.drawn(backbone, shape, dims, rngs, Block) for run in self.runs]
         self.blocks: Block | nnx.List[Block] = drawn[0] if len(drawn) == 1 else nnx.List(drawn)
         self.norm = LayerNorm(D)
         out = asked.classes * asked.answers
@@ -191,20 +192,22 @@ class Model(nnx.Module):
         return x
 
 
-def _check(mixers: Sequence[Choice], backbone: Backbone, asked: Asked, patches: Patches) -> None:
+def check(mixers: Sequence[Choice], backbone: Backbone, asked: Asked, patches: Patches) -> None:
+    """Raises ConfigError: as `Model`."""
     fixed = next((choice.mixer.__module__ for choice in mixers if not choice.mixer.turns), None)
     if backbone.positions == "rotary" and fixed:
         name = fixed.rpartition(".")[2].replace("_", "-")
         raise ConfigError(
             f"backbone.positions: rotary: {name} has no queries and keys to turn, or labels distances itself"
         )
-    if asked.everywhere and (patches.places > 1 or asked.streams > 1):
+    if asked.everywhere and (patches.places > 1 or (asked.streams > 1 and asked.interaction != CROSS)):
         raise ConfigError("backbone.patch: an answer is asked for at each symbol, and a vector would stand for several")
     if backbone.input == "values" and asked.values is None:
         raise ConfigError("backbone.input: values: the symbols of this task stand for no numbers")
 
 
-def _embedding(backbone: Backbone, asked: Asked, patches: Patches, rngs: nnx.Rngs) -> Embedding | Projection:
+def embedding(backbone: Backbone, asked: Asked, patches: Patches, rngs: nnx.Rngs) -> Embedding | Projection:
+    """Of the task's symbols, or of the numbers that they stand for."""
     if backbone.input == "symbols":
         return Embedding(asked.vocab, backbone.width, patches, backbone.embedding_std, rngs=rngs)
     assert asked.values is not None

@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Int32
 
 from lra_bench.errors import ConfigError
+from lra_bench.model import writing
 from lra_bench.model.backbone import Model
 from lra_bench.model.layers import Block
 from lra_bench.model.spec import ModelSpec
@@ -88,10 +89,18 @@ def state_bytes(state: Any) -> int:
 
 
 def bytes_of_a_text(spec: ModelSpec, length: int) -> int | None:
-    """What the states of all layers would take after `length` tokens of one text; None: the model does not decode."""
+    """What the states of all layers would take after `length` tokens of one text, with what is kept of a source as
+    long, where there is one; None: the model does not decode."""
+    if spec.crosses:
+        return writing.bytes_of_a_target(spec, length)
     if not spec.backbone.causal or not all(choice.mixer.decodes() for choice in spec.mixers):
         return None
-    made = lambda: [block.mixer.init_state(1, length) for block in _blocks(spec(rngs=nnx.Rngs(0)))]  # noqa: E731
+
+    def made() -> list[Any]:
+        model = spec(rngs=nnx.Rngs(0))
+        assert isinstance(model, Model)
+        return [block.mixer.init_state(1, length) for block in _blocks(model)]
+
     return state_bytes(jax.eval_shape(made))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,10 @@ from lra_bench.config import Backbone
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dropout import dropout
 from lra_bench.mixers.base import Dims, MixerBase
+from lra_bench.mixers.cross.base import CrossBase
 from lra_bench.mixers.layers import Dense, LayerNorm
+
+T = TypeVar("T", bound="Block")
 
 UNROLLED = 2  # layers; on a CPU a scan copies whatever it keeps: 1.25 times the time and the memory
 gelu = jax.checkpoint(jax.nn.gelu)  # its argument is kept for the backward pass, not its five intermediate arrays
@@ -42,6 +45,21 @@ class Shape:
 UNCHANGED = Shape()
 
 
+class Reader(NamedTuple):
+    """How a target reads a source: the cross form of a mixer, and the mixer's options."""
+
+    cross: type[CrossBase]
+    options: Any
+
+
+class Choice(NamedTuple):
+    """A mixer and its options; of an encoder-decoder's layer, and how its target reads the source."""
+
+    mixer: type[MixerBase]
+    options: Any
+    reader: Reader | None = None
+
+
 class Adapter(nnx.Module):
     """x + W_up gelu(W_down x), which is x before it is trained (Houlsby et al., arXiv 1902.00751, section 2.1)."""
 
@@ -56,12 +74,10 @@ class Adapter(nnx.Module):
 class Block(nnx.Module):
     """x + mixer(LN x), then x + MLP(LN x); each through an adapter of its own, where a bottleneck is asked for."""
 
-    def __init__(
-        self, mixer: type[MixerBase], options: Any, backbone: Backbone, shape: Shape, dims: Dims, *, rngs: nnx.Rngs
-    ) -> None:
+    def __init__(self, choice: Choice, backbone: Backbone, shape: Shape, dims: Dims, *, rngs: nnx.Rngs) -> None:
         self.rate = backbone.dropout
         self.before_mixer, self.before_mlp = LayerNorm(dims.width), LayerNorm(dims.width)
-        self.mixer = mixer(options, dims, rngs=rngs)
+        self.mixer = choice.mixer(choice.options, dims, rngs=rngs)
         hidden = backbone.mlp if shape.mlp is None else shape.mlp
         self.up = Dense(dims.width, hidden, rngs=rngs)
         self.down = Dense(hidden, dims.width, rngs=rngs)
@@ -86,13 +102,6 @@ class Block(nnx.Module):
         return x + thin(self.adapters[1](y) if self.adapted else y, keys[2], self.rate)
 
 
-class Choice(NamedTuple):
-    """A mixer and its options."""
-
-    mixer: type[MixerBase]
-    options: Any
-
-
 class LayerGroup(NamedTuple):
     """Neighboring layers of one mixer."""
 
@@ -100,14 +109,14 @@ class LayerGroup(NamedTuple):
     layers: int
     set_of: tuple[int, ...] | None  # of each layer, which set of parameters it has; None: each its own
 
-    def drawn(self, backbone: Backbone, shape: Shape, dims: Dims, rngs: nnx.Rngs) -> Block:
-        """Their stack."""
-        make = nnx.vmap(lambda rngs: Block(*self.choice, backbone, shape, dims, rngs=rngs))
+    def drawn(self, backbone: Backbone, shape: Shape, dims: Dims, rngs: nnx.Rngs, kind: type[T]) -> T:
+        """Their stack, of blocks of a kind."""
+        make = nnx.vmap(lambda rngs: kind(self.choice, backbone, shape, dims, rngs=rngs))
         sets = self.layers if self.set_of is None else self.set_of[-1] + 1
-        drawn: Block = nnx.split_rngs(splits=sets)(make)(rngs)
+        drawn: T = nnx.split_rngs(splits=sets)(make)(rngs)
         return drawn
 
-    def block(self, stack: Block, layer: int) -> Block:
+    def block(self, stack: T, layer: int) -> T:
         """One of the layers alone, from 0 up."""
         graph, stacked = nnx.split(stack)
         mine = layer if self.set_of is None else self.set_of[layer]
@@ -122,11 +131,12 @@ class LayerGroup(NamedTuple):
         keys: jax.Array | None,
         remat: bool,
         states: list[Array] | None,
+        **source: Array,
     ) -> Float[Array, "B L D"]:
         """One layer after another: side by side where they are few, else one compiled body.
 
         `keys` [N] draw the dropout; where there are some, what a mixer keeps from step to step is kept in `stack`.
-        `states` takes the vectors after each layer.
+        `states` takes the vectors after each layer. `source` is what a block of a decoder reads besides.
         """
         graph, stacked = nnx.split(stack)
         if self.set_of is not None:
@@ -135,7 +145,7 @@ class LayerGroup(NamedTuple):
         def step(x: Array, layer: Any) -> tuple[Array, Any]:
             values, key = layer
             block = nnx.merge(graph, values, copy=True)
-            y = block(x, mask, key=key)
+            y = block(x, mask, key=key, **source)
             return y, (nnx.state(block, nnx.Not(nnx.Param)), None if states is None else y)
 
         step = jax.checkpoint(step) if remat else step

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from flax import nnx
 
-from lra_bench.config import Backbone
+from lra_bench.config import CROSS, Backbone
 from lra_bench.mixers.base import CPU, Target
 from lra_bench.model.backbone import Asked, Model
+from lra_bench.model.encoder_decoder import EncoderDecoder
 from lra_bench.model.layers import UNCHANGED, Choice, Shape
 
 
@@ -27,10 +28,17 @@ class ModelSpec:
     shape: Shape = UNCHANGED
     target: Target = CPU
 
-    def __call__(self, *, rngs: nnx.Rngs) -> Model:
+    def __call__(self, *, rngs: nnx.Rngs) -> Model | EncoderDecoder:
+        if self.crosses:
+            return EncoderDecoder(self.mixers, self.backbone, self.asked[0], self.shape, self.target, rngs=rngs)
         if len(self.asked) == 1:
             return Model(self.mixers, self.backbone, self.asked[0], self.shape, self.target, rngs=rngs)
         return MultitaskModel(self.mixers, self.backbone, self.asked, self.shape, self.target, rngs=rngs)
+
+    @property
+    def crosses(self) -> bool:
+        """Is it an encoder-decoder?"""
+        return self.asked[0].interaction == CROSS
 
 
 class MultitaskModel(Model):

@@ -18,12 +18,20 @@ from typing import Any
 from lra_bench import data, mixers, source_code
 from lra_bench.config import MixerSpec, Run, TaskSpec
 from lra_bench.errors import ConfigError
+from lra_bench.mixers.cross import card as cross_card
 from lra_bench.records.schema import Result
 from lra_bench.source_code import DIGITS, PACKAGE, Import
 
 NUMERIC = {"kernels", "mixers", "model", "training", "techniques", "data", "runs", "metrics", "shapes"}
 # What these find is in a run's parts; what the others do moves no number.
-FREE = {"mixers/__init__.py", "mixers/card.py", "data/__init__.py", "training/checkpoint.py", "training/xla_flags.py"}
+FREE = {
+    "mixers/__init__.py",
+    "mixers/card.py",
+    "mixers/cross/card.py",
+    "data/__init__.py",
+    "training/checkpoint.py",
+    "training/xla_flags.py",
+}
 ENTRIES = ("runs/build.py", "training/trainer.py")
 LIBRARIES = ("jax", "jaxlib", "flax", "optax")
 SAID = {
@@ -65,7 +73,11 @@ def since(result: Result, run: Run) -> str | None:
 
 def _parts(run: Run, package: Path) -> Iterator[Path]:
     for one in run.mixer_specs:
-        yield _mixer(one, package)
+        yield (own := _mixer(one, package))
+        if run.task.crosses and (cross := cross_card.path_of(own)):
+            yield cross
+    if run.task.crosses and run.recipe.backbone.self_mixer != "own":
+        yield package / "mixers" / mixers.reference().name
     for task in run.tasks:
         yield from _sources(task, package)
 

@@ -16,14 +16,14 @@ Origin = Literal["here", "other version", "own file"]
 
 def of(run: Run) -> Origin:
     """By the names and the hashes of the code; where a file lay says only whether it was a user's own."""
-    found = {_of(mixer_spec) for mixer_spec in run.mixer_specs}
+    found = {_of(mixer_spec, run.task.crosses) for mixer_spec in run.mixer_specs}
     order: tuple[Origin, ...] = ("own file", "other version", "here")
     return next(one for one in order if one in found)
 
 
-def _of(mixer_spec: MixerSpec) -> Origin:
+def _of(mixer_spec: MixerSpec, crosses: bool) -> Origin:
     name = mixer_spec.model
-    if name in mixers.names() and hash_of(mixers.model_card(name).path) == mixer_spec.mixer_hash:
+    if name in mixers.names() and hash_of(mixers.model_card(name).path, crosses=crosses) == mixer_spec.mixer_hash:
         return "here"
     shipped = Path(mixer_spec.mixer).parent.parts[-2:] == mixers.FOLDER.parts[-2:]
     return "other version" if shipped else "own file"
@@ -41,9 +41,10 @@ def answering(folder: Path) -> Run:
     return run
 
 
-def hash_of(path: Path) -> str:
-    """What a run's `mixer_hash` says of the mixer in a file."""
-    return mixers.code(path)
+def hash_of(path: Path, *, crosses: bool = False) -> str:
+    """What a run's `mixer_hash` says of the mixer in a file; of a task whose target reads a source, where it `crosses`,
+    of its cross form too."""
+    return mixers.code_with_cross(path) if crosses else mixers.code(path)
 
 
 def as_here(run: Run) -> Run:
@@ -52,16 +53,16 @@ def as_here(run: Run) -> Run:
     Raises:
         ConfigError: there is no such mixer here.
     """
-    return run.with_mixers([_as_here(mixer_spec) for mixer_spec in run.mixer_specs])
+    return run.with_mixers([_as_here(mixer_spec, run.task.crosses) for mixer_spec in run.mixer_specs])
 
 
-def _as_here(mixer_spec: MixerSpec) -> MixerSpec:
+def _as_here(mixer_spec: MixerSpec, crosses: bool) -> MixerSpec:
     path = Path(mixer_spec.mixer)
-    if _of(mixer_spec) != "own file":
+    if _of(mixer_spec, crosses) != "own file":
         path = mixers.model_card(_known(mixer_spec.model)).path
     elif not path.is_file():
         raise ConfigError(f"model '{mixer_spec.model}': was {path}, a file of its user's own, which is not here")
-    return mixer_spec.model_copy(update={"mixer": str(path), "mixer_hash": hash_of(path)})
+    return mixer_spec.model_copy(update={"mixer": str(path), "mixer_hash": hash_of(path, crosses=crosses)})
 
 
 def _known(model: str) -> str:
@@ -85,6 +86,6 @@ def finished(folder: Path) -> Run:
     if not (folder / "checkpoints").is_dir():
         raise ConfigError(f"{folder}: has no checkpoints/, they stay where it ran; lra run with --overwrite makes them")
     for one in run.mixer_specs:
-        if hash_of(Path(one.mixer)) != one.mixer_hash:
+        if hash_of(Path(one.mixer), crosses=run.task.crosses) != one.mixer_hash:
             raise ConfigError(f"{folder}: {one.mixer} has changed since; lra run trains it as it is now")
     return run

@@ -59,6 +59,9 @@ class Result:
     val_score: float | None = None  # validation score at the chosen step, over every example
     test_score: float | None = None  # test score, evaluated once, after the choice
     test_spread: float | None = None  # standard deviation over test's examples, where a score is no share of them
+    exact_match: float | None = None  # share of test's texts that were written exactly as asked for
+    bleu: float | None = None  # corpus BLEU of test's texts, 0 to 100
+    chrf: float | None = None  # corpus chrF of test's texts, 0 to 100; test_score is the mean over them, a share
     test_by_place: str | None = None  # test scores of parts of a text, by first place, as JSON; of the next symbol
     test_at: str | None = None  # test scores at the task's test_lengths, as JSON; null where the model has none there
     val_n: int | None = None

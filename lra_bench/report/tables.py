@@ -16,7 +16,7 @@ import pandas as pd
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.records.schema import SCORED
-from lra_bench.report.summary import annotate, load, longer, places, rates
+from lra_bench.report.summary import annotate, load, longer, of_texts, places, rates
 from lra_bench.report.summary.columns import column_names
 from lra_bench.report.summary.digits import three_digits
 from lra_bench.report.summary.means import means
@@ -84,7 +84,8 @@ def compare(summed: pd.DataFrame, what: str, by: str = "model", also: Sequence[s
         cells = _cells(summed, names, what, by)
         over = means(summed, by)
         shown = {name: (100 * mean).map("{:.1f}".format, na_action="ignore") for name, mean in over.columns.items()}
-        cells = cells.join(longer.columns(summed, names, by)).assign(**shown).fillna("")
+        beside = (longer.columns(summed, names, by), of_texts.columns(summed, names, by))
+        cells = cells.join(beside[0]).join(beside[1]).assign(**shown).fillna("")
         notes += [
             *places.mixed(summed, names),
             *annotate.notes(summed, names),

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from lra_bench import data, distributed, mixers
-from lra_bench.config import Recipe, Run, TaskSpec
+from lra_bench.config import CROSS, Recipe, Run, TaskSpec
 from lra_bench.conformance import implementations
 from lra_bench.conformance.implementations import Agreement
 from lra_bench.errors import ConfigError, RunFailed
@@ -20,7 +20,7 @@ from lra_bench.measure.machine import where
 from lra_bench.measure.memory import available_bytes, crowded
 from lra_bench.metrics import METRICS
 from lra_bench.mixers.base import Target
-from lra_bench.model import Asked, Choice, ModelSpec, Shape, sizes
+from lra_bench.model import Asked, Choice, ModelSpec, Reader, Shape, sizes
 from lra_bench.shapes import Split
 from lra_bench.techniques import applied
 from lra_bench.techniques.base import NOTHING, Dependencies, ModelState
@@ -76,14 +76,16 @@ def reference_spec(run: Run) -> ModelSpec:
     """Full attention in the run's backbone, as that is before it is matched in size, without techniques."""
     backbone = run.recipe.backbone
     mlp = run.match.mlp if run.match else backbone.mlp
-    attention = choice(mixers.reference(), {})
+    attention = choice(mixers.reference(), {}, crosses=run.task.crosses)
     return replace(_plain(run, here()), mixers=[attention], backbone=backbone.model_copy(update={"mlp": mlp}))
 
 
 def _plain(run: Run, target: Target) -> ModelSpec:
     """The run's model as it would be without techniques."""
-    layers = [choice(Path(one.mixer), one.options) for one in run.mixer_specs]
+    layers = [choice(Path(one.mixer), one.options, crosses=run.task.crosses) for one in run.mixer_specs]
     each = [asked(one.task) for one in run.trains_on]
+    if run.task.crosses and run.recipe.backbone.self_mixer == "full-attention":
+        layers = [choice(mixers.reference(), {})._replace(reader=layer.reader) for layer in layers]
     return ModelSpec(layers, run.recipe.backbone, each, Shape(room=_room(run)), target)
 
 
@@ -94,14 +96,16 @@ def _room(run: Run) -> int | None:
     return None if len({(one.length, one.grid) for one in dims}) == 1 else max(one.length for one in dims)
 
 
-def choice(mixer: Path, options: Mapping[str, Any]) -> Choice:
-    """The mixer in a file, and the options that are given, of its own `Config`.
+def choice(mixer: Path, options: Mapping[str, Any], *, crosses: bool = False) -> Choice:
+    """The mixer in a file, and the options that are given, of its own `Config`; with its cross form, where it has one
+    and it is asked for.
 
     Raises:
         ConfigError: the file cannot be imported, or a value is out of its range.
     """
-    module = mixers.load(mixer)
-    return Choice(module.Mixer, module.Config(**options))
+    module, cross = mixers.load(mixer), mixers.load_cross(mixer) if crosses else None
+    config = module.Config(**options)
+    return Choice(module.Mixer, config, Reader(cross.Cross, config) if cross else None)
 
 
 def asked(task: TaskSpec) -> Asked:
@@ -112,6 +116,7 @@ def asked(task: TaskSpec) -> Asked:
         classes=task.classes,
         streams=task.streams,
         interaction=task.interaction,
+        growing=task.growing,
         grid=(task.grid[0], task.grid[1]) if task.grid else None,
         everywhere=task.everywhere,
         answers=task.length if task.bottleneck else 1,
@@ -169,9 +174,39 @@ def planned(run: Run, device: jax.Device) -> Program:
     return _kind(setup).planned(setup, run.recipe, run.seed, Devices.alone(device))
 
 
+def refuse_cross(run: Run) -> None:
+    """Raises ConfigError: the run's target is to read a source, and its mixers, its backbone or its techniques have no
+    way to; or only tasks with a source have what its backbone asks for."""
+    backbone, task = run.recipe.backbone, run.task
+    if not task.crosses:
+        if backbone.self_mixer != "own":
+            raise ConfigError(f"backbone.self_mixer: {backbone.self_mixer}; of tasks with interaction: {CROSS} alone")
+        return
+    if backbone.causal:
+        raise ConfigError("backbone.causal: true; an encoder-decoder is causal where the task says target: growing")
+    if data.looks_ahead(task) and not task.growing:
+        raise ConfigError(f"task {task.name}: asks for the symbol that follows in its target: target: growing")
+    if why := mixers.not_crossing(run.files, growing=task.growing, own=backbone.self_mixer == "own"):
+        raise ConfigError(f"task {task.name}: {why}")
+    if why := next(_not_of_encoder_decoders(run), None):
+        raise ConfigError(f"{why}: not of an encoder-decoder, which task {task.name} asks for")
+
+
+def _not_of_encoder_decoders(run: Run) -> Iterator[str]:
+    """The techniques that know of one row of layers alone."""
+    applied = run.techniques
+    yield from (name for name in ("multitask", "adapt", "pretrain") if getattr(applied, name))
+    if (prune := applied.prune) and (prune.heads or prune.neurons):
+        yield "prune.heads" if prune.heads else "prune.neurons"
+    if (distill := applied.distill) and (distill.hidden or distill.attention):
+        yield "distill.hidden" if distill.hidden else "distill.attention"
+
+
 def refuse_causal(run: Run) -> None:
     """Raises ConfigError: the run's backbone is causal, and a mixer has no such form, or what is read out sees nothing;
-    or it is not, and the task's answers stand in the text that it sees."""
+    or it is not, and the task's answers stand in the text that it sees. `refuse_cross` has encoder-decoders."""
+    if run.task.crosses:
+        return
     if run.recipe.backbone.causal:
         if why := mixers.not_causal(run.files):
             raise ConfigError(f"backbone.causal: {why}")
@@ -188,6 +223,7 @@ def refuse_causal(run: Run) -> None:
 
 
 def _setup(run: Run, goal: Objective, dependencies: Dependencies, target: Target | None = None) -> TrainingSetup:
+    refuse_cross(run)
     refuse_causal(run)
     if run.teacher is not None and dependencies.teacher is None:
         taught = draw(model_spec(run.teacher), run.seed)

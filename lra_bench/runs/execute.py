@@ -27,11 +27,11 @@ import numpy as np
 
 from lra_bench import data, distributed, statistics
 from lra_bench.config import Run, digest
-from lra_bench.data import made
+from lra_bench.data import made, texts
 from lra_bench.errors import LraError, RunFailed, faults_told, refused, users_fault
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.measure.memory import peak_bytes
-from lra_bench.metrics import METRICS, Metric
+from lra_bench.metrics import Metric, of_corpus
 from lra_bench.model import decoding
 from lra_bench.records import fingerprint, store
 from lra_bench.records.schema import Result, Status
@@ -41,7 +41,8 @@ from lra_bench.runs.loaded import UNITS, Trained, dependencies
 from lra_bench.shapes import SPLITS, Split
 from lra_bench.training import checkpoint
 from lra_bench.training.precision import same_bits_as_asked
-from lra_bench.training.trainer import Interrupted, Progress, Tell, Trainer, evaluate_all
+from lra_bench.training.program import Program
+from lra_bench.training.trainer import Interrupted, Progress, Tell, Trainer, answers_all, scores_all
 
 FALLBACK = "fallback.json"
 BASIS = "basis.json"
@@ -100,7 +101,8 @@ def execute(
         trainer = Trainer(program, train, val, run.recipe.training, run.seed, checkpoints, tell, stopping, watch)
         params, rest, progress = trainer()
     tell("test", n=sum(map(len, test)))
-    scores = np.concatenate(evaluate_all(program, params, rest, test, tell, "test"))
+    answers = answers_all(program, params, rest, test, tell, "test")
+    scores = np.concatenate(scores_all(program, answers, test))
     metric = run.metric
     if distributed.is_first():
         store.save_scores(folder, scores, metric)
@@ -108,6 +110,7 @@ def execute(
     tell("timing")
     facts |= scored(run, val, test, scores, progress) | speed(trainer, run)
     facts |= inference_cost.facts(program, params, rest, val)
+    facts |= of_texts(program, answers, test, folder)
     facts["state_bytes"] = decoding.bytes_of_a_text(model_spec(run), run.task.length)
     facts |= program.computed(train, progress.step)
     facts |= {"data_hash": data_hash, "started": started}
@@ -145,10 +148,21 @@ def scored(
     }
 
 
+def of_texts(program: Program, answers: Sequence[np.ndarray], test: Sequence[Split], folder: Path) -> dict[str, float]:
+    """The result's columns on test's texts as a whole, where it has texts, which are kept in the folder."""
+    texts = program.objective.texts
+    if texts is None:
+        return {}
+    given, asked, written = map(texts.of, (test[0].tokens[:, 0], test[0].label, answers[0]))
+    if distributed.is_first():
+        store.save_texts(folder, given, asked, written)
+    return of_corpus(written, asked)
+
+
 def _chance(run: Run, splits: Sequence[Split], weights: Sequence[float]) -> float:
     """The mean over the tasks that the run is trained on."""
     each = zip(run.trains_on, splits, weights, strict=True)
-    return sum(METRICS[one.task.metric].chance(split.label) * weight for one, split, weight in each)
+    return sum(texts.chance(one.task, split.label) * weight for one, split, weight in each)
 
 
 def status(result: dict[str, Any], metric: Metric) -> Status:

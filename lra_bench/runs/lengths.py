@@ -14,6 +14,7 @@ from flax import nnx
 
 from lra_bench import config, data, statistics
 from lra_bench.config import Run, TaskSpec
+from lra_bench.data import texts
 from lra_bench.data.generated import Drawn
 from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.metrics import METRICS
@@ -74,7 +75,7 @@ def by_place(trained: Trained, count: data.Progress) -> str | None:
     Parts double: they begin at 0, an eighth of the trained length, a quarter, a half, it, twice it, and so on.
     """
     task = trained.run.task
-    if not data.looks_ahead(task) or trained.run.techniques.words or trained.run.beside:
+    if not data.looks_ahead(task) or trained.run.metric.written or trained.run.techniques.words or trained.run.beside:
         return None
     run = trained.run.model_copy(update={"task": _at(task, max(task.length, *task.test_lengths, 0), ())})
     run = trained.run if _bound(run, trained) else run
@@ -131,7 +132,7 @@ def _read(run: Run, trained: Trained, count: data.Progress) -> Reading:
     told = lambda _, done, total: count(f"L = {length}, test", done, total)  # noqa: E731
     found = evaluate(program, trained.params, rest, test, told, TEST).astype(float)
     over = statistics.over_examples(metric, float(found.mean()), len(test), float(found.std()))
-    return Reading(length, over.value, over.low, over.high, metric.chance(test.label), len(test), None)
+    return Reading(length, over.value, over.low, over.high, texts.chance(run.task, test.label), len(test), None)
 
 
 def _opened(run: Run, trained: Trained, count: data.Progress) -> tuple[Program, Split, Params]:

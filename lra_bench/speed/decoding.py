@@ -31,12 +31,14 @@ class DecodingBench:
     the run's length, and filled with random numbers.
 
     Raises:
-        ConfigError: the model is not causal.
+        ConfigError: the model is not causal, or writes a target for a source.
         RunFailed: it is, and does not decode.
     """
 
     def __init__(self, run: Run, mode: str) -> None:
         self.laps = StepTimer()
+        if run.task.crosses:
+            raise ConfigError(f"--mode {mode}: of one text; task {run.task.name} has a source and a target")
         refuse_causal(run)
         spec = model_spec(run)
         symbols = len(data.vocabulary(run.task))

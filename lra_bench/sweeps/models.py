@@ -90,14 +90,20 @@ def _of_family(family: str) -> list[ModelCard]:
 
 
 def fields(
-    choice: Choice, turned: Mapping[str, Mapping[str, Any]], layers: int, causal: bool = False
+    choice: Choice,
+    turned: Mapping[str, Mapping[str, Any]],
+    layers: int,
+    causal: bool = False,
+    *,
+    crosses: bool = False,
 ) -> dict[str, Any]:
-    """What a run says of its mixers; `turned` are the options that a recipe sets, by model; `causal` is its backbone.
+    """What a run says of its mixers; `turned` are the options that a recipe sets, by model; `causal` is its backbone,
+    and it `crosses` where its task has a source and a target.
 
     Raises:
         ConfigError: an option is unknown, or there are more mixers than layers.
     """
-    each = in_turn([mixer_spec(part, turned) for part in choice], layers)
+    each = in_turn([mixer_spec(part, turned, crosses=crosses) for part in choice], layers)
     families = {part.model_card.card.family: None for part in choice}
     reach = reached(
         [choice[i % len(choice)].model_card.card for i in range(layers)],
@@ -115,13 +121,13 @@ def reached(cards: Sequence[Card], options: Sequence[Mapping[str, Any]], causal:
     return None if math.isinf(places) else int(places)
 
 
-def mixer_spec(part: Part, turned: Mapping[str, Mapping[str, Any]]) -> MixerSpec:
+def mixer_spec(part: Part, turned: Mapping[str, Mapping[str, Any]], *, crosses: bool = False) -> MixerSpec:
     """A mixer, and all its options."""
     model_card = part.model_card
     return MixerSpec(
         model=model_card.name,
         mixer=str(model_card.path),
-        mixer_hash=provenance.hash_of(model_card.path),
+        mixer_hash=provenance.hash_of(model_card.path, crosses=crosses),
         options=mixers.turned(model_card, {**turned.get(model_card.name, {}), **part.options}),
     )
 

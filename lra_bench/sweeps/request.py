@@ -90,7 +90,13 @@ def of_model(run: Run, choice: Choice, settings: Settings) -> Run:
     before = dict(part.split("=", 1) for part in re.split(BETWEEN, trained.changed)) if trained.changed else {}
     student = trained.model_copy(
         update={
-            **fields(tuple(map(settings.turning, choice)), turned, recipe.backbone.layers, recipe.backbone.causal),
+            **fields(
+                tuple(map(settings.turning, choice)),
+                turned,
+                recipe.backbone.layers,
+                recipe.backbone.causal,
+                crosses=run.task.crosses,
+            ),
             **NOTHING_BEFORE,
             "techniques": Techniques(),
             "match": None,
@@ -303,9 +309,11 @@ def _run(
     strange = next((name for name in turned if name not in known), None)
     if strange:
         raise ConfigError(f"{recipe.path}: options.{strange}: no such model; {nearest(strange, known)}")
+    spec, backbone = data.identified(tasks.load(task, request.include, variant, settings.task)), resolved.backbone
+    layers = tuple(map(settings.turning, choice))
     run = Run(
-        **fields(tuple(map(settings.turning, choice)), turned, resolved.backbone.layers, resolved.backbone.causal),
-        task=data.identified(tasks.load(task, request.include, variant, settings.task)),
+        **fields(layers, turned, backbone.layers, backbone.causal, crosses=spec.crosses),
+        task=spec,
         config_name=recipe.name,
         recipe=resolved if rate is None else _at_rate(resolved, rate),
         seed=seed,

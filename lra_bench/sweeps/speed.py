@@ -117,7 +117,8 @@ def _beside(found: Facts, timed: Sequence[Run]) -> Facts:
     for fact, run in zip(found, timed, strict=True):
         fact |= fingerprint.of(run)
         fact["reference_ms"] = found[0]["step_ms_p50"]
-        claims = [mixers.read(Path(one.mixer)).card.time for one in run.mixer_specs]
+        causal = run.recipe.backbone.causal
+        claims = [mixers.read(Path(one.mixer)).card.growth(causal)[0] for one in run.mixer_specs]
         fact["card_time"] = None if None in claims else max(claim for claim in claims if claim is not None)
         if fact.get("platform"):
             fact["standing"] = record.worst(

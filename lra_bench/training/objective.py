@@ -1,4 +1,5 @@
-"""What training makes small, and what an example is scored: a loss and a score for each metric.
+"""What training makes small, and what an example is scored: a loss and a score for each metric. Of a text that a model
+writes, the score is that of the symbols it is asked for, in bits, and the text is scored when it is written.
 
 `logits` [B, C], or [B, L, C] where a metric wants an answer everywhere; `label` as `metrics.Metric.shape` says. Each
 function gives one number an example, [B]. Where an example asks at few of its places, K at the most, the model answers
@@ -8,7 +9,7 @@ at those alone, [B, K, C], and `Objective.places` says at which.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -19,7 +20,19 @@ from jaxtyping import Array, Float, Int32
 
 from lra_bench import data
 from lra_bench.config import TaskSpec
-from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, METRICS, SQUARED_ERROR, TOKEN_ACCURACY, Metric
+from lra_bench.data import texts
+from lra_bench.data.texts import Texts
+from lra_bench.metrics import (
+    ACCURACY,
+    BITS,
+    CHRF,
+    EXACT_MATCH,
+    METRICS,
+    SQUARED_ERROR,
+    TOKEN_ACCURACY,
+    Metric,
+    sentence_chrf,
+)
 
 Each = Callable[[Array, Array], Float[Array, "B"]]
 
@@ -57,6 +70,7 @@ class Objective:
     answer: Callable[[Array], Array] = lambda logits: logits  # what the model says, in the labels' units
     units: Units | None = None  # of its numbers; None: it has none, or they are taken as they are
     asked: int | None = None  # K; None: everywhere, or the text as a whole
+    texts: Texts | None = None  # how symbols are read, where what is scored is the text that a model writes
 
     def places(self, label: Array) -> Int32[Array, "B K"] | None:
         """The places at which a model is to answer, those that ask first; None: as it does without being told."""
@@ -65,6 +79,10 @@ class Objective:
     def labels(self, label: Array) -> Array:
         """The labels of the answers that a model gives at `places`."""
         return label if self.asked is None else where_asked(label, self.asked)[1]
+
+    def scores(self, found: np.ndarray, label: np.ndarray) -> np.ndarray:
+        """The score of each example [N], of what a program's `answering` found for it."""
+        return found if self.texts is None else sentence_chrf(self.texts.of(found), self.texts.of(label))
 
 
 def objective(
@@ -89,6 +107,7 @@ def objective(
         EXACT_MATCH: (_binary_cross_entropy, _all_right),
         BITS: (_cross_entropy_where_asked, _bits),
         TOKEN_ACCURACY: (_cross_entropy_where_asked, _right_where_asked),
+        CHRF: (_cross_entropy_where_asked, _bits),
     }
     loss, score = made[metric]
     if asked is None or asked >= length or not metric.everywhere:
@@ -98,7 +117,8 @@ def objective(
 
 def of_task(task: TaskSpec, train: np.ndarray | None = None, units: Units | None = None) -> Objective:
     """`objective`, of a task."""
-    return objective(METRICS[task.metric], task.classes, task.length, train, units, data.asked(task))
+    made = objective(METRICS[task.metric], task.classes, task.length, train, units, data.asked(task))
+    return replace(made, texts=texts.of(task))
 
 
 def _hit(logits: Array, label: Array) -> Float[Array, "B"]:

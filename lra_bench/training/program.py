@@ -26,6 +26,7 @@ from lra_bench.measure.flops import flops
 from lra_bench.measure.memory import compiled_bytes
 from lra_bench.shapes import Batch, Split
 from lra_bench.training import xla_flags
+from lra_bench.training.greedy import greedy
 from lra_bench.training.objective import Objective
 from lra_bench.training.optimizer import Params
 from lra_bench.training.precision import precisely
@@ -236,6 +237,18 @@ class Program:
     def forward(self) -> Callable[..., jax.Array]:
         """(kept, rest, tokens, mask, label) -> the score of each example [B]."""
         return self.scoring.step
+
+    @property
+    def answering(self) -> Callable[..., jax.Array]:
+        """What an example is scored by: `forward`, or `writing` where texts are scored."""
+        return self.forward if self.objective.texts is None else self.writing
+
+    @cached_property
+    def writing(self) -> Callable[..., jax.Array]:
+        """Greedy decoding: (kept, rest, tokens, mask, label) -> the text that is written for each example [B, L]."""
+        assert self.objective.texts is not None
+        write = greedy(self.graph, self.setup, self.objective.texts.end)
+        return partial(jax.jit(self.precisely(write), out_shardings=self.devices.everywhere), self.given)
 
     def computed(self, splits: Sequence[Split], steps: int) -> dict[str, float]:
         """What a result says of so many training steps besides, where they do not compute all that is padded."""

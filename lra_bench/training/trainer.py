@@ -19,6 +19,7 @@ from lra_bench.measure.clocks import StepTimer, Stopwatch, lapped
 from lra_bench.measure.load import Load, Ticks
 from lra_bench.shapes import Split
 from lra_bench.training.checkpoint import Checkpoints
+from lra_bench.training.greedy import BROKEN
 from lra_bench.training.optimizer import Params
 from lra_bench.training.program import Program
 from lra_bench.training.step import State
@@ -36,27 +37,44 @@ def evaluate(program: Program, params: Params, rest: Params, split: Split, tell:
     """The score of every example, exactly once: float32 [N].
 
     Raises:
+        RunFailed: as `answers`.
+    """
+    return program.objective.scores(answers(program, params, rest, split, tell, where), split.label)
+
+
+def answers(program: Program, params: Params, rest: Params, split: Split, tell: Tell, where: str) -> np.ndarray:
+    """What is found of every example, exactly once: its score, float32 [N], or the text that the model writes for it,
+    int32 [N, L].
+
+    Raises:
         RunFailed: a logit, or a score, is not finite; `where` says of what the examples are, for the message.
     """
     kept = program.kept(params)
-    scores: list[np.ndarray] = []
+    found: list[np.ndarray] = []
     for batch in in_order(split, program.size, program.shown_rows):
-        tell("evaluate", done=len(scores) * program.size, total=len(split))
-        scores.append(np.asarray(program.forward(kept, rest, *program.show(batch))))
-    every = np.concatenate(scores)[: len(split)]
-    if failed := int((~np.isfinite(every)).sum()):
+        tell("evaluate", done=len(found) * program.size, total=len(split))
+        found.append(np.asarray(program.answering(kept, rest, *program.show(batch))))
+    every = np.concatenate(found)[: len(split)]
+    broken = ~np.isfinite(every) if every.ndim == 1 else (every == BROKEN).any(-1)
+    if failed := int(broken.sum()):
         raise RunFailed(f"{where}: the logits of {failed:,} of {len(every):,} examples are not finite", "nan")
     return every
 
 
-def evaluate_all(
+def answers_all(
     program: Program, params: Params, rest: Params, splits: Sequence[Split], tell: Tell, where: str
 ) -> list[np.ndarray]:
-    """`evaluate` for each task that the program is for."""
+    """`answers` for each task that the program is for."""
     return [
-        evaluate(part, *program.own(task, params, rest), split, tell, where)
+        answers(part, *program.own(task, params, rest), split, tell, where)
         for task, (part, split) in enumerate(zip(program.parts, splits, strict=True))
     ]
+
+
+def scores_all(program: Program, given: Sequence[np.ndarray], splits: Sequence[Split]) -> list[np.ndarray]:
+    """The scores of the answers for each task that the program is for."""
+    each = zip(program.parts, given, splits, strict=True)
+    return [part.objective.scores(found, split.label) for part, found, split in each]
 
 
 @dataclass
@@ -177,10 +195,11 @@ class Trainer:
         self.tell("step", step=p.step, steps=self.training.steps, loss=value)
 
     def _evaluate(self) -> None:
-        p, _ = self.progress, [part.forward for part in self.program.parts]  # compiled before the clock starts
+        p, _ = self.progress, [part.answering for part in self.program.parts]  # compiled before the clock starts
         watch = Stopwatch()
         where = f"val, after step {p.step}"
-        scores = evaluate_all(self.program, self.state.params, self.state.rest, self.val, self.tell, where)
+        found = answers_all(self.program, self.state.params, self.state.rest, self.val, self.tell, where)
+        scores = scores_all(self.program, found, self.val)
         p.eval_s = watch.seconds
         score = float(np.mean([each.mean(dtype=np.float64) for each in scores]))
         p.train_loss, p.loss_sum, p.loss_n = p.loss_sum / p.loss_n if p.loss_n else None, 0.0, 0

@@ -211,3 +211,19 @@ def test_the_oracle_is_the_equation() -> None:
     mask = jnp.array([[True, True, True, True, False]])
     y = softmax_attention_reference(q, k, v, mask)[0, 0]
     np.testing.assert_allclose(y, weights / weights.sum(1, keepdims=True) @ np.asarray(v[0, 0]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("growth", "word"), [({}, "FAIL"), ({"time": 2.0}, "PASS"), ({"time": 2.0, "memory": 2.0}, "FAIL")]
+)
+def test_a_causal_form_is_held_to_what_the_card_says_of_it(
+    growth: dict[str, float], word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it does L^2 work where the other form does L."""
+    only(monkeypatch, lambda title: title == GROWTH)
+    monkeypatch.setattr(checks, "_counted", lambda _, dims: (dims.length ** (2 if dims.causal else 1), dims.length))
+    monkeypatch.setattr(checks, "_planned", lambda _, dims: dims.length)
+    model_card = mixers.model_card("local")
+    (verdict,) = verify(replace(model_card, card=replace(model_card.card, causal_growth=growth)))
+    assert verdict.word == word
+    assert "work L^1.00, the card says 1; memory L^1.00, the card says 1; causally work L^2.00" in verdict.figures

@@ -33,6 +33,7 @@ def test_a_card_names_the_fastest_public_form() -> None:
         ('causal="causal"', 'causal="casual"', "causal: 'casual' is no option; did you mean 'causal'"),
         ('segment="segment"', 'segment="segments"', "segment: 'segments' is no option; did you mean 'segment'"),
         ("short={", 'alias_cards={"xl": {}}, short={', "alias_cards: 'xl' is no alias"),
+        ("short={", 'causal_growth={"tme": 2.0}, short={', "causal_growth: 'tme'; did you mean 'time'"),
         (
             "short={",
             'aliases={"xl": {}}, alias_cards={"xl": {"papers": ""}}, short={',

@@ -51,8 +51,12 @@ def probe(trained: Trained, examples: int, places: int, seed: int, count: data.P
     """Probe a run's model on its first `examples` of test, the vectors at `places` random places of each.
 
     Raises:
-        ConfigError: a vector stands for several symbols.
+        ConfigError: a vector stands for several symbols, or the model is an encoder-decoder.
     """
+    if trained.run.task.crosses:
+        raise ConfigError(
+            f"{trained.run.folder}: an encoder-decoder has places of a source and of a target: not probed"
+        )
     if trained.run.recipe.backbone.patch > 1:
         raise ConfigError(
             f"{trained.run.folder}: a vector stands for {trained.run.recipe.backbone.patch} symbols: not probed"

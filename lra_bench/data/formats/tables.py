@@ -14,7 +14,8 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,7 @@ class Asked(NamedTuple):
     quoted: bool = False  # in a .tsv too, fields may stand in quotes
     is_row: Callable[[dict[str, str]], bool] = lambda fields: False  # is there an answer among such fields of a line?
     enough: int = 2  # lines of a text, all of which are such rows, that are so by no accident
+    header: bool = True  # the first line of a .csv or .tsv names the columns; else they are called 1, 2, ...
 
 
 def tables(folder: Path) -> dict[str, list[Path]]:
@@ -60,6 +62,26 @@ def tables(folder: Path) -> dict[str, list[Path]]:
     if "train" not in found:
         raise DataError(f"{folder}: looked for {' or '.join(f'train{suffix}' for suffix in READ)}; none is there")
     return found
+
+
+def numbered(found: Mapping[str, Sequence[Path]]) -> dict[str, Path]:
+    """Each table by its split, and by its number where a split is in several."""
+    return {
+        split if len(paths) == 1 else f"{split}-{number}": path
+        for split, paths in found.items()
+        for number, path in enumerate(paths)
+    }
+
+
+def held(path: Path) -> Path:
+    """The file, which is a table by its name.
+
+    Raises:
+        DataError: it is none.
+    """
+    if path.suffix.lower() not in READ:
+        raise DataError(f"{path}: is no table by its name, which must end in {', '.join(READ)}")
+    return path
 
 
 def unread(folder: Path) -> list[str]:
@@ -159,10 +181,14 @@ def _with_a_head(lines: Iterator[_Line], path: Path, separator: str, asked: Aske
     if head is None:
         return
     names = head.fields
+    if not asked.header:
+        names, lines = [str(number) for number in range(1, len(head.fields) + 1)], chain([head], lines)
     _hold_head(f"{path}:{head.number}", names, asked.columns)
     for number, fields, written in lines:
         if len(fields) != len(names):
-            raise DataError(_ragged(f"{path}:{number}", len(fields), len(names), separator))
+            raise DataError(
+                _ragged(f"{path}:{number}", fields, names, separator, "head" if asked.header else "first line")
+            )
         if len(written) >= asked.enough and all(_is_row(line.split(separator), names, asked) for line in written):
             raise DataError(
                 f"{path}:{number - len(written) + 1}: a quote that is opened here makes {len(written)} lines one row, "
@@ -171,10 +197,11 @@ def _with_a_head(lines: Iterator[_Line], path: Path, separator: str, asked: Aske
         yield number, dict(zip(names, fields, strict=True))
 
 
-def _ragged(where: str, fields: int, names: int, separator: str) -> str:
+def _ragged(where: str, fields: Sequence[str], names: Sequence[str], separator: str, first: str) -> str:
     kind = "comma" if separator == "," else "tab"
-    hint = f"; a text with a {kind} in it must stand in quotes" if fields > names and separator == "," else ""
-    return f"{where}: has {fields} fields with a {kind} between them, and the head has {names}{hint}"
+    more = len(fields) > len(names) and separator == ","
+    hint = f"; a text with a {kind} in it must stand in quotes" if more else ""
+    return f"{where}: has {len(fields)} fields with a {kind} between them, and the {first} has {len(names)}{hint}"
 
 
 def _is_row(fields: Sequence[str], names: Sequence[str], asked: Asked) -> bool:

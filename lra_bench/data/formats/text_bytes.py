@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,21 @@ def tokens_of(text: bytes, length: int) -> np.ndarray:
     except UnicodeDecodeError as error:
         raise DataError(f"no UTF-8: {error.reason} at byte {error.start}") from None
     return np.frombuffer(text[:length], np.uint8) + 1  # no byte of UTF-8 is 255
+
+
+def of_field(value: Any) -> bytes:
+    """A text of a table, as its UTF-8.
+
+    Raises:
+        DataError: the text is blank, or holds half of a pair that makes one character.
+    """
+    text = str(value)
+    if not text.strip():
+        raise DataError("the text is empty" if not text else "the text is blank")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"no UTF-8: character {error.start} of the text is a lone surrogate") from None
 
 
 def check(tokens: np.ndarray) -> None:

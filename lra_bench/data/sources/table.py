@@ -80,12 +80,7 @@ def files(folder: Path) -> dict[str, Path]:
     Raises:
         DataError: there is none for train, a split has several, or a shard is missing.
     """
-    found = tables.tables(folder)
-    return {
-        split if len(paths) == 1 else f"{split}-{number}": path
-        for split, paths in found.items()
-        for number, path in enumerate(paths)
-    }
+    return tables.numbered(tables.tables(folder))
 
 
 def build(
@@ -185,7 +180,7 @@ class _Table:
                 read += 1
                 try:
                     label = labels.answer(args.answer, {column: fields[column] for column in asked}, ids)
-                    yield [_bytes(fields[column]) for column in texts], label
+                    yield [text_bytes.of_field(fields[column]) for column in texts], label
                 except DataError as error:
                     raise DataError(f"{path}:{number}: {error}") from None
                 self.quotes += path.suffix.lower() == ".tsv" and any(_looks_quoted(fields[c]) for c in texts)
@@ -203,17 +198,6 @@ class _Table:
             "`quoted: true` among the task's args reads such fields without"
         )
         return [*self.lines, *([quotes] if self.quotes and not self.args.quoted else [])]
-
-
-def _bytes(value: Any) -> bytes:
-    """Raises DataError: the text is blank, or holds half of a pair that makes one character."""
-    text = str(value)
-    if not text.strip():
-        raise DataError("the text is empty" if not text else "the text is blank")
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"no UTF-8: character {error.start} of the text is a lone surrogate") from None
 
 
 def _looks_quoted(value: Any) -> bool:

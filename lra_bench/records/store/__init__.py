@@ -4,6 +4,7 @@ results/runs/<model>-<task>-<recipe>-s<seed>-<run id>/
     run.json          what was asked, fully resolved; written before anything runs
     result.json       what came out; written last, atomically
     per_example.json  one bit an example of test, in order, hexadecimal; scores.json: a number each, of other metrics
+    texts.json        what was given, asked for and written for every example of test, where a model writes texts
     basis.json        the data, the code and the libraries that the state in checkpoints/ comes from
     fallback.json     micro-batches and recomputation with which the step fits in memory
     curve.json        training loss and validation accuracy over steps
@@ -28,7 +29,7 @@ from lra_bench.records.store.runs import (
     provenance,
     read_run,
 )
-from lra_bench.records.store.scores import save_scores, scores
+from lra_bench.records.store.scores import save_scores, save_texts, scores
 
 __all__ = [
     "PROVENANCE",
@@ -55,6 +56,7 @@ __all__ = [
     "read_run",
     "save",
     "save_scores",
+    "save_texts",
     "scores",
     "to_dataframe",
     "write_json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,12 @@ def save_scores(folder: Path, scores: np.ndarray, metric: Metric) -> None:
         write_json(folder / "per_example.json", {"n": len(scores), "hits": bits})
     else:
         write_json(folder / "scores.json", {"n": len(scores), "scores": [float(f"{x:.7g}") for x in scores]})
+
+
+def save_texts(folder: Path, given: Sequence[str], asked: Sequence[str], written: Sequence[str]) -> None:
+    """Keep the texts of every example of test, in order: its source, what was asked for and what was written."""
+    each = zip(given, asked, written, strict=True)
+    write_json(folder / "texts.json", [dict(zip(("source", "asked", "written"), texts, strict=True)) for texts in each])
 
 
 def scores(folder: Path) -> np.ndarray | None:
