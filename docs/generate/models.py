@@ -94,7 +94,7 @@ def _card(model_card: mixers.ModelCard, kept: Kept) -> dict[str, str]:
         "causal": cards.LABELS["causal"](card.causal) if card.causal else "no: a token sees those after it too",
         "causal form": with_code(card.causal_form) or "nothing is said",
         "which grows as": cards.LABELS["causal_growth"](card.causal_growth),
-        "cross": with_code(cards.crossing(cross and asdict(cross))),
+        "cross": with_code(cards.crossing(None if cross is None else asdict(cross))),
         "segments": cards.LABELS["segment"](code(card.segment)) if card.segment else "",
         "changes with how far a text is padded": card.padded_length or "nothing",
         "control": with_code(card.control),
