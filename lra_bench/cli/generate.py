@@ -20,7 +20,9 @@ def generate(
     source: Annotated[
         str | None, typer.Option("--source", help="The text whose target is written, as a translation.", metavar="TEXT")
     ] = None,
-    tokens: Annotated[int, typer.Option("--tokens", "-n", min=1, help="Number of symbols to write.")] = 200,
+    tokens: Annotated[
+        int, typer.Option("--tokens", "-n", min=1, help="Number of symbols to write; of a target, at most.")
+    ] = 200,
     temperature: Annotated[
         float, typer.Option("--temperature", min=0, help="Divide the logits by it; 0 takes the likeliest symbol.")
     ] = 0.0,

@@ -122,13 +122,14 @@ class TargetWriter(Writing):
         self.start, self.end = int(source.START), int(source.END)
 
     def __call__(self, source: np.ndarray, count: int) -> Iterator[int]:
-        """The target's ids, `count` at the most, of a source, int [N]; without its start and its end.
+        """The target's ids, at most `count` and at most as many as the model was trained on, of a source, int [N];
+        without its start and its end.
 
         Raises:
-            ConfigError: the source is empty or longer than the model reads, or the model's positions end before
-                that.
+            ConfigError: the source is empty or longer than the model reads.
         """
         length = self.run.task.length
+        count = min(count, length)
         if not 0 < len(source) <= length:
             raise ConfigError(f"--source: {len(source):,} symbols; the model reads 1 to {length:,}")
         tokens = np.zeros((1, length), np.int32)
