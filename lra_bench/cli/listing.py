@@ -77,7 +77,9 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _brief_model(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in ("paper", "year", "memory")}
+    """Its forms beside the bidirectional one in a column."""
+    forms = ",".join(form for form in ("causal", "cross") if row[form] == "yes")
+    return {**{key: row[key] for key in ("model", "family", "time")}, "forms": forms, "title": row["title"]}
 
 
 def _brief_task(row: dict[str, Any]) -> dict[str, Any]:

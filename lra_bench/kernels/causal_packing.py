@@ -22,8 +22,6 @@ from lra_bench.kernels.linear_attention import phi
 from lra_bench.kernels.prefix import State, begun, by_chunks, onward
 from lra_bench.kernels.product import product
 
-LARGE = 2.0**20  # scores: float32 has them 1/8 apart from here on
-
 
 def causal_packing(
     rows: Float[Array, "H l K"],
@@ -80,7 +78,8 @@ class Chunk(NamedTuple):
         seen, count = i[:, None] >= i, jnp.maximum(count, 1)
         near = jnp.where(seen, product("bhnk,bhmk->bhnm", q, k), 0)
         scores = product("bhnk,bhpk->bhnp", q, memory[..., :K]) + product("bhnm,bhmp->bhnp", near, A)
-        u = lax.cond(jnp.abs(scores).max() < LARGE, _divided_first, _lowered_first, scores, count)
+        lowered = scores - lax.stop_gradient(scores.max(-1, keepdims=True))  # before it is divided, which rounds
+        u = jax.nn.softmax(lowered / count, axis=-1)
         near = jnp.where(seen, product("bhnp,bhmp->bhnm", u, A), 0)
         y = product("bhnp,bhpk->bhnk", u, memory[..., -K:]) + product("bhnm,bhmk->bhnk", near, v)
         return y / count
@@ -88,13 +87,3 @@ class Chunk(NamedTuple):
     def _packed(self, c: Array) -> Float32[Array, "B H N l"]:
         """A of each token."""
         return phi(product("hpk,bhnk->bhnp", self.rows, c))
-
-
-def _divided_first(scores: Float32[Array, "B H N l"], count: Array) -> Float32[Array, "B H N l"]:
-    """u. A compiler may round a score's quotient in two ways, for the largest and for what it is taken from."""
-    return jax.nn.softmax(scores / count, axis=-1)
-
-
-def _lowered_first(scores: Float32[Array, "B H N l"], count: Array) -> Float32[Array, "B H N l"]:
-    """The same of large scores, whose quotients rounded apart would differ by more than an exponential holds."""
-    return jax.nn.softmax((scores - lax.stop_gradient(scores.max(-1, keepdims=True))) / count, axis=-1)

@@ -11,7 +11,7 @@ from samples import Said
 
 from lra_bench import check, mixers
 from lra_bench.config import tasks
-from lra_bench.conformance import checks
+from lra_bench.conformance import checks, crossing
 from lra_bench.errors import ConfigError
 from lra_bench.measure.context import Probe, Reach, Shuffled
 from lra_bench.mixers import card
@@ -100,6 +100,7 @@ def test_a_check_that_crashed_is_told_from_one_that_failed(
 
     found = {"crashes": crash, "breaks": lambda trial: (False, "by 3"), "holds": lambda trial: (True, "by 0")}
     monkeypatch.setattr(checks, "CHECKS", found)
+    monkeypatch.setattr(crossing, "verify", lambda model_card, options: [])
     monkeypatch.setenv("LRA_CACHE", str(tmp_path))
     code, text = said("verify", "-m", "linear")
     assert code == 1

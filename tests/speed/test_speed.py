@@ -26,7 +26,7 @@ from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.launch import local
 from lra_bench.measure import peak
 from lra_bench.measure.asked import Asked
-from lra_bench.report import charts, growth, scaling
+from lra_bench.report import charts, scaling, scaling_fits
 from lra_bench.speed.largest import NEAR, largest
 from lra_bench.sweeps import Request, Speed
 
@@ -56,13 +56,13 @@ def test_the_order_of_measurement_changes_nothing(random: Random) -> None:
     """A shorter length that was measured later bent the exponent of memory, and hid where memory ends."""
     facts = [one for one in kept("cpu") if one["model"] in ("softmax", "linear", "s5")]
     mixed = random.sample(facts, len(facts))
-    for made in (growth.report, scaling.report):
+    for made in (scaling_fits.report, scaling.report):
         one, other = made(facts), made(mixed)
         for ours, theirs in zip(one.tables, other.tables, strict=True):
             assert ours.notes == theirs.notes
             assert ours.title == theirs.title
             pd.testing.assert_frame_equal(ours.cells.sort_index(), theirs.cells.sort_index())
-    numbers = [growth.report(order).numbers.sort_values("model", ignore_index=True) for order in (facts, mixed)]
+    numbers = [scaling_fits.report(order).numbers.sort_values("model", ignore_index=True) for order in (facts, mixed)]
     pd.testing.assert_frame_equal(*numbers)
     drawn = [charts.growth(order, {}).to_dict()["datasets"].values() for order in (facts, mixed)]
     first, second = ([sorted(map(repr, points)) for points in each] for each in drawn)
@@ -155,7 +155,7 @@ def test_growth_of_what_decoding_keeps() -> None:
     lengths = (1024, 2048, 4096, 8192)
     softmax = [fact(length=n, ms=n / 1024, mode="decode", state_bytes=4 * n, card_time=2.0) for n in lengths]
     linear = [fact("linear", n, 1.0, mode="decode", state_bytes=64, compiled_bytes=2**20) for n in lengths]
-    table = growth.report([*softmax, *linear], 2**40).tables[0].cells
+    table = scaling_fits.report([*softmax, *linear], 2**40).tables[0].cells
     assert list(table["state"]) == ["1.00", "0.00"]
     assert list(table.index) == ["softmax (token)", "linear (token)"]
     assert list(table["its card"]) == ["", ""], "which says how a training step grows"
@@ -168,23 +168,23 @@ def test_growth_finds_the_crossover_and_the_wall() -> None:
     linear = [fact("linear", n, 4 * n / 1024, compiled_bytes=n**2, card_time=1.0) for n in lengths]
     slow = [fact("gla", n, 100 * n / 1024) for n in lengths]
     fast = [fact("fnet", n, n / 2048) for n in lengths]
-    told = growth.report([*softmax, *linear, *slow, *fast], 2**40).numbers.set_index("model")
+    told = scaling_fits.report([*softmax, *linear, *slow, *fast], 2**40).numbers.set_index("model")
     assert told["time_exponent"].round(6).tolist() == [2, 1, 1, 1]
     assert told.loc["linear", ["crossover", "crossover_low", "crossover_high"]].tolist() == pytest.approx([4096] * 3)
-    assert told["crossover"].tolist()[2:] == [growth.NEVER, 0]
+    assert told["crossover"].tolist()[2:] == [scaling_fits.NEVER, 0]
     assert told["wall"].tolist()[:2] == pytest.approx([2**20, 2**20]), "linear to 1 TiB, and quadratic"
-    shown = growth.report([*softmax, *linear, *slow, *fast], 2**40).tables[0].cells
+    shown = scaling_fits.report([*softmax, *linear, *slow, *fast], 2**40).tables[0].cells
     column = "faster than softmax from"
     assert shown[column].tolist() == ["", "4,100", "not up to 8,192", "1,024 or less"]
     assert shown["its card"].tolist() == ["", "1", "", ""]
 
 
 def test_a_crossover_is_as_unsure_as_the_medians() -> None:
-    def line(values: Sequence[float], wide: float) -> growth.Line:
+    def line(values: Sequence[float], wide: float) -> scaling_fits.Line:
         v = np.array(values)
-        return growth.Line(np.array([1024.0, 2048, 4096]), v, v / wide, v * wide)
+        return scaling_fits.Line(np.array([1024.0, 2048, 4096]), v, v / wide, v * wide)
 
-    over = growth.crossover(line([4, 8, 16], 1.2), line([1, 4, 64], 1.1))
+    over = scaling_fits.crossover(line([4, 8, 16], 1.2), line([1, 4, 64], 1.1))
     assert over.low < over.value < over.high
     assert 2048 < over.low < over.high < 4096
 
