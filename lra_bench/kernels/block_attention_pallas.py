@@ -61,7 +61,7 @@ def block_attention_pallas(
     Arguments as of `block_attention`; no block may stand twice in a row of the pattern's table. On a CPU the kernels
     are interpreted, which is for tests only: slow.
     """
-    i, j = (jnp.arange(x.shape[2])[None] if at is None else at for at, x in ((i, q), (j, k)))
+    i, j = (np.arange(x.shape[2], dtype=np.int32)[None] if at is None else at for at, x in ((i, q), (j, k)))
     return _attend(q, k, v, mask, i, j, pattern, impl)
 
 
