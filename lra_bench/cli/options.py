@@ -17,7 +17,8 @@ from lra_bench.shapes import LAST_SEED
 Model = Annotated[
     str,
     typer.Option(
-        "-m", "--model", help="Names, name[option=value], a+b (one mixer per layer), globs, family:NAME, file.py.",
+        "-m", "--model",
+        help="Names, name[option=value], a+b (one mixer per layer), globs, family:NAME, all, causal, file.py.",
         metavar="NAME|file.py", autocompletion=completion.models,
     ),
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from lra_bench.mixers import Card, ModelCard
 from lra_bench.records import provenance
 
 FAMILY = "family:"
+CAUSAL = "causal"  # all models that have a causal form
 T = TypeVar("T")
 FILES = (".py", ".yaml", ".yml")
 OUTSIDE = r"(?![^\[]*\])"  # what is split at stands in no bracket
@@ -74,6 +75,8 @@ def _model_cards(pattern: str) -> list[ModelCard]:
         return [mixers.model_card(pattern)]
     if pattern.startswith(FAMILY):
         return _of_family(pattern.removeprefix(FAMILY))
+    if pattern == CAUSAL:
+        return [model_card for model_card in map(mixers.model_card, mixers.names()) if model_card.card.can_be_causal]
     return [mixers.model_card(name) for name in matching(pattern, mixers.names())]
 
 

@@ -36,7 +36,7 @@ NOTHING_BEFORE = {"start": None, "teacher": None, "beside": None}  # of a run th
 class Request:
     """What a user asked for on the command line."""
 
-    models: str  # a comma list of names, name[option=value], NAME+NAME, globs, family:NAME, files, or all
+    models: str  # a comma list of names, name[option=value], NAME+NAME, globs, family:NAME, files, causal or all
     tasks: str  # a comma list of names, globs, files, or all
     config: str
     seeds: tuple[int, ...] = (0,)

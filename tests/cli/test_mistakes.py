@@ -15,7 +15,7 @@ from lra_bench.conformance import checks
 from lra_bench.errors import ConfigError
 from lra_bench.measure.context import Probe, Reach, Shuffled
 from lra_bench.mixers import card
-from lra_bench.report import effective_context, growth
+from lra_bench.report import effective_context, scaling_fits
 
 LINEAR = ("run", "-m", "linear", "-t", "listops")
 
@@ -135,7 +135,7 @@ def test_an_exponent_of_few_lengths_says_so() -> None:
         }
         for length in (512, 1024, 2048, 4096)
     ]  # fmt: skip
-    few, enough = growth.report(facts[:2]).tables[0], growth.report(facts).tables[0]
+    few, enough = scaling_fits.report(facts[:2]).tables[0], scaling_fits.report(facts).tables[0]
     assert few.cells.loc["linear", "time"] == "1.00 of 2"
     assert any(note.startswith("of 2, of 3: an exponent of so few lengths may be far off") for note in few.notes)
     assert enough.cells.loc["linear", "time"].startswith("1.00 (")

@@ -19,6 +19,8 @@ def test_models_by_name_glob_family_and_all() -> None:
     assert names("softmax, linear") == ["softmax", "linear"]
     assert names("lin*") == ["linear", "linformer"]
     assert names("family:full") == ["softmax"]
+    assert "linear" in names("causal")
+    assert "fnet" not in names("causal")
     assert "block-local" in names("family:fixed-pattern"), "a further name of a mixer is a model too"
     assert names("all") == list(mixers.names())
     assert names("softmax,soft*") == ["softmax", "softmax"], "the runs, not the names, are told apart"
