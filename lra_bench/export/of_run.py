@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import export, lax
 
 from lra_bench import data
@@ -23,6 +21,7 @@ from lra_bench.kernels.impl import KERNELS
 from lra_bench.metrics import EXACT_MATCH, METRICS, SQUARED_ERROR, Metric
 from lra_bench.mixers.base import Target
 from lra_bench.records import store
+from lra_bench.runs.build import model_spec
 from lra_bench.runs.loaded import Trained
 from lra_bench.techniques.quantize import RANGES
 from lra_bench.training.program import Program, abstract
@@ -68,7 +67,8 @@ def exported(trained: Trained, path: Path, batch: int | None, platforms: Sequenc
     S, L = trained.program.shape
     shape = (batch, S, L) if batch else export.symbolic_shape(f"b, {S}, {L}")
     try:
-        programs = {name: there(trained.program, name) for name in platforms}
+        models = {name: model_spec(trained.run, Target(PLATFORMS[name], KERNELS)) for name in platforms}
+        programs = {name: trained.program.of(model) for name, model in models.items()}
         leaves, function = _by_platform(trained, programs, mapped=not batch)
         made = export.export(jax.jit(function), platforms=platforms)(*leaves, jax.ShapeDtypeStruct(shape, jnp.int32))
     except ValueError as error:
@@ -92,12 +92,6 @@ def one_by_one(function: Any) -> Any:
         return jax.vmap(lambda one: function(*weights, one[None])[0])(tokens)
 
     return mapped
-
-
-def there(program: Program, platform: str) -> Program:
-    """The program with its model as a file has it for a platform."""
-    model = replace(program.setup.model, target=Target(PLATFORMS[platform], KERNELS))
-    return replace(program, setup=replace(program.setup, model=model), graph=nnx.graphdef(abstract(model)))
 
 
 def _implementations(programs: Mapping[str, Program]) -> dict[str, str]:

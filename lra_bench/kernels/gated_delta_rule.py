@@ -213,8 +213,8 @@ def _multiplied(q: Array, k: Array, v: Array, readings: list[_Gates]) -> Float[A
     scores, alike = (_product(x, k.swapaxes(3, 4)).astype(k.dtype) for x in (q, k))
     found = [gates.solved(k, v, alike) for gates in readings]
     M, a = (jnp.concatenate(some, axis=1) for some in zip(*map(_Gates.step, readings, [k] * R, found), strict=True))
-    S = matrix_recurrence(M, a).astype(k.dtype)
-    S = [gates.turned(x) for gates, x in zip(readings, jnp.split(S, R, axis=1), strict=True)]
+    states = jnp.split(matrix_recurrence(M, a).astype(k.dtype), R, axis=1)
+    S = [gates.turned(x) for gates, x in zip(readings, states, strict=True)]
     old = jnp.split(checkpoint_name(_product(q, jnp.concatenate(S, axis=-1)), MADE), R, axis=-1)
     y = sum(map(_Gates.read, readings, [scores] * R, found, S, old), jnp.zeros(()))
     return y.reshape(B, H, -1, V)[:, :, :L].astype(v.dtype)

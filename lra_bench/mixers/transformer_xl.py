@@ -97,8 +97,8 @@ class Mixer(Decoded):
             old = [cut(dense(lax.stop_gradient(x), w), self.heads) for w in W]
         else:
             old = [cached(part, x, w) for part, w in zip((k, v), W, strict=True)]
-        q, k, v, *old = (segments(part, s) for part in (q, k, v, *old))
-        past = Memory(*old, segments(mask[:, None, :, None], s), count=min(self.memory, q.shape[2] - 1))
+        q, k, v, old_k, old_v = (segments(part, s) for part in (q, k, v, *old))
+        past = Memory(old_k, old_v, segments(mask[:, None, :, None], s), count=min(self.memory, q.shape[2] - 1))
         learned = (self.relative[...], self.u[...], self.v[...])
         y = memory_attention(q, k, v, past, *learned, causal=self.causal, impl=self.impl)
         return self.output(y.reshape(B, self.heads, -1, y.shape[-1])[:, :, :L])
