@@ -21,6 +21,7 @@ FREE = {
     "get-tuple-element", "opt-barrier", "parameter", "partition-id", "replica-id", "slice-done", "tuple",
 }  # fmt: skip
 CALLS = {"call", "conditional", "async-start"}  # what they call is counted in their place
+SLICES = {"slice", "dynamic-slice"}  # they read what they give
 BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "c64": 64, "c128": 128, "token": 0}
 
 _SHAPE = re.compile(r"\b([a-z]+[a-z0-9]*)\[([\d,]*)\]")
@@ -94,8 +95,11 @@ class _Computation:
     def root(self) -> _Instruction:
         return next(one for one in self.instructions.values() if one.root)
 
-    def users(self, name: str) -> list[_Instruction]:
-        return [one for one in self.instructions.values() if name in one.operands]
+    def reached(self, name: str) -> Iterator[tuple[str, _Instruction]]:
+        """What uses an array, and under which name: itself, or another view of all of it."""
+        for one in self.instructions.values():
+            if name in one.operands:
+                yield from self.reached(one.name) if one.op == "bitcast" and not one.root else [(name, one)]
 
 
 class _Program:
@@ -128,7 +132,7 @@ class _Program:
 
     def _moved(self, one: _Instruction, inside: _Computation) -> int:
         shapes = [inside.instructions[name].shape if name in inside.instructions else "" for name in one.operands]
-        if one.op == "dynamic-slice":
+        if one.op in SLICES:
             return 2 * one.bytes
         if one.op == "dynamic-update-slice":
             return 2 * _bytes(shapes[1])
@@ -142,10 +146,10 @@ def _fused(body: _Computation, made: int, shapes: Sequence[str]) -> int:
     """Bytes that a fused kernel moves, of operands of these shapes, into so many bytes."""
     moved = 0
     for parameter, shape in zip(body.parameters, shapes, strict=False):
-        users = body.users(parameter.name)
-        if users and all(user.op == "dynamic-slice" and user.operands[0] == parameter.name for user in users):
-            moved += sum(user.bytes for user in users)
-        elif users and all(_in_place(user, parameter.name) for user in users):
+        users = list(body.reached(parameter.name))
+        if users and all(user.op in SLICES and user.operands[0] == name for name, user in users):
+            moved += min(_bytes(shape), sum(user.bytes for _, user in users))
+        elif users and all(_in_place(user, name) for name, user in users):
             continue
         else:
             moved += _bytes(shape)

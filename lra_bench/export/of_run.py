@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import export
+from jax import export, lax
 
 from lra_bench import data
 from lra_bench.config import TaskSpec
 from lra_bench.data.batches import in_order
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.export import artifact
+from lra_bench.kernels.impl import KERNELS
 from lra_bench.metrics import EXACT_MATCH, METRICS, SQUARED_ERROR, Metric
+from lra_bench.mixers.base import Target
 from lra_bench.records import store
+from lra_bench.runs.build import model_spec
 from lra_bench.runs.loaded import Trained
 from lra_bench.techniques.quantize import RANGES
+from lra_bench.training.program import Program, abstract
 
-PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+PLATFORMS = {"cpu": "cpu", "cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}  # and what a mixer calls them
 SIZES = (1, 7, 32)  # examples at once, by which the file is held against the run
 CLOSE = 1e-4  # of the largest logit
 
@@ -47,6 +51,9 @@ class Held(NamedTuple):
 def exported(trained: Trained, path: Path, batch: int | None, platforms: Sequence[str] | None) -> Held:
     """Write the run's model to `path`, for any number of examples at once or for `batch`, read it, and compare.
 
+    A mixer has the implementation that each of `platforms` wants, or the one that is here, but no kernel of Pallas or
+    cuDNN: other versions need not know them, and they want to know how many examples there are.
+
     One that does not answer as the run does is taken away again. One that is for other platforms alone is kept, and
     nobody has compared it.
 
@@ -56,15 +63,17 @@ def exported(trained: Trained, path: Path, batch: int | None, platforms: Sequenc
     for name in platforms or ():
         if name not in PLATFORMS:
             raise ConfigError(f"--platforms: '{name}'; {nearest(name, PLATFORMS)}")
-    leaves, function = _function(trained)
+    platforms = platforms or [export.default_export_platform()]
     S, L = trained.program.shape
-    one = function if batch else mapped(function)
     shape = (batch, S, L) if batch else export.symbolic_shape(f"b, {S}, {L}")
     try:
-        made = export.export(jax.jit(one), platforms=platforms)(*leaves, jax.ShapeDtypeStruct(shape, jnp.int32))
+        models = {name: model_spec(trained.run, Target(PLATFORMS[name], KERNELS)) for name in platforms}
+        programs = {name: trained.program.of(model) for name, model in models.items()}
+        leaves, function = _by_platform(trained, programs, mapped=not batch)
+        made = export.export(jax.jit(function), platforms=platforms)(*leaves, jax.ShapeDtypeStruct(shape, jnp.int32))
     except ValueError as error:
         raise ConfigError(f"{trained.run.model} cannot be exported: {' '.join(str(error).split())[:200]}") from error
-    artifact.write(path, made, leaves, store.finite(card(trained)))
+    artifact.write(path, made, leaves, store.finite(card(trained) | {"impl": _implementations(programs)}))
     held = _held(trained, path)
     if not held.ok:
         path.unlink()
@@ -75,7 +84,7 @@ def exported(trained: Trained, path: Path, batch: int | None, platforms: Sequenc
     return held
 
 
-def mapped(function: Any) -> Any:
+def one_by_one(function: Any) -> Any:
     """The same, made of one example at a time: code that asks how many there are finds a number, 1."""
 
     def mapped(*arguments: jax.Array) -> jax.Array:
@@ -85,9 +94,22 @@ def mapped(function: Any) -> Any:
     return mapped
 
 
-def _function(trained: Trained) -> tuple[list[jax.Array], Any]:
+def _implementations(programs: Mapping[str, Program]) -> dict[str, str]:
+    return {name: abstract(program.setup.model).impl for name, program in programs.items()}
+
+
+def _by_platform(trained: Trained, programs: Mapping[str, Program], *, mapped: bool) -> tuple[list[jax.Array], Any]:
+    """The weights, and (*weights, tokens) -> logits by the program of the platform that runs it."""
+    leaves, _ = _function(trained, trained.program)
+    each = {name: _function(trained, program)[1] for name, program in programs.items()}
+    each = {name: one_by_one(function) for name, function in each.items()} if mapped else each
+    if len(each) == 1:
+        return leaves, *each.values()
+    return leaves, lambda *arguments: lax.platform_dependent(*arguments, **each)
+
+
+def _function(trained: Trained, program: Program) -> tuple[list[jax.Array], Any]:
     """The weights, and (*weights, tokens) -> logits."""
-    program = trained.program
     given = {name: value for name, value in program.given.items() if name == RANGES}
     leaves, tree = jax.tree.flatten((given, program.kept(trained.params), trained.rest))
 
@@ -100,7 +122,7 @@ def _function(trained: Trained) -> tuple[list[jax.Array], Any]:
 
 def predictor(trained: Trained) -> Callable[[np.ndarray], np.ndarray]:
     """What the run's model says: tokens [B, S, L] -> logits."""
-    leaves, function = _function(trained)
+    leaves, function = _function(trained, trained.program)
     compiled = jax.jit(function)
     return lambda tokens: np.asarray(compiled(*leaves, jnp.asarray(tokens)))
 

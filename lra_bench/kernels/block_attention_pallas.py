@@ -61,8 +61,13 @@ def block_attention_pallas(
     Arguments as of `block_attention`; no block may stand twice in a row of the pattern's table. On a CPU the kernels
     are interpreted, which is for tests only: slow.
     """
-    i, j = (jnp.arange(x.shape[2])[None] if at is None else at for at, x in ((i, q), (j, k)))
-    return _attend(q, k, v, mask, i, j, pattern, impl)
+    of_query, of_key = (_places(x.shape[2]) if at is None else at for at, x in ((i, q), (j, k)))
+    return _attend(q, k, v, mask, of_query, of_key, pattern, impl)
+
+
+def _places(length: int) -> Any:
+    """A constant: a walk over calls launches nothing to make it again."""
+    return np.arange(length, dtype=np.int32)[None]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(6, 7))

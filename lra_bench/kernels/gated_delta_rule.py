@@ -13,6 +13,8 @@ as the linear recurrence that they are. No exponent is above 0.
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -26,8 +28,8 @@ from lra_bench.kernels.softmax_attention import LOWEST
 
 CHUNK = 32
 WIDE = 64  # tokens of a chunk on accelerators
-PAIRS, SOLVED = "pairs", "solved"  # as a policy of `jax.checkpoint` calls them
-KEPT = jax.checkpoint_policies.save_only_these_names(PAIRS, SOLVED, STATES)
+MADE = "made"  # what is dear to make again, as a policy of `jax.checkpoint` calls it
+KEPT = jax.checkpoint_policies.save_only_these_names(MADE, STATES)
 
 
 def gated_delta_rule_reference(
@@ -195,76 +197,151 @@ def readings(x: Float[Array, "B L H2"]) -> Float[Array, "B H2 L"]:
 
 def _multiplied_once(q: Array, k: Array, v: Array, g: Array, beta: Array) -> Float[Array, "B H L V"]:
     """All chunks of a reading at once."""
-    (B, H, L, V), dtype = v.shape, v.dtype
-    q, k, v, g, beta = (_chunks(x, WIDE) for x in (q, k, v, g[..., None], beta[..., None]))
-    scores, alike = (_pairs(x, k) for x in (q, k))
-    return _multiplied(q, k, v, g, beta, scores, alike).reshape(B, H, -1, V)[:, :, :L].astype(dtype)
+    return _multiplied(q, k, v, [_Gates(g, beta, late=False)])
 
 
 def _multiplied_twice(q: Array, k: Array, v: Array, g: Array, beta: Array) -> Float[Array, "B H L V"]:
-    """The same of both readings, each in its own order. Products of keys with keys and queries serve both."""
-    (B, H, L, V), dtype = v.shape, v.dtype
-    g, beta = (jnp.pad(x, ((0, 0), (0, -L % WIDE), (0, 0))) for x in (g, beta))
-    g, beta = (_chunks(readings(x)[..., None], WIDE) for x in (g, beta))
-    q, k, v = (_chunks(x, WIDE) for x in (q, k, v))
-    scores, alike = (_twice(_pairs(x, k), 2, 3, 4) for x in (q, k))
-    q, k, v = (_twice(x, 2, 3) for x in (q, k, v))
-    y, reverse = jnp.split(_multiplied(q, k, v, g, beta, scores, alike), 2, axis=1)
-    return (y + jnp.flip(reverse, (2, 3))).reshape(B, H, -1, V)[:, :, :L].astype(dtype)
+    """The same of both readings."""
+    (g, late_g), (beta, late_beta) = (jnp.split(x.swapaxes(1, 2), 2, axis=1) for x in (g, beta))
+    return _multiplied(q, k, v, [_Gates(g, beta, late=False), _Gates(late_g, late_beta, late=True)])
 
 
-def _pairs(x: Float[Array, "B H N c K"], k: Float[Array, "B H N c K"]) -> Float[Array, "B H N c c"]:
-    """Products of each chunk's queries or keys with its keys."""
-    return checkpoint_name(product("bhntk,bhnsk->bhnts", x, k), PAIRS)
+def _multiplied(q: Array, k: Array, v: Array, readings: list[_Gates]) -> Float[Array, "B H L V"]:
+    """The sum of readings. All stands where it does in the text, and q . k and k . k serve each reading."""
+    (B, H, L, V), R = v.shape, len(readings)
+    q, k, v = (_cut(x, WIDE) for x in (q, k, v))
+    scores, alike = (_product(x, k.swapaxes(3, 4)).astype(k.dtype) for x in (q, k))
+    found = [gates.solved(k, v, alike) for gates in readings]
+    M, a = (jnp.concatenate(some, axis=1) for some in zip(*map(_Gates.step, readings, [k] * R, found), strict=True))
+    states = jnp.split(matrix_recurrence(M, a).astype(k.dtype), R, axis=1)
+    S = [gates.turned(x) for gates, x in zip(readings, states, strict=True)]
+    old = jnp.split(checkpoint_name(_product(q, jnp.concatenate(S, axis=-1)), MADE), R, axis=-1)
+    y = sum(map(_Gates.read, readings, [scores] * R, found, S, old), jnp.zeros(()))
+    return y.reshape(B, H, -1, V)[:, :, :L].astype(v.dtype)
 
 
-def _multiplied(
-    q: Array, k: Array, v: Array, g: Array, beta: Array, scores: Array, alike: Array
+class _Gates:
+    """What a reading forgets and takes in. The late one begins at the end of the text: a token reads those after it,
+    and its states come in the order of the reading."""
+
+    def __init__(self, g: Float[Array, "B H L"], beta: Float[Array, "B H L"], late: bool) -> None:
+        g, self.beta = (_cut(x[..., None], WIDE) for x in (g, beta))
+        self.late, self.b = late, lax.cumsum(g, 3, reverse=late)
+        self.end = self.b[:, :, :, :1] if late else self.b[:, :, :, -1:]
+
+    def solved(self, k: Array, v: Array, alike: Array) -> Float[Array, "B H N c VK"]:
+        """w = (the first columns) - (the last columns) S_0."""
+        right = self.beta * jnp.concatenate([v, jnp.exp(self.b) * k], axis=-1)
+        return solved(alike, self.b, self.beta, right, self.late)
+
+    def step(self, k: Array, found: Array) -> tuple[Float[Array, "B H N K K"], Float[Array, "B H N K V"]]:
+        """M and a of S <- M S + a over each chunk, in the order of the reading."""
+        left = (k * jnp.exp(self.end - self.b)).astype(k.dtype)
+        moved = self.turned(product("bhntk,bhntj->bhnkj", left, found))
+        V = moved.shape[-1] - k.shape[-1]
+        M = jnp.exp(self.turned(self.end)) * jnp.eye(k.shape[-1]) - moved[..., V:]
+        return checkpoint_name(M, MADE), moved[..., :V]
+
+    def read(self, scores: Array, found: Array, S: Array, old: Array) -> Float[Array, "B H N c V"]:
+        """y, of q . S too."""
+        V = S.shape[-1]
+        w = checkpoint_name((found[..., :V] - _product(found[..., V:], S)).astype(found.dtype), MADE)
+        return weighted(scores, self.b, w, self.late) + jnp.exp(self.b) * old
+
+    def turned(self, x: Float[Array, "B H N *k"]) -> Float[Array, "B H N *k"]:
+        """The text's order as the reading's, or the reading's as the text's."""
+        return jnp.flip(x, 2) if self.late else x
+
+
+def _ratios(b: Float[Array, "B H N c 1"], late: bool, least: int) -> Float[Array, "B H N c c"]:
+    """exp(b_t - b_s) for s at least so far before t, as the reading goes; else 0."""
+    i = jnp.arange(b.shape[3])
+    before = (i - i[:, None]) if late else (i[:, None] - i)
+    return jnp.exp(jnp.where(before >= least, b - b.swapaxes(3, 4), LOWEST))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def weighted(
+    scores: Float[Array, "B H N c c"], b: Float[Array, "B H N c 1"], x: Float[Array, "B H N c V"], late: bool
 ) -> Float[Array, "B H N c V"]:
-    """All chunks at once, by the products of their queries with keys, and of keys with keys."""
-    i, b = jnp.arange(WIDE), g.cumsum(3)
-    end = b[:, :, :, -1:]
-    ratios = jnp.exp(jnp.where(i[:, None] >= i, b - b.swapaxes(3, 4), LOWEST))
-    matrix = jnp.where(i[:, None] > i, beta * ratios * alike, 0)
-    w, open_ = solved(matrix, beta * v), solved(matrix, beta * jnp.exp(b) * k)
+    """y_t = sum over s of exp(b_t - b_s) scores_ts x_s.
 
-    left = k * jnp.exp(end - b)
-    added, lost = (product("bhntk,bhntj->bhnkj", left, x) for x in (w, open_))
-    S = matrix_recurrence(jnp.exp(end) * jnp.eye(k.shape[-1]) - lost, added)
-    return _product(ratios * scores, w - _product(open_, S)) + _product(q * jnp.exp(b), S)
+    The gradient by b is that of the weights times the weights, summed by rows and columns, which is dy . y and dx . x.
+    """
+    return _product(_weights(scores, b, x, late), x)
 
 
-def _twice(x: Float[Array, "B H N *c"], *axes: int) -> Float[Array, "B H2 N *c"]:
-    """Chunks in the order of both readings."""
-    return jnp.concatenate([x, jnp.flip(x, axes)], axis=1)
+def _keep_weighted(scores: Array, b: Array, x: Array, late: bool) -> tuple[Array, tuple[Array, ...]]:
+    weights = checkpoint_name(_weights(scores, b, x, late), MADE)
+    y = checkpoint_name(_product(weights, x), MADE)
+    return y, (weights, b, x, y)
 
 
-@jax.custom_vjp
-def solved(a: Float[Array, "*B c c"], x: Float[Array, "*B c J"]) -> Float[Array, "*B c J"]:
-    """(1 + a)^-1 x of a strictly lower triangular `a`; cuBLAS has that in one launch."""
-    return _by_platform(a, x, transposed=False)
+def _pull_weighted(late: bool, kept: tuple[Array, ...], g: Array) -> tuple[Array, ...]:
+    weights, b, x, y = kept
+    g = g.astype(x.dtype)
+    dx, dweights = product("...ts,...tv->...sv", weights, g), product("...tv,...sv->...ts", g, x)
+    db = (g * y).sum(-1, keepdims=True) - (x * dx).sum(-1, keepdims=True)
+    return (_ratios(b, late, 0) * dweights).astype(x.dtype), db, dx.astype(x.dtype)
 
 
-def _keep_solved(a: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
-    found = checkpoint_name(solved(a, x), SOLVED)
-    return found, (a, found)
+weighted.defvjp(_keep_weighted, _pull_weighted)
 
 
-def _pull_solved(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    a, found = kept
-    pulled = _by_platform(a, g, transposed=True)
-    return -jnp.tril(product("...ij,...kj->...ik", pulled, found), -1), pulled
+def _weights(scores: Array, b: Array, x: Array, late: bool) -> Float[Array, "B H N c c"]:
+    """exp(b_t - b_s) scores_ts, as exact as x."""
+    return (_ratios(b, late, 0) * scores).astype(x.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def solved(
+    alike: Float[Array, "B H N c c"],
+    b: Float[Array, "B H N c 1"],
+    beta: Float[Array, "B H N c 1"],
+    right: Float[Array, "B H N c J"],
+    late: bool,
+) -> Float[Array, "B H N c J"]:
+    """(1 + A)^-1 right, with A_ts = beta_t exp(b_t - b_s) alike_ts; cuBLAS has that in one launch.
+
+    `alike` is symmetric. Gradients by b and beta are made of A's gradient times A, summed by rows and columns, for
+    which what went in and came out is enough: A found = right - found.
+    """
+    return _by_platform(_system(alike, b, beta, late), right, transposed=late).astype(alike.dtype)
+
+
+def _keep_solved(alike: Array, b: Array, beta: Array, right: Array, late: bool) -> tuple[Array, tuple[Array, ...]]:
+    system = checkpoint_name(_system(alike, b, beta, late), MADE)
+    found = checkpoint_name(_by_platform(system, right, transposed=late), MADE)
+    return found.astype(alike.dtype), (system, b, beta, right, found)
+
+
+def _pull_solved(late: bool, kept: tuple[Array, ...], g: Array) -> tuple[Array, ...]:
+    system, b, beta, right, found = kept
+    pulled = _by_platform(system, g.astype(jnp.float32), transposed=not late)
+    by_row = -(pulled * (right - found)).sum(-1, keepdims=True)
+    by_column = -(found * (g - pulled)).sum(-1, keepdims=True)
+    dalike = -beta * _ratios(b, late, 1) * product("...tj,...sj->...ts", *(x.astype(g.dtype) for x in (pulled, found)))
+    dbeta = jnp.where(beta > 0, by_row / jnp.where(beta > 0, beta, 1), 0)
+    return dalike.astype(g.dtype), by_row - by_column, dbeta, pulled
 
 
 solved.defvjp(_keep_solved, _pull_solved)
 
 
+def _system(alike: Array, b: Array, beta: Array, late: bool) -> Float[Array, "B H N c c"]:
+    """A as a lower triangle, which is its transpose where the reading is late."""
+    if late:
+        return beta.swapaxes(3, 4) * _ratios(-b, False, 1) * alike
+    return beta * _ratios(b, False, 1) * alike
+
+
 def _by_platform(a: Array, x: Array, *, transposed: bool) -> Array:
-    """(1 + a)^-1 x, or (1 + a^T)^-1 x."""
+    """(1 + a)^-1 x, or (1 + a^T)^-1 x, of a strictly lower triangular `a`."""
 
     def substituted(a: Array, x: Array) -> Array:
-        solve = lax.linalg.triangular_solve
-        return solve(a, x, left_side=True, lower=True, unit_diagonal=True, transpose_a=transposed)
+        a, x = a.swapaxes(-1, -2), x.swapaxes(-1, -2)  # cuBLAS counts columns first: as they lie in memory
+        y = lax.linalg.triangular_solve(a, x, left_side=False, lower=False, unit_diagonal=True, transpose_a=transposed)
+        return y.swapaxes(-1, -2)
 
     def inverted(a: Array, x: Array) -> Array:
         return product("...ji,...jk->...ik" if transposed else "...ij,...jk->...ik", inverse(a), x)
@@ -272,8 +349,12 @@ def _by_platform(a: Array, x: Array, *, transposed: bool) -> Array:
     return lax.platform_dependent(a, x, cuda=substituted, default=inverted)
 
 
-def _chunks(x: Float[Array, "B H L K"], size: int) -> Float[Array, "B H N size K"]:
-    """The length in chunks, in float32, the last one filled up with zeros."""
+def _cut(x: Float[Array, "B H L K"], size: int) -> Float[Array, "B H N size K"]:
+    """The length in chunks, the last one filled up with zeros."""
     B, H, L, K = x.shape
-    x = jnp.pad(x.astype(jnp.float32), ((0, 0), (0, 0), (0, -L % size), (0, 0)))
-    return x.reshape(B, H, -1, size, K)
+    return jnp.pad(x, ((0, 0), (0, 0), (0, -L % size), (0, 0))).reshape(B, H, -1, size, K)
+
+
+def _chunks(x: Float[Array, "B H L K"], size: int) -> Float[Array, "B H N size K"]:
+    """The same in float32."""
+    return _cut(x.astype(jnp.float32), size)

@@ -15,6 +15,7 @@ from lra_bench.errors import ConfigError, nearest
 XLA, BATCHED, PALLAS = "xla", "batched", "pallas"
 WALKED = (XLA, BATCHED)  # what a mixer without a kernel of its own has
 FUSED = (XLA, BATCHED, PALLAS)
+KERNELS = frozenset({PALLAS, "cudnn", "splash"})  # as options call what is no operation of XLA
 FORMS = {"cpu": "pallas-interpret", "gpu": "pallas-triton", "tpu": "pallas-mosaic"}  # of `pallas`, by platform
 
 AT_ONCE = 2**25  # numbers of one array that `batched` makes at once: 128 MiB in float32

@@ -60,21 +60,17 @@ def _states(M: Array, a: Array, *, transposed: bool) -> Float[Array, "B H N K V"
     M_, a_ = _groups(M, size), _groups(a, size)
     by = partial(product, "bhgji,bhgjk->bhgik" if transposed else "bhgij,bhgjk->bhgik")
 
-    def step(
-        before: tuple[Array, Array], piece: tuple[Array, Array]
-    ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        (A, P), (M, a) = before, piece
-        return (by(M, A) + a, by(M, P)), before
+    def step(AP: Array, piece: tuple[Array, Array]) -> tuple[Array, Array]:
+        M, a = piece
+        return by(M, AP) + jnp.pad(a, ((0, 0), (0, 0), (0, 0), (0, 0), (0, K))), AP
 
-    def onward(T: Array, group: tuple[Array, Array]) -> tuple[Array, Array]:
-        A, P = group
-        return product("bhij,bhjk->bhik", P, T) + A, T
+    def onward(T: Array, group: Array) -> tuple[Array, Array]:
+        return product("bhij,bhjk->bhik", group[..., V:], T) + group[..., :V], T
 
-    start = (jnp.zeros_like(a_[0]), jnp.broadcast_to(jnp.eye(K), M_.shape[1:]))
-    whole, (A, P) = lax.scan(step, start, (M_, a_), reverse=transposed)
-    groups = jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), whole)
-    T = lax.scan(onward, jnp.zeros_like(a[:, :, 0]), groups, reverse=transposed)[1]
-    S = A + product("sbhgij,gbhjk->sbhgik", P, T)
+    start = jnp.broadcast_to(jnp.eye(K, V + K, V), (*M_.shape[1:4], K, V + K))
+    whole, AP = lax.scan(step, start, (M_, a_), reverse=transposed)
+    T = lax.scan(onward, jnp.zeros_like(a[:, :, 0]), jnp.moveaxis(whole, 2, 0), reverse=transposed)[1]
+    S = AP[..., :V] + product("sbhgij,gbhjk->sbhgik", AP[..., V:], T)
     return jnp.moveaxis(S, 0, 3).reshape(B, H, -1, K, V)[:, :, :N]
 
 

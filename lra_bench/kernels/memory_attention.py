@@ -49,6 +49,25 @@ def form(impl: str, width: int, head_width: int) -> str:
     return BATCHED if impl == FORMS["tpu"] or (fused(impl) and wide) else impl
 
 
+@jax.custom_vjp
+def cached(k: Float[Array, "B H L K"], x: Float[Array, "B L D"], W: Float[Array, "D J"]) -> Float[Array, "B H L K"]:
+    """k, which is SG(x) W by heads and need not be made again: its gradient is the weights' alone."""
+    return k
+
+
+def _keep_cached(k: Array, x: Array, W: Array) -> tuple[Array, tuple[Array, Array]]:
+    return k, (x, W)
+
+
+def _pull_cached(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array, Array]:
+    x, W = kept
+    (dW,) = jax.vjp(partial(dense, x), W)[1](g.swapaxes(1, 2).reshape(*x.shape[:2], -1))
+    return jnp.zeros_like(g), jnp.zeros_like(x), dW
+
+
+cached.defvjp(_keep_cached, _pull_cached)
+
+
 def memory_attention(
     q: Float[Array, "B H N s K"],
     k: Float[Array, "B H N s K"],

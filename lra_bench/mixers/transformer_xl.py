@@ -21,7 +21,8 @@ from jaxtyping import Array, Bool, Float, Float32, Int
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.memory_attention import Memory, form, memory_attention, relative_scores
+from lra_bench.kernels.impl import XLA
+from lra_bench.kernels.memory_attention import Memory, cached, form, memory_attention, relative_scores
 from lra_bench.kernels.segment_attention import segments
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.caches import KeyValues, attended, empty
@@ -90,9 +91,13 @@ class Mixer(Decoded):
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
         (B, L, _), s = x.shape, min(self.segment, x.shape[1])
-        q, k, v = (segments(part, s) for part in self.project(x))
+        q, k, v = self.project(x)
         W = jnp.split(self.qkv[...], 3, axis=1)[1:]
-        old_k, old_v = (segments(cut(dense(lax.stop_gradient(x), w), self.heads), s) for w in W)
+        if self.impl == XLA:
+            old = [cut(dense(lax.stop_gradient(x), w), self.heads) for w in W]
+        else:
+            old = [cached(part, x, w) for part, w in zip((k, v), W, strict=True)]
+        q, k, v, old_k, old_v = (segments(part, s) for part in (q, k, v, *old))
         past = Memory(old_k, old_v, segments(mask[:, None, :, None], s), count=min(self.memory, q.shape[2] - 1))
         learned = (self.relative[...], self.u[...], self.v[...])
         y = memory_attention(q, k, v, past, *learned, causal=self.causal, impl=self.impl)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -177,6 +177,10 @@ class Program:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=devices.everywhere), drawn
         )
         return cls(state, given, graph, recipe, setup, seed, devices, *cut(recipe))
+
+    def of(self, model: Make) -> Program:
+        """The same with a model of other implementations, whose parameters are the same."""
+        return replace(self, setup=replace(self.setup, model=model), graph=nnx.graphdef(abstract(model)))
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -67,6 +67,37 @@ def test_a_slice_moves_what_it_slices_and_a_change_in_place_what_it_changes() ->
     assert weigh(GPU).bytes == 65 * a_pass + product
 
 
+def test_a_fused_kernel_reads_of_an_operand_the_slices_that_it_takes() -> None:
+    """Two quarters of x, one by another view of it; all of y, which is added too; and z once, in two pieces."""
+    text = """\
+%fused_slices (p: f32[8,512], q: f32[8,128], r: f32[8,128]) -> (f32[8,128], f32[8,64], f32[8,128], f32[8,128]) {
+  %p = f32[8,512]{1,0} parameter(0)
+  %q = f32[8,128]{1,0} parameter(1)
+  %r = f32[8,128]{1,0} parameter(2)
+  %first = f32[8,128]{1,0} slice(%p), slice={[0:8], [0:128]}
+  %view = f32[1,8,512]{2,1,0} bitcast(%p)
+  %second = f32[1,8,128]{2,1,0} slice(%view), slice={[0:1], [0:8], [256:384]}
+  %row = f32[8,128]{1,0} bitcast(%second)
+  %sum = f32[8,128]{1,0} add(%first, %row)
+  %all = f32[8,128]{1,0} add(%sum, %q)
+  %half = f32[8,64]{1,0} slice(%q), slice={[0:8], [0:64]}
+  %a = f32[8,120]{1,0} slice(%r), slice={[0:8], [0:120]}
+  %b = f32[8,120]{1,0} slice(%r), slice={[0:8], [4:124]}
+  ROOT %out = (f32[8,128]{1,0}, f32[8,64]{1,0}, f32[8,120]{1,0}, f32[8,120]{1,0}) tuple(%all, %half, %a, %b)
+}
+
+ENTRY %main (x: f32[8,512], y: f32[8,128], z: f32[8,128]) -> f32[8,128] {
+  %x = f32[8,512]{1,0} parameter(0)
+  %y = f32[8,128]{1,0} parameter(1)
+  %z = f32[8,128]{1,0} parameter(2)
+  %cut = f32[8,64]{1,0} slice(%y), slice={[0:8], [0:64]}
+  ROOT %made = (f32[8,128]{1,0}, f32[8,64]{1,0}, f32[8,120]{1,0}, f32[8,120]{1,0}) fusion(%x, %y, %z), kind=kLoop, calls=%fused_slices
+}
+"""  # noqa: E501 - as XLA writes it
+    read, made = 4 * 8 * (2 * 128 + 128 + 128), 4 * 8 * (128 + 64 + 120 + 120)
+    assert weigh(text) == Weight(2, read + made + 2 * 4 * 8 * 64)
+
+
 def test_a_tpu_writes_tiles_into_its_layouts() -> None:
     text = """\
 ENTRY %main.1 (x: f32[32,4096]) -> f32[32,4096] {

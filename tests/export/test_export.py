@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -19,10 +20,11 @@ from samples import Lra, ran_own
 from lra_bench import mixers, sweeps
 from lra_bench.config import tasks
 from lra_bench.errors import ConfigError, DataError, RunFailed
-from lra_bench.export import artifact, inputs
-from lra_bench.export.of_run import mapped, others
+from lra_bench.export import artifact, inputs, of_run
+from lra_bench.export.of_run import one_by_one, others
 from lra_bench.metrics import ACCURACY, BITS, EXACT_MATCH, SQUARED_ERROR, Metric
-from lra_bench.runs.build import model_spec
+from lra_bench.runs.build import built, model_spec
+from lra_bench.runs.loaded import Trained
 from lra_bench.training.objective import objective
 
 READS = """
@@ -228,9 +230,30 @@ def test_every_model_is_exported_for_any_number_of_examples(model: str) -> None:
         return nnx.merge(graph, state)(tokens, tokens > 0, key=None)
 
     shape = jax.ShapeDtypeStruct(export.symbolic_shape("b, 1, 128"), jnp.int32)
-    made = export.export(jax.jit(mapped(function)))(drawn, shape)
+    made = export.export(jax.jit(one_by_one(function)))(drawn, shape)
     for size in (1, 3):
         tokens = np.random.default_rng(size).integers(1, 16, (size, 1, 128)).astype(np.int32)
         tokens[..., 100:] = 0
         ours, theirs = jax.jit(function)(drawn, tokens), made.call(drawn, tokens)
         np.testing.assert_allclose(theirs, ours, atol=1e-4 * float(np.abs(ours).max()))
+
+
+def test_each_platform_has_its_own_implementation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A CPU walks over the blocks of windows; a GPU takes all of them at once, in a file for several platforms too."""
+    monkeypatch.setattr(of_run, "card", lambda _: {})
+
+    def lowered(options: str, *platforms: str) -> tuple[str, dict[str, str]]:
+        (run,) = sweeps.runs(sweeps.Request(f"local[window=8{options}]", "listops", "quick", length=64))
+        made = built(run)
+        trained = Trained(run, made, made.init.params, made.init.rest, {})
+        of_run.exported(trained, tmp_path / "model.lra", None, platforms)
+        read = artifact.read(tmp_path / "model.lra")
+        return re.sub(r"loc\(.*\)|#loc.*", "", read.function.mlir_module()), read.card["impl"]
+
+    module, impl = lowered("", "cuda")
+    assert impl == {"cuda": "batched"}
+    assert module == lowered(",impl=batched", "cuda")[0]
+    assert module != lowered(",impl=xla", "cuda")[0]
+    several, impl = lowered("", "cuda", "rocm", "tpu")
+    assert impl == dict.fromkeys(("cuda", "rocm", "tpu"), "batched")
+    assert "stablehlo.case" in several

@@ -12,7 +12,7 @@ import pytest
 from draws import normal
 
 from lra_bench.kernels.impl import BATCHED, FORMS
-from lra_bench.kernels.memory_attention import Memory, form, memory_attention
+from lra_bench.kernels.memory_attention import Memory, cached, form, memory_attention
 
 B, H, N, S, K, D = 2, 2, 5, 4, 3, 5
 KERNEL = FORMS["cpu"]
@@ -47,6 +47,19 @@ def test_values_and_gradients(count: int, older: int | None, causal: bool) -> No
     given = [normal(*shape, seed=rng) for shape in shapes]
     for a, b in zip(*(pulled(impl, causal, past, cells, *given) for impl in (KERNEL, "xla")), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-4)
+
+
+def test_cached_keys_pull_the_weights_alone() -> None:
+    """As keys that are made again of a stopped x do."""
+    x, W, g = normal(B, 7, D), normal(D, H * K, seed=1), normal(B, H, 7, K, seed=2)
+
+    def made(x: jax.Array, W: jax.Array) -> jax.Array:
+        return (x @ W).reshape(B, 7, H, K).swapaxes(1, 2)
+
+    k, pull = jax.vjp(lambda x, W: cached(jax.lax.stop_gradient(made(x, W)), x, W), x, W)
+    again, pull_again = jax.vjp(lambda x, W: made(jax.lax.stop_gradient(x), W), x, W)
+    for a, b in zip((k, *pull(g)), (again, *pull_again(g)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_a_long_text_has_exact_places() -> None:
