@@ -77,8 +77,9 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _brief_model(row: dict[str, Any]) -> dict[str, Any]:
-    """Its forms beside the bidirectional one in a column."""
-    forms = ",".join(form for form in ("causal", "cross") if row[form] == "yes")
+    """Its causal form and its cross form in one column, which leaves room for the title."""
+    there = [form for form in ("causal", "cross") if row[form] == "yes"]
+    forms = "both" if len(there) == 2 else "".join(there)
     return {**{key: row[key] for key in ("model", "family", "time")}, "forms": forms, "title": row["title"]}
 
 
