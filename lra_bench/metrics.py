@@ -78,9 +78,9 @@ def sentence_chrf(written: Sequence[str], asked: Sequence[str]) -> np.ndarray:
         ImportError: sacrebleu is not installed.
     """
     import numpy as np
-    from sacrebleu import metrics as scorers
+    from sacrebleu.metrics import chrf
 
-    scorer = scorers.CHRF()
+    scorer = chrf.CHRF()
     each = [scorer.sentence_score(one, [other]).score / 100 for one, other in zip(written, asked, strict=True)]
     return np.array(each, np.float32)
 
@@ -93,12 +93,12 @@ def of_corpus(written: Sequence[str], asked: Sequence[str]) -> dict[str, float]:
     Raises:
         ImportError: sacrebleu is not installed.
     """
-    from sacrebleu import metrics as scorers
+    from sacrebleu.metrics import bleu, chrf
 
     return {
         "exact_match": sum(map(str.__eq__, written, asked)) / len(asked),
-        "bleu": scorers.BLEU().corpus_score(written, [asked]).score,
-        "chrf": scorers.CHRF().corpus_score(written, [asked]).score,
+        "bleu": bleu.BLEU().corpus_score(written, [asked]).score,
+        "chrf": chrf.CHRF().corpus_score(written, [asked]).score,
     }
 
 

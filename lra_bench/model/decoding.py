@@ -74,13 +74,7 @@ def prefill(model: Model, state: State, tokens: Int32[Array, "B N"]) -> tuple[St
 def stepping(model: Model) -> tuple[Callable[[Any, State, Int32[Array, "B N"]], tuple[State, Array]], Any]:
     """`prefill` as a function of arrays, (weights, state, tokens) -> the state and the logits at the last place [B, C];
     and the model's weights."""
-    graph, weights = nnx.split(model)
-
-    def step(weights: Any, state: State, tokens: Int32[Array, "B N"]) -> tuple[State, Array]:
-        state, logits = prefill(nnx.merge(graph, weights), state, tokens)
-        return state, logits[:, -1]
-
-    return step, weights
+    return writing.by_arrays(model, prefill)
 
 
 def state_bytes(state: Any) -> int:

@@ -4,7 +4,7 @@ states of its layers, in place of source and target."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,9 @@ from jaxtyping import Array, Bool, Float, Int, Int32
 from lra_bench.errors import ConfigError
 from lra_bench.model.encoder_decoder import DecoderBlock, EncoderDecoder
 from lra_bench.model.spec import ModelSpec
+
+M = TypeVar("M", bound=nnx.Module)
+S = TypeVar("S")
 
 
 class State(NamedTuple):
@@ -72,11 +75,18 @@ def step(model: EncoderDecoder, state: State, tokens: Int32[Array, " B"]) -> tup
 def stepping(
     model: EncoderDecoder,
 ) -> tuple[Callable[[Any, State, Int32[Array, "B N"]], tuple[State, Array]], Any]:
-    """`prefill` as a function of arrays, (weights, state, tokens) -> the state and the logits at the last place [B, C];
-    and the model's weights."""
+    """`prefill` as a function of arrays, and the model's weights."""
+    return by_arrays(model, prefill)
+
+
+def by_arrays(
+    model: M, prefill: Callable[[M, S, Int32[Array, "B N"]], tuple[S, Array]]
+) -> tuple[Callable[[Any, S, Int32[Array, "B N"]], tuple[S, Array]], Any]:
+    """A model's prefill as a function of arrays, (weights, state, tokens) -> the state and the logits at the last place
+    [B, C]; and the model's weights."""
     graph, weights = nnx.split(model)
 
-    def step(weights: Any, state: State, tokens: Int32[Array, "B N"]) -> tuple[State, Array]:
+    def step(weights: Any, state: S, tokens: Int32[Array, "B N"]) -> tuple[S, Array]:
         state, logits = prefill(nnx.merge(graph, weights), state, tokens)
         return state, logits[:, -1]
 

@@ -10,6 +10,7 @@ import pytest
 
 from lra_bench import calibration
 from lra_bench.calibration import Verdict
+from lra_bench.calibration.verdicts import Outcome
 from lra_bench.config import calibration as files
 from lra_bench.config.calibration import Check
 from lra_bench.errors import ConfigError
@@ -173,3 +174,10 @@ def test_a_wrong_check_is_one_line(change: tuple[str, str], said: str) -> None:
     Path("known.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=said):
         files.check("known.yaml")
+
+
+def test_a_model_whose_seeds_scatter_has_a_variance_of_its_own() -> None:
+    _, (entrant, _) = written("expect: at-least, value: 0.5")
+    put(entrant, (0.5, 0.7, 0.9))
+    outcome = Outcome.of(entrant, None, Path("results"))
+    assert outcome.score.variance == pytest.approx(0.04)
