@@ -8,7 +8,7 @@ that attention over several sets of keys can be joined into one softmax (`joined
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,15 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from lra_bench.kernels.impl import at_once, fused
+from lra_bench.kernels.impl import fused, together
 from lra_bench.kernels.patterns import Blocks, Pattern
-from lra_bench.kernels.product import product
+from lra_bench.kernels.product import over_keys, product
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention
 
 TINY = float(np.finfo(np.float32).tiny)
-ATTENDED = "attended"  # output and logsumexp of a kernel, as a policy of `jax.checkpoint` calls them
+ATTENDED = "attended"  # output and logsumexp, as a policy of `jax.checkpoint` calls them
+KEEP_ATTENDED = jax.checkpoint_policies.save_only_these_names(ATTENDED)
 
 
 def block_attention_reference(
@@ -120,90 +122,117 @@ def _attend(
     q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern, impl: str
 ) -> tuple[Float[Array, "B H M V"], Float32[Array, "B H M"]]:
     (B, H, M, K), size = q.shape, pattern.size
-    queries = (_rows(pattern, q, k), _blocks(q * K**-0.5, size), _blocks(i[:, None, :, None], size))
-    keys = _Keys(k, v, mask, j, pattern)
+    keys = _Keys(k, v, mask, j, pattern, M)
+    queries = (keys.rows, _blocks(q * K**-0.5, size), _blocks(i[:, None, :, None], size))
 
-    def step(block: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+    def step(block: tuple[Any, Array, Array]) -> tuple[Array, Array]:
         row, q, i = block
         key, value, bias = keys.at(row, i)
         scores = product("bhlk,bhmk->bhlm", key, q) + bias
         top = jnp.maximum(scores.max(-2, keepdims=True), LOWEST / 2)
         weights = jnp.exp(scores - top)
         total = jnp.maximum(weights.sum(-2, keepdims=True), TINY)
-        mixed = product("bhlm,bhlk->bhkm", weights.astype(v.dtype), value) / total
+        mixed = over_keys(value, weights.astype(v.dtype), impl) / total
         return mixed.swapaxes(-1, -2).astype(v.dtype), (top + jnp.log(total))[:, :, 0]
 
-    some = at_once(impl, len(queries[0]), B * H * size * size * queries[0].size)
-    out, logsumexp = lax.map(step, queries, batch_size=some)
+    out, logsumexp = lax.map(step, queries, batch_size=keys.together(B * H, impl))
     return _joined(out, M), _joined(logsumexp[..., None], M)[..., 0]
 
 
 def _keep(
     q: Array, k: Array, v: Array, mask: Array, i: Array, j: Array, pattern: Pattern, impl: str
 ) -> tuple[tuple[Array, Array], Any]:
-    out, logsumexp = _attend(q, k, v, mask, i, j, pattern, impl)
+    out, logsumexp = (checkpoint_name(x, ATTENDED) for x in _attend(q, k, v, mask, i, j, pattern, impl))
     return (out, logsumexp), (q, k, v, mask, i, j, out, logsumexp)
 
 
 def _backward(pattern: Pattern, impl: str, kept: Any, g: tuple[Array, Array]) -> tuple[Array | None, ...]:
     q, k, v, mask, i, j, out, logsumexp = kept
-    (M, K), L, size = q.shape[2:], k.shape[2], pattern.size
-    mean = (g[0].astype(jnp.float32) * out).sum(-1) - g[1]
+    (B, H, M, K), L, size = q.shape, k.shape[2], pattern.size
+    mean = product("bhmk,bhmk->bhm", g[0], out) - g[1]
     columns = [_blocks(x, size) for x in (q * K**-0.5, g[0], i[:, None, :, None])]
     columns += [_blocks(x[..., None], size)[..., 0] for x in (logsumexp, mean)]
-    keys = _Keys(k, v, mask, j, pattern)
+    keys = _Keys(k, v, mask, j, pattern, M)
 
-    def gradients(block: tuple[Array, ...]) -> tuple[Array, Array, Array]:
+    def gradients(block: tuple[Any, ...]) -> tuple[Array, Array, Array]:
         row, q, g, i, lse, mean = block
         key, value, bias = keys.at(row, i)
         weights = jnp.exp(product("bhlk,bhmk->bhlm", key, q) + bias - lse[:, :, None])
         dv = product("bhlm,bhmk->bhlk", weights.astype(g.dtype), g)
         ds = (weights * (product("bhlk,bhmk->bhlm", value, g) - mean[:, :, None])).astype(q.dtype)
         dk = product("bhlm,bhmk->bhlk", ds, q)
-        dq = product("bhlm,bhlk->bhmk", ds, key) * K**-0.5
-        return dk, dv, dq.astype(q.dtype)
+        dq = over_keys(key, ds, impl) * K**-0.5
+        return dk, dv, dq.swapaxes(-1, -2).astype(q.dtype)
 
-    def step(grads: tuple[Array, Array], block: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
-        dk, dv, dq = gradients(block)
-        return (_add(grads[0], dk, block[0]), _add(grads[1], dv, block[0])), dq
-
-    def many(grads: tuple[Array, Array], some: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
-        dk, dv, dq = jax.vmap(gradients)(some)
-        return (_add_all(grads[0], dk, some[0]), _add_all(grads[1], dv, some[0])), dq
-
-    zero, rows = (jnp.zeros(keys.k.shape), jnp.zeros(keys.v.shape)), _rows(pattern, q, k)
-    some = at_once(impl, len(rows), q.shape[0] * q.shape[1] * size * size * rows.size)
-    if some is None:
-        (dk, dv), dq = lax.scan(step, zero, (rows, *columns))
-    else:
-        (dk, dv), dq = lax.scan(many, zero, tuple(_grouped(x, some) for x in (rows, *columns)))
-        dq = dq.reshape(-1, *dq.shape[2:])
-    dk, dv = (x.reshape(*x.shape[:2], -1, x.shape[-1])[:, :, :L] for x in (dk, dv))
-    return _joined(dq, M), dk.astype(k.dtype), dv.astype(v.dtype), None, None, None
+    dk, dv, dq = keys.gradients(gradients, columns, keys.together(B * H, impl))
+    return _joined(dq, M), _joined(dk, L).astype(k.dtype), _joined(dv, L).astype(v.dtype), None, None, None
 
 
 _attend.defvjp(_keep, _backward)
 
 
 class _Keys:
-    """Keys and values in blocks, [B, H, N, size, K]."""
+    """Keys and values in blocks, and those that each of the blocks of queries meets: gathered, or, where each has its
+    own and the pattern names them in turn, as they lie."""
 
-    def __init__(self, k: Array, v: Array, mask: Array, j: Array, pattern: Pattern) -> None:
-        self.k, self.v = _cut(k, pattern.size), _cut(v, pattern.size)
-        self.mask, self.j = (_cut(x[:, None, :, None], pattern.size) for x in (mask, j))
-        self.pattern = pattern
+    def __init__(self, k: Array, v: Array, mask: Array, j: Array, pattern: Pattern, queries: int) -> None:
+        self.pattern, size = pattern, pattern.size
+        self.table = pattern.table(-(-queries // size), -(-k.shape[2] // size))
+        self.k, self.v, self.mask, self.j = (_cut(x, size) for x in (k, v, mask[:, None, :, None], j[:, None, :, None]))
+        self.apart = self.table.size == self.k.shape[2] and (self.table.ravel() == np.arange(self.table.size)).all()
 
-    def at(self, row: Int[Array, "R"], i: Int[Array, "#B 1 m 1"]) -> tuple[Array, Array, Float32[Array, "B 1 J m"]]:
+    @property
+    def rows(self) -> Any:
+        """What `at` is asked for, of all rows of the table."""
+        if not self.apart:
+            return jnp.asarray(self.table)
+        J = self.table.shape[1] * self.pattern.size
+        return tuple(_blocks(_joined(jnp.moveaxis(x, 2, 0), x.shape[2] * x.shape[3]), J) for x in self.parts)
+
+    @property
+    def parts(self) -> tuple[Array, Array, Array, Array]:
+        return self.k, self.v, self.mask, self.j
+
+    def together(self, heads: int, impl: str) -> int | None:
+        """How many rows are taken at once."""
+        return together(impl, len(self.table), heads * self.pattern.size**2 * self.table.size)
+
+    def at(self, row: Any, i: Int[Array, "#B 1 m 1"]) -> tuple[Array, Array, Float32[Array, "B 1 J m"]]:
         """The keys and values of a row's blocks one after another, and what is added to their logits."""
-        there = jnp.repeat(row >= 0, self.pattern.size)[:, None]
-        key, value, mask, j = (self._gathered(x, row) for x in (self.k, self.v, self.mask, self.j))
-        hidden = jnp.where(mask & there, 0, LOWEST).astype(jnp.float32)
+        key, value, there, j = row if self.apart else self._gathered(row)
+        hidden = jnp.where(there, 0, LOWEST).astype(jnp.float32)
         return key, value, self.pattern.bias(i.swapaxes(-1, -2), j) + hidden
 
-    @staticmethod
-    def _gathered(x: Float[Array, "B H N size K"], row: Int[Array, "R"]) -> Float[Array, "B H J K"]:
-        B, H, _, _, K = x.shape
-        return jnp.take(x, jnp.maximum(row, 0), axis=2, mode="clip").reshape(B, H, -1, K)
+    def _gathered(self, row: Int[Array, "R"]) -> tuple[Array, Array, Array, Array]:
+        def of(x: Float[Array, "B H N size K"]) -> Float[Array, "B H J K"]:
+            B, H, _, _, K = x.shape
+            return jnp.take(x, jnp.maximum(row, 0), axis=2, mode="clip").reshape(B, H, -1, K)
+
+        there = jnp.repeat(row >= 0, self.pattern.size)[:, None]
+        return of(self.k), of(self.v), of(self.mask) & there, of(self.j)
+
+    def gradients(
+        self, each: Callable[[tuple[Any, ...]], tuple[Array, Array, Array]], columns: Sequence[Array], some: int | None
+    ) -> tuple[Float[Array, "N B H size K"], Float[Array, "N B H size V"], Float[Array, "M B H size K"]]:
+        """Of the keys, the values and the queries, from `each` row's, so many rows at once."""
+        if self.apart:
+            return lax.map(each, (self.rows, *columns), batch_size=some)
+
+        def step(grads: tuple[Array, Array], block: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
+            dk, dv, dq = each(block)
+            return (_add(grads[0], dk, block[0]), _add(grads[1], dv, block[0])), dq
+
+        def many(grads: tuple[Array, Array], some: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
+            dk, dv, dq = jax.vmap(each)(some)
+            return (_add_all(grads[0], dk, some[0]), _add_all(grads[1], dv, some[0])), dq
+
+        zero, rows = (jnp.zeros(self.k.shape), jnp.zeros(self.v.shape)), jnp.asarray(self.table)
+        if some is None:
+            (dk, dv), dq = lax.scan(step, zero, (rows, *columns))
+        else:
+            (dk, dv), dq = lax.scan(many, zero, tuple(_grouped(x, some) for x in (rows, *columns)))
+            dq = dq.reshape(-1, *dq.shape[2:])
+        return jnp.moveaxis(dk, 2, 0), jnp.moveaxis(dv, 2, 0), dq
 
 
 def _add(total: Float[Array, "B H N size K"], part: Float[Array, "B H J K"], row: Int[Array, "R"]) -> Array:
@@ -229,10 +258,6 @@ def _grouped(x: Float[Array, "N ..."], some: int) -> Float[Array, "G some ..."]:
     fill = -1 if jnp.issubdtype(x.dtype, jnp.integer) else 0
     x = jnp.pad(x, [(0, -len(x) % some), *[(0, 0)] * (x.ndim - 1)], constant_values=fill)
     return x.reshape(-1, some, *x.shape[1:])
-
-
-def _rows(pattern: Pattern, q: Array, k: Array) -> Int[Array, "N R"]:
-    return jnp.asarray(pattern.table(-(-q.shape[2] // pattern.size), -(-k.shape[2] // pattern.size)))
 
 
 def _places(places: Array | None, length: int) -> Int[Array, "#B L"]:

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Float32, Int
+from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
-from lra_bench.kernels.block_attention import block_attention, joined
-from lra_bench.kernels.patterns import Blocks
+from lra_bench.kernels.block_attention import KEEP_ATTENDED, block_attention
+from lra_bench.kernels.patterns import Pairs
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention
 
@@ -107,8 +107,8 @@ def sorted_attention(
     impl: str,
     causal: bool = False,
 ) -> Float[Array, "B H L V"]:
-    """Attention of each block to itself and to the block that was sorted to its place; L = N b. Nothing that is sorted
-    is kept for the backward pass.
+    """Attention of each block to itself and to the block that was sorted to its place; L = N b. For the backward pass
+    the arguments are kept, and the output.
 
     Args:
         permutation: of N blocks; where `cut` is true, its first M rows only.
@@ -117,38 +117,58 @@ def sorted_attention(
         causal: of its own block a token sees those up to itself. What is sorted is then of earlier blocks.
     """
     attend = _to_all_sorted if cut else partial(_to_own_and_sorted, causal=causal)
-    return jax.checkpoint(partial(attend, impl=impl))(q, k, v, mask, permutation)
+    return jax.checkpoint(partial(attend, impl=impl), policy=KEEP_ATTENDED)(q, k, v, mask, permutation)
 
 
 def _to_all_sorted(
     q: Array, k: Array, v: Array, mask: Array, permutation: Array, *, impl: str
 ) -> Float[Array, "B H L V"]:
-    return softmax_attention(*_part(q, k, v, mask, permutation), impl).reshape(*q.shape[:3], -1)
+    return softmax_attention(*_part(q, _cleared(k, v, mask), mask, permutation), impl).reshape(*q.shape[:3], -1)
 
 
 def _to_own_and_sorted(
     q: Array, k: Array, v: Array, mask: Array, permutation: Array, *, impl: str, causal: bool
 ) -> Float[Array, "B H L V"]:
-    size = mask.shape[2]
-    y, total = block_attention(*_part(q, k, v, mask, permutation), Blocks(size), impl=impl)
-    own = block_attention(q, k, v, mask.reshape(len(mask), -1), Blocks(size, causal=causal), impl=impl)
-    return joined([own, (y.reshape(own[0].shape), total.reshape(own[1].shape))])
+    (B, H, L, K), size, both = q.shape, mask.shape[2], _cleared(k, v, mask)
+    asking, *others = _part(q, both, mask, permutation)
+    k, v = (x.reshape(B * H, 1, L, -1) for x in jnp.split(both, [K], axis=-1))
+    there = jnp.repeat(mask.reshape(B, 1, L), H, axis=1).reshape(B * H, 1, L, 1)
+    own = jnp.pad(k, ((0, 0), (0, 0), (0, 0), (0, 1))), v, there  # each counts once: the logarithm is 0
+    keys, values, there = (_in_turn(one, other, size) for one, other in zip(own, others, strict=True))
+    i = jnp.arange(L)[None]
+    j = _in_turn(i[:, None, :, None], jnp.full((1, 1, L, 1), -1), size)[:, 0, :, 0]  # what is sorted stands before all
+    y, _ = block_attention(asking, keys, values, there[:, 0, :, 0], Pairs(size, causal), i, j, impl)
+    return y.reshape(B, H, L, -1)
 
 
-def _part(q: Array, k: Array, v: Array, mask: Array, permutation: Array) -> tuple[Array, Array, Array, Array]:
+def _cleared(k: Array, v: Array, mask: Array) -> Float[Array, "B H L K+V"]:
+    """Keys and values side by side, zeros for what is not there."""
+    return jnp.concatenate([k, v], axis=-1) * mask.reshape(len(mask), 1, -1, 1).astype(k.dtype)
+
+
+def _in_turn(one: Shaped[Array, "N 1 L K"], other: Shaped[Array, "..."], size: int) -> Shaped[Array, "N 1 2*L K"]:
+    """A block of the one, a block of the other, and so on."""
+    N, _, L, K = one.shape
+    pairs = jnp.stack([x.reshape(N, -1, size, K) for x in (one, other)], axis=2)
+    return pairs.reshape(N, 1, 2 * L, K)
+
+
+def _part(q: Array, both: Array, mask: Array, permutation: Array) -> tuple[Array, Array, Array, Array]:
     """Queries, sorted keys and values, and which of these are there, for plain attention."""
-    keys, share = sorted_blocks(permutation, k, mask)
-    return weighted(q, keys, sorted_blocks(permutation, v, mask)[0], share)
+    both, share = sorted_blocks(permutation, both, mask)
+    keys, values = jnp.split(both, [q.shape[-1]], axis=-1)
+    return weighted(q, keys, values, share)
 
 
 def sorted_blocks(
     permutation: Float32[Array, "B H M N"], x: Float[Array, "B H L K"], mask: Bool[Array, "B N b"]
 ) -> tuple[Float[Array, "B H S K"], Float32[Array, "B H S"]]:
-    """Mixtures of N blocks, token by token: the mean over the tokens that are there, and their share."""
+    """Mixtures of N blocks, token by token: the mean over the tokens that are there, and their share. A token that is
+    not there is zero."""
     B, H, _, K = x.shape
-    x = x.reshape(B, H, *mask.shape[1:], K) * mask[:, None, :, :, None].astype(x.dtype)
     share = product("bhmn,bnt->bhmt", permutation, mask.astype(jnp.float32))
-    mean = product("bhmn,bhntk->bhmtk", permutation, x) / jnp.where(share > LEAST, share, 1)[..., None]
+    mixed = product("bhmn,bhnz->bhmz", permutation, x.reshape(B, H, mask.shape[1], -1)).reshape(*share.shape, K)
+    mean = mixed / jnp.where(share > LEAST, share, 1)[..., None]
     return mean.reshape(B, H, -1, K).astype(x.dtype), share.reshape(B, H, -1)
 
 

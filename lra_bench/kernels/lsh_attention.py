@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from lra_bench.kernels.block_attention import block_attention
+from lra_bench.kernels.block_attention import KEEP_ATTENDED, block_attention
 from lra_bench.kernels.patterns import Blocks, Window
 from lra_bench.kernels.product import product
 from lra_bench.kernels.reordered import reordered
@@ -178,12 +179,12 @@ def sorted_attention(
 ) -> Float[Array, "B H L K"]:
     """Attention among sorted tokens, of which `queries_keys` makes queries and keys.
 
-    One round after another; for the backward pass their outputs are kept, and nothing that is sorted.
+    One round after another; for the backward pass their outputs are kept, sorted and not, and no queries or keys.
     """
     (B, H, L, K), R = q.shape, bucket.shape[2]
     q, v, there = q.reshape(B * H, L, K), v.reshape(B * H, L, -1), jnp.repeat(mask, H, axis=0)
 
-    @jax.checkpoint
+    @partial(jax.checkpoint, policy=KEEP_ATTENDED)
     def attend(place: Int[Array, "N L"]) -> tuple[Array, Array]:
         order, back, at = pattern.laid(place)
         query, value = (reordered(x, order, back)[:, None] for x in (q, v))
@@ -194,7 +195,8 @@ def sorted_attention(
 
     place = jnp.sort(jnp.moveaxis(bucket * L + jnp.arange(L), 2, 0).reshape(R, B * H, L))
     out, logsumexp = jax.lax.map(attend, place)
-    return (jax.nn.softmax(logsumexp, axis=0) * out).sum(0).reshape(B, H, L, -1).astype(v.dtype)
+    joined = sum(share * one for share, one in zip(jax.nn.softmax(logsumexp, axis=0), out, strict=True))
+    return joined.reshape(B, H, L, -1).astype(v.dtype)
 
 
 def inverse(order: Int[Array, "N L"]) -> Int[Array, "N L"]:

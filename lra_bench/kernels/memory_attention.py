@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from lra_bench.kernels.block_attention import ATTENDED, block_attention, joined
+from lra_bench.kernels.block_attention import KEEP_ATTENDED, block_attention, joined
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.impl import BATCHED, FORMS, XLA, fused
 from lra_bench.kernels.patterns import Blocks, Cells
@@ -94,8 +94,7 @@ def memory_attention(
     """
     impl = form(impl, len(relative), q.shape[4])
     if fused(impl):
-        keep = jax.checkpoint_policies.save_only_these_names(ATTENDED)
-        attend = jax.checkpoint(partial(_fused, causal=causal, impl=impl), policy=keep)
+        attend = jax.checkpoint(partial(_fused, causal=causal, impl=impl), policy=KEEP_ATTENDED)
         return attend(q, k, v, past, relative, u, w, cells)  # a step keeps what was read, no longer queries or keys
     kept = [[earlier(x, one.count, one.skip) for x in (one.k, one.v, one.there)] for one in (cells, past) if one]
     k, v, seen = (jnp.concatenate(parts, axis=3) for parts in zip(*kept, (k, v, past.there), strict=True))

@@ -51,6 +51,21 @@ class Blocks:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """A query meets its own two blocks of keys, of which there are twice as many as of queries. A causal one sees no
+    key after its place."""
+
+    size: int
+    causal: bool = False
+
+    def table(self, queries: int, keys: int) -> np.ndarray:
+        return np.arange(2 * queries, dtype=np.int32).reshape(queries, 2)
+
+    def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
+        return _behind(i, j) if self.causal else jnp.zeros(jnp.broadcast_shapes(i.shape, j.shape))
+
+
+@dataclass(frozen=True)
 class Cells:
     """A query meets the cells, so many to a segment, of the segments from the nearest to the furthest before its own
     (arXiv 1911.05507, section 3.1). Places are numbers of segments."""

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Float32
 
+from lra_bench.kernels.impl import XLA
+
 
 def product(equation: str, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float32[Array, "..."]:
     """`einsum` of two arrays, accumulated in float32; by what the platform that it is compiled for has."""
@@ -28,3 +30,14 @@ def accumulated(equation: str, a: Float[Array, "..."], b: Float[Array, "..."]) -
     longer = jnp.promote_types(a.dtype, b.dtype)
     a, b = a.astype(longer), b.astype(longer)
     return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+
+
+def over_keys(x: Float[Array, "B H L K"], weights: Float[Array, "B H L M"], impl: str) -> Float32[Array, "B H K M"]:
+    """Sums over L keys of what has K numbers each, by M columns of weights: x^T W.
+
+    `xla` transposes x before, by the barrier as an array of its own: taken into the product, as XLA otherwise takes it,
+    it makes that two or three times as slow on a CPU.
+    """
+    if impl != XLA:
+        return product("bhlk,bhlm->bhkm", x, weights)
+    return product("bhkl,bhlm->bhkm", lax.optimization_barrier(x.swapaxes(-1, -2)), weights)

@@ -103,7 +103,7 @@ def _backward(radius: int, impl: str, kept: Any, g: tuple[Array, Array]) -> tupl
     q, k, v, mask, a, more, out, logsumexp = kept
     (L, K), chunk, G = q.shape[2:], min(CHUNK, q.shape[2]), more[0].shape[2]
     keys = _Keys(k, v, mask, more, radius)
-    mean = (g[0].astype(jnp.float32) * out).sum(-1) - g[1]
+    mean = product("bhmk,bhmk->bhm", g[0], out) - g[1]
 
     def gradients(block: tuple[Array, ...]) -> tuple[Array, ...]:
         start, q, g, lse, mean = block

@@ -137,7 +137,7 @@ def _backward(impl: str, causal: bool, kept: Any, pulled: tuple[Array, Array]) -
     (M, K), L = q.shape[2:], k.shape[2]
     m, n = _sizes(q, k, impl)
     keys = (blocks(k, n), turn(blocks(k, n)), blocks(v, n), bias(mask, n))
-    mean = (g.astype(jnp.float32) * out).sum(-1, keepdims=True) - g_logsumexp[..., None]
+    mean = (product("bhmk,bhmk->bhm", g, out) - g_logsumexp)[..., None]
     earlier = Earlier(m, n) if causal else None
 
     def queries(carry: Any, block: tuple[Array, ...]) -> tuple[Any, Array]:

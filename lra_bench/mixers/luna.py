@@ -8,7 +8,8 @@ Padding is no key when it is packed; the packed rows are all there. A text witho
 
 Where it is causal, packing has no softmax, and the tokens' own keys and values are packed (section 3.3, as in the
 authors' code): A_t = elu(P' W_PQ (x_t W_PC)^T / sqrt K) + 1, u_t = softmax(1/t sum_{s<=t} (x_t W_Q . x_s W_K / sqrt K)
-A_s), y_t = 1/t sum_{s<=t} (u_t . A_s) x_s W_V, through W_O.
+A_s), y_t = 1/t sum_{s<=t} (u_t . A_s) x_s W_V, through W_O. Since August 2021 the authors' code has a softplus in place
+of elu + 1.
 """
 
 from __future__ import annotations

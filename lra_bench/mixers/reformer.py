@@ -8,8 +8,9 @@ With `across` off, P_i is those of them that are of i's bucket too (equations 3 
 it sees nobody else. Rounds of hashing (equation 6) are joined by the logsumexp of each (appendix A).
 As in the authors' code the logits have no 1 / sqrt K: the keys have unit length. Padding is hashed to a bucket of its
 own behind the others, so that chunks are full of tokens, and is masked.
-Where it is causal, P_i is {j <= i of i's bucket} as in equation 3, of them the latest, as many as lie in its own chunk
-and in those before it. The paper's chunks, masked by position, would let later tokens move the bounds between chunks.
+Where it is causal, P_i is {j <= i of i's bucket}, as in equations 2 and 4, of them the latest, as many as lie in its
+own chunk and in those before it. The paper's chunks, masked by position, would let later tokens move the bounds between
+chunks.
 """
 
 from __future__ import annotations

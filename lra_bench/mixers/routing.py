@@ -29,8 +29,7 @@ from lra_bench.kernels.dense import dense
 from lra_bench.kernels.layer_norm import layer_norm
 from lra_bench.kernels.lsh_attention import Trail, sorted_attention
 from lra_bench.kernels.patterns import Window
-from lra_bench.kernels.product import product
-from lra_bench.kernels.routed_attention import nearest, routed_attention
+from lra_bench.kernels.routed_attention import closest, nearest, routed_attention
 from lra_bench.mixers.base import Auxiliary, Dims, Memory
 from lra_bench.mixers.caches import Bucketed, KeyValues, attended, empty, latest, within
 from lra_bench.mixers.card import Card, Fused
@@ -141,7 +140,7 @@ class Mixer(HeadsMixer):
 
     def clusters(self, q: Float[Array, "B H N K"], mask: Bool[Array, "B N"]) -> Int[Array, "B H 1 N"]:
         """The cluster of each token; one more for padding."""
-        members = jnp.argmax(product("hck,bhlk->bhcl", self.centroids[...], jax.lax.stop_gradient(q)), axis=2)
+        members = closest(jax.lax.stop_gradient(q), self.centroids[...])
         return jnp.where(mask[:, None], members, self.centroids.shape[1])[:, :, None]
 
     def unturned(
@@ -175,7 +174,7 @@ class Mixer(HeadsMixer):
     def follow(self, x: Float[Array, "B H L K"], mask: Bool[Array, "B L"]) -> None:
         """Move each centroid towards its members, and state their distance from where it was."""
         old, fixed = self.centroids[...], jax.lax.stop_gradient(x)
-        members = jnp.argmax(product("hck,bhlk->bhcl", old, fixed), axis=2)
+        members = closest(fixed, old)
         heads = jnp.arange(old.shape[0])[:, None]
         there = mask[:, None].astype(jnp.float32)
         count = jnp.zeros((*old.shape[:2], 1)).at[heads, members].add(there[..., None])

@@ -5,7 +5,7 @@ own segment and to the cached ones before it, through which no gradient flows.
 
 R are sinusoids of the distance. A layer caches its own inputs, so all segments of a layer are computed side by side.
 Padding is no key, in the cache either. Where it is causal, a token sees none of its segment that come after it, as in
-section 3.1.
+section 3.
 """
 
 from __future__ import annotations

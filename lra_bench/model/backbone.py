@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int32
 
 from lra_bench.config import CROSS, Backbone
 from lra_bench.errors import ConfigError
+from lra_bench.kernels.added import added
 from lra_bench.mixers.base import CPU, Constant, Dims, Target
 from lra_bench.mixers.layers import LayerNorm, sinusoids
 from lra_bench.model.embedding import Embedding, Patches, Projection
@@ -138,7 +139,7 @@ class Model(nnx.Module):
             mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
         first, rest = (None, None) if key is None else jax.random.split(key)
         if self.backbone.positions in ("learned", "sinusoidal"):
-            x = x + self.positions[: x.shape[1]]
+            x = added(x, self.positions[: x.shape[1]])
         x = thin(x, first, self.backbone.dropout).astype(self.backbone.dtype)
         x, mask = filled(x, self.room), filled(mask, self.room)
         return self.layers(x, mask, key=rest, states=states), mask

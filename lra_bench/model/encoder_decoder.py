@@ -21,6 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int32
 
 from lra_bench.config import Backbone
+from lra_bench.kernels.added import added
 from lra_bench.mixers.base import CPU, Constant, Dims, Target
 from lra_bench.mixers.layers import LayerNorm, sinusoids
 from lra_bench.model.backbone import Asked, check, embedding, sizes
@@ -150,7 +151,7 @@ class EncoderDecoder(nnx.Module):
         drop, rest = (None, None) if key is None else jax.random.split(key)
         x, _ = self.embed(tokens, mask)
         if self.backbone.positions in ("learned", "sinusoidal"):
-            x = x + jax.lax.dynamic_slice_in_dim(self.positions[stream], first, x.shape[1])
+            x = added(x, jax.lax.dynamic_slice_in_dim(self.positions[stream], first, x.shape[1]))
         return thin(x, drop, self.backbone.dropout).astype(self.backbone.dtype), rest
 
     def answer(self, x: Float[Array, "B M D"]) -> Float[Array, "B M C"]:

@@ -14,8 +14,9 @@ from full import Full
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lra_bench.kernels import impl as kernels
 from lra_bench.kernels.block_attention import block_attention, block_attention_reference, joined
-from lra_bench.kernels.patterns import Blocks, Pattern, RandomBlocks, Window
+from lra_bench.kernels.patterns import Blocks, Pairs, Pattern, RandomBlocks, Window
 from lra_bench.kernels.softmax_attention import softmax_attention_part, softmax_attention_reference
 
 Parts = tuple[jax.Array, jax.Array]
@@ -62,6 +63,19 @@ def test_values_and_gradients(pattern: Pattern, length: int) -> None:
     compare(*pair(pattern), arrays(ragged(length, length, (length + 1) // 2, 0), length))
 
 
+@pytest.mark.parametrize("some", [None, 2])
+@pytest.mark.parametrize("pattern", [Window(11, size=8), Blocks(8), Pairs(8)], ids=str)
+def test_rows_are_taken_one_by_one_or_some_together(
+    pattern: Pattern, some: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = 18 if isinstance(pattern, Pairs) else 9
+    numbers = 4 * 8 * 8 * pattern.table(9, blocks).size
+    monkeypatch.setattr(kernels, "IN_CACHE", numbers * (some or 1) // 9)
+    assert kernels.together("xla", 9, numbers) == some
+    jax.clear_caches()
+    compare(*pair(pattern), arrays(ragged(8 * blocks, 8 * blocks, 5 * blocks), 72))
+
+
 @pytest.mark.parametrize(
     ("pattern", "queries", "length"),
     [
@@ -70,6 +84,8 @@ def test_values_and_gradients(pattern: Pattern, length: int) -> None:
         (Window(3, first=2, size=8), 41, 7),
         (Window(9, nearest=2, size=8), 7, 41),
         (RandomBlocks(8, near=0, random=2, blocks=5, last=2), 33, 7 * 8),
+        (Pairs(8), 5 * 8, 2 * 5 * 8),
+        (Pairs(8, causal=True), 5 * 8, 2 * 5 * 8),
     ],
     ids=str,
 )

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lra_bench.kernels.added import added, added_reference
 from lra_bench.kernels.dense import dense, dense_reference
 from lra_bench.kernels.layer_norm import layer_norm, layer_norm_reference
 
@@ -24,6 +25,15 @@ def test_dense_keeps_the_parameters_dtype() -> None:
     y, pull = jax.vjp(dense, x, w)
     dx, dw = pull(y)
     assert (y.dtype, dx.dtype, dw.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_added(dtype: jnp.dtype) -> None:
+    x, p, g = r(0, 3, 5, 7).astype(dtype), r(1, 5, 7), r(2, 3, 5, 7)
+    made = [(f(x, p), *jax.vjp(f, x, p)[1](g)) for f in (added, added_reference)]
+    for a, b in zip(*made, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(np.float32(a), np.float32(b), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shift", [0.0, 100.0])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.impl import AT_ONCE, FUSED, WALKED, at_once, chosen
+from lra_bench.kernels.impl import AT_ONCE, FUSED, IN_CACHE, WALKED, at_once, chosen, together
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,9 @@ def test_so_many_rows_at_once(rows: int, numbers: int) -> None:
 def test_parts_are_cut_without_a_rest_where_that_is_near() -> None:
     assert at_once("batched", 32, 5 * AT_ONCE) == 8
     assert at_once("batched", 31, 5 * AT_ONCE) == 7
+
+
+def test_small_rows_are_taken_together_on_a_processor_too() -> None:
+    assert together("xla", 64, IN_CACHE * 16) == 4
+    assert together("xla", 64, IN_CACHE * 64) is None
+    assert together("batched", 64, AT_ONCE) == 64

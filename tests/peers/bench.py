@@ -2,10 +2,10 @@
 
     python tests/peers/bench.py --theirs .venv-peers/bin/python --lengths 1024,4096
 
-Ours and theirs are two processes that are told in turn to run one step, so that what disturbs the machine disturbs
-both; each is waited for, and left to come to rest, before the other one goes. Both have the same batch, the same sizes
-and the same variables of the allocator. The first step of each is not kept. The losses are of the last step: from
-other initial values, so they are not equal, but both have to fall from about 2.3.
+Ours and theirs are two processes that are told in turn to run two steps, of which the second is timed, so that what
+disturbs the machine disturbs both; each is waited for, and left to come to rest, before the other one goes. Both have
+the same batch, the same sizes and the same variables of the allocator. The first turn of each is not kept. The losses
+are of the last step: from other initial values, so they are not equal, but both have to fall from about 2.3.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Failed(Exception):
 
 
 class Stepper:
-    """A process that runs one step each time it is told to."""
+    """A process that runs two steps each time it is told to, and times the second."""
 
     def __init__(self, python: str, script: str, *arguments: str) -> None:
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
@@ -65,7 +65,7 @@ class Stepper:
         return self._read()
 
     def go(self) -> None:
-        """Have it run one step, and wait."""
+        """Have it run them, and wait."""
         time.sleep(REST)
         assert self._child.stdin is not None
         self._child.stdin.write("go\n")
