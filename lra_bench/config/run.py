@@ -13,6 +13,7 @@ from lra_bench.config.techniques import Technique, Techniques
 from lra_bench.metrics import HITS, METRICS, Metric
 
 AND = "+"  # between the names of the mixers of a model
+MIXERS = Path(__file__).parents[1] / "mixers"
 OPTIONAL = ("match", "techniques", "start", "teacher", "beside", "then", "tuned", "reach", "config_hash", "lr_grid")
 
 
@@ -28,9 +29,19 @@ class MixerSpec(Strict):
     """A mixer and its options."""
 
     model: str
-    mixer: str  # the mixer's file
+    mixer: str  # the mixer's file, as `mixers.place` says it
     mixer_hash: str  # of its code, without comments, docstrings and card
     options: dict[str, Scalar]
+
+    @property
+    def ships(self) -> bool:
+        """Is the mixer one of the package's own?"""
+        return Path(self.mixer).parent.parts[-2:] == MIXERS.parts[-2:]
+
+    @property
+    def file(self) -> Path:
+        """The mixer's file; of one that ships, in the package as it lies here."""
+        return MIXERS / Path(self.mixer).name if self.ships else Path(self.mixer)
 
 
 class Run(Strict):
@@ -88,7 +99,7 @@ class Run(Strict):
     @property
     def files(self) -> list[Path]:
         """Of the mixers of the layers, in turn."""
-        return [Path(one.mixer) for one in self.mixer_specs]
+        return [one.file for one in self.mixer_specs]
 
     def with_mixers(self, each: Sequence[MixerSpec]) -> Run:
         """The run with other mixers in its layers."""

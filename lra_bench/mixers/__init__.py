@@ -35,6 +35,7 @@ __all__ = [
     "model_card",
     "names",
     "not_crossing",
+    "place",
     "read",
     "reference",
     "turned",
@@ -46,6 +47,11 @@ FOLDER = Path(__file__).parent
 def files() -> list[Path]:
     """The mixers' files that ship with the package."""
     return sorted(path for path in FOLDER.glob("*.py") if "\nCARD = " in path.read_text(encoding="utf-8"))
+
+
+def place(path: Path) -> str:
+    """A mixer's file as a run's record names it: of one that ships, without where the package lies."""
+    return f"{FOLDER.parent.name}/{FOLDER.name}/{path.name}" if path.parent == FOLDER else str(path)
 
 
 def _named(own: ModelCard) -> list[ModelCard]:

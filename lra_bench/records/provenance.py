@@ -25,8 +25,7 @@ def _of(mixer_spec: MixerSpec, crosses: bool) -> Origin:
     name = mixer_spec.model
     if name in mixers.names() and hash_of(mixers.model_card(name).path, crosses=crosses) == mixer_spec.mixer_hash:
         return "here"
-    shipped = Path(mixer_spec.mixer).parent.parts[-2:] == mixers.FOLDER.parts[-2:]
-    return "other version" if shipped else "own file"
+    return "other version" if mixer_spec.ships else "own file"
 
 
 def answering(folder: Path) -> Run:
@@ -57,12 +56,12 @@ def as_here(run: Run) -> Run:
 
 
 def _as_here(mixer_spec: MixerSpec, crosses: bool) -> MixerSpec:
-    path = Path(mixer_spec.mixer)
+    path = mixer_spec.file
     if _of(mixer_spec, crosses) != "own file":
         path = mixers.model_card(_known(mixer_spec.model)).path
     elif not path.is_file():
         raise ConfigError(f"model '{mixer_spec.model}': was {path}, a file of its user's own, which is not here")
-    return mixer_spec.model_copy(update={"mixer": str(path), "mixer_hash": hash_of(path, crosses=crosses)})
+    return mixer_spec.model_copy(update={"mixer": mixers.place(path), "mixer_hash": hash_of(path, crosses=crosses)})
 
 
 def _known(model: str) -> str:
@@ -86,6 +85,6 @@ def finished(folder: Path) -> Run:
     if not (folder / "checkpoints").is_dir():
         raise ConfigError(f"{folder}: has no checkpoints/, they stay where it ran; lra run with --overwrite makes them")
     for one in run.mixer_specs:
-        if hash_of(Path(one.mixer), crosses=run.task.crosses) != one.mixer_hash:
+        if hash_of(one.file, crosses=run.task.crosses) != one.mixer_hash:
             raise ConfigError(f"{folder}: {one.mixer} has changed since; lra run trains it as it is now")
     return run

@@ -55,7 +55,7 @@ def unlike(run: Run) -> Iterator[tuple[str, Agreement]]:
     task, backbone = run.task, run.recipe.backbone
     dims = sizes(backbone, task.length, (task.grid[0], task.grid[1]) if task.grid else None)
     for one in run.mixer_specs:
-        yield from implementations.refused(Path(one.mixer), one.options, replace(dims, target=here()))
+        yield from implementations.refused(one.file, one.options, replace(dims, target=here()))
 
 
 def left_out(run: Run) -> list[str]:
@@ -82,7 +82,7 @@ def reference_spec(run: Run) -> ModelSpec:
 
 def _plain(run: Run, target: Target) -> ModelSpec:
     """The run's model as it would be without techniques."""
-    layers = [choice(Path(one.mixer), one.options, crosses=run.task.crosses) for one in run.mixer_specs]
+    layers = [choice(one.file, one.options, crosses=run.task.crosses) for one in run.mixer_specs]
     each = [asked(one.task) for one in run.trains_on]
     if run.task.crosses and run.recipe.backbone.self_mixer == "full-attention":
         layers = [choice(mixers.reference(), {})._replace(reader=layer.reader) for layer in layers]
@@ -159,7 +159,7 @@ def _of_padding(run: Run) -> Iterator[str]:
     if METRICS[run.task.metric].everywhere:
         yield "an answer is asked for at each symbol"
     for one in (*run.mixer_specs, *(run.teacher.mixer_specs if run.teacher else ())):
-        mixer = mixers.read(Path(one.mixer))
+        mixer = mixers.read(one.file)
         if mixer.card.padded_length != "":
             yield f"{mixer.name} changes with how far a text is padded: {mixer.card.padded_length or 'no claim'}"
 
@@ -214,7 +214,7 @@ def refuse_causal(run: Run) -> None:
             raise ConfigError("backbone.pool: cls stands before the text, of which it sees nothing here: last or mean")
     elif data.looks_ahead(run.task):
         for one in run.mixer_specs:
-            mixer = mixers.read(Path(one.mixer))
+            mixer = mixers.read(one.file)
             if not mixer.card.is_causal(one.options):
                 raise ConfigError(
                     f"task {run.task.name}: asks for the symbol that follows, which {mixer.name} sees: "

@@ -126,7 +126,7 @@ def mixer_spec(part: Part, turned: Mapping[str, Mapping[str, Any]], *, crosses: 
     model_card = part.model_card
     return MixerSpec(
         model=model_card.name,
-        mixer=str(model_card.path),
+        mixer=mixers.place(model_card.path),
         mixer_hash=provenance.hash_of(model_card.path, crosses=crosses),
         options=mixers.turned(model_card, {**turned.get(model_card.name, {}), **part.options}),
     )

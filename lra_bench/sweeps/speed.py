@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from lra_bench import mixers
@@ -118,11 +117,11 @@ def _beside(found: Facts, timed: Sequence[Run]) -> Facts:
         fact |= fingerprint.of(run)
         fact["reference_ms"] = found[0]["step_ms_p50"]
         causal = run.recipe.backbone.causal
-        claims = [mixers.read(Path(one.mixer)).card.growth(causal)[0] for one in run.mixer_specs]
+        claims = [mixers.read(one.file).card.growth(causal)[0] for one in run.mixer_specs]
         fact["card_time"] = None if None in claims else max(claim for claim in claims if claim is not None)
         if fact.get("platform"):
             fact["standing"] = record.worst(
-                record.standing(Path(one.mixer), one.options, fact["platform"]) for one in run.mixer_specs
+                record.standing(one.file, one.options, fact["platform"]) for one in run.mixer_specs
             )
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from lra_bench import data, mixers
 from lra_bench.config import Multitask, Run, Technique, Techniques
@@ -108,7 +107,7 @@ def pretrained(run: Run, techniques: Techniques) -> Run:
     how = techniques.pretrain
     assert how is not None
     if how.objective == "causal" and not all(
-        mixers.read(Path(m.mixer)).card.is_causal(m.options, run.recipe.backbone.causal) for m in run.mixer_specs
+        mixers.read(m.file).card.is_causal(m.options, run.recipe.backbone.causal) for m in run.mixer_specs
     ):
         raise ConfigError(f"pretrain.objective: causal: {run.model} sees the symbols that follow; masked is for it")
     texts = run.task.splits["train"] * run.task.streams

@@ -156,7 +156,8 @@ def test_whose_code_a_mixer_is(run: Path, tmp_path: Path) -> None:
     kept = store.read_run(run)
     here = kept.with_mixers([kept.mixer_specs[0].model_copy(update={"mixer_hash": mixers.code(LINEAR)})])
     assert provenance.of(here) == "here", "wherever its file lay"
-    assert provenance.as_here(here).mixer == str(mixers.model_card("linear").path)
+    assert provenance.as_here(here).mixer == "lra_bench/mixers/linear.py", "and nothing says where it lies here"
+    assert provenance.as_here(here).files == [mixers.model_card("linear").path]
     older = here.model_copy(update={"mixer_hash": "0"})
     assert provenance.of(older) == "other version"
     assert provenance.as_here(older).id == here.id

@@ -82,7 +82,7 @@ def test_a_task_with_a_target_has_two_streams_and_answers_at_places(changed: str
 
 def test_the_code_of_the_cross_form_is_in_the_id_and_in_the_hash_of_parts(tmp_path: Path) -> None:
     ours, other = asked("linear", CROSS), asked("linear", "listops")
-    path = Path(ours.mixer)
+    path = ours.files[0]
     assert ours.mixer_hash == mixers.code_with_cross(path) != mixers.code(path) == other.mixer_hash
     assert provenance.of(ours) == provenance.of(other) == "here"
     assert provenance.as_here(ours).id == ours.id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,15 @@ def test_a_further_name_is_a_file_with_other_defaults(here: Path, monkeypatch: p
     assert run.options == {**plain.options, "form": "block"}
     turned = sweeps.runs(Request("block-local", "short", "tiny", settings=("block-local.window=7",)))[0]
     assert turned.options == {**run.options, "window": 7}
+
+
+def test_where_the_package_lies_is_in_no_record(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    (run,) = sweeps.runs(Request("linear", "short", "tiny"))
+    assert run.mixer == "lra_bench/mixers/linear.py"
+    assert run.files == [mixers.model_card("linear").path]
+    own = shutil.copy(run.files[0], tmp_path / "linear.py")
+    assert sweeps.runs(Request(str(own), "short", "tiny"))[0].files == [own]
 
 
 def test_a_whole_number_is_the_same_setting_of_a_float(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
