@@ -11,7 +11,7 @@ import pandas as pd
 from lra_bench import mixers
 from lra_bench.metrics import named
 from lra_bench.report import tables
-from lra_bench.report.summary import annotate, load, places
+from lra_bench.report.summary import annotate, load, longer, places
 from lra_bench.report.summary.digits import three_digits
 
 MIB = 2.0**-20
@@ -69,6 +69,12 @@ HEADS = (
     Head("peak MiB", "measured peak memory", "minor"),
     Head("parameters", "and their ratio to full attention's", "minor"),
 )
+ELSEWHERE = Head("other lengths", "test scores at lengths it was not trained at", "minor", number=False)
+
+
+def heads(summed: pd.DataFrame) -> tuple[Head, ...]:
+    """The columns; one more where a task asks for scores at other lengths."""
+    return (*HEADS, ELSEWHERE) if longer.COLUMN in summed and summed[longer.COLUMN].map(longer.known).any() else HEADS
 
 
 def board(frame: pd.DataFrame, summed: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -78,6 +84,7 @@ def board(frame: pd.DataFrame, summed: pd.DataFrame) -> Iterator[dict[str, Any]]
     keyed = named_frame.groupby(["model", *tables.COLUMN], dropna=False, sort=False)
     runs = {tuple(None if k != k else k for k in key): rows for key, rows in keyed}
     ranges = {column: _range(rows) for column, rows in summed.groupby("column")}
+    shown = len(heads(summed))
     worse = summed["test_score"] * summed["metric"].map(lambda name: -1.0 if named(name).higher else 1.0)
     ordered = summed.assign(worse=worse, missing=summed["test_score"].isna())
     for row in ordered.sort_values(["missing", "column", "worse"], kind="stable").to_dict("records"):
@@ -87,7 +94,7 @@ def board(frame: pd.DataFrame, summed: pd.DataFrame) -> Iterator[dict[str, Any]]
             "family": row["family"],
             "column": row["column"],
             "control": _is_control(row["model"]),
-            "cells": _entries(row, speeds.get(key, {}), ranges[row["column"]]),
+            "cells": [*_entries(row, speeds.get(key, {}), ranges[row["column"]]), *_elsewhere(row)][:shown],
             "runs": _runs(runs[key]),
         }
 
@@ -149,6 +156,12 @@ def _entries(row: Mapping[Any, Any], speeds: Mapping[str, Entry], ends: tuple[fl
         *(speeds.get(what, Entry("", "")) for what in MEASURED),
         _entry(row["params"], lambda v: f"{v:,.0f}{ratio}"),
     ]
+
+
+def _elsewhere(row: Mapping[Any, Any]) -> list[Entry]:
+    scores = longer.heads(row.get(longer.COLUMN), "")
+    text = "; ".join(f"{head[1:]}: {longer.text(score, row['metric'])}" for head, score in scores.items())
+    return [Entry(text)]
 
 
 def _entry(value: Any, shown: Any) -> Entry:

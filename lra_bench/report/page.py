@@ -21,7 +21,7 @@ from lra_bench.records.schema import SCORED
 from lra_bench.report import budget, charts, headline, labels, model_sections, scaling_fits, tables
 from lra_bench.report.drawing import style
 from lra_bench.report.drawing.style import NARROW, WIDE, Figure
-from lra_bench.report.leaderboard import HEADS, board
+from lra_bench.report.leaderboard import board, heads
 from lra_bench.report.summary import load, ranks
 from lra_bench.report.tables import Comparison
 
@@ -86,7 +86,7 @@ def page(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> str:
         figures=_embedded({part.id: part.figure for part in drawn}),
         themes=_embedded({"light": style.config(style.LIGHT), "dark": style.config(style.DARK)}),
         parts=parts,
-        heads=HEADS,
+        heads=heads(summed),
         columns=list(dict.fromkeys(summed["column"])),
         families=list(dict.fromkeys(summed["family"])),
         board=lines,

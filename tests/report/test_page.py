@@ -99,6 +99,16 @@ def test_a_name_is_no_markup(frame: pd.DataFrame) -> None:
     assert "&lt;script&gt;document.title" in text
 
 
+def test_scores_at_other_lengths_are_a_column_where_there_are_some(frame: pd.DataFrame) -> None:
+    one = frame[(frame["task"] == "recall-one") & frame["model"].isin(["linear", "fnet"])].copy()
+    assert "other lengths" not in page(one, [])
+    one["test_at"] = ['{"64": 0.5, "128": null}' if model == "linear" else None for model in one["model"]]
+    text = page(one, [])
+    assert text.count("64: 50.0; 128: bound") == 1
+    cells = [line.count("<td") for line in re.findall(r"<tr data-task=.*?</tr>", text, re.DOTALL)]
+    assert cells == [text.partition("</thead>")[0].rpartition("<thead")[2].count("<th")] * 2
+
+
 @pytest.mark.slow
 def test_what_failed_stands_as_failed(frame: pd.DataFrame) -> None:
     one = frame[(frame["model"] == "linear") & (frame["task"] == "recall-one")].copy()
