@@ -13,7 +13,7 @@ from lra_bench.config.techniques import Technique, Techniques
 from lra_bench.metrics import HITS, METRICS, Metric
 
 AND = "+"  # between the names of the mixers of a model
-MIXERS = Path(__file__).parents[1] / "mixers"
+PACKAGE = Path(__file__).parents[1]
 OPTIONAL = ("match", "techniques", "start", "teacher", "beside", "then", "tuned", "reach", "config_hash", "lr_grid")
 
 
@@ -34,14 +34,10 @@ class MixerSpec(Strict):
     options: dict[str, Scalar]
 
     @property
-    def ships(self) -> bool:
-        """Is the mixer one of the package's own?"""
-        return Path(self.mixer).parent.parts[-2:] == MIXERS.parts[-2:]
-
-    @property
     def file(self) -> Path:
-        """The mixer's file; of one that ships, in the package as it lies here."""
-        return MIXERS / Path(self.mixer).name if self.ships else Path(self.mixer)
+        """The mixer's file; of one that ships, which no absolute path names, in the package as it lies here."""
+        path = Path(self.mixer)
+        return PACKAGE.parent / path if path.parent == Path(PACKAGE.name, "mixers") else path
 
 
 class Run(Strict):

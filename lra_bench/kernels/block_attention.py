@@ -1,7 +1,8 @@
 """Softmax attention over a pattern of blocks: each block of queries meets only the blocks of keys that its row of the
 pattern's table names (block-sparse attention, arXiv 1904.10509; 2007.14062, section 3.1 and appendix D).
 
-One block of queries at a time gathers its keys; the backward pass recomputes its weights from the saved logsumexp.
+One block of queries, or some small ones at once, gathers its keys; the backward pass recomputes its weights from the
+saved logsumexp.
 Scores are held transposed, [keys, queries], as in `softmax_attention`. The logsumexp is returned beside the output, so
 that attention over several sets of keys can be joined into one softmax (`joined`).
 """
@@ -19,14 +20,13 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from lra_bench.kernels.impl import fused, together
+from lra_bench.kernels.impl import at_once, fused
 from lra_bench.kernels.patterns import Blocks, Pattern
-from lra_bench.kernels.product import over_keys, product
-from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention
+from lra_bench.kernels.product import inner, over_keys, product
+from lra_bench.kernels.softmax_attention import ATTENDED, LOWEST, softmax_attention
 
 TINY = float(np.finfo(np.float32).tiny)
-ATTENDED = "attended"  # output and logsumexp, as a policy of `jax.checkpoint` calls them
-KEEP_ATTENDED = jax.checkpoint_policies.save_only_these_names(ATTENDED)
+IN_CACHE = 2**20  # scores that `xla` makes at once: 4 MiB in float32; with half or twice of it as fast within 5 %
 
 
 def block_attention_reference(
@@ -149,7 +149,7 @@ def _keep(
 def _backward(pattern: Pattern, impl: str, kept: Any, g: tuple[Array, Array]) -> tuple[Array | None, ...]:
     q, k, v, mask, i, j, out, logsumexp = kept
     (B, H, M, K), L, size = q.shape, k.shape[2], pattern.size
-    mean = product("bhmk,bhmk->bhm", g[0], out) - g[1]
+    mean = inner(g[0], out) - g[1]
     columns = [_blocks(x, size) for x in (q * K**-0.5, g[0], i[:, None, :, None])]
     columns += [_blocks(x[..., None], size)[..., 0] for x in (logsumexp, mean)]
     keys = _Keys(k, v, mask, j, pattern, M)
@@ -172,30 +172,31 @@ _attend.defvjp(_keep, _backward)
 
 
 class _Keys:
-    """Keys and values in blocks, and those that each of the blocks of queries meets: gathered, or, where each has its
-    own and the pattern names them in turn, as they lie."""
+    """Keys and values in blocks, and those that each block of queries, a row of the pattern's table, meets.
+
+    Where the table is 0, 1, 2 and so on, each row has its blocks to itself: none is gathered, and no gradient added up.
+    """
 
     def __init__(self, k: Array, v: Array, mask: Array, j: Array, pattern: Pattern, queries: int) -> None:
         self.pattern, size = pattern, pattern.size
-        self.table = pattern.table(-(-queries // size), -(-k.shape[2] // size))
         self.k, self.v, self.mask, self.j = (_cut(x, size) for x in (k, v, mask[:, None, :, None], j[:, None, :, None]))
-        self.apart = self.table.size == self.k.shape[2] and (self.table.ravel() == np.arange(self.table.size)).all()
+        self.table = pattern.table(-(-queries // size), self.k.shape[2])
+        self.apart = np.array_equal(self.table.ravel(), np.arange(self.k.shape[2]))
 
     @property
     def rows(self) -> Any:
-        """What `at` is asked for, of all rows of the table."""
+        """What `at` is asked for: the table's rows, or where they are apart, what each meets."""
         if not self.apart:
             return jnp.asarray(self.table)
-        J = self.table.shape[1] * self.pattern.size
-        return tuple(_blocks(_joined(jnp.moveaxis(x, 2, 0), x.shape[2] * x.shape[3]), J) for x in self.parts)
+        return tuple(self._of_rows(x) for x in (self.k, self.v, self.mask, self.j))
 
-    @property
-    def parts(self) -> tuple[Array, Array, Array, Array]:
-        return self.k, self.v, self.mask, self.j
+    def _of_rows(self, x: Float[Array, "B H N size K"]) -> Float[Array, "R B H J K"]:
+        B, H, _, _, K = x.shape
+        return jnp.moveaxis(x.reshape(B, H, len(self.table), -1, K), 2, 0)
 
     def together(self, heads: int, impl: str) -> int | None:
         """How many rows are taken at once."""
-        return together(impl, len(self.table), heads * self.pattern.size**2 * self.table.size)
+        return at_once(impl, len(self.table), heads * self.pattern.size**2 * self.table.size, IN_CACHE)
 
     def at(self, row: Any, i: Int[Array, "#B 1 m 1"]) -> tuple[Array, Array, Float32[Array, "B 1 J m"]]:
         """The keys and values of a row's blocks one after another, and what is added to their logits."""
@@ -213,8 +214,9 @@ class _Keys:
 
     def gradients(
         self, each: Callable[[tuple[Any, ...]], tuple[Array, Array, Array]], columns: Sequence[Array], some: int | None
-    ) -> tuple[Float[Array, "N B H size K"], Float[Array, "N B H size V"], Float[Array, "M B H size K"]]:
-        """Of the keys, the values and the queries, from `each` row's, so many rows at once."""
+    ) -> tuple[Float[Array, "N B H J K"], Float[Array, "N B H J V"], Float[Array, "M B H size K"]]:
+        """Of the keys, the values and the queries, from `each` row's, so many rows at once; of keys and values by
+        blocks, or by rows where these are apart."""
         if self.apart:
             return lax.map(each, (self.rows, *columns), batch_size=some)
 
@@ -226,7 +228,7 @@ class _Keys:
             dk, dv, dq = jax.vmap(each)(some)
             return (_add_all(grads[0], dk, some[0]), _add_all(grads[1], dv, some[0])), dq
 
-        zero, rows = (jnp.zeros(self.k.shape), jnp.zeros(self.v.shape)), jnp.asarray(self.table)
+        zero, rows = (jnp.zeros(self.k.shape), jnp.zeros(self.v.shape)), self.rows
         if some is None:
             (dk, dv), dq = lax.scan(step, zero, (rows, *columns))
         else:

@@ -32,11 +32,10 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
 from lra_bench.kernels import triton
-from lra_bench.kernels.block_attention import ATTENDED
 from lra_bench.kernels.impl import FORMS
 from lra_bench.kernels.patterns import Pattern
-from lra_bench.kernels.product import accumulated, product_reference
-from lra_bench.kernels.softmax_attention import LOWEST
+from lra_bench.kernels.product import accumulated, inner, product_reference
+from lra_bench.kernels.softmax_attention import ATTENDED, LOWEST
 
 SMALLEST = 16  # rows and columns of a product on a GPU's tensor cores
 LARGEST = 64  # rows of a tile: with 128, and heads 128 wide in float32, no GPU's shared memory holds it
@@ -118,7 +117,7 @@ def _keep(
 def _backward(pattern: Pattern, impl: str, kept: Any, g: tuple[Array, Array]) -> tuple[Array | None, ...]:
     q, k, v, mask, i, j, out, logsumexp = kept
     (M, K), (L, V), size = q.shape[2:], v.shape[2:], pattern.size
-    mean = (g[0].astype(jnp.float32) * out).sum(-1) - g[1]
+    mean = inner(g[0], out) - g[1]
     met, static = _met(pattern, M, L), {"pattern": pattern, "scale": K**-0.5, "product": _product(impl)}
     queries, keys = [_cut(q, size), _cut(g[0], size)], [_cut(k, size), _cut(v, size)]
     asked = [(i[:, None], 0), (logsumexp, -LOWEST), (mean, 0)]  # beside it: what is there where there is no token

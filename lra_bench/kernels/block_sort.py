@@ -14,10 +14,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
-from lra_bench.kernels.block_attention import KEEP_ATTENDED, block_attention
+from lra_bench.kernels.block_attention import block_attention
 from lra_bench.kernels.patterns import Pairs
 from lra_bench.kernels.product import product
-from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention
+from lra_bench.kernels.softmax_attention import KEEP_ATTENDED, LOWEST, softmax_attention
 
 LEAST = 1e-6  # of a sorted token; what has less is not there
 

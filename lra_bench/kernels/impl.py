@@ -19,7 +19,6 @@ KERNELS = frozenset({PALLAS, "cudnn", "splash"})  # as options call what is no o
 FORMS = {"cpu": "pallas-interpret", "gpu": "pallas-triton", "tpu": "pallas-mosaic"}  # of `pallas`, by platform
 
 AT_ONCE = 2**25  # numbers of one array that `batched` makes at once: 128 MiB in float32
-IN_CACHE = 2**20  # likewise of `xla`, where the rows of a step are small: half or twice of it is as fast within 5%
 
 
 def chosen(asked: str, platform: str, there: Collection[str] = FUSED, refused: Collection[str] = ()) -> str:
@@ -50,21 +49,16 @@ def fused(impl: str) -> bool:
     return impl in FORMS.values()
 
 
-def at_once(impl: str, rows: int, numbers: int) -> int | None:
+def at_once(impl: str, rows: int, numbers: int, in_cache: int | None = None) -> int | None:
     """How many of so many rows are taken at once, if an array of all of them has so many numbers; None: one by one.
 
-    As many as `AT_ONCE` holds, or a quarter more if the rows are then cut without a rest.
+    As many as `AT_ONCE` holds, or a quarter more if the rows are then cut without a rest. Of `xla` one by one, or as
+    many as `in_cache` holds, where rows are so small that one alone is no work.
     """
-    return None if impl == XLA else _some(rows, numbers, AT_ONCE)
-
-
-def together(impl: str, rows: int, numbers: int) -> int | None:
-    """The same of small rows, of which `xla` takes as many as `IN_CACHE` holds; None: one by one."""
-    some = _some(rows, numbers, IN_CACHE if impl == XLA else AT_ONCE)
-    return some if some > 1 else None
-
-
-def _some(rows: int, numbers: int, room: int) -> int:
+    room = in_cache if impl == XLA else AT_ONCE
+    if room is None:
+        return None
     least, most = (max(1, math.ceil(numbers / size)) for size in (1.25 * room, room))
     parts = next((n for n in range(least, most + 1) if rows % n == 0), most)
-    return -(-rows // parts)
+    some = -(-rows // parts)
+    return None if impl == XLA and some == 1 else some

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from lra_bench.kernels.block_attention import KEEP_ATTENDED, block_attention
+from lra_bench.kernels.block_attention import block_attention
 from lra_bench.kernels.patterns import Blocks, Window
 from lra_bench.kernels.product import product
 from lra_bench.kernels.reordered import reordered
-from lra_bench.kernels.softmax_attention import LOWEST
+from lra_bench.kernels.softmax_attention import KEEP_ATTENDED, LOWEST
 
 ALONE = -1e5  # added to a token's logit for itself: it sees itself only where it sees nobody else
 
@@ -179,7 +179,8 @@ def sorted_attention(
 ) -> Float[Array, "B H L K"]:
     """Attention among sorted tokens, of which `queries_keys` makes queries and keys.
 
-    One round after another; for the backward pass their outputs are kept, sorted and not, and no queries or keys.
+    One round after another. For the backward pass each round's output is kept, in the sorted and in the original order;
+    sorted queries, keys and values are made again.
     """
     (B, H, L, K), R = q.shape, bucket.shape[2]
     q, v, there = q.reshape(B * H, L, K), v.reshape(B * H, L, -1), jnp.repeat(mask, H, axis=0)
@@ -195,8 +196,8 @@ def sorted_attention(
 
     place = jnp.sort(jnp.moveaxis(bucket * L + jnp.arange(L), 2, 0).reshape(R, B * H, L))
     out, logsumexp = jax.lax.map(attend, place)
-    joined = sum(share * one for share, one in zip(jax.nn.softmax(logsumexp, axis=0), out, strict=True))
-    return joined.reshape(B, H, L, -1).astype(v.dtype)
+    mean = sum(share * one for share, one in zip(jax.nn.softmax(logsumexp, axis=0), out, strict=True))
+    return mean.reshape(B, H, L, -1).astype(v.dtype)
 
 
 def inverse(order: Int[Array, "N L"]) -> Int[Array, "N L"]:

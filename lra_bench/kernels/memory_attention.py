@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from lra_bench.kernels.block_attention import KEEP_ATTENDED, block_attention, joined
+from lra_bench.kernels.block_attention import block_attention, joined
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.impl import BATCHED, FORMS, XLA, fused
 from lra_bench.kernels.patterns import Blocks, Cells
 from lra_bench.kernels.product import product
 from lra_bench.kernels.segment_attention import earlier, segment_attention, sinusoids
+from lra_bench.kernels.softmax_attention import KEEP_ATTENDED
 
 Held = tuple[Array, Array, Array]  # keys, values, and where there is one, as a `Memory` has them
 WIDEST = 128  # columns of a query with its position: what the shared memory of a GPU holds of them

@@ -59,7 +59,7 @@ class Pairs:
     causal: bool = False
 
     def table(self, queries: int, keys: int) -> np.ndarray:
-        return np.arange(2 * queries, dtype=np.int32).reshape(queries, 2)
+        return _inside(np.arange(2 * queries, dtype=np.int32).reshape(queries, 2), keys)
 
     def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
         return _behind(i, j) if self.causal else jnp.zeros(jnp.broadcast_shapes(i.shape, j.shape))

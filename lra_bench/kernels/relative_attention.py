@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Float32
 
 from lra_bench.kernels.block_attention import TINY
 from lra_bench.kernels.impl import XLA, at_once
-from lra_bench.kernels.product import product
+from lra_bench.kernels.product import inner, product
 from lra_bench.kernels.softmax_attention import LOWEST, bias, blocks, join, turn
 
 CHUNK = 64  # queries
@@ -103,7 +103,7 @@ def _backward(radius: int, impl: str, kept: Any, g: tuple[Array, Array]) -> tupl
     q, k, v, mask, a, more, out, logsumexp = kept
     (L, K), chunk, G = q.shape[2:], min(CHUNK, q.shape[2]), more[0].shape[2]
     keys = _Keys(k, v, mask, more, radius)
-    mean = product("bhmk,bhmk->bhm", g[0], out) - g[1]
+    mean = inner(g[0], out) - g[1]
 
     def gradients(block: tuple[Array, ...]) -> tuple[Array, ...]:
         start, q, g, lse, mean = block

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from lra_bench.kernels.block_attention import KEEP_ATTENDED, block_attention
+from lra_bench.kernels.block_attention import block_attention
 from lra_bench.kernels.impl import XLA
 from lra_bench.kernels.patterns import Blocks
 from lra_bench.kernels.product import product
-from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention_reference
+from lra_bench.kernels.softmax_attention import KEEP_ATTENDED, LOWEST, softmax_attention_reference
 
 
 def routed_attention_reference(
@@ -78,13 +78,16 @@ def nearest(
 
 
 def closest(x: Float[Array, "B H L K"], centroids: Float[Array, "H C K"]) -> Int[Array, "B H L"]:
-    """The centroid with the largest inner product, the first of several: an argmax as two reductions of floats, which
-    is three times as fast on a CPU."""
+    """The centroid with the largest inner product, the first of several; the last one where a number is none.
+
+    An argmax as two reductions of floats, which a CPU does in a third of the time.
+    """
     scores, last = _inner(x, centroids), centroids.shape[1] - 1
     rank = jnp.arange(last + 1, dtype=jnp.float32)[:, None]
     return jnp.where(scores == scores.max(2, keepdims=True), rank, last).min(2).astype(jnp.int32)
 
 
 def _inner(x: Float[Array, "B H L K"], centroids: Float[Array, "H C K"]) -> Float32[Array, "B H C L"]:
-    """Inner products. The centroids are repeated for each text, so that the products come out as they are to lie."""
+    """Inner products. The centroids are repeated for each text: as one factor of all texts they would come out as
+    [H, C, B, L], and be transposed."""
     return product("bhck,bhlk->bhcl", jnp.broadcast_to(centroids, (len(x), *centroids.shape)), x)

@@ -17,13 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from lra_bench.kernels.impl import XLA, at_once, fused
-from lra_bench.kernels.product import product
+from lra_bench.kernels.product import inner, product
 
 FEWEST = 128  # queries of a block of `batched`
 QUERIES, KEYS = 256, 512  # of a block: its scores stay in cache; half or twice of either is as fast within 10%
+ATTENDED = "attended"  # output and logsumexp, as a policy of `jax.checkpoint` calls them
+KEEP_ATTENDED = jax.checkpoint_policies.save_only_these_names(ATTENDED)
 LOWEST = -1e30  # a masked logit: finite, so that the difference of two is
 
 
@@ -126,7 +129,7 @@ def _sizes(q: Array, k: Array, impl: str) -> tuple[int, int]:
 
 
 def _keep(q: Array, k: Array, v: Array, mask: Array, impl: str, causal: bool) -> tuple[tuple[Array, Array], Any]:
-    out, logsumexp = _forward(q, k, v, mask, impl, causal)
+    out, logsumexp = (checkpoint_name(x, ATTENDED) for x in _forward(q, k, v, mask, impl, causal))
     part = out, join(turn(logsumexp), q.shape[2])[..., 0]
     return part, (q, k, v, mask, out, logsumexp)
 
@@ -137,7 +140,7 @@ def _backward(impl: str, causal: bool, kept: Any, pulled: tuple[Array, Array]) -
     (M, K), L = q.shape[2:], k.shape[2]
     m, n = _sizes(q, k, impl)
     keys = (blocks(k, n), turn(blocks(k, n)), blocks(v, n), bias(mask, n))
-    mean = (product("bhmk,bhmk->bhm", g, out) - g_logsumexp)[..., None]
+    mean = (inner(g, out) - g_logsumexp)[..., None]
     earlier = Earlier(m, n) if causal else None
 
     def queries(carry: Any, block: tuple[Array, ...]) -> tuple[Any, Array]:

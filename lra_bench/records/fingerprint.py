@@ -84,7 +84,9 @@ def _parts(run: Run, package: Path) -> Iterator[Path]:
 
 def _mixer(one: MixerSpec, package: Path) -> Path:
     """Its file; in the package, wherever that lay when the run was asked for."""
-    return package / "mixers" / one.file.name if one.ships else one.file
+    path = Path(one.mixer)
+    shipped = path.parent.parts[-2:] == mixers.FOLDER.parts[-2:]
+    return package / "mixers" / path.name if shipped else path
 
 
 def _sources(task: TaskSpec, package: Path) -> Iterator[Path]:

@@ -25,7 +25,8 @@ def _of(mixer_spec: MixerSpec, crosses: bool) -> Origin:
     name = mixer_spec.model
     if name in mixers.names() and hash_of(mixers.model_card(name).path, crosses=crosses) == mixer_spec.mixer_hash:
         return "here"
-    return "other version" if mixer_spec.ships else "own file"
+    shipped = Path(mixer_spec.mixer).parent.parts[-2:] == mixers.FOLDER.parts[-2:]
+    return "other version" if shipped else "own file"
 
 
 def answering(folder: Path) -> Run:

@@ -84,7 +84,7 @@ def board(frame: pd.DataFrame, summed: pd.DataFrame) -> Iterator[dict[str, Any]]
     keyed = named_frame.groupby(["model", *tables.COLUMN], dropna=False, sort=False)
     runs = {tuple(None if k != k else k for k in key): rows for key, rows in keyed}
     ranges = {column: _range(rows) for column, rows in summed.groupby("column")}
-    shown = len(heads(summed))
+    wide = ELSEWHERE in heads(summed)
     worse = summed["test_score"] * summed["metric"].map(lambda name: -1.0 if named(name).higher else 1.0)
     ordered = summed.assign(worse=worse, missing=summed["test_score"].isna())
     for row in ordered.sort_values(["missing", "column", "worse"], kind="stable").to_dict("records"):
@@ -94,7 +94,7 @@ def board(frame: pd.DataFrame, summed: pd.DataFrame) -> Iterator[dict[str, Any]]
             "family": row["family"],
             "column": row["column"],
             "control": _is_control(row["model"]),
-            "cells": [*_entries(row, speeds.get(key, {}), ranges[row["column"]]), *_elsewhere(row)][:shown],
+            "cells": _entries(row, speeds.get(key, {}), ranges[row["column"]]) + ([_elsewhere(row)] if wide else []),
             "runs": _runs(runs[key]),
         }
 
@@ -158,10 +158,11 @@ def _entries(row: Mapping[Any, Any], speeds: Mapping[str, Entry], ends: tuple[fl
     ]
 
 
-def _elsewhere(row: Mapping[Any, Any]) -> list[Entry]:
-    scores = longer.heads(row.get(longer.COLUMN), "")
-    text = "; ".join(f"{head[1:]}: {longer.text(score, row['metric'])}" for head, score in scores.items())
-    return [Entry(text)]
+def _elsewhere(row: Mapping[Any, Any]) -> Entry:
+    scores = {head.removeprefix("@"): score for head, score in longer.heads(row.get(longer.COLUMN), "").items()}
+    text = "; ".join(f"{length}: {longer.text(score, row['metric'])}" for length, score in scores.items())
+    first = next(iter(scores.values()), None)
+    return Entry(text, "" if first is None else first)
 
 
 def _entry(value: Any, shown: Any) -> Entry:

@@ -18,7 +18,7 @@ from lra_bench.kernels import triton
 from lra_bench.kernels.block_attention import block_attention, block_attention_reference
 from lra_bench.kernels.block_attention_pallas import block_attention_pallas
 from lra_bench.kernels.impl import FORMS
-from lra_bench.kernels.patterns import Blocks, Pattern, RandomBlocks, Window
+from lra_bench.kernels.patterns import Blocks, Pairs, Pattern, RandomBlocks, Window
 
 Arrays = tuple[jax.Array, ...]
 PATTERNS: dict[str, Pattern] = {
@@ -69,6 +69,7 @@ def test_values_and_gradients(pattern: Pattern) -> None:
 
 def test_as_many_queries_as_one_likes() -> None:
     compare(Full(16), arrays(queries=41, length=7))
+    compare(Pairs(8), arrays(queries=12, length=24))
 
 
 def test_places_after_a_sort() -> None:

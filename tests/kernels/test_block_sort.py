@@ -67,6 +67,19 @@ def test_values_and_gradients(cut: bool) -> None:
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def test_causally_a_token_sees_its_own_block_up_to_itself_and_all_of_what_is_sorted() -> None:
+    q, k, v, *_ = arrays()
+    mask, first = jnp.ones((3, 5, 3), bool), jnp.zeros((3, 2, 5, 5)).at[:, :, 1:, 0].set(1.0)
+    y = np.asarray(jax.jit(partial(by_xla, causal=True), static_argnums=5)(q, k, v, mask, first, False))
+    query, key, value = (np.asarray(x).reshape(3, 2, 5, 3, 4) for x in (q, k, v))
+    for block, token in ((0, 1), (3, 0), (3, 2)):
+        own = np.s_[:, :, block, : token + 1]
+        seen = [np.concatenate([x[own], x[:, :, 0][:, :, : 3 if block else 0]], axis=2) for x in (key, value)]
+        weights = np.exp((query[:, :, block, token, None] * seen[0]).sum(-1) / 2)
+        exact = (weights[..., None] * seen[1]).sum(2) / weights.sum(2)[..., None]
+        np.testing.assert_allclose(y[:, :, 3 * block + token], exact, atol=1e-5)
+
+
 def test_bfloat16() -> None:
     half = arrays(jnp.bfloat16)
     full = widened(half)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lra_bench.errors import ConfigError
-from lra_bench.kernels.impl import AT_ONCE, FUSED, IN_CACHE, WALKED, at_once, chosen, together
+from lra_bench.kernels.impl import AT_ONCE, FUSED, WALKED, at_once, chosen
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,6 @@ def test_parts_are_cut_without_a_rest_where_that_is_near() -> None:
 
 
 def test_small_rows_are_taken_together_on_a_processor_too() -> None:
-    assert together("xla", 64, IN_CACHE * 16) == 4
-    assert together("xla", 64, IN_CACHE * 64) is None
-    assert together("batched", 64, AT_ONCE) == 64
+    assert at_once("xla", 64, 1600, in_cache=100) == 4
+    assert at_once("xla", 64, 6400, in_cache=100) is None
+    assert at_once("batched", 64, AT_ONCE, in_cache=100) == 64

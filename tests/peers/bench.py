@@ -5,7 +5,7 @@
 Ours and theirs are two processes that are told in turn to run two steps, of which the second is timed, so that what
 disturbs the machine disturbs both; each is waited for, and left to come to rest, before the other one goes. Both have
 the same batch, the same sizes and the same variables of the allocator. The first turn of each is not kept. The losses
-are of the last step: from other initial values, so they are not equal, but both have to fall from about 2.3.
+are of the last step. They differ: the initial values are others, and ours has a rate that warms up.
 """
 
 from __future__ import annotations

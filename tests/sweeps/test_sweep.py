@@ -41,8 +41,10 @@ def test_where_the_package_lies_is_in_no_record(here: Path, tmp_path: Path, monk
     (run,) = sweeps.runs(Request("linear", "short", "tiny"))
     assert run.mixer == "lra_bench/mixers/linear.py"
     assert run.files == [mixers.model_card("linear").path]
-    own = shutil.copy(run.files[0], tmp_path / "linear.py")
-    assert sweeps.runs(Request(str(own), "short", "tiny"))[0].files == [own]
+    own = tmp_path / "lra_bench" / "mixers" / "linear.py"
+    own.parent.mkdir(parents=True)
+    shutil.copy(run.files[0], own)
+    assert sweeps.runs(Request(str(own), "short", "tiny"))[0].files == [own], "that of another checkout"
 
 
 def test_a_whole_number_is_the_same_setting_of_a_float(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
