@@ -60,7 +60,7 @@ def calibrate(
     include = tuple(include_path or ())
     checks = _checks(names or (), include, quick=quick)
     entrants = {name: sweeps.entrants(name, check, include) for name, check in checks.items()}
-    skipped = _skipped(entrants)
+    skipped = _skipped(entrants, None if fresh else results)
     screen.warn(f"{name}: skipped: {why}" for name, why in skipped.items())
     every = [entrant for name, several in entrants.items() if name not in skipped for entrant in several]
     order, by = Order(results, fresh, jobs=jobs), config.launcher(None)
@@ -88,11 +88,12 @@ def _checks(names: Sequence[str], include: Sequence[Path], *, quick: bool) -> di
     return {name: check for name, check in found.items() if check is not None}
 
 
-def _skipped(entrants: Mapping[str, Sequence[Entrant]]) -> dict[str, str]:
-    """Why a check is not run, by its name: its examples are other people's, and not here."""
+def _skipped(entrants: Mapping[str, Sequence[Entrant]], results: Path | None) -> dict[str, str]:
+    """Why a check is not run, by its name: the examples of what is not done in `results` are other people's, and not
+    here."""
     from lra_bench import sweeps
 
-    lacking = {name: sweeps.missing(several) for name, several in entrants.items()}
+    lacking = {name: sweeps.missing(several, results) for name, several in entrants.items()}
     return {
         name: f"the examples of {', '.join(tasks)} are not here; "
         f"{' and '.join(f'lra data prepare {task}' for task in tasks)} fetches them"

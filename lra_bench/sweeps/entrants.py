@@ -54,6 +54,10 @@ class Entrant:
         rate = self.chosen(results)
         return () if rate is None else self.by_rate[rate]
 
+    def done(self, results: Path) -> bool:
+        """Have all runs ended?"""
+        return all(store.done(results, run) is not None for run in self.expected(results))
+
     def expected(self, results: Path) -> tuple[Run, ...]:
         """All runs, as far as is known: further seeds have the first of the rates until one is chosen."""
         seeds = self.seeds(results) if self.tried(results) else next(iter(self.by_rate.values()))
@@ -103,9 +107,14 @@ def _by_model(request: Request) -> list[dict[float, tuple[Run, ...]]]:
     ]
 
 
-def missing(asked: Sequence[Entrant]) -> list[str]:
-    """The tasks, with their variants, whose published examples are neither in a folder they name nor in the cache."""
-    tasks = {_named(entrant.task): entrant.task for entrant in asked}
+def missing(asked: Sequence[Entrant], results: Path | None) -> list[str]:
+    """The tasks, with their variants, whose published examples are neither in a folder they name nor in the cache.
+
+    Args:
+        asked: those whose runs are all done in `results` need no examples.
+        results: None: all are to be run.
+    """
+    tasks = {_named(entrant.task): entrant.task for entrant in asked if results is None or not entrant.done(results)}
     return [name for name, task in tasks.items() if not _is_here(task)]
 
 

@@ -69,6 +69,15 @@ def test_a_check_whose_examples_are_not_here_is_skipped_with_a_line(lra: Lra, he
     assert "known: skipped: the examples of mnist-sequential@quick are not here; lra data prepare" in done.stderr
 
 
+def test_what_is_done_needs_no_examples(lra: Lra, here: Path, tmp_path: Path) -> None:
+    kept = str(Path(__file__).parents[2] / "results" / "calibration")
+    empty = {"LRA_CACHE": str(tmp_path / "empty")}
+    done = lra("calibrate", "pixels", "--dry-run", "--json", "-o", kept, env=empty)
+    assert {one["state"] for one in json.loads(done.stdout)} == {"done"}, done.stderr
+    again = lra("calibrate", "pixels", "--dry-run", "--json", "-o", kept, "--overwrite", env=empty)
+    assert "pixels: skipped: the examples of" in again.stderr
+
+
 def test_a_score_that_is_no_share_is_refused(lra: Lra, here: Path) -> None:
     (here / "known.yaml").write_text(KNOWN.replace("task: short", "task: adding"), encoding="utf-8")
     done = lra("calibrate", "known.yaml", "--dry-run")
