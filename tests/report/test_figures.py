@@ -61,6 +61,15 @@ def data(figure: style.Figure, key: str, layout: style.Layout = style.WIDE) -> l
     return [rows for rows in figure.to_dict(layout)["datasets"].values() if rows and key in rows[0]]
 
 
+def test_scores_over_the_bytes_that_decoding_keeps() -> None:
+    rows = store.to_dataframe([ROOT / "results" / "bytes"])
+    drawn = itertools.chain(*data(charts.state(rows), "model"))
+    by_model = {point["model"]: point["x"] for point in drawn if "x" in point}
+    assert by_model == dict(zip(rows["model"], rows["state_bytes"], strict=True))
+    with pytest.raises(ConfigError, match="only causal models that decode have one"):
+        charts.state(rows.assign(state_bytes=None))
+
+
 @given(st.lists(st.floats(0, 300), max_size=20), st.floats(1, 15))
 def test_spread_labels_are_apart_in_order_and_within(wanted: list[float], gap: float) -> None:
     placed = labels.spread(wanted, gap, 0, 300)

@@ -22,6 +22,7 @@ COLUMN = [
 ]
 DERIVED = ("start", "teacher")  # the runs that a model was derived from
 TIMES = ("step_ms_p50", "examples_per_s", "compiled_bytes", "peak_bytes")
+STATE = "state_bytes"  # what decoding keeps of a text
 RATE = ("lr", "lr_tried", "lr_near", "lr_edge")  # what `rates.chosen` says of a grid, and which rate it was
 CODES = ("code_hash", "commit", "parts_hash", "versions", "matmul")  # what scores are to be of the same
 
@@ -117,7 +118,7 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     scored = done.dropna(subset="test_score")
     if len(scored):
         joined |= _scored(scored) | longer.joined(scored) | of_texts.joined(scored)
-    for column in ("params", "params_ratio", *(TIMES if "platform" in keys else ())):
+    for column in ("params", "params_ratio", *((*TIMES, STATE) if "platform" in keys else ())):
         joined[column] = _mean(done[column], done["finished"])
     if "platform" in keys and "other_load" in done:
         joined["other_load"] = done["other_load"].astype(float).max()
