@@ -11,9 +11,9 @@ from typing import Any, Literal
 from lra_bench.config.schema import Count, Recipe, Scalar, Seed, Strict, TaskSpec, Tuned, but_for_before
 from lra_bench.config.techniques import Technique, Techniques
 from lra_bench.metrics import HITS, METRICS, Metric
+from lra_bench.source_code import PACKAGE
 
 AND = "+"  # between the names of the mixers of a model
-PACKAGE = Path(__file__).parents[1]
 OPTIONAL = ("match", "techniques", "start", "teacher", "beside", "then", "tuned", "reach", "config_hash", "lr_grid")
 
 
