@@ -13,7 +13,7 @@ from lra_bench.config.files import file_of, shipped
 from lra_bench.config.files import found as found_files
 from lra_bench.config.kinds import held
 from lra_bench.config.overlays import Overlay, read, validated
-from lra_bench.config.schema import Above, Count, Share, Strict
+from lra_bench.config.schema import Above, Count, Listed, Share, Strict
 
 KIND = "configs/calibration"
 BASE = "base"  # the YAML that says what a check's own need not
@@ -23,11 +23,11 @@ INHERITED = ("rates", "seeds")  # what an arm has of its check, where it does no
 class Arm(Strict):
     """Runs that differ in their model, learning rate and seed alone."""
 
-    models: str  # as on the command line; each is judged by itself
+    models: Listed  # each is judged by itself
     task: str  # NAME or NAME@VARIANT
     settings: list[str]  # as --set has them, after the check's own
     rates: Annotated[list[Above], Field(min_length=1)]  # learning rates, of which validation chooses one
-    seeds: str  # as on the command line; the rate is chosen with the first
+    seeds: Listed  # the rate is chosen with the first
 
 
 class Expected(Strict):
@@ -105,7 +105,7 @@ class Check(Strict):
     config: str  # as on the command line
     settings: list[str]  # as --set has them, of every arm
     rates: Annotated[list[Above], Field(min_length=1)]  # learning rates of an arm that names none
-    seeds: str  # of an arm that names none
+    seeds: Listed  # of an arm that names none
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
     expectations: Annotated[list[Expectation], Field(min_length=1)]
     quick: dict[str, Any] | None  # any of the above, as --quick has it; null: it is left out there

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from lra_bench.metrics import ACCURACY, METRICS
 from lra_bench.shapes import LAST_SEED, SPLITS
@@ -18,6 +18,17 @@ Seed = Annotated[int, Field(ge=0, le=LAST_SEED)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Above = Annotated[float, Field(gt=0)]
 CROSS = "cross"  # of `TaskSpec.interaction`
+
+
+def _on_one_line(listed: Any) -> Any:
+    """A YAML list of names or numbers, or one number, with commas; anything else as it is."""
+    parts = listed if isinstance(listed, list) else [listed]
+    if isinstance(listed, str) or not all(type(part) in (int, str) for part in parts):
+        return listed
+    return ",".join(map(str, parts))
+
+
+Listed = Annotated[str, BeforeValidator(_on_one_line)]  # as on the command line, or a YAML list
 Scalar = bool | int | float | str | None
 
 
@@ -245,13 +256,13 @@ class TaskSpec(Strict):
 
 
 class Sweep(Strict):
-    """Which runs: models x tasks x seeds under one recipe, and how they are run; lists as on the command line."""
+    """Which runs: models x tasks x seeds under one recipe, and how they are run."""
 
-    models: str
-    tasks: str
+    models: Listed
+    tasks: Listed
     config: str
-    techniques: str
-    seeds: str
+    techniques: Listed
+    seeds: Listed
     lr: list[Above] | None  # a grid of learning rates, each tried for every model; the best on validation counts
     length: Count | None
     settings: list[str]

@@ -10,6 +10,7 @@ import pytest
 from samples import TWO, Lra
 
 from lra_bench import config, sweeps
+from lra_bench.errors import ConfigError
 from lra_bench.records import store
 from lra_bench.report import budget, tables
 from lra_bench.report.summary import rates
@@ -83,6 +84,21 @@ def test_without_a_grid_nothing_changes() -> None:
 def test_a_sweeps_file_has_it(here: Path) -> None:
     (here / "grid.yaml").write_text(TWO + "lr: [1.0e-3, 1.0e-2]\n")
     assert config.sweep(Path("grid.yaml")).lr == [0.001, 0.01]
+
+
+@pytest.mark.parametrize("said", ["'0,1,7'", "[0, 1, 7]", "['0-1', 7]"])
+def test_a_sweeps_lists_are_those_of_the_command_line_or_of_yaml(here: Path, said: str) -> None:
+    (here / "m.yaml").write_text(f"models: [softmax, linear]\ntasks: short\nconfig: tiny\nseeds: {said}\n")
+    asked = config.sweep(Path("m.yaml"))
+    assert (asked.models, sweeps.parse_seeds(asked.seeds)) == ("softmax,linear", (0, 1, 7))
+
+
+def test_one_seed_of_a_sweep_is_a_number(here: Path) -> None:
+    (here / "m.yaml").write_text(TWO.replace('"0"', "3"))
+    assert sweeps.parse_seeds(config.sweep(Path("m.yaml")).seeds) == (3,)
+    (here / "m.yaml").write_text(TWO.replace('"0"', "[true]"))
+    with pytest.raises(ConfigError, match=r"m\.yaml:\d+: seeds: Input should be a valid string"):
+        config.sweep(Path("m.yaml"))
 
 
 @pytest.mark.slow
