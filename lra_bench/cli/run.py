@@ -66,11 +66,13 @@ def run(
         run_all(every, by, order, fail_fast=fail_fast, track=track, json=json)
 
 
-def sized(every: Sequence[Run], match: str | None) -> Sequence[Run]:
-    """The runs, as large or as expensive as full attention's if that is asked for."""
+def sized(asked: Sequence[Run], match: str | None) -> Sequence[Run]:
+    """The runs that can be, as large or as expensive as full attention's if that is asked for."""
     from lra_bench import sweeps
-    from lra_bench.cli import progress
+    from lra_bench.cli import progress, screen
 
+    every, left_out = sweeps.able(asked)
+    screen.warn(left_out)
     if match is None:
         return every
     with progress.watching() as watch:

@@ -12,13 +12,13 @@ import numpy as np
 from flax import nnx
 
 from lra_bench import data, distributed, mixers
-from lra_bench.config import CROSS, Recipe, Run, TaskSpec
+from lra_bench.config import Recipe, Run, TaskSpec
 from lra_bench.conformance import implementations
 from lra_bench.conformance.implementations import Agreement
-from lra_bench.errors import ConfigError, RunFailed
+from lra_bench.errors import RunFailed
+from lra_bench.launch.refusals import refuse
 from lra_bench.measure.machine import where
 from lra_bench.measure.memory import available_bytes, crowded
-from lra_bench.metrics import METRICS
 from lra_bench.mixers.base import Target
 from lra_bench.model import Asked, Choice, ModelSpec, Reader, Shape, sizes
 from lra_bench.shapes import Split
@@ -139,29 +139,8 @@ def built(
     setup = _setup(run, of_task(run.task, labels, units), dependencies)
     kind = _kind(setup)
     if run.recipe.training.length_buckets > 1:
-        refuse_buckets(run)
         kind = BucketedProgram
     return kind.build(setup, run.recipe, run.seed)
-
-
-def refuse_buckets(run: Run) -> None:
-    """Raises ConfigError: the run's function of a text depends on how far the text is padded, or nothing is padded."""
-    if why := next(_of_padding(run), None):
-        raise ConfigError(f"training.length_buckets: {why}; 1 pads every text to the task's length")
-
-
-def _of_padding(run: Run) -> Iterator[str]:
-    """Why its texts cannot be padded to other lengths."""
-    if len(run.tasks) > 1:
-        yield "several tasks share a batch"
-    if run.task.grid:
-        yield "pictures have no padding"
-    if METRICS[run.task.metric].everywhere:
-        yield "an answer is asked for at each symbol"
-    for one in (*run.mixer_specs, *(run.teacher.mixer_specs if run.teacher else ())):
-        mixer = mixers.read(one.file)
-        if mixer.card.padded_length != "":
-            yield f"{mixer.name} changes with how far a text is padded: {mixer.card.padded_length or 'no claim'}"
 
 
 def planned(run: Run, device: jax.Device) -> Program:
@@ -174,57 +153,8 @@ def planned(run: Run, device: jax.Device) -> Program:
     return _kind(setup).planned(setup, run.recipe, run.seed, Devices.alone(device))
 
 
-def refuse_cross(run: Run) -> None:
-    """Raises ConfigError: the run's target is to read a source, and its mixers, its backbone or its techniques have no
-    way to; or only tasks with a source have what its backbone asks for."""
-    backbone, task = run.recipe.backbone, run.task
-    if not task.crosses:
-        if backbone.self_mixer != "own":
-            raise ConfigError(f"backbone.self_mixer: {backbone.self_mixer}; of tasks with interaction: {CROSS} alone")
-        return
-    if backbone.causal:
-        raise ConfigError("backbone.causal: true; an encoder-decoder is causal where the task says target: growing")
-    if data.looks_ahead(task) and not task.growing:
-        raise ConfigError(f"task {task.name}: asks for the symbol that follows in its target: target: growing")
-    if why := mixers.not_crossing(run.files, growing=task.growing, own=backbone.self_mixer == "own"):
-        raise ConfigError(f"task {task.name}: {why}")
-    if why := next(_not_of_encoder_decoders(run), None):
-        raise ConfigError(f"{why}: not of an encoder-decoder, which task {task.name} asks for")
-
-
-def _not_of_encoder_decoders(run: Run) -> Iterator[str]:
-    """The techniques that know of one row of layers alone."""
-    applied = run.techniques
-    yield from (name for name in ("multitask", "adapt", "pretrain") if getattr(applied, name))
-    if (prune := applied.prune) and (prune.heads or prune.neurons):
-        yield "prune.heads" if prune.heads else "prune.neurons"
-    if (distill := applied.distill) and (distill.hidden or distill.attention):
-        yield "distill.hidden" if distill.hidden else "distill.attention"
-
-
-def refuse_causal(run: Run) -> None:
-    """Raises ConfigError: the run's backbone is causal, and a mixer has no such form, or what is read out sees nothing;
-    or it is not, and the task's answers stand in the text that it sees. `refuse_cross` has encoder-decoders."""
-    if run.task.crosses:
-        return
-    if run.recipe.backbone.causal:
-        if why := mixers.not_causal(run.files):
-            raise ConfigError(f"backbone.causal: {why}")
-        if run.recipe.backbone.pool == "cls":
-            raise ConfigError("backbone.pool: cls stands before the text, of which it sees nothing here: last or mean")
-    elif data.looks_ahead(run.task):
-        for one in run.mixer_specs:
-            mixer = mixers.read(one.file)
-            if not mixer.card.is_causal(one.options):
-                raise ConfigError(
-                    f"task {run.task.name}: asks for the symbol that follows, which {mixer.name} sees: "
-                    "--set backbone.causal=true"
-                )
-
-
 def _setup(run: Run, goal: Objective, dependencies: Dependencies, target: Target | None = None) -> TrainingSetup:
-    refuse_cross(run)
-    refuse_causal(run)
+    refuse(run)
     if run.teacher is not None and dependencies.teacher is None:
         taught = draw(model_spec(run.teacher), run.seed)
         dependencies = replace(dependencies, teacher=ModelState(*nnx.split(taught, nnx.Param, ...)))

@@ -14,10 +14,11 @@ import numpy as np
 from lra_bench import data
 from lra_bench.config import Run
 from lra_bench.errors import ConfigError, RunFailed
+from lra_bench.launch.refusals import refuse
 from lra_bench.measure.clocks import StepTimer
 from lra_bench.measure.machine import where
 from lra_bench.model import Model, decoding
-from lra_bench.runs.build import model_spec, refuse_causal
+from lra_bench.runs.build import model_spec
 from lra_bench.training import precision
 from lra_bench.training.program import abstract, compiled, draw, parameters
 
@@ -39,7 +40,7 @@ class DecodingBench:
         self.laps = StepTimer()
         if run.task.crosses:
             raise ConfigError(f"--mode {mode}: of one text; task {run.task.name} has a source and a target")
-        refuse_causal(run)
+        refuse(run)
         spec = model_spec(run)
         symbols = len(data.vocabulary(run.task))
         room = run.task.length + (mode == "decode")

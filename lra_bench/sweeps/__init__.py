@@ -16,7 +16,7 @@ from lra_bench.sweeps.request import (
     task,
     task_names,
 )
-from lra_bench.sweeps.run import of_other_code, run, supply, with_needs
+from lra_bench.sweeps.run import able, of_other_code, run, supply, with_needs
 from lra_bench.sweeps.speed import Speed, speed
 from lra_bench.sweeps.stages import after, taught
 
@@ -27,6 +27,7 @@ __all__ = [
     "Request",
     "Settings",
     "Speed",
+    "able",
     "after",
     "beside",
     "cost",

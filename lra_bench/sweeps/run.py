@@ -13,6 +13,7 @@ from lra_bench.config import Launcher, Run
 from lra_bench.errors import ConfigError, PlaceError
 from lra_bench.launch import local
 from lra_bench.launch.engine import Engine, Order, Stopped, opened
+from lra_bench.launch.refusals import refusal
 from lra_bench.measure.asked import Asked
 from lra_bench.records import fingerprint, store
 from lra_bench.records.schema import SCORED, Result
@@ -53,6 +54,20 @@ def run(
         with opened(launcher, left, order) as engine:
             found |= Scheduler(engine, order, tell, fail_fast, alone=len(every) == 1).work(left)
     return [found[run.id] for run in every if run.id in found]
+
+
+def able(every: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """The runs that can be, and why the others cannot, each reason once.
+
+    Raises:
+        ConfigError: none can be.
+    """
+    why = {run.id: refusal(run) for run in every}
+    left = [run for run in every if why[run.id] is None]
+    reasons = list(dict.fromkeys(said for said in why.values() if said))
+    if not left:
+        raise ConfigError(reasons[0])
+    return left, [f"left out: {said.partition(';')[0]}" for said in reasons]
 
 
 def with_needs(every: Sequence[Run]) -> list[Run]:

@@ -10,8 +10,8 @@ from samples import Lra
 
 from lra_bench import sweeps
 from lra_bench.errors import ConfigError
+from lra_bench.launch.refusals import refuse
 from lra_bench.runs import lengths
-from lra_bench.runs.build import refuse_causal
 from lra_bench.sweeps import Request
 
 CAUSAL = "backbone.causal=true"
@@ -42,10 +42,10 @@ test_lengths: [32]
 def test_what_is_refused(model: str, task: str, settings: tuple[str, ...], said: str | None) -> None:
     (run,) = sweeps.runs(Request(model, task, "quick", settings=settings))
     if said is None:
-        refuse_causal(run)
+        refuse(run)
         return
     with pytest.raises(ConfigError, match=said):
-        refuse_causal(run)
+        refuse(run)
 
 
 def test_a_causal_text_is_read_out_through_its_last_token_unless_asked_otherwise() -> None:

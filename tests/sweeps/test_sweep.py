@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from samples import Lra
 
 from lra_bench import mixers, sweeps
 from lra_bench.errors import ConfigError, TaskError
@@ -159,3 +161,20 @@ def test_how_a_model_is_read_out_is_in_the_id() -> None:
     ]
     assert runs[0].id == runs[1].id != runs[2].id
     assert runs[0].model_copy(update={"reach": None}).id == runs[0].id
+
+
+def test_what_several_models_cannot_be_is_left_out_and_said_before_any_starts(
+    lra: Lra, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here)
+    every = sweeps.runs(Request("linear,fnet,softmax", "short", "tiny", (0, 1), settings=("backbone.causal=true",)))
+    able, said = sweeps.able(every)
+    assert [(run.model, run.seed) for run in able] == [(m, s) for s in (0, 1) for m in ("linear", "softmax")]
+    (line,) = said
+    assert line.startswith("left out: backbone.causal: fnet cannot be causal: each frequency")
+    asked = ("-t", "short", "-c", "tiny", "--set", "backbone.causal=true", "--dry-run", "--json")
+    done = lra("run", "-m", "linear,fnet", *asked)
+    assert (done.returncode, done.stderr) == (0, f"{line}\n")
+    assert [state["model"] for state in json.loads(done.stdout)] == ["linear"]
+    none = lra("run", "-m", "fnet", *asked)
+    assert (none.returncode, none.stderr[:40]) == (2, "lra: backbone.causal: fnet cannot be causal"[:40])

@@ -18,6 +18,7 @@ from lra_bench import mixers, sweeps
 from lra_bench.config import Run
 from lra_bench.data.batches import batch_at, by_length, drawn, permutation
 from lra_bench.errors import ConfigError
+from lra_bench.launch.refusals import refuse
 from lra_bench.runs import build
 from lra_bench.sweeps import Request
 from lra_bench.training import bucketed
@@ -94,10 +95,10 @@ def test_where_padding_counts_it_is_refused() -> None:
     claims = [name for name in mixers.names() if mixers.model_card(name).card.padded_length]
     for name in claims:
         with pytest.raises(ConfigError, match=rf"training\.length_buckets: {name} changes with how far"):
-            build.refuse_buckets(asked(name, *SORTED))
+            refuse(asked(name, *SORTED))
     assert 0 < len(claims) < len(mixers.names()) / 2
     with pytest.raises(ConfigError, match="pictures have no padding"):
-        build.refuse_buckets(asked("softmax", *SORTED, task="mnist-sequential"))
+        refuse(asked("softmax", *SORTED, task="mnist-sequential"))
     with pytest.raises(ConfigError, match="a batch's micro-batches by length: accumulate must be 2 or more"):
         asked("softmax", "training.length_buckets=2")
 
