@@ -49,7 +49,8 @@ CARD = Card(
     public="axial-attention (PyPI, PyTorch)",
     differs="both axes in one layer, with weights of their own: two residual layers without the MLP and norm between "
     "them; a text's grid is arbitrary; what stands before an image's pixels (cls) has a row of its own above them; "
-    "no shifts but where it is causal, and then one to the right is not needed: a token sees itself",
+    "no shifts but where it is causal, and then one to the right is not needed: a token sees itself; what comes from "
+    "the rows above is added to what the row gives (the authors' code: the row's layers read it)",
     padded_length="the rows into which a text is folded",
 )
 

@@ -5,7 +5,7 @@ compressed, c tokens to one cell, into a second memory.
     loss of f_c: |attn(x, evicted) - attn(x, f_c(evicted))|^2, all but f_c held fixed                 (algorithm 2)
 
 No gradient flows through a memory: the task does not train f_c. Padding is zero before f_c, and no key; a cell is a key
-if it holds a true token. Where it is causal, a token sees none of its segment that come after it, as in section 3.
+if it holds a true token. Where it is causal, a token sees none of its segment that come after it, as in section 5.5.
 """
 
 from __future__ import annotations

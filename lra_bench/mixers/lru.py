@@ -1,12 +1,12 @@
 """Linear recurrent unit (Orvieto et al., arXiv 2303.06349): a complex diagonal recurrence, stable by its parameters.
 
     h_t = lambda h_{t-1} + gamma (B u_t),  y_t = Re(C h_t) + d u_t,   lambda = exp(-exp(nu) + i exp(theta))
-                                                                                         (section 3.3, equation 7)
+                                                                                (sections 3.3 and 3.4, equation 7)
     y = GLU(W gelu(Re(C_1 h + C_2 h') + d u))        h' is h of the reversed text
 
 lambda starts uniformly on a ring of the unit disk, and gamma at sqrt(1 - |lambda|^2), so that h is as large as its
 input. Padding is zero input: the state, that of the reversed text too, stays 0 until the first token. Where it is
-causal, there is no h' and no C_2, as in section 3.3.
+causal, there is no h' and no C_2, as in the paper.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CARD = Card(
     title="Linear recurrent unit",
     family="state-space",
     paper="2303.06349",
-    equation="section 3.3 and equation 7",
+    equation="sections 3.3 and 3.4, equation 7",
     year=2023,
     time=1.0,
     memory=1.0,
