@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lra_bench import mixers
-from lra_bench.conformance.checks import DECODED, EXACT, SHORT, Held, Verdict
-from lra_bench.errors import device_at_fault
+from lra_bench.conformance.causality import DECODED
+from lra_bench.conformance.trial import EXACT, SHORT
+from lra_bench.conformance.verdict import Held, Verdict, verdicts
 from lra_bench.mixers import CrossCard, ModelCard
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.cross.base import CrossBase, HeadsCross
@@ -32,26 +33,16 @@ Array = jax.Array
 
 
 def verify(model_card: ModelCard, options: Mapping[str, Any] | None = None) -> Iterator[Verdict]:
-    """Hold the mixer's cross form, where it has one, its `options` turned, to its checks. What raises counts as failed,
-    and as crashed.
+    """Hold the mixer's cross form, where it has one, its `options` turned, to its checks.
 
     Raises:
         ConfigError: a file cannot be imported, or there is no such option.
     """
     card, cross = mixers.cross(model_card.path), mixers.load_cross(model_card.path)
     if card is None or cross is None:
-        return
+        return iter(())
     trial = Trial(model_card, card, mixers.turned(model_card, options or {}), mixers.load(model_card.path), cross)
-    for number, (title, check) in enumerate(CHECKS.items(), FIRST):
-        try:
-            with jax.default_matmul_precision("highest"):
-                passed, figures = check(trial)
-        except Exception as error:
-            if fault := device_at_fault(error):
-                raise fault from error
-            yield Verdict(number, title, False, f"{type(error).__name__}: {error}", crashed=True)
-        else:
-            yield Verdict(number, title, passed is not False, figures, claimed=passed is not None)
+    return verdicts(CHECKS, trial, FIRST)
 
 
 @dataclass(frozen=True)

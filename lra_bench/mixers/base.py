@@ -1,7 +1,6 @@
 """The contract of a mixer: `x -> y`, both [B, L, D], under a mask [B, L] that is True on real tokens.
 
-Ten conformance checks, held by `lra_bench/conformance/checks.py` (`lra verify`, `tests/conformance`) for every mixer
-found:
+Ten conformance checks, held by `lra_bench/conformance` (`lra verify`, `tests/conformance`) for every mixer found:
 
 1. The mask is positional and required. Bidirectional, or the card says so.
 2. No leak: changing `x` where the mask is False does not change `y` where it is True.

@@ -17,8 +17,11 @@ import numpy as np
 import pytest
 
 from lra_bench import mixers
-from lra_bench.conformance import checks, record
-from lra_bench.conformance.checks import CHECKS, SPAN, Trial, grown, verify
+from lra_bench.conformance import checks, complexity, record
+from lra_bench.conformance.checks import CHECKS, verify
+from lra_bench.conformance.complexity import SPAN, exponents, grown
+from lra_bench.conformance.exactness import limit
+from lra_bench.conformance.trial import Trial
 from lra_bench.kernels.softmax_attention import softmax_attention_reference
 
 GROWTH = "complexity"
@@ -118,8 +121,8 @@ def test_what_is_not_claimed_neither_passes_nor_fails(
 ) -> None:
     monkeypatch.setenv("LRA_CACHE", str(tmp_path))
     only(monkeypatch, lambda title: title == GROWTH)
-    monkeypatch.setattr(checks, "_counted", lambda _, dims: (dims.length, dims.length))
-    monkeypatch.setattr(checks, "_planned", lambda _, dims: dims.length)
+    monkeypatch.setattr(complexity, "_counted", lambda _, dims: (dims.length, dims.length))
+    monkeypatch.setattr(complexity, "_planned", lambda _, dims: dims.length)
     path = tmp_path / "mine.py"
     path.write_text("from lra_bench.mixers import wrap\nMixer = wrap.function(lambda q, k, v, mask: v)\n")
     model_card = mixers.model_card(str(path))
@@ -157,13 +160,13 @@ def test_a_fitted_exponent_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> Non
     """Between 2,048 and 4,096 tokens sinkhorn's work grows like L^1.21, and from 16,384 on like L^1.7."""
     model_card = mixers.model_card("sinkhorn")
     trial = Trial(model_card, mixers.turned(model_card, {}), mixers.load(model_card.path))
-    once = cache(partial(checks._counted, trial))
-    monkeypatch.setattr(checks, "_counted", lambda _, dims: once(dims))
-    monkeypatch.setattr(checks, "_planned", lambda _, dims: dims.length)
-    assert checks.exponents(trial)[0]
+    once = cache(partial(complexity._counted, trial))
+    monkeypatch.setattr(complexity, "_counted", lambda _, dims: once(dims))
+    monkeypatch.setattr(complexity, "_planned", lambda _, dims: dims.length)
+    assert exponents(trial)[0]
     for claim in ({"time": 1.2}, {"time": 1.7}, {"memory": 1.0}):
         other = replace(trial, model_card=replace(model_card, card=replace(model_card.card, **claim)))
-        assert not checks.exponents(other)[0], claim
+        assert not exponents(other)[0], claim
 
 
 def rounding(exact: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -180,9 +183,9 @@ def rounding(exact: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 def test_products_are_full_ones_whatever_the_platforms_default_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("jax._src.lax.lax", "jax.lax"):
         monkeypatch.setattr(f"{module}.dot_general", rounding(jax.lax.dot_general))
-    monkeypatch.setattr(checks, "CHECKS", {"exactness condition": checks.limit})
+    monkeypatch.setattr(checks, "CHECKS", {"exactness condition": limit})
     model_card = mixers.model_card("compressed")
-    held, figures = checks.limit(Trial(model_card, mixers.turned(model_card, {}), mixers.load(model_card.path)))
+    held, figures = limit(Trial(model_card, mixers.turned(model_card, {}), mixers.load(model_card.path)))
     assert not held, f"this platform would not round: {figures}"
     assert next(verify(model_card)).passed
 
@@ -221,8 +224,8 @@ def test_a_causal_form_is_held_to_what_the_card_says_of_it(
 ) -> None:
     """Here it does L^2 work where the other form does L."""
     only(monkeypatch, lambda title: title == GROWTH)
-    monkeypatch.setattr(checks, "_counted", lambda _, dims: (dims.length ** (2 if dims.causal else 1), dims.length))
-    monkeypatch.setattr(checks, "_planned", lambda _, dims: dims.length)
+    monkeypatch.setattr(complexity, "_counted", lambda _, dims: (dims.length ** (2 if dims.causal else 1), dims.length))
+    monkeypatch.setattr(complexity, "_planned", lambda _, dims: dims.length)
     model_card = mixers.model_card("local")
     (verdict,) = verify(replace(model_card, card=replace(model_card.card, causal_growth=growth)))
     assert verdict.word == word
