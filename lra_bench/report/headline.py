@@ -99,9 +99,18 @@ def _best(summed: pd.DataFrame) -> Iterator[Finding]:
         row = its.sort_values("test_score", ascending=not named(metric).higher, kind="stable").iloc[0]
         value, low, high = (annotate.score(row[key], metric) for key in ("test_score", "test_low", "test_high"))
         unit = "%" if named(metric).share else f" {named(metric).title}"
-        ranks = its.reindex(columns=["rank"])["rank"].astype(float)
-        first = f"; {(ranks == 1).sum()} of {len(its)} models share rank 1" if (ranks == 1).any() else ""
-        yield Finding(f"Best score, {column}", str(row["model"]), f"{value}{unit}", f"95% interval {low}-{high}{first}")
+        said = f"95% interval {low}-{high}{_beside(row, its)}"
+        yield Finding(f"Best score, {column}", str(row["model"]), f"{value}{unit}", said)
+
+
+def _beside(best: pd.Series, its: pd.DataFrame) -> str:
+    """How many of a column's models are not told from the best: by rank, or where there is none, by their intervals."""
+    ranks = its.reindex(columns=["rank"])["rank"].astype(float)
+    if (ranks == 1).any():
+        return f"; {(ranks == 1).sum()} of {len(its)} models share rank 1"
+    meeting = (its["test_low"] <= best["test_high"]) & (its["test_high"] >= best["test_low"])
+    others = meeting.sum() - 1
+    return f"; not told from {others} other{'s' if others > 1 else ''}" if others else ""
 
 
 def _at_length(there: Longest) -> Iterator[Finding]:

@@ -283,6 +283,17 @@ def test_the_headline_counts_what_the_intervals_tell() -> None:
     ]
 
 
+def test_the_best_of_single_runs_is_said_to_be_one_of_several() -> None:
+    """Without ranks, the intervals tell which scores are apart."""
+    single = summed([0.5, 0.72, 0.7, 0.71]).drop(columns="rank")
+    (best,) = headline.findings(single, [])
+    assert (best.model, best.said) == ("m1", "95% interval 62.0-82.0; not told from 2 others")
+    (alone,) = headline.findings(summed([0.5, 0.72]).drop(columns="rank"), [])
+    assert alone.said == "95% interval 62.0-82.0"
+    (ranked,) = headline.findings(summed([0.5, 0.72]), [])
+    assert ranked.said == "95% interval 62.0-82.0; 1 of 2 models share rank 1"
+
+
 def test_the_headline_without_steps_is_of_scores() -> None:
     assert headline.headline(summed([0.5, 0.7]), []) == "Best score, listops quick: m1 with 70.0%"
     error = headline.findings(summed([0.5, 0.7], "mean-squared-error"), [])
