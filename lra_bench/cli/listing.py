@@ -151,7 +151,7 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            help="The name of a model, task, config or technique, or a path to its file.",
+            help="The name of a model, task (NAME or NAME@VARIANT), config or technique, or a path to its file.",
             autocompletion=completion.anything,
         ),
     ],
@@ -184,15 +184,15 @@ def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
 
     files = {"tasks": tasks.found(include), "configs": config.found("configs", include)}
     files["techniques"] = config.technique_files(include)
-    path = Path(name)
+    task, variant = tasks.parted(name)
+    path = Path(task)
     is_yaml = path.suffix in (".yaml", ".yml") and path.is_file()
     is_task = is_yaml and "source" in config.read(path).values
     shown: dict[str, Any] = {}
     if name in mixers.names() or path.suffix == ".py":
         shown["model"] = _model_card(mixers.model_card(name))
-    if name in files["tasks"] or is_task:
-        variants = {v: tasks.load(name, include, v).model_dump() for v in tasks.variants(name, include)}
-        shown["task"] = tasks.load(name, include).model_dump() | ({"variants": variants} if variants else {})
+    if task in files["tasks"] or is_task:
+        shown["task"] = _task(task, variant, include)
     if name in files["configs"] or (is_yaml and not is_task):
         shown["config"] = _recipe(name, include)
     if name in files["techniques"]:
@@ -203,6 +203,16 @@ def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
         every = [*mixers.names(), *(known for kind in files.values() for known in kind)]
         raise ConfigError(f"'{name}': no model, task, config or technique; {nearest(name, every)}")
     return shown
+
+
+def _task(name: str, variant: str | None, include: tuple[Path, ...]) -> dict[str, Any]:
+    """A task with its variants, or one of them."""
+    from lra_bench.config import tasks
+
+    if variant is not None:
+        return tasks.load(name, include, tasks.demanded(name, variant, include)).model_dump()
+    variants = {v: tasks.load(name, include, v).model_dump() for v in tasks.variants(name, include)}
+    return tasks.load(name, include).model_dump() | ({"variants": variants} if variants else {})
 
 
 def _model_card(model_card: Any) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def test_listing_opens_nothing_heavy() -> None:
         ((*RUN, "-m", "linear", "--set", "backbone.layer=3"), "backbone.layer: unknown key; did you mean 'layers'?"),
         ((*RUN, "-m", "linear", "--length", "2"), "length"),
         (("show", "linformr"), "'linformr': no model, task, config or technique; did you mean 'linformer'?"),
+        (("show", "listops@qick"), "task 'listops': no variant 'qick'; did you mean 'quick'?"),
         (("compare", "nowhere"), "nowhere: no results here"),
         (("speed", "--lengths", "64,x"), "--lengths 64,x: 'x' must be an integer"),
         (("data", "show", "short", "--split", "tset"), "split 'tset'"),
@@ -105,6 +106,8 @@ def test_ls_and_show(lra: Lra, here: Path) -> None:
     assert card["options"]["rank"]["default"] == 256
     task = json.loads(lra("show", "listops", "--json").stdout)["task"]
     assert task["splits"] == {"train": 96000, "val": 2000, "test": 2000}
+    quick = json.loads(lra("show", "listops@quick", "--json").stdout)["task"]
+    assert (quick["variant"], quick["length"], "variants" in quick) == ("quick", 128, False)
     recipe = json.loads(lra("show", "small", "--json").stdout)["config"]
     assert recipe["by task"]["listops"]["training"]["steps"] == 5000
     for name in ("linformer", "listops", "small"):
