@@ -99,8 +99,6 @@ def speed(
     how = chosen(format, json=json)
     if fresh and out is None:
         raise ConfigError("--overwrite: measures again what --out holds, which is not named")
-    if largest_batch and mode.value in DECODING:
-        raise ConfigError(f"--largest-batch: of training steps and forward passes, not of --mode {mode.value}")
     if read is not None and (out is not None or largest_batch or peak):
         raise ConfigError(f"--read {read}: measures nothing; no --out, --peak or --largest-batch with it")
     if device is not None and (read is not None or largest_batch or peak or mode is not Mode.train):

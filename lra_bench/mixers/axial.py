@@ -31,7 +31,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.caches import KeyValues, attended, empty
+from lra_bench.mixers.caches import KeyValues, attended, behind, empty
 from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.heads import HeadsMixer
 
@@ -167,10 +167,17 @@ class Mixer(HeadsMixer):
         y = self.output(y.astype(x.dtype))[:, 0] + state.above[:, c].astype(x.dtype)
         state = state._replace(row=row, x=state.x.at[:, c].set(x.astype(state.x.dtype)))
         last = jnp.asarray(np.append(rows[1:] > rows[:-1], True))[i]
-        return lax.cond(last, lambda state: self.shifted(state, i - c, jnp.asarray(rows)[i]), lambda s: s, state), y
+        at = jnp.asarray(rows)[i]
+        above, *new = lax.cond(last, self.shifted, unshifted, state, at, i - c)
+        at = behind(at, above)
+        k, v = (old.at[:, :, at].set(h) for old, h in zip((state.k, state.v), new, strict=True))
+        return state._replace(above=above, k=k, v=v), y
 
-    def shifted(self, state: Grid, first: Int[Array, ""], at: Int[Array, ""]) -> Grid:
-        """At the end of the row `at`, whose first token's place is `first`: what the columns give the row below."""
+    def shifted(
+        self, state: Grid, at: Int[Array, ""], first: Int[Array, ""]
+    ) -> tuple[Float[Array, "B C D"], Float[Array, "B H C K"], Float[Array, "B H C K"]]:
+        """At the end of the row `at`, whose first token's place is `first`: what the columns give the row below, and
+        the row's keys and values in them."""
         there = jnp.arange(state.x.shape[1]) < state.row.place - first
         x = jnp.where(there[:, None], state.x, 0)
         seen = x
@@ -178,7 +185,8 @@ class Mixer(HeadsMixer):
             y = softmax_attention(*self.projected_at(x, first), jnp.broadcast_to(there, x.shape[:2]), self.impl)
             seen = x + self.output(y.astype(x.dtype))
         q, *new = (jnp.where(there[:, None], h, 0) for h in self.columns.projected_at(seen, first))
-        k, v = (old.at[:, :, at].set(h.astype(old.dtype)) for old, h in zip((state.k, state.v), new, strict=True))
+        new_k, new_v = (h.astype(state.k.dtype) for h in new)
+        k, v = state.k.at[:, :, at].set(new_k), state.v.at[:, :, at].set(new_v)
         rows, cols = self.places()
         exists = np.zeros((max(rows) + 1, max(cols) + 1), bool)
         exists[rows, cols] = True
@@ -186,7 +194,14 @@ class Mixer(HeadsMixer):
         q, k_down, v_down = (flat(jnp.moveaxis(h, 3, 1)) for h in (q[:, :, None], k, v))
         y = softmax_attention(q, k_down, v_down, jnp.tile(mask.T, (len(x), 1)), self.impl)
         y = jnp.moveaxis(y.reshape(len(x), -1, *y.shape[1:]), 1, 3)[:, :, 0]
-        return Grid(state.row, state.x, self.columns.output(y.astype(x.dtype)), k, v)
+        return self.columns.output(y.astype(x.dtype)), new_k, new_v
+
+
+def unshifted(
+    state: Grid, at: Int[Array, ""], first: Int[Array, ""]
+) -> tuple[Float[Array, "B C D"], Float[Array, "B H C K"], Float[Array, "B H C K"]]:
+    """Before the end of a row: as it was."""
+    return state.above, state.k[:, :, at], state.v[:, :, at]
 
 
 def lines(x: Shaped[Array, "B H L K"], front: int, cols: int, *, down: bool) -> Shaped[Array, "B N H M K"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -68,21 +69,46 @@ def room(rows: tuple[int, int, int], widths: tuple[int, int], dtype: str) -> Key
     return KeyValues(k, v, jnp.zeros((), jnp.int32))
 
 
-def extended(cache: KeyValues, k: Float[Array, "B H N K"], v: Float[Array, "B H N V"], held: Held = ring) -> KeyValues:
-    """With N further tokens, of which those are kept that the slots then hold."""
+def extended(
+    cache: KeyValues,
+    k: Float[Array, "B H N K"],
+    v: Float[Array, "B H N V"],
+    held: Held = ring,
+    read: Float[Array, "..."] | None = None,
+) -> KeyValues:
+    """With N further tokens, of which those are kept that the slots then hold.
+
+    Args:
+        read: what was read in the cache as it is; None: nothing was.
+    """
     N, slots = k.shape[2], cache.k.shape[2]
+    first = max(N - slots, 0) if held is ring else 0
+    new = [rows[:, :, first:].astype(cache.k.dtype) for rows in (k, v)]
+    place, after = cache.place if read is None else behind(cache.place, read), cache.place + N
     if held is not ring:
-        at = held(cache.place + N, slots) - cache.place
-        return KeyValues(_chosen(cache.k, k, at), _chosen(cache.v, v, at), cache.place + N)
-    first = max(N - slots, 0)
-    at = (cache.place + jnp.arange(first, N)) % slots
-    k, v = (old.at[:, :, at].set(new[:, :, first:].astype(old.dtype)) for old, new in ((cache.k, k), (cache.v, v)))
-    return KeyValues(k, v, cache.place + N)
+        at = held(place + N, slots) - place
+        k, v = (_chosen(old, rows, at) for old, rows in zip((cache.k, cache.v), new, strict=True))
+    elif N == 1:
+        slot = place % slots
+        k, v = (
+            lax.dynamic_update_slice_in_dim(old, row, slot, axis=2)
+            for old, row in zip((cache.k, cache.v), new, strict=True)
+        )
+    else:
+        at = (place + jnp.arange(first, N)) % slots
+        k, v = (old.at[:, :, at].set(rows) for old, rows in zip((cache.k, cache.v), new, strict=True))
+    return KeyValues(k, v, after)
+
+
+def behind(place: Int[Array, ""], read: Float[Array, "..."]) -> Int[Array, ""]:
+    """The same place, known once `read` is: what is then written there is written after that, and so in place, where
+    the array that was read would be copied. An `optimization_barrier` is gone before XLA decides on copies."""
+    return place + (0 * read.ravel()[:1].sum()).astype(place.dtype)
 
 
 def _chosen(old: Array, new: Array, at: Int[Array, " S"]) -> Array:
     """The new ones at the indices that are none below 0."""
-    rows = jnp.take(new, jnp.maximum(at, 0), axis=2, mode="clip").astype(old.dtype)
+    rows = jnp.take(new, jnp.maximum(at, 0), axis=2, mode="clip")
     return jnp.where((at >= 0)[:, None], rows, old)
 
 
@@ -141,10 +167,14 @@ def weighed(
 
     def some(cache: KeyValues, block: Rows) -> tuple[KeyValues, Array]:
         q, k, v = block
-        keys, values, i, j = _met(cache, q, k, v, ring)
+        i = (cache.place + jnp.arange(q.shape[2]))[:, None]
+        j = jnp.concatenate([cache.places, i[:, 0]])[None]
+        keys, values = (
+            jnp.concatenate([old, new.astype(old.dtype)], axis=2) for old, new in ((cache.k, k), (cache.v, v))
+        )
         weights = weigh(q, keys, _visible(i, j, seen), i - j)
         y = product("bhns,bhsv->bhnv", weights.astype(values.dtype), values)
-        return extended(cache, k, v), y.astype(v.dtype)
+        return extended(cache, k, v, read=y), y.astype(v.dtype)
 
     return _in_blocks(some, cache, (q, k, v))
 
@@ -165,16 +195,6 @@ def _in_blocks(
     return cache, jax.tree.map(lambda *pair: jnp.concatenate(pair, axis=2), read, rest)
 
 
-def _met(
-    cache: KeyValues, q: Array, k: Array, v: Array, held: Held
-) -> tuple[Array, Array, Int[Array, "N 1"], Int[Array, "1 S"]]:
-    """Keys and values of the cache and of the queries' own tokens, and the places of queries and keys."""
-    i = cache.place + jnp.arange(q.shape[2])
-    j = jnp.concatenate([held(cache.place, cache.k.shape[2]), i])
-    keys, values = (jnp.concatenate([old, new.astype(old.dtype)], axis=2) for old, new in ((cache.k, k), (cache.v, v)))
-    return keys, values, i[:, None], j[None]
-
-
 def _visible(i: Int[Array, "N 1"], j: Int[Array, "1 S"], seen: Seen) -> Bool[Array, "#H N S"]:
     return (j >= 0) & (j <= i) & seen(i, j)
 
@@ -182,13 +202,23 @@ def _visible(i: Int[Array, "N 1"], j: Int[Array, "1 S"], seen: Seen) -> Bool[Arr
 def _attended(
     cache: KeyValues, q: Array, k: Array, v: Array, seen: Seen, held: Held, score: Score
 ) -> tuple[KeyValues, Part]:
-    keys, values, i, j = _met(cache, q, k, v, held)
-    scores = score(q, keys, i, j) + jnp.where(_visible(i, j, seen), 0, LOWEST)
-    top = jnp.maximum(scores.max(-1, keepdims=True), LOWEST / 2)
-    weights = jnp.exp(scores - top)
-    total = jnp.maximum(weights.sum(-1, keepdims=True), TINY)
-    y = product("bhns,bhsv->bhnv", (weights / total).astype(values.dtype), values).astype(v.dtype)
-    return extended(cache, k, v, held), (y, (top + jnp.log(total))[..., 0])
+    """Keys of the cache and the queries' own are not put together, which would copy the cache."""
+    i, slots = (cache.place + jnp.arange(q.shape[2]))[:, None], cache.k.shape[2]
+    met = (
+        (cache.k, cache.v, held(cache.place, slots)[None]),
+        (k.astype(cache.k.dtype), v.astype(cache.v.dtype), i.T),
+    )
+    scores = [score(q, keys, i, j) + jnp.where(_visible(i, j, seen), 0, LOWEST) for keys, _, j in met]
+    top = jnp.maximum(*(part.max(-1, keepdims=True) for part in scores))
+    top = jnp.maximum(top, LOWEST / 2)
+    weights = [jnp.exp(part - top) for part in scores]
+    total = jnp.maximum(sum(part.sum(-1, keepdims=True) for part in weights), TINY)
+    read = (
+        product("bhns,bhsv->bhnv", (part / total).astype(values.dtype), values)
+        for part, (_, values, _) in zip(weights, met, strict=True)
+    )
+    y = reduce(jnp.add, read)
+    return extended(cache, k, v, held, y), (y.astype(v.dtype), (top + jnp.log(total))[..., 0])
 
 
 def always(i: Int[Array, "N 1"], j: Int[Array, "1 S"]) -> Bool[Array, "N S"]:
@@ -222,13 +252,16 @@ def latest(
     trail: Trail,
 ) -> tuple[Bucketed, Float[Array, "B H 1 V"]]:
     """With a further token, and what it reads in the latest ones of its bucket: a step of `sorted_attention`."""
-    place = state.place
-    cache, known = extended(state.cache, k, v), state.bucket.at[..., place].set(bucket[..., 0])
-    j = jnp.arange(known.shape[-1])
-    same = (known == bucket) & (j <= place)
-    count = jnp.flip(jnp.flip(same, -1).cumsum(-1), -1)
-    scores = dot(q, cache.k, place[None, None], j[None]) + jnp.where(j == place, trail.itself, 0)
+    place, own = state.place, (k.astype(state.cache.k.dtype), v.astype(state.cache.v.dtype))
+    j = jnp.arange(state.bucket.shape[-1])
+    same = (state.bucket == bucket) & (j < place)
+    count = 1 + jnp.flip(jnp.flip(same, -1).cumsum(-1), -1)  # of those from there on, itself too
+    scores = dot(q, state.cache.k, place[None, None], j[None])
     scores = jnp.where(same & (count <= trail.width + 1), scores, LOWEST)
-    weights = jax.nn.softmax(scores, axis=(2, 3)).sum(2, keepdims=True)
-    y = product("bhns,bhsv->bhnv", weights.astype(cache.v.dtype), cache.v).astype(v.dtype)
-    return Bucketed(cache, known), y
+    itself = dot(q, own[0], place[None, None], place[None, None]) + trail.itself
+    itself = jnp.broadcast_to(itself, (*scores.shape[:-1], 1))
+    weights = jax.nn.softmax(jnp.concatenate([scores, itself], -1), axis=(2, 3)).sum(2, keepdims=True)
+    weights = weights.astype(own[1].dtype)
+    y = product("bhns,bhsv->bhnv", weights[..., :-1], state.cache.v) + weights[..., -1:] * own[1]
+    known = lax.dynamic_update_slice_in_dim(state.bucket, bucket, behind(place, y), axis=-1)
+    return Bucketed(extended(state.cache, k, v, read=y), known), y.astype(v.dtype)

@@ -29,7 +29,7 @@ from lra_bench.kernels.patterns import SIZE, Summaries, Window
 from lra_bench.kernels.rotary import rotary_at
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention_part
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.caches import KeyValues, Part, attended_part, empty, within
+from lra_bench.mixers.caches import KeyValues, Part, attended_part, behind, empty, within
 from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut, join
 from lra_bench.mixers.layers import XAVIER, LayerNorm
@@ -184,7 +184,7 @@ class Mixer(HeadsMixer):
         there = jnp.arange(state.k.shape[2]) // self.rank < place // self.segment
         far = softmax_attention_part(q, state.k, state.v, jnp.broadcast_to(there, (len(x), there.size)), self.impl)
         y = self.output(joined([read, far]).astype(x.dtype))[:, 0]
-        return self.projected(state, dense(x, self.gather[...]), k, v, place), y
+        return self.projected(state, dense(x, self.gather[...]), k, v, behind(place, y)), y
 
     def turned_at(self, x: Float[Array, "B H 1 K"], place: Int[Array, ""]) -> Float[Array, "B H 1 K"]:
         """A query or key by its place, where places are rotary."""

@@ -29,7 +29,7 @@ from lra_bench.kernels.block_attention import joined
 from lra_bench.kernels.block_sort import sinkhorn, sinkhorn_row, sorted_attention, sorted_blocks, weighted
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention_part
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.caches import KeyValues, attended_part, empty
+from lra_bench.mixers.caches import KeyValues, attended_part, behind, empty
 from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer
 from lra_bench.mixers.layers import Dense
@@ -147,20 +147,22 @@ class Mixer(HeadsMixer):
         q, k, v = self.projected_at(x[:, None], state.cache.place)
         total = state.total + x.astype(jnp.float32)
         begins = state.cache.place % self.size == 0
-        state = lax.cond(begins, self.begun, lambda state: state, state._replace(total=total))
+        cache, _, *before = state
+        at_hand = lax.cond(begins, self.begun, lambda state, total: tuple(before), state, total)
+        state = Sorting(cache._replace(place=behind(cache.place, at_hand[-1])), total, *at_hand)
         cache, own = attended_part(state.cache, q, k, v, lambda i, j: i // self.size == j // self.size)
         y, logsumexp = softmax_attention_part(*weighted(q, state.k, state.v, state.share), self.impl)
         y = joined([own, (y.reshape(own[0].shape), logsumexp.reshape(own[1].shape))])
         return state._replace(cache=cache), self.output(y.astype(x.dtype))[:, 0]
 
-    def begun(self, state: Sorting) -> Sorting:
-        """At the first token of a block: with what is sorted to it."""
+    def begun(self, state: Sorting, total: Float32[Array, "B D"]) -> tuple[Array, Array, Array, Array]:
+        """At the first token of a block: the sums of P's columns, and what is sorted to it."""
         N, cache = state.columns.shape[-1], state.cache
-        R = self.sorting(state.total[:, None])[:, 0, :, :N] / self.config.temperature
+        R = self.sorting(total[:, None])[:, 0, :, :N] / self.config.temperature
         P, columns = sinkhorn_row(R, state.columns, cache.place // self.size)
         there = jnp.ones((len(P), N, self.size), bool)
         (k, share), (v, _) = (sorted_blocks(P[:, :, None], h, there) for h in (cache.k, cache.v))
-        return Sorting(cache, state.total, columns, k, v, share)
+        return columns, k, v, share
 
 
 def filled(x: Shaped[Array, "..."], size: int, axis: int) -> Shaped[Array, "..."]:

@@ -52,6 +52,21 @@ def init_state(model: Model, batch: int, length: int) -> State:
     return State(layers, jnp.zeros((), jnp.int32))
 
 
+def state_shapes(spec: ModelSpec, batch: int, length: int) -> State:
+    """`init_state` of the model, with shapes for arrays: nothing is drawn.
+
+    Raises:
+        ConfigError: as `init_state`.
+    """
+
+    def made() -> State:
+        model = spec(rngs=nnx.Rngs(0))
+        assert isinstance(model, Model)
+        return init_state(model, batch, length)
+
+    return jax.eval_shape(made)
+
+
 def step(model: Model, state: State, tokens: Int32[Array, " B"]) -> tuple[State, Float[Array, "B C"]]:
     """The state after one further token of each text, and the logits at its place."""
     state, logits = prefill(model, state, tokens[:, None])

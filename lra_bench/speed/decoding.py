@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,52 +17,90 @@ from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.launch.refusals import refuse
 from lra_bench.measure.clocks import StepTimer
 from lra_bench.measure.machine import where
-from lra_bench.model import Model, decoding
+from lra_bench.model import Model, ModelSpec, decoding
 from lra_bench.runs.build import model_spec
 from lra_bench.training import precision
-from lra_bench.training.program import abstract, compiled, draw, parameters
+from lra_bench.training.program import Compiled, abstract, compiled, draw, parameters
 
+Step = Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]  # of weights, state and tokens: the state, and logits
 EMPTY = 20  # runs of a function that does nothing, of which the median is the time to dispatch one
 
 
-class DecodingBench:
-    """The prefill of texts of the run's length from an empty state, or a token of each after so many.
+class Decoder(NamedTuple):
+    """A causal model that answers at each place, with the task's symbols, and what one call of it reads."""
 
-    The model answers at each place, with the task's symbols. A state that is decoded from is as large as it is after
-    the run's length, and filled with random numbers.
+    spec: ModelSpec
+    step: Step
+    shape: tuple[int, int]  # texts, and tokens of each
+    room: int  # places, of which the state keeps as many as its mixers do
+    symbols: int
+
+    def compiled(self, weights: Any, state: Any, tokens: Any) -> Compiled:
+        """The call, for arrays or shapes; a token after others is written where the state is, which is donated."""
+        if self.shape[1] > 1:
+            return compiled(jax.jit(self.step), (weights, state, tokens))
+        return compiled(jax.jit(partial(_at_one_place, self.step), donate_argnums=1), (weights, state, tokens))
+
+
+def decoder(run: Run, mode: str) -> Decoder:
+    """What decodes a prompt of the run's length, or a token after so many.
 
     Raises:
         ConfigError: the model is not causal, or writes a target for a source.
         RunFailed: it is, and does not decode.
     """
+    if run.task.crosses:
+        raise ConfigError(f"--mode {mode}: of one text; task {run.task.name} has a source and a target")
+    refuse(run)
+    spec, symbols = model_spec(run), len(data.vocabulary(run.task))
+    room = run.task.length + (mode == "decode")
+    asked = replace(spec.asked[0], everywhere=True, streams=1, classes=symbols - 1, answers=1, length=room)
+    spec = replace(spec, asked=[asked])
+    model = abstract(spec)
+    try:
+        decoding.refuse(model)
+    except ConfigError as error:
+        raise RunFailed(str(error)) from None
+    shape = run.recipe.training.batch, 1 if mode == "decode" else run.task.length
+    return Decoder(spec, decoding.stepping(model)[0], shape, room, symbols)
+
+
+def planned_bytes(run: Run, mode: str) -> int:
+    """What the compiler plans for it; nothing is drawn.
+
+    Raises:
+        ConfigError, RunFailed: as `decoder`.
+    """
+    asked = decoder(run, mode)
+    weights = decoding.stepping(abstract(asked.spec))[1]
+    state = decoding.state_shapes(asked.spec, asked.shape[0], asked.room)
+    with precision.within(run.recipe.backbone.matmul):
+        return asked.compiled(weights, state, jax.ShapeDtypeStruct(asked.shape, jnp.int32)).compiled_bytes
+
+
+class DecodingBench:
+    """The prefill of texts of the run's length from an empty state, or a token of each after so many.
+
+    A state that is decoded from is as large as it is after the run's length, and filled with random numbers.
+
+    Raises:
+        ConfigError, RunFailed: as `decoder`.
+    """
 
     def __init__(self, run: Run, mode: str) -> None:
         self.laps = StepTimer()
-        if run.task.crosses:
-            raise ConfigError(f"--mode {mode}: of one text; task {run.task.name} has a source and a target")
-        refuse(run)
-        spec = model_spec(run)
-        symbols = len(data.vocabulary(run.task))
-        room = run.task.length + (mode == "decode")
-        asked = replace(spec.asked[0], everywhere=True, streams=1, classes=symbols - 1, answers=1, length=room)
-        spec = replace(spec, asked=[asked])
-        try:
-            decoding.refuse(abstract(spec))
-        except ConfigError as error:
-            raise RunFailed(str(error)) from None
-        model: Model = draw(spec, run.seed)
-        step, weights = decoding.stepping(model)
-        B = run.recipe.training.batch
-        state = decoding.init_state(model, B, room)
-        count = 1 if mode == "decode" else run.task.length
-        tokens = np.random.default_rng(run.seed).integers(1, symbols, (B, count), np.int32)
-        self.state = _after(state, run.task.length, run.seed) if mode == "decode" else state
-        self._arguments = weights, self.state, jnp.asarray(tokens)
+        asked = decoder(run, mode)
+        model: Model = draw(asked.spec, run.seed)
+        weights, state = decoding.stepping(model)[1], decoding.init_state(model, asked.shape[0], asked.room)
+        tokens = np.random.default_rng(run.seed).integers(1, asked.symbols, asked.shape, np.int32)
+        self.goes_on = mode == "decode"
+        begun = _after(state, run.task.length, run.seed) if self.goes_on else state
+        self._arguments = weights, begun, jnp.asarray(tokens)
         with precision.within(run.recipe.backbone.matmul):
-            self.made = compiled(jax.jit(step), self._arguments)
+            self.made = asked.compiled(*self._arguments)
         self.facts = {
             "impl": model.impl,
-            "params": parameters(spec),
+            "params": parameters(asked.spec),
             "compile_s": self.made.compile_s,
             "compiled_bytes": self.made.compiled_bytes,
             "flops_per_step": self.made.flops,
@@ -74,9 +112,12 @@ class DecodingBench:
 
     def once(self) -> None:
         """Call it and wait for it."""
+        weights, state, tokens = self._arguments
         self.laps.start()
-        jax.block_until_ready(self.made.step(*self._arguments))
+        state, _ = jax.block_until_ready(self.made.step(weights, state, tokens))
         self.laps.lap()
+        if self.goes_on:
+            self._arguments = weights, state, tokens
 
     def dispatch_ms(self) -> float | None:
         """Milliseconds until a function of the same arguments and results, that does nothing, is there."""
@@ -87,6 +128,16 @@ class DecodingBench:
             jax.block_until_ready(call())
             laps.lap()
         return laps.percentile(50)
+
+
+def _at_one_place(step: Step, weights: Any, state: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
+    """A step whose state is then at the place where it was, to be taken again."""
+    after, logits = step(weights, state, tokens)
+    return jax.tree.map(lambda old, new: old if _is_a_place(old) else new, state, after), logits
+
+
+def _is_a_place(leaf: jax.Array) -> bool:
+    return leaf.ndim == 0 and not jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def _nothing(weights: Any, state: Any, tokens: jax.Array) -> jax.Array:
@@ -102,4 +153,4 @@ def _after(state: Any, place: int, seed: int) -> Any:
 def _filled(leaf: jax.Array, place: int, key: jax.Array) -> jax.Array:
     if jnp.issubdtype(leaf.dtype, jnp.inexact):
         return jax.random.normal(key, leaf.shape, leaf.dtype)
-    return jnp.full(leaf.shape, place, leaf.dtype) if leaf.ndim == 0 else leaf
+    return jnp.full(leaf.shape, place, leaf.dtype) if _is_a_place(leaf) else leaf

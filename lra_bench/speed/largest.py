@@ -9,24 +9,27 @@ from typing import NamedTuple
 import jax
 
 from lra_bench.config import Run
+from lra_bench.measure.asked import DECODING
 from lra_bench.runs.build import compiled
+from lra_bench.speed.decoding import planned_bytes
 
 NEAR = 64  # the answer is within 1 of so many of the largest
 
 
-def largest_batch(run: Run, room: int, *, infer: bool) -> int:
-    """Examples a step, as many as `room` bytes hold, to 1.6 %; 0 if not even one a device does.
+def largest_batch(run: Run, room: int, mode: str) -> int:
+    """Examples a step of a mode, as many as `room` bytes hold, to 1.6 %; 0 if not even one a device does.
 
     Raises:
         ConfigError: an option does not fit.
     """
-    unit = run.recipe.training.accumulate * jax.local_device_count()
+    unit = 1 if mode in DECODING else run.recipe.training.accumulate * jax.local_device_count()
 
     def planned(count: int) -> int:
         training = run.recipe.training.model_copy(update={"batch": unit * count})
-        recipe = run.recipe.model_copy(update={"training": training})
-        known = compiled(run.model_copy(update={"recipe": recipe}), infer=infer)[1]
-        return int(known["compiled_bytes"])
+        larger = run.model_copy(update={"recipe": run.recipe.model_copy(update={"training": training})})
+        if mode in DECODING:
+            return planned_bytes(larger, mode)
+        return int(compiled(larger, infer=mode == "infer")[1]["compiled_bytes"])
 
     return unit * largest(planned, room)
 

@@ -112,5 +112,5 @@ def _room(run: Run, asked: Asked) -> dict[str, Any]:
     tell("largest", run=run.id, length=run.task.length)
     assert asked.room is not None
     with failures(run) as failed:
-        return {"room_bytes": asked.room, "largest_batch": largest_batch(run, asked.room, infer=asked.infer)}
+        return {"room_bytes": asked.room, "largest_batch": largest_batch(run, asked.room, asked.mode)}
     return {"room_bytes": asked.room, "largest_batch": None, "error": failed.result and failed.result.error}
