@@ -74,7 +74,9 @@ def speed(
         Path | None,
         typer.Option("--out", help="Write the numbers to this file; what it holds already is not measured again."),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--overwrite", help="Measure again what --out holds.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--overwrite", help="Measure again what --out holds of these models and lengths.")
+    ] = False,
     read: Annotated[
         Path | None, typer.Option("--read", help="Show the numbers of this file, and measure nothing.")
     ] = None,
@@ -148,7 +150,10 @@ def _measured(asked: Speed, out: Path | None, fresh: bool) -> list[dict[str, Any
     from lra_bench.records import store
     from lra_bench.report import scaling
 
-    facts = scaling.read(out) if out is not None and out.exists() and not fresh else []
+    facts = scaling.read(out) if out is not None and out.exists() else []
+    if fresh:
+        again = {run.id for group in asked.groups() for run in group}
+        facts = [fact for fact in facts if fact["run"] not in again or fact.get("mode", "train") != asked.mode]
     with _kept(out), progress.watching() as watch:
         for known in sweeps.speed(asked, facts, watch):
             facts = known
@@ -165,14 +170,15 @@ def _estimated(
     from lra_bench.records import store
     from lra_bench.report import estimates
 
-    facts = estimates.read(out) if out is not None and out.exists() and not fresh else []
+    facts = estimates.read(out) if out is not None and out.exists() else []
     every = [run for length in lengths for run in sweeps.runs(replace(request, length=length))]
+    asked = {run.id for run in every}
+    facts = [fact for fact in facts if not fresh or fact["run"] not in asked]
     with _kept(out), progress.watching(len(every)) as watch:
         for known in sweeps.estimated(every, config.device(device, request.include), facts, watch):
             facts = known
             if out is not None:
                 store.write_json(out, facts)
-    asked = {run.id for run in every}
     return [fact for fact in facts if fact["run"] in asked]
 
 

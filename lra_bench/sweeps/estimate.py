@@ -25,7 +25,7 @@ def estimated(every: Sequence[Run], device: Device, known: Facts, tell: Tell) ->
         Stopped: Ctrl-C.
     """
     if other := next((fact["device"] for fact in known if fact["device"] != device.name), None):
-        raise ConfigError(f"what is kept was estimated for {other}, not {device.name}: another --out, or --overwrite")
+        raise ConfigError(f"what is kept was estimated for {other}, not {device.name}: another --out")
     facts = list(known)
     if facts:
         yield facts

@@ -92,9 +92,7 @@ def _same_place(facts: Facts) -> None:
         there = {key: fact[key] for key in PLACE if fact.get(key)}
         if any(here[key] != value for key, value in there.items()):
             ours, theirs = (", ".join(map(str, place.values())) for place in ({k: here[k] for k in PLACE}, there))
-            raise ConfigError(
-                f"what is kept was measured on {theirs}, and this is {ours}: another --out, or --overwrite"
-            )
+            raise ConfigError(f"what is kept was measured on {theirs}, and this is {ours}: another --out")
 
 
 def _fact(facts: Facts, run: Run, mode: str) -> dict[str, Any] | None:

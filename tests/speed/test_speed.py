@@ -360,6 +360,9 @@ def test_prompts_and_tokens_of_causal_models_are_timed(lra: Lra, here: Path) -> 
     every = json.loads((here / "d.json").read_text())
     work = {(f["mode"], f["model"], f["length"]): f["flops_per_step"] for f in every}
     assert work["prefill", "linear", 32] > 20 * work["decode", "linear", 32]
+    room = ("--largest-batch", "--memory", "16MiB", "--mode", "decode", "--json")
+    (served,) = json.loads(lra("speed", "-m", "linear", "-n", "16", "--batch", "1", "--rounds", "1", *room).stdout)
+    assert served["largest_batch"] > 100
     none = lra("speed", "-m", "fnet", "-n", "16", "--mode", "decode")
     assert (none.returncode, none.stderr[:44]) == (2, "lra: --mode decode: fnet cannot be causal: ea"[:44])
 
@@ -380,6 +383,12 @@ def test_speed_measures_and_keeps(lra: Lra, here: Path) -> None:
     assert lra("speed", "--read", "b/speed.json").stdout == done.stdout
     again = lra("speed", "-m", models, "-n", "64,128", "--out", "b/speed.json")
     assert (again.stdout, again.stderr) == (done.stdout, "")
+    renewed = lra("speed", "-m", "linear", "-n", "64", "--rounds", "2", "--out", "b/speed.json", "--overwrite")
+    assert renewed.returncode == 0, renewed.stderr
+    *others, anew = json.loads((here / "b/speed.json").read_text())
+    assert others == [fact for fact in facts if fact is not facts[2]], "what is not asked for stays"
+    assert (anew["model"], anew["length"], anew["laps_ms"] != facts[2]["laps_ms"]) == ("linear", 64, True)
+    (here / "b/speed.json").write_text(json.dumps(facts))
     (here / "other.json").write_text(json.dumps([{**facts[0], "length": None}, {"model": "linear"}]))
     wrong = lra("speed", "--read", "other.json")
     assert (wrong.returncode, wrong.stderr) == (
