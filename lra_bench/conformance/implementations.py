@@ -52,6 +52,12 @@ def every(module: ModuleType, platform: str) -> list[str]:
     return [one for one in getattr(module.Config, "there", ()) if one != reference(module)]
 
 
+def fitting(module: ModuleType, options: Mapping[str, Any], dims: Dims) -> tuple[dict[str, Any], Dims]:
+    """Options and sizes at which an implementation is there, where a mixer's file says that it has no others."""
+    turned, sizes = getattr(module, "FITTING", {}).get(options["impl"], ({}, {}))
+    return {**options, **turned}, replace(dims, **sizes)
+
+
 def is_there(module: ModuleType, options: Mapping[str, Any], dims: Dims) -> bool:
     """Can the mixer be made with these options? A causal form may lack an implementation."""
     try:
