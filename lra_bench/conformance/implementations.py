@@ -52,6 +52,12 @@ def every(module: ModuleType, platform: str) -> list[str]:
     return [one for one in getattr(module.Config, "there", ()) if one != reference(module)]
 
 
+def fitting(module: ModuleType, options: Mapping[str, Any], dims: Dims) -> tuple[dict[str, Any], Dims]:
+    """Options and sizes at which an implementation is there, where a mixer's file says that it has no others."""
+    turned, sizes = getattr(module, "FITTING", {}).get(options["impl"], ({}, {}))
+    return {**options, **turned}, replace(dims, **sizes)
+
+
 def is_there(module: ModuleType, options: Mapping[str, Any], dims: Dims) -> bool:
     """Can the mixer be made with these options? A causal form may lack an implementation."""
     try:
@@ -106,13 +112,38 @@ def _apart(a: Array, b: Array) -> float:
 
 
 def kept(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Agreement:
-    """`agreement` on this process's device, made once for the code, the device, and the sizes of a head."""
+    """`agreement` on this process's device, made once for the code, the device, and the sizes of a head.
+
+    A kernel that crashed its process, or hung until that was killed, does not agree, and is not tried again.
+    """
     path = _path(mixer, options, dims)
-    if path.exists():
+    if not path.exists():
+        with store.locked(path.with_suffix("")):
+            return _tried(path, mixers.load(mixer), options, dims)
+    return Agreement(**store.read_json(path))
+
+
+def _tried(path: Path, module: ModuleType, options: Mapping[str, Any], dims: Dims) -> Agreement:
+    begun = path.with_suffix(".begun")
+    if path.exists():  # by a process that we waited for
         return Agreement(**store.read_json(path))
-    found = agreement(mixers.load(mixer), options, dims)
+    if begun.exists():
+        said = f"a process that tried it here did not come back ({begun} is what remembers it)"
+        return Agreement(_impl(module, options, dims), reference(module), False, said)
+    begun.touch()
+    try:
+        found = agreement(module, options, dims)
+    except Exception:
+        begun.unlink()
+        raise
     store.write_json(path, found._asdict())
+    begun.unlink()
     return found
+
+
+def _impl(module: ModuleType, options: Mapping[str, Any], dims: Dims) -> str:
+    """What the mixer would take by itself."""
+    return str(nnx.eval_shape(partial(_made, module, options, options["impl"], dims)).impl)
 
 
 def _path(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Path:
@@ -135,7 +166,7 @@ def refused(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Iterator[tup
     that do not agree with the reference there."""
     module = mixers.load(mixer)
     while options.get("impl") == "auto":
-        impl = nnx.eval_shape(partial(_made, module, options, "auto", dims)).impl
+        impl = _impl(module, options, dims)
         if impl == reference(module):
             return
         found = kept(mixer, options, dims)

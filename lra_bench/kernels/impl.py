@@ -2,7 +2,8 @@
 
 `xla`: a walk over blocks that stay in a processor's cache. `batched`: large products over all blocks at once, or over
 some parts of a fixed size, for devices on which each pass of a loop is a dozen launches. `pallas`: a kernel for GPU
-(Triton) or TPU (Mosaic), which has neither; on a CPU it is interpreted, for tests. All are one function.
+(Triton) or TPU (Mosaic), which has neither; on a CPU it is interpreted, for tests. `hopper`: a kernel for GPUs of
+compute capability 9.0 alone, beside that of `pallas`. All are one function.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Collection
 
 from lra_bench.errors import ConfigError, nearest
 
-XLA, BATCHED, PALLAS = "xla", "batched", "pallas"
+XLA, BATCHED, PALLAS, HOPPER = "xla", "batched", "pallas", "hopper"
 WALKED = (XLA, BATCHED)  # what a mixer without a kernel of its own has
 FUSED = (XLA, BATCHED, PALLAS)
-KERNELS = frozenset({PALLAS, "cudnn", "splash"})  # as options call what is no operation of XLA
+KERNELS = frozenset({PALLAS, HOPPER, "cudnn", "splash"})  # as options call what is no operation of XLA
 FORMS = {"cpu": "pallas-interpret", "gpu": "pallas-triton", "tpu": "pallas-mosaic"}  # of `pallas`, by platform
 
 AT_ONCE = 2**25  # numbers of one array that `batched` makes at once: 128 MiB in float32

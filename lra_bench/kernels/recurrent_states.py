@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,32 +20,50 @@ PARTS = 4  # of all steps: the memory that one part takes is used again by the n
 Step = Callable[[Any, Array, Any], Array]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def recurrent_states(step: Step, learned: Any, start: Float[Array, "B *S"], inputs: Any) -> Float[Array, "N B *S"]:
+class Walk(NamedTuple):
+    """Both walks in other words, such as a kernel's."""
+
+    forward: Callable[[Any, Array, Any], Array]  # (learned, start, inputs): S_n
+    back: Callable[[Any, Array, Any, Array], tuple[Array, Array]]  # (learned, S_n, inputs, g_n): l_0, and all l_{n+1}
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 4))
+def recurrent_states(
+    step: Step, learned: Any, start: Float[Array, "B *S"], inputs: Any, walk: Walk | None = None
+) -> Float[Array, "N B *S"]:
     """The state before each input.
 
     Args:
         step: of rows of a batch, which do not see each other; of any number of rows.
         learned: what it is differentiated by beside rows.
         inputs: arrays [N, B, ...].
+        walk: in place of the step's own; None: one step after another.
     """
+    if walk:
+        return walk.forward(learned, start, inputs)
     return lax.scan(lambda S, x: (step(learned, S, x), S), start, inputs)[1]
 
 
-def _keep(step: Step, learned: Any, start: Array, inputs: Any) -> tuple[Array, Any]:
-    states = recurrent_states(step, learned, start, inputs)
+def _keep(step: Step, learned: Any, start: Array, inputs: Any, walk: Walk | None) -> tuple[Array, Any]:
+    states = recurrent_states(step, learned, start, inputs, walk)
     return states, (learned, inputs, states)
 
 
-def _backward(step: Step, kept: Any, g: Array) -> tuple[Any, Array, Any]:
-    learned, inputs, states = kept
+def _back(step: Step, learned: Any, states: Array, inputs: Any, g: Array) -> tuple[Array, Array]:
+    """l_0, and all l_{n+1}."""
 
     def back(after: Array, piece: tuple[Array, Any, Array]) -> tuple[Array, Array]:
         S, x, g = piece
         pull = jax.vjp(lambda S: step(learned, S, x), S)[1]
         return g + pull(after)[0], after
 
-    start, after = lax.scan(back, jnp.zeros_like(g[0]), (states, inputs, g), reverse=True)
+    return lax.scan(back, jnp.zeros_like(g[0]), (states, inputs, g), reverse=True)
+
+
+def _backward(step: Step, walk: Walk | None, kept: Any, g: Array) -> tuple[Any, Array, Any]:
+    learned, inputs, states = kept
+    back = walk.back if walk else partial(_back, step)
+    start, after = back(learned, states, inputs, g)
     parts = jax.tree.map(partial(_rows, math.gcd(len(states), PARTS)), (states, inputs, after))
 
     def pulled(total: Any, part: tuple[Array, Any, Array]) -> tuple[Any, Any]:

@@ -9,8 +9,8 @@ the k largest, n log2 k; every element that an arithmetic operation makes, one; 
 cumulative operation or a scatter-add and its like consumes, one, and of a reduction over windows, every element of
 every window. Of complex numbers a sum is two, a product six, a multiply-add eight, anything else two. Moving, comparing
 and converting numbers, and integers and booleans: nothing; nor factorizations (QR, SVD). A Pallas kernel, whose loops
-depend on its data: what it states of itself (`cost_estimate`), or its body for each of its programs. cuDNN's fused
-attention: its products. A `while` loop raises: nobody knows how often it runs.
+depend on its data: what it states of itself (`cost_estimate`), or its body for each of its programs, on Hopper for
+each warpgroup. cuDNN's fused attention: its products. A `while` loop raises: nobody knows how often it runs.
 """
 
 from __future__ import annotations
@@ -75,6 +75,9 @@ def _equation(e: Any) -> float:
     if name == "pallas_call":
         stated = e.params["cost_estimate"]
         return stated.flops if stated else math.prod(e.params["grid_mapping"].grid) * flops(e.params["jaxpr"])
+    if name == "mpmd_map":
+        programs = (math.prod(mesh.grid) * (mesh.num_threads or 1) for mesh in e.params["meshes"])
+        return sum(n * flops(j) for n, j in zip(programs, e.params["jaxprs"], strict=True))
     if name.startswith(CUDNN):
         return _attention(name, e)
     if name == "while":
@@ -110,6 +113,9 @@ def _each(name: str, dtype: Any) -> int:
 
 
 def _primitive(name: str, e: Any) -> float:
+    if name == "wgmma_ref":
+        total, a = (x.aval.shape for x in e.invars[:2])
+        return 2 * math.prod(total) * a[1]
     out = e.outvars[0].aval if e.outvars else None
     if out is None or not hasattr(out, "shape"):
         return 0

@@ -48,6 +48,12 @@ class Target:
 
     platform: str = "cpu"  # cpu, gpu or tpu
     refused: frozenset[str] = frozenset()  # implementations that differ from their reference on the device
+    capability: str = ""  # of an NVIDIA GPU, as "9.0"
+
+    @classmethod
+    def of(cls, device: jax.Device) -> Target:
+        """Of a device, here or to be compiled for."""
+        return cls(device.platform, capability=getattr(device, "compute_capability", ""))
 
 
 CPU = Target()

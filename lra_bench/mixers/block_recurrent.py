@@ -13,7 +13,7 @@ it is causal, a token sees none of its block that come after it, as in section 3
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,17 +24,22 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.block_attention import block_attention, side_by_side
 from lra_bench.kernels.dense import dense
-from lra_bench.kernels.impl import XLA
+from lra_bench.kernels.impl import BATCHED, FORMS, HOPPER, PALLAS, XLA
 from lra_bench.kernels.patterns import Blocks
-from lra_bench.kernels.recurrent_states import recurrent_states
+from lra_bench.kernels.recurrent_states import Walk, recurrent_states
 from lra_bench.kernels.segment_attention import segments
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.caches import KeyValues, attended, empty
-from lra_bench.mixers.card import Card, Fused
+from lra_bench.mixers.card import Card, Held
 from lra_bench.mixers.heads import HeadsMixer, cut, join
 from lra_bench.mixers.layers import XAVIER, Dense, LayerNorm
 
+if TYPE_CHECKING:
+    from lra_bench.kernels.block_states_mosaic import Weights
+
+CAPABILITY = "9.0"  # of Hopper, for which there is a kernel of the walk
+FITTING = {HOPPER: ({"block": 128, "states": 128, "gate": "fixed"}, {"width": 64, "head_width": 32, "length": 300})}
 CARD = Card(
     title="Block-recurrent",
     family="recurrence",
@@ -57,7 +62,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config(Fused):
+class Config(Held):
     """How long a block is, and what is carried on."""
 
     block: int = 128
@@ -108,13 +113,18 @@ class Mixer(HeadsMixer):
         else:
             self.forget, self.admit = Dense(2 * joint, D, rngs=rngs), Dense(2 * joint, D, rngs=rngs)
         self.gate = config.gate
+        if config.impl == "auto" and self.impl == FORMS["gpu"] and HOPPER not in dims.target.refused:
+            self.impl = self.impl if unfit(config, dims) else HOPPER
+        elif config.impl == HOPPER and (why := unfit(config, dims)):
+            raise ConfigError(f"impl: {HOPPER}; {why}: auto")
+        self.kernel = FORMS[dims.target.platform] if self.impl == HOPPER else self.impl
 
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
         B, L, W = *x.shape[:2], min(self.block, x.shape[1])
         q, k, v = self.project(x)
-        near, _ = block_attention(q, k, v, mask, Blocks(W, before=1, causal=self.causal), impl=self.impl)
+        near, _ = block_attention(q, k, v, mask, Blocks(W, before=1, causal=self.causal), impl=self.kernel)
         start = jnp.broadcast_to(self.start[...], (B, *self.start.shape)).astype(jnp.float32)
         asked = cut(dense(x, self.query[...]), self.heads)
         asked, *each = [blocks(part, W) for part in (asked, k, v, mask[:, None, :, None])]
@@ -139,7 +149,11 @@ class Mixer(HeadsMixer):
         """The same, when all states are known: fewer kernels in the loop."""
         graph, learned = nnx.split(self)
         states = recurrent_states(
-            lambda learned, *given: nnx.merge(graph, learned).advanced(*given)[0], learned, start, each
+            lambda learned, *given: nnx.merge(graph, learned).advanced(*given)[0],
+            learned,
+            start,
+            each,
+            held(graph) if self.impl == HOPPER and each[0].shape[3] == self.block else None,
         )
         states, rows, *each = (part.reshape(-1, *part.shape[2:]) for part in (states, asked, *each))
         return self.read(rows, *self.advanced(states, each)[1]).reshape(asked.shape)
@@ -148,7 +162,7 @@ class Mixer(HeadsMixer):
         self, asked: Float[Array, "N H W K"], keys: Float[Array, "N H S K"], values: Float[Array, "N H S K"]
     ) -> Float[Array, "N H W K"]:
         """What the tokens of each block read in the state before it."""
-        return softmax_attention(asked, keys, values, jnp.ones(keys.shape[::2], bool), self.impl)
+        return softmax_attention(asked, keys, values, jnp.ones(keys.shape[::2], bool), self.kernel)
 
     def advanced(self, state: Float[Array, "B S D"], block: list[Array]) -> tuple[Array, tuple[Array, Array]]:
         """The state after a block; and keys and values of the one before it, for the block's tokens to read."""
@@ -156,7 +170,7 @@ class Mixer(HeadsMixer):
         own, across, keys, values = self.projected(state.astype(k.dtype))
         all_of_it = jnp.ones(state.shape[:2], bool)
         parts = [(own, keys, values, all_of_it), (across, k, v, there[:, 0, :, 0])]
-        h = join(jnp.concatenate(side_by_side(parts, self.impl), axis=1))
+        h = join(jnp.concatenate(side_by_side(parts, self.kernel), axis=1))
         after = self.gated(state, h.astype(jnp.float32))
         return jnp.where(there.any((1, 2))[:, None], after, state), (keys, values)
 
@@ -173,6 +187,20 @@ class Mixer(HeadsMixer):
         admit, forget = jax.nn.sigmoid(self.admit(h) - 1), jax.nn.sigmoid(self.forget(h) + 1)
         return state * forget + jnp.tanh(self.update(h)) * admit
 
+    def weights(self) -> Weights:
+        """What the state is advanced by, as the kernel takes it."""
+        from lra_bench.kernels.block_states_mosaic import Weights
+
+        return Weights(
+            scale=self.norm.scale[...],
+            bias=self.norm.bias[...],
+            ids=self.ids[...],
+            state=self.state[...],
+            update=self.update.kernel[...],
+            offset=self.update.bias[...],
+            share=jax.nn.sigmoid(self.share[...]),
+        )
+
     def init_state(self, batch: int, length: int) -> State:
         """However long the text is."""
         carried = jnp.broadcast_to(self.start[...], (batch, *self.start.shape)).astype(jnp.float32)
@@ -184,21 +212,55 @@ class Mixer(HeadsMixer):
         tokens, near = attended(state.tokens, *self.projected_at(x, state.tokens.place), self.seen)
         read = self.read(cut(dense(x, self.query[...]), self.heads), state.keys, state.values)
         state = state._replace(tokens=tokens)
-        state = lax.cond(tokens.place % self.block == 0, self.after_block, lambda state: state, state)
-        return state, self.output(jnp.concatenate([near, read.astype(near.dtype)], axis=1))[:, 0]
+        carried = lax.cond(tokens.place % self.block == 0, self.after_block, lambda state: state[1:], state)
+        return State(tokens, *carried), self.output(jnp.concatenate([near, read.astype(near.dtype)], axis=1))[:, 0]
 
     def seen(self, i: Int[Array, "N 1"], j: Int[Array, "1 S"]) -> Bool[Array, "N S"]:
         """Whether the key at j is of the block of the query at i, or of the one before."""
         return i // self.block - j // self.block <= 1
 
-    def after_block(self, state: State) -> State:
-        """With the block that the newest token ends."""
+    def after_block(self, state: State) -> tuple[Array, Array, Array]:
+        """What is carried, with the block that the newest token ends, and its keys and values."""
         tokens, W = state.tokens, self.block
         first = (tokens.place - W) % (2 * W)
         k, v = (lax.dynamic_slice_in_dim(part, first, W, axis=2) for part in (tokens.k, tokens.v))
         carried, _ = self.advanced(state.carried, [k, v, jnp.ones((len(k), 1, W, 1), bool)])
         keys, values = self.projected(carried.astype(self.dtype))[2:]
-        return State(tokens, carried, keys, values)
+        return carried, keys, values
+
+
+def implementations(platform: str) -> list[str]:
+    """Those that a platform has, but for the reference."""
+    return [BATCHED, PALLAS, *([HOPPER] if platform == "gpu" else [])]
+
+
+def unfit(config: Config, dims: Dims) -> str | None:
+    """Why the walk is no kernel."""
+    if dims.target.capability != CAPABILITY:
+        return f"it runs on an NVIDIA GPU of compute capability {CAPABILITY}"
+    if config.gate != "fixed":
+        return "it has a fixed gate"
+    from lra_bench.kernels.block_states_mosaic import fits
+
+    if fits(config.states, min(config.block, dims.length), dims.width, dims.head_width, jnp.dtype(dims.dtype)):
+        return None
+    return "it has blocks of as many tokens as states, 64 or 128, a width of 64, heads 32 or 64 wide, no float16"
+
+
+def held(graph: Any) -> Walk:
+    """The walk with its state held in a kernel."""
+    from lra_bench.kernels import block_states_mosaic as kernel
+
+    def tokens(each: list[Array]) -> tuple[Array, Array, Array]:
+        k, v, there = each
+        return k, v, there[:, :, 0, :, 0]
+
+    return Walk(
+        lambda learned, start, each: kernel.walk(nnx.merge(graph, learned).weights(), start, *tokens(each)),
+        lambda learned, states, each, g: kernel.walk_back(
+            nnx.merge(graph, learned).weights(), states, *tokens(each), g
+        ),
+    )
 
 
 def blocks(x: Shaped[Array, "B H L K"], size: int) -> Shaped[Array, "N B H size K"]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeGuard, get_args
 
 from lra_bench.errors import ConfigError, nearest
-from lra_bench.kernels.impl import BATCHED, FUSED, PALLAS, WALKED, XLA
+from lra_bench.kernels.impl import BATCHED, FUSED, HOPPER, PALLAS, WALKED, XLA
 from lra_bench.source_code import hash_of
 
 Family = Literal[
@@ -115,11 +115,19 @@ class Fused(Walked):
     there: ClassVar[tuple[str, ...]] = FUSED
 
 
-BY_PLATFORM: Mapping[str, type[Walked]] = {"Walked": Walked, "Fused": Fused}
+@dataclass(frozen=True)
+class Held(Fused):
+    """Of one whose walk is a kernel on Hopper, which holds its state."""
+
+    there: ClassVar[tuple[str, ...]] = (*FUSED, HOPPER)
+
+
+BY_PLATFORM: Mapping[str, type[Walked]] = {"Walked": Walked, "Fused": Fused, "Held": Held}
 SAID = {
     XLA: "xla, block by block, as a CPU wants it",
     BATCHED: "batched, all blocks at once",
     PALLAS: "pallas, a kernel for GPU and TPU, which a CPU interprets, slowly",
+    HOPPER: "hopper, on an NVIDIA GPU of compute capability 9.0 its walk too is a kernel",
 }
 
 

@@ -39,8 +39,8 @@ def examples(run: Run, tell: Callable[..., None]) -> tuple[dict[str, Split], str
 
 
 def here() -> Target:
-    """The platform of this process."""
-    return Target(jax.default_backend())
+    """The device of this process."""
+    return Target.of(jax.local_devices()[0])
 
 
 def trusted(run: Run) -> Target:
@@ -60,7 +60,9 @@ def unlike(run: Run) -> Iterator[tuple[str, Agreement]]:
 
 def left_out(run: Run) -> list[str]:
     """The same in words, a line for each."""
-    return [f"{name} is left out on this device: {found.figures} from {found.reference}" for name, found in unlike(run)]
+    return [
+        f"{name} is left out on this device: {found.figures}, held to {found.reference}" for name, found in unlike(run)
+    ]
 
 
 def model_spec(run: Run, target: Target | None = None) -> ModelSpec:
@@ -149,7 +151,7 @@ def planned(run: Run, device: jax.Device) -> Program:
     Raises:
         ConfigError: as `built`.
     """
-    setup = _setup(run, of_task(run.task), NOTHING, Target(device.platform))
+    setup = _setup(run, of_task(run.task), NOTHING, Target.of(device))
     return _kind(setup).planned(setup, run.recipe, run.seed, Devices.alone(device))
 
 

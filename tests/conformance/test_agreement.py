@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +138,36 @@ def test_a_verdict_is_kept_for_the_code_that_it_is_of(
     mine.write_text(MINE.replace("1e-2", "1e-3"), encoding="utf-8")
     assert list(refused(mine, {"impl": "auto"}, on_gpu)) == []
     assert len(asked) == 2
+
+
+DIES = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from lra_bench.conformance import implementations
+from lra_bench.mixers.base import Dims, Target
+implementations.agreement = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+dims = Dims(width=16, heads=2, head_width=8, length=150, target=Target("gpu"))
+list(implementations.refused(Path(sys.argv[1]), {"impl": "auto"}, dims))
+"""
+
+
+def test_a_kernel_that_took_its_process_with_it_is_not_tried_again(
+    mine: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("LRA_CACHE", str(cache))
+    child = subprocess.run([sys.executable, "-c", DIES, mine], env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    assert child.returncode == -signal.SIGKILL
+    good = Agreement("pallas-triton", "xla", True, "0 apart")
+    monkeypatch.setattr(implementations, "agreement", lambda *_: good)
+    on_gpu = replace(DIMS, target=Target("gpu"))
+    (begun,) = (cache / "implementations").glob("*.begun")
+    (left_out,) = refused(mine, {"impl": "auto"}, on_gpu)
+    said = f"a process that tried it here did not come back ({begun} is what remembers it)"
+    assert left_out == ("pallas", Agreement("pallas-triton", "xla", False, said))
+    begun.unlink()
+    assert list(refused(mine, {"impl": "auto"}, on_gpu)) == []
 
 
 def test_options_of_the_implementation_are_read_from_the_source() -> None:

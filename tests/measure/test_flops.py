@@ -12,6 +12,7 @@ from jax.extend import core
 
 from lra_bench.errors import LraError
 from lra_bench.kernels.block_attention import block_attention
+from lra_bench.kernels.block_states_mosaic import Weights, walk
 from lra_bench.kernels.patterns import Blocks
 from lra_bench.measure.flops import ARITHMETIC, EATING, PRODUCTS, SCATTERING, WINDOWED, flops
 
@@ -127,6 +128,16 @@ def test_a_custom_gradient_is_entered() -> None:
     f.defvjp(lambda x: (x @ b, None), lambda _, g: (g @ b.T,))
     assert count(f, a) == PRODUCT
     assert count(jax.vmap(f), a[None]) == PRODUCT
+
+
+def test_a_kernel_for_hopper_is_counted_by_its_warpgroups() -> None:
+    """All products of a step for each text and block but the last, of bfloat16 in one part, of the update's in two."""
+    N, B, H, S, K, D = 4, 3, 2, 128, 32, 64
+    weights = Weights(*map(jnp.ones, [(D,), (D,), (S, D), (D, 4 * H * K), (2 * H * K, D), (D,), (D,)]))
+    k, there = jnp.ones((N, B, H, S, K), jnp.bfloat16), jnp.ones((N, B, S), bool)
+    work = count(lambda start: walk(weights, start, k, k, there), jnp.ones((B, S, D)))
+    products = 2 * B * (N - 1) * H * S * K * (4 * D + 4 * S + 2 * 2 * D)
+    assert products < work < 1.2 * products
 
 
 def test_a_pallas_kernel_says_what_it_does() -> None:

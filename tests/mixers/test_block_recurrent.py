@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from draws import normal
 from equations import Values, apply, attention, compare, cut, draw, join, layer_norm, sigmoid, texts
+from flax import nnx
+from jax import lax
 
+from lra_bench.conformance import implementations
 from lra_bench.errors import ConfigError
-from lra_bench.mixers.base import Dims
+from lra_bench.kernels import block_states_mosaic as kernel
+from lra_bench.mixers import block_recurrent
+from lra_bench.mixers.base import Dims, Target
 from lra_bench.mixers.block_recurrent import Config, Mixer
 
 W, S = 3, 2
@@ -63,3 +72,86 @@ def test_a_block_of_padding_leaves_the_state_as_it_is() -> None:
 def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         Config(**options)
+
+
+FULL = Dims(64, 2, 32, 300, target=Target("gpu", capability="9.0"))  # of the speed recipe
+
+
+@pytest.mark.parametrize(
+    ("options", "dims", "impl"),
+    [
+        ({}, {}, "hopper"),
+        ({}, {"dtype": "bfloat16"}, "hopper"),
+        ({}, {"target": Target("gpu", capability="8.0")}, "pallas-triton"),
+        ({}, {"target": Target("gpu", frozenset({"hopper"}), "9.0")}, "pallas-triton"),
+        ({}, {"target": Target("gpu", frozenset({"hopper", "pallas"}), "9.0")}, "batched"),
+        ({}, {"target": Target("tpu")}, "pallas-mosaic"),
+        ({}, {"width": 128}, "pallas-triton"),
+        ({"gate": "lstm"}, {}, "pallas-triton"),
+        ({"block": 64}, {}, "pallas-triton"),
+        ({"impl": "pallas"}, {}, "pallas-triton"),
+    ],
+)
+def test_where_the_walk_is_a_kernel(options: dict, dims: dict, impl: str) -> None:
+    made = nnx.eval_shape(lambda: Mixer(Config(**options), replace(FULL, **dims), rngs=nnx.Rngs(0)))
+    assert made.impl == impl
+
+
+def test_verify_holds_the_kernel_at_sizes_that_it_has() -> None:
+    short = replace(FULL, width=16, head_width=8, length=150)
+    options, dims = implementations.fitting(block_recurrent, {"block": 8, "states": 3, "impl": "hopper"}, short)
+    assert implementations.is_there(block_recurrent, options, dims)
+    assert not implementations.is_there(block_recurrent, options, short)
+    assert implementations.fitting(block_recurrent, {"impl": "pallas"}, short) == ({"impl": "pallas"}, short)
+    assert block_recurrent.implementations("gpu") == ["batched", "pallas", "hopper"]
+
+
+@pytest.mark.parametrize(
+    ("options", "dims", "said"),
+    [
+        ({}, {"target": Target("gpu", capability="8.0")}, "capability 9.0"),
+        ({}, {"target": Target("cpu")}, "capability 9.0"),
+        ({"gate": "lstm"}, {}, "fixed gate"),
+        ({"states": 64}, {}, "as many tokens as states"),
+    ],
+)
+def test_a_kernel_that_is_asked_for_in_vain(options: dict, dims: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"impl: hopper; .*{said}.*: auto"):
+        Mixer(Config(**options, impl="hopper"), replace(FULL, **dims), rngs=nnx.Rngs(0))
+
+
+@pytest.mark.slow
+def test_the_kernel_is_handed_what_the_state_is_advanced_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks one after another by the kernel's reference, in its place; a text shorter than a block is not for it."""
+
+    def walk(weights: kernel.Weights, start: jax.Array, *blocks: jax.Array) -> jax.Array:
+        return lax.scan(lambda S, block: (kernel.advanced_reference(weights, S, *block), S), start, blocks)[1]
+
+    def walk_back(weights: kernel.Weights, states: jax.Array, *given: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def back(after: jax.Array, piece: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+            S, *block, g = piece
+            return g + jax.vjp(lambda S: kernel.advanced_reference(weights, S, *block), S)[1](after)[0], after
+
+        return lax.scan(back, jnp.zeros_like(states[0]), (states, *given), reverse=True)
+
+    handed = []
+    monkeypatch.setattr(kernel, "walk", lambda *given: handed.append(given) or walk(*given))
+    monkeypatch.setattr(kernel, "walk_back", walk_back)
+    here = replace(FULL, target=Target("cpu", capability="9.0"))
+    ours, theirs = (draw(Mixer, Config(64, 64, impl=impl), here) for impl in ("hopper", "xla"))
+    x, mask = normal(2, 150, 64), jnp.arange(150) < jnp.array([150, 50])[:, None]
+    for a, b in zip(pulled(ours, x, mask), pulled(theirs, x, mask), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4 * float(abs(b).max()))
+    jax.eval_shape(lambda x: ours(x, mask[:, :50], key=None), x[:, :50])
+    assert len(handed) == 1
+
+
+def pulled(mixer: Mixer, x: jax.Array, mask: jax.Array) -> list[jax.Array]:
+    graph, params = nnx.split(mixer)
+
+    @jax.jit
+    def of(params: nnx.State, x: jax.Array) -> tuple:
+        y, pull = jax.vjp(lambda params, x: nnx.merge(graph, params, copy=True)(x, mask, key=None), params, x)
+        return y, pull(jnp.cos(y))
+
+    return jax.tree.leaves(of(params, x))
