@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from lra_bench.kernels.product import product
 
 GROUP = 16  # steps
-STATES = "states"  # as a policy of `jax.checkpoint` calls them
 
 
 def matrix_recurrence_reference(
@@ -34,47 +31,31 @@ def matrix_recurrence_reference(
     return jnp.moveaxis(lax.scan(step, jnp.zeros_like(a[:, :, 0]), pieces)[1], 0, 2)
 
 
-@jax.custom_vjp
-def matrix_recurrence(M: Float[Array, "B H N K K"], a: Float[Array, "B H N K V"]) -> Float[Array, "B H N K V"]:
-    """The same: the state before each step."""
-    return _states(M, a, transposed=False)
-
-
-def _keep(M: Array, a: Array) -> tuple[Array, tuple[Array, Array]]:
-    S = checkpoint_name(_states(M, a, transposed=False), STATES)
-    return S, (M, S)
-
-
-def _backward(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    M, S = kept
-    later = _states(M, g, transposed=True)
-    return product("bhnik,bhnjk->bhnij", later, S), later
-
-
-matrix_recurrence.defvjp(_keep, _backward)
-
-
-def _states(M: Array, a: Array, *, transposed: bool) -> Float[Array, "B H N K V"]:
-    """The states; or, with each M transposed, those of the recurrence that begins at the end."""
+def matrix_recurrence(
+    M: Float[Array, "B H N K K"], a: Float[Array, "B H N K V"], *, transposed: bool = False
+) -> Float[Array, "B H N K V"]:
+    """The same: the state before each step. With each M transposed, the recurrence begins at the end: of the states'
+    gradient it gives that by `a`, which is that of the state after each step."""
     (B, H, N, K, V), size = a.shape, min(GROUP, a.shape[2])
+    M, a = lax.optimization_barrier((M, a))
     M_, a_ = _groups(M, size), _groups(a, size)
     by = partial(product, "bhgji,bhgjk->bhgik" if transposed else "bhgij,bhgjk->bhgik")
-
-    def step(AP: Array, piece: tuple[Array, Array]) -> tuple[Array, Array]:
-        M, a = piece
-        return by(M, AP) + jnp.pad(a, ((0, 0), (0, 0), (0, 0), (0, 0), (0, K))), AP
+    AP = jnp.broadcast_to(jnp.eye(K, V + K, V), (*M_.shape[:3], K, V + K))
+    before = []
+    for step in reversed(range(size)) if transposed else range(size):
+        before.append(AP)
+        AP = by(M_[:, :, :, step], AP) + jnp.pad(a_[:, :, :, step], ((0, 0),) * 4 + ((0, K),))
 
     def onward(T: Array, group: Array) -> tuple[Array, Array]:
         return product("bhij,bhjk->bhik", group[..., V:], T) + group[..., :V], T
 
-    start = jnp.broadcast_to(jnp.eye(K, V + K, V), (*M_.shape[1:4], K, V + K))
-    whole, AP = lax.scan(step, start, (M_, a_), reverse=transposed)
-    T = lax.scan(onward, jnp.zeros_like(a[:, :, 0]), jnp.moveaxis(whole, 2, 0), reverse=transposed)[1]
-    S = AP[..., :V] + product("sbhgij,gbhjk->sbhgik", AP[..., V:], T)
-    return jnp.moveaxis(S, 0, 3).reshape(B, H, -1, K, V)[:, :, :N]
+    T = lax.scan(onward, jnp.zeros_like(a[:, :, 0]), jnp.moveaxis(AP, 2, 0), reverse=transposed)[1]
+    AP = jnp.stack(before[::-1] if transposed else before, axis=3)
+    S = AP[..., :V] + product("bhgsij,gbhjk->bhgsik", AP[..., V:], T)
+    return S.reshape(B, H, -1, K, V)[:, :, :N]
 
 
-def _groups(x: Float[Array, "B H N K V"], size: int) -> Float[Array, "size B H G K V"]:
+def _groups(x: Float[Array, "B H N K V"], size: int) -> Float[Array, "B H G size K V"]:
     """The steps in groups, the last one filled up with zeros, whose states nobody reads."""
     x = jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % size), (0, 0), (0, 0)))
-    return jnp.moveaxis(x.reshape(*x.shape[:2], -1, size, *x.shape[3:]), 3, 0)
+    return x.reshape(*x.shape[:2], -1, size, *x.shape[3:])
