@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 from lra_bench.kernels.impl import XLA
-from lra_bench.kernels.matrix_recurrence import matrix_recurrence
+from lra_bench.kernels.matrix_recurrence import matrix_recurrence, steps
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
 
@@ -251,33 +251,36 @@ class _Gates(NamedTuple):
         V = moved.shape[-1] - k.shape[-1]
         return self.turned(self.kept) * jnp.eye(k.shape[-1]) - moved[..., V:], moved[..., :V]
 
-    def read(self, v: Array, scores: Array, found: Array, S: Array, old: Array) -> _Read:
-        """y, of q . S too, and what else the gradient needs."""
+    def read(self, v: Array, scores: Array, found: Array, S: Array) -> _Read:
+        """What is read within chunks, and what else the gradient needs."""
         V, dtype = S.shape[-1], S.dtype
-        open_ = found[..., V:].astype(dtype)
-        there = _product(open_, S)
+        rounded = found.astype(dtype)
+        there = _product(rounded[..., V:], S).astype(dtype)
         w = (found[..., :V] - there).astype(dtype)
         known = (self.beta * v - found[..., :V] + there).astype(dtype)
         weights = (self.ratios(0) * scores).astype(dtype)
-        return _Read(open_, known, w, weights, _product(weights, w) + jnp.exp(self.b) * old)
+        return _Read(rounded, known, w, weights, _product(weights, w))
 
-    def pull(self, made: _Read, dy: Array, S: Array, later: Array, ends: Array, dw: Array) -> tuple[Array, Array]:
+    def pull(
+        self, made: _Read, dy: Array, old: Array, S: Array, later: Array, ends: Array, dw: Array
+    ) -> tuple[Array, Array]:
         """The gradient by g and beta."""
         new = (made.w * dw).sum(-1, keepdims=True)
-        db = (dy * made.y).sum(-1, keepdims=True) - new - (made.known * dw).sum(-1, keepdims=True)
+        db = (dy * (made.y + jnp.exp(self.b) * old)).sum(-1, keepdims=True) - new
+        db -= (made.known * dw).sum(-1, keepdims=True)
         left = self.kept * (S * later).sum((3, 4), keepdims=True) + (made.w * ends).sum((3, 4), keepdims=True)
         dbeta = jnp.where(self.beta > 0, new / jnp.where(self.beta > 0, self.beta, 1), 0)
         return lax.cumsum(db, 3, reverse=not self.late) + left, dbeta
 
 
 class _Read(NamedTuple):
-    """What a reading made on its way, for its gradient."""
+    """What a reading made on its way, for its gradient; all but y as exact as q."""
 
-    open_: Float[Array, "B H N c K"]
+    found: Float[Array, "B H N c VK"]
     known: Float[Array, "B H N c V"]  # beta v - w
     w: Float[Array, "B H N c V"]
     weights: Float[Array, "B H N c c"]  # exp(b_t - b_s) q_t . k_s
-    y: Float[Array, "B H N c V"]
+    y: Float[Array, "B H N c V"]  # without what the state before the chunk gives
 
 
 @jax.custom_vjp
@@ -305,43 +308,74 @@ def _keep_read(
     system = _sum(one.system(alike) for one in readings)
     right = [one.beta * jnp.concatenate([v, jnp.exp(one.b) * k], axis=-1) for one in readings]
     found = [_by_platform(system, x, upper=one.late) for one, x in zip(readings, right, strict=True)]
-    M, a = (jnp.concatenate(some, axis=1) for some in zip(*map(_Gates.step, readings, repeat(k), found), strict=True))
-    S = _split(matrix_recurrence(M, a).astype(k.dtype), readings, axis=1)
-    S = lax.optimization_barrier(jnp.concatenate([one.turned(x) for one, x in zip(readings, S, strict=True)], axis=-1))
-    old = _split(_product(q, S), readings, axis=-1)
-    made = list(map(_Gates.read, readings, repeat(v), repeat(scores), found, _split(S, readings, axis=-1), old))
-    return _sum(one.y for one in made), (q, k, gates, system, M, S, made)
+    over = zip(*map(_Gates.step, readings, repeat(k), found), strict=True)
+    matrix, a = (jnp.concatenate(some, axis=1) for some in over)
+    M = steps(matrix)
+    states = _split(matrix_recurrence(M, a).astype(k.dtype), readings, axis=1)
+    states = [one.turned(x) for one, x in zip(readings, states, strict=True)]
+    S = lax.optimization_barrier(jnp.concatenate(states, axis=-1))
+    old = _product(q, S).astype(k.dtype)
+    made = list(map(_Gates.read, readings, repeat(v), repeat(scores), found, _split(S, readings, axis=-1)))
+    y = [jnp.exp(one.b) * x for one, x in zip(readings, _split(old, readings, axis=-1), strict=True)]
+    return _sum(one.y + x for one, x in zip(made, y, strict=True)), (q, k, gates, system, M, S, old, made)
 
 
 def _pull_read(kept: tuple[Any, ...], g: Array) -> tuple[Array, Array, Array, list[tuple[Array, Array]]]:
-    q, k, gates, system, M, S, made = lax.optimization_barrier(kept)
+    q, k, gates, system, M, S, old, made = lax.optimization_barrier(kept)
     readings, dtype, dy = _readings(gates), q.dtype, g.astype(q.dtype)
     faded = jnp.concatenate([jnp.exp(one.b) * dy for one in readings], axis=-1).astype(dtype)
-    dw = [_turned_product(one.weights, dy) for one in made]
-    dS = _split(_turned_product(q, faded), readings, axis=-1)
-    dS = [x - _turned_product(one.open_, y.astype(dtype)) for x, one, y in zip(dS, made, dw, strict=True)]
-    dS = [one.turned(x) for one, x in zip(readings, dS, strict=True)]
-    later = _split(matrix_recurrence(M, jnp.concatenate(dS, axis=1), transposed=True).astype(dtype), readings, axis=1)
-    later = lax.optimization_barrier(
-        jnp.concatenate([one.turned(x) for one, x in zip(readings, later, strict=True)], axis=-1)
-    )
-    ends = _split(_product(k, later), readings, axis=-1)
+    inside = [_turned_product(one.weights, dy) for one in made]
+    later = _later(readings, made, M, _turned_product(q, faded), inside)
+    ends = _split(_product(k, later).astype(dtype), readings, axis=-1)
     ends = [one.left * x for one, x in zip(readings, ends, strict=True)]
-    dw = [x + y for x, y in zip(dw, ends, strict=True)]
+    dw = [x + y for x, y in zip(inside, ends, strict=True)]
     dw = [_by_platform(system, x, upper=one.late, transposed=True) for one, x in zip(readings, dw, strict=True)]
 
-    S_, later = (_split(x, readings, axis=-1) for x in (S, later))
-    dgates = list(map(_Gates.pull, readings, made, repeat(dy), S_, later, ends, dw))
-    parts = list(zip(readings, made, S_, later, dw, [x.astype(dtype) for x in dw], strict=True))
-    dscores = _sum(one.ratios(0) * _product_turned(dy, part.w) for one, part, *_ in parts).astype(dtype)
-    dalike = _sum(-one.system(_product_turned(dw, part.w)) for one, part, *_, dw in parts).astype(dtype)
-    dq, dk = jnp.split(_product(jnp.concatenate([dscores, dalike], axis=3), k), 2, axis=3)
-    dq += _product_turned(faded, S)
-    dk += _turned_product(dscores, q) + _turned_product(dalike, k)
-    dk += _sum(one.left * _product_turned(part.w, later) for one, part, _, later, *_ in parts)
-    dk -= _sum(one.beta * jnp.exp(one.b) * _product_turned(dw, S) for one, _, S, *_, dw in parts)
-    dv = _sum(one.beta * dw for one, *_, dw, _ in parts)
-    return dq.astype(dtype), dk.astype(dtype), dv.astype(dtype), dgates
+    states = (_split(x, readings, axis=-1) for x in (old, S, later))
+    dgates = list(map(_Gates.pull, readings, made, repeat(dy), *states, ends, dw))
+    dv = _sum(one.beta * x for one, x in zip(readings, dw, strict=True)).astype(dtype)
+    dq, dk = _pull_keys(q, k, dy, S, later, readings, made, [x.astype(dtype) for x in dw])
+    return (dq + _product_turned(faded, S).astype(dtype)).astype(dtype), dk.astype(dtype), dv, dgates
+
+
+def _later(
+    readings: list[_Gates], made: list[_Read], M: list[Array], dold: Array, dw: list[Array]
+) -> Float[Array, "B H N K V"]:
+    """The gradient by the state after each chunk, of the readings side by side, by those of q . S and of w."""
+    K, dtype = dold.shape[3], made[0].w.dtype
+    dS = [
+        one.turned(x - _turned_product(part.found[..., -K:], y))
+        for one, part, x, y in zip(readings, made, _split(dold, readings, axis=-1), dw, strict=True)
+    ]
+    states = matrix_recurrence(M, jnp.concatenate(dS, axis=1), transposed=True).astype(dtype)
+    later = [one.turned(x) for one, x in zip(readings, _split(states, readings, axis=1), strict=True)]
+    return lax.optimization_barrier(jnp.concatenate(later, axis=-1))
+
+
+def _pull_keys(
+    q: Array,
+    k: Array,
+    dy: Array,
+    S: Array,
+    later: Array,
+    readings: list[_Gates],
+    made: list[_Read],
+    dw: list[Array],
+) -> tuple[Float32[Array, "B H N c K"], Float32[Array, "B H N c K"]]:
+    """The gradients by q but for what reads S, and by k; sums of products that are as exact as q."""
+    dtype, w = q.dtype, [one.w for one in made]
+    dscores = _sum(one.ratios(0) * _near(dy, x) for one, x in zip(readings, w, strict=True)).astype(dtype)
+    dalike = _sum(-one.system(_near(x, y)) for one, x, y in zip(readings, dw, w, strict=True)).astype(dtype)
+    pairs = _product(jnp.concatenate([dscores, dalike], axis=3), k).astype(dtype)
+    dq, dk = jnp.split(pairs.astype(jnp.float32), 2, axis=3)
+    dk += _turned_product(dscores, q).astype(dtype)
+    dk += _turned_product(dalike, k).astype(dtype)
+    dw = lax.optimization_barrier(dw)  # or XLA makes one product of two, and first copies their other operands together
+    for one, w_, later_, dw_, S_ in zip(
+        readings, w, _split(later, readings, axis=-1), dw, _split(S, readings, axis=-1), strict=True
+    ):
+        dk += one.left * _near(w_, later_) - one.beta * jnp.exp(one.b) * _near(dw_, S_)
+    return dq, dk
 
 
 read.defvjp(_keep_read, _pull_read)
@@ -371,6 +405,11 @@ def _turned_product(a: Array, b: Array) -> Array:
 def _product_turned(a: Array, b: Array) -> Array:
     """a b^T."""
     return product("...ij,...kj->...ik", a, b)
+
+
+def _near(a: Array, b: Array) -> Array:
+    """a b^T, as exact as b."""
+    return _product_turned(a, b).astype(b.dtype)
 
 
 def _by_platform(a: Array, x: Array, *, upper: bool, transposed: bool = False) -> Array:

@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 from draws import normal, widened
 
-from lra_bench.kernels.gated_delta_rule import gated_delta_rule, gated_delta_rule_reference, two_readings
+from lra_bench.kernels.gated_delta_rule import (
+    causal_gated_delta_rule,
+    gated_delta_rule,
+    gated_delta_rule_reference,
+    two_readings,
+)
 
 
 def arrays(length: int, dtype: type = jnp.float32) -> tuple[jax.Array, ...]:
@@ -30,9 +35,12 @@ def run(rule: Callable[..., jax.Array], *arrays: jax.Array) -> tuple[jax.Array, 
     return y, *pull(arrays[-1])
 
 
-@pytest.mark.parametrize("length", [1, 32, 37, 100])
-def test_values_and_gradients(length: int) -> None:
-    made = [run(f, *arrays(length)) for f in (gated_delta_rule, gated_delta_rule_reference)]
+@pytest.mark.parametrize(
+    ("length", "impl"), [(1, "xla"), (32, "xla"), (37, "xla"), (100, "xla"), (1, "batched"), (100, "batched")]
+)
+def test_values_and_gradients(length: int, impl: str) -> None:
+    rule = partial(causal_gated_delta_rule, impl=impl)
+    made = [run(f, *arrays(length)) for f in (rule, gated_delta_rule_reference)]
     for a, b in zip(*made, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3)
 
