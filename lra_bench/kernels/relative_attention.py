@@ -192,9 +192,15 @@ def _labels(
     q: Float[Array, "B H m K"], a: Float[Array, "H C K"], more: int, radius: int, impl: str
 ) -> Float32[Array, "B H JG m"]:
     """q . a of the distance of each key around a chunk and each query in it; 0 for the further keys."""
-    if impl != XLA:
-        return _gathered(product("bhmk,hck->bhcm", q, a.astype(q.dtype)), more, radius)
-    t = product("bhmk,hck->bhcm", q, a)
+    if impl == XLA:
+        return _joined(product("bhmk,hck->bhcm", q, a), more, radius)
+    t = product("bhmk,hck->bhcm", q, a.astype(q.dtype))
+    joined, gathered = (partial(f, more=more, radius=radius) for f in (_joined, _gathered))
+    return lax.platform_dependent(t, tpu=joined, default=gathered)
+
+
+def _joined(t: Float32[Array, "B H C m"], more: int, radius: int) -> Float32[Array, "B H JG m"]:
+    """The same of q . a, with what is beyond all labels laid around the others."""
     C, m = t.shape[2:]
     j, i = np.arange(m + C - 1)[:, None], np.arange(m)
     near = jnp.take_along_axis(t, np.clip(j - i, 0, C - 1)[None, None], axis=2)
@@ -204,7 +210,7 @@ def _labels(
 
 
 def _gathered(t: Float32[Array, "B H C m"], more: int, radius: int) -> Float32[Array, "B H JG m"]:
-    """The same of q . a, by one gather, which XLA makes a part of what reads it: it is in no memory then."""
+    """The same by one gather, which XLA for a GPU makes a part of what reads it: it is in no memory then."""
     C, m = t.shape[2:]
     c = np.clip(np.arange(m + 2 * radius)[:, None] - np.arange(m) - radius + C // 2, 0, C - 1)
     places = np.pad(c, ((0, more), (0, 0)), constant_values=C)[None, None]
