@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from lra_bench.kernels.impl import XLA, at_once
@@ -22,6 +23,7 @@ from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention, softm
 
 SIZE = 16  # queries of a block
 AT_ONCE = 32  # clusters, or blocks, whose keys are fetched
+PLACES = "places"  # as a policy of `jax.checkpoint` calls them
 
 
 def clustered_attention_reference(
@@ -61,7 +63,8 @@ def clustered_attention(
     top: int,
     impl: str = XLA,
 ) -> Float[Array, "B H L V"]:
-    """The same, never an L x L array. For the backward pass only the arguments are kept.
+    """The same, never an L x L array. For the backward pass only the arguments are kept, and on accelerators the places
+    of the important keys.
 
     Args:
         cluster: of each query; `clusters`: it is in none, and gets 0.
@@ -69,7 +72,8 @@ def clustered_attention(
         impl: as `impl.chosen` says it.
     """
     attend = partial(_attend, clusters=clusters, top=top, impl=impl)
-    return jax.checkpoint(attend)(q, k, v, mask, cluster)
+    kept = None if impl == XLA else jax.checkpoint_policies.save_only_these_names(PLACES)
+    return jax.checkpoint(attend, policy=kept)(q, k, v, mask, cluster)
 
 
 def _attend(
@@ -87,7 +91,7 @@ def _attend(
         blocks = jnp.broadcast_to(_of(found, lay.owner)[:, :, None], (*queries.shape[:3], v.shape[-1]))
     else:
         k, v = (x.reshape(B * H, L, -1) for x in (k, v))
-        place = _important(mean, k, jnp.repeat(mask, H, axis=0), min(top, L), impl)
+        place = checkpoint_name(_important(mean, k, jnp.repeat(mask, H, axis=0), min(top, L), impl), PLACES)
         rest, mass = _parted(mean, k, v, place, found, logsumexp, impl)
         blocks = _weighed_anew(queries, k, v, place, rest, mass, lay.owner, impl)
     rows = blocks.reshape(B * H, -1, blocks.shape[-1])

@@ -13,23 +13,23 @@ as the linear recurrence that they are. No exponent is above 0.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterable
+from functools import reduce
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 from lra_bench.kernels.impl import XLA
-from lra_bench.kernels.matrix_recurrence import STATES, matrix_recurrence
+from lra_bench.kernels.matrix_recurrence import matrix_recurrence, steps
 from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST
 
 CHUNK = 32
 WIDE = 64  # tokens of a chunk on accelerators
-MADE = "made"  # what is dear to make again, as a policy of `jax.checkpoint` calls it
-KEPT = jax.checkpoint_policies.save_only_these_names(MADE, STATES)
 
 
 def gated_delta_rule_reference(
@@ -81,7 +81,7 @@ def causal_gated_delta_rule(
     """The same as `impl.chosen` says it."""
     if impl == XLA:
         return gated_delta_rule(q, k, v, g, beta)
-    return jax.checkpoint(_multiplied_once, policy=KEPT)(q, k, v, g, beta)
+    return _multiplied_once(q, k, v, g, beta)
 
 
 def extended(
@@ -178,7 +178,7 @@ def two_readings(
     `impl` as `impl.chosen` says it.
     """
     if impl != XLA:
-        return jax.checkpoint(_multiplied_twice, policy=KEPT)(q, k, v, g, beta)
+        return _multiplied_twice(q, k, v, g, beta)
     y = gated_delta_rule(both(q), both(k), both(v), readings(g), readings(beta))
     y, reverse = jnp.split(y, 2, axis=1)
     return y + reverse[:, :, ::-1]
@@ -197,154 +197,232 @@ def readings(x: Float[Array, "B L H2"]) -> Float[Array, "B H2 L"]:
 
 def _multiplied_once(q: Array, k: Array, v: Array, g: Array, beta: Array) -> Float[Array, "B H L V"]:
     """All chunks of a reading at once."""
-    return _multiplied(q, k, v, [_Gates(g, beta, late=False)])
+    return _multiplied(q, k, v, [(g, beta)])
 
 
 def _multiplied_twice(q: Array, k: Array, v: Array, g: Array, beta: Array) -> Float[Array, "B H L V"]:
     """The same of both readings."""
-    (g, late_g), (beta, late_beta) = (jnp.split(x.swapaxes(1, 2), 2, axis=1) for x in (g, beta))
-    return _multiplied(q, k, v, [_Gates(g, beta, late=False), _Gates(late_g, late_beta, late=True)])
+    each = (jnp.split(x.swapaxes(1, 2), 2, axis=1) for x in (g, beta))
+    return _multiplied(q, k, v, list(zip(*each, strict=True)))
 
 
-def _multiplied(q: Array, k: Array, v: Array, readings: list[_Gates]) -> Float[Array, "B H L V"]:
-    """The sum of readings. All stands where it does in the text, and q . k and k . k serve each reading."""
-    (B, H, L, V), R = v.shape, len(readings)
+def _multiplied(q: Array, k: Array, v: Array, gates: list[tuple[Array, Array]]) -> Float[Array, "B H L V"]:
+    B, H, L, V = v.shape
     q, k, v = (_cut(x, WIDE) for x in (q, k, v))
-    scores, alike = (_product(x, k.swapaxes(3, 4)).astype(k.dtype) for x in (q, k))
-    found = [gates.solved(k, v, alike) for gates in readings]
-    M, a = (jnp.concatenate(some, axis=1) for some in zip(*map(_Gates.step, readings, [k] * R, found), strict=True))
-    states = jnp.split(matrix_recurrence(M, a).astype(k.dtype), R, axis=1)
-    S = [gates.turned(x) for gates, x in zip(readings, states, strict=True)]
-    old = jnp.split(checkpoint_name(_product(q, jnp.concatenate(S, axis=-1)), MADE), R, axis=-1)
-    y = sum(map(_Gates.read, readings, [scores] * R, found, S, old), jnp.zeros(()))
+    y = read(q, k, v, [(_cut(g[..., None], WIDE), _cut(beta[..., None], WIDE)) for g, beta in gates])
     return y.reshape(B, H, -1, V)[:, :, :L].astype(v.dtype)
 
 
-class _Gates:
+class _Gates(NamedTuple):
     """What a reading forgets and takes in. The late one begins at the end of the text: a token reads those after it,
     and its states come in the order of the reading."""
 
-    def __init__(self, g: Float[Array, "B H L"], beta: Float[Array, "B H L"], late: bool) -> None:
-        g, self.beta = (_cut(x[..., None], WIDE) for x in (g, beta))
-        self.late, self.b = late, lax.cumsum(g, 3, reverse=late)
-        self.end = self.b[:, :, :, :1] if late else self.b[:, :, :, -1:]
+    b: Float[Array, "B H N c 1"]  # the sum of g up to a token
+    beta: Float[Array, "B H N c 1"]
+    late: bool
 
-    def solved(self, k: Array, v: Array, alike: Array) -> Float[Array, "B H N c VK"]:
-        """w = (the first columns) - (the last columns) S_0."""
-        right = self.beta * jnp.concatenate([v, jnp.exp(self.b) * k], axis=-1)
-        return solved(alike, self.b, self.beta, right, self.late)
+    @property
+    def kept(self) -> Float[Array, "B H N 1 1"]:
+        """Of the state before a chunk, after it."""
+        return jnp.exp(self.b[:, :, :, :1] if self.late else self.b[:, :, :, -1:])
 
-    def step(self, k: Array, found: Array) -> tuple[Float[Array, "B H N K K"], Float[Array, "B H N K V"]]:
-        """M and a of S <- M S + a over each chunk, in the order of the reading."""
-        left = (k * jnp.exp(self.end - self.b)).astype(k.dtype)
-        moved = self.turned(product("bhntk,bhntj->bhnkj", left, found))
-        V = moved.shape[-1] - k.shape[-1]
-        M = jnp.exp(self.turned(self.end)) * jnp.eye(k.shape[-1]) - moved[..., V:]
-        return checkpoint_name(M, MADE), moved[..., :V]
+    @property
+    def left(self) -> Float[Array, "B H N c 1"]:
+        """Of what a token wrote, after its chunk."""
+        return jnp.exp((self.b[:, :, :, :1] if self.late else self.b[:, :, :, -1:]) - self.b)
 
-    def read(self, scores: Array, found: Array, S: Array, old: Array) -> Float[Array, "B H N c V"]:
-        """y, of q . S too."""
-        V = S.shape[-1]
-        w = checkpoint_name((found[..., :V] - _product(found[..., V:], S)).astype(found.dtype), MADE)
-        return weighted(scores, self.b, w, self.late) + jnp.exp(self.b) * old
+    def ratios(self, least: int) -> Float[Array, "B H N c c"]:
+        """exp(b_t - b_s) for s at least so far before t, as the reading goes; else 0."""
+        i = jnp.arange(self.b.shape[3])
+        before = (i - i[:, None]) if self.late else (i[:, None] - i)
+        return jnp.exp(jnp.where(before >= least, self.b - self.b.swapaxes(3, 4), LOWEST))
+
+    def system(self, alike: Float[Array, "B H N c c"]) -> Float[Array, "B H N c c"]:
+        """A_ts = beta_t exp(b_t - b_s) alike_ts, in a triangle of the reading's own."""
+        return self.beta * self.ratios(1) * alike
 
     def turned(self, x: Float[Array, "B H N *k"]) -> Float[Array, "B H N *k"]:
         """The text's order as the reading's, or the reading's as the text's."""
         return jnp.flip(x, 2) if self.late else x
 
+    def step(self, k: Array, found: Array) -> tuple[Float[Array, "B H N K K"], Float[Array, "B H N K V"]]:
+        """M and a of S <- M S + a over each chunk, in the order of the reading."""
+        moved = self.turned(_turned_product((k * self.left).astype(k.dtype), found.astype(k.dtype)))
+        V = moved.shape[-1] - k.shape[-1]
+        return self.turned(self.kept) * jnp.eye(k.shape[-1]) - moved[..., V:], moved[..., :V]
 
-def _ratios(b: Float[Array, "B H N c 1"], late: bool, least: int) -> Float[Array, "B H N c c"]:
-    """exp(b_t - b_s) for s at least so far before t, as the reading goes; else 0."""
-    i = jnp.arange(b.shape[3])
-    before = (i - i[:, None]) if late else (i[:, None] - i)
-    return jnp.exp(jnp.where(before >= least, b - b.swapaxes(3, 4), LOWEST))
+    def read(self, v: Array, scores: Array, found: Array, S: Array) -> _Read:
+        """What is read within chunks, and what else the gradient needs."""
+        V, dtype = S.shape[-1], S.dtype
+        rounded = found.astype(dtype)
+        there = _product(rounded[..., V:], S).astype(dtype)
+        w = (found[..., :V] - there).astype(dtype)
+        known = (self.beta * v - found[..., :V] + there).astype(dtype)
+        weights = (self.ratios(0) * scores).astype(dtype)
+        return _Read(rounded, known, w, weights, _product(weights, w))
+
+    def pull(
+        self, made: _Read, dy: Array, old: Array, S: Array, later: Array, ends: Array, dw: Array
+    ) -> tuple[Array, Array]:
+        """The gradient by g and beta."""
+        new = (made.w * dw).sum(-1, keepdims=True)
+        db = (dy * (made.y + jnp.exp(self.b) * old)).sum(-1, keepdims=True) - new
+        db -= (made.known * dw).sum(-1, keepdims=True)
+        left = self.kept * (S * later).sum((3, 4), keepdims=True) + (made.w * ends).sum((3, 4), keepdims=True)
+        dbeta = jnp.where(self.beta > 0, new / jnp.where(self.beta > 0, self.beta, 1), 0)
+        return lax.cumsum(db, 3, reverse=not self.late) + left, dbeta
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def weighted(
-    scores: Float[Array, "B H N c c"], b: Float[Array, "B H N c 1"], x: Float[Array, "B H N c V"], late: bool
+class _Read(NamedTuple):
+    """What a reading made on its way, for its gradient; all but y as exact as q."""
+
+    found: Float[Array, "B H N c VK"]
+    known: Float[Array, "B H N c V"]  # beta v - w
+    w: Float[Array, "B H N c V"]
+    weights: Float[Array, "B H N c c"]  # exp(b_t - b_s) q_t . k_s
+    y: Float[Array, "B H N c V"]  # without what the state before the chunk gives
+
+
+@jax.custom_vjp
+def read(
+    q: Float[Array, "B H N c K"],
+    k: Float[Array, "B H N c K"],
+    v: Float[Array, "B H N c V"],
+    gates: list[tuple[Float[Array, "B H N c 1"], Float[Array, "B H N c 1"]]],
 ) -> Float[Array, "B H N c V"]:
-    """y_t = sum over s of exp(b_t - b_s) scores_ts x_s.
+    """The sum of readings, each with its g and beta. All stands where it does in the text, and q . k and k . k serve
+    each reading.
 
-    The gradient by b is that of the weights times the weights, summed by rows and columns, which is dy . y and dx . x.
+    exp(-b_t) S_t follows the rule without g for values exp(-b_t) v_t, and y_t is exp(b_t) times what it gives. So the
+    gradient by b is y . dy - (beta v) . dw, without sums over pairs, where beta v is w as it was rounded and the rest:
+    what the sums then cancel is the same number twice. With the states known, w alone goes back through the system.
     """
-    return _product(_weights(scores, b, x, late), x)
+    return _keep_read(q, k, v, gates)[0]
 
 
-def _keep_weighted(scores: Array, b: Array, x: Array, late: bool) -> tuple[Array, tuple[Array, ...]]:
-    weights = checkpoint_name(_weights(scores, b, x, late), MADE)
-    y = checkpoint_name(_product(weights, x), MADE)
-    return y, (weights, b, x, y)
+def _keep_read(
+    q: Array, k: Array, v: Array, gates: list[tuple[Array, Array]]
+) -> tuple[Float[Array, "B H N c V"], tuple[Any, ...]]:
+    readings, (q, k, v) = _readings(gates), lax.optimization_barrier((q, k, v))
+    scores, alike = jnp.split(_product_turned(jnp.concatenate([q, k], axis=3), k).astype(k.dtype), 2, axis=3)
+    system = _sum(one.system(alike) for one in readings)
+    right = [one.beta * jnp.concatenate([v, jnp.exp(one.b) * k], axis=-1) for one in readings]
+    found = [_by_platform(system, x, upper=one.late) for one, x in zip(readings, right, strict=True)]
+    over = zip(*map(_Gates.step, readings, repeat(k), found), strict=True)
+    matrix, a = (jnp.concatenate(some, axis=1) for some in over)
+    M = steps(matrix)
+    states = _split(matrix_recurrence(M, a).astype(k.dtype), readings, axis=1)
+    states = [one.turned(x) for one, x in zip(readings, states, strict=True)]
+    S = lax.optimization_barrier(jnp.concatenate(states, axis=-1))
+    old = _product(q, S).astype(k.dtype)
+    made = list(map(_Gates.read, readings, repeat(v), repeat(scores), found, _split(S, readings, axis=-1)))
+    y = [jnp.exp(one.b) * x for one, x in zip(readings, _split(old, readings, axis=-1), strict=True)]
+    return _sum(one.y + x for one, x in zip(made, y, strict=True)), (q, k, gates, system, M, S, old, made)
 
 
-def _pull_weighted(late: bool, kept: tuple[Array, ...], g: Array) -> tuple[Array, ...]:
-    weights, b, x, y = kept
-    g = g.astype(x.dtype)
-    dx, dweights = product("...ts,...tv->...sv", weights, g), product("...tv,...sv->...ts", g, x)
-    db = (g * y).sum(-1, keepdims=True) - (x * dx).sum(-1, keepdims=True)
-    return (_ratios(b, late, 0) * dweights).astype(x.dtype), db, dx.astype(x.dtype)
+def _pull_read(kept: tuple[Any, ...], g: Array) -> tuple[Array, Array, Array, list[tuple[Array, Array]]]:
+    q, k, gates, system, M, S, old, made = lax.optimization_barrier(kept)
+    readings, dtype, dy = _readings(gates), q.dtype, g.astype(q.dtype)
+    faded = jnp.concatenate([jnp.exp(one.b) * dy for one in readings], axis=-1).astype(dtype)
+    inside = [_turned_product(one.weights, dy) for one in made]
+    later = _later(readings, made, M, _turned_product(q, faded), inside)
+    ends = _split(_product(k, later).astype(dtype), readings, axis=-1)
+    ends = [one.left * x for one, x in zip(readings, ends, strict=True)]
+    dw = [x + y for x, y in zip(inside, ends, strict=True)]
+    dw = [_by_platform(system, x, upper=one.late, transposed=True) for one, x in zip(readings, dw, strict=True)]
+
+    states = (_split(x, readings, axis=-1) for x in (old, S, later))
+    dgates = list(map(_Gates.pull, readings, made, repeat(dy), *states, ends, dw))
+    dv = _sum(one.beta * x for one, x in zip(readings, dw, strict=True)).astype(dtype)
+    dq, dk = _pull_keys(q, k, dy, S, later, readings, made, [x.astype(dtype) for x in dw])
+    return (dq + _product_turned(faded, S).astype(dtype)).astype(dtype), dk.astype(dtype), dv, dgates
 
 
-weighted.defvjp(_keep_weighted, _pull_weighted)
+def _later(
+    readings: list[_Gates], made: list[_Read], M: list[Array], dold: Array, dw: list[Array]
+) -> Float[Array, "B H N K V"]:
+    """The gradient by the state after each chunk, of the readings side by side, by those of q . S and of w."""
+    K, dtype = dold.shape[3], made[0].w.dtype
+    dS = [
+        one.turned(x - _turned_product(part.found[..., -K:], y))
+        for one, part, x, y in zip(readings, made, _split(dold, readings, axis=-1), dw, strict=True)
+    ]
+    states = matrix_recurrence(M, jnp.concatenate(dS, axis=1), transposed=True).astype(dtype)
+    later = [one.turned(x) for one, x in zip(readings, _split(states, readings, axis=1), strict=True)]
+    return lax.optimization_barrier(jnp.concatenate(later, axis=-1))
 
 
-def _weights(scores: Array, b: Array, x: Array, late: bool) -> Float[Array, "B H N c c"]:
-    """exp(b_t - b_s) scores_ts, as exact as x."""
-    return (_ratios(b, late, 0) * scores).astype(x.dtype)
+def _pull_keys(
+    q: Array,
+    k: Array,
+    dy: Array,
+    S: Array,
+    later: Array,
+    readings: list[_Gates],
+    made: list[_Read],
+    dw: list[Array],
+) -> tuple[Float32[Array, "B H N c K"], Float32[Array, "B H N c K"]]:
+    """The gradients by q but for what reads S, and by k; sums of products that are as exact as q."""
+    dtype, w = q.dtype, [one.w for one in made]
+    dscores = _sum(one.ratios(0) * _near(dy, x) for one, x in zip(readings, w, strict=True)).astype(dtype)
+    dalike = _sum(-one.system(_near(x, y)) for one, x, y in zip(readings, dw, w, strict=True)).astype(dtype)
+    pairs = _product(jnp.concatenate([dscores, dalike], axis=3), k).astype(dtype)
+    dq, dk = jnp.split(pairs.astype(jnp.float32), 2, axis=3)
+    dk += _turned_product(dscores, q).astype(dtype)
+    dk += _turned_product(dalike, k).astype(dtype)
+    dw = lax.optimization_barrier(dw)  # or XLA makes one product of two, and first copies their other operands together
+    for one, w_, later_, dw_, S_ in zip(
+        readings, w, _split(later, readings, axis=-1), dw, _split(S, readings, axis=-1), strict=True
+    ):
+        dk += one.left * _near(w_, later_) - one.beta * jnp.exp(one.b) * _near(dw_, S_)
+    return dq, dk
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
-def solved(
-    alike: Float[Array, "B H N c c"],
-    b: Float[Array, "B H N c 1"],
-    beta: Float[Array, "B H N c 1"],
-    right: Float[Array, "B H N c J"],
-    late: bool,
-) -> Float[Array, "B H N c J"]:
-    """(1 + A)^-1 right, with A_ts = beta_t exp(b_t - b_s) alike_ts; cuBLAS has that in one launch.
-
-    `alike` is symmetric. Gradients by b and beta are made of A's gradient times A, summed by rows and columns, for
-    which what went in and came out is enough: A found = right - found.
-    """
-    return _by_platform(_system(alike, b, beta, late), right, transposed=late).astype(alike.dtype)
+read.defvjp(_keep_read, _pull_read)
 
 
-def _keep_solved(alike: Array, b: Array, beta: Array, right: Array, late: bool) -> tuple[Array, tuple[Array, ...]]:
-    system = checkpoint_name(_system(alike, b, beta, late), MADE)
-    found = checkpoint_name(_by_platform(system, right, transposed=late), MADE)
-    return found.astype(alike.dtype), (system, b, beta, right, found)
+def _readings(gates: list[tuple[Array, Array]]) -> list[_Gates]:
+    """The first reading, and the late one if there are two."""
+    return [
+        _Gates(lax.cumsum(g, 3, reverse=late), beta, late)
+        for late, (g, beta) in zip((False, True), gates, strict=False)
+    ]
 
 
-def _pull_solved(late: bool, kept: tuple[Array, ...], g: Array) -> tuple[Array, ...]:
-    system, b, beta, right, found = kept
-    pulled = _by_platform(system, g.astype(jnp.float32), transposed=not late)
-    by_row = -(pulled * (right - found)).sum(-1, keepdims=True)
-    by_column = -(found * (g - pulled)).sum(-1, keepdims=True)
-    dalike = -beta * _ratios(b, late, 1) * product("...tj,...sj->...ts", *(x.astype(g.dtype) for x in (pulled, found)))
-    dbeta = jnp.where(beta > 0, by_row / jnp.where(beta > 0, beta, 1), 0)
-    return dalike.astype(g.dtype), by_row - by_column, dbeta, pulled
+def _sum(arrays: Iterable[Array]) -> Array:
+    return reduce(jnp.add, arrays)
 
 
-solved.defvjp(_keep_solved, _pull_solved)
+def _split(x: Array, readings: list[_Gates], axis: int) -> list[Array]:
+    return jnp.split(x, len(readings), axis)
 
 
-def _system(alike: Array, b: Array, beta: Array, late: bool) -> Float[Array, "B H N c c"]:
-    """A as a lower triangle, which is its transpose where the reading is late."""
-    if late:
-        return beta.swapaxes(3, 4) * _ratios(-b, False, 1) * alike
-    return beta * _ratios(b, False, 1) * alike
+def _turned_product(a: Array, b: Array) -> Array:
+    """a^T b."""
+    return product("...ji,...jk->...ik", a, b)
 
 
-def _by_platform(a: Array, x: Array, *, transposed: bool) -> Array:
-    """(1 + a)^-1 x, or (1 + a^T)^-1 x, of a strictly lower triangular `a`."""
+def _product_turned(a: Array, b: Array) -> Array:
+    """a b^T."""
+    return product("...ij,...kj->...ik", a, b)
+
+
+def _near(a: Array, b: Array) -> Array:
+    """a b^T, as exact as b."""
+    return _product_turned(a, b).astype(b.dtype)
+
+
+def _by_platform(a: Array, x: Array, *, upper: bool, transposed: bool = False) -> Array:
+    """(1 + a)^-1 x, or (1 + a^T)^-1 x, of a triangle of `a`, of whose other triangle nothing is read."""
 
     def substituted(a: Array, x: Array) -> Array:
         a, x = a.swapaxes(-1, -2), x.swapaxes(-1, -2)  # cuBLAS counts columns first: as they lie in memory
-        y = lax.linalg.triangular_solve(a, x, left_side=False, lower=False, unit_diagonal=True, transpose_a=transposed)
+        y = lax.linalg.triangular_solve(a, x, left_side=False, lower=upper, unit_diagonal=True, transpose_a=transposed)
         return y.swapaxes(-1, -2)
 
     def inverted(a: Array, x: Array) -> Array:
-        return product("...ji,...jk->...ik" if transposed else "...ij,...jk->...ik", inverse(a), x)
+        lower = jnp.tril(a.swapaxes(-1, -2) if upper else a, -1)
+        return (_product if upper == transposed else _turned_product)(inverse(lower), x)
 
     return lax.platform_dependent(a, x, cuda=substituted, default=inverted)
 

@@ -14,6 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 from lra_bench.kernels.impl import XLA, at_once
 from lra_bench.kernels.product import product
 
+EXACT = 256  # whole numbers up to it are themselves in bfloat16
+
 
 def hamming_clusters_reference(
     x: Float[Array, "B H L K"], mask: Bool[Array, "B L"], planes: Float[Array, "K+1 b"], clusters: int, iterations: int
@@ -69,7 +71,10 @@ def _cluster(x: Array, mask: Array, planes: Array, clusters: int, iterations: in
 
     def nearness(centroids: Array) -> Array:
         """Whole numbers, [C, L], no two of a vector alike: of equal distances the first centroid's is the largest."""
-        return product("cn,ln->cl", centroids, bits) * clusters + order
+        alike = product("cn,ln->cl", centroids, bits)
+        if planes.shape[1] <= EXACT:
+            alike = alike.astype(kind).astype(jnp.float32)
+        return alike * clusters + order
 
     def nearest(centroids: Array) -> Bool[Array, "C L"]:
         near = nearness(centroids)

@@ -80,7 +80,7 @@ def relative_attention(
     def step(block: tuple[Array, Array]) -> tuple[Array, Array]:
         start, q = block
         key, value, bias = keys.at(start)
-        scores = product("bhlk,bhmk->bhlm", key, q) + bias + _labels(q, a, more_k.shape[2], radius)
+        scores = product("bhlk,bhmk->bhlm", key, q) + bias + _labels(q, a, more_k.shape[2], radius, impl)
         top = jnp.maximum(scores.max(-2, keepdims=True), LOWEST / 2)
         weights = jnp.exp(scores - top)
         total = jnp.maximum(weights.sum(-2, keepdims=True), TINY)
@@ -108,11 +108,12 @@ def _backward(radius: int, impl: str, kept: Any, g: tuple[Array, Array]) -> tupl
     def gradients(block: tuple[Array, ...]) -> tuple[Array, ...]:
         start, q, g, lse, mean = block
         key, value, bias = keys.at(start)
-        scores = product("bhlk,bhmk->bhlm", key, q) + bias + _labels(q, a, G, radius)
+        scores = product("bhlk,bhmk->bhlm", key, q) + bias + _labels(q, a, G, radius, impl)
         weights = jnp.exp(scores - turn(lse))
         dv = product("bhlm,bhmk->bhlk", weights.astype(g.dtype), g)
         ds = weights * (product("bhlk,bhmk->bhlm", value, g) - turn(mean))
-        dt = _unlabelled(ds[:, :, : keys.size], a.shape[1], radius)
+        ds = ds if impl == XLA else ds.astype(q.dtype)
+        dt = _unlabelled(ds[:, :, : keys.size].astype(jnp.float32), a.shape[1], radius)
         ds = ds.astype(q.dtype)
         dk = product("bhlm,bhmk->bhlk", ds, q)
         dq = product("bhlm,bhlk->bhmk", ds, key) + product("bhcm,hck->bhmk", dt, a)
@@ -187,15 +188,33 @@ def _grouped(x: Array, some: int) -> Array:
     return jnp.pad(x, [(0, -len(x) % some), *[(0, 0)] * (x.ndim - 1)]).reshape(-1, some, *x.shape[1:])
 
 
-def _labels(q: Float[Array, "B H m K"], a: Float[Array, "H C K"], more: int, radius: int) -> Float32[Array, "B H JG m"]:
+def _labels(
+    q: Float[Array, "B H m K"], a: Float[Array, "H C K"], more: int, radius: int, impl: str
+) -> Float32[Array, "B H JG m"]:
     """q . a of the distance of each key around a chunk and each query in it; 0 for the further keys."""
-    t = product("bhmk,hck->bhcm", q, a)
+    if impl == XLA:
+        return _joined(product("bhmk,hck->bhcm", q, a), more, radius)
+    t = product("bhmk,hck->bhcm", q, a.astype(q.dtype))
+    joined, gathered = (partial(f, more=more, radius=radius) for f in (_joined, _gathered))
+    return lax.platform_dependent(t, tpu=joined, default=gathered)
+
+
+def _joined(t: Float32[Array, "B H C m"], more: int, radius: int) -> Float32[Array, "B H JG m"]:
+    """The same of q . a, with what is beyond all labels laid around the others."""
     C, m = t.shape[2:]
     j, i = np.arange(m + C - 1)[:, None], np.arange(m)
     near = jnp.take_along_axis(t, np.clip(j - i, 0, C - 1)[None, None], axis=2)
     beyond = (*t.shape[:2], radius - C // 2, m)
     left, right = (jnp.broadcast_to(edge, beyond) for edge in (t[:, :, :1], t[:, :, -1:]))
     return jnp.concatenate([left, near, right, jnp.zeros((*t.shape[:2], more, m))], axis=2)
+
+
+def _gathered(t: Float32[Array, "B H C m"], more: int, radius: int) -> Float32[Array, "B H JG m"]:
+    """The same by one gather, which XLA for a GPU makes a part of what reads it: it is in no memory then."""
+    C, m = t.shape[2:]
+    c = np.clip(np.arange(m + 2 * radius)[:, None] - np.arange(m) - radius + C // 2, 0, C - 1)
+    places = np.pad(c, ((0, more), (0, 0)), constant_values=C)[None, None]
+    return jnp.take_along_axis(jnp.pad(t, ((0, 0), (0, 0), (0, 1), (0, 0))), places, axis=2, mode="promise_in_bounds")
 
 
 def _unlabelled(ds: Float32[Array, "B H J m"], labels: int, radius: int) -> Float32[Array, "B H C m"]:

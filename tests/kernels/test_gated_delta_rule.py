@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 from draws import normal, widened
 
-from lra_bench.kernels.gated_delta_rule import gated_delta_rule, gated_delta_rule_reference, two_readings
+from lra_bench.kernels.gated_delta_rule import (
+    causal_gated_delta_rule,
+    gated_delta_rule,
+    gated_delta_rule_reference,
+    two_readings,
+)
 
 
 def arrays(length: int, dtype: type = jnp.float32) -> tuple[jax.Array, ...]:
@@ -30,27 +35,43 @@ def run(rule: Callable[..., jax.Array], *arrays: jax.Array) -> tuple[jax.Array, 
     return y, *pull(arrays[-1])
 
 
-@pytest.mark.parametrize("length", [1, 32, 37, 100])
-def test_values_and_gradients(length: int) -> None:
-    made = [run(f, *arrays(length)) for f in (gated_delta_rule, gated_delta_rule_reference)]
+@pytest.mark.parametrize(
+    ("length", "impl"), [(1, "xla"), (32, "xla"), (37, "xla"), (100, "xla"), (1, "batched"), (100, "batched")]
+)
+def test_values_and_gradients(length: int, impl: str) -> None:
+    rule = partial(causal_gated_delta_rule, impl=impl)
+    made = [run(f, *arrays(length)) for f in (rule, gated_delta_rule_reference)]
     for a, b in zip(*made, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3)
+
+
+def read_twice(*inputs: jax.Array) -> jax.Array:
+    ends = [jnp.flip(x, axis=2) for x in inputs[:3]]
+    gates = [jnp.split(x.swapaxes(1, 2), 2, axis=1) for x in inputs[3:]]
+    there = gated_delta_rule_reference(*inputs[:3], *(first for first, _ in gates))
+    return there + jnp.flip(gated_delta_rule_reference(*ends, *(jnp.flip(x, 2) for _, x in gates)), axis=2)
+
+
+def gated_twice(length: int, dtype: type = jnp.float32) -> tuple[jax.Array, ...]:
+    """The arrays, with gates of a second reading."""
+    q, k, v, g, beta, pulled = arrays(length, dtype)
+    return q, k, v, *(jnp.concatenate([x, 0.5 * x[::-1]], axis=1).swapaxes(1, 2) for x in (g, beta)), pulled
 
 
 @pytest.mark.parametrize(("length", "impl"), [(37, "xla"), (150, "batched")])
 def test_readings_from_both_ends(length: int, impl: str) -> None:
-
-    def reference(*inputs: jax.Array) -> jax.Array:
-        ends = [jnp.flip(x, axis=2) for x in inputs[:3]]
-        gates = [jnp.split(x.swapaxes(1, 2), 2, axis=1) for x in inputs[3:]]
-        there = gated_delta_rule_reference(*inputs[:3], *(first for first, _ in gates))
-        return there + jnp.flip(gated_delta_rule_reference(*ends, *(jnp.flip(x, 2) for _, x in gates)), axis=2)
-
-    q, k, v, g, beta, pulled = arrays(length)
-    g, beta = (jnp.concatenate([x, 0.5 * x[::-1]], axis=1).swapaxes(1, 2) for x in (g, beta))
-    made = [run(f, q, k, v, g, beta, pulled) for f in (partial(two_readings, impl=impl), reference)]
+    made = [run(f, *gated_twice(length)) for f in (partial(two_readings, impl=impl), read_twice)]
     for a, b in zip(*made, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_gates_that_forget_almost_all_have_an_exact_gradient_in_bfloat16() -> None:
+    """It is then a thousandth of the terms that it could be the difference of."""
+    q, k, v, g, *rest = gated_twice(150, jnp.bfloat16)
+    half = q, k, v, 3 * g - 5, *rest
+    made, exact = run(partial(two_readings, impl="batched"), *half), run(read_twice, *widened(half))
+    for a, b in zip(made, exact, strict=True):
+        assert np.linalg.norm(np.float32(a) - b) <= 0.01 * np.linalg.norm(b)
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 64])
