@@ -154,6 +154,15 @@ def _parts(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> Iterator
         _drawn(lambda: charts.tradeoff(frame)),
         [Table.of(tables.compare(measured, what)) for what in ("speed", "memory")],
     )
+    kept = _drawn(lambda: charts.state(frame))
+    if kept:
+        yield Part(
+            "state",
+            "Accuracy against state",
+            "The state is what decoding keeps of one text to write the next symbol. The dashed line joins the models "
+            "that none beats in both.",
+            kept,
+        )
     if speeds:
         yield Part(
             "growth",

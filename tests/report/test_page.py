@@ -141,6 +141,15 @@ def test_a_line_has_the_times_of_one_place_and_names_another(frame: pd.DataFrame
     assert {p["name"] for p in points if p["model"] == "softmax"} == {"softmax accumulate 2"}
 
 
+def test_what_decoding_keeps_is_drawn_where_models_are_causal(html: str) -> None:
+    assert 'id="state"' not in html
+    causal = store.to_dataframe([QUICK.parent / "recall"])
+    text = page(causal, [])
+    assert 'data-chart="state"' in text
+    states = {p["model"]: p["x"] for p in drawn(charts.state(causal), "group")}
+    assert states["softmax"] == 2 * 2 * 64 * 64 * 4 + 2 * 4, "keys and values of two layers, and two counters"
+
+
 @pytest.mark.slow
 def test_a_table_without_its_runs_has_a_page_too(frame: pd.DataFrame) -> None:
     text = page(frame.assign(folder=None, examples_per_s=None), [])
