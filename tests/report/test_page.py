@@ -216,6 +216,7 @@ def browser() -> Iterator[Any]:
     if BROWSER is None:
         pytest.skip("no Chromium on PATH (apt-get install chromium chromium-driver)")
     from selenium import webdriver
+    from selenium.common.exceptions import NoSuchDriverException
 
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
@@ -224,7 +225,10 @@ def browser() -> Iterator[Any]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = shutil.which("chromedriver")
     service = webdriver.ChromeService(executable_path=driver) if driver else None
-    browser = webdriver.Chrome(options=options, service=service)
+    try:
+        browser = webdriver.Chrome(options=options, service=service)
+    except NoSuchDriverException:
+        pytest.skip("no chromedriver on PATH, and none to be had (apt-get install chromium-driver)")
     yield browser
     browser.quit()
 
