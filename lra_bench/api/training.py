@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -90,6 +91,8 @@ def sweep(
 ) -> pd.DataFrame:
     """Train every model on every task with every seed and technique, and return one line for each run.
 
+    A warning names each model that cannot be what a task or a setting asks for, and why; it has no line.
+
     The arguments are those of `run`, and
 
     Args:
@@ -112,7 +115,10 @@ def sweep(
         _listed(models), _listed(tasks), str(config), tuple(seeds), length, _said(settings), limit,
         techniques=_listed(techniques), by=BY,
     )  # fmt: skip
-    every = _executed(sweeps.runs(request), Order(Path(results), overwrite, jobs=jobs), verbose)
+    able, left_out = sweeps.able(sweeps.runs(request))
+    for line in left_out:
+        warnings.warn(line, stacklevel=2)
+    every = _executed(able, Order(Path(results), overwrite, jobs=jobs), verbose)
     return pd.DataFrame([result.as_dict() for result in every], columns=list(COLUMNS))
 
 

@@ -192,7 +192,7 @@ def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
     if name in mixers.names() or path.suffix == ".py":
         shown["model"] = _model_card(mixers.model_card(name))
     if task in files["tasks"] or is_task:
-        shown["task"] = _whole(task, variant, include)
+        shown["task"] = _task_values(task, variant, include)
     if name in files["configs"] or (is_yaml and not is_task):
         shown["config"] = _recipe(name, include)
     if name in files["techniques"]:
@@ -205,7 +205,7 @@ def _shown(name: str, include: tuple[Path, ...]) -> dict[str, Any]:
     return shown
 
 
-def _whole(name: str, variant: str | None, include: tuple[Path, ...]) -> dict[str, Any]:
+def _task_values(name: str, variant: str | None, include: tuple[Path, ...]) -> dict[str, Any]:
     """A task with its variants, or one of them."""
     from lra_bench.config import tasks
 

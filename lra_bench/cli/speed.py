@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
@@ -150,40 +150,51 @@ def _measured(asked: Speed, out: Path | None, fresh: bool) -> list[dict[str, Any
     from lra_bench.records import store
     from lra_bench.report import scaling
 
-    facts = scaling.read(out) if out is not None and out.exists() else []
-    if fresh:
-        again = {run.id for group in asked.groups() for run in group}
-        facts = [fact for fact in facts if fact["run"] not in again or fact.get("mode", "train") != asked.mode]
-    with _kept(out), progress.watching() as watch:
+    kept = scaling.read(out) if out is not None and out.exists() else []
+    again = {(run.id, asked.mode) for group in asked.groups for run in group} if fresh else set()
+    facts = [fact for fact in kept if _measures(fact) not in again]
+    with _kept(out, fresh), progress.watching() as watch:
         for known in sweeps.speed(asked, facts, watch):
             facts = known
             if out is not None:
-                store.write_json(out, facts)
+                store.write_json(out, _renewed(kept, facts))
     return facts
+
+
+def _measures(fact: Mapping[str, Any]) -> tuple[str, str]:
+    """Of which run a fact is, and of which mode."""
+    return fact["run"], fact.get("mode") or "train"
+
+
+def _renewed(kept: Sequence[dict[str, Any]], facts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was kept, until there is something newer."""
+    newer = {_measures(fact) for fact in facts}
+    return [*facts, *(fact for fact in kept if _measures(fact) not in newer)]
 
 
 def _estimated(
     request: Request, lengths: Sequence[int], device: str, out: Path | None, fresh: bool
 ) -> list[dict[str, Any]]:
     from lra_bench import config, sweeps
-    from lra_bench.cli import progress
+    from lra_bench.cli import progress, screen
     from lra_bench.records import store
     from lra_bench.report import estimates
 
-    facts = estimates.read(out) if out is not None and out.exists() else []
-    every = [run for length in lengths for run in sweeps.runs(replace(request, length=length))]
+    kept = estimates.read(out) if out is not None and out.exists() else []
+    every, left_out = sweeps.able([run for n in lengths for run in sweeps.runs(replace(request, length=n))])
+    screen.warn(left_out)
     asked = {run.id for run in every}
-    facts = [fact for fact in facts if not fresh or fact["run"] not in asked]
-    with _kept(out), progress.watching(len(every)) as watch:
+    facts = [fact for fact in kept if not fresh or fact["run"] not in asked]
+    with _kept(out, fresh), progress.watching(len(every)) as watch:
         for known in sweeps.estimated(every, config.device(device, request.include), facts, watch):
             facts = known
             if out is not None:
-                store.write_json(out, facts)
+                store.write_json(out, _renewed(kept, facts))
     return [fact for fact in facts if fact["run"] in asked]
 
 
 @contextmanager
-def _kept(out: Path | None) -> Iterator[None]:
+def _kept(out: Path | None, fresh: bool) -> Iterator[None]:
     """Ctrl-C ends it with a line on what is kept."""
     from lra_bench.cli import screen
     from lra_bench.launch.engine import Stopped
@@ -191,7 +202,8 @@ def _kept(out: Path | None) -> Iterator[None]:
     try:
         yield
     except Stopped:
-        kept = f"what is known is in {out}; the same command resumes" if out else "nothing is kept without --out"
+        left = "what was not measured again is as it was" if fresh else "the same command resumes"
+        kept = f"what is known is in {out}; {left}" if out else "nothing is kept without --out"
         screen.err.print(f"stopped; {kept}", style="yellow", soft_wrap=True)
         raise typer.Exit(130) from None
 

@@ -23,7 +23,7 @@ CROSS = "cross"  # of `TaskSpec.interaction`
 def _on_one_line(listed: Any) -> Any:
     """A YAML list of names or numbers, or one number, with commas; anything else as it is."""
     parts = listed if isinstance(listed, list) else [listed]
-    if isinstance(listed, str) or not all(type(part) in (int, str) for part in parts):
+    if isinstance(listed, str) or not parts or not all(type(part) in (int, str) for part in parts):
         return listed
     return ",".join(map(str, parts))
 

@@ -27,6 +27,7 @@ from lra_bench.records import fingerprint, store
 
 LENGTH = 333  # odd, several tiles, and further than windows reach
 NEAR = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.01}  # apart, as a share of the largest value
+PATIENCE = 2  # processes that may be lost to a kernel before it is left out
 OPTION = dict.fromkeys(FORMS.values(), PALLAS)  # what an implementation is called as an option
 Array = jax.Array
 
@@ -82,7 +83,7 @@ def agreement(module: ModuleType, options: Mapping[str, Any], dims: Dims) -> Agr
         if fault := device_at_fault(error):
             raise fault from error
         return Agreement(mixer.impl, plain, False, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-    return Agreement(mixer.impl, plain, apart <= NEAR[dims.dtype], f"{apart:.1e} apart in {dims.dtype}")
+    return Agreement(mixer.impl, plain, apart <= NEAR[dims.dtype], f"{apart:.1e} from {plain} in {dims.dtype}")
 
 
 def _made(module: ModuleType, options: Mapping[str, Any], impl: str, dims: Dims) -> MixerBase:
@@ -114,30 +115,30 @@ def _apart(a: Array, b: Array) -> float:
 def kept(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Agreement:
     """`agreement` on this process's device, made once for the code, the device, and the sizes of a head.
 
-    A kernel that crashed its process, or hung until that was killed, does not agree, and is not tried again.
+    A kernel from whose trial two processes did not come back, as it crashes them or hangs until they are killed, does
+    not agree, and is not tried again.
     """
     path = _path(mixer, options, dims)
     if not path.exists():
-        with store.locked(path.with_suffix("")):
-            return _tried(path, mixers.load(mixer), options, dims)
+        with store.locked(path.parent):
+            if not path.exists():  # another process may have made it meanwhile
+                return _tried(path, mixers.load(mixer), options, dims)
     return Agreement(**store.read_json(path))
 
 
 def _tried(path: Path, module: ModuleType, options: Mapping[str, Any], dims: Dims) -> Agreement:
-    begun = path.with_suffix(".begun")
-    if path.exists():  # by a process that we waited for
-        return Agreement(**store.read_json(path))
-    if begun.exists():
-        said = f"a process that tried it here did not come back ({begun} is what remembers it)"
+    trials = path.with_suffix(".trials")
+    lost = len(trials.read_bytes()) if trials.exists() else 0
+    if lost == PATIENCE:
+        said = f"{lost} processes that tried it here did not come back; without {trials} it is tried again"
         return Agreement(_impl(module, options, dims), reference(module), False, said)
-    begun.touch()
+    trials.parent.mkdir(parents=True, exist_ok=True)
+    trials.write_bytes(b"." * (lost + 1))
     try:
         found = agreement(module, options, dims)
-    except Exception:
-        begun.unlink()
-        raise
+    finally:
+        trials.unlink()
     store.write_json(path, found._asdict())
-    begun.unlink()
     return found
 
 

@@ -12,7 +12,7 @@ from lra_bench import config, data, mixers, source_code
 from lra_bench.errors import ConfigError
 from lra_bench.records import fingerprint, store
 
-ROOM = Path(__file__).parent
+CODE = Path(__file__).parent
 GROWTH = 6  # the check that work and memory grow with L as the card says
 UNVERIFIED, DENSE, FAILED, PASSED = "unverified", "dense", "failed", "passed"
 
@@ -47,7 +47,7 @@ def _path(mixer: Path, options: Mapping[str, Any], platform: str) -> Path:
     facts = {
         "mixer": fingerprint.of_files([mixer]),
         "card": dataclasses.asdict(mixers.read(mixer).card),
-        "checks": source_code.digest(source_code.text_of(path, ConfigError) for path in sorted(ROOM.glob("*.py"))),
+        "checks": source_code.digest(source_code.text_of(path, ConfigError) for path in sorted(CODE.glob("*.py"))),
         "options": dict(options),
         "platform": platform,
         "jax": importlib.metadata.version("jax"),

@@ -175,7 +175,7 @@ def two_readings(
 ) -> Float[Array, "B H L V"]:
     """The sum of two readings of a text, one from each end, with gates of their own: of the first, then of the second.
 
-    `impl` as `impl.chosen` says it.
+    `impl` as `impl.chosen` says it. But for `xla`, the gradient by beta takes it for above 0, as a sigmoid is.
     """
     if impl != XLA:
         return _multiplied_twice(q, k, v, g, beta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from lra_bench import data, mixers
 from lra_bench.config import CROSS, Run
@@ -10,34 +11,57 @@ from lra_bench.errors import ConfigError
 from lra_bench.metrics import METRICS
 
 
+class Refusal(NamedTuple):
+    """Why a run cannot be, and what to ask for instead."""
+
+    reason: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, self))
+
+
 def refuse(run: Run) -> None:
     """Raises ConfigError: the run cannot be."""
     if why := refusal(run):
-        raise ConfigError(why)
+        raise ConfigError(str(why))
 
 
-def refusal(run: Run) -> str | None:
-    """Why the run cannot be, with what to ask for instead behind a semicolon; None: its cards say that it can."""
+def refusal(run: Run) -> Refusal | None:
+    """Why the run cannot be; None: the cards of its mixers say that it can."""
     return next(_reasons(run), None)
 
 
-def _reasons(run: Run) -> Iterator[str]:
+def _reasons(run: Run) -> Iterator[Refusal]:
     yield from _of_a_source(run) if run.task.crosses else _of_one_text(run)
     if run.recipe.training.length_buckets > 1 and (why := next(_of_padding(run), None)):
-        yield f"training.length_buckets: {why}; 1 pads every text to the task's length"
+        yield Refusal(f"training.length_buckets: {why}", "1 pads every text to the task's length")
 
 
-def _of_a_source(run: Run) -> Iterator[str]:
+def _of_a_source(run: Run) -> Iterator[Refusal]:
     """The run's target is to read a source, and its mixers, its backbone or its techniques have no way to."""
     backbone, task = run.recipe.backbone, run.task
     if backbone.causal:
-        yield "backbone.causal: true; an encoder-decoder is causal where the task says target: growing"
+        yield Refusal(
+            "backbone.causal: true, of an encoder-decoder", "it is causal where the task says target: growing"
+        )
     if data.looks_ahead(task) and not task.growing:
-        yield f"task {task.name}: asks for the symbol that follows in its target: target: growing"
-    if why := mixers.not_crossing(run.files, growing=task.growing, own=backbone.self_mixer == "own"):
-        yield f"task {task.name}: {why}"
+        yield Refusal(f"task {task.name}: asks for the symbol that follows in its target", "target: growing")
+    yield from _of_crossing(run)
     for technique in _of_one_row_of_layers(run):
-        yield f"{technique}: not of an encoder-decoder, which task {task.name} asks for"
+        yield Refusal(f"{technique}: not of an encoder-decoder, which task {task.name} asks for")
+
+
+def _of_crossing(run: Run) -> Iterator[Refusal]:
+    """A mixer has no form that reads a source for the task's target, or none of its own in the other layers."""
+    task = run.task
+    for path in run.files:
+        if why := mixers.not_crossing(path, growing=task.growing):
+            able = ", ".join(sorted(mixer.stem.replace("_", "-") for mixer in mixers.files_that_cross()))
+            yield Refusal(f"task {task.name}: {why}", "" if mixers.cross(path) else f"these have: {able}")
+    if task.growing and run.recipe.backbone.self_mixer == "own" and (why := mixers.not_causal(run.files)):
+        advice = "--set backbone.self_mixer=full-attention takes its cross form alone"
+        yield Refusal(f"task {task.name}: {why}", advice)
 
 
 def _of_one_row_of_layers(run: Run) -> Iterator[str]:
@@ -50,25 +74,23 @@ def _of_one_row_of_layers(run: Run) -> Iterator[str]:
         yield "distill.hidden" if distill.hidden else "distill.attention"
 
 
-def _of_one_text(run: Run) -> Iterator[str]:
+def _of_one_text(run: Run) -> Iterator[Refusal]:
     """The run's backbone is causal, and a mixer has no such form, or what is read out sees nothing; or it is not, and
     the task's answers stand in the text that it sees; or what it asks for is of tasks with a source."""
-    backbone = run.recipe.backbone
+    backbone, task = run.recipe.backbone, run.task
     if backbone.self_mixer != "own":
-        yield f"backbone.self_mixer: {backbone.self_mixer}; of tasks with interaction: {CROSS} alone"
+        yield Refusal(f"backbone.self_mixer: {backbone.self_mixer} is of tasks with interaction: {CROSS} alone")
     if backbone.causal:
         if why := mixers.not_causal(run.files):
-            yield f"backbone.causal: {why}"
+            yield Refusal(f"backbone.causal: {why}")
         if backbone.pool == "cls":
-            yield "backbone.pool: cls stands before the text, of which it sees nothing here: last or mean"
-    elif data.looks_ahead(run.task):
+            yield Refusal("backbone.pool: cls stands before the text, of which it sees nothing here", "last or mean")
+    elif data.looks_ahead(task):
         for one in run.mixer_specs:
             mixer = mixers.read(one.file)
             if not mixer.card.is_causal(one.options):
-                yield (
-                    f"task {run.task.name}: asks for the symbol that follows, which {mixer.name} sees: "
-                    "--set backbone.causal=true"
-                )
+                said = f"task {task.name}: asks for the symbol that follows, which {mixer.name} sees"
+                yield Refusal(said, "--set backbone.causal=true")
 
 
 def _of_padding(run: Run) -> Iterator[str]:

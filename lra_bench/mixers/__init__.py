@@ -7,7 +7,7 @@ names to settings of its own options (`aliases`). Nothing here opens jax until `
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -148,22 +148,17 @@ def code_with_cross(path: Path) -> str:
     return code(path) if found is None else digest([code(path), code(found)])
 
 
-def not_crossing(asked: Sequence[Path], *, growing: bool, own: bool) -> str | None:
-    """Why a model of the mixers in `asked` is no encoder-decoder; None: it is.
+def not_crossing(path: Path, *, growing: bool) -> str | None:
+    """Why the mixer in a file reads no source for a target; None: it does.
 
     Args:
-        growing: a place of its target sees none after it.
-        own: the mixers stand in the encoder's and the decoder's own layers, too.
+        growing: a place of the target sees none after it.
     """
-    for path in asked:
-        name, found = path.stem.replace("_", "-"), cross(path)
-        if found is None:
-            able = ", ".join(sorted(mixer.stem.replace("_", "-") for mixer in files_that_cross()))
-            return f"{name} has no cross form, by which a target reads a source; these have: {able}"
-        if growing and found.growing != cross_card.YES:
-            return f"{name} does not read for a growing target: {found.growing.removeprefix('no: ')}"
-    if growing and own and (why := not_causal(asked)):
-        return f"{why}; --set backbone.self_mixer=full-attention takes its cross form alone"
+    name, found = path.stem.replace("_", "-"), cross(path)
+    if found is None:
+        return f"{name} has no cross form, by which a target reads a source"
+    if growing and found.growing != cross_card.YES:
+        return f"{name} does not read for a growing target: {found.growing.removeprefix('no: ')}"
     return None
 
 

@@ -31,7 +31,7 @@ from lra_bench.kernels.segment_attention import segments
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.caches import KeyValues, attended, empty
-from lra_bench.mixers.card import Card, Held
+from lra_bench.mixers.card import Card, OnHopper
 from lra_bench.mixers.heads import HeadsMixer, cut, join
 from lra_bench.mixers.layers import XAVIER, Dense, LayerNorm
 
@@ -62,7 +62,7 @@ CARD = Card(
 
 
 @dataclass(frozen=True)
-class Config(Held):
+class Config(OnHopper):
     """How long a block is, and what is carried on."""
 
     block: int = 128
@@ -153,7 +153,7 @@ class Mixer(HeadsMixer):
             learned,
             start,
             each,
-            held(graph) if self.impl == HOPPER and each[0].shape[3] == self.block else None,
+            walked(graph) if self.impl == HOPPER and each[0].shape[3] == self.block else None,
         )
         states, rows, *each = (part.reshape(-1, *part.shape[2:]) for part in (states, asked, *each))
         return self.read(rows, *self.advanced(states, each)[1]).reshape(asked.shape)
@@ -244,10 +244,10 @@ def unfit(config: Config, dims: Dims) -> str | None:
 
     if fits(config.states, min(config.block, dims.length), dims.width, dims.head_width, jnp.dtype(dims.dtype)):
         return None
-    return "it has blocks of as many tokens as states, 64 or 128, a width of 64, heads 32 or 64 wide, no float16"
+    return "it has blocks of as many tokens as states, 64 or 128, a width of 64, heads 32 wide, or 64 in bfloat16"
 
 
-def held(graph: Any) -> Walk:
+def walked(graph: Any) -> Walk:
     """The walk with its state held in a kernel."""
     from lra_bench.kernels import block_states_mosaic as kernel
 

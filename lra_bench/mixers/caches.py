@@ -101,9 +101,10 @@ def extended(
 
 
 def behind(place: Int[Array, ""], read: Float[Array, "..."]) -> Int[Array, ""]:
-    """The same place, known once `read` is: what is then written there is written after that, and so in place, where
-    the array that was read would be copied. An `optimization_barrier` is gone before XLA decides on copies."""
-    return place + (0 * read.ravel()[:1].sum()).astype(place.dtype)
+    """`place`, made to depend on `read`, so that XLA orders a write there after the reading. It then writes in place;
+    otherwise it copies the array that is read. An `optimization_barrier` is gone when XLA decides on copies."""
+    zero = 0 * read.ravel()[:1].sum()
+    return place + jnp.where(zero == 0, zero, 0).astype(place.dtype)  # not a number, if what was read is none
 
 
 def _chosen(old: Array, new: Array, at: Int[Array, " S"]) -> Array:

@@ -116,13 +116,13 @@ class Fused(Walked):
 
 
 @dataclass(frozen=True)
-class Held(Fused):
+class OnHopper(Fused):
     """Of one whose walk is a kernel on Hopper, which holds its state."""
 
     there: ClassVar[tuple[str, ...]] = (*FUSED, HOPPER)
 
 
-BY_PLATFORM: Mapping[str, type[Walked]] = {"Walked": Walked, "Fused": Fused, "Held": Held}
+BY_PLATFORM: Mapping[str, type[Walked]] = {"Walked": Walked, "Fused": Fused, "OnHopper": OnHopper}
 SAID = {
     XLA: "xla, block by block, as a CPU wants it",
     BATCHED: "batched, all blocks at once",

@@ -160,8 +160,8 @@ class Mixer(HeadsMixer):
         rows = gathered(logits, *(cut(x, self.heads) for x in (k, v)), there[..., 0])
         k, v = (normed(cut(join(x).reshape(B, -1, x.shape[1] * x.shape[3]), self.heads), self.far) for x in rows)
         some = jnp.repeat(there.any((1, 2)).reshape(B, -1), self.rank, axis=1)
-        behind = (jnp.arange(k.shape[2]) // self.rank + 1) * size
-        return block_attention(q, k, v, some, Summaries(size, self.rank), j=behind[None], impl=self.impl)
+        ends = (jnp.arange(k.shape[2]) // self.rank + 1) * size
+        return block_attention(q, k, v, some, Summaries(size, self.rank), j=ends[None], impl=self.impl)
 
     def init_state(self, batch: int, length: int) -> LongShort:
         """The window, and r rows for each segment."""

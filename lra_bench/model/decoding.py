@@ -92,6 +92,12 @@ def stepping(model: Model) -> tuple[Callable[[Any, State, Int32[Array, "B N"]], 
     return writing.by_arrays(model, prefill)
 
 
+def in_place(step: Callable[..., tuple[Any, Array]]) -> Any:
+    """Such a function, jitted, whose state is donated: what is added to it is written where it is, and nothing that is
+    kept of earlier tokens is copied."""
+    return jax.jit(step, donate_argnums=1)
+
+
 def state_bytes(state: Any) -> int:
     """What the arrays of a state take, or would."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))

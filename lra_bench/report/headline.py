@@ -108,8 +108,8 @@ def _beside(best: pd.Series, its: pd.DataFrame) -> str:
     ranks = its.reindex(columns=["rank"])["rank"].astype(float)
     if (ranks == 1).any():
         return f"; {(ranks == 1).sum()} of {len(its)} models share rank 1"
-    meeting = (its["test_low"] <= best["test_high"]) & (its["test_high"] >= best["test_low"])
-    others = meeting.sum() - 1
+    beside = its.drop(index=best.name)
+    others = ((beside["test_low"] <= best["test_high"]) & (beside["test_high"] >= best["test_low"])).sum()
     return f"; not told from {others} other{'s' if others > 1 else ''}" if others else ""
 
 

@@ -60,9 +60,7 @@ def unlike(run: Run) -> Iterator[tuple[str, Agreement]]:
 
 def left_out(run: Run) -> list[str]:
     """The same in words, a line for each."""
-    return [
-        f"{name} is left out on this device: {found.figures}, held to {found.reference}" for name, found in unlike(run)
-    ]
+    return [f"{name} is left out on this device: {found.figures}" for name, found in unlike(run)]
 
 
 def model_spec(run: Run, target: Target | None = None) -> ModelSpec:

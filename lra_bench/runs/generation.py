@@ -58,7 +58,7 @@ class Writing:
         """`count` ids that follow those of `begun`, int [N], which is read first."""
         drawing, (step, learned) = self.drawing, stepping
 
-        @partial(jax.jit, donate_argnums=1)  # else each symbol would copy all that is kept of those before it
+        @decoding.in_place
         def read(learned: Any, state: Any, ids: jax.Array) -> tuple[Any, jax.Array]:
             state, logits = step(learned, state, ids)
             return state, drawing.next(logits, state.place)

@@ -36,10 +36,8 @@ class Decoder(NamedTuple):
     symbols: int
 
     def compiled(self, weights: Any, state: Any, tokens: Any) -> Compiled:
-        """The call, for arrays or shapes; a token after others is written where the state is, which is donated."""
-        if self.shape[1] > 1:
-            return compiled(jax.jit(self.step), (weights, state, tokens))
-        return compiled(jax.jit(partial(_at_one_place, self.step), donate_argnums=1), (weights, state, tokens))
+        """The call, for arrays or shapes."""
+        return compiled(decoding.in_place(self.step), (weights, state, tokens))
 
 
 def decoder(run: Run, mode: str) -> Decoder:
@@ -93,11 +91,10 @@ class DecodingBench:
         model: Model = draw(asked.spec, run.seed)
         weights, state = decoding.stepping(model)[1], decoding.init_state(model, asked.shape[0], asked.room)
         tokens = np.random.default_rng(run.seed).integers(1, asked.symbols, asked.shape, np.int32)
-        self.goes_on = mode == "decode"
-        begun = _after(state, run.task.length, run.seed) if self.goes_on else state
-        self._arguments = weights, begun, jnp.asarray(tokens)
+        self._begun = _after(state, run.task.length, run.seed) if mode == "decode" else state
+        self._weights, self._tokens = weights, jnp.asarray(tokens)
         with precision.within(run.recipe.backbone.matmul):
-            self.made = asked.compiled(*self._arguments)
+            self.made = asked.compiled(weights, self._begun, self._tokens)
         self.facts = {
             "impl": model.impl,
             "params": parameters(asked.spec),
@@ -111,33 +108,22 @@ class DecodingBench:
         }
 
     def once(self) -> None:
-        """Call it and wait for it."""
-        weights, state, tokens = self._arguments
+        """Call it on a state of its own and wait for it."""
+        state = jax.block_until_ready(jax.tree.map(jnp.copy, self._begun))
         self.laps.start()
-        state, _ = jax.block_until_ready(self.made.step(weights, state, tokens))
+        jax.block_until_ready(self.made.step(self._weights, state, self._tokens))
         self.laps.lap()
-        if self.goes_on:
-            self._arguments = weights, state, tokens
 
     def dispatch_ms(self) -> float | None:
-        """Milliseconds until a function of the same arguments and results, that does nothing, is there."""
-        function: Callable[..., Any] = jax.jit(_nothing, keep_unused=True).lower(*self._arguments).compile()
-        laps, call = StepTimer(), partial(function, *self._arguments)
+        """Milliseconds until a function of the same arguments, that does nothing, is there."""
+        arguments = self._weights, self._begun, self._tokens
+        function: Callable[..., Any] = jax.jit(_nothing, keep_unused=True).lower(*arguments).compile()
+        laps, call = StepTimer(), partial(function, *arguments)
         laps.start()
         for _ in range(1 + EMPTY):
             jax.block_until_ready(call())
             laps.lap()
         return laps.percentile(50)
-
-
-def _at_one_place(step: Step, weights: Any, state: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
-    """A step whose state is then at the place where it was, to be taken again."""
-    after, logits = step(weights, state, tokens)
-    return jax.tree.map(lambda old, new: old if _is_a_place(old) else new, state, after), logits
-
-
-def _is_a_place(leaf: jax.Array) -> bool:
-    return leaf.ndim == 0 and not jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def _nothing(weights: Any, state: Any, tokens: jax.Array) -> jax.Array:
@@ -153,4 +139,4 @@ def _after(state: Any, place: int, seed: int) -> Any:
 def _filled(leaf: jax.Array, place: int, key: jax.Array) -> jax.Array:
     if jnp.issubdtype(leaf.dtype, jnp.inexact):
         return jax.random.normal(key, leaf.shape, leaf.dtype)
-    return jnp.full(leaf.shape, place, leaf.dtype) if _is_a_place(leaf) else leaf
+    return jnp.full(leaf.shape, place, leaf.dtype) if leaf.ndim == 0 else leaf

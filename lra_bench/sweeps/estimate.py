@@ -25,7 +25,9 @@ def estimated(every: Sequence[Run], device: Device, known: Facts, tell: Tell) ->
         Stopped: Ctrl-C.
     """
     if other := next((fact["device"] for fact in known if fact["device"] != device.name), None):
-        raise ConfigError(f"what is kept was estimated for {other}, not {device.name}: another --out")
+        raise ConfigError(
+            f"what is kept was estimated for {other}, not {device.name}: another --out, or --overwrite of all of it"
+        )
     facts = list(known)
     if facts:
         yield facts

@@ -13,7 +13,7 @@ from lra_bench.config import Launcher, Run
 from lra_bench.errors import ConfigError, PlaceError
 from lra_bench.launch import local
 from lra_bench.launch.engine import Engine, Order, Stopped, opened
-from lra_bench.launch.refusals import refusal
+from lra_bench.launch.refusals import Refusal, refusal
 from lra_bench.measure.asked import Asked
 from lra_bench.records import fingerprint, store
 from lra_bench.records.schema import SCORED, Result
@@ -57,17 +57,20 @@ def run(
 
 
 def able(every: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """The runs that can be, and why the others cannot, each reason once.
+    """The runs that can be, with what they depend on; and of each model that cannot on a task, why.
 
     Raises:
         ConfigError: none can be.
     """
-    why = {run.id: refusal(run) for run in every}
-    left = [run for run in every if why[run.id] is None]
-    reasons = list(dict.fromkeys(said for said in why.values() if said))
-    if not left:
-        raise ConfigError(reasons[0])
-    return left, [f"left out: {said.partition(';')[0]}" for said in reasons]
+    left, said = list[Run](), dict[str, Refusal]()
+    for run in every:
+        if why := next(filter(None, map(refusal, (*run.needs, run))), None):
+            said[f"left out: {run.model} on {run.task_name}: {why.reason}"] = why
+        else:
+            left.append(run)
+    if said and not left:
+        raise ConfigError(str(next(iter(said.values()))))
+    return left, list(said)
 
 
 def with_needs(every: Sequence[Run]) -> list[Run]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from lra_bench import mixers
@@ -12,9 +12,10 @@ from lra_bench.config import Run
 from lra_bench.conformance import record
 from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.launch import local
-from lra_bench.measure.asked import DECODING, Asked
+from lra_bench.measure.asked import Asked
 from lra_bench.records import fingerprint
 from lra_bench.sweeps.request import Request, runs
+from lra_bench.sweeps.run import able
 
 Tell = Callable[[Run, dict[str, Any]], None]
 Facts = list[dict[str, Any]]
@@ -33,24 +34,18 @@ class Speed:
     peak: bool = False  # of each run, in a fresh process
     room: int | None = None  # bytes: the largest batch that they hold
 
+    @cached_property
     def groups(self) -> list[list[Run]]:
-        """The runs of each length; of decoding, those of models that have a causal form.
+        """The runs of each length that can be.
 
         Raises:
-            ConfigError: none of them has.
+            ConfigError: none can be.
         """
-        every = [runs(replace(self.request, length=length)) for length in self.lengths]
-        if self.mode not in DECODING:
-            return every
-        groups = [[run for run in group if mixers.not_causal(run.files) is None] for group in every]
-        if not groups[0]:
-            raise ConfigError(f"--mode {self.mode}: {mixers.not_causal(every[0][0].files)}")
-        return groups
+        return [able(runs(replace(self.request, length=length)))[0] for length in self.lengths]
 
     def left_out(self) -> list[str]:
         """Why models are in none of the groups, a line for each."""
-        first = runs(replace(self.request, length=self.lengths[0])) if self.mode in DECODING else []
-        return [f"left out: {why}" for why in (mixers.not_causal(run.files) for run in first) if why]
+        return able(runs(replace(self.request, length=self.lengths[0])))[1]
 
 
 def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
@@ -62,7 +57,7 @@ def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
         ConfigError: what is known was measured elsewhere; a run refused what was asked.
         Stopped: Ctrl-C.
     """
-    facts, groups = list(known), asked.groups()
+    facts, groups = list(known), asked.groups
     for line in asked.left_out():
         tell(groups[0][0], {"event": "note", "said": line})
     _same_place(facts)
@@ -92,7 +87,9 @@ def _same_place(facts: Facts) -> None:
         there = {key: fact[key] for key in PLACE if fact.get(key)}
         if any(here[key] != value for key, value in there.items()):
             ours, theirs = (", ".join(map(str, place.values())) for place in ({k: here[k] for k in PLACE}, there))
-            raise ConfigError(f"what is kept was measured on {theirs}, and this is {ours}: another --out")
+            raise ConfigError(
+                f"what is kept was measured on {theirs}, and this is {ours}: another --out, or --overwrite of all of it"
+            )
 
 
 def _fact(facts: Facts, run: Run, mode: str) -> dict[str, Any] | None:

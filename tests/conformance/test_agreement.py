@@ -152,21 +152,41 @@ list(implementations.refused(Path(sys.argv[1]), {"impl": "auto"}, dims))
 """
 
 
-def test_a_kernel_that_took_its_process_with_it_is_not_tried_again(
+def test_a_kernel_that_took_two_processes_with_it_is_not_tried_again(
     mine: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
     monkeypatch.setenv("LRA_CACHE", str(cache))
-    child = subprocess.run([sys.executable, "-c", DIES, mine], env={**os.environ, "JAX_PLATFORMS": "cpu"})
-    assert child.returncode == -signal.SIGKILL
+    for _ in range(2):
+        child = subprocess.run([sys.executable, "-c", DIES, mine], env={**os.environ, "JAX_PLATFORMS": "cpu"})
+        assert child.returncode == -signal.SIGKILL
     good = Agreement("pallas-triton", "xla", True, "0 apart")
     monkeypatch.setattr(implementations, "agreement", lambda *_: good)
     on_gpu = replace(DIMS, target=Target("gpu"))
-    (begun,) = (cache / "implementations").glob("*.begun")
+    (trials,) = (cache / "implementations").glob("*.trials")
     (left_out,) = refused(mine, {"impl": "auto"}, on_gpu)
-    said = f"a process that tried it here did not come back ({begun} is what remembers it)"
+    said = f"2 processes that tried it here did not come back; without {trials} it is tried again"
     assert left_out == ("pallas", Agreement("pallas-triton", "xla", False, said))
-    begun.unlink()
+    trials.unlink()
+    assert list(refused(mine, {"impl": "auto"}, on_gpu)) == []
+
+
+def test_a_trial_that_the_user_interrupts_is_made_again(
+    mine: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
+    on_gpu, asked = replace(DIMS, target=Target("gpu")), list[int]()
+
+    def interrupted(*_: Any) -> Agreement:
+        asked.append(1)
+        if len(asked) <= 3:
+            raise KeyboardInterrupt
+        return Agreement("pallas-triton", "xla", True, "0 apart")
+
+    monkeypatch.setattr(implementations, "agreement", interrupted)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            list(refused(mine, {"impl": "auto"}, on_gpu))
     assert list(refused(mine, {"impl": "auto"}, on_gpu)) == []
 
 

@@ -38,9 +38,9 @@ def asked(model: str, task: str, *settings: str, techniques: str = "none") -> Ru
         ("perceiver", GROWING, (), "perceiver cannot be causal: .* --set backbone.self_mixer=full-attention"),
         ("perceiver", GROWING, (FULL,), None),
         ("linear", GROWING, (), None),
-        ("linear", CROSS, ("backbone.causal=true",), "backbone.causal: true; .* target: growing"),
+        ("linear", CROSS, ("backbone.causal=true",), "backbone.causal: true, of an encoder-decoder; .* target: growing"),
         ("linear", CROSS, ("backbone.patch=2",), "backbone.patch"),
-        ("linear", "listops", (FULL,), "backbone.self_mixer: full-attention; of tasks with interaction: cross alone"),
+        ("linear", "listops", (FULL,), "backbone.self_mixer: full-attention is of tasks with interaction: cross alone"),
     ],
 )
 def test_what_is_refused(model: str, task: str, settings: tuple[str, ...], said: str | None) -> None:

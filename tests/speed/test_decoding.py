@@ -8,14 +8,16 @@ from samples import first_fast
 from lra_bench import sweeps
 from lra_bench.config import Run
 from lra_bench.model import decoding
-from lra_bench.speed.decoding import decoder, planned_bytes
+from lra_bench.speed.decoding import DecodingBench, decoder, planned_bytes
+from lra_bench.speed.largest import largest_batch
 from lra_bench.sweeps import Request
 
-CAUSAL = ("backbone.causal=true", "backbone.positions=none", "training.batch=1")
+CAUSAL = ("backbone.causal=true", "backbone.positions=none")
 
 
-def asked(model: str, length: int) -> Run:
-    return sweeps.runs(Request(model, "listops", "speed", length=length, settings=CAUSAL))[0]
+def asked(model: str, length: int, batch: int = 1) -> Run:
+    settings = (*CAUSAL, f"training.batch={batch}")
+    return sweeps.runs(Request(model, "listops", "speed", length=length, settings=settings))[0]
 
 
 def kept(run: Run) -> int:
@@ -31,3 +33,19 @@ def test_a_token_copies_nothing_that_is_kept_of_the_others(model: str) -> None:
     short, long = asked(model, 2048), asked(model, 8192)
     grows = planned_bytes(long, "decode") - planned_bytes(short, "decode")
     assert grows < 1.3 * (kept(long) - kept(short))
+
+
+@pytest.mark.parametrize("mode", ["decode", "prefill"])
+def test_the_largest_batch_is_the_most_that_the_plan_has_room_for(mode: str) -> None:
+    room = 8 * 2**20
+    found = largest_batch(asked("linear", 64), room, mode)
+    fits, more = (planned_bytes(asked("linear", 64, batch), mode) for batch in (found, found + found // 10))
+    assert found > 10
+    assert fits <= room < more
+
+
+def test_a_prompt_of_one_token_is_timed() -> None:
+    bench = DecodingBench(asked("softmax", 1), "prefill")
+    for _ in range(3):
+        bench.once()
+    assert len(bench.laps.ms) == 2, "the first is not counted"

@@ -364,7 +364,7 @@ def test_prompts_and_tokens_of_causal_models_are_timed(lra: Lra, here: Path) -> 
     (served,) = json.loads(lra("speed", "-m", "linear", "-n", "16", "--batch", "1", "--rounds", "1", *room).stdout)
     assert served["largest_batch"] > 100
     none = lra("speed", "-m", "fnet", "-n", "16", "--mode", "decode")
-    assert (none.returncode, none.stderr[:44]) == (2, "lra: --mode decode: fnet cannot be causal: ea"[:44])
+    assert (none.returncode, none.stderr[:44]) == (2, "lra: backbone.causal: fnet cannot be causal: "[:44])
 
 
 @pytest.mark.slow

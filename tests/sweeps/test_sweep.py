@@ -171,10 +171,17 @@ def test_what_several_models_cannot_be_is_left_out_and_said_before_any_starts(
     able, said = sweeps.able(every)
     assert [(run.model, run.seed) for run in able] == [(m, s) for s in (0, 1) for m in ("linear", "softmax")]
     (line,) = said
-    assert line.startswith("left out: backbone.causal: fnet cannot be causal: each frequency")
+    assert line.startswith("left out: fnet on short: backbone.causal: fnet cannot be causal: each frequency")
     asked = ("-t", "short", "-c", "tiny", "--set", "backbone.causal=true", "--dry-run", "--json")
     done = lra("run", "-m", "linear,fnet", *asked)
     assert (done.returncode, done.stderr) == (0, f"{line}\n")
     assert [state["model"] for state in json.loads(done.stdout)] == ["linear"]
     none = lra("run", "-m", "fnet", *asked)
     assert (none.returncode, none.stderr[:40]) == (2, "lra: backbone.causal: fnet cannot be causal"[:40])
+
+
+def test_a_run_whose_teacher_cannot_be_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    settings = ("backbone.causal=true", "distill.teacher=fnet")
+    with pytest.raises(ConfigError, match=r"backbone\.causal: fnet cannot be causal"):
+        sweeps.able(sweeps.runs(Request("linear", "short", "tiny", techniques="distilled", settings=settings)))
