@@ -347,7 +347,7 @@ def test_prompts_and_tokens_of_causal_models_are_timed(lra: Lra, here: Path) -> 
     asked = ("speed", "-m", "softmax,linear,fnet", "-n", "16,32", "--batch", "2", "--rounds", "2", "--out", "d.json")
     done = lra(*asked, "--mode", "decode")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("left out: fnet cannot be causal") == 1
+    assert done.stderr.count("backbone.causal: fnet cannot be causal") == 1
     assert "state, KiB" in done.stdout
     facts = {(f["model"], f["length"]): f for f in json.loads((here / "d.json").read_text())}
     assert {f["mode"] for f in facts.values()} == {"decode"}
