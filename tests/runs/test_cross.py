@@ -38,7 +38,12 @@ def asked(model: str, task: str, *settings: str, techniques: str = "none") -> Ru
         ("perceiver", GROWING, (), "perceiver cannot be causal: .* --set backbone.self_mixer=full-attention"),
         ("perceiver", GROWING, (FULL,), None),
         ("linear", GROWING, (), None),
-        ("linear", CROSS, ("backbone.causal=true",), "backbone.causal: true, of an encoder-decoder; .* target: growing"),
+        (
+            "linear",
+            CROSS,
+            ("backbone.causal=true",),
+            "backbone.causal: true, of an encoder-decoder; .* target: growing",
+        ),
         ("linear", CROSS, ("backbone.patch=2",), "backbone.patch"),
         ("linear", "listops", (FULL,), "backbone.self_mixer: full-attention is of tasks with interaction: cross alone"),
     ],
@@ -121,7 +126,10 @@ def test_a_run_from_data_to_predictions(lra: Lra, here: Path) -> None:
     done = lra("run", "-m", "linear,local+softmax,fnet", "-t", task, *few, "--json")
     rows = json.loads(done.stdout)
     assert [row["test_score"] is not None for row in rows] == [True, True]
-    assert "left out: task cross-recall: fnet has no cross form, by which a target reads a source\n" in done.stderr
+    assert (
+        "left out: fnet on cross-recall: task cross-recall: fnet has no cross form, by which a target reads a source\n"
+        in done.stderr
+    )
     assert done.returncode == 0
     assert rows[0]["state_bytes"] > 0
     name = f"linear-cross-recall-small-s0-{rows[0]['run']}"
