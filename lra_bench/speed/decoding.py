@@ -44,11 +44,9 @@ def decoder(run: Run, mode: str) -> Decoder:
     """What decodes a prompt of the run's length, or a token after so many.
 
     Raises:
-        ConfigError: the model is not causal, or writes a target for a source.
+        ConfigError: the run cannot be.
         RunFailed: it is, and does not decode.
     """
-    if run.task.crosses:
-        raise ConfigError(f"--mode {mode}: of one text; task {run.task.name} has a source and a target")
     refuse(run)
     spec, symbols = model_spec(run), len(data.vocabulary(run.task))
     room = run.task.length + (mode == "decode")

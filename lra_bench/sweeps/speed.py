@@ -12,7 +12,7 @@ from lra_bench.config import Run
 from lra_bench.conformance import record
 from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.launch import local
-from lra_bench.measure.asked import Asked
+from lra_bench.measure.asked import DECODING, Asked
 from lra_bench.records import fingerprint
 from lra_bench.sweeps.request import Request, runs
 from lra_bench.sweeps.run import able
@@ -39,9 +39,12 @@ class Speed:
         """The runs of each length that can be.
 
         Raises:
-            ConfigError: none can be.
+            ConfigError: none can be, or what decodes a text is to read a source.
         """
-        return [able(runs(replace(self.request, length=length)))[0] for length in self.lengths]
+        every = [runs(replace(self.request, length=length)) for length in self.lengths]
+        if self.mode in DECODING and (task := every[0][0].task).crosses:
+            raise ConfigError(f"--mode {self.mode}: of one text; task {task.name} has a source and a target")
+        return [able(group)[0] for group in every]
 
     def left_out(self) -> list[str]:
         """Why models are in none of the groups, a line for each."""
