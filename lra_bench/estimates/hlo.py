@@ -3,7 +3,8 @@
 A kernel in a loop counts as often as the loop runs. A kernel moves each of its operands and its result once; of an
 operand that it only slices, the slice, and of an array that it changes in place, the change. What fits in a cache
 between two kernels is not known, so bytes are too many there; a fused attention reads its keys more than once, so there
-they are too few.
+they are too few. On a TPU the compiler says which arrays it keeps on the chip: kernels that use them move no bytes, and
+what brings them there moves them once and is no kernel.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+from lra_bench.estimates.hlo_arrays import arrays, far, size
+
 # Without a kernel of their own: names for arrays that are there, and the second halves of pairs.
 FREE = {
     "after-all", "all-reduce-done", "async-done", "async-update", "bitcast", "constant", "copy-done",
@@ -22,9 +25,9 @@ FREE = {
 }  # fmt: skip
 CALLS = {"call", "conditional", "async-start"}  # what they call is counted in their place
 SLICES = {"slice", "dynamic-slice"}  # they read what they give
-BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "c64": 64, "c128": 128, "token": 0}
+BROUGHT = {"copy-start": 0, "slice-start": 1, "dynamic-slice-start": 1}  # beside the kernels; which result is new
+JOINED = 'custom_call_target="ConcatBitcast"'  # pieces that were brought one by one are one array
 
-_SHAPE = re.compile(r"\b([a-z]+[a-z0-9]*)\[([\d,]*)\]")
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _LINE = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\(")
 _TRIPS = re.compile(r'known_trip_count["\\:{\s]+n["\\:\s]+(\d+)')
@@ -77,10 +80,6 @@ class _Instruction:
     def attributes(self) -> str:
         return self.rest[_closing(self.rest) :]
 
-    @property
-    def bytes(self) -> int:
-        return _bytes(self.shape)
-
 
 @dataclass
 class _Computation:
@@ -114,8 +113,10 @@ class _Program:
         return total
 
     def _of(self, one: _Instruction, inside: _Computation) -> Weight:
-        if one.op in FREE:
+        if one.op in FREE or JOINED in one.attributes:
             return Weight()
+        if one.op in BROUGHT:
+            return Weight(0, self._brought(one, inside))
         if one.op == "while":
             body, trips = re.search(r"body=%?([\w.\-]+)", one.attributes), _TRIPS.search(one.attributes)
             assert body is not None, one.rest
@@ -130,32 +131,39 @@ class _Program:
         for branches in _BRANCHES.findall(one.attributes):
             yield from re.findall(r"%?([\w.\-]+)", branches)
 
+    def _brought(self, one: _Instruction, inside: _Computation) -> int:
+        (source, *_), made = arrays(self._shapes(one, inside)[0]), arrays(one.shape)[BROUGHT[one.op]]
+        return made.size * (source.far + made.far)
+
     def _moved(self, one: _Instruction, inside: _Computation) -> int:
-        shapes = [inside.instructions[name].shape if name in inside.instructions else "" for name in one.operands]
+        shapes = self._shapes(one, inside)
         if one.op in SLICES:
-            return 2 * one.bytes
+            return min(far(shapes[0]), size(one.shape)) + far(one.shape)
         if one.op == "dynamic-update-slice":
-            return 2 * _bytes(shapes[1])
+            return far(shapes[1]) + min(far(one.shape), size(shapes[1]))
         called = _CALLED.search(one.attributes)
         if one.op != "fusion" or called is None or called[1] not in self.computations:
-            return one.bytes + sum(map(_bytes, shapes))
-        return _fused(self.computations[called[1]], one.bytes, shapes)
+            return far(one.shape) + sum(map(far, shapes))
+        return _fused(self.computations[called[1]], far(one.shape), [far(shape) for shape in shapes])
+
+    def _shapes(self, one: _Instruction, inside: _Computation) -> list[str]:
+        return [inside.instructions[name].shape if name in inside.instructions else "" for name in one.operands]
 
 
-def _fused(body: _Computation, made: int, shapes: Sequence[str]) -> int:
-    """Bytes that a fused kernel moves, of operands of these shapes, into so many bytes."""
+def _fused(body: _Computation, made: int, there: Sequence[int]) -> int:
+    """Bytes that a fused kernel moves, of operands with so many in the device's memory, into so many there."""
     moved = 0
-    for parameter, shape in zip(body.parameters, shapes, strict=False):
+    for parameter, whole in zip(body.parameters, there, strict=False):
         users = list(body.reached(parameter.name))
         if users and all(user.op in SLICES and user.operands[0] == name for name, user in users):
-            moved += min(_bytes(shape), sum(user.bytes for _, user in users))
+            moved += min(whole, sum(size(user.shape) for _, user in users))
         elif users and all(_in_place(user, name) for name, user in users):
             continue
         else:
-            moved += _bytes(shape)
+            moved += whole
     root = body.root
     if root.op == "dynamic-update-slice":
-        return moved + _bytes(body.instructions[root.operands[1]].shape)
+        return moved + min(made, size(body.instructions[root.operands[1]].shape))
     return moved + made
 
 
@@ -187,20 +195,3 @@ def _closing(text: str) -> int:
         if depth == 0:
             return at
     return len(text)
-
-
-def _bytes(shape: str) -> int:
-    total = 0
-    for kind, sizes in _SHAPE.findall(shape):
-        count = 1
-        for size in filter(None, sizes.split(",")):
-            count *= int(size)
-        total += -(-count * _bits(kind) // 8)
-    return total
-
-
-def _bits(kind: str) -> int:
-    if kind in BITS:
-        return BITS[kind]
-    said = re.match(r"[a-z]+(\d+)", kind)
-    return int(said[1]) if said else 0

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lra_bench.estimates.hlo import Loop, Weight, weigh
+from lra_bench.estimates.hlo_arrays import far, size
 
 GPU = """\
 HloModule jit_step, is_scheduled=true
@@ -98,17 +99,48 @@ ENTRY %main (x: f32[8,512], y: f32[8,128], z: f32[8,128]) -> f32[8,128] {
     assert weigh(text) == Weight(2, read + made + 2 * 4 * 8 * 64)
 
 
-def test_a_tpu_writes_tiles_into_its_layouts() -> None:
+def test_what_a_tpu_keeps_on_the_chip_moves_no_bytes() -> None:
+    """An array is brought whole, another in two pieces, a third is made there and taken back; two kernels use them."""
     text = """\
-ENTRY %main.1 (x: f32[32,4096]) -> f32[32,4096] {
+ENTRY %main.1 (x: f32[32,4096], y: f32[16,4096]) -> f32[32,4096] {
   %x = f32[32,4096]{1,0:T(8,128)} parameter(0)
-  %begin = (f32[32,4096]{1,0:T(8,128)}, f32[32,4096]{1,0:T(8,128)S(1)}, u32[]{:S(2)}) copy-start(%x)
+  %y = f32[16,4096]{1,0:T(8,128)} parameter(1)
+  %begin = (f32[32,4096]{1,0:T(8,128)S(1)}, f32[32,4096]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%x)
   %near = f32[32,4096]{1,0:T(8,128)S(1)} copy-done(%begin)
-  ROOT %out = f32[32,4096]{1,0:T(8,128)} negate(%near)
+  %top = ((f32[16,4096]{1,0:T(8,128)}), f32[8,4096]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) slice-start(%y), slice={[0:8], [0:4096]}
+  %low = ((f32[16,4096]{1,0:T(8,128)}), f32[8,4096]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) slice-start(%y), slice={[8:16], [0:4096]}
+  %first = f32[8,4096]{1,0:T(8,128)S(1)} slice-done(%top)
+  %second = f32[8,4096]{1,0:T(8,128)S(1)} slice-done(%low)
+  %joined = f32[16,4096]{1,0:T(8,128)S(1)} custom-call(%first, %second), custom_call_target="ConcatBitcast"
+  %made = f32[32,4096]{1,0:T(8,128)S(1)} negate(%near)
+  %more = f32[32,4096]{1,0:T(8,128)S(1)} add(%made, %joined)
+  %back = (f32[32,4096]{1,0:T(8,128)}, f32[32,4096]{1,0:T(8,128)S(1)}, u32[]{:S(2)}) copy-start(%more)
+  ROOT %out = f32[32,4096]{1,0:T(8,128)} copy-done(%back)
+}
+"""  # noqa: E501 - as XLA writes it
+    whole = 32 * 4096 * 4
+    assert weigh(text) == Weight(2, whole + 2 * (whole // 4) + whole)
+
+
+def test_what_a_tpu_copies_within_its_memory_is_read_and_written() -> None:
+    text = """\
+ENTRY %main.1 (x: f32[128,4096]) -> f32[128,4096] {
+  %x = f32[128,4096]{1,0:T(8,128)} parameter(0)
+  %begin = (f32[128,4096]{0,1:T(8,128)}, f32[128,4096]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%x)
+  ROOT %out = f32[128,4096]{0,1:T(8,128)} copy-done(%begin)
 }
 """
-    whole = 32 * 4096 * 4
-    assert weigh(text) == Weight(2, (3 * whole + 4) + 2 * whole)
+    assert weigh(text) == Weight(0, 2 * 128 * 4096 * 4)
+
+
+def test_an_array_takes_the_padding_of_its_tiles() -> None:
+    """Of its innermost axes, which the layout names first; what has no tiles has no padding."""
+    assert size("f32[4,6,32]{2,1,0:T(8,128)}") == 4 * 8 * 128 * 4
+    assert size("f32[4,6,32]{0,2,1:T(8,128)}") == 128 * 6 * 32 * 4
+    assert size("bf16[4,6,32]{2,1,0:T(8,128)(2,1)}") == 4 * 8 * 128 * 2
+    assert size("f32[4,6,32]{2,1,0}") == size("f32[4,6,32]") == 4 * 6 * 32 * 4
+    assert size("(f32[]{:T(128)}, f32[5]{0:T(128)S(1)})") == 4 + 128 * 4
+    assert far("(f32[]{:T(128)}, f32[5]{0:T(128)S(1)})") == 4
 
 
 def test_what_is_called_counts_in_its_place_and_of_branches_the_one_with_most_kernels() -> None:
