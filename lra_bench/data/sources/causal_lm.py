@@ -1,8 +1,8 @@
 """Causal language modeling of the bytes of a text: at each place, which byte follows?
 
-The folder holds the texts that `masked_lm.py` reads. An example is a window of L bytes, and its label the L bytes that
-follow each of them, so that windows are cut from L + 1 bytes: train's at places of their own, those of val and test
-end to end. Byte 0, which no text may hold, is never shown nor asked for. Token = byte + 1 (`text_bytes.py`).
+The text is that of `masked_lm.py`. An example is a window of L bytes, and its label the L bytes that follow each of
+them, so that windows are cut from L + 1 bytes: train's at places of their own, those of val and test end to end. Byte
+0, which no text may hold, is never shown nor asked for. Token = byte + 1 (`text_bytes.py`).
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lra_bench.config import Strict
-from lra_bench.data import Progress
+from lra_bench.data import Progress, corpora
+from lra_bench.data.corpora import Args, files
 from lra_bench.data.formats import text_bytes
 from lra_bench.data.formats.text_bytes import decode, encode
 from lra_bench.data.generated import Dice
-from lra_bench.data.sources import masked_lm
-from lra_bench.data.sources.masked_lm import files
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
@@ -33,10 +31,6 @@ PUBLISHED = True
 CAUSAL = True  # the answer at a place stands at the next one
 
 
-class Args(Strict):
-    """There is nothing to choose."""
-
-
 def vocabulary(args: Args) -> tuple[str, ...]:
     """The symbol of each id: padding and 256 bytes."""
     return text_bytes.SYMBOLS
@@ -49,13 +43,9 @@ def build(
 
     Raises:
         TaskError: a text is too short for so many.
-        DataError: no folder is named, a file is missing, or holds a byte 0.
+        DataError: the text cannot be had, or is none (`corpora.texts`).
     """
-    if folder is None:
-        raise DataError("needs a text of yours: name a folder that holds train.txt: --set task.folder=FOLDER")
-    texts = masked_lm.text_of_splits(
-        files(folder), {split: n * length + 1 for split, n in splits.items() if split != "train"}
-    )
+    texts = corpora.texts(args, folder, {split: n * length + 1 for split, n in splits.items() if split != "train"})
     built = {}
     for number, (split, n) in enumerate(splits.items()):
         text, dice = texts[split], Dice(seed, number)

@@ -1,10 +1,10 @@
 """Masked language modeling of the bytes of a text (BERT, arXiv 1810.04805, section 3.1): which bytes stood there?
 
-The folder holds `train.txt`, and `val.txt` and `test.txt` likewise (`split_files.py` has the names); what it lacks
-is cut from the end of train, and no window of train reaches into it. An example of train is a window at a place of its
-own; those of val and test lie end to end. In each, `rate` of the places are asked for: of those, eight in ten show byte
-0, which no text may hold, one a random byte, one the byte itself. Token = byte + 1 (`text_bytes.py`), as in the other
-tasks over bytes.
+The text is a corpus of `corpora.py`, or the user's: its folder holds `train.txt`, and `val.txt` and `test.txt` likewise
+(`split_files.py` has the names); what it lacks is cut from the end of train, and no window of train reaches into it. An
+example of train is a window at a place of its own; those of val and test lie end to end. In each, `rate` of the places
+are asked for: of those, eight in ten show byte 0, which no text may hold, one a random byte, one the byte itself. Token
+= byte + 1 (`text_bytes.py`), as in the other tasks over bytes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from lra_bench.config import Strict
-from lra_bench.data import Progress
-from lra_bench.data.formats import split_files, text_bytes
+from lra_bench.data import Progress, corpora
+from lra_bench.data.corpora import files
+from lra_bench.data.formats import text_bytes
 from lra_bench.data.formats.text_bytes import decode, encode
 from lra_bench.data.generated import Dice
 from lra_bench.errors import DataError, TaskError
-from lra_bench.shapes import SPLITS, Split
+from lra_bench.shapes import Split
 
 __all__ = ["HEADER", "PUBLISHED", "VERSION", "Args", "build", "check", "decode", "encode", "files", "row", "vocabulary"]
 
@@ -30,13 +30,13 @@ VERSION = 1
 HEADER = "Source\tTarget"
 PUBLISHED = True
 
-MASK = 1  # the token of byte 0
+MASK = corpora.NO_TEXT
 OTHERS = 254  # bytes that a text may hold: no byte of UTF-8 is 255
 AT_ONCE = 1024  # examples
 
 
-class Args(Strict):
-    """How much is asked for."""
+class Args(corpora.Args):
+    """Which text, and how much is asked for."""
 
     rate: Annotated[float, Field(gt=0, lt=1)]  # share of the places
 
@@ -46,15 +46,6 @@ def vocabulary(args: Args) -> tuple[str, ...]:
     return text_bytes.SYMBOLS
 
 
-def files(folder: Path) -> dict[str, Path]:
-    """The texts in `folder`, by split.
-
-    Raises:
-        DataError: there is none for train, or a split has two.
-    """
-    return split_files.one_each(folder, ".txt")
-
-
 def build(
     args: Args, length: int, splits: Mapping[str, int], seed: int, folder: Path | None, progress: Progress
 ) -> dict[str, Split]:
@@ -62,11 +53,9 @@ def build(
 
     Raises:
         TaskError: a text is too short for so many.
-        DataError: no folder is named, a file is missing, or holds a byte 0.
+        DataError: the text cannot be had, or is none (`corpora.texts`).
     """
-    if folder is None:
-        raise DataError("needs a text of yours: name a folder that holds train.txt: --set task.folder=FOLDER")
-    texts = text_of_splits(files(folder), {split: n * length for split, n in splits.items() if split != "train"})
+    texts = corpora.texts(args, folder, {split: n * length for split, n in splits.items() if split != "train"})
     built = {}
     for number, (split, n) in enumerate(splits.items()):
         text, dice = texts[split], Dice(seed, number)
@@ -80,27 +69,6 @@ def build(
         tokens, label = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         built[split] = Split(tokens[:, None], np.full((n, 1), length, np.int32), label)
     return built
-
-
-def text_of_splits(paths: Mapping[str, Path], sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """The tokens of each split, uint8; so many from the end of train where a split has no file."""
-    texts = {split: _tokens(path) for split, path in paths.items()}
-    for split in reversed(SPLITS):
-        if split not in texts:
-            at = max(0, len(texts["train"]) - sizes[split])
-            texts["train"], texts[split] = texts["train"][:at], texts["train"][at:]
-    return texts
-
-
-def _tokens(path: Path) -> np.ndarray:
-    content = path.read_bytes()
-    try:
-        tokens = text_bytes.tokens_of(content, len(content))
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    if (tokens == MASK).any():
-        raise DataError(f"{path}: no text: byte {np.flatnonzero(tokens == MASK)[0]} is 0")
-    return tokens
 
 
 def _masked(tokens: np.ndarray, rate: float, dice: Dice) -> tuple[np.ndarray, np.ndarray]:
