@@ -178,7 +178,7 @@ def _parsed(text: str) -> tuple[Mapping[str, _Computation], str]:
         if head := _HEAD.match(line):
             current = computations[head[2]] = _Computation()
             entry = head[2] if head[1] else entry
-        elif line.startswith("}"):
+        elif line == "}":
             current = None
         elif current is not None and (found := _LINE.match(line)):
             current.instructions[found[2]] = _Instruction(

@@ -143,6 +143,20 @@ def test_an_array_takes_the_padding_of_its_tiles() -> None:
     assert far("(f32[]{:T(128)}, f32[5]{0:T(128)S(1)})") == 4
 
 
+def test_a_kernel_whose_description_takes_several_lines_ends_no_computation() -> None:
+    """As JAX's splash attention writes it: a line of its begins with the brackets that close it."""
+    text = """\
+ENTRY %main (x: f32[8,128]) -> f32[8,128] {
+  %x = f32[8,128]{1,0} parameter(0)
+  %one = f32[8,128]{1,0} custom-call(%x), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\\"block_q\\": 512}"
+}}, metadata={op_name="jit(loss)/pallas_call"}
+  ROOT %two = f32[8,128]{1,0} negate(%one)
+}
+"""
+    assert weigh(text) == Weight(2, 4 * 8 * 128 * 4)
+
+
 def test_what_is_called_counts_in_its_place_and_of_branches_the_one_with_most_kernels() -> None:
     text = """\
 %few (a: f32[4]) -> f32[4] {
