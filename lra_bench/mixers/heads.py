@@ -14,11 +14,23 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.rotary import rotary, rotary_at
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims, MixerBase, Prefilled, implementation
 from lra_bench.mixers.layers import XAVIER
+
+
+def near_heads(asked: int, heads: int) -> int:
+    """How many heads look at their neighbors alone: as many as are asked for.
+
+    Raises:
+        ConfigError: no head is left that looks further.
+    """
+    if asked >= heads:
+        raise ConfigError(f"near_heads: {asked}; the model has backbone.heads={heads}, and one at least looks further")
+    return asked
 
 
 class HeadsMixer(MixerBase):

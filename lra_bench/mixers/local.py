@@ -21,7 +21,7 @@ from lra_bench.kernels.patterns import Blocks, Pattern, Window
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.caches import KeyValues, attended, empty
 from lra_bench.mixers.card import Card, Fused
-from lra_bench.mixers.heads import Decoded
+from lra_bench.mixers.heads import Decoded, near_heads
 
 CARD = Card(
     title="Local window",
@@ -86,9 +86,7 @@ class Mixer(Decoded):
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
-        self.dilation, self.near = config.dilation, config.near_heads
-        if self.near >= dims.heads:
-            raise ConfigError(f"near_heads: {self.near}; fewer than the {dims.heads} heads")
+        self.dilation, self.near = config.dilation, near_heads(config.near_heads, dims.heads)
         window = min(config.window, dims.length)
         self.window, self.form = window, config.form
         self.pattern: Pattern = (

@@ -33,7 +33,7 @@ from lra_bench.kernels.routed_attention import closest, nearest, routed_attentio
 from lra_bench.mixers.base import Auxiliary, Dims, Memory
 from lra_bench.mixers.caches import Bucketed, KeyValues, attended, empty, latest, within
 from lra_bench.mixers.card import Card, Fused
-from lra_bench.mixers.heads import HeadsMixer, cut
+from lra_bench.mixers.heads import HeadsMixer, cut, near_heads
 
 CARD = Card(
     title="Routing Transformer",
@@ -99,15 +99,13 @@ class Mixer(HeadsMixer):
 
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
-        if config.near_heads >= dims.heads:
-            raise ConfigError(f"near_heads: {config.near_heads}; fewer than the {dims.heads} heads")
         self.config, self.pattern = config, Window(min(config.window, dims.length), causal=dims.causal)
         clusters = min(config.clusters or round(dims.length**0.5), dims.length)
         self.trail = Trail(-(-dims.length // clusters) - 1, buckets=clusters + 1)
         if dims.causal:
             q, k, v = jnp.split(self.qkv[...], 3, axis=1)
             self.qkv = nnx.Param(jnp.concatenate([q, k[:, : config.near_heads * dims.head_width], v], axis=1))
-        shape = (dims.heads - config.near_heads, clusters, dims.head_width)
+        shape = (dims.heads - near_heads(config.near_heads, dims.heads), clusters, dims.head_width)
         self.centroids = Memory(normalized(jax.random.normal(rngs.params(), shape)))
         self.loss = Auxiliary(jnp.float32(0))
 

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from lra_bench.errors import ConfigError
 from lra_bench.kernels.gathered_attention import gathered_attention
 from lra_bench.kernels.impl import WALKED
 from lra_bench.mixers.base import Dims, implementation
 from lra_bench.mixers.cross.base import HeadsCross, KeysAndValues
 from lra_bench.mixers.cross.card import CrossCard
+from lra_bench.mixers.heads import near_heads
 from lra_bench.mixers.local import Config
 
 CARD = CrossCard(
@@ -40,10 +40,9 @@ class Cross(HeadsCross):
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
         self.impl = implementation(config, dims, WALKED)
-        self.form, self.dilation, self.near = config.form, config.dilation, config.near_heads
+        self.form, self.dilation = config.form, config.dilation
+        self.near = near_heads(config.near_heads, dims.heads)
         self.window, self.growing = min(config.window, dims.length), dims.causal
-        if self.near >= dims.heads:
-            raise ConfigError(f"near_heads: {self.near}; fewer than the {dims.heads} heads")
 
     def __call__(
         self,
