@@ -12,7 +12,7 @@ from generate.writing import Folder, code, plain, table
 
 FOLDER = Path(__file__).parents[2] / "results" / "estimates"
 BEFORE = FOLDER / "before.csv"
-THEN = (4096, 32, "float32")  # what `BEFORE` is of: length, batch, dtype
+THEN = (4096, 32, "float32", "")  # what `BEFORE` is of: length, batch, dtype, effort
 HEAD = """\
 # Estimates
 
@@ -35,13 +35,15 @@ def write(folder: Folder) -> None:
             parts += ["### Before and after\n", CHANGE + "\n", _change(facts)]
         for key in sorted({_key(fact) for fact in facts}):
             some = [fact for fact in facts if _key(fact) == key]
-            parts.append(f"### {key[0]:,} tokens, batch {key[1]}, {key[2]} ({some[0]['precision']} products)\n")
+            effort = f", XLA's effort {key[3]}" if key[3] else ""
+            products = f"{some[0]['precision']} products{effort}"
+            parts.append(f"### {key[0]:,} tokens, batch {key[1]}, {key[2]} ({products})\n")
             parts.append(table(HEADS, map(_line, sorted(some, key=lambda fact: fact["estimate_ms"]))))
     folder.put("estimates", "\n".join(parts))
 
 
-def _key(fact: Mapping[str, Any]) -> tuple[int, int, str]:
-    return fact["length"], fact["batch"], fact["dtype"]
+def _key(fact: Mapping[str, Any]) -> tuple[int, int, str, str]:
+    return fact["length"], fact["batch"], fact["dtype"], fact.get("effort") or ""
 
 
 def _line(fact: Mapping[str, Any]) -> Sequence[str]:

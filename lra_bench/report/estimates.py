@@ -124,9 +124,10 @@ def _exponent(line: Mapping[str, Any], key: str) -> str:
 
 
 def _by_setting(facts: Sequence[Fact]) -> Iterator[list[Fact]]:
-    """The facts of each number format."""
-    for key in dict.fromkeys((fact["dtype"], fact.get("matmul")) for fact in facts):
-        yield [fact for fact in facts if (fact["dtype"], fact.get("matmul")) == key]
+    """The facts of each number format, and of each effort of the compiler."""
+    settings = [tuple(fact.get(key) for key in ("dtype", "matmul", "effort")) for fact in facts]
+    for key in dict.fromkeys(settings):
+        yield [fact for fact, its in zip(facts, settings, strict=True) if its == key]
 
 
 def _over_lengths(facts: Sequence[Fact], said: Callable[[Fact], str]) -> pd.DataFrame:
@@ -162,7 +163,8 @@ def _line(fact: Fact) -> dict[str, Any]:
 def _title(facts: Sequence[Fact]) -> str:
     first = facts[0]
     precisions = "/".join(dict.fromkeys(str(f["precision"]) for f in facts if f.get("precision")))
-    return f"estimates for {first['device']}, {first['dtype']}, products in {precisions or '?'}"
+    effort = f", XLA's effort {first['effort']}" if first.get("effort") else ""
+    return f"estimates for {first['device']}, {first['dtype']}, products in {precisions or '?'}{effort}"
 
 
 def _notes(facts: Sequence[Fact]) -> Iterator[str]:

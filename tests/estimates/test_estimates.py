@@ -13,6 +13,7 @@ from samples import Said
 from lra_bench import config, sweeps
 from lra_bench.errors import ConfigError
 from lra_bench.estimates import estimate
+from lra_bench.estimates.estimate import effort
 from lra_bench.launch import local
 from lra_bench.records import store
 from lra_bench.report import estimates
@@ -47,6 +48,15 @@ def test_a_step_is_compiled_for_a_device_and_weighed() -> None:
     assert (found["impl"], found["fits"]) == ("xla", True)
     assert found["estimate_ms"] == max(found[f"{part}_ms"] for part in ("compute", "bandwidth", "launch"))
     assert found["largest_batch"] > 1000
+
+
+def test_the_compilers_effort_is_kept() -> None:
+    assert effort() is None
+    jax.config.update("jax_optimization_level", "O1")
+    try:
+        assert effort() == "O1"
+    finally:
+        jax.config.update("jax_optimization_level", "UNKNOWN")
 
 
 @pytest.fixture
@@ -94,6 +104,12 @@ def test_tables_say_that_they_are_estimates_and_what_does_not_compile() -> None:
     tables = estimates.report([fact(), fact(length=4096, run="c"), bad]).tables
     assert tables[0].cells.loc["linear", "L = 4,096"] == "0.6 launches"
     assert tables[0].cells.loc["fnet", "L = 1,024"] == "error"
+
+
+def test_those_of_another_effort_of_the_compiler_have_a_table_of_their_own() -> None:
+    titles = [table.title for table in estimates.report([fact(), fact(length=2048, effort="O1")]).tables]
+    assert len(titles) == 2 * len({title.partition(":")[0] for title in titles})
+    assert [title.endswith("products in tf32, XLA's effort O1") for title in titles].count(True) == len(titles) / 2
 
 
 def test_growth_is_by_token_where_batches_shrink() -> None:

@@ -51,7 +51,7 @@ def test_padding_is_seen_by_nobody(form: str) -> None:
 
 
 def test_a_head_is_left_to_the_dilation() -> None:
-    with pytest.raises(ConfigError, match="near_heads: 2; the model has backbone.heads=2, and one at least looks further"):
+    with pytest.raises(ConfigError, match=r"near_heads: 2; the model has backbone\.heads=2, and one"):
         Mixer(Config(dilation=2, near_heads=2), Dims(8, 2, 4, 31), rngs=nnx.Rngs(0))
 
 
