@@ -118,13 +118,27 @@ class _Program:
         if one.op in BROUGHT:
             return Weight(0, self._brought(one, inside))
         if one.op == "while":
-            body, trips = re.search(r"body=%?([\w.\-]+)", one.attributes), _TRIPS.search(one.attributes)
+            body = re.search(r"body=%?([\w.\-]+)", one.attributes)
             assert body is not None, one.rest
-            return self.weight(body[1]).again(int(trips[1]) if trips else None)
+            return self.weight(body[1]).again(self._trips(one))
         if one.op in CALLS:
             called = [name for name in self._called(one) if name in self.computations]
             return max((self.weight(name) for name in called), key=lambda weight: weight.launches, default=Weight())
         return Weight(1, self._moved(one, inside))
+
+    def _trips(self, loop: _Instruction) -> int | None:
+        """As the compiler says, or as its condition does: it counts from 0 and stays below a constant."""
+        if said := _TRIPS.search(loop.attributes):
+            return int(said[1])
+        condition = re.search(r"condition=%?([\w.\-]+)", loop.attributes)
+        if condition is None or condition[1] not in self.computations:
+            return None
+        its = self.computations[condition[1]]
+        if its.root.op != "compare" or "direction=LT" not in its.root.attributes:
+            return None
+        limit = its.instructions.get(its.root.operands[-1])
+        found = re.match(r"(\d+)\)", limit.rest) if limit is not None and limit.op == "constant" else None
+        return int(found[1]) if found else None
 
     def _called(self, one: _Instruction) -> Iterator[str]:
         yield from _CALLED.findall(one.attributes)

@@ -32,12 +32,14 @@ def splash_attention(
     room = ((0, 0), (0, 0), (0, -L % size), (0, 0))
     query, key, value = (jnp.pad(x, room) for x in (q * K**-0.5, k, v))
     length = query.shape[2]
-    sizes = splash.BlockSizes(
+    sizes = splash.BlockSizes(  # its fused backward pass writes a gradient of all queries for each block of keys
         block_q=size,
         block_kv=size,
         block_q_dkv=size,
         block_kv_dkv=size,
-        use_fused_bwd_kernel=True,
+        block_q_dq=size,
+        block_kv_dq=size,
+        use_fused_bwd_kernel=False,
     )
     kind = masks.CausalMask if causal else masks.FullMask
     every = masks.MultiHeadMask([kind((length, length))] * H)

@@ -143,6 +143,17 @@ def test_an_array_takes_the_padding_of_its_tiles() -> None:
     assert far("(f32[]{:T(128)}, f32[5]{0:T(128)S(1)})") == 4
 
 
+def test_a_loop_runs_as_often_as_its_condition_says_where_the_compiler_does_not() -> None:
+    """As a TPU's texts have it."""
+    counting = GPU.replace(
+        "  ROOT %more = pred[] constant(true)",
+        "  %last = s32[]{:T(128)} constant(9)\n  %at = s32[] get-tuple-element(%state.1), index=0\n"
+        '  ROOT %more = pred[]{:T(512)} compare(%at, %last), direction=LT, metadata={op_name="jit(step)/while/cond/lt"}',
+    )
+    assert weigh(counting).loops == (Loop(64, 2), Loop(9, 2))
+    assert weigh(counting).launches == 64 * 2 + 9 * 2 + 1
+
+
 def test_a_kernel_whose_description_takes_several_lines_ends_no_computation() -> None:
     """As JAX's splash attention writes it: a line of its begins with the brackets that close it."""
     text = """\
