@@ -148,7 +148,7 @@ def test_a_loop_runs_as_often_as_its_condition_says_where_the_compiler_does_not(
     counting = GPU.replace(
         "  ROOT %more = pred[] constant(true)",
         "  %last = s32[]{:T(128)} constant(9)\n  %at = s32[] get-tuple-element(%state.1), index=0\n"
-        '  ROOT %more = pred[]{:T(512)} compare(%at, %last), direction=LT, metadata={op_name="jit(step)/while/cond/lt"}',
+        '  ROOT %more = pred[]{:T(512)} compare(%at, %last), direction=LT, metadata={op_name="jit(step)/lt"}',
     )
     assert weigh(counting).loops == (Loop(64, 2), Loop(9, 2))
     assert weigh(counting).launches == 64 * 2 + 9 * 2 + 1
