@@ -20,7 +20,7 @@ from lra_bench.estimates.hlo_arrays import arrays, far, size
 # Without a kernel of their own: names for arrays that are there, and the second halves of pairs.
 FREE = {
     "after-all", "all-reduce-done", "async-done", "async-update", "bitcast", "constant", "copy-done",
-    "custom-call-done",
+    "custom-call-done", "dynamic-slice-done",
     "get-tuple-element", "opt-barrier", "parameter", "partition-id", "replica-id", "slice-done", "tuple",
 }  # fmt: skip
 CALLS = {"call", "conditional", "async-start"}  # what they call is counted in their place
