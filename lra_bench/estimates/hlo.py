@@ -26,7 +26,7 @@ FREE = {
 CALLS = {"call", "conditional", "async-start"}  # what they call is counted in their place
 SLICES = {"slice", "dynamic-slice"}  # they read what they give
 BROUGHT = {"copy-start": 0, "slice-start": 1, "dynamic-slice-start": 1}  # beside the kernels; which result is new
-JOINED = 'custom_call_target="ConcatBitcast"'  # pieces that were brought one by one are one array
+_NAMED = re.compile(r'custom_call_target="(AllocateBuffer|ConcatBitcast)"')  # room for an array; pieces as one array
 
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _LINE = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\(")
@@ -113,7 +113,7 @@ class _Program:
         return total
 
     def _of(self, one: _Instruction, inside: _Computation) -> Weight:
-        if one.op in FREE or JOINED in one.attributes:
+        if one.op in FREE or _NAMED.search(one.attributes):
             return Weight()
         if one.op in BROUGHT:
             return Weight(0, self._brought(one, inside))

@@ -112,6 +112,7 @@ ENTRY %main.1 (x: f32[32,4096], y: f32[16,4096]) -> f32[32,4096] {
   %first = f32[8,4096]{1,0:T(8,128)S(1)} slice-done(%top)
   %second = f32[8,4096]{1,0:T(8,128)S(1)} slice-done(%low)
   %joined = f32[16,4096]{1,0:T(8,128)S(1)} custom-call(%first, %second), custom_call_target="ConcatBitcast"
+  %room = f32[32,4096]{1,0:T(8,128)} custom-call(), custom_call_target="AllocateBuffer"
   %made = f32[32,4096]{1,0:T(8,128)S(1)} negate(%near)
   %more = f32[32,4096]{1,0:T(8,128)S(1)} add(%made, %joined)
   %back = (f32[32,4096]{1,0:T(8,128)}, f32[32,4096]{1,0:T(8,128)S(1)}, u32[]{:S(2)}) copy-start(%more)
