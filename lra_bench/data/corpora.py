@@ -16,12 +16,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from lra_bench.config import Strict
-from lra_bench.data.download import Remote, fetched
+from lra_bench.data import download
+from lra_bench.data.download import Remote
 from lra_bench.data.formats import split_files, text_bytes
 from lra_bench.errors import DataError
 from lra_bench.shapes import SPLITS
 
-NO_TEXT = 1  # the token of byte 0
+BYTE_0 = 1  # its token; no text may hold it
 
 
 class Args(Strict):
@@ -83,11 +84,14 @@ def files(folder: Path) -> dict[str, Path]:
     """
     archives = {name: folder / corpus.remote.name for name, corpus in CORPORA.items()}
     there = {name: path for name, path in archives.items() if path.is_file()}
-    return there or split_files.one_each(folder, ".txt")
+    if there and not any(folder.glob("*.txt")):
+        return there
+    return there | split_files.one_each(folder, ".txt")
 
 
 def texts(args: Args, folder: Path | None, held_out: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """The tokens of each split, uint8; so many from the end of train where a user's text has no file for a split.
+    """The tokens of each split, uint8. Of a user's text that has no file for a split, the end of train is that split's,
+    `held_out[split]` bytes.
 
     Raises:
         DataError: no folder and no corpus is named, the corpus cannot be had, a file is missing or damaged, or holds
@@ -97,7 +101,11 @@ def texts(args: Args, folder: Path | None, held_out: Mapping[str, int]) -> dict[
     if args.corpus is not None:
         return _of_corpus(CORPORA[args.corpus], folder)
     if folder is None:
-        raise DataError("needs a text of yours: name a folder that holds train.txt: --set task.folder=FOLDER")
+        known = ", ".join(CORPORA)
+        raise DataError(
+            "needs a text of yours: name a folder that holds train.txt: --set task.folder=FOLDER; "
+            f"or a corpus ({known}): --set task.args.corpus=NAME"
+        )
     found = {split: _tokens(path.read_bytes(), path) for split, path in split_files.one_each(folder, ".txt").items()}
     for split in reversed(SPLITS):
         if split not in found:
@@ -107,9 +115,11 @@ def texts(args: Args, folder: Path | None, held_out: Mapping[str, int]) -> dict[
 
 
 def _of_corpus(corpus: Corpus, folder: Path | None) -> dict[str, np.ndarray]:
-    path = fetched(corpus.remote) if folder is None else folder / corpus.remote.name
+    path = download.fetched(corpus.remote) if folder is None else folder / corpus.remote.name
     if not path.is_file():
         raise DataError(f"{folder}: looked for {corpus.remote.name}, as {corpus.remote.url}; it is not there")
+    if not download.whole(path, corpus.remote):
+        raise DataError(f"{path}: not {corpus.remote.url}: its SHA-256 is another")
     try:
         with zipfile.ZipFile(path) as archive:
             read = {part.file: archive.read(part.file) for part in corpus.parts.values()}
@@ -124,6 +134,6 @@ def _tokens(content: bytes, path: Path) -> np.ndarray:
         tokens = text_bytes.tokens_of(content, len(content))
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    if (tokens == NO_TEXT).any():
-        raise DataError(f"{path}: no text: byte {np.flatnonzero(tokens == NO_TEXT)[0]} is 0")
+    if (tokens == BYTE_0).any():
+        raise DataError(f"{path}: no text: byte {np.flatnonzero(tokens == BYTE_0)[0]} is 0")
     return tokens

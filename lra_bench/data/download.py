@@ -34,16 +34,17 @@ def fetched(remote: Remote) -> Path:
         PlaceError: there is no room for it in the cache.
     """
     path = cache_root() / "downloads" / remote.name
-    if not (path.is_file() and _sha256(path) == remote.sha256):
+    if not (path.is_file() and whole(path, remote)):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             _download(remote, folder).replace(path)
     return path
 
 
-def _sha256(path: Path) -> str:
+def whole(path: Path, remote: Remote) -> bool:
+    """Does a file hold what the remote one is known to hold?"""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest() == remote.sha256
 
 
 def _download(remote: Remote, folder: str) -> Path:

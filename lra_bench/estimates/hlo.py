@@ -25,8 +25,9 @@ FREE = {
 }  # fmt: skip
 CALLS = {"call", "conditional", "async-start"}  # what they call is counted in their place
 SLICES = {"slice", "dynamic-slice"}  # they read what they give
-BROUGHT = {"copy-start": 0, "slice-start": 1, "dynamic-slice-start": 1}  # beside the kernels; which result is new
-_NAMED = re.compile(r'custom_call_target="(AllocateBuffer|ConcatBitcast)"')  # room for an array; pieces as one array
+# Between memories, beside the kernels. Which of the results is new: they are (to, from, _), or ((from, ...), to, _).
+CARRIED = {"copy-start": 0, "slice-start": -2, "dynamic-slice-start": -2}
+_NO_KERNEL = re.compile(r'custom_call_target="(AllocateBuffer|ConcatBitcast)"')  # room for an array; pieces as one
 
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _LINE = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\(")
@@ -113,10 +114,10 @@ class _Program:
         return total
 
     def _of(self, one: _Instruction, inside: _Computation) -> Weight:
-        if one.op in FREE or _NAMED.search(one.attributes):
+        if one.op in FREE or _NO_KERNEL.search(one.attributes):
             return Weight()
-        if one.op in BROUGHT:
-            return Weight(0, self._brought(one, inside))
+        if one.op in CARRIED:
+            return Weight(0, self._carried(one, inside))
         if one.op == "while":
             body = re.search(r"body=%?([\w.\-]+)", one.attributes)
             assert body is not None, one.rest
@@ -127,7 +128,7 @@ class _Program:
         return Weight(1, self._moved(one, inside))
 
     def _trips(self, loop: _Instruction) -> int | None:
-        """As the compiler says, or as its condition does: it counts from 0 and stays below a constant."""
+        """As the compiler says, or its condition: an integer below a constant. It is taken to count from 0 by 1."""
         if said := _TRIPS.search(loop.attributes):
             return int(said[1])
         condition = re.search(r"condition=%?([\w.\-]+)", loop.attributes)
@@ -137,16 +138,17 @@ class _Program:
         if its.root.op != "compare" or "direction=LT" not in its.root.attributes:
             return None
         limit = its.instructions.get(its.root.operands[-1])
-        found = re.match(r"(\d+)\)", limit.rest) if limit is not None and limit.op == "constant" else None
-        return int(found[1]) if found else None
+        if limit is None or limit.op != "constant" or not limit.shape.startswith(("s32", "u32", "s64")):
+            return None
+        return int(limit.rest.partition(")")[0])
 
     def _called(self, one: _Instruction) -> Iterator[str]:
         yield from _CALLED.findall(one.attributes)
         for branches in _BRANCHES.findall(one.attributes):
             yield from re.findall(r"%?([\w.\-]+)", branches)
 
-    def _brought(self, one: _Instruction, inside: _Computation) -> int:
-        (source, *_), made = arrays(self._shapes(one, inside)[0]), arrays(one.shape)[BROUGHT[one.op]]
+    def _carried(self, one: _Instruction, inside: _Computation) -> int:
+        (source, *_), made = arrays(self._shapes(one, inside)[0]), arrays(one.shape)[CARRIED[one.op]]
         return made.size * (source.far + made.far)
 
     def _moved(self, one: _Instruction, inside: _Computation) -> int:
@@ -158,31 +160,38 @@ class _Program:
         called = _CALLED.search(one.attributes)
         if one.op != "fusion" or called is None or called[1] not in self.computations:
             return far(one.shape) + sum(map(far, shapes))
-        return _fused(self.computations[called[1]], far(one.shape), [far(shape) for shape in shapes])
+        return self._fused(self.computations[called[1]], far(one.shape), [far(shape) for shape in shapes])
 
     def _shapes(self, one: _Instruction, inside: _Computation) -> list[str]:
         return [inside.instructions[name].shape if name in inside.instructions else "" for name in one.operands]
 
+    def _fused(self, body: _Computation, made: int, there: Sequence[int]) -> int:
+        """Bytes that a fused kernel moves: `there` has those of each operand in the device's memory, `made` those of
+        the result."""
+        read = sum(
+            self._read(body, parameter.name, whole) for parameter, whole in zip(body.parameters, there, strict=False)
+        )
+        root = body.root
+        if root.op == "dynamic-update-slice":
+            return read + min(made, size(body.instructions[root.operands[1]].shape))
+        return read + made
 
-def _fused(body: _Computation, made: int, there: Sequence[int]) -> int:
-    """Bytes that a fused kernel moves, of operands with so many in the device's memory, into so many there."""
-    moved = 0
-    for parameter, whole in zip(body.parameters, there, strict=False):
-        users = list(body.reached(parameter.name))
-        if users and all(user.op in SLICES and user.operands[0] == name for name, user in users):
-            moved += min(whole, sum(size(user.shape) for _, user in users))
-        elif users and all(_in_place(user, name) for name, user in users):
-            continue
-        else:
-            moved += whole
-    root = body.root
-    if root.op == "dynamic-update-slice":
-        return moved + min(made, size(body.instructions[root.operands[1]].shape))
-    return moved + made
+    def _read(self, body: _Computation, name: str, whole: int) -> int:
+        """Bytes that a fused kernel reads of an array of `whole` bytes: at most all of it."""
+        parts = [self._used(user, by, whole) for by, user in body.reached(name)]
+        return min(whole, sum(parts)) if parts else whole
 
-
-def _in_place(user: _Instruction, name: str) -> bool:
-    return user.op == "dynamic-update-slice" and user.operands[0] == name
+    def _used(self, user: _Instruction, name: str, whole: int) -> int:
+        if user.op in SLICES and user.operands[0] == name:
+            return size(user.shape)
+        if user.op == "dynamic-update-slice" and user.operands[0] == name:
+            return 0
+        called = _CALLED.search(user.attributes)
+        if user.op == "fusion" and called is not None and called[1] in self.computations:
+            inner = self.computations[called[1]]
+            at = [place for place, operand in enumerate(user.operands) if operand == name]
+            return sum(self._read(inner, inner.parameters[place].name, whole) for place in at)
+        return whole
 
 
 def _parsed(text: str) -> tuple[Mapping[str, _Computation], str]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "c64": 64, "c128": 128, "token": 0}
-DEVICE = ("", "0")  # the memory that has the device's bandwidth; 1 and above are on the chip
+DEVICE = ("", "0")  # the memory that has the device's bandwidth; others are on the chip, or the host's
 
 _ARRAY = re.compile(r"\b([a-z]+[a-z0-9]*)\[([\d,]*)\](?:\{([^}]*)\})?")
 _TILE = re.compile(r"T\(([\d,]+)\)")
@@ -65,7 +64,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _bits(kind: str) -> int:
-    if kind in BITS:
-        return BITS[kind]
+    if kind == "pred":
+        return 8
     said = re.match(r"[a-z]+(\d+)", kind)
     return int(said[1]) if said else 0

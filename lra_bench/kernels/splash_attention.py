@@ -32,14 +32,14 @@ def splash_attention(
     room = ((0, 0), (0, 0), (0, -L % size), (0, 0))
     query, key, value = (jnp.pad(x, room) for x in (q * K**-0.5, k, v))
     length = query.shape[2]
-    sizes = splash.BlockSizes(  # its fused backward pass writes a gradient of all queries for each block of keys
+    sizes = splash.BlockSizes(
         block_q=size,
         block_kv=size,
         block_q_dkv=size,
         block_kv_dkv=size,
         block_q_dq=size,
         block_kv_dq=size,
-        use_fused_bwd_kernel=False,
+        use_fused_bwd_kernel=False,  # the fused one writes a gradient of all queries for each block of keys
     )
     kind = masks.CausalMask if causal else masks.FullMask
     every = masks.MultiHeadMask([kind((length, length))] * H)

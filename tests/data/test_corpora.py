@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lra_bench.config import tasks
-from lra_bench.data import corpora, silent
+from lra_bench.data import cache, corpora, download, silent
 from lra_bench.data.corpora import CORPORA, Args, Part
 from lra_bench.data.sources import causal_lm, masked_lm
 from lra_bench.errors import DataError
@@ -19,19 +20,30 @@ TEXT = "".join(f"{i:03d} Häuser. " for i in range(200)).encode()
 HELD_OUT = {"val": 0, "test": 0}
 
 
-def packed(folder: Path, name: str, files: dict[str, bytes]) -> Path:
-    path = folder / CORPORA[name].remote.name
-    with zipfile.ZipFile(path, "w") as archive:
-        for file, content in files.items():
-            archive.writestr(file, content)
-    return path
+Pack = Callable[[str, dict[str, bytes]], Path]
 
 
 @pytest.fixture
-def three_files(tmp_path: Path) -> dict[str, bytes]:
+def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pack:
+    """Makes an archive in `tmp_path`, and has its checksum recorded as the corpus's."""
+
+    def pack(name: str, files: dict[str, bytes]) -> Path:
+        path = tmp_path / CORPORA[name].remote.name
+        with zipfile.ZipFile(path, "w") as archive:
+            for file, content in files.items():
+                archive.writestr(file, content)
+        remote = CORPORA[name].remote._replace(sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        monkeypatch.setitem(CORPORA, name, CORPORA[name]._replace(remote=remote))  # type: ignore[arg-type]
+        return path
+
+    return pack
+
+
+@pytest.fixture
+def three_files(packed: Pack) -> dict[str, bytes]:
     """An archive of WikiText-2's form in `tmp_path`, and what it holds."""
     files = {f"wikitext-2-raw/wiki.{part}.raw": part.encode() * 200 for part in ("train", "valid", "test")}
-    packed(tmp_path, "wikitext-2", files)
+    packed("wikitext-2", files)
     return files
 
 
@@ -44,7 +56,7 @@ def test_each_split_is_of_its_file(tmp_path: Path, three_files: dict[str, bytes]
     ]
 
 
-def test_splits_of_one_file_lie_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_splits_of_one_file_lie_end_to_end(tmp_path: Path, packed: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     """enwik8's are 90, 5 and 5 million of 100 million bytes; here of as many as the text has."""
     parts = CORPORA["enwik8"].parts
     assert [(part.start, part.end) for part in parts.values()] == [
@@ -52,7 +64,7 @@ def test_splits_of_one_file_lie_end_to_end(tmp_path: Path, monkeypatch: pytest.M
     ]  # fmt: skip
     cut = {split: Part("enwik8", part.start // 50_000, (part.end or 0) // 50_000) for split, part in parts.items()}
     monkeypatch.setitem(CORPORA, "enwik8", CORPORA["enwik8"]._replace(parts=cut))  # type: ignore[arg-type]
-    packed(tmp_path, "enwik8", {"enwik8": TEXT})
+    packed("enwik8", {"enwik8": TEXT})
     found = corpora.texts(Args(corpus="enwik8"), tmp_path, HELD_OUT)
     assert [len(tokens) for tokens in found.values()] == [1800, 100, 100]
     assert (np.concatenate(list(found.values())) - 1).tobytes() == TEXT[:2000]
@@ -63,7 +75,7 @@ def test_the_archive_is_fetched_where_no_folder_is_named(
 ) -> None:
     archive = tmp_path / CORPORA["wikitext-2"].remote.name
     asked = []
-    monkeypatch.setattr(corpora, "fetched", lambda remote: asked.append(remote) or archive)
+    monkeypatch.setattr(download, "fetched", lambda remote: asked.append(remote) or archive)
     found = corpora.texts(Args(corpus="wikitext-2"), None, HELD_OUT)
     assert asked == [CORPORA["wikitext-2"].remote]
     assert len(found["train"]) == len(three_files["wikitext-2-raw/wiki.train.raw"])
@@ -80,22 +92,37 @@ def test_both_tasks_over_bytes_read_them(tmp_path: Path, three_files: dict[str, 
     assert list(causal_lm.files(tmp_path)) == ["wikitext-2"]
 
 
-@pytest.mark.parametrize(("name", "content"), [("enwik8", b"no zip"), ("wikitext-2", None)])
-def test_what_is_missing_or_damaged_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
-    path = tmp_path / CORPORA[name].remote.name
-    if content is None:
-        with pytest.raises(DataError, match=r"looked for wikitext-2-raw-v1\.zip"):
-            corpora.texts(Args(corpus="wikitext-2"), tmp_path, HELD_OUT)
-        packed(tmp_path, name, {"other": b"text"})
-    else:
-        path.write_bytes(content)
-    with pytest.raises(DataError, match=f"{path.name}: damaged, or not http"):
-        corpora.texts(Args(corpus=name), tmp_path, HELD_OUT)  # type: ignore[arg-type]
+def test_what_is_missing_or_another_file_is_named(tmp_path: Path, packed: Pack) -> None:
+    wanted = Args(corpus="wikitext-2")
+    with pytest.raises(DataError, match=r"looked for wikitext-2-raw-v1\.zip"):
+        corpora.texts(wanted, tmp_path, HELD_OUT)
+    path = packed("wikitext-2", {"other": b"text"})
+    with pytest.raises(DataError, match=r"wikitext-2-raw-v1\.zip: damaged, or not http"):
+        corpora.texts(wanted, tmp_path, HELD_OUT)
+    path.write_bytes(b"another")
+    with pytest.raises(DataError, match=r"its SHA-256 is another"):
+        corpora.texts(wanted, tmp_path, HELD_OUT)
+    with pytest.raises(DataError, match=r"task\.args\.corpus=NAME"):
+        corpora.texts(Args(), None, HELD_OUT)
+
+
+def test_a_text_beside_an_archive_is_known_by_what_it_holds(tmp_path: Path, three_files: dict[str, bytes]) -> None:
+    """The content that a run is of changes with either."""
+    task = tasks.load("bytes").model_copy(update={"folder": str(tmp_path)})
+    found = set()
+    for text in (None, TEXT, TEXT[1:]):
+        if text is not None:
+            (tmp_path / "train.txt").write_bytes(text)
+        found.add(cache.content_of_files(task))
+    assert len(found) == 3
+
+
+SIZES = {"enwik8": 5_000_000, "wikitext-2": 1_290_590}  # bytes of test
 
 
 @pytest.mark.parametrize("variant", list(CORPORA))
-def test_the_shipped_task_has_each(variant: str) -> None:
-    task = tasks.load("bytes", variant=variant)
-    assert task.args == {"corpus": variant}
-    remote = CORPORA[variant].remote
-    assert len(remote.sha256) == len(hashlib.sha256().hexdigest())
+@pytest.mark.parametrize("name", ["bytes", "masked-lm"])
+def test_the_shipped_tasks_have_each_and_its_test_has_as_many_windows(name: str, variant: str) -> None:
+    task = tasks.load(name, variant=variant)
+    assert task.args["corpus"] == variant
+    assert task.splits["test"] * max([task.length, *task.test_lengths]) + 1 <= SIZES[variant]

@@ -30,7 +30,7 @@ VERSION = 1
 HEADER = "Source\tTarget"
 PUBLISHED = True
 
-MASK = corpora.NO_TEXT
+MASK = corpora.BYTE_0
 OTHERS = 254  # bytes that a text may hold: no byte of UTF-8 is 255
 AT_ONCE = 1024  # examples
 
