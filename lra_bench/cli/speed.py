@@ -151,7 +151,7 @@ def _measured(asked: Speed, out: Path | None, fresh: bool) -> list[dict[str, Any
     from lra_bench.report import scaling
 
     kept = scaling.read(out) if out is not None and out.exists() else []
-    again = {(run.id, asked.mode) for group in asked.groups for run in group} if fresh else set()
+    again = {(run.id, asked.mode, None) for group in asked.groups for run in group} if fresh else set()
     facts = [fact for fact in kept if _measures(fact) not in again]
     with _kept(out, fresh), progress.watching() as watch:
         for known in sweeps.speed(asked, facts, watch):
@@ -161,9 +161,9 @@ def _measured(asked: Speed, out: Path | None, fresh: bool) -> list[dict[str, Any
     return facts
 
 
-def _measures(fact: Mapping[str, Any]) -> tuple[str, str]:
-    """Of which run a fact is, and of which mode."""
-    return fact["run"], fact.get("mode") or "train"
+def _measures(fact: Mapping[str, Any]) -> tuple[str, str, str | None]:
+    """Of which run a fact is, of which mode, and of which effort of the compiler."""
+    return fact["run"], fact.get("mode") or "train", fact.get("effort")
 
 
 def _renewed(kept: Sequence[dict[str, Any]], facts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -183,14 +183,14 @@ def _estimated(
     kept = estimates.read(out) if out is not None and out.exists() else []
     every, left_out = sweeps.able([run for n in lengths for run in sweeps.runs(replace(request, length=n))])
     screen.warn(left_out)
-    asked = {run.id for run in every}
-    facts = [fact for fact in kept if not fresh or fact["run"] not in asked]
+    asked = {(run.id, "train", sweeps.effort()) for run in every}
+    facts = [fact for fact in kept if not fresh or _measures(fact) not in asked]
     with _kept(out, fresh), progress.watching(len(every)) as watch:
         for known in sweeps.estimated(every, config.device(device, request.include), facts, watch):
             facts = known
             if out is not None:
                 store.write_json(out, _renewed(kept, facts))
-    return [fact for fact in facts if fact["run"] in asked]
+    return [fact for fact in facts if _measures(fact) in asked]
 
 
 @contextmanager

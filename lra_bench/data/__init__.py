@@ -232,6 +232,11 @@ def looks_ahead(task: TaskSpec) -> bool:
     return bool(getattr(of(task), "CAUSAL", False))
 
 
+def windows(task: TaskSpec) -> bool:
+    """Are its examples windows of one text, so that longer ones are fewer?"""
+    return bool(getattr(of(task), "WINDOWS", False))
+
+
 def cache_root() -> Path:
     """Where built data are kept: `$LRA_CACHE`, else `lra_bench` in `$XDG_CACHE_HOME`, else in `~/.cache`."""
     if custom := os.environ.get("LRA_CACHE"):

@@ -36,7 +36,6 @@ def estimate(run: Run, device: Device, target: jax.Device) -> Facts:
         "impl": abstract(program.setup.model).impl,
         "params": parameters(program.setup.model),
         "precision": precision(device, backbone),
-        "effort": effort(),
         "planned_bytes": step.compiled_bytes,
         "state_bytes": state,
         "largest_batch": largest_batch(step.compiled_bytes, state, batch, device.bytes),
@@ -53,12 +52,6 @@ def estimate(run: Run, device: Device, target: jax.Device) -> Facts:
         "compile_s": step.compile_s,
         "versions": versions(),
     }
-
-
-def effort() -> str | None:
-    """How hard XLA tries, if JAX_OPTIMIZATION_LEVEL says so: `O1` compiles a step sooner, into one that moves more."""
-    said = str(jax.config.jax_optimization_level)  # type: ignore[attr-defined]
-    return None if said == "UNKNOWN" else said
 
 
 def largest_batch(planned: int, state: int, batch: int, there: int) -> int:

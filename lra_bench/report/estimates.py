@@ -90,19 +90,21 @@ def growth(facts: Sequence[Fact]) -> Report:
                 key=lambda f: f["length"],
             )
             if len(its) > 1:
-                lines.append({"model": name, "dtype": its[0]["dtype"], "lengths": len(its)} | _exponents(its))
+                first = {"model": name, "dtype": its[0]["dtype"], "effort": its[0].get("effort"), "lengths": len(its)}
+                lines.append(first | _exponents(its))
     if not lines:
         raise ConfigError("estimates: no model has two lengths, which an exponent needs")
     frame = pd.DataFrame(lines)
     said = [
-        {key: line[key] for key in ("model", "dtype")} | {word: _exponent(line, key) for key, word in GROWING.items()}
+        {key: line[key] for key in ("model", "dtype", "effort") if line[key]}
+        | {word: _exponent(line, key) for key, word in GROWING.items()}
         for line in lines
     ]
     notes = (
         "the exponent of L in the estimates, per token of a batch, by least squares on logarithms",
         "estimates of a compiled step; nothing was run",
     )
-    cells = pd.DataFrame(said).set_index("model")
+    cells = pd.DataFrame(said).set_index("model").fillna("")
     return Report(frame, (Comparison("estimates", f"growth with L: {facts[0]['device']}", cells, notes),))
 
 

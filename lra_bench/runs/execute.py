@@ -118,7 +118,7 @@ def execute(
     facts["peak_bytes"] = int(distributed.numbers(peak_bytes(jax.local_devices()[0])).max())
     as_run = run.model_copy(update={"recipe": fallback.of(run.recipe)})
     as_trained = Trained(as_run, program, params, rest, splits)
-    facts["test_at"] = lengths.scores(as_trained, count)
+    facts["test_at"] = lengths.scores(as_trained, count, tell)
     facts["test_by_place"] = lengths.by_place(as_trained, count)
     return store.blank(run, status(facts, metric), **facts)
 

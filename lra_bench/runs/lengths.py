@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from lra_bench import config, data, statistics
 from lra_bench.config import Run, TaskSpec
 from lra_bench.data import texts
 from lra_bench.data.generated import Drawn
-from lra_bench.errors import ConfigError, RunFailed
+from lra_bench.errors import ConfigError, RunFailed, TaskError
 from lra_bench.metrics import METRICS
 from lra_bench.runs.build import built, examples, lacking, model_spec
 from lra_bench.runs.loaded import Trained
@@ -24,6 +25,8 @@ from lra_bench.shapes import TEST, TRAIN, Split
 from lra_bench.training.optimizer import Params
 from lra_bench.training.program import Program, abstract
 from lra_bench.training.trainer import evaluate
+
+Tell = Callable[..., None]
 
 
 class Reading(NamedTuple):
@@ -43,29 +46,34 @@ def over(trained: Trained, lengths: Sequence[int], settings: Sequence[str], coun
 
     Nothing is chosen, so test may be read for each. A model whose parameters' shapes hold the length it was trained at
     has no score at another. What it keeps beside them and is of another size there (sinusoids, a hash's directions)
-    is made anew.
+    is made anew. A length that the task's texts do not have, or that does not fit in memory, has none either.
 
     Raises:
-        ConfigError: the task cannot be had at a length.
+        ConfigError: a setting or a length is none of the task's.
     """
     for length in lengths:
-        run = trained.run.model_copy(update={"task": _at(trained.run.task, length, settings)})
-        why = _bound(run, trained)
         try:
+            run = trained.run.model_copy(update={"task": _at(trained.run.task, length, settings)})
+            why = _bound(run, trained)
             yield _none(length, why) if why else _read(run, trained, count)
-        except RunFailed as error:
+        except (RunFailed, TaskError) as error:
             yield _none(length, str(error))
 
 
-def scores(trained: Trained, count: data.Progress) -> str | None:
-    """The run's scores at its task's `test_lengths`, as JSON, null where it has none; None: there are no such lengths.
+def scores(trained: Trained, count: data.Progress, tell: Tell) -> str | None:
+    """The run's scores at its task's `test_lengths`, as JSON, or None if there are no such lengths. A length without a
+    score has null, and `tell` is told why.
 
     A model with techniques, or of several tasks, is tested at its own length alone.
     """
     task = trained.run.task
     if not task.test_lengths or trained.run.techniques.words:
         return None
-    return json.dumps({str(one.length): one.score for one in over(trained, task.test_lengths, (), count)})
+    found = list(over(trained, task.test_lengths, (), count))
+    for one in found:
+        if one.why is not None:
+            tell("note", said=f"no score at L = {one.length:,}: {one.why}")
+    return json.dumps({str(one.length): one.score for one in found})
 
 
 def by_place(trained: Trained, count: data.Progress) -> str | None:
@@ -77,8 +85,7 @@ def by_place(trained: Trained, count: data.Progress) -> str | None:
     task = trained.run.task
     if not data.looks_ahead(task) or trained.run.metric.written or trained.run.techniques.words or trained.run.beside:
         return None
-    run = trained.run.model_copy(update={"task": _at(task, max(task.length, *task.test_lengths, 0), ())})
-    run = trained.run if _bound(run, trained) else run
+    run = _longest(trained)
     program, test, rest = _opened(run, trained, count)
     scores = {}
     for first, last in pairwise(parts(task.length, run.task.length)):
@@ -87,6 +94,17 @@ def by_place(trained: Trained, count: data.Progress) -> str | None:
         told = lambda _, done, total, first=first: count(f"test from place {first}", done, total)  # noqa: E731
         scores[str(first)] = float(evaluate(program, trained.params, rest, part, told, TEST).mean(dtype=np.float64))
     return json.dumps(scores)
+
+
+def _longest(trained: Trained) -> Run:
+    """The run at the longest length that it is tested at and can be."""
+    task = trained.run.task
+    for length in sorted(task.test_lengths, reverse=True):
+        with suppress(TaskError):
+            run = trained.run.model_copy(update={"task": _at(task, length, ())})
+            if length > task.length and not _bound(run, trained):
+                return run
+    return trained.run
 
 
 def parts(trained: int, length: int) -> list[int]:
@@ -103,12 +121,22 @@ def _none(length: int, why: str) -> Reading:
 
 
 def _at(task: TaskSpec, length: int, settings: Sequence[str]) -> TaskSpec:
-    """The task at another length; where test's examples are drawn before the others, those are left out."""
+    """The task at another length. Where test's examples are drawn before the others, those are left out. Windows of a
+    text are of the bytes that are test at its own length, for those before them may have been trained on.
+
+    Raises:
+        ConfigError: a setting or the length is none of the task's.
+        TaskError: that part of the text is shorter than one window.
+    """
     values: dict[str, Any] = task.model_dump()
     overlays = [config.Overlay("the run's task", values), config.Overlay(f"-n {length}", {"length": length})]
-    if data.looks_ahead(task) or (task.folder is None and isinstance(data.of(task), Drawn)):
-        few = {name: 1 for name in task.splits if name != TEST}
-        overlays.append(config.Overlay(f"-n {length}", {"splits": few}))
+    counts = {name: 1 for name in task.splits if name != TEST}
+    if data.windows(task):
+        counts[TEST] = task.splits[TEST] * task.length // length
+        if not counts[TEST]:
+            raise TaskError(f"test has {task.splits[TEST] * task.length:,} symbols, no window of {length:,}")
+    if data.windows(task) or data.looks_ahead(task) or (task.folder is None and isinstance(data.of(task), Drawn)):
+        overlays.append(config.Overlay(f"-n {length}", {"splits": counts}))
     for text in settings:
         (head, *path), value = config.setting(text)
         if head != "task" or not path:

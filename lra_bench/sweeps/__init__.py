@@ -1,7 +1,7 @@
 """models x tasks x seeds -> runs; which are done; hand the rest to a launcher. Never opens jax."""
 
 from lra_bench.sweeps.entrants import Entrant, cost, entrants, missing
-from lra_bench.sweeps.estimate import beside, estimated
+from lra_bench.sweeps.estimate import beside, effort, estimated
 from lra_bench.sweeps.match import matched
 from lra_bench.sweeps.models import Choice, Part, fewest, fields, models
 from lra_bench.sweeps.plan import job_list, plan, states
@@ -31,6 +31,7 @@ __all__ = [
     "after",
     "beside",
     "cost",
+    "effort",
     "entrants",
     "estimated",
     "fewest",

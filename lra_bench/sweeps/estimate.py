@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ def estimated(every: Sequence[Run], device: Device, known: Facts, tell: Tell) ->
     if facts:
         yield facts
     for run in every:
-        kept = next((fact for fact in facts if fact["run"] == run.id), None)
+        kept = next((fact for fact in facts if (fact["run"], fact.get("effort")) == (run.id, effort())), None)
         if kept is not None:
             if other := fingerprint.apart(fingerprint.of(run), kept):
                 tell(run, {"event": "note", "said": f"kept, and compiled from other code: {other}"})
@@ -40,6 +41,12 @@ def estimated(every: Sequence[Run], device: Device, known: Facts, tell: Tell) ->
         (found,) = local.answers("lra_bench.estimates", [run], device.model_dump(), partial(tell, run))
         facts = [*facts, _asked(run, device) | found]
         yield facts
+
+
+def effort() -> str | None:
+    """How hard XLA tries, if JAX_OPTIMIZATION_LEVEL says so: `O1` compiles a step sooner, into one that moves more."""
+    said = os.environ.get("JAX_OPTIMIZATION_LEVEL")
+    return None if said == "UNKNOWN" else said
 
 
 def _asked(run: Run, device: Device) -> dict[str, Any]:
@@ -56,6 +63,7 @@ def _asked(run: Run, device: Device) -> dict[str, Any]:
         "matmul": backbone.matmul,
         "device": device.name,
         "device_bytes": device.bytes,
+        "effort": effort(),
         **fingerprint.of(run),
     }
 

@@ -13,7 +13,6 @@ from samples import Said
 from lra_bench import config, sweeps
 from lra_bench.errors import ConfigError
 from lra_bench.estimates import estimate
-from lra_bench.estimates.estimate import effort
 from lra_bench.launch import local
 from lra_bench.records import store
 from lra_bench.report import estimates
@@ -50,15 +49,6 @@ def test_a_step_is_compiled_for_a_device_and_weighed() -> None:
     assert found["largest_batch"] > 1000
 
 
-def test_the_compilers_effort_is_kept() -> None:
-    assert effort() is None
-    jax.config.update("jax_optimization_level", "O1")
-    try:
-        assert effort() == "O1"
-    finally:
-        jax.config.update("jax_optimization_level", "UNKNOWN")
-
-
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The models that a process was asked for; it knows all."""
@@ -84,6 +74,18 @@ def test_what_is_known_is_not_compiled_again(asked: list[str]) -> None:
     assert [said.partition(": code")[0] for said in told] == ["kept, and compiled from other code"] * 2
     with pytest.raises(ConfigError, match="estimated for TPU v5 lite, not NVIDIA H100"):
         list(sweeps.estimated(every, H100, [facts[0] | {"device": "TPU v5 lite"}], lambda *_: None))
+
+
+def test_another_effort_of_the_compiler_is_another_estimate(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = runs_of("linear")
+    *_, own = sweeps.estimated(runs, H100, [], lambda *_: None)
+    monkeypatch.setenv("JAX_OPTIMIZATION_LEVEL", "O1")
+    *_, both = sweeps.estimated(runs, H100, own, lambda *_: None)
+    *_, known = sweeps.estimated(runs, H100, both, lambda *_: None)
+    assert [one["effort"] for one in known] == [None, "O1"]
+    assert asked == ["linear", "linear"]
+    growing = estimates.growth([one | fact(length=n) | {"effort": one["effort"]} for one in known for n in (64, 128)])
+    assert list(growing.tables[0].cells["effort"]) == ["", "O1"]
 
 
 def test_what_was_measured_stands_beside_it(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ import pytest
 from draws import normal
 from equations import Values, apply, compare, draw, texts
 from flax import nnx
+from jaxtyping import Array
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.softmax_attention import softmax_attention_reference
@@ -67,8 +70,9 @@ def test_by_platform(platform: str, dtype: str, refused: tuple[str, ...], impl: 
     assert draw(Mixer, Config(), dims).impl == impl
 
 
-def test_splash_is_asked_for_the_same_function() -> None:
-    """Interpreted: lengths and widths that are no multiple of its blocks, and a text without a key."""
+def test_splash_is_asked_for_the_same_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interpreted: lengths and widths that are no multiple of its blocks, and a text without a key. Two blocks."""
+    monkeypatch.setattr("lra_bench.kernels.splash_attention.BLOCK", 128)
     q, k, v = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 2, 200, 8)), jnp.float32)
     mask = jnp.arange(200) < jnp.array([200, 77, 0])[:, None]
     ours = splash_attention(q, k, v, mask, interpret=True)
@@ -76,6 +80,14 @@ def test_splash_is_asked_for_the_same_function() -> None:
     there = mask[:, None, :, None]
     np.testing.assert_allclose(jnp.where(there, ours, 0), jnp.where(there, exact, 0), atol=1e-5)
     assert not ours[2].any()
+
+    def slopes(attention: Callable[..., Array]) -> tuple[Array, ...]:
+        weights = there * jnp.cos(jnp.arange(200))[:, None]
+        return jax.grad(lambda *x: (weights * attention(*x, mask)).sum(), (0, 1, 2))(q, k, v)
+
+    interpreted = partial(splash_attention, interpret=True)
+    for a, b in zip(slopes(interpreted), slopes(softmax_attention_reference), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_cudnn_is_asked_for_the_same_function(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from samples import Lra
 
-from lra_bench import sweeps
-from lra_bench.errors import ConfigError
+from lra_bench import data, sweeps
+from lra_bench.config import tasks
+from lra_bench.errors import ConfigError, TaskError
 from lra_bench.launch.refusals import refuse
 from lra_bench.runs import lengths
 from lra_bench.sweeps import Request
@@ -24,7 +25,7 @@ length: 16
 classes: 256
 splits: {train: 64, val: 8, test: 8}
 metric: bits
-test_lengths: [32]
+test_lengths: [32, 200]
 """
 
 
@@ -60,6 +61,23 @@ def test_parts_of_a_text_double() -> None:
     assert lengths.parts(4, 4) == [0, 1, 2, 4]
 
 
+def test_longer_windows_are_of_the_text_that_is_test_at_its_own_length(tmp_path: Path) -> None:
+    """Those before it were trained on; in the same bytes there are fewer, and of a longer one none."""
+    (tmp_path / "train.txt").write_text(TEXT)
+    for name in ("bytes", "masked-lm"):
+        task = tasks.load(name).model_copy(
+            update={"folder": str(tmp_path), "length": 16, "splits": {"train": 64, "val": 8, "test": 8}}
+        )
+        own = data.prepare(task).splits["test"].tokens.tobytes()
+        longer = lengths._at(task, 48, ())
+        assert longer.splits == {"train": 1, "val": 1, "test": 2}
+        if name == "bytes":
+            found = data.prepare(longer).splits["test"].tokens
+            assert all(window.tobytes() in own for window in found)
+        with pytest.raises(TaskError, match=r"test has 128 symbols, no window of 200"):
+            lengths._at(task, 200, ())
+
+
 @pytest.mark.slow
 def test_a_run_of_the_next_byte_has_its_scores_by_place_and_writes(lra: Lra, here: Path) -> None:
     (here / "texts").mkdir()
@@ -71,6 +89,8 @@ def test_a_run_of_the_next_byte_has_its_scores_by_place_and_writes(lra: Lra, her
     (row,) = json.loads(done.stdout)
     parts, at = json.loads(row["test_by_place"]), json.loads(row["test_at"])
     assert list(parts) == ["0", "2", "4", "8", "16"]
+    assert at["200"] is None
+    assert "no score at L = 200: test has 128 symbols, no window of 200" in done.stderr
     widths = (2, 2, 4, 8, 16)
     mean = sum(width * score for width, score in zip(widths, parts.values(), strict=True)) / sum(widths)
     assert mean == pytest.approx(at["32"], rel=1e-4)

@@ -21,13 +21,14 @@ from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
 __all__ = [
-    "CAUSAL", "HEADER", "PUBLISHED", "VERSION", "Args",
+    "CAUSAL", "HEADER", "PUBLISHED", "VERSION", "WINDOWS", "Args",
     "build", "check", "decode", "encode", "files", "row", "vocabulary",
 ]  # fmt: skip
 
 VERSION = 1
 HEADER = "Source\tNext"
 PUBLISHED = True
+WINDOWS = True  # of one text
 CAUSAL = True  # the answer at a place stands at the next one
 
 

@@ -24,11 +24,25 @@ from lra_bench.data.generated import Dice
 from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
-__all__ = ["HEADER", "PUBLISHED", "VERSION", "Args", "build", "check", "decode", "encode", "files", "row", "vocabulary"]
+__all__ = [
+    "HEADER",
+    "PUBLISHED",
+    "VERSION",
+    "WINDOWS",
+    "Args",
+    "build",
+    "check",
+    "decode",
+    "encode",
+    "files",
+    "row",
+    "vocabulary",
+]
 
 VERSION = 1
 HEADER = "Source\tTarget"
 PUBLISHED = True
+WINDOWS = True  # of one text
 
 MASK = corpora.BYTE_0
 OTHERS = 254  # bytes that a text may hold: no byte of UTF-8 is 255
