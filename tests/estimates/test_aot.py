@@ -17,12 +17,13 @@ from lra_bench.launch import local
 pytestmark = pytest.mark.slow
 HAS = {"h100": "jax_plugins", "v5e": "libtpu"}  # the module of each device's compiler
 MODELS = "softmax,local,linformer,lru,gla"
-# GiB at L = 4,096 and batch 32 before there were implementations by platform (2026-11-28), and a quarter more.
+# GiB at L = 4,096 and batch 32: on an H100 before there were implementations by platform (2026-11-28), and a quarter
+# more; on a v5e, whose kernels pad heads of 32 to 128, what a step plans since 2026-11-30, and a tenth more.
 MOST = {
     "h100": {"softmax": 1.07, "local": 1.01, "linformer": 0.97, "lru": 1.68, "gla": 1.51},
-    "v5e": {"softmax": 0.68, "local": 0.78, "linformer": 0.58, "lru": 1.65, "gla": 1.90},
+    "v5e": {"softmax": 1.90, "local": 1.91, "linformer": 1.58, "lru": 1.65, "gla": 1.90},
 }
-MARGIN = 1.25
+MARGIN = {"h100": 1.25, "v5e": 1.1}
 LAUNCHES = 600
 HELD = 1500  # of `block-recurrent`, whose walk starts 2,432 of 3,129 where no kernel holds its state
 
@@ -44,11 +45,11 @@ def estimated(device: str) -> dict[str, dict[str, Any]]:
 def test_launches_loops_and_memory(model: str, device: str) -> None:
     fact = estimated(device)[model]
     assert fact["status"] == "ok", fact["error"]
-    assert fact["planned_bytes"] <= MARGIN * MOST[device][model] * 2**30
+    assert fact["planned_bytes"] <= MARGIN[device] * MOST[device][model] * 2**30
     assert fact["hbm_bytes"] > 2**30
     assert all((loop["trips"] or 1) * loop["launches"] < LAUNCHES for loop in fact["loops"])
+    assert fact["launches"] <= LAUNCHES
     if device == "h100":
-        assert fact["launches"] <= LAUNCHES
         assert fact["impl"] in ("pallas-triton", "batched")
 
 
