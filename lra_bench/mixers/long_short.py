@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
 from lra_bench.errors import ConfigError
@@ -95,7 +96,7 @@ class Segments:
         return np.where(row < high[:, None], row, -1).astype(np.int32)
 
     def bias(self, i: Int[Array, "..."], j: Int[Array, "..."]) -> Float[Array, "..."]:
-        begin, side = i // self.width * self.width, self.width // 2
+        begin, side = i - lax.rem(i, jnp.full_like(i, self.width)), self.width // 2
         return jnp.where((j >= begin - side) & (j < begin + self.width + side), 0, LOWEST).astype(jnp.float32)
 
 
