@@ -77,7 +77,7 @@ def test_no_pair_is_left_out_of_the_table(width: int) -> None:
 
 
 def test_the_kernel_compiles_for_a_tpu_that_is_not_here() -> None:
-    """Mosaic asks the device that is here for its generation where it lowers a sign, of which floor division has two."""
+    """Where it lowers a sign, as of floor division, Mosaic asks the device that is here for its generation."""
     place = jnp.arange(64, dtype=jnp.int32)
     written = str(jax.make_jaxpr(Segments(8).bias)(place[:, None], place))
     assert "rem" in written
