@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -24,9 +24,7 @@ from lra_bench.runs.loaded import Trained
 from lra_bench.shapes import TEST, TRAIN, Split
 from lra_bench.training.optimizer import Params
 from lra_bench.training.program import Program, abstract
-from lra_bench.training.trainer import evaluate
-
-Tell = Callable[..., None]
+from lra_bench.training.trainer import Tell, evaluate
 
 
 class Reading(NamedTuple):

@@ -134,6 +134,40 @@ ENTRY %main.1 (x: f32[128,4096]) -> f32[128,4096] {
     assert weigh(text) == Weight(0, 2 * 128 * 4096 * 4)
 
 
+def test_a_slice_from_a_place_that_changes_is_carried_alone() -> None:
+    """XLA's text has the places among the operands."""
+    text = """\
+ENTRY %main.1 (x: f32[256,8,128], i: s32[]) -> f32[1,8,128] {
+  %x = f32[256,8,128]{2,1,0:T(8,128)} parameter(0)
+  %i = s32[] parameter(1)
+  %go = ((f32[256,8,128]{2,1,0:T(8,128)}, s32[], s32[], s32[]), f32[1,8,128]{2,1,0:T(8,128)S(1)}, u32[]{:S(2)}) dynamic-slice-start(%x, %i, %i, %i), dynamic_slice_sizes={1,8,128}
+  ROOT %out = f32[1,8,128]{2,1,0:T(8,128)S(1)} dynamic-slice-done(%go)
+}
+"""  # noqa: E501 - as XLA writes it
+    assert weigh(text) == Weight(0, 8 * 128 * 4)
+
+
+def test_a_slice_in_a_fusion_within_a_fusion_is_what_is_read() -> None:
+    text = """\
+%inner (p: f32[64,128]) -> f32[8,128] {
+  %p = f32[64,128]{1,0} parameter(0)
+  ROOT %part = f32[8,128]{1,0} slice(%p), slice={[0:8], [0:128]}
+}
+
+%outer (q: f32[64,128]) -> f32[8,128] {
+  %q = f32[64,128]{1,0} parameter(0)
+  %some = f32[8,128]{1,0} fusion(%q), kind=kLoop, calls=%inner
+  ROOT %made = f32[8,128]{1,0} negate(%some)
+}
+
+ENTRY %main (x: f32[64,128]) -> f32[8,128] {
+  %x = f32[64,128]{1,0} parameter(0)
+  ROOT %out = f32[8,128]{1,0} fusion(%x), kind=kLoop, calls=%outer
+}
+"""
+    assert weigh(text) == Weight(1, 2 * 8 * 128 * 4)
+
+
 def test_an_array_takes_the_padding_of_its_tiles() -> None:
     """Of its innermost axes, which the layout names first; what has no tiles has no padding."""
     assert size("f32[4,6,32]{2,1,0:T(8,128)}") == 4 * 8 * 128 * 4
@@ -153,6 +187,8 @@ def test_a_loop_runs_as_often_as_its_condition_says_where_the_compiler_does_not(
     )
     assert weigh(counting).loops == (Loop(64, 2), Loop(9, 2))
     assert weigh(counting).launches == 64 * 2 + 9 * 2 + 1
+    for other in (("direction=LT", "direction=NE"), ("%last = s32", "%last = f32"), ("constant(9)", "parameter(0)")):
+        assert weigh(counting.replace(*other)).loops[1] == Loop(None, 2)
 
 
 def test_a_kernel_whose_description_takes_several_lines_ends_no_computation() -> None:

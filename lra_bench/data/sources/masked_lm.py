@@ -25,19 +25,9 @@ from lra_bench.errors import DataError, TaskError
 from lra_bench.shapes import Split
 
 __all__ = [
-    "HEADER",
-    "PUBLISHED",
-    "VERSION",
-    "WINDOWS",
-    "Args",
-    "build",
-    "check",
-    "decode",
-    "encode",
-    "files",
-    "row",
-    "vocabulary",
-]
+    "HEADER", "PUBLISHED", "VERSION", "WINDOWS", "Args",
+    "build", "check", "decode", "encode", "files", "row", "vocabulary",
+]  # fmt: skip
 
 VERSION = 1
 HEADER = "Source\tTarget"
