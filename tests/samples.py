@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 Done = subprocess.CompletedProcess[str]
@@ -94,3 +95,10 @@ def ran_own(here: Path, cache: Path) -> Path:
         subprocess.run(command, cwd=here, env={**os.environ, "LRA_CACHE": str(cache)}, check=True)
     (folder,) = (here / "results/runs").iterdir()
     return folder
+
+
+def by_place(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of runs as the figures of scores want them."""
+    from lra_bench.report import charts, tables
+
+    return charts.placed(tables.measured(rows), tables.summary(rows))

@@ -109,10 +109,14 @@ def plot(
         families = {name: mixers.model_card(name).card.family for name in mixers.names()}
         drawn: Any = charts.growth(facts, families, _listed(model))
     else:
-        of_rows = {Kind.curves: charts.curves, Kind.sparsity: charts.sparsity, Kind.tradeoff: charts.tradeoff,
-                   Kind.state: charts.state}  # fmt: skip
+        of_runs = {Kind.curves: charts.curves, Kind.sparsity: charts.sparsity}
+        of_places = {Kind.tradeoff: charts.tradeoff, Kind.state: charts.state}
         with reading.frame(paths) as frame:
-            drawn = of_rows[kind](tables.of_task(rates.chosen(frame), task))
+            rows = tables.of_task(rates.chosen(frame), task)
+            if kind in of_runs:
+                drawn = of_runs[kind](rows)
+            else:
+                drawn = of_places[kind](charts.placed(tables.measured(rows), tables.summary(rows)))
     charts.save(drawn, out)
     if json:
         screen.print_json({"out": str(out)})

@@ -131,7 +131,8 @@ class MixerBase(nnx.Module):
         raise NotImplementedError(f"{type(self).__module__} does not decode")
 
     def prefill(self, state: Any, x: Float[Array, "B N D"]) -> tuple[Any, Float[Array, "B N D"]]:
-        """The same of N further tokens; one after another, where a mixer knows no faster way."""
+        """The state after a text's first N tokens, of the one that `init_state` makes, and their y; one after another,
+        where a mixer knows no faster way."""
         state, y = lax.scan(lambda state, x: self.step(state, x), state, x.swapaxes(0, 1))
         return state, y.swapaxes(0, 1)
 
@@ -142,7 +143,7 @@ class MixerBase(nnx.Module):
 
 
 class Prefilled(MixerBase):
-    """One that decodes by its `prefill`, of which a step is one of a single token."""
+    """One that decodes by its `prefill`, which goes on from any state: a step is one of a single token."""
 
     def step(self, state: Any, x: Float[Array, "B D"]) -> tuple[Any, Float[Array, "B D"]]:
         state, y = self.prefill(state, x[:, None])

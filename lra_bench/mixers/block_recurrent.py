@@ -30,7 +30,7 @@ from lra_bench.kernels.recurrent_states import Walk, recurrent_states
 from lra_bench.kernels.segment_attention import segments
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.caches import KeyValues, attended, empty
+from lra_bench.mixers.caches import KeyValues, attended, empty, extended
 from lra_bench.mixers.card import Card, OnHopper
 from lra_bench.mixers.heads import HeadsMixer, cut, join
 from lra_bench.mixers.layers import XAVIER, Dense, LayerNorm
@@ -128,20 +128,21 @@ class Mixer(HeadsMixer):
         start = jnp.broadcast_to(self.start[...], (B, *self.start.shape)).astype(jnp.float32)
         asked = cut(dense(x, self.query[...]), self.heads)
         asked, *each = [blocks(part, W) for part in (asked, k, v, mask[:, None, :, None])]
-        read = self.one_by_one(start, asked, each) if self.impl == XLA else self.at_once(start, asked, each)
+        read = self.one_by_one(start, asked, each)[1] if self.impl == XLA else self.at_once(start, asked, each)
         read = jnp.moveaxis(read, 0, 2).reshape(*q.shape[:2], -1, q.shape[3])[:, :, :L]
         return self.output(jnp.concatenate([near, read], axis=1))
 
     def one_by_one(
         self, start: Float[Array, "B S D"], asked: Float[Array, "N B H W K"], each: list[Array]
-    ) -> Float[Array, "N B H W K"]:
-        """What the tokens of each block read in the state before it, as soon as that is known."""
+    ) -> tuple[Float[Array, "B S D"], Float[Array, "N B H W K"]]:
+        """The state after all blocks, and what the tokens of each read in the state before it, as soon as that is
+        known."""
 
         def step(state: Array, block: tuple[Array, list[Array]]) -> tuple[Array, Array]:
             after, seen = self.advanced(state, block[1])
             return after, self.read(block[0], *seen)
 
-        return lax.scan(jax.checkpoint(step), start, (asked, each))[1]
+        return lax.scan(jax.checkpoint(step), start, (asked, each))
 
     def at_once(
         self, start: Float[Array, "B S D"], asked: Float[Array, "N B H W K"], each: list[Array]
@@ -206,6 +207,23 @@ class Mixer(HeadsMixer):
         carried = jnp.broadcast_to(self.start[...], (batch, *self.start.shape)).astype(jnp.float32)
         keys, values = self.projected(carried.astype(self.dtype))[2:]
         return State(empty(self, batch, 2 * self.block), carried, keys, values)
+
+    def prefill(self, state: State, x: Float[Array, "B N D"]) -> tuple[State, Float[Array, "B N D"]]:
+        (B, N, _), W = x.shape, self.block
+        (q, k, v), asked = self.project(x), cut(dense(x, self.query[...]), self.heads)
+        mask, whole = jnp.ones((B, N), bool), N // W * W
+        pattern = Blocks(min(W, N), before=1, causal=True)
+        parts, carried = [], tuple(state[1:])
+        if whole:
+            each = [blocks(h[:, :, :whole], W) for h in (asked, k, v, mask[:, None, :, None])]
+            after, read = self.one_by_one(state.carried, each[0], each[1:])
+            parts.append(jnp.moveaxis(read, 0, 2).reshape(B, self.heads, whole, -1))
+            carried = after, *self.projected(after.astype(self.dtype))[2:]
+        if whole < N:
+            parts.append(self.read(asked[:, :, whole:], *carried[1:]))
+        near, _ = block_attention(q, k, v, mask, pattern, impl=self.kernel)
+        y = jnp.concatenate([near, jnp.concatenate(parts, axis=2).astype(near.dtype)], axis=1)
+        return State(extended(state.tokens, k, v), *carried), self.output(y.astype(x.dtype))
 
     def step(self, state: State, x: Float[Array, "B D"]) -> tuple[State, Float[Array, "B D"]]:
         x = x[:, None]

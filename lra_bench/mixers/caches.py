@@ -244,6 +244,14 @@ class Bucketed(NamedTuple):
         return self.cache.place
 
 
+def hashed(
+    state: Bucketed, k: Float[Array, "B H N K"], v: Float[Array, "B H N V"], bucket: Int[Array, "B H R N"]
+) -> Bucketed:
+    """With a text's first tokens."""
+    known = lax.dynamic_update_slice_in_dim(state.bucket, bucket, 0, axis=-1)
+    return Bucketed(extended(state.cache, k, v), known)
+
+
 def latest(
     state: Bucketed,
     q: Float[Array, "B H 1 K"],

@@ -164,6 +164,15 @@ class Mixer(HeadsMixer):
         filling = jnp.zeros((batch, c, self.qkv.shape[0]), self.dtype)
         return State(empty(self, batch, min((m + 1) * s, length)), empty(self, batch, cells), filling)
 
+    def prefill(self, state: State, x: Float[Array, "B N D"]) -> tuple[State, Float[Array, "B N D"]]:
+        (B, N, D), c = x.shape, self.config.rate
+        y = self(x, jnp.ones((B, N), bool), key=None)
+        filled = jnp.pad(x, ((0, 0), (0, -N % c), (0, 0))).reshape(B, -1, c, D)
+        made, _ = self.cells(filled, jnp.ones((*filled.shape[:3], 1), bool))
+        k, v = (cut(dense(made, w), self.heads) for w in jnp.split(self.qkv[...], 3, axis=1)[1:])
+        tokens, cells = extended(state.tokens, *self.unturned(x)[1:]), extended(state.cells, k, v)
+        return State(tokens, cells, filled[:, -1].astype(state.filling.dtype)), y
+
     def step(self, state: State, x: Float[Array, "B D"]) -> tuple[State, Float[Array, "B D"]]:
         q, k, v = self.unturned(x[:, None])
         state = self.filled(state, x)._replace(tokens=extended(state.tokens, k, v))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int
 
@@ -89,6 +90,20 @@ class Mixer(HeadsMixer):
         levels = max(math.ceil(math.log2(length / self.block)), 1)
         cells = jnp.zeros((levels, batch, self.heads, 2 * self.block, self.head_width), jnp.float32)
         return Cells(cells, cells, jnp.zeros((), jnp.int32))
+
+    def prefill(self, state: Cells, x: Float[Array, "B N D"]) -> tuple[Cells, Float[Array, "B N D"]]:
+        q, k, v = self.project(x)
+        y = self.output(self.attend(q, k, v, jnp.ones(x.shape[:2], bool)).astype(x.dtype))
+        k, v = (jnp.stack([self.latest(h, level) for level in range(len(state.k))]) for h in (k, v))
+        return Cells(k, v, state.place + x.shape[1]), y
+
+    def latest(self, h: Float[Array, "B H N K"], level: int) -> Float32[Array, "B H S K"]:
+        """Sums over the cells of a level, of which the latest are kept."""
+        h = jnp.pad(h.astype(jnp.float32), ((0, 0), (0, 0), (0, -h.shape[2] % 2**level), (0, 0)))
+        cells = h.reshape(*h.shape[:2], -1, 2**level, h.shape[3]).sum(3)
+        slots, count = 2 * self.block, cells.shape[2]
+        at = np.arange(max(count - slots, 0), count)
+        return jnp.zeros((*h.shape[:2], slots, h.shape[3])).at[:, :, at % slots].set(cells[:, :, at])
 
     def step(self, state: Cells, x: Float[Array, "B D"]) -> tuple[Cells, Float[Array, "B D"]]:
         q, *new = (part[:, :, 0] for part in self.projected_at(x[:, None], state.place))

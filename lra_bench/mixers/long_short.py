@@ -27,10 +27,11 @@ from lra_bench.errors import ConfigError
 from lra_bench.kernels.block_attention import block_attention, joined
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.patterns import SIZE, Summaries, Window
+from lra_bench.kernels.product import product
 from lra_bench.kernels.rotary import rotary_at
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention_part
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.caches import KeyValues, Part, attended_part, behind, empty, within
+from lra_bench.mixers.caches import KeyValues, Part, attended_part, behind, empty, extended, within
 from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut, join
 from lra_bench.mixers.layers import XAVIER, LayerNorm
@@ -155,14 +156,19 @@ class Mixer(HeadsMixer):
 
     def segments(self, logits: Array, q: Array, k: Array, v: Array, mask: Array) -> Part:
         """Attention to the rows of the segments before the query's own."""
+        size, (k, v) = self.segment, self.rows(logits, k, v, mask)
+        some = jnp.repeat(filled(mask[..., None], size).reshape(len(mask), -1, size).any(2), self.rank, axis=1)
+        ends = (jnp.arange(k.shape[2]) // self.rank + 1) * size
+        return block_attention(q, k, v, some, Summaries(size, self.rank), j=ends[None], impl=self.impl)
+
+    def rows(self, logits: Array, k: Array, v: Array, mask: Array) -> tuple[Array, Array]:
+        """r rows of each segment, one segment after another."""
         B, size = len(mask), self.segment
         k, v = (join(x) for x in (k, v))
         logits, k, v, there = (filled(x, size).reshape(-1, size, x.shape[-1]) for x in (logits, k, v, mask[..., None]))
         rows = gathered(logits, *(cut(x, self.heads) for x in (k, v)), there[..., 0])
         k, v = (normed(cut(join(x).reshape(B, -1, x.shape[1] * x.shape[3]), self.heads), self.far) for x in rows)
-        some = jnp.repeat(there.any((1, 2)).reshape(B, -1), self.rank, axis=1)
-        ends = (jnp.arange(k.shape[2]) // self.rank + 1) * size
-        return block_attention(q, k, v, some, Summaries(size, self.rank), j=ends[None], impl=self.impl)
+        return k, v
 
     def init_state(self, batch: int, length: int) -> LongShort:
         """The window, and r rows for each segment."""
@@ -172,6 +178,31 @@ class Mixer(HeadsMixer):
         rows = empty(self, batch, length // self.segment * self.rank)
         near = empty(self, batch, min(max(self.pattern.width, 1), length))
         return LongShort(near, rows.k, rows.v, Segment(top, none, wide, wide))
+
+    def prefill(self, state: LongShort, x: Float[Array, "B N D"]) -> tuple[LongShort, Float[Array, "B N D"]]:
+        mask = jnp.ones(x.shape[:2], bool)
+        y = self(x, mask, key=None)
+        _, k, v = self.unturned(x)
+        near_k, near_v = (normed(part, self.near) for part in (k, v)) if self.rank else (k, v)
+        state = state._replace(near=extended(state.near, self.turned(near_k), near_v))
+        if not self.rank:
+            return state, y
+        logits, count = dense(x, self.gather[...]), state.k.shape[2]
+        rows = (row[:, :, :count].astype(state.k.dtype) for row in self.rows(logits, k, v, mask))
+        k_rows, v_rows = (
+            lax.dynamic_update_slice_in_dim(old, row, 0, axis=2)
+            for old, row in zip((state.k, state.v), rows, strict=True)
+        )
+        last = (x.shape[1] - 1) // self.segment * self.segment
+        return LongShort(state.near, k_rows, v_rows, self.half(logits[:, last:], k[:, :, last:], v[:, :, last:])), y
+
+    def half(self, logits: Float[Array, "B T Hr"], k: Float[Array, "B H T K"], v: Float[Array, "B H T K"]) -> Segment:
+        """A segment of which so many tokens are there."""
+        logits = cut(logits.astype(jnp.float32), self.heads).swapaxes(2, 3)
+        top = logits.max(-1, keepdims=True)
+        weight = jnp.exp(logits - top)
+        total, sums = weight.sum(-1, keepdims=True), (product("bhrt,bhtk->bhrk", weight, h) for h in (k, v))
+        return Segment(top, total, *sums)
 
     def step(self, state: LongShort, x: Float[Array, "B D"]) -> tuple[LongShort, Float[Array, "B D"]]:
         q, k, v = self.unturned(x[:, None])

@@ -21,13 +21,13 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.dense import dense
 from lra_bench.kernels.lsh_attention import ALONE, Chunks, Trail, buckets, lsh_attention, unit
 from lra_bench.mixers.base import Constant, Dims, implementation
-from lra_bench.mixers.caches import Bucketed, empty, latest
+from lra_bench.mixers.caches import Bucketed, empty, hashed, latest
 from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut
 from lra_bench.mixers.layers import XAVIER
@@ -112,8 +112,18 @@ class Mixer(HeadsMixer):
         rotations = self.rotations[...]
         if self.redraw and key is not None:
             rotations = jax.random.normal(key, rotations.shape)
-        chunks = replace(self.trail if self.causal else self.chunks, length=x.shape[1])
-        return self.output(lsh_attention(q, v, mask, buckets(q, mask, rotations, self.factors), chunks, self.impl))
+        return self.output(self.met(q, v, mask, buckets(q, mask, rotations, self.factors)))
+
+    def met(
+        self,
+        q: Float[Array, "B H L K"],
+        v: Float[Array, "B H L K"],
+        mask: Bool[Array, "B L"],
+        bucket: Int[Array, "B H R L"],
+    ) -> Float[Array, "B H L K"]:
+        """What each token reads in those that lie near it, sorted by bucket."""
+        chunks = replace(self.trail if self.causal else self.chunks, length=mask.shape[1])
+        return lsh_attention(q, v, mask, bucket, chunks, self.impl)
 
     def unturned(
         self, x: Float[Array, "B L D"]
@@ -126,6 +136,13 @@ class Mixer(HeadsMixer):
         """Keys, values and buckets of all tokens."""
         known = (batch, self.heads, self.rotations.shape[2], length)
         return Bucketed(empty(self, batch, length), jnp.zeros(known, jnp.int32))
+
+    def prefill(self, state: Bucketed, x: Float[Array, "B N D"]) -> tuple[Bucketed, Float[Array, "B N D"]]:
+        q, _, v = self.project(x)
+        mask = jnp.ones(x.shape[:2], bool)
+        bucket = buckets(q, mask, self.rotations[...], self.factors)
+        y = self.output(self.met(q, v, mask, bucket).astype(x.dtype))
+        return hashed(state, unit(q).astype(q.dtype), v, bucket), y
 
     def step(self, state: Bucketed, x: Float[Array, "B D"]) -> tuple[Bucketed, Float[Array, "B D"]]:
         q, _, v = self.projected_at(x[:, None], state.place)

@@ -31,7 +31,7 @@ from lra_bench.kernels.lsh_attention import Trail, sorted_attention
 from lra_bench.kernels.patterns import Window
 from lra_bench.kernels.routed_attention import closest, nearest, routed_attention
 from lra_bench.mixers.base import Auxiliary, Dims, Memory
-from lra_bench.mixers.caches import Bucketed, KeyValues, attended, empty, latest, within
+from lra_bench.mixers.caches import Bucketed, KeyValues, attended, empty, extended, hashed, latest, within
 from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer, cut, near_heads
 
@@ -114,16 +114,17 @@ class Mixer(HeadsMixer):
     ) -> Float[Array, "B L D"]:
         q, k, v = self.project(x)
         near = self.config.near_heads
-        parts = (
-            [block_attention(q[:, :near], k[:, :near], v[:, :near], mask, self.pattern, impl=self.impl)[0]]
-            if near
-            else []
-        )
+        parts = self.nearby(q, k, v, mask)
         q, k, v = (h[:, near:] for h in (q, k, v))
         parts.append(self.trailing(q, v, mask) if self.causal else self.routed(q, k, v, mask))
         if key is not None:
             self.follow(jnp.concatenate([q, k], axis=2), jnp.concatenate([mask, mask], axis=1))
         return self.output(jnp.concatenate(parts, axis=1))
+
+    def nearby(self, q: Array, k: Array, v: Array, mask: Array) -> list[Array]:
+        """What the heads read that look at their neighbors alone, if there are any."""
+        q, k, v = (h[:, : self.config.near_heads] for h in (q, k, v))
+        return [block_attention(q, k, v, mask, self.pattern, impl=self.impl)[0]] if self.config.near_heads else []
 
     def routed(self, q: Array, k: Array, v: Array, mask: Array) -> Float[Array, "B H L K"]:
         """Attention inside clusters that take as many queries and keys each."""
@@ -158,6 +159,14 @@ class Mixer(HeadsMixer):
         routed, window = self.heads - near, min(self.pattern.width, length)
         clusters = jnp.zeros((batch, routed, 1, length), jnp.int32)
         return Routed(Bucketed(empty(self, batch, length, routed), clusters), empty(self, batch, window, near))
+
+    def prefill(self, state: Routed, x: Float[Array, "B N D"]) -> tuple[Routed, Float[Array, "B N D"]]:
+        near, mask = self.config.near_heads, jnp.ones(x.shape[:2], bool)
+        q, k, v = self.project(x)
+        parts, window = self.nearby(q, k, v, mask), extended(state.near, k[:, :near], v[:, :near])
+        q, k, v = (h[:, near:] for h in (q, k, v))
+        y = jnp.concatenate([*parts, self.trailing(q, v, mask)], axis=1).astype(x.dtype)
+        return Routed(hashed(state.routed, k, v, self.clusters(q, mask)), window), self.output(y)
 
     def step(self, state: Routed, x: Float[Array, "B D"]) -> tuple[Routed, Float[Array, "B D"]]:
         near = self.config.near_heads

@@ -22,14 +22,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Bool, Float, Float32, Shaped
+from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.block_attention import joined
 from lra_bench.kernels.block_sort import sinkhorn, sinkhorn_row, sorted_attention, sorted_blocks, weighted
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention_part
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.caches import KeyValues, attended_part, behind, empty
+from lra_bench.mixers.caches import KeyValues, attended_part, behind, empty, extended
 from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import HeadsMixer
 from lra_bench.mixers.layers import Dense
@@ -105,30 +105,39 @@ class Mixer(HeadsMixer):
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None
     ) -> Float[Array, "B L D"]:
+        return self.output(self.sorted(x, *self.project(x), mask, key))
+
+    def sorted(
+        self, x: Float[Array, "B L D"], q: Array, k: Array, v: Array, mask: Bool[Array, "B L"], key: jax.Array | None
+    ) -> Float[Array, "B H L K"]:
+        """What queries read in their own block and in what is sorted to it."""
         L, size = x.shape[1], self.size
-        q, k, v = (filled(h, size, 2) for h in self.project(x))
+        q, k, v = (filled(h, size, 2) for h in (q, k, v))
         there = filled(mask, size, 1).reshape(len(x), -1, size)
         P = self.permutation(x, there, key)
         if self.config.cut:
             first = jnp.argsort(~there.any(2), axis=1, stable=True)[:, : self.config.cut]
             P = jnp.take_along_axis(P, first[:, None, :, None], axis=2)
         y = sorted_attention(q, k, v, there, P, self.config.cut > 0, self.impl, self.causal)
-        return self.output(y[:, :, :L])
+        return y[:, :, :L]
 
     def permutation(
         self, x: Float[Array, "B L D"], there: Bool[Array, "B N b"], key: jax.Array | None
     ) -> Float32[Array, "B H N N"]:
         """P, from the blocks' sums by the sorting network."""
-        B, N, size = there.shape
-        x = filled(x, size, 1).reshape(B, N, size, -1)
+        R = self.sorting(self.totals(x, there))[..., : there.shape[1]].swapaxes(1, 2)
+        if key is not None:
+            R = R + jax.random.gumbel(key, R.shape)
+        return sinkhorn(R / self.config.temperature, there.any(2), self.config.iterations, self.causal)
+
+    def totals(self, x: Float[Array, "B L D"], there: Bool[Array, "B N b"]) -> Float32[Array, "B N D"]:
+        """The sum of each block; where it is causal, of all that is known at its first token."""
+        x = filled(x, self.size, 1).reshape(*there.shape, -1)
         x = x.astype(jnp.float32) * there[..., None]
         total = x.sum(2)
         if self.causal:
             total = jnp.pad(total, ((0, 0), (1, 0), (0, 0))).cumsum(1)[:, :-1] + x[:, :, 0]
-        R = self.sorting(total)[..., :N].swapaxes(1, 2)
-        if key is not None:
-            R = R + jax.random.gumbel(key, R.shape)
-        return sinkhorn(R / self.config.temperature, there.any(2), self.config.iterations, self.causal)
+        return total
 
     def sorting(self, total: Float32[Array, "B N D"]) -> Float32[Array, "B N H M"]:
         """R, from the blocks' sums."""
@@ -142,6 +151,20 @@ class Mixer(HeadsMixer):
         columns = jnp.full((self.config.iterations, batch, self.heads, blocks), LOWEST)
         total = jnp.zeros((batch, self.out.shape[1]), jnp.float32)
         return Sorting(cache, total, columns, block.k, block.v, jnp.zeros(block.k.shape[:3]))
+
+    def prefill(self, state: Sorting, x: Float[Array, "B N D"]) -> tuple[Sorting, Float[Array, "B N D"]]:
+        mask, (q, k, v) = jnp.ones(x.shape[:2], bool), self.project(x)
+        y = self.output(self.sorted(x, q, k, v, mask, None).astype(x.dtype))
+        cache = extended(state.cache, k, v)
+        totals = self.totals(x, filled(mask, self.size, 1).reshape(len(x), -1, self.size)).swapaxes(0, 1)
+
+        def begin(columns: Array, block: tuple[Array, Array]) -> tuple[Array, Array]:
+            P, columns = self.row(columns, *block)
+            return columns, P
+
+        columns, P = lax.scan(begin, state.columns, (totals, jnp.arange(len(totals))))
+        total = x.astype(jnp.float32).sum(1)
+        return Sorting(cache, total, columns, *self.sorted_to(P[-1], cache)), y
 
     def step(self, state: Sorting, x: Float[Array, "B D"]) -> tuple[Sorting, Float[Array, "B D"]]:
         q, k, v = self.projected_at(x[:, None], state.cache.place)
@@ -157,12 +180,21 @@ class Mixer(HeadsMixer):
 
     def begun(self, state: Sorting, total: Float32[Array, "B D"]) -> tuple[Array, Array, Array, Array]:
         """At the first token of a block: the sums of P's columns, and what is sorted to it."""
-        N, cache = state.columns.shape[-1], state.cache
-        R = self.sorting(total[:, None])[:, 0, :, :N] / self.config.temperature
-        P, columns = sinkhorn_row(R, state.columns, cache.place // self.size)
-        there = jnp.ones((len(P), N, self.size), bool)
+        P, columns = self.row(state.columns, total, state.cache.place // self.size)
+        return columns, *self.sorted_to(P, state.cache)
+
+    def row(
+        self, columns: Float32[Array, "T B H N"], total: Float32[Array, "B D"], block: Int[Array, ""]
+    ) -> tuple[Float32[Array, "B H N"], Float32[Array, "T B H N"]]:
+        """P's row of a block, and the sums of its columns with that."""
+        R = self.sorting(total[:, None])[:, 0, :, : columns.shape[-1]] / self.config.temperature
+        return sinkhorn_row(R, columns, block)
+
+    def sorted_to(self, P: Float32[Array, "B H N"], cache: KeyValues) -> tuple[Array, Array, Array]:
+        """Keys and values that a row of P sorts to its block, and their share."""
+        there = jnp.ones((len(P), P.shape[-1], self.size), bool)
         (k, share), (v, _) = (sorted_blocks(P[:, :, None], h, there) for h in (cache.k, cache.v))
-        return columns, k, v, share
+        return k, v, share
 
 
 def filled(x: Shaped[Array, "..."], size: int, axis: int) -> Shaped[Array, "..."]:

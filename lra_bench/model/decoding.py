@@ -74,7 +74,7 @@ def step(model: Model, state: State, tokens: Int32[Array, " B"]) -> tuple[State,
 
 
 def prefill(model: Model, state: State, tokens: Int32[Array, "B N"]) -> tuple[State, Float[Array, "B N C"]]:
-    """The same of N further tokens."""
+    """The same of the first N tokens, or of one further token."""
     x, _ = model.embed(tokens, jnp.ones(tokens.shape, bool))
     if model.backbone.positions in ("learned", "sinusoidal"):
         x = x + lax.dynamic_slice_in_dim(model.positions[...], state.place, tokens.shape[1])

@@ -57,7 +57,7 @@ def init_state(model: EncoderDecoder, tokens: Int32[Array, "B L"], mask: Bool[Ar
 
 
 def prefill(model: EncoderDecoder, state: State, tokens: Int32[Array, "B N"]) -> tuple[State, Float[Array, "B N C"]]:
-    """The state after N further places of each target, and the logits there."""
+    """The state after the first N places of each target, or after one further place, and the logits there."""
     x, _ = model.embedded(tokens, jnp.ones(tokens.shape, bool), 1, None, state.place)
     i, layers = state.place + jnp.arange(tokens.shape[1]), []
     for block, kept, own in zip(_blocks(model), state.sources, state.layers, strict=True):

@@ -26,29 +26,29 @@ BENCHMARK = "paper"  # the set of published results whose models are named where
 SUFFIXES = (".svg", ".png", ".pdf")
 
 
-def tradeoff(rows: pd.DataFrame) -> Figure:
+def tradeoff(there: pd.DataFrame) -> Figure:
     """Score against examples a second, the point's area what a step is planned to need; Long Range Arena's figure 3.
 
-    `rows` are of `store.to_dataframe`: each place where times were measured has a panel of its own, with the score over
-    all places. The line joins those that no other beats in both; they and full attention are named, others where there
-    is room.
+    Of `placed` rows: each place where times were measured has a panel of its own. The line joins those that no other
+    beats in both; they and full attention are named, others where there is room.
 
     Raises:
         ConfigError: no model has a score and a speed.
     """
-    there = _placed(rows).dropna(subset=["test_score", "examples_per_s", "compiled_bytes"])
+    there = there.dropna(subset=["test_score", "examples_per_s", "compiled_bytes"])
     if there.empty:
         raise ConfigError("no model here has a score, a speed and a memory: there is nothing to draw")
     return _scattered(there, "examples_per_s", "training speed, examples/s", higher=True)
 
 
-def state(rows: pd.DataFrame) -> Figure:
+def state(there: pd.DataFrame) -> Figure:
     """Score against the bytes that decoding keeps of one text: the figure of recall against state of arXiv 2312.04927.
+    Of `placed` rows.
 
     Raises:
         ConfigError: no model has both.
     """
-    there = _placed(rows).dropna(subset=["test_score", "state_bytes", "compiled_bytes"])
+    there = there.dropna(subset=["test_score", "state_bytes", "compiled_bytes"])
     if there.empty:
         raise ConfigError("no model here has a score and a state: only causal models that decode have one")
     return _scattered(there, "state_bytes", "state of one text, bytes", higher=False)
@@ -105,9 +105,9 @@ def _titled(column: str) -> alt.TitleParams:
     return alt.TitleParams(name, subtitle=place)
 
 
-def _placed(rows: pd.DataFrame) -> pd.DataFrame:
-    """What was measured in each place, the place in the column's name, and the score over all of them."""
-    measured, summed = tables.measured(rows), tables.summary(rows)
+def placed(measured: pd.DataFrame, summed: pd.DataFrame) -> pd.DataFrame:
+    """What was measured in each place (`tables.measured`), the place in the column's name, and the score over all of
+    them, of `tables.summary`."""
     scores = {(row["model"], tables.column_of(row)): row for row in summed.to_dict("records")}
     every = [scores[row["model"], tables.column_of(row)] for row in measured.to_dict("records")]
     fallback = [places.tag(fitted).strip() for fitted in measured["fallback"]]

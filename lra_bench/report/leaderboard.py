@@ -77,10 +77,11 @@ def heads(summed: pd.DataFrame) -> tuple[Head, ...]:
     return (*HEADS, ELSEWHERE) if longer.COLUMN in summed and summed[longer.COLUMN].map(longer.known).any() else HEADS
 
 
-def board(frame: pd.DataFrame, summed: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The lines of the leaderboard, the best first; `summed` is of `tables.summary`, with its columns' names."""
+def board(frame: pd.DataFrame, summed: pd.DataFrame, measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The lines of the leaderboard, the best first; `summed` is of `tables.summary`, with its columns' names, and
+    `measured` of `tables.measured`."""
     named_frame = places.settled(frame.assign(model=tables.labels(frame)), tables.COLUMN)
-    speeds = _speeds(frame)
+    speeds = _speeds(measured)
     keyed = named_frame.groupby(["model", *tables.COLUMN], dropna=False, sort=False)
     runs = {tuple(None if k != k else k for k in key): rows for key, rows in keyed}
     ranges = {column: _range(rows) for column, rows in summed.groupby("column")}
@@ -105,10 +106,9 @@ def _range(rows: pd.DataFrame) -> tuple[float, float]:
     return (float(ends.min()), float(ends.max())) if len(ends) else (0.0, 1.0)
 
 
-def _speeds(frame: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Entry]]:
+def _speeds(measured: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Entry]]:
     """By model and column, the times and sizes: of the place that most models of the column were measured in; where a
     model was not, of the one it was measured in last, which is said, and is sorted with none."""
-    measured = tables.measured(frame)
     measured = measured.assign(name=tables.column_names(measured)[0])
     measured = measured.assign(head=places.headers(measured, list(measured["name"])), last=measured["started"])
     models = measured.groupby(["name", "head"], sort=False).agg(models=("model", "nunique"), last=("last", "max"))

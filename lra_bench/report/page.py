@@ -65,14 +65,15 @@ def page(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> str:
         ConfigError: there is nothing to show.
     """
     summed, notes = ranks.beside(frame, tables.summary(frame), "model")
+    measured = tables.measured(frame)
     if "test_score" not in summed:
         raise ConfigError("no run here has finished: there is nothing to report")
     accuracy = tables.compare(summed, "accuracy", also=notes)
-    parts = list(_parts(frame, speeds))
+    parts = list(_parts(frame, summed, measured, speeds))
     drawn = [part for part in parts if part.figure]
     summed = summed.assign(column=tables.column_names(summed)[0])
     anchors = labels.anchors(tables.labels(frame))
-    lines = list(board(frame, summed))
+    lines = list(board(frame, summed, measured))
     return _template("page.html").render(
         title=TITLE,
         headline=headline.headline(summed, speeds),
@@ -143,18 +144,20 @@ def _lead(frame: pd.DataFrame, summed: pd.DataFrame) -> str:
     return f"{said}.{short} Accuracy, speed and memory are of the same compiled step."
 
 
-def _parts(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
+def _parts(
+    frame: pd.DataFrame, summed: pd.DataFrame, measured: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]
+) -> Iterator[Part]:
     families = {name: mixers.model_card(name).card.family for name in mixers.names()}
-    measured = tables.measured(frame)
+    placed = charts.placed(measured, summed)
     yield Part(
         "tradeoff",
         "Accuracy against speed",
         "A point's area is the compiled memory of a training step. The dashed line is the Pareto front: no model beats "
         "these in both. Each machine and code has a panel of its own. A pointer on a point shows its numbers.",
-        _drawn(lambda: charts.tradeoff(frame)),
+        _drawn(lambda: charts.tradeoff(placed)),
         [Table.of(tables.compare(measured, what)) for what in ("speed", "memory")],
     )
-    kept = _drawn(lambda: charts.state(frame))
+    kept = _drawn(lambda: charts.state(placed))
     if kept:
         yield Part(
             "state",

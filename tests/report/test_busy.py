@@ -63,7 +63,7 @@ def _exported(numbers: pd.DataFrame, folder: Path) -> Path:
 def test_a_page_two_folders_and_techniques_tag_them_too(tmp_path: Path) -> None:
     busy, quiet = frame(tmp_path / "busy", [0.3]), frame(tmp_path / "quiet", [0.0])
     summed = tables.summary(busy)
-    (line,) = leaderboard.board(busy, summed.assign(column=tables.column_names(summed)[0]))
+    (line,) = leaderboard.board(busy, summed.assign(column=tables.column_names(summed)[0]), tables.measured(busy))
     assert [entry.text for entry in line["cells"]][6:8] == ["100 busy 30%", "80 busy 30%"]
     changed = regressions.report(pd.concat([quiet, busy], ignore_index=True), ["speed"]).tables[0]
     assert list(changed.cells.iloc[0])[1:3] == ["100 ms", "100 ms busy 30%"]

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import by_place
 
 from lra_bench import mixers
 from lra_bench.errors import ConfigError
@@ -49,7 +50,7 @@ def frame() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def tradeoff(frame: pd.DataFrame) -> style.Figure:
-    return charts.tradeoff(frame[frame["task"] == "listops"])
+    return charts.tradeoff(by_place(frame[frame["task"] == "listops"]))
 
 
 def panels(figure: style.Figure, layout: style.Layout = style.WIDE) -> list[dict[str, Any]]:
@@ -63,11 +64,11 @@ def data(figure: style.Figure, key: str, layout: style.Layout = style.WIDE) -> l
 
 def test_scores_over_the_bytes_that_decoding_keeps() -> None:
     rows = store.to_dataframe([ROOT / "results" / "bytes"])
-    drawn = itertools.chain(*data(charts.state(rows), "model"))
+    drawn = itertools.chain(*data(charts.state(by_place(rows)), "model"))
     by_model = {point["model"]: point["x"] for point in drawn if "x" in point}
     assert by_model == dict(zip(rows["model"], rows["state_bytes"], strict=True))
     with pytest.raises(ConfigError, match="only causal models that decode have one"):
-        charts.state(rows.assign(state_bytes=None))
+        charts.state(by_place(rows.assign(state_bytes=None)))
 
 
 @given(st.lists(st.floats(0, 300), max_size=20), st.floats(1, 15))
@@ -136,7 +137,7 @@ def test_the_front_and_full_attention_are_named(tradeoff: style.Figure) -> None:
 
 def test_a_figure_without_room_for_any_name_is_drawn(frame: pd.DataFrame) -> None:
     one = frame[(frame["task"] == "listops") & (frame["model"] == "linear")].assign(model="x" * 90)
-    assert not data(charts.tradeoff(one), "align")
+    assert not data(charts.tradeoff(by_place(one)), "align")
 
 
 def test_a_label_without_room_is_left_out_and_one_that_must_stand_covers_no_other() -> None:

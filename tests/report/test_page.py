@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from samples import Lra
+from samples import Lra, by_place
 
 from lra_bench import mixers
 from lra_bench.errors import ConfigError
@@ -136,7 +136,7 @@ def test_a_line_has_the_times_of_one_place_and_names_another(frame: pd.DataFrame
     assert re.search(r'data-sort="">[\d.,]+<sup>a</sup></td>', text), "a time of another machine sorts with none"
     assert "<sup>a</sup> recall-one quick, 1 x NVIDIA H100" in text
     assert "NOT OF THE SAME CODE, its results have 2 hashes" in text
-    points = drawn(charts.tradeoff(one), "group")
+    points = drawn(charts.tradeoff(by_place(one)), "group")
     assert {p["column"] for p in points if p["model"] == "fnet"} == {"recall-one quick, 1 x NVIDIA H100"}
     assert {p["name"] for p in points if p["model"] == "softmax"} == {"softmax accumulate 2"}
 
@@ -146,7 +146,7 @@ def test_what_decoding_keeps_is_drawn_where_models_are_causal(html: str) -> None
     causal = store.to_dataframe([QUICK.parent / "recall"])
     text = page(causal, [])
     assert 'data-chart="state"' in text
-    states = {p["model"]: p["x"] for p in drawn(charts.state(causal), "group")}
+    states = {p["model"]: p["x"] for p in drawn(charts.state(by_place(causal)), "group")}
     assert states["softmax"] == 2 * 2 * 64 * 64 * 4 + 2 * 4, "keys and values of two layers, and two counters"
 
 
@@ -168,7 +168,7 @@ def test_the_best_comes_first_where_the_lower_is_the_better(frame: pd.DataFrame)
 
 
 def test_the_line_joins_what_no_other_beats_in_both(frame: pd.DataFrame) -> None:
-    points = drawn(charts.tradeoff(frame[frame["task"] == "recall-one"]), "group")
+    points = drawn(charts.tradeoff(by_place(frame[frame["task"] == "recall-one"])), "group")
     best = {point["model"] for point in points if point["best"]}
     ends = [max(points, key=lambda point, key=key: point[key])["model"] for key in ("y", "x")]
     assert set(ends) <= best, "the most accurate and the fastest"

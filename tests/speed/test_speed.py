@@ -355,7 +355,7 @@ def test_prompts_and_tokens_of_causal_models_are_timed(lra: Lra, here: Path) -> 
     counters = 3 * 4  # of the model, and of each layer
     assert kept["softmax", 32] - kept["softmax", 16] == 16 * (kept["softmax", 16] - counters) / 17
     assert kept["linear", 32] == kept["linear", 16]
-    prompt = lra(*asked, "--mode", "prefill", "--json")
+    prompt = lra("speed", "-m", "linear", "-n", "32", *asked[5:], "--mode", "prefill", "--json")
     assert prompt.returncode == 0, prompt.stderr
     every = json.loads((here / "d.json").read_text())
     work = {(f["mode"], f["model"], f["length"]): f["flops_per_step"] for f in every}

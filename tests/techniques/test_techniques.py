@@ -593,10 +593,9 @@ def test_techniques_are_an_axis_and_several_can_be_pulled_at_once() -> None:
 
 @pytest.mark.slow
 def test_techniques_through_the_command(lra: Lra, here: Path) -> None:
-    ran = lra("run", "-m", "linformer", "-t", "short", "-c", "tiny", "--technique", "none,distilled", "--json")
+    ran = lra("run", "-m", "linformer", "-t", "short", "-c", "tiny", "--json")
     assert ran.returncode == 0, ran.stderr
-    plain, student = json.loads(ran.stdout)
-    assert student["teacher"]
+    (plain,) = json.loads(ran.stdout)
     assert plain["techniques"] is plain["start"] is None
     name = f"linformer-short-tiny-s0-{plain['run']}"
     for command in (("quantize", name, "--bits", "8"), ("prune", name, "--sparsity", "0.5", "--steps", "4")):

@@ -26,7 +26,8 @@ def joined(rows: pd.DataFrame) -> dict[str, float]:
     """The means over runs, of rows of as many `finished` runs; empty of none."""
     means = {}
     for column in (name for name in HEADS if name in rows):
-        if len(there := rows.dropna(subset=column)):
+        if (known := rows[column].notna()).any():
+            there = rows[known]
             means[column] = float(np.average(there[column].astype(float), weights=there["finished"].astype(int)))
     return means
 

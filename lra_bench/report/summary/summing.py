@@ -115,7 +115,7 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     joined["status"] = ", ".join(sorted(set(rows["status"]) - set(SCORED))) or _of_finished(done)
     if done.empty:
         return joined | {"started": ""}
-    scored = done.dropna(subset="test_score")
+    scored = done[done["test_score"].notna()]
     if len(scored):
         joined |= _scored(scored) | longer.joined(scored) | of_texts.joined(scored)
     for column in ("params", "params_ratio", *((*TIMES, STATE) if "platform" in keys else ())):

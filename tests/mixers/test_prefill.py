@@ -1,0 +1,45 @@
+"""Mixers that read a prompt at once and otherwise go on token by token: where the prompt ends makes no difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from lra_bench import mixers
+from lra_bench.mixers.base import Dims
+
+L = 48
+BLOCKS: dict[str, dict[str, Any]] = {  # of 8 tokens, or segments, or chunks
+    "sinkhorn": {"block": 8},
+    "reformer": {"chunk": 8},
+    "routing": {"window": 8, "near_heads": 1},
+    "compressive": {"segment": 8, "rate": 4, "compressed": 2},
+    "hierarchical": {"block": 8},
+    "block-recurrent": {"block": 8, "states": 4},
+    "long-short": {"window": 8, "segment": 8, "segment_rank": 2},
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("first", [16, 2, 15, 17, L])
+def test_values_after_a_prompt_are_those_of_the_whole_text(name: str, first: int) -> None:
+    card = mixers.model_card(name)
+    module = mixers.load(card.path)
+    dims = Dims(16, 2, 8, L, rotary=module.Mixer.turns, causal=True)
+    mixer = module.Mixer(module.Config(**BLOCKS[name]), dims, rngs=nnx.Rngs(0))
+    graph, weights = nnx.split(mixer)
+    x = jax.random.normal(jax.random.key(1), (2, L, 16))
+
+    def run(weights: Any, x: jax.Array) -> jax.Array:
+        mixer = nnx.merge(graph, weights)
+        state, begun = mixer.prefill(mixer.init_state(2, L), x[:, :first])
+        _, rest = jax.lax.scan(mixer.step, state, x[:, first:].swapaxes(0, 1))
+        return jnp.concatenate([begun, rest.swapaxes(0, 1)], axis=1)
+
+    whole = mixer(x, jnp.ones((2, L), bool), key=None)
+    np.testing.assert_allclose(jax.jit(run)(weights, x), whole, atol=2e-5 * float(abs(whole).max()))
