@@ -15,9 +15,7 @@ from lra_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from lra_bench.calibration import Verdict
-    from lra_bench.config import Launcher, Run
     from lra_bench.config.calibration import Check
-    from lra_bench.launch.engine import Order
     from lra_bench.records.schema import Result
     from lra_bench.sweeps import Entrant
 
@@ -52,7 +50,7 @@ def calibrate(
     """
     from lra_bench import calibration, config, sweeps
     from lra_bench.cli import screen
-    from lra_bench.cli.run import show_states
+    from lra_bench.cli.run import seed_after_seed, show_states
     from lra_bench.launch.engine import Order
 
     if plan and dry_run:
@@ -65,11 +63,11 @@ def calibrate(
     every = [entrant for name, several in entrants.items() if name not in skipped for entrant in several]
     order, by = Order(results, fresh, jobs=jobs), config.launcher(None)
     if dry_run:
-        show_states(_once([run for entrant in every for run in entrant.expected(results)]), results, json=json)
+        show_states(sweeps.once(entrant.expected(results) for entrant in every), results, json=json)
     elif plan:
         _show_cost(every, results, jobs or by.jobs or 1, json=json)
     else:
-        ended = _executed(every, by, order)
+        ended = seed_after_seed(every, by, order)
         told = [one for name, several in entrants.items() if name not in skipped
                 for one in calibration.verdicts(name, checks[name], several, results)]  # fmt: skip
         _keep(results, checks, told, skipped)
@@ -100,19 +98,6 @@ def _skipped(entrants: Mapping[str, Sequence[Entrant]], results: Path | None) ->
         for name, tasks in lacking.items()
         if tasks
     }
-
-
-def _executed(every: Sequence[Entrant], by: Launcher, order: Order) -> list[Result]:
-    """The results of the runs: those by which learning rates are chosen, then further seeds of what was chosen."""
-    from lra_bench.cli.run import executed
-
-    first = executed(_once([run for entrant in every for run in entrant.grid]), by, order)
-    further = _once([run for entrant in every for run in entrant.seeds(order.results)[1:]])
-    return [*first, *(executed(further, by, order) if further else ())]
-
-
-def _once(every: Sequence[Run]) -> list[Run]:
-    return list({run.id: run for run in every}.values())
 
 
 def _keep(results: Path, checks: Mapping[str, Check], told: Sequence[Verdict], skipped: Mapping[str, str]) -> None:

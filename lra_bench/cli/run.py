@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lra_bench.config import Launcher, Run
     from lra_bench.launch.engine import Order
     from lra_bench.records.schema import Result
+    from lra_bench.sweeps import RateGrid
 
 
 @app.command()
@@ -108,11 +109,15 @@ def run_all(
     every: Sequence[Run], launcher: Launcher, order: Order, *, fail_fast: bool, track: str | None, json: bool
 ) -> NoReturn:
     """Execute the runs and show what came out; exit code 1 if one failed, 130 if the user stopped them."""
+    show_results(every, executed(every, launcher, order, fail_fast=fail_fast, track=track), order, json=json)
+
+
+def show_results(every: Sequence[Run], results: Sequence[Result], order: Order, *, json: bool) -> NoReturn:
+    """Show what came out of the runs; exit code 1 if one failed."""
     from lra_bench import sweeps
     from lra_bench.cli import screen
     from lra_bench.records.schema import SCORED
 
-    results = executed(every, launcher, order, fail_fast=fail_fast, track=track)
     other_code = sweeps.of_other_code(every, results)
     if json:
         screen.print_json([result.as_dict() | {"other_code": other_code.get(result.run)} for result in results])
@@ -140,6 +145,20 @@ def executed(
     except Stopped as stopped:
         screen.err.print(str(stopped), style="yellow", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
+
+
+def seed_after_seed(
+    grids: Sequence[RateGrid], launcher: Launcher, order: Order, *, fail_fast: bool = False, track: str | None = None
+) -> list[Result]:
+    """`executed`, of the runs by which learning rates are chosen, then of further seeds at those that were."""
+    from lra_bench import sweeps
+    from lra_bench.records.schema import SCORED
+
+    first = executed(sweeps.once(one.grid for one in grids), launcher, order, fail_fast=fail_fast, track=track)
+    if fail_fast and any(result.status not in SCORED for result in first):
+        return first
+    further = sweeps.once(one.seeds(order.results)[1:] for one in grids)
+    return first + (executed(further, launcher, order, fail_fast=fail_fast, track=track) if further else [])
 
 
 def say_errors(results: Sequence[Result]) -> None:

@@ -45,7 +45,7 @@ def sweep(
     """
     from lra_bench import config
     from lra_bench import sweeps as room
-    from lra_bench.cli.run import run_all, show_plan, show_states, sized
+    from lra_bench.cli.run import run_all, seed_after_seed, show_plan, show_results, show_states, sized
     from lra_bench.launch.engine import Order
 
     if out is not None and not plan:
@@ -53,6 +53,9 @@ def sweep(
     if plan and dry_run:
         raise ConfigError("--plan and --dry-run: one of the two")
     asked = config.sweep(file)
+    first = asked.lr_by == "first-seed"
+    if first and not asked.lr:
+        raise ConfigError(f"{file}: lr_by: first-seed; it is of a grid of learning rates, and lr is null")
     folder = results or Path(asked.results)
     request = room.Request(
         asked.models,
@@ -69,9 +72,17 @@ def sweep(
     every = sized(room.runs(request), asked.match)
     by = config.launcher(launcher or asked.launcher, tuple(include_path or ()))
     order = Order(folder, fresh, asked.timeout, jobs or asked.jobs, asked.processes)
+    grids, track = room.rate_grids(every) if first else [], track or asked.track
+    if first and out is not None:
+        every = room.once(grid.known(folder) for grid in grids)
+    elif first and (dry_run or plan):
+        every = room.once(grid.expected(folder) for grid in grids)
     if dry_run:
         show_states(every, folder, json=json)
     elif plan:
         show_plan(every, folder, jobs=order.jobs or by.jobs, out=out, json=json)
+    elif first:
+        ended = seed_after_seed(grids, by, order, fail_fast=asked.fail_fast, track=track)
+        show_results(room.once(grid.expected(folder) for grid in grids), ended, order, json=json)
     else:
-        run_all(every, by, order, fail_fast=asked.fail_fast, track=track or asked.track, json=json)
+        run_all(every, by, order, fail_fast=asked.fail_fast, track=track, json=json)

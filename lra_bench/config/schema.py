@@ -264,6 +264,7 @@ class Sweep(Strict):
     techniques: Listed
     seeds: Listed
     lr: list[Above] | None  # a grid of learning rates, each tried for every model; the best on validation counts
+    lr_by: Literal["every-seed", "first-seed"]  # who tries the whole grid; the others have the rate that is then best
     length: Count | None
     settings: list[str]
     limit: Count | None

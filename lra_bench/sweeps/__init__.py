@@ -5,6 +5,7 @@ from lra_bench.sweeps.estimate import beside, effort, estimated
 from lra_bench.sweeps.match import matched
 from lra_bench.sweeps.models import Choice, Part, fewest, fields, models
 from lra_bench.sweeps.plan import job_list, plan, states
+from lra_bench.sweeps.rate_grid import RateGrid, once, rate_grids
 from lra_bench.sweeps.request import (
     Request,
     Settings,
@@ -24,6 +25,7 @@ __all__ = [
     "Choice",
     "Entrant",
     "Part",
+    "RateGrid",
     "Request",
     "Settings",
     "Speed",
@@ -43,9 +45,11 @@ __all__ = [
     "of_model",
     "of_other_code",
     "on_task",
+    "once",
     "parse_seeds",
     "plan",
     "pooled_otherwise",
+    "rate_grids",
     "run",
     "runs",
     "speed",

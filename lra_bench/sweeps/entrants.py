@@ -12,60 +12,24 @@ from lra_bench.config import Run, TaskSpec
 from lra_bench.config.calibration import Check
 from lra_bench.errors import ConfigError
 from lra_bench.records import store
-from lra_bench.records.schema import SCORED, Result
 from lra_bench.sweeps.models import parts
 from lra_bench.sweeps.plan import plan
+from lra_bench.sweeps.rate_grid import RateGrid, rate_grids
 from lra_bench.sweeps.request import Request, parse_seeds, runs
 
 
 @dataclass(frozen=True, eq=False)
-class Entrant:
+class Entrant(RateGrid):
     """One model of an arm."""
 
     check: str
     arm: str
     model: str
-    by_rate: Mapping[float, tuple[Run, ...]]  # a run a seed, that with which the rate is chosen first
 
     @property
     def task(self) -> TaskSpec:
         """What all of its runs are asked."""
         return self.grid[0].task
-
-    @property
-    def grid(self) -> tuple[Run, ...]:
-        """A run of each learning rate, all with the first seed."""
-        return tuple(seeds[0] for seeds in self.by_rate.values())
-
-    def chosen(self, results: Path) -> float | None:
-        """The learning rate whose run is best on validation; None while one is to be run, or where none has a score."""
-        if not self.tried(results):
-            return None
-        found = {rate: _validated(store.done(results, seeds[0])) for rate, seeds in self.by_rate.items()}
-        scored = {rate: score for rate, score in found.items() if score is not None}
-        return max(scored, key=lambda rate: scored[rate]) if scored else None
-
-    def tried(self, results: Path) -> bool:
-        """Has the run of each learning rate ended?"""
-        return all(store.done(results, run) is not None for run in self.grid)
-
-    def seeds(self, results: Path) -> tuple[Run, ...]:
-        """The runs of the chosen learning rate; none while it is not chosen."""
-        rate = self.chosen(results)
-        return () if rate is None else self.by_rate[rate]
-
-    def done(self, results: Path) -> bool:
-        """Have all runs ended?"""
-        return all(store.done(results, run) is not None for run in self.expected(results))
-
-    def expected(self, results: Path) -> tuple[Run, ...]:
-        """All runs, as far as is known: further seeds have the first of the rates until one is chosen."""
-        seeds = self.seeds(results) if self.tried(results) else next(iter(self.by_rate.values()))
-        return (*self.grid, *seeds[1:])
-
-
-def _validated(result: Result | None) -> float | None:
-    return result.val_score if result is not None and result.status in SCORED else None
 
 
 def entrants(name: str, check: Check, include: Sequence[Path] = ()) -> list[Entrant]:
@@ -82,29 +46,13 @@ def entrants(name: str, check: Check, include: Sequence[Path] = ()) -> list[Entr
             request = Request(
                 models, asked.task, check.config, seeds, settings=settings, include=tuple(include), rates=rates
             )
-            for each in _by_model(request):
-                label = models if models.endswith("]") else each[rates[0]][0].model
-                found.append(Entrant(name, arm, label, each))
+            for each in rate_grids(runs(request)):
+                label = models if models.endswith("]") else each.grid[0].model
+                found.append(Entrant(each.by_rate, name, arm, label))
     strange = next((entrant for entrant in found if not entrant.grid[0].metric.share), None)
     if strange:
         raise ConfigError(f"{name}: {strange.arm}: its task has {strange.grid[0].metric.title}, which is no share")
     return found
-
-
-def _by_model(request: Request) -> list[dict[float, tuple[Run, ...]]]:
-    """Of each of the request's models, a run a seed at each of its learning rates."""
-    every = runs(request)
-    count = len(every) // (len(request.seeds) * len(request.rates))
-    by_rate = [
-        every[first : first + count] for first in range(0, len(every), count)
-    ]  # a seed's rates one after another
-    return [
-        {
-            rate: tuple(one[model] for one in by_rate[place :: len(request.rates)])
-            for place, rate in enumerate(request.rates)
-        }
-        for model in range(count)
-    ]
 
 
 def missing(asked: Sequence[Entrant], results: Path | None) -> list[str]:

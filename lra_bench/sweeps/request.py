@@ -315,7 +315,7 @@ def _run(
         **fields(layers, turned, backbone.layers, backbone.causal, crosses=spec.crosses),
         task=spec,
         config_name=recipe.name,
-        recipe=resolved if rate is None else _at_rate(resolved, rate),
+        recipe=resolved if rate is None else at_rate(resolved, rate),
         seed=seed,
         limit=request.limit,
         changed=_words(changed),
@@ -326,7 +326,8 @@ def _run(
     return _pooled(run, settings)
 
 
-def _at_rate(recipe: Recipe, rate: float) -> Recipe:
+def at_rate(recipe: Recipe, rate: float) -> Recipe:
+    """The recipe with that learning rate."""
     return recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"lr": rate})})
 
 

@@ -27,6 +27,8 @@ def _stand_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def kept(folder: Path, scores: dict[tuple[float, int], float | None], model: str = "softmax") -> None:
     """Results of a grid by rate and seed: their scores on validation; None: it diverged. Test is 0.1 better."""
     for run in sweeps.runs(Request(model, "short", "tiny", (0, 1), rates=GRID)):
+        if (run.recipe.optimizer.lr, run.seed) not in scores:
+            continue
         val = scores[run.recipe.optimizer.lr, run.seed]
         told = {"val_score": val, "test_score": val + 0.1, "test_n": 500, "chance": 0.1} if val is not None else {}
         row = store.blank(run, "nan" if val is None else "ok", "diverged" if val is None else None, **told)
@@ -56,6 +58,55 @@ def test_the_best_on_validation_counts_over_all_its_seeds(tmp_path: Path) -> Non
     (given,) = budget.budget(frame).to_dict("records")
     assert (given["tuning_trials"], given["tuning_steps"]) == (6, 6 * 12)
     assert given["tried"] == 3
+
+
+def test_further_seeds_have_the_rate_that_was_best_with_the_first(tmp_path: Path) -> None:
+    asked = Request("softmax,linear", "short", "tiny", (0, 1, 2), rates=GRID)
+    softmax, linear = sweeps.rate_grids(sweeps.runs(asked))
+    assert [(run.recipe.optimizer.lr, run.seed) for run in softmax.grid] == [(lr, 0) for lr in GRID]
+    assert softmax.known(tmp_path) == softmax.grid, "nothing is chosen yet"
+    assert [run.seed for run in softmax.expected(tmp_path)] == [0, 0, 0, 1, 2]
+    for run, val in zip(softmax.grid, (0.5, 0.6, None), strict=True):
+        store.save(tmp_path, run, store.blank(run, "ok" if val else "nan", val_score=val))
+    *_, second, third = softmax.known(tmp_path)
+    assert [(run.recipe.optimizer.lr, run.seed) for run in (second, third)] == [(0.01, 1), (0.01, 2)]
+    assert len(softmax.known(tmp_path)) == 5
+    assert not softmax.done(tmp_path)
+    assert len(sweeps.once(grid.known(tmp_path) for grid in (softmax, linear, softmax))) == 5 + 3
+
+
+def test_where_less_is_better_the_least_is_chosen(tmp_path: Path) -> None:
+    (grid,) = sweeps.rate_grids(sweeps.runs(Request("softmax", "adding@quick", "tiny", rates=GRID)))
+    assert not grid.grid[0].metric.higher
+    for run, val in zip(grid.grid, (0.5, 0.1, 0.3), strict=True):
+        store.save(tmp_path, run, store.blank(run, "ok", val_score=val))
+    assert grid.chosen(tmp_path) == 0.01
+
+
+def test_rates_are_compared_by_the_seeds_that_all_were_tried_with(tmp_path: Path) -> None:
+    kept(tmp_path, {(0.001, 0): 0.5, (0.01, 0): 0.6, (0.1, 0): 0.4, (0.01, 1): 0.3})
+    (row,) = tables.summary(rates.chosen(store.to_dataframe([tmp_path]))).to_dict("records")
+    assert (row["lr"], row["runs"]) == (0.01, 2)
+
+
+@pytest.mark.slow
+def test_a_sweep_tries_the_grid_with_its_first_seed(lra: Lra, here: Path) -> None:
+    grid = "models: linear\ntasks: short\nconfig: tiny\nseeds: 0-1\nlr: [1.0e-3, 1.0e-2]\nlr_by: first-seed\n"
+    (here / "grid.yaml").write_text(grid)
+    states = json.loads(lra("sweep", "grid.yaml", "--dry-run", "--json").stdout)
+    assert [state["seed"] for state in states] == [0, 0, 1]
+    assert lra("sweep", "grid.yaml", "--plan", "--out", "jobs.sh").returncode == 0
+    assert len((here / "jobs.sh").read_text().splitlines()) == 2, "further seeds wait for their learning rate"
+    done = lra("sweep", "grid.yaml", "--json")
+    first, second, further = json.loads(done.stdout)
+    assert [row["seed"] for row in (first, second, further)] == [0, 0, 1]
+    assert further["lr"] == max((first, second), key=lambda row: row["val_score"])["lr"]
+    assert done.stderr.count("done before") == 0
+    (here / "grid.yaml").write_text(grid.replace("lr: [1.0e-3, 1.0e-2]\n", ""))
+    refused = lra("sweep", "grid.yaml")
+    assert (refused.returncode, refused.stderr) == (
+        2, "lra: grid.yaml: lr_by: first-seed; it is of a grid of learning rates, and lr is null\n"
+    )  # fmt: skip
 
 
 def test_a_rate_at_an_end_of_the_grid_is_said(tmp_path: Path) -> None:

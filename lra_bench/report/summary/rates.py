@@ -22,8 +22,8 @@ NOTE = "lr R (k of n): the learning rate that was best on validation, of n; k of
 def chosen(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows without those of other rates than the chosen one, where a sweep tried several.
 
-    A rate counts by the mean over its seeds; one that failed with any of them is worse than all that did not. What
-    trying the others took is added to `tuning_trials` and `tuning_steps`.
+    A rate counts by the mean over the seeds that all rates were tried with; one that failed with any of them is worse
+    than all that did not. What trying the others took is added to `tuning_trials` and `tuning_steps`.
     """
     if "lr_grid" not in frame or frame["lr_grid"].isna().all():
         return frame
@@ -38,7 +38,7 @@ def _best(rows: pd.DataFrame) -> pd.DataFrame:
     """Those of the chosen rate, of one model on one column."""
     metric = named(rows["metric"].iloc[0])
     sign = 1 if metric.higher else -1
-    scores = {float(str(lr)): _score(of_rate) for lr, of_rate in rows.groupby("lr", sort=True)}
+    scores = {float(str(lr)): _score(of_rate) for lr, of_rate in _alike(rows).groupby("lr", sort=True)}
     done = {lr: score for lr, score in scores.items() if score is not None}
     best = max(done, key=lambda lr: sign * done[lr]) if done else min(scores)
     span = NEAR if metric.share else NEAR * abs(done.get(best, 0.0))
@@ -46,6 +46,12 @@ def _best(rows: pd.DataFrame) -> pd.DataFrame:
     kept = rows[rows["lr"] == best]
     cost = {"tuning_trials": len(rows), "tuning_steps": int(sum(map(steps_taken, rows.to_dict("records"))))}
     return kept.assign(lr_tried=len(scores), lr_near=near, lr_edge=best in (min(scores), max(scores)), **cost)
+
+
+def _alike(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of the seeds that every rate has; all, where there is none."""
+    common = set.intersection(*(set(of_rate["seed"]) for _, of_rate in rows.groupby("lr")))
+    return rows[rows["seed"].isin(common)] if common else rows
 
 
 def _score(rows: pd.DataFrame) -> float | None:
