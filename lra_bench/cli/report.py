@@ -110,13 +110,14 @@ def plot(
         drawn: Any = charts.growth(facts, families, _listed(model))
     else:
         of_runs = {Kind.curves: charts.curves, Kind.sparsity: charts.sparsity}
-        of_places = {Kind.tradeoff: charts.tradeoff, Kind.state: charts.state}
         with reading.frame(paths) as frame:
             rows = tables.of_task(rates.chosen(frame), task)
             if kind in of_runs:
                 drawn = of_runs[kind](rows)
+            elif kind is Kind.state:
+                drawn = charts.state(tables.summary(rows))
             else:
-                drawn = of_places[kind](charts.placed(tables.measured(rows), tables.summary(rows)))
+                drawn = charts.tradeoff(charts.placed(tables.measured(rows), tables.summary(rows)))
     charts.save(drawn, out)
     if json:
         screen.print_json({"out": str(out)})

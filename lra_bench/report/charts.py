@@ -38,32 +38,37 @@ def tradeoff(there: pd.DataFrame) -> Figure:
     there = there.dropna(subset=["test_score", "examples_per_s", "compiled_bytes"])
     if there.empty:
         raise ConfigError("no model here has a score, a speed and a memory: there is nothing to draw")
-    return _scattered(there, "examples_per_s", "training speed, examples/s", higher=True)
+    sized = there.assign(size=there["compiled_bytes"] / 2**20)
+    return _scattered(sized, "examples_per_s", "training speed, examples/s", "compiled MiB per step", higher=True)
 
 
-def state(there: pd.DataFrame) -> Figure:
+def state(summed: pd.DataFrame) -> Figure:
     """Score against the bytes that decoding keeps of one text: the figure of recall against state of arXiv 2312.04927.
-    Of `placed` rows.
+    Of `tables.summary`, wherever the runs ran: the bytes are counted from the arrays. A point's area is its parameters.
 
     Raises:
         ConfigError: no model has both.
     """
-    there = there.dropna(subset=["test_score", "state_bytes", "compiled_bytes"])
+    known = summed.reindex(columns=[*summed.columns, *({"test_score", "state_bytes"} - set(summed.columns))])
+    there = known.dropna(subset=["test_score", "state_bytes"])
     if there.empty:
         raise ConfigError("no model here has a score and a state: only causal models that decode have one")
-    return _scattered(there, "state_bytes", "state of one text, bytes", higher=False)
+    names = tables.column_names(there)[0]
+    named_ = there.assign(column=names, name=there["model"], size=there["params"])
+    return _scattered(named_, "state_bytes", "state of one text, bytes", "parameters", higher=False)
 
 
-def _scattered(there: pd.DataFrame, across: str, title: str, *, higher: bool) -> Figure:
-    """Score against a column, of which more is better if `higher`; a panel for each place."""
+def _scattered(there: pd.DataFrame, across: str, title: str, size: str, *, higher: bool) -> Figure:
+    """Score against a column, of which more is better if `higher`; a panel for each `column`. `size` says what the
+    points' is."""
     best = [_is_best(row, there, across, higher) for row in there.to_dict("records")]
     full = there["family"] == FULL
     drawn = pd.DataFrame(
         {
-            **{key: there[key] for key in ("model", "family", "column", "name", "params_ratio", "fallback")},
+            **{key: there[key] for key in ("model", "family", "column", "name", "params_ratio", "size")},
+            **{key: there[key] for key in ("fallback",) if key in there},
             "x": there[across],
             "y": there["test_score"] * there["metric"].map(_scale),
-            "size": there["compiled_bytes"] / 2**20,
             "best": best,
             "group": [points.GROUPS[0 if f else 1 if b else 2] for f, b in zip(full, best, strict=True)],
         }
@@ -71,11 +76,11 @@ def _scattered(there: pd.DataFrame, across: str, title: str, *, higher: bool) ->
     tips = [
         "model:N", "family:N", alt.Tooltip("y:Q", title="score", format=".1f"),
         alt.Tooltip("x:Q", title=title, format=",.3~g"),
-        alt.Tooltip("size:Q", title="compiled MiB", format=",.0f"),
+        alt.Tooltip("size:Q", title=size, format=",.0f"),
         alt.Tooltip("params_ratio:Q", title="parameters to full attention's", format=".2f"),
-        alt.Tooltip("fallback:N", title="memory fallback"),
+        *([alt.Tooltip("fallback:N", title="memory fallback")] if "fallback" in there else []),
     ]  # fmt: skip
-    titles = (title, _score_title("test", there["metric"]), "compiled MiB per step")
+    titles = (title, _score_title("test", there["metric"]), size)
     largest = float(drawn["size"].max())
 
     def draw(layout: Layout) -> alt.ConcatChart:

@@ -157,13 +157,13 @@ def _parts(
         _drawn(lambda: charts.tradeoff(placed)),
         [Table.of(tables.compare(measured, what)) for what in ("speed", "memory")],
     )
-    kept = _drawn(lambda: charts.state(placed))
+    kept = _drawn(lambda: charts.state(summed))
     if kept:
         yield Part(
             "state",
             "Accuracy against state",
-            "The state is what decoding keeps of one text to write the next symbol. The dashed line joins the models "
-            "that none beats in both.",
+            "The state is what decoding keeps of one text to write the next symbol. A point's area is "
+            "the model's parameters. The dashed line joins the models that none beats in both.",
             kept,
         )
     if speeds:

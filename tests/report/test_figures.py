@@ -19,7 +19,7 @@ from samples import by_place
 from lra_bench import mixers
 from lra_bench.errors import ConfigError
 from lra_bench.records import store
-from lra_bench.report import charts, headline, scaling
+from lra_bench.report import charts, headline, scaling, tables
 from lra_bench.report.drawing import labels, lines, points, style
 from lra_bench.report.drawing.labels import GAP, Point
 
@@ -64,11 +64,11 @@ def data(figure: style.Figure, key: str, layout: style.Layout = style.WIDE) -> l
 
 def test_scores_over_the_bytes_that_decoding_keeps() -> None:
     rows = store.to_dataframe([ROOT / "results" / "bytes"])
-    drawn = itertools.chain(*data(charts.state(by_place(rows)), "model"))
+    drawn = itertools.chain(*data(charts.state(tables.summary(rows)), "model"))
     by_model = {point["model"]: point["x"] for point in drawn if "x" in point}
     assert by_model == dict(zip(rows["model"], rows["state_bytes"], strict=True))
     with pytest.raises(ConfigError, match="only causal models that decode have one"):
-        charts.state(by_place(rows.assign(state_bytes=None)))
+        charts.state(tables.summary(rows.assign(state_bytes=None)))
 
 
 @given(st.lists(st.floats(0, 300), max_size=20), st.floats(1, 15))

@@ -146,7 +146,7 @@ def test_what_decoding_keeps_is_drawn_where_models_are_causal(html: str) -> None
     causal = store.to_dataframe([QUICK.parent / "recall"])
     text = page(causal, [])
     assert 'data-chart="state"' in text
-    states = {p["model"]: p["x"] for p in drawn(charts.state(by_place(causal)), "group")}
+    states = {p["model"]: p["x"] for p in drawn(charts.state(tables.summary(causal)), "group")}
     assert states["softmax"] == 2 * 2 * 64 * 64 * 4 + 2 * 4, "keys and values of two layers, and two counters"
 
 

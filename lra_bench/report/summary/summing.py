@@ -118,7 +118,7 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     scored = done[done["test_score"].notna()]
     if len(scored):
         joined |= _scored(scored) | longer.joined(scored) | of_texts.joined(scored)
-    for column in ("params", "params_ratio", *((*TIMES, STATE) if "platform" in keys else ())):
+    for column in ("params", "params_ratio", STATE, *(TIMES if "platform" in keys else ())):
         joined[column] = _mean(done[column], done["finished"])
     if "platform" in keys and "other_load" in done:
         joined["other_load"] = done["other_load"].astype(float).max()
