@@ -152,11 +152,17 @@ def seed_after_seed(
 ) -> list[Result]:
     """`executed`, of the runs by which learning rates are chosen, then of further seeds at those that were."""
     from lra_bench import sweeps
-    from lra_bench.records.schema import SCORED
+    from lra_bench.cli import screen
 
-    first = executed(sweeps.once(one.grid for one in grids), launcher, order, fail_fast=fail_fast, track=track)
-    if fail_fast and any(result.status not in SCORED for result in first):
+    asked = sweeps.once(one.grid for one in grids)
+    first = executed(asked, launcher, order, fail_fast=fail_fast, track=track)
+    if len(first) < len(asked):
         return first
+    screen.warn(
+        f"{one.grid[0].model} on {one.grid[0].task_name}: further seeds wait for the result of a learning rate"
+        for one in grids
+        if not one.tried(order.results)
+    )
     further = sweeps.once(one.seeds(order.results)[1:] for one in grids)
     return first + (executed(further, launcher, order, fail_fast=fail_fast, track=track) if further else [])
 

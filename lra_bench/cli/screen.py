@@ -192,7 +192,8 @@ def _of_texts(result: Result) -> dict[str, Any]:
 
 def states_table(states: Sequence[Mapping[str, Any]]) -> Group:
     """A line a run, and how many are done."""
-    keys = ("model", "task", "config", "length", "seed")
+    grid = ("lr",) if any(state["lr"] for state in states) else ()
+    keys = ("model", "task", "config", "length", *grid, "seed")
     lines = [{key: state[key] for key in keys} | {"state": _state(state)} for state in states]
     left = sum(state["state"] != "done" for state in states)
     return titled("what would run", lines, [f"{len(states)} runs, {left} of them to be run"])

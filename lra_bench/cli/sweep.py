@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from lra_bench.cli import app, completion, options
 from lra_bench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lra_bench.config import Launcher, Run
+    from lra_bench.launch.engine import Order
+    from lra_bench.records.schema import Result
+    from lra_bench.sweeps import RateGrid
 
 
 @app.command()
@@ -45,7 +53,7 @@ def sweep(
     """
     from lra_bench import config
     from lra_bench import sweeps as room
-    from lra_bench.cli.run import run_all, seed_after_seed, show_plan, show_results, show_states, sized
+    from lra_bench.cli.run import run_all, show_plan, show_states, sized
     from lra_bench.launch.engine import Order
 
     if out is not None and not plan:
@@ -73,16 +81,40 @@ def sweep(
     by = config.launcher(launcher or asked.launcher, tuple(include_path or ()))
     order = Order(folder, fresh, asked.timeout, jobs or asked.jobs, asked.processes)
     grids, track = room.rate_grids(every) if first else [], track or asked.track
-    if first and out is not None:
-        every = room.once(grid.known(folder) for grid in grids)
-    elif first and (dry_run or plan):
-        every = room.once(grid.expected(folder) for grid in grids)
     if dry_run:
-        show_states(every, folder, json=json)
+        show_states(_listed(grids, folder) if first else every, folder, json=json)
     elif plan:
-        show_plan(every, folder, jobs=order.jobs or by.jobs, out=out, json=json)
+        listed = _listed(grids, folder, known=out is not None) if first else every
+        show_plan(listed, folder, jobs=order.jobs or by.jobs, out=out, json=json)
     elif first:
-        ended = seed_after_seed(grids, by, order, fail_fast=asked.fail_fast, track=track)
-        show_results(room.once(grid.expected(folder) for grid in grids), ended, order, json=json)
+        _task_after_task(grids, by, order, fail_fast=asked.fail_fast, track=track, json=json)
     else:
         run_all(every, by, order, fail_fast=asked.fail_fast, track=track, json=json)
+
+
+def _listed(grids: Sequence[RateGrid], results: Path, *, known: bool = False) -> list[Run]:
+    """All runs, those that wait for a learning rate with the first one, or without them; a line says so."""
+    from lra_bench import sweeps
+    from lra_bench.cli import screen
+
+    waiting = sum(not grid.tried(results) for grid in grids)
+    if waiting:
+        stand = "are left out" if known else "stand with the first one"
+        screen.warn([f"of {waiting} models, further seeds wait for their learning rate, and {stand}"])
+    return sweeps.once((grid.known if known else grid.expected)(results) for grid in grids)
+
+
+def _task_after_task(
+    grids: Sequence[RateGrid], launcher: Launcher, order: Order, *, fail_fast: bool, track: str | None, json: bool
+) -> NoReturn:
+    """Execute the runs, all of a task before the next one begins, and show what came out."""
+    from lra_bench import sweeps
+    from lra_bench.cli.run import seed_after_seed, show_results
+
+    ended: list[Result] = []
+    for _, several in groupby(grids, key=lambda grid: grid.grid[0].task_name):
+        of_task = list(several)
+        ended += (part := seed_after_seed(of_task, launcher, order, fail_fast=fail_fast, track=track))
+        if len(part) < len(sweeps.once(grid.known(order.results) for grid in of_task)):
+            break
+    show_results(sweeps.once(grid.expected(order.results) for grid in grids), ended, order, json=json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,11 +118,13 @@ class Run(Strict):
     @property
     def without_content(self) -> Run:
         """The run, and those that it depends on, whatever the files hold that they are trained on."""
-        update: dict[str, Any] = {"task": _without_content(self.task)}
-        update["beside"] = self.beside and [_without_content(task) for task in self.beside]
-        update["start"] = self.start and self.start.without_content
-        update["teacher"] = self.teacher and self.teacher.without_content
-        return self.model_copy(update=update)
+        return self.throughout(_without_contents)
+
+    def throughout(self, change: Callable[[Run], Mapping[str, Any]]) -> Run:
+        """The run, and those that it depends on, each with the fields that `change` says of it."""
+        needed = {"start": self.start, "teacher": self.teacher}
+        changed = {name: run and run.throughout(change) for name, run in needed.items()}
+        return self.model_copy(update={**changed, **change(self)})
 
     @property
     def needs(self) -> tuple[Run, ...]:
@@ -211,6 +213,12 @@ def of_mixers(each: Sequence[MixerSpec]) -> dict[str, Any]:
         "model": AND.join(one.model for one in each),
         "then": then or None,
     }
+
+
+def _without_contents(run: Run) -> dict[str, Any]:
+    """Of a run's fields, those of tasks."""
+    beside = run.beside and [_without_content(task) for task in run.beside]
+    return {"task": _without_content(run.task), "beside": beside}
 
 
 def _without_content(task: TaskSpec) -> TaskSpec:

@@ -31,7 +31,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.softmax_attention import softmax_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.caches import KeyValues, attended, behind, empty
+from lra_bench.mixers.caches import KeyValues, attended, behind, empty, extended
 from lra_bench.mixers.card import Card, Walked
 from lra_bench.mixers.heads import HeadsMixer
 
@@ -137,12 +137,12 @@ class Mixer(HeadsMixer):
 
     def layout(self, length: int) -> tuple[int, int]:
         """How many tokens stand before the grid, and how many columns it has."""
-        length = self.length if self.causal else length
+        longest = self.length if self.causal else length
         if self.rows is not None:
-            return 0, -(-length // self.rows)
-        if self.grid is not None and math.prod(self.grid) <= length:
-            return length - math.prod(self.grid), self.grid[1]
-        return 0, math.isqrt(length - 1) + 1
+            return 0, -(-longest // self.rows)
+        if self.grid is not None and math.prod(self.grid) <= longest:
+            return min(longest - math.prod(self.grid), length), self.grid[1]
+        return 0, math.isqrt(longest - 1) + 1
 
     def places(self) -> tuple[np.ndarray, np.ndarray]:
         """The row and the column of each token of the longest text."""
@@ -158,6 +158,28 @@ class Mixer(HeadsMixer):
         x = jnp.zeros((batch, cols, self.out.shape[1]), self.dtype)
         columns = jnp.zeros((batch, self.heads, rows, cols, self.head_width), self.dtype)
         return Grid(empty(self, batch, cols), x, x, columns, columns)
+
+    def prefill(self, state: Grid, x: Float[Array, "B N D"]) -> tuple[Grid, Float[Array, "B N D"]]:
+        N, (rows, cols) = x.shape[1], self.places()
+        y = self(x, jnp.ones(x.shape[:2], bool), key=None)
+        row = extended(state.row, *self.project(x)[1:])
+        newest = {c: i for i, c in enumerate(cols[:N])}
+        slots, tokens = np.asarray([*newest]), np.asarray([*newest.values()])
+        state = state._replace(row=row, x=state.x.at[:, slots].set(x[:, tokens].astype(state.x.dtype)))
+        ends = np.flatnonzero(np.append(rows[1:] > rows[:-1], True)[:N])
+        return (self.whole_rows(state, x[:, : ends[-1] + 1]) if len(ends) else state), y
+
+    def whole_rows(self, state: Grid, x: Float[Array, "B N D"]) -> Grid:
+        """With keys and values of whole rows in their columns, and what the columns give the row below them."""
+        mask = jnp.ones(x.shape[:2], bool)
+        seen = x
+        if self.form == "sequence":
+            seen = x + self.output(self.along(*self.project(x), mask, down=False).astype(x.dtype))
+        laid = (lines(h, *self.layout(x.shape[1]), down=False) for h in self.columns.project(seen))
+        q, *new = (jnp.moveaxis(h, 1, 2) for h in laid)
+        count = q.shape[2]
+        k, v = (old.at[:, :, :count].set(h.astype(old.dtype)) for old, h in zip((state.k, state.v), new, strict=True))
+        return state._replace(k=k, v=v, above=self.below(q[:, :, -1], k, v, count - 1).astype(state.above.dtype))
 
     def step(self, state: Grid, x: Float[Array, "B D"]) -> tuple[Grid, Float[Array, "B D"]]:
         i = state.row.place
@@ -187,14 +209,24 @@ class Mixer(HeadsMixer):
         q, *new = (jnp.where(there[:, None], h, 0) for h in self.columns.projected_at(seen, first))
         new_k, new_v = (h.astype(state.k.dtype) for h in new)
         k, v = state.k.at[:, :, at].set(new_k), state.v.at[:, :, at].set(new_v)
+        return self.below(q, k, v, at).astype(x.dtype), new_k, new_v
+
+    def below(
+        self,
+        q: Float[Array, "B H C K"],
+        k: Float[Array, "B H R C K"],
+        v: Float[Array, "B H R C K"],
+        at: Int[Array, ""] | int,
+    ) -> Float[Array, "B C D"]:
+        """What the columns down to the row `at`, whose queries these are, give the row below it."""
         rows, cols = self.places()
         exists = np.zeros((max(rows) + 1, max(cols) + 1), bool)
         exists[rows, cols] = True
         mask = jnp.asarray(exists)[: k.shape[2]] & (jnp.arange(k.shape[2]) <= at)[:, None]
         q, k_down, v_down = (flat(jnp.moveaxis(h, 3, 1)) for h in (q[:, :, None], k, v))
-        y = softmax_attention(q, k_down, v_down, jnp.tile(mask.T, (len(x), 1)), self.impl)
-        y = jnp.moveaxis(y.reshape(len(x), -1, *y.shape[1:]), 1, 3)[:, :, 0]
-        return self.columns.output(y.astype(x.dtype)), new_k, new_v
+        y = softmax_attention(q, k_down, v_down, jnp.tile(mask.T, (len(k), 1)), self.impl)
+        y = jnp.moveaxis(y.reshape(len(k), -1, *y.shape[1:]), 1, 3)[:, :, 0]
+        return self.columns.output(y)
 
 
 def unshifted(

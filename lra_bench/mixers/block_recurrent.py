@@ -209,6 +209,7 @@ class Mixer(HeadsMixer):
         return State(empty(self, batch, 2 * self.block), carried, keys, values)
 
     def prefill(self, state: State, x: Float[Array, "B N D"]) -> tuple[State, Float[Array, "B N D"]]:
+        # Block by block whatever `impl` is, for the state after the last one, which `at_once` does not give.
         (B, N, _), W = x.shape, self.block
         (q, k, v), asked = self.project(x), cut(dense(x, self.query[...]), self.heads)
         mask, whole = jnp.ones((B, N), bool), N // W * W

@@ -247,7 +247,7 @@ class Bucketed(NamedTuple):
 def hashed(
     state: Bucketed, k: Float[Array, "B H N K"], v: Float[Array, "B H N V"], bucket: Int[Array, "B H R N"]
 ) -> Bucketed:
-    """With a text's first tokens."""
+    """The state of no token, with those that a text begins with."""
     known = lax.dynamic_update_slice_in_dim(state.bucket, bucket, 0, axis=-1)
     return Bucketed(extended(state.cache, k, v), known)
 

@@ -175,7 +175,7 @@ class Mixer(HeadsMixer):
         shape = (batch, self.heads, self.rank, 1)
         top, none = jnp.full(shape, LOWEST), jnp.zeros(shape)
         wide = jnp.zeros((*shape[:3], self.head_width))
-        rows = empty(self, batch, length // self.segment * self.rank)
+        rows = empty(self, batch, max(length // self.segment, 1) * self.rank)
         near = empty(self, batch, min(max(self.pattern.width, 1), length))
         return LongShort(near, rows.k, rows.v, Segment(top, none, wide, wide))
 
@@ -197,7 +197,7 @@ class Mixer(HeadsMixer):
         return LongShort(state.near, k_rows, v_rows, self.half(logits[:, last:], k[:, :, last:], v[:, :, last:])), y
 
     def half(self, logits: Float[Array, "B T Hr"], k: Float[Array, "B H T K"], v: Float[Array, "B H T K"]) -> Segment:
-        """A segment of which so many tokens are there."""
+        """The sums over a segment whose first T tokens are known."""
         logits = cut(logits.astype(jnp.float32), self.heads).swapaxes(2, 3)
         top = logits.max(-1, keepdims=True)
         weight = jnp.exp(logits - top)

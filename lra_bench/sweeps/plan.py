@@ -37,7 +37,8 @@ def _state(run: Run, results: Path) -> str:
 def _asked(run: Run, results: Path) -> dict[str, Any]:
     result = store.done(results, run)
     asked: dict[str, Any] = {"run": run.id, "model": run.model, "task": run.task_name, "config": run.config_name}
-    asked |= {"tag": run.tag, "length": run.task.length, "seed": run.seed, "but_for_seed": but_for_seed(run)}
+    asked |= {"lr": run.trained_first.recipe.optimizer.lr if run.lr_grid else None, "tag": run.tag}
+    asked |= {"length": run.task.length, "seed": run.seed, "but_for_seed": but_for_seed(run)}
     return asked | {"state": _state(run, results), "other_code": fingerprint.since(result, run) if result else None}
 
 
@@ -77,7 +78,7 @@ def _plan(run: Run, results: Path, found: Mapping[str, Any], here: Mapping[str, 
 
 def but_for_seed(run: Run) -> str:
     """An id that a run shares with those that differ from it in the seed alone."""
-    return run.model_copy(update={"seed": 0}).id
+    return run.throughout(lambda _: {"seed": 0}).id
 
 
 def _from_result(run: Run, results: Path, here: Mapping[str, Any]) -> dict[str, Any] | None:

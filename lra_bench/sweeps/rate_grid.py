@@ -24,13 +24,14 @@ class RateGrid:
         return tuple(seeds[0] for seeds in self.by_rate.values())
 
     def chosen(self, results: Path) -> float | None:
-        """The learning rate whose run is best on validation; None while one is to be run, or where none has a score."""
+        """The learning rate whose run is best on validation, the least of equals, as in tables; None while one is to be
+        run, or where none has a score."""
         if not self.tried(results):
             return None
         found = {rate: _validated(store.done(results, seeds[0])) for rate, seeds in self.by_rate.items()}
         scored = {rate: score for rate, score in found.items() if score is not None}
         sign = 1 if self.grid[0].metric.higher else -1
-        return max(scored, key=lambda rate: sign * scored[rate]) if scored else None
+        return max(sorted(scored), key=lambda rate: sign * scored[rate]) if scored else None
 
     def tried(self, results: Path) -> bool:
         """Has the run of each learning rate ended?"""
@@ -46,7 +47,7 @@ class RateGrid:
         return all(store.done(results, run) is not None for run in self.expected(results))
 
     def known(self, results: Path) -> tuple[Run, ...]:
-        """The runs of which it is known that they are to be."""
+        """The runs that need not wait until a learning rate is chosen."""
         return (*self.grid, *self.seeds(results)[1:])
 
     def expected(self, results: Path) -> tuple[Run, ...]:
@@ -55,11 +56,11 @@ class RateGrid:
 
 
 def rate_grids(every: Iterable[Run]) -> list[RateGrid]:
-    """The runs by what is alike in them, in the order of the first of each."""
+    """The runs by what is alike in them, and in those that they depend on, in the order of the first of each."""
     alike: dict[str, dict[float, list[Run]]] = {}
     for run in every:
-        bare = run.model_copy(update={"seed": 0, "recipe": at_rate(run.recipe, 1.0)})
-        alike.setdefault(bare.id, {}).setdefault(run.recipe.optimizer.lr, []).append(run)
+        bare = run.throughout(lambda one: {"seed": 0, "recipe": at_rate(one.recipe, 1.0)})
+        alike.setdefault(bare.id, {}).setdefault(run.trained_first.recipe.optimizer.lr, []).append(run)
     return [RateGrid({rate: tuple(runs) for rate, runs in one.items()}) for one in alike.values()]
 
 

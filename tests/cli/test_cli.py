@@ -265,8 +265,8 @@ def test_plan_starts_nothing_and_what_is_done_is_done_again_when_asked(lra: Lra,
     row, fresh = (json.loads(lra(*RUN, "-m", "linear", *more, "--json").stdout)[0] for more in ((), ("--overwrite",)))
     assert fresh["test_score"] == row["test_score"], "the same seed gives the same"
     assert fresh["started"] != row["started"]
-    (planned,) = json.loads(lra("plan", "-m", "linear", "-t", "short", "-c", "tiny", "--json").stdout)
-    assert planned["state"] == "done"
+    planned = lra("plan", "-m", "linear", "-t", "short", "-c", "tiny").stdout
+    assert "runs: 1, to be run: 0, hours on this machine" in " ".join(planned.split())
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
-"""Mixers that read a prompt at once and otherwise go on token by token: where the prompt ends makes no difference."""
+"""Mixers that read a prompt by the form that reads whole texts, and go on token by token: where the prompt ends makes
+no difference."""
 
 from __future__ import annotations
 
@@ -14,24 +15,26 @@ from lra_bench import mixers
 from lra_bench.mixers.base import Dims
 
 L = 48
-BLOCKS: dict[str, dict[str, Any]] = {  # of 8 tokens, or segments, or chunks
-    "sinkhorn": {"block": 8},
-    "reformer": {"chunk": 8},
-    "routing": {"window": 8, "near_heads": 1},
-    "compressive": {"segment": 8, "rate": 4, "compressed": 2},
-    "hierarchical": {"block": 8},
-    "block-recurrent": {"block": 8, "states": 4},
-    "long-short": {"window": 8, "segment": 8, "segment_rank": 2},
-}
+CASES: list[tuple[str, dict[str, Any]]] = [  # of 8 tokens, or segments, chunks, rows
+    ("sinkhorn", {"block": 8}),
+    ("axial", {"rows": 6}),
+    ("reformer", {"chunk": 8}),
+    ("routing", {"window": 8, "near_heads": 1}),
+    ("compressive", {"segment": 8, "rate": 4, "compressed": 2}),
+    ("hierarchical", {"block": 8}),
+    ("block-recurrent", {"block": 8, "states": 4}),
+    ("long-short", {"window": 8, "segment": 8, "segment_rank": 2}),
+    ("long-short", {"segment": 2 * L}),
+]
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize(("name", "options"), CASES)
 @pytest.mark.parametrize("first", [16, 2, 15, 17, L])
-def test_values_after_a_prompt_are_those_of_the_whole_text(name: str, first: int) -> None:
+def test_values_after_a_prompt_are_those_of_the_whole_text(name: str, options: dict[str, Any], first: int) -> None:
     card = mixers.model_card(name)
     module = mixers.load(card.path)
     dims = Dims(16, 2, 8, L, rotary=module.Mixer.turns, causal=True)
-    mixer = module.Mixer(module.Config(**BLOCKS[name]), dims, rngs=nnx.Rngs(0))
+    mixer = module.Mixer(module.Config(**options), dims, rngs=nnx.Rngs(0))
     graph, weights = nnx.split(mixer)
     x = jax.random.normal(jax.random.key(1), (2, L, 16))
 

@@ -75,6 +75,23 @@ def test_further_seeds_have_the_rate_that_was_best_with_the_first(tmp_path: Path
     assert len(sweeps.once(grid.known(tmp_path) for grid in (softmax, linear, softmax))) == 5 + 3
 
 
+@pytest.mark.parametrize("technique", ["distilled", "pruned", "continued"])
+def test_seeds_of_what_is_trained_first_are_seeds_too(technique: str, tmp_path: Path) -> None:
+    teacher = ("distill.teacher=linear",) if technique == "distilled" else ()
+    asked = Request("softmax", "short", "tiny", (0, 1), settings=teacher, techniques=technique, rates=GRID)
+    (grid,) = sweeps.rate_grids(sweeps.runs(asked))
+    assert list(grid.by_rate) == list(GRID)
+    assert {tuple(run.seed for run in runs) for runs in grid.by_rate.values()} == {(0, 1)}
+
+
+def test_of_equal_rates_the_least_is_chosen_as_in_tables(tmp_path: Path) -> None:
+    (grid,) = sweeps.rate_grids(sweeps.runs(Request("softmax", "short", "tiny", (0, 1), rates=GRID[::-1])))
+    for run in grid.grid:
+        store.save(tmp_path, run, store.blank(run, "ok", val_score=1.0, test_score=1.0, test_n=10, chance=0.1))
+    (row,) = tables.summary(rates.chosen(store.to_dataframe([tmp_path]))).to_dict("records")
+    assert grid.chosen(tmp_path) == row["lr"] == min(GRID)
+
+
 def test_where_less_is_better_the_least_is_chosen(tmp_path: Path) -> None:
     (grid,) = sweeps.rate_grids(sweeps.runs(Request("softmax", "adding@quick", "tiny", rates=GRID)))
     assert not grid.grid[0].metric.higher

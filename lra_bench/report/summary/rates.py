@@ -1,4 +1,4 @@
-"""Grids of learning rates: of each model on each column, the rate that is best on validation over all its seeds.
+"""Grids of learning rates: of each model on each column, the rate that is best on validation.
 
 All points of a grid lie in the results; tables are of the chosen ones. Beside a score stand the rate and the width of
 the window: how many of the rates that were tried come within two points of the best on validation.
