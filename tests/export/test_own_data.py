@@ -77,7 +77,7 @@ def predicted(model: Path, lines: str) -> list[Any]:
     return [one["answer"] for one in json.loads(said("predict", model, "-", "--json", stdin=lines))]
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_classes_have_their_names_to_the_end(own: Path) -> None:
     run = ran(own, "stars.yaml", 60)
     row = json.loads((run / "result.json").read_text())

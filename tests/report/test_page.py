@@ -109,7 +109,7 @@ def test_scores_at_other_lengths_are_a_column_where_there_are_some(frame: pd.Dat
     assert cells == [text.partition("</thead>")[0].rpartition("<thead")[2].count("<th")] * 2
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_what_failed_stands_as_failed(frame: pd.DataFrame) -> None:
     one = frame[(frame["model"] == "linear") & (frame["task"] == "recall-one")].copy()
     one["status"] = ["oom", "ok", "at-chance"]
@@ -159,7 +159,7 @@ def test_a_table_without_its_runs_has_a_page_too(frame: pd.DataFrame) -> None:
     assert "result.json" not in body(text)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_best_comes_first_where_the_lower_is_the_better(frame: pd.DataFrame) -> None:
     error = frame[frame["task"] == "recall-one"].assign(metric="mean-squared-error", test_spread=0.1, family="full")
     lines = re.findall(r'data-model="([^"]+)"', page(error, []))

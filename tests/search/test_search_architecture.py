@@ -88,7 +88,7 @@ def test_the_front_is_what_none_beats(monkeypatch: pytest.MonkeyPatch, costs: di
     assert scores == sorted(scores, reverse=True)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_what_is_over_a_limit_is_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     answered(monkeypatch)
     found = study(params=600.0).run(20, 1, silent)
@@ -161,7 +161,7 @@ def test_what_is_tried_just_now_is_not_tried_beside_it(monkeypatch: pytest.Monke
     assert len(study().run(20, 2, silent).trials) == len(running) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_point_of_the_front_is_run_by_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     answered(monkeypatch)
     asked = study()

@@ -72,7 +72,7 @@ def test_a_technique_at_zero_strength_is_no_technique(setting: str) -> None:
     assert run_of("softmax", setting).start is None
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("model", EACH_SLOWLY)
 def test_layers_that_share_with_none_are_as_without(model: str) -> None:
     alone, shared = built(run_of(model)), built(run_of(model, "sharing.groups=2"))
@@ -80,7 +80,7 @@ def test_layers_that_share_with_none_are_as_without(model: str) -> None:
     assert same(stepped(alone), stepped(shared))
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("model", EACH_SLOWLY)
 def test_sparsity_of_zero_trains_as_without(model: str) -> None:
     technique = config.techniques((), [Overlay("test", {"prune": {"sparsity": 0.5, "steps": 3}})]).prune
@@ -100,7 +100,7 @@ def test_32_bits_are_what_was_trained(model: str) -> None:
     assert same(quantize.restored(params), params)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("model", EACH_SLOWLY)
 def test_adapters_of_rank_zero_leave_the_backbone_as_it_was(model: str) -> None:
     asked = run_of(model, "adapt.start=[recall-one]", "adapt.rank=0")
@@ -188,7 +188,7 @@ def smaller(**options: float) -> tuple[Run, Dependencies]:
     return asked, Dependencies(teacher=learned(built(teacher)))
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_states_of_another_width_are_compared_through_a_matrix_that_is_learned() -> None:
     asked, stock = smaller(hidden=1.0, attention=1.0, soft=0.0)
     program = build.built(asked, None, stock)
@@ -317,7 +317,7 @@ def test_what_movement_takes_out_stays_where_it_was_and_may_come_back() -> None:
     np.testing.assert_allclose(flat(params)[structured_pruning.UP][..., 0], [[second * (1 - decay) + 0.3]], rtol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_what_was_pruned_stays_so_in_a_later_training() -> None:
     asked = run_of("softmax", "prune.sparsity=0.5", "quantize.weights=8", "quantize.steps=3")
     before = asked.start
@@ -445,7 +445,7 @@ def test_the_backbone_computes_in_other_numbers(numbers: str) -> None:
     assert np.isfinite(float(loss))
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("numbers", first_slow("bf16", "fp16"))
 def test_adams_moments_are_in_float32_whatever_parameters_are_kept_in(numbers: str) -> None:
     """With b2 = 0.999 a v in bfloat16 cannot fall: 0.999 v is rounded to v."""
@@ -474,7 +474,7 @@ def test_a_loss_that_overflows_is_scaled_down_and_no_step_is_taken() -> None:
     assert int(state.step) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_scaled_loss_trains_as_one_that_is_not() -> None:
     plain, scaled = (
         stepped(built(run_of("softmax", "precision.compute=fp16", f"precision.loss_scale={scale}")))
@@ -499,7 +499,7 @@ def test_layers_share_and_the_model_is_smaller() -> None:
         built(run_of("softmax", "sharing.groups=3"))
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_scans_share_as_layers_side_by_side_do() -> None:
     program = built(run_of("performer", "sharing.groups=2", "backbone.layers=4"))
     assert program.init.params["blocks"]["up"]["kernel"][...].shape[0] == 2

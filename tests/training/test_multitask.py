@@ -138,7 +138,7 @@ def test_the_loss_is_the_mean_of_the_tasks_losses_by_their_shares(model: str) ->
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("task", first_slow(1, 0))
 def test_a_head_learns_of_its_own_task_alone(task: int) -> None:
     program = together("linformer")
