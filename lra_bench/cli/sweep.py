@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -112,8 +111,7 @@ def _task_after_task(
     from lra_bench.cli.run import seed_after_seed, show_results
 
     ended: list[Result] = []
-    for _, several in groupby(grids, key=lambda grid: grid.grid[0].task_name):
-        of_task = list(several)
+    for of_task in sweeps.by_task(grids):
         ended += (part := seed_after_seed(of_task, launcher, order, fail_fast=fail_fast, track=track))
         if len(part) < len(sweeps.once(grid.known(order.results) for grid in of_task)):
             break

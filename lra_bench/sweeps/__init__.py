@@ -5,7 +5,7 @@ from lra_bench.sweeps.estimate import beside, effort, estimated
 from lra_bench.sweeps.match import matched
 from lra_bench.sweeps.models import Choice, Part, fewest, fields, models
 from lra_bench.sweeps.plan import job_list, plan, states
-from lra_bench.sweeps.rate_grid import RateGrid, once, rate_grids
+from lra_bench.sweeps.rate_grid import RateGrid, by_task, once, rate_grids
 from lra_bench.sweeps.request import (
     Request,
     Settings,
@@ -32,6 +32,7 @@ __all__ = [
     "able",
     "after",
     "beside",
+    "by_task",
     "cost",
     "effort",
     "entrants",

@@ -64,6 +64,14 @@ def rate_grids(every: Iterable[Run]) -> list[RateGrid]:
     return [RateGrid({rate: tuple(runs) for rate, runs in one.items()}) for one in alike.values()]
 
 
+def by_task(grids: Iterable[RateGrid]) -> list[list[RateGrid]]:
+    """Those of a task and variant together, in their order."""
+    found: dict[tuple[str, str | None], list[RateGrid]] = {}
+    for one in grids:
+        found.setdefault((one.grid[0].task_name, one.grid[0].task.variant), []).append(one)
+    return list(found.values())
+
+
 def once(grids: Iterable[Sequence[Run]]) -> list[Run]:
     """The runs of several, each once."""
     return list({run.id: run for runs in grids for run in runs}.values())

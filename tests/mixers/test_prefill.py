@@ -28,6 +28,14 @@ CASES: list[tuple[str, dict[str, Any]]] = [  # of 8 tokens, or segments, chunks,
 ]
 
 
+def test_values_of_a_text_that_ends_before_a_grid_begins_are_those_of_a_longer_one() -> None:
+    axial = mixers.load(mixers.model_card("axial").path)
+    mixer = axial.Mixer(axial.Config(), Dims(16, 2, 8, 24, grid=(4, 5), causal=True), rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(1), (2, 24, 16))
+    whole, short = (mixer(x[:, :n], jnp.ones((2, n), bool), key=None) for n in (24, 2))
+    np.testing.assert_allclose(short, whole[:, :2], atol=2e-5 * float(abs(whole).max()))
+
+
 @pytest.mark.parametrize(("name", "options"), CASES)
 @pytest.mark.parametrize("first", [16, 15, L])
 def test_values_after_a_prompt_are_those_of_the_whole_text(name: str, options: dict[str, Any], first: int) -> None:

@@ -107,6 +107,11 @@ def test_the_table_has_a_line_for_all_seeds_and_deals_the_hours_to_the_jobs(prob
     assert f"about {(2 * 0.5 + 3 * probe) / 2:.2f}" in text
 
 
+def test_a_step_of_what_has_a_teacher_is_probed_once_for_all_seeds(probed: list[Run], tmp_path: Path) -> None:
+    plan(runs_of(techniques="distilled", settings=("distill.teacher=softmax",)), tmp_path)
+    assert len(probed) == 1
+
+
 @pytest.mark.slow
 def test_a_probe_says_what_would_be_changed_for_a_step_to_fit(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -84,6 +84,12 @@ def test_seeds_of_what_is_trained_first_are_seeds_too(technique: str, tmp_path: 
     assert {tuple(run.seed for run in runs) for runs in grid.by_rate.values()} == {(0, 1)}
 
 
+def test_a_task_and_its_variant_are_done_before_the_next_one() -> None:
+    asked = Request("softmax,linear", "needle@near,needle@far,short", "tiny", (0, 1), rates=GRID)
+    parts = sweeps.by_task(sweeps.rate_grids(sweeps.runs(asked)))
+    assert [[one.grid[0].task.variant for one in part] for part in parts] == [["near"] * 2, ["far"] * 2, [None] * 2]
+
+
 def test_of_equal_rates_the_least_is_chosen_as_in_tables(tmp_path: Path) -> None:
     (grid,) = sweeps.rate_grids(sweeps.runs(Request("softmax", "short", "tiny", (0, 1), rates=GRID[::-1])))
     for run in grid.grid:
