@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Complex64, Float, Float32
+from jaxtyping import Array, Complex64, Float, Float32, Int
 
 LEAF = 64  # tokens at most that meet each other by a product, whose matrix has so many squared for each channel
 
@@ -59,17 +59,16 @@ def _halved(x: Array, k: Array, leaf: int) -> Float[Array, "B L D"]:
     return y[..., :L].swapaxes(1, 2).astype(x.dtype)
 
 
-def continued(
-    before: Float[Array, "B S D"], x: Float[Array, "B N D"], k: Float[Array, "D S"]
-) -> tuple[Float[Array, "B S D"], Float[Array, "B N D"]]:
-    """The last S of all tokens after N further ones, and what the filter makes of those and of what was `before`."""
-    (_, N, _), S = x.shape, k.shape[1]
-    every = jnp.concatenate([before, x.astype(before.dtype)], axis=1)
-    if N > 1:
-        return every[:, N:], causal_convolution(every, jnp.pad(k, ((0, 0), (0, N))))[:, S:].astype(x.dtype)
-    seen = every[:, 1:].astype(jnp.float32)
-    y = jnp.einsum("bsd,ds->bd", seen, k[:, ::-1], precision=lax.Precision.HIGHEST)
-    return every[:, 1:], y[:, None].astype(x.dtype)
+def at_latest(
+    ring: Float[Array, "B S D"], x: Float[Array, "B D"], k: Float[Array, "S D"], place: Int[Array, ""]
+) -> Float[Array, "B D"]:
+    """y at the place of x, a further token: of the S - 1 before it, each in the slot of its place mod S, and of itself.
+    k holds the lags from 0 to S - 1, a row each."""
+    S = len(k)
+    lags = jnp.roll(k[::-1], place % S + 1, axis=0)
+    others = (jnp.arange(S) != place % S)[:, None]
+    y = jnp.where(others, ring.astype(jnp.float32) * lags, 0).sum(1) + k[0] * x.astype(jnp.float32)
+    return y.astype(x.dtype)
 
 
 def _among(x: Float32[Array, "B D L"], k: Float32[Array, "D c"]) -> Float32[Array, "B D L"]:

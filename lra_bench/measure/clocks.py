@@ -41,11 +41,11 @@ class StepTimer:
         """Begin a lap that ends with the next `lap`."""
         self._since = time.perf_counter()
 
-    def lap(self) -> None:
-        """End a lap and begin the next one."""
+    def lap(self, steps: int = 1) -> None:
+        """End a lap and begin the next one; of several steps, what one takes on average is kept."""
         now = time.perf_counter()
         if self._since is not None and not self._skip:
-            self.ms.append((now - self._since) * 1e3)
+            self.ms.append((now - self._since) * 1e3 / steps)
         self._skip = False
         self._since = now
 

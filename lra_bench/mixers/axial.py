@@ -152,6 +152,11 @@ class Mixer(HeadsMixer):
         at = np.where(i < front, i, i - front + above)
         return at // cols, at % cols
 
+    def ends(self) -> np.ndarray:
+        """Of each token of the longest text: is it the last one of a row that has one below?"""
+        rows, _ = self.places()
+        return np.append(rows[1:] > rows[:-1], False)
+
     def init_state(self, batch: int, length: int) -> Grid:
         """One row's keys, values and x, and all columns' keys and values."""
         rows, cols = self.places()[0][length - 1] + 1, self.layout(self.length)[1]
@@ -160,13 +165,13 @@ class Mixer(HeadsMixer):
         return Grid(empty(self, batch, cols), x, x, columns, columns)
 
     def prefill(self, state: Grid, x: Float[Array, "B N D"]) -> tuple[Grid, Float[Array, "B N D"]]:
-        N, (rows, cols) = x.shape[1], self.places()
+        N, (_, cols) = x.shape[1], self.places()
         y = self(x, jnp.ones(x.shape[:2], bool), key=None)
         row = extended(state.row, *self.project(x)[1:])
         newest = {c: i for i, c in enumerate(cols[:N])}
         slots, tokens = np.asarray([*newest]), np.asarray([*newest.values()])
         state = state._replace(row=row, x=state.x.at[:, slots].set(x[:, tokens].astype(state.x.dtype)))
-        ends = np.flatnonzero(np.append(rows[1:] > rows[:-1], True)[:N])
+        ends = np.flatnonzero(self.ends()[:N])
         return (self.whole_rows(state, x[:, : ends[-1] + 1]) if len(ends) else state), y
 
     def whole_rows(self, state: Grid, x: Float[Array, "B N D"]) -> Grid:
@@ -188,7 +193,7 @@ class Mixer(HeadsMixer):
         row, y = attended(state.row, *self.projected_at(x[:, None], i), lambda i, j: j >= i - c)
         y = self.output(y.astype(x.dtype))[:, 0] + state.above[:, c].astype(x.dtype)
         state = state._replace(row=row, x=state.x.at[:, c].set(x.astype(state.x.dtype)))
-        last = jnp.asarray(np.append(rows[1:] > rows[:-1], True))[i]
+        last = jnp.asarray(self.ends())[i]
         at = jnp.asarray(rows)[i]
         above, *new = lax.cond(last, self.shifted, unshifted, state, at, i - c)
         at = behind(at, above)

@@ -20,13 +20,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.depthwise_convolution import looking_back
-from lra_bench.kernels.long_convolution import causal_convolution, continued, long_convolution
+from lra_bench.kernels.long_convolution import at_latest, causal_convolution, long_convolution
 from lra_bench.kernels.short_convolution import short_convolution
 from lra_bench.mixers.base import Dims, Dynamics, MixerBase
+from lra_bench.mixers.caches import behind
 from lra_bench.mixers.card import Card
 from lra_bench.mixers.layers import Dense
 
@@ -81,8 +82,9 @@ class State(NamedTuple):
     """What the filters stand on before the next token, and the filters, which do not change."""
 
     near: Float[Array, "B T-1 E"]  # projections, E = (N + 1) D wide
-    far: Float[Array, "N-1 B S D"]
-    filters: Float[Array, "N-1 D S"]
+    far: tuple[Float[Array, "B S D"], ...]  # each filter's tokens, in a ring
+    filters: tuple[Float[Array, "S D"], ...]
+    place: Int[Array, ""]  # of the next token
 
 
 class Mixer(MixerBase):
@@ -138,22 +140,38 @@ class Mixer(MixerBase):
     def init_state(self, batch: int, length: int) -> State:
         """Of the long filters, room for what they are of: no smaller state makes what they make."""
         D, N = self.now.shape[1], self.order
-        near, far = (batch, TAPS - 1, (N + 1) * D), (N - 1, batch, length, D)
-        return State(jnp.zeros(near, self.dtype), jnp.zeros(far, self.dtype), self.filters(length))
+        near = jnp.zeros((batch, TAPS - 1, (N + 1) * D), self.dtype)
+        far = tuple(jnp.zeros((batch, length, D), self.dtype) for _ in range(N - 1))
+        return State(near, far, tuple(self.filters(length).swapaxes(1, 2)), jnp.zeros((), jnp.int32))
 
     def step(self, state: State, x: Float[Array, "B D"]) -> tuple[State, Float[Array, "B D"]]:
-        state, y = self.prefill(state, x[:, None])
-        return state, y[:, 0]
+        near, (y, *gates) = self.nearby(state, x[:, None])
+        far = []
+        for gate, h, ring in zip(gates, state.filters, state.far, strict=True):
+            z = at_latest(ring, y[:, 0], h, behind(state.place, y))
+            far.append(with_rows(ring, y, behind(state.place, z)))
+            y = gate * z[:, None]
+        return State(near, tuple(far), state.filters, state.place + 1), self.out(y[:, 0].astype(x.dtype))
 
     def prefill(self, state: State, x: Float[Array, "B N D"]) -> tuple[State, Float[Array, "B N D"]]:
+        near, (y, *gates) = self.nearby(state, x)
+        N, far = x.shape[1], []
+        for gate, h, ring in zip(gates, state.filters, state.far, strict=True):
+            far.append(with_rows(ring, y, state.place))
+            y = gate * causal_convolution(y, h[:N].T)
+        return State(near, tuple(far), state.filters, state.place + N), self.out(y.astype(x.dtype))
+
+    def nearby(
+        self, state: State, x: Float[Array, "B N D"]
+    ) -> tuple[Float[Array, "B T-1 E"], list[Float[Array, "B N D"]]]:
+        """The projections to be kept, and z^1 and the further gates of the tokens."""
         near = jnp.concatenate([state.near, self.projections(x).astype(state.near.dtype)], axis=1)
-        y, *gates = (part[:, TAPS - 1 :] for part in self.begun(near))
-        far = []
-        for gate, h, before in zip(gates, state.filters, state.far, strict=True):
-            after, z = continued(before, y, h)
-            y = gate * z
-            far.append(after)
-        return State(near[:, x.shape[1] :], jnp.stack(far), state.filters), self.out(y.astype(x.dtype))
+        return near[:, x.shape[1] :], [part[:, TAPS - 1 :] for part in self.begun(near)]
+
+
+def with_rows(ring: Float[Array, "B S D"], x: Float[Array, "B N D"], place: Int[Array, ""]) -> Float[Array, "B S D"]:
+    """With further tokens, from a place on that leaves them whole: no more than one or those that begin a text."""
+    return jax.lax.dynamic_update_slice_in_dim(ring, x.astype(ring.dtype), place % ring.shape[1], axis=1)
 
 
 def uniform(rngs: nnx.Rngs, shape: tuple[int, ...], inputs: int) -> Float[Array, "..."]:

@@ -25,9 +25,10 @@ from jaxtyping import Array, Bool, Float, Float32, Int
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.biased_attention import biased_attention
 from lra_bench.kernels.dense import dense
+from lra_bench.kernels.product import product
 from lra_bench.kernels.softmax_attention import LOWEST, softmax_attention
 from lra_bench.mixers.base import Dims
-from lra_bench.mixers.caches import KeyValues, always, attended, dot, empty
+from lra_bench.mixers.caches import KeyValues, always, attended, empty
 from lra_bench.mixers.card import Card, Fused
 from lra_bench.mixers.heads import Decoded, cut
 from lra_bench.mixers.layers import XAVIER
@@ -47,7 +48,7 @@ CARD = Card(
     differs="without the factorised dense form; `random` holds heads * length^2 parameters, its memory grows with L^2",
 )
 
-Places = slice | Int[Array, "N"]  # of rows
+Places = slice | tuple[Int[Array, ""], int]  # of rows: a slice, or so many from a place on
 PARTS = ("dense", "random", "factorised", "dot")
 
 
@@ -126,18 +127,23 @@ class Mixer(Decoded):
         if "dense" in share:
             rows.append(self.hidden_rows(x) * share["dense"].astype(x.dtype))
         if "factorised" in share:
-            rows.append(everywhere(self.rows[0], at, q) * share["factorised"].astype(q.dtype))
+            rows.append(everywhere(rows_at(self.rows[0], at), q) * share["factorised"].astype(q.dtype))
         joined = jnp.concatenate(rows, axis=-1) if rows else None
         return joined if joined is None else joined * joined.shape[-1] ** 0.5
 
     def asked(self, k: Float[Array, "B H S K"], at: Places) -> Float[Array, "B H S J"] | None:
         """The rows of j, in the same order."""
-        rows = [k] if "dot" in self.parts else []
-        if "dense" in self.parts:
-            rows.append(everywhere(jnp.concatenate([self.columns[...], self.offsets[...]], axis=-1), at, k))
-        if "factorised" in self.parts:
-            rows.append(everywhere(self.rows[1], at, k))
+        rows = [everywhere(part, k) for part in self.asked_parts(k, at)]
         return jnp.concatenate(rows, axis=-1) if rows else None
+
+    def asked_parts(self, k: Float[Array, "B H S K"], at: Places) -> list[Float[Array, "*B H S J"]]:
+        """The same, not joined; those that are of the place alone are the same for all texts."""
+        parts: list[Array] = [k] if "dot" in self.parts else []
+        if "dense" in self.parts:
+            parts += [rows_at(self.columns[...], at), rows_at(self.offsets[...], at)]
+        if "factorised" in self.parts:
+            parts.append(rows_at(self.rows[1], at))
+        return parts
 
     def shares(self) -> dict[str, Float32[Array, ""]]:
         """The a_n."""
@@ -156,26 +162,33 @@ class Mixer(Decoded):
 
     def prefill(self, state: KeyValues, x: Float[Array, "B N D"]) -> tuple[KeyValues, Float[Array, "B N D"]]:
         q, k, v = self.projected_at(x, state.place)
-        asking = self.asking(x, q, state.place + jnp.arange(x.shape[1]))
+        asking = self.asking(x, q, (state.place, x.shape[1]))
         state, y = attended(state, q if asking is None else asking, k, v, always, score=self.score)
         return state, self.output(y.astype(x.dtype))
 
     def score(
         self, q: Float[Array, "B H N J"], k: Float[Array, "B H S K"], i: Int[Array, "N 1"], j: Int[Array, "1 S"]
     ) -> Float32[Array, "B H N S"]:
-        """The logits of rows as `asking` has them."""
-        at = jnp.maximum(j[0], 0)
-        keys = self.asked(k, at)
-        scores = jnp.zeros((len(q), 1, 1, 1)) if keys is None else dot(q, keys, i, j)
+        """The logits of rows as `asking` has them. The places j follow one another: the cache has room for all."""
+        scores = jnp.zeros((len(q), 1, 1, 1))
+        first, q = jnp.maximum(j[0, 0], 0), q * max(q.shape[-1], 1) ** -0.5
+        for rows in self.asked_parts(k, (first, j.shape[1])):
+            part, q = q[..., : rows.shape[-1]], q[..., rows.shape[-1] :]
+            scores += product("bhnj,bhsj->bhns" if rows.ndim == 4 else "bhnj,hsj->bhns", part, rows.astype(q.dtype))
         if "random" in self.parts:
+            at = jnp.maximum(j[0], 0)
             scores = scores + jnp.moveaxis(self.table[i, :, at], 2, 0) * self.shares()["random"]
         return scores
 
 
-def everywhere(rows: Float[Array, "H L J"], at: Places, x: Float[Array, "B H N K"]) -> Float[Array, "B H N J"]:
-    """The rows at some places, for every text of the batch, in x's dtype."""
-    rows = rows[:, at].astype(x.dtype)
-    return jnp.broadcast_to(rows, (len(x), *rows.shape))
+def rows_at(rows: Float[Array, "H L J"], at: Places) -> Float[Array, "H N J"]:
+    """The rows at some places."""
+    return rows[:, at] if isinstance(at, slice) else jax.lax.dynamic_slice_in_dim(rows, *at, axis=1)
+
+
+def everywhere(rows: Float[Array, "*B H N J"], x: Float[Array, "B H N K"]) -> Float[Array, "B H N J"]:
+    """Such rows for every text of the batch, in x's dtype."""
+    return jnp.broadcast_to(rows.astype(x.dtype), (len(x), *rows.shape[-3:]))
 
 
 def limits(dims: Dims, *, rngs: nnx.Rngs) -> list[Mixer]:

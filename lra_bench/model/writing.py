@@ -83,14 +83,23 @@ def by_arrays(
     model: M, prefill: Callable[[M, S, Int32[Array, "B N"]], tuple[S, Array]]
 ) -> tuple[Callable[[Any, S, Int32[Array, "B N"]], tuple[S, Array]], Any]:
     """A model's prefill as a function of arrays, (weights, state, tokens) -> the state and the logits at the last place
-    [B, C]; and the model's weights."""
-    graph, weights = nnx.split(model)
+    [B, C]; and the model's weights, each layer's apart: of weights that come stacked, every call copies each layer's
+    before it multiplies by them; of those that it stacks itself, XLA takes the layer's own."""
+    graph, stacked, others = nnx.split(model, nnx.PathContains("blocks"), ...)
+    leaves, tree = jax.tree.flatten(stacked)
 
     def step(weights: Any, state: S, tokens: Int32[Array, "B N"]) -> tuple[S, Array]:
-        state, logits = prefill(nnx.merge(graph, weights), state, tokens)
+        apart, others = weights
+        stacked = jax.tree.unflatten(tree, [jnp.stack(rows) for rows in apart])
+        state, logits = prefill(nnx.merge(graph, stacked, others), state, tokens)
         return state, logits[:, -1]
 
-    return step, weights
+    return step, ([_rows(leaf) for leaf in leaves], others)
+
+
+def _rows(leaf: Any) -> tuple[Any, ...]:
+    """Along the first axis; of a shape, shapes."""
+    return jax.eval_shape(tuple, leaf) if isinstance(leaf, jax.ShapeDtypeStruct) else tuple(leaf)
 
 
 def _extended(

@@ -1,4 +1,4 @@
-"""A causal model's decoding, ready to be run again and again: the prefill of a prompt, or one token after it."""
+"""A causal model's decoding, ready to be run again and again: the prefill of a prompt, or tokens after it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from lra_bench.training import precision
 from lra_bench.training.program import Compiled, abstract, compiled, draw, parameters
 
 Step = Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]  # of weights, state and tokens: the state, and logits
+LAP = 32  # tokens that are decoded one after another and timed together: some mixers do more at every n-th one
+SPAN = 512  # tokens up to the run's length that are decoded in all, before it begins again
 EMPTY = 20  # runs of a function that does nothing, of which the median is the time to dispatch one
 
 
@@ -41,7 +43,7 @@ class Decoder(NamedTuple):
 
 
 def decoder(run: Run, mode: str) -> Decoder:
-    """What decodes a prompt of the run's length, or a token after so many.
+    """What decodes a prompt of the run's length, or a token of a text of that length.
 
     Raises:
         ConfigError: the run cannot be.
@@ -49,16 +51,16 @@ def decoder(run: Run, mode: str) -> Decoder:
     """
     refuse(run)
     spec, symbols = model_spec(run), len(data.vocabulary(run.task))
-    room = run.task.length + (mode == "decode")
-    asked = replace(spec.asked[0], everywhere=True, streams=1, classes=symbols - 1, answers=1, length=room)
+    length = run.task.length
+    asked = replace(spec.asked[0], everywhere=True, streams=1, classes=symbols - 1, answers=1, length=length)
     spec = replace(spec, asked=[asked])
     model = abstract(spec)
     try:
         decoding.refuse(model)
     except ConfigError as error:
         raise RunFailed(str(error)) from None
-    shape = run.recipe.training.batch, 1 if mode == "decode" else run.task.length
-    return Decoder(spec, decoding.stepping(model)[0], shape, room, symbols)
+    shape = run.recipe.training.batch, 1 if mode == "decode" else length
+    return Decoder(spec, decoding.stepping(model)[0], shape, length, symbols)
 
 
 def planned_bytes(run: Run, mode: str) -> int:
@@ -75,9 +77,10 @@ def planned_bytes(run: Run, mode: str) -> int:
 
 
 class DecodingBench:
-    """The prefill of texts of the run's length from an empty state, or a token of each after so many.
+    """The prefill of texts of the run's length from an empty state, or one of their last `SPAN` tokens.
 
-    A state that is decoded from is as large as it is after the run's length, and filled with random numbers.
+    A state that is decoded from is as large as it is after the run's length, and filled with random numbers. A lap goes
+    on where the last one ended; it is of `LAP` tokens, and its time is that of one on average.
 
     Raises:
         ConfigError, RunFailed: as `decoder`.
@@ -89,7 +92,11 @@ class DecodingBench:
         model: Model = draw(asked.spec, run.seed)
         weights, state = decoding.stepping(model)[1], decoding.init_state(model, asked.shape[0], asked.room)
         tokens = np.random.default_rng(run.seed).integers(1, asked.symbols, asked.shape, np.int32)
-        self._begun = _after(state, run.task.length, run.seed) if mode == "decode" else state
+        span = min(SPAN, run.task.length) if mode == "decode" else 1
+        self._steps = min(LAP, span)
+        self._laps, self._to_come = span // self._steps, 0
+        self.state: Any = None  # before the next lap's first token
+        self._begun = _after(state, run.task.length - span, run.seed) if mode == "decode" else state
         self._weights, self._tokens = weights, jnp.asarray(tokens)
         with precision.within(run.recipe.backbone.matmul):
             self.made = asked.compiled(weights, self._begun, self._tokens)
@@ -106,11 +113,14 @@ class DecodingBench:
         }
 
     def once(self) -> None:
-        """Call it on a state of its own and wait for it."""
-        state = jax.block_until_ready(jax.tree.map(jnp.copy, self._begun))
+        """Call it, as often as a lap has tokens, and wait for each."""
+        if not self._to_come:
+            self.state, self._to_come = jax.block_until_ready(jax.tree.map(jnp.copy, self._begun)), self._laps
         self.laps.start()
-        jax.block_until_ready(self.made.step(self._weights, state, self._tokens))
-        self.laps.lap()
+        for _ in range(self._steps):
+            self.state, _ = jax.block_until_ready(self.made.step(self._weights, self.state, self._tokens))
+        self.laps.lap(self._steps)
+        self._to_come -= 1
 
     def dispatch_ms(self) -> float | None:
         """Milliseconds until a function of the same arguments, that does nothing, is there."""

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lra_bench.kernels.long_convolution import (
+    at_latest,
     causal_convolution,
-    continued,
     long_convolution,
     long_convolution_reference,
     two_sided,
@@ -79,11 +79,22 @@ def test_no_later_token_is_in_a_rounding() -> None:
     np.testing.assert_array_equal(convolve(jnp.where(late, 1e4 * g, x))[:, :50], convolve(x)[:, :50])
 
 
-@pytest.mark.parametrize("ends", [(1, 2), (9, 10), ()])
-def test_it_goes_on_from_what_was_before(ends: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("slots", [20, 32])
+def test_values_of_a_token_are_those_of_its_place_in_the_text(slots: int) -> None:
+    """From a ring that is full at the end, and one with room to spare."""
     x, k, _ = arrays(20)
-    before, made = jnp.zeros((2, 20, 3)), []
-    for piece in jnp.split(x, ends, axis=1):
-        before, y = continued(before, piece, k[:, 19:])
-        made.append(y)
-    np.testing.assert_allclose(jnp.concatenate(made, axis=1), causal_convolution(x, k[:, 19:]), atol=1e-5)
+    ring, past = jnp.zeros((2, slots, 3)), jnp.pad(k[:, 19:], ((0, 0), (0, slots - 20))).T
+    made = []
+    for place in range(20):
+        made.append(at_latest(ring, x[:, place], past, jnp.int32(place)))
+        ring = ring.at[:, place].set(x[:, place])
+    np.testing.assert_allclose(jnp.stack(made, axis=1), causal_convolution(x, k[:, 19:]), atol=1e-5)
+
+
+def test_values_of_a_token_beyond_a_ring_are_of_the_latest_ones() -> None:
+    x, k, _ = arrays(20)
+    ring = jnp.zeros((2, 8, 3))
+    for place in range(19):
+        ring = ring.at[:, place % 8].set(x[:, place])
+    whole = causal_convolution(x, jnp.where(jnp.arange(20) < 8, k[:, 19:], 0))
+    np.testing.assert_allclose(at_latest(ring, x[:, 19], k[:, 19:27].T, jnp.int32(19)), whole[:, 19], atol=1e-5)

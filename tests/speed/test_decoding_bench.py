@@ -8,9 +8,10 @@ from samples import first_fast
 from lra_bench import sweeps
 from lra_bench.config import Run
 from lra_bench.model import decoding
-from lra_bench.speed.decoding import DecodingBench, decoder, planned_bytes
+from lra_bench.speed.decoding import LAP, SPAN, DecodingBench, decoder, planned_bytes
 from lra_bench.speed.largest import largest_batch
 from lra_bench.sweeps import Request
+from lra_bench.training.program import abstract
 
 CAUSAL = ("backbone.causal=true", "backbone.positions=none")
 
@@ -26,13 +27,37 @@ def kept(run: Run) -> int:
 
 
 @pytest.mark.parametrize(
-    "model", first_fast("softmax", "reformer", "routing", "sinkhorn", "strided", "memory-tokens", "compressed")
+    "model", first_fast("softmax", "hyena", "reformer", "routing", "sinkhorn", "strided", "memory-tokens", "compressed")
 )
 def test_a_token_copies_nothing_that_is_kept_of_the_others(model: str) -> None:
     """A step that copied the keys and values of all tokens would plan for them twice."""
     short, long = asked(model, 2048), asked(model, 8192)
     grows = planned_bytes(long, "decode") - planned_bytes(short, "decode")
     assert grows < 1.3 * (kept(long) - kept(short))
+
+
+def test_a_token_copies_no_weights() -> None:
+    """They come of all layers together: a step that cut each layer's out would plan for all of them again."""
+    wide = ("backbone.width=256", "backbone.mlp=512", "training.batch=1", *CAUSAL)
+    run = sweeps.runs(Request("softmax", "listops", "speed", length=16, settings=wide))[0]
+    found = decoder(run, "decode")
+    weights = decoding.stepping(abstract(found.spec))[1]
+    state = decoding.state_shapes(found.spec, 1, found.room)
+    held = decoding.state_bytes((weights, state))
+    assert held > 2**22
+    assert planned_bytes(run, "decode") < 1.1 * held
+
+
+def test_a_lap_goes_on_where_the_last_one_ended_until_the_text_ends() -> None:
+    """So that what a mixer does at every n-th token is in it."""
+    bench, places = DecodingBench(asked("softmax", 600), "decode"), []
+    for _ in range(18):
+        bench.once()
+        places.append(int(bench.state.place) - (600 - SPAN))
+    assert places == [*range(LAP, SPAN + 1, LAP), LAP, 2 * LAP]
+    short = DecodingBench(asked("softmax", 5), "decode")
+    short.once()
+    assert short.state.place == 5
 
 
 @pytest.mark.parametrize("mode", ["decode", "prefill"])
