@@ -19,16 +19,26 @@ FUSED = (XLA, BATCHED, PALLAS)
 KERNELS = frozenset({PALLAS, HOPPER, "cudnn", "splash"})  # as options call what is no operation of XLA
 FORMS = {"cpu": "pallas-interpret", "gpu": "pallas-triton", "tpu": "pallas-mosaic"}  # of `pallas`, by platform
 
+LANES = 128  # of a TPU's registers: a kernel pads narrower heads to as many
+FEW = 256  # rows at most, with whose logits attention moves less than a kernel with the padding of its heads: see docs
+
 AT_ONCE = 2**25  # numbers of one array that `batched` makes at once: 128 MiB in float32
 
 
-def chosen(asked: str, platform: str, there: Collection[str] = FUSED, refused: Collection[str] = ()) -> str:
+def chosen(
+    asked: str,
+    platform: str,
+    there: Collection[str] = FUSED,
+    refused: Collection[str] = (),
+    few: int | None = None,
+) -> str:
     """What runs for an option `impl` on a platform: `xla`, `batched`, or one of `FORMS`.
 
     Args:
         asked: auto, or an implementation of `there`.
         there: those that the mixer has.
         refused: those that differed from their reference on the device, which auto leaves out.
+        few: so many rows of narrow heads that all tokens attend to, or that attend to all; None: no such rows.
 
     Raises:
         ConfigError: there is no such implementation.
@@ -36,12 +46,14 @@ def chosen(asked: str, platform: str, there: Collection[str] = FUSED, refused: C
     if asked not in ("auto", *there):
         raise ConfigError(f"impl: '{asked}'; {nearest(asked, ('auto', *there))}")
     if asked == "auto":
-        asked = _best(platform, [one for one in there if one not in refused])
+        asked = _best(platform, [one for one in there if one not in refused], few is not None and few <= FEW)
     return FORMS[platform] if asked == PALLAS else asked
 
 
-def _best(platform: str, there: Collection[str]) -> str:
-    order = (XLA,) if platform == "cpu" else (PALLAS, BATCHED, XLA)
+def _best(platform: str, there: Collection[str], few: bool) -> str:
+    if platform == "cpu":
+        return XLA
+    order = (BATCHED, PALLAS, XLA) if platform == "tpu" and few else (PALLAS, BATCHED, XLA)
     return next(one for one in order if one in there)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-DECODING = ("prefill", "decode")  # modes of a causal model: a prompt of the run's length, or one token after so many
+DECODING = (
+    "prefill",
+    "decode",
+)  # modes of a causal model: a prompt of the run's length, or one of the last tokens of as many
 MODES = ("train", "infer", *DECODING)  # the training step, the forward pass
 
 

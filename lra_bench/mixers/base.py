@@ -38,7 +38,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from lra_bench.kernels.impl import XLA, chosen
+from lra_bench.kernels.impl import LANES, XLA, chosen
 from lra_bench.mixers.card import Walked
 
 
@@ -83,7 +83,8 @@ def implementation(config: Any, dims: Dims, there: Collection[str] | None = None
     target = dims.target
     if not isinstance(config, Walked):
         return XLA
-    return chosen(config.impl, target.platform, there or config.there, target.refused)
+    few = config.few if dims.head_width < LANES else None
+    return chosen(config.impl, target.platform, there or config.there, target.refused, few)
 
 
 class Constant(nnx.Variable[jax.Array]):

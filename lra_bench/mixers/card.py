@@ -103,6 +103,11 @@ class Walked:
     there: ClassVar[tuple[str, ...]] = WALKED
     impl: str = field(default="auto", kw_only=True)
 
+    @property
+    def few(self) -> int | None:
+        """So many rows that all tokens attend to, or that attend to all; None: they are as many as the tokens."""
+        return None
+
     def __post_init__(self) -> None:
         if self.impl not in ("auto", *self.there):
             raise ConfigError(f"impl: '{self.impl}'; it can be: auto, {', '.join(self.there)}")

@@ -56,6 +56,10 @@ class Config(Fused):
         if self.sharing not in ("none", "headwise", "key-value"):
             raise ConfigError(f"sharing: '{self.sharing}'; it can be: none, headwise, key-value")
 
+    @property
+    def few(self) -> int:
+        return self.rank
+
 
 class Mixer(HeadsMixer):
     """Every token looks at r mixtures of all tokens."""

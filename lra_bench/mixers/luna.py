@@ -65,6 +65,10 @@ class Config(Fused):
         if self.packed < 1:
             raise ConfigError(f"packed: {self.packed}; at least 1")
 
+    @property
+    def few(self) -> int:
+        return self.packed
+
 
 class Mixer(Prefilled):
     """P looks at the tokens; the tokens look at what it saw, causally of those up to each."""

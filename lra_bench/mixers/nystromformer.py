@@ -67,6 +67,10 @@ class Config(Fused):
         if self.steps < 1:
             raise ConfigError(f"steps: {self.steps}; at least 1")
 
+    @property
+    def few(self) -> int:
+        return self.landmarks
+
 
 class Mixer(HeadsMixer):
     """Every token looks at the landmarks, and gets what the landmarks make of all tokens."""

@@ -60,6 +60,10 @@ class Config(Fused):
         if self.blocks < 0:
             raise ConfigError(f"blocks: {self.blocks}; at least 0")
 
+    @property
+    def few(self) -> int:
+        return self.latents
+
 
 class Block(nnx.Module):
     """Z + Attention(LN Z, .), then Z + MLP(LN Z); the MLP is as wide as the latents, with a GELU."""

@@ -52,6 +52,10 @@ class Config(Fused):
         if self.points < 1:
             raise ConfigError(f"points: {self.points}; at least 1")
 
+    @property
+    def few(self) -> int:
+        return self.points
+
 
 class Mixer(MixerBase):
     """The points look at the tokens, the tokens at the points."""

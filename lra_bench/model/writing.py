@@ -85,8 +85,8 @@ def by_arrays(
     """A model's prefill as a function of arrays, (weights, state, tokens) -> the state and the logits at the last place
     [B, C]; and the model's weights, each layer's apart: of weights that come stacked, every call copies each layer's
     before it multiplies by them; of those that it stacks itself, XLA takes the layer's own."""
-    graph, stacked, others = nnx.split(model, nnx.PathContains("blocks"), ...)
-    leaves, tree = jax.tree.flatten(stacked)
+    graph, *parts = nnx.split(model, nnx.PathContains("blocks"), ...)
+    leaves, tree = jax.tree.flatten(parts[0])
 
     def step(weights: Any, state: S, tokens: Int32[Array, "B N"]) -> tuple[S, Array]:
         apart, others = weights
@@ -94,7 +94,7 @@ def by_arrays(
         state, logits = prefill(nnx.merge(graph, stacked, others), state, tokens)
         return state, logits[:, -1]
 
-    return step, ([_rows(leaf) for leaf in leaves], others)
+    return step, ([_rows(leaf) for leaf in leaves], parts[1])
 
 
 def _rows(leaf: Any) -> tuple[Any, ...]:

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.impl import AT_ONCE, FUSED, WALKED, at_once, chosen
+from lra_bench.mixers import funnel, linformer, nystromformer, perceiver, set_transformer
+from lra_bench.mixers.base import Dims, Target, implementation
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,30 @@ def test_by_platform_or_as_asked(
     platform: str, asked: str, there: tuple[str, ...], refused: tuple[str, ...], runs: str
 ) -> None:
     assert chosen(asked, platform, there, refused) == runs
+
+
+@pytest.mark.parametrize(
+    ("platform", "few", "width", "runs"),
+    [
+        ("tpu", 256, 64, "batched"),
+        ("tpu", 257, 64, "pallas-mosaic"),
+        ("tpu", 256, 128, "pallas-mosaic"),
+        ("gpu", 256, 64, "pallas-triton"),
+        ("cpu", 256, 64, "xla"),
+    ],
+)
+def test_few_rows_of_narrow_heads_go_without_the_kernel_on_a_tpu(
+    platform: str, few: int, width: int, runs: str
+) -> None:
+    dims = Dims(width, 1, width, 1024, target=Target(platform))
+    for options in (
+        linformer.Config(few),
+        nystromformer.Config(few),
+        perceiver.Config(few),
+        set_transformer.Config(few),
+    ):
+        assert implementation(options, dims) == runs
+    assert implementation(funnel.Config(), dims).startswith("pallas") == (platform != "cpu"), "of all tokens"
 
 
 def test_what_there_is_none_of() -> None:
