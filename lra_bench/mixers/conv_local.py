@@ -84,3 +84,8 @@ class Mixer(Prefilled):
         u = jnp.concatenate([state, glu(self.into(x)).astype(state.dtype)], axis=1)
         y = looking_back(self.convolved, self.reach)(u)[:, state.shape[1] :]
         return u[:, u.shape[1] - state.shape[1] :], self.out(y.astype(x.dtype))
+
+    def step(self, state: Array, x: Float[Array, "B D"]) -> tuple[Array, Float[Array, "B D"]]:
+        u = jnp.concatenate([state, glu(self.into(x))[:, None].astype(state.dtype)], axis=1)
+        y = (u.astype(jnp.float32) * self.filters[...].T).sum(1)
+        return u[:, 1:], self.out(y.astype(x.dtype))
