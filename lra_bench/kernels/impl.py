@@ -38,7 +38,8 @@ def chosen(
         asked: auto, or an implementation of `there`.
         there: those that the mixer has.
         refused: those that differed from their reference on the device, which auto leaves out.
-        few: so many rows of narrow heads that all tokens attend to, or that attend to all; None: no such rows.
+        few: so many rows that all tokens attend to, or that attend to all, by heads of fewer than `LANES` numbers;
+            None: no such rows, or heads.
 
     Raises:
         ConfigError: there is no such implementation.

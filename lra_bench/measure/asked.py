@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-DECODING = (
-    "prefill",
-    "decode",
-)  # modes of a causal model: a prompt of the run's length, or one of the last tokens of as many
+# Modes of a causal model: a prompt of the run's length, or the last tokens of a text of that length, one by one.
+DECODING = ("prefill", "decode")
 MODES = ("train", "infer", *DECODING)  # the training step, the forward pass
 
 

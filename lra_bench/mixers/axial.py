@@ -158,7 +158,13 @@ class Mixer(HeadsMixer):
         return np.append(rows[1:] > rows[:-1], False)
 
     def init_state(self, batch: int, length: int) -> Grid:
-        """One row's keys, values and x, and all columns' keys and values."""
+        """One row's keys, values and x, and all columns' keys and values.
+
+        Raises:
+            ConfigError: the grid has not so many places.
+        """
+        if length > self.length:
+            raise ConfigError(f"axial: a text of {length:,} symbols; the model's grid ends at {self.length:,}")
         rows, cols = self.places()[0][length - 1] + 1, self.layout(self.length)[1]
         x = jnp.zeros((batch, cols, self.out.shape[1]), self.dtype)
         columns = jnp.zeros((batch, self.heads, rows, cols, self.head_width), self.dtype)

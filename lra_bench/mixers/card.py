@@ -105,7 +105,7 @@ class Walked:
 
     @property
     def few(self) -> int | None:
-        """So many rows that all tokens attend to, or that attend to all; None: they are as many as the tokens."""
+        """So many rows that all tokens attend to, or that attend to all, and to nothing else; None: of another kind."""
         return None
 
     def __post_init__(self) -> None:

@@ -170,7 +170,7 @@ class Mixer(MixerBase):
 
 
 def with_rows(ring: Float[Array, "B S D"], x: Float[Array, "B N D"], place: Int[Array, ""]) -> Float[Array, "B S D"]:
-    """With further tokens, from a place on that leaves them whole: no more than one or those that begin a text."""
+    """With a further token, or with those that a text begins with: no more than there are slots."""
     return jax.lax.dynamic_update_slice_in_dim(ring, x.astype(ring.dtype), place % ring.shape[1], axis=1)
 
 

@@ -14,6 +14,7 @@ causal, the softmax is over the j <= i.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -78,6 +79,7 @@ class Mixer(Decoded):
         super().__init__(config, dims, rngs=rngs)
         D, H, K, L = dims.width, dims.heads, dims.head_width, dims.length
         self.parts = tuple(config.form.split("+"))
+        self.places = math.inf if config.form == "dot" else L
         if "dot" not in self.parts:
             if dims.rotary:
                 raise ConfigError(f"form: '{config.form}' has no queries and keys for rotary positions to turn")
@@ -156,7 +158,13 @@ class Mixer(Decoded):
         return jnp.pad(h, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=1)
 
     def init_state(self, batch: int, length: int) -> KeyValues:
-        """The values of all tokens, and their keys where the form has them."""
+        """The values of all tokens, and their keys where the form has them.
+
+        Raises:
+            ConfigError: the form has rows of places, and not so many.
+        """
+        if length > self.places:
+            raise ConfigError(f"synthesizer: a text of {length:,} symbols; the model's rows end at {self.places:,}")
         cache = empty(self, batch, length)
         return cache if "dot" in self.parts else cache._replace(k=cache.k[..., :0])
 
@@ -169,7 +177,7 @@ class Mixer(Decoded):
     def score(
         self, q: Float[Array, "B H N J"], k: Float[Array, "B H S K"], i: Int[Array, "N 1"], j: Int[Array, "1 S"]
     ) -> Float32[Array, "B H N S"]:
-        """The logits of rows as `asking` has them. The places j follow one another: the cache has room for all."""
+        """The logits of rows as `asking` has them. The places j follow one another, and there are rows for all."""
         scores = jnp.zeros((len(q), 1, 1, 1))
         first, q = jnp.maximum(j[0, 0], 0), q * max(q.shape[-1], 1) ** -0.5
         for rows in self.asked_parts(k, (first, j.shape[1])):

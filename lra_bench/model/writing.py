@@ -15,6 +15,8 @@ from lra_bench.errors import ConfigError
 from lra_bench.model.encoder_decoder import DecoderBlock, EncoderDecoder
 from lra_bench.model.spec import ModelSpec
 
+STACKED = nnx.All(nnx.PathContains("blocks"), nnx.Not(nnx.PathContains("encoder")))  # all layers that decode
+
 M = TypeVar("M", bound=nnx.Module)
 S = TypeVar("S")
 
@@ -84,8 +86,9 @@ def by_arrays(
 ) -> tuple[Callable[[Any, S, Int32[Array, "B N"]], tuple[S, Array]], Any]:
     """A model's prefill as a function of arrays, (weights, state, tokens) -> the state and the logits at the last place
     [B, C]; and the model's weights, each layer's apart: of weights that come stacked, every call copies each layer's
-    before it multiplies by them; of those that it stacks itself, XLA takes the layer's own."""
-    graph, *parts = nnx.split(model, nnx.PathContains("blocks"), ...)
+    before it multiplies by them; of those that it stacks itself, XLA takes the layer's own. They are arrays of their
+    own beside the model's. In other dtypes than the weights' a call casts them, which copies them."""
+    graph, *parts = nnx.split(model, STACKED, ...)
     leaves, tree = jax.tree.flatten(parts[0])
 
     def step(weights: Any, state: S, tokens: Int32[Array, "B N"]) -> tuple[S, Array]:

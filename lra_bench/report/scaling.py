@@ -25,7 +25,7 @@ TOLD = {
     "train": ("training step", "training steps"),
     "infer": ("forward pass", "forward passes"),
     "prefill": ("prompt of L tokens, all texts of the batch", "prompts"),
-    "decode": ("one of the last tokens of L, all texts of the batch", "tokens of each text"),
+    "decode": ("a token, of the last of L, all texts of the batch", "tokens of each text"),
 }
 MARKS = {
     record.UNVERIFIED: "?: its conformance was not checked here with this code; lra verify -m NAME does that",

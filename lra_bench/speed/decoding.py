@@ -23,8 +23,7 @@ from lra_bench.training import precision
 from lra_bench.training.program import Compiled, abstract, compiled, draw, parameters
 
 Step = Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]  # of weights, state and tokens: the state, and logits
-LAP = 32  # tokens that are decoded one after another and timed together: some mixers do more at every n-th one
-SPAN = 512  # tokens up to the run's length that are decoded in all, before it begins again
+LAP = 256  # tokens that are decoded one after another and timed together: some mixers do more at every n-th one
 EMPTY = 20  # runs of a function that does nothing, of which the median is the time to dispatch one
 
 
@@ -43,7 +42,7 @@ class Decoder(NamedTuple):
 
 
 def decoder(run: Run, mode: str) -> Decoder:
-    """What decodes a prompt of the run's length, or a token of a text of that length.
+    """What decodes a prompt of the run's length, or one token, with room for a text of that length.
 
     Raises:
         ConfigError: the run cannot be.
@@ -77,10 +76,10 @@ def planned_bytes(run: Run, mode: str) -> int:
 
 
 class DecodingBench:
-    """The prefill of texts of the run's length from an empty state, or one of their last `SPAN` tokens.
+    """The prefill of texts of the run's length from an empty state, or their last `LAP` tokens, one by one.
 
-    A state that is decoded from is as large as it is after the run's length, and filled with random numbers. A lap goes
-    on where the last one ended; it is of `LAP` tokens, and its time is that of one on average.
+    A state that is decoded from is as large as it is after the run's length, and filled with random numbers. A lap is
+    of all these tokens, and its time is that of one on average.
 
     Raises:
         ConfigError, RunFailed: as `decoder`.
@@ -92,11 +91,8 @@ class DecodingBench:
         model: Model = draw(asked.spec, run.seed)
         weights, state = decoding.stepping(model)[1], decoding.init_state(model, asked.shape[0], asked.room)
         tokens = np.random.default_rng(run.seed).integers(1, asked.symbols, asked.shape, np.int32)
-        span = min(SPAN, run.task.length) if mode == "decode" else 1
-        self._steps = min(LAP, span)
-        self._laps, self._to_come = span // self._steps, 0
-        self.state: Any = None  # before the next lap's first token
-        self._begun = _after(state, run.task.length - span, run.seed) if mode == "decode" else state
+        self._steps = min(LAP, run.task.length) if mode == "decode" else 1
+        self._begun = _after(state, run.task.length - self._steps, run.seed) if mode == "decode" else state
         self._weights, self._tokens = weights, jnp.asarray(tokens)
         with precision.within(run.recipe.backbone.matmul):
             self.made = asked.compiled(weights, self._begun, self._tokens)
@@ -113,14 +109,12 @@ class DecodingBench:
         }
 
     def once(self) -> None:
-        """Call it, as often as a lap has tokens, and wait for each."""
-        if not self._to_come:
-            self.state, self._to_come = jax.block_until_ready(jax.tree.map(jnp.copy, self._begun)), self._laps
+        """Call it on a state of its own, as often as a lap has tokens, and wait for each."""
+        state = jax.block_until_ready(jax.tree.map(jnp.copy, self._begun))
         self.laps.start()
         for _ in range(self._steps):
-            self.state, _ = jax.block_until_ready(self.made.step(self._weights, self.state, self._tokens))
+            state, _ = jax.block_until_ready(self.made.step(self._weights, state, self._tokens))
         self.laps.lap(self._steps)
-        self._to_come -= 1
 
     def dispatch_ms(self) -> float | None:
         """Milliseconds until a function of the same arguments, that does nothing, is there."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.impl import AT_ONCE, FUSED, WALKED, at_once, chosen
-from lra_bench.mixers import funnel, linformer, nystromformer, perceiver, set_transformer
+from lra_bench.mixers import funnel, linformer, luna, nystromformer, perceiver, set_transformer
 from lra_bench.mixers.base import Dims, Target, implementation
 
 
@@ -46,13 +46,8 @@ def test_few_rows_of_narrow_heads_go_without_the_kernel_on_a_tpu(
     platform: str, few: int, width: int, runs: str
 ) -> None:
     dims = Dims(width, 1, width, 1024, target=Target(platform))
-    for options in (
-        linformer.Config(few),
-        nystromformer.Config(few),
-        perceiver.Config(few),
-        set_transformer.Config(few),
-    ):
-        assert implementation(options, dims) == runs
+    for module in (linformer, luna, nystromformer, perceiver, set_transformer):
+        assert implementation(module.Config(few), dims) == runs
     assert implementation(funnel.Config(), dims).startswith("pallas") == (platform != "cpu"), "of all tokens"
 
 

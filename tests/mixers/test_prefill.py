@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from samples import first_slow
 
 from lra_bench import mixers
 from lra_bench.mixers.base import Dims
@@ -37,9 +38,7 @@ def test_values_of_a_text_that_ends_before_a_grid_begins_are_those_of_a_longer_o
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-@pytest.mark.parametrize(
-    "first", [15, pytest.param(16, marks=pytest.mark.sweep), pytest.param(L, marks=pytest.mark.sweep)]
-)
+@pytest.mark.parametrize("first", first_slow(16, 15, L))
 def test_values_after_a_prompt_are_those_of_the_whole_text(name: str, options: dict[str, Any], first: int) -> None:
     card = mixers.model_card(name)
     module = mixers.load(card.path)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from samples import first_fast
 
 from lra_bench import sweeps
 from lra_bench.config import Run
 from lra_bench.model import decoding
-from lra_bench.speed.decoding import LAP, SPAN, DecodingBench, decoder, planned_bytes
+from lra_bench.speed.decoding import LAP, DecodingBench, decoder, planned_bytes
 from lra_bench.speed.largest import largest_batch
 from lra_bench.sweeps import Request
 from lra_bench.training.program import abstract
@@ -27,7 +29,7 @@ def kept(run: Run) -> int:
 
 
 @pytest.mark.parametrize(
-    "model", first_fast("softmax", "hyena", "reformer", "routing", "sinkhorn", "strided", "memory-tokens", "compressed")
+    "model", first_fast("softmax", "reformer", "routing", "sinkhorn", "strided", "memory-tokens", "compressed", "hyena")
 )
 def test_a_token_copies_nothing_that_is_kept_of_the_others(model: str) -> None:
     """A step that copied the keys and values of all tokens would plan for them twice."""
@@ -48,16 +50,21 @@ def test_a_token_copies_no_weights() -> None:
     assert planned_bytes(run, "decode") < 1.1 * held
 
 
-def test_a_lap_goes_on_where_the_last_one_ended_until_the_text_ends() -> None:
-    """So that what a mixer does at every n-th token is in it."""
-    bench, places = DecodingBench(asked("softmax", 600), "decode"), []
-    for _ in range(18):
+@pytest.mark.parametrize(("length", "places"), [(300, range(300 - LAP, 300)), (5, range(5))])
+def test_a_lap_is_of_the_last_tokens_of_a_text(length: int, places: range) -> None:
+    """Of all that a mixer does at every n-th token there is as much in one lap as in another."""
+    bench, read = DecodingBench(asked("softmax", length), "decode"), []
+    step = bench.made.step
+
+    def watched(weights: Any, state: Any, tokens: Any) -> Any:
+        read.append(int(state.place))
+        return step(weights, state, tokens)
+
+    bench.made = bench.made._replace(step=watched)
+    for _ in range(2):
         bench.once()
-        places.append(int(bench.state.place) - (600 - SPAN))
-    assert places == [*range(LAP, SPAN + 1, LAP), LAP, 2 * LAP]
-    short = DecodingBench(asked("softmax", 5), "decode")
-    short.once()
-    assert short.state.place == 5
+    assert read == [*places, *places]
+    assert len(bench.laps.ms) == 1
 
 
 @pytest.mark.parametrize("mode", ["decode", "prefill"])
