@@ -178,14 +178,17 @@ class Mixer(Decoded):
         self, q: Float[Array, "B H N J"], k: Float[Array, "B H S K"], i: Int[Array, "N 1"], j: Int[Array, "1 S"]
     ) -> Float32[Array, "B H N S"]:
         """The logits of rows as `asking` has them. The places j follow one another, and there are rows for all."""
-        scores = jnp.zeros((len(q), 1, 1, 1))
         first, q = jnp.maximum(j[0, 0], 0), q * max(q.shape[-1], 1) ** -0.5
-        for rows in self.asked_parts(k, (first, j.shape[1])):
+        at = first, j.shape[1]
+        parts, joined = self.asked_parts(k, at), self.asked(k, at)
+        if joined is not None and q.shape[2] > 1:  # for a single query, joining all rows is more work than products
+            parts = [joined]
+        scores = jnp.zeros((len(q), 1, 1, 1))
+        for rows in parts:
             part, q = q[..., : rows.shape[-1]], q[..., rows.shape[-1] :]
             scores += product("bhnj,bhsj->bhns" if rows.ndim == 4 else "bhnj,hsj->bhns", part, rows.astype(q.dtype))
         if "random" in self.parts:
-            at = jnp.maximum(j[0], 0)
-            scores = scores + jnp.moveaxis(self.table[i, :, at], 2, 0) * self.shares()["random"]
+            scores = scores + jnp.moveaxis(self.table[i, :, jnp.maximum(j[0], 0)], 2, 0) * self.shares()["random"]
         return scores
 
 
