@@ -86,10 +86,12 @@ class Grid(NamedTuple):
 class Mixer(HeadsMixer):
     """Every token looks along its row, then along its column."""
 
+    longest: int
+
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
         self.form, self.rows, self.grid = config.form, config.rows, dims.grid
-        self.length = dims.length
+        self.longest = dims.length
         self.columns = HeadsMixer(config, dims, rngs=rngs)
 
     def __call__(
@@ -137,7 +139,7 @@ class Mixer(HeadsMixer):
 
     def layout(self, length: int) -> tuple[int, int]:
         """How many tokens stand before the grid, and how many columns it has."""
-        longest = self.length if self.causal else length
+        longest = self.longest if self.causal else length
         if self.rows is not None:
             return 0, -(-longest // self.rows)
         if self.grid is not None and math.prod(self.grid) <= longest:
@@ -146,9 +148,9 @@ class Mixer(HeadsMixer):
 
     def places(self) -> tuple[np.ndarray, np.ndarray]:
         """The row and the column of each token of the longest text."""
-        front, cols = self.layout(self.length)
+        front, cols = self.layout(self.longest)
         above = -(-front // cols) * cols
-        i = np.arange(self.length)
+        i = np.arange(self.longest)
         at = np.where(i < front, i, i - front + above)
         return at // cols, at % cols
 
@@ -158,14 +160,8 @@ class Mixer(HeadsMixer):
         return np.append(rows[1:] > rows[:-1], False)
 
     def init_state(self, batch: int, length: int) -> Grid:
-        """One row's keys, values and x, and all columns' keys and values.
-
-        Raises:
-            ConfigError: the grid has not so many places.
-        """
-        if length > self.length:
-            raise ConfigError(f"axial: a text of {length:,} symbols; the model's grid ends at {self.length:,}")
-        rows, cols = self.places()[0][length - 1] + 1, self.layout(self.length)[1]
+        """One row's keys, values and x, and all columns' keys and values."""
+        rows, cols = self.places()[0][length - 1] + 1, self.layout(self.longest)[1]
         x = jnp.zeros((batch, cols, self.out.shape[1]), self.dtype)
         columns = jnp.zeros((batch, self.heads, rows, cols, self.head_width), self.dtype)
         return Grid(empty(self, batch, cols), x, x, columns, columns)

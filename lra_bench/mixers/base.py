@@ -87,6 +87,11 @@ def implementation(config: Any, dims: Dims, there: Collection[str] | None = None
     return chosen(config.impl, target.platform, there or config.there, target.refused, few)
 
 
+def named(part: type) -> str:
+    """A mixer's class, or its cross form's, as the command line has it."""
+    return part.__module__.rpartition(".")[2].replace("_", "-")
+
+
 class Constant(nnx.Variable[jax.Array]):
     """An array that belongs to the model and is not trained."""
 
@@ -107,6 +112,7 @@ class MixerBase(nnx.Module):
     """What every `Mixer` is. A mixer's file defines `class Mixer(MixerBase)` or lifts one by `heads.py`."""
 
     impl: str = "xla"  # the implementation that runs, resolved in __init__, written in the row
+    longest: int | None = None  # tokens, where it knows of places: longer texts are not decoded; None: of any number
     turns: ClassVar[bool] = False  # has queries and keys of tokens, and turns them where `dims.rotary` asks for it
 
     def __init__(self, config: Any, dims: Dims, *, rngs: nnx.Rngs) -> None:

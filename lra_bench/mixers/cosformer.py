@@ -49,9 +49,11 @@ class Config(Walked):
 class Mixer(Decoded):
     """The keys are summed, twice, before the queries look at them; where it is causal, those up to each query."""
 
+    longest: int  # M: further apart, weights are negative
+
     def __init__(self, config: Config, dims: Dims, *, rngs: nnx.Rngs) -> None:
         super().__init__(config, dims, rngs=rngs)
-        self.length = dims.length
+        self.longest = dims.length
 
     def project(
         self, x: Float[Array, "B L D"]
@@ -86,5 +88,5 @@ class Mixer(Decoded):
 
     def weighed(self, x: Float32[Array, "B H N K"], i: Int[Array, "N"]) -> Float32[Array, "B H N 2K"]:
         """relu(x) times the cosine and the sine of each token's angle."""
-        angle, x = (jnp.pi / 2 / self.length) * i[:, None], jax.nn.relu(x)
+        angle, x = (jnp.pi / 2 / self.longest) * i[:, None], jax.nn.relu(x)
         return jnp.concatenate([x * jnp.cos(angle), x * jnp.sin(angle)], axis=-1)

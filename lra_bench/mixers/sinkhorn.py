@@ -98,9 +98,9 @@ class Mixer(HeadsMixer):
         self.config, self.size = config, min(config.block, dims.length)
         if dims.causal and config.cut:
             raise ConfigError(f"cut: {config.cut}; 0 where the backbone is causal")
-        self.blocks = -(-dims.length // self.size)
+        self.longest = dims.length
         self.pooled = Dense(dims.width, dims.width, rngs=rngs)
-        self.places = Dense(dims.width, dims.heads * self.blocks, rngs=rngs)
+        self.places = Dense(dims.width, dims.heads * -(-dims.length // self.size), rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"], *, key: jax.Array | None

@@ -14,7 +14,6 @@ causal, the softmax is over the j <= i.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import jax
@@ -79,7 +78,7 @@ class Mixer(Decoded):
         super().__init__(config, dims, rngs=rngs)
         D, H, K, L = dims.width, dims.heads, dims.head_width, dims.length
         self.parts = tuple(config.form.split("+"))
-        self.places = math.inf if config.form == "dot" else L
+        self.longest = None if config.form == "dot" else L
         if "dot" not in self.parts:
             if dims.rotary:
                 raise ConfigError(f"form: '{config.form}' has no queries and keys for rotary positions to turn")
@@ -158,13 +157,7 @@ class Mixer(Decoded):
         return jnp.pad(h, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=1)
 
     def init_state(self, batch: int, length: int) -> KeyValues:
-        """The values of all tokens, and their keys where the form has them.
-
-        Raises:
-            ConfigError: the form has rows of places, and not so many.
-        """
-        if length > self.places:
-            raise ConfigError(f"synthesizer: a text of {length:,} symbols; the model's rows end at {self.places:,}")
+        """The values of all tokens, and their keys where the form has them."""
         cache = empty(self, batch, length)
         return cache if "dot" in self.parts else cache._replace(k=cache.k[..., :0])
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int32
 from lra_bench.config import CROSS, Backbone
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.added import added
-from lra_bench.mixers.base import CPU, Constant, Dims, Target
+from lra_bench.mixers.base import CPU, Constant, Dims, Target, named
 from lra_bench.mixers.layers import LayerNorm, sinusoids
 from lra_bench.model.embedding import Embedding, Patches, Projection
 from lra_bench.model.head import Head
@@ -195,11 +195,10 @@ class Model(nnx.Module):
 
 def check(mixers: Sequence[Choice], backbone: Backbone, asked: Asked, patches: Patches) -> None:
     """Raises ConfigError: as `Model`."""
-    fixed = next((choice.mixer.__module__ for choice in mixers if not choice.mixer.turns), None)
+    fixed = next((choice.mixer for choice in mixers if not choice.mixer.turns), None)
     if backbone.positions == "rotary" and fixed:
-        name = fixed.rpartition(".")[2].replace("_", "-")
         raise ConfigError(
-            f"backbone.positions: rotary: {name} has no queries and keys to turn, or labels distances itself"
+            f"backbone.positions: rotary: {named(fixed)} has no queries and keys to turn, or labels distances itself"
         )
     if asked.everywhere and (patches.places > 1 or (asked.streams > 1 and asked.interaction != CROSS)):
         raise ConfigError("backbone.patch: an answer is asked for at each symbol, and a vector would stand for several")

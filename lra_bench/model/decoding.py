@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Int32
 
 from lra_bench.errors import ConfigError
+from lra_bench.mixers.base import named
 from lra_bench.model import writing
 from lra_bench.model.backbone import Model
 from lra_bench.model.layers import Block
@@ -34,20 +35,21 @@ def refuse(model: Model) -> None:
     if not model.everywhere or backbone.pool == "cls" or backbone.patch > 1:
         raise ConfigError("the model answers for a text, or for patches of it, and not after each token")
     mixers = [type(stack.mixer) for stack in model.stacks]
-    fixed = next((mixer.__module__.rpartition(".")[2] for mixer in mixers if not mixer.decodes()), None)
+    fixed = next((mixer for mixer in mixers if not mixer.decodes()), None)
     if fixed:
-        raise ConfigError(f"{fixed.replace('_', '-')} does not decode: its mixer has no init_state and step")
+        raise ConfigError(f"{named(fixed)} does not decode: its mixer has no init_state and step")
 
 
 def init_state(model: Model, batch: int, length: int) -> State:
     """The state before the first token, with room for `length` of them.
 
     Raises:
-        ConfigError: as `refuse`; or the model's positions end before that.
+        ConfigError: as `refuse` and `writing.refuse_longer`; or the model's positions end before that.
     """
     refuse(model)
     if model.backbone.positions in ("learned", "sinusoidal") and length > len(model.positions[...]):
         raise ConfigError(f"backbone.positions: {model.backbone.positions}; they end at {len(model.positions[...])}")
+    writing.refuse_longer((stack.mixer for stack in model.stacks), length)
     layers = tuple(block.mixer.init_state(batch, length) for block in _blocks(model))
     return State(layers, jnp.zeros((), jnp.int32))
 

@@ -3,7 +3,7 @@ states of its layers, in place of source and target."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from lra_bench.errors import ConfigError
+from lra_bench.mixers.base import MixerBase, named
 from lra_bench.model.encoder_decoder import DecoderBlock, EncoderDecoder
 from lra_bench.model.spec import ModelSpec
 
@@ -39,20 +40,30 @@ def refuse(model: EncoderDecoder) -> None:
             (stack.cross, "cross form keeps nothing"),
         ):
             if not part.decodes():
-                name = type(part).__module__.rpartition(".")[2].replace("_", "-")
-                raise ConfigError(f"{name} does not decode: its {what}")
+                raise ConfigError(f"{named(type(part))} does not decode: its {what}")
+
+
+def refuse_longer(mixers: Iterable[MixerBase], length: int) -> None:
+    """Raises ConfigError: so many tokens are more than a mixer knows of."""
+    for mixer in mixers:
+        if mixer.longest is not None and length > mixer.longest:
+            raise ConfigError(
+                f"{named(type(mixer))}: a text of {length:,} symbols; the model was made for {mixer.longest:,} at most"
+            )
 
 
 def init_state(model: EncoderDecoder, tokens: Int32[Array, "B L"], mask: Bool[Array, "B L"], length: int) -> State:
     """The state before a target's first place, with room for `length` of them; the source is encoded once.
 
     Raises:
-        ConfigError: as `refuse`; or the model's positions end before that.
+        ConfigError: as `refuse` and `refuse_longer`; or the model's positions end before that.
     """
     refuse(model)
     if model.backbone.positions in ("learned", "sinusoidal") and length > model.positions.shape[1]:
         raise ConfigError(f"backbone.positions: {model.backbone.positions}; they end at {model.positions.shape[1]}")
-    memory, blocks = model.encode(tokens, mask, key=None), _blocks(model)
+    blocks = _blocks(model)
+    refuse_longer((block.mixer for block in blocks), length)
+    memory = model.encode(tokens, mask, key=None)
     sources = tuple(block.cross.init_memory(memory, mask) for block in blocks)
     layers = tuple(block.mixer.init_state(len(tokens), length) for block in blocks)
     return State(sources, layers, jnp.zeros((), jnp.int32))

@@ -28,7 +28,7 @@ expectations:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_runs_are_done_once_and_their_verdicts_are_kept(installed: Lra, here: Path) -> None:
     (here / "known.yaml").write_text(KNOWN, encoding="utf-8")
     done = installed("calibrate", "known.yaml", "-o", "kept", "--json")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from equations import Values, attention, compare, cut, draw, join, seen, texts
-from flax import nnx
 
 from lra_bench.errors import ConfigError
 from lra_bench.mixers.axial import Config, Mixer
@@ -67,9 +66,3 @@ def test_a_cls_token_sees_every_pixel() -> None:
 def test_wrong_options(options: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         Config(**options)
-
-
-def test_a_text_longer_than_its_grid_is_wrong() -> None:
-    mixer = Mixer(Config(), Dims(16, 2, 8, 24, causal=True), rngs=nnx.Rngs(0))
-    with pytest.raises(ConfigError, match="a text of 25 symbols; the model's grid ends at 24"):
-        mixer.init_state(1, 25)

@@ -3,6 +3,7 @@ no difference."""
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -13,7 +14,9 @@ from flax import nnx
 from samples import first_slow
 
 from lra_bench import mixers
-from lra_bench.mixers.base import Dims
+from lra_bench.errors import ConfigError
+from lra_bench.mixers.base import Dims, named
+from lra_bench.model.writing import refuse_longer
 
 L = 48
 CASES: list[tuple[str, dict[str, Any]]] = [  # of 8 tokens, or segments, chunks, rows
@@ -26,6 +29,12 @@ CASES: list[tuple[str, dict[str, Any]]] = [  # of 8 tokens, or segments, chunks,
     ("block-recurrent", {"block": 8, "states": 4}),
     ("long-short", {"window": 8, "segment": 8, "segment_rank": 2}),
     ("long-short", {"segment": 2 * L}),
+]
+
+DECODING = [
+    module
+    for module in (mixers.load(mixers.model_card(name).path) for name in mixers.names())
+    if module.Mixer.decodes() and module.CARD.can_be_causal
 ]
 
 
@@ -55,3 +64,26 @@ def test_values_after_a_prompt_are_those_of_the_whole_text(name: str, options: d
 
     whole = mixer(x, jnp.ones((2, L), bool), key=None)
     np.testing.assert_allclose(jax.jit(run)(weights, x), whole, atol=2e-5 * float(abs(whole).max()))
+
+
+@pytest.mark.parametrize("module", DECODING, ids=lambda module: named(module.Mixer))
+def test_values_of_a_text_longer_than_it_was_made_for_are_those_of_the_whole_or_refused(module: ModuleType) -> None:
+    made, long = 16, 2 * L
+    short = {name: 8 for name in ("block", "segment", "chunk") if name in module.Config.__dataclass_fields__}
+    mixer = module.Mixer(module.Config(**short), Dims(16, 2, 8, made, causal=True), rngs=nnx.Rngs(0))
+    if mixer.longest is not None:
+        with pytest.raises(ConfigError, match=f"{named(module.Mixer)}: a text of {long} symbols; .* {made} at most"):
+            refuse_longer([mixer], long)
+        return
+    graph, weights = nnx.split(mixer)
+    x = jax.random.normal(jax.random.key(1), (1, long, 16))
+
+    def run(weights: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        mixer = nnx.merge(graph, weights)
+        state, begun = mixer.prefill(mixer.init_state(1, long), x[:, :L])
+        _, rest = jax.lax.scan(mixer.step, state, x[:, L:].swapaxes(0, 1))
+        whole = mixer(x, jnp.ones((1, long), bool), key=None)
+        return jnp.concatenate([begun, rest.swapaxes(0, 1)], axis=1), whole
+
+    y, whole = jax.jit(run)(weights, x)
+    np.testing.assert_allclose(y, whole, atol=2e-5 * float(abs(whole).max()))

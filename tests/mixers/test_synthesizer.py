@@ -67,10 +67,3 @@ def test_wrong_options() -> None:
         Config(rank=0)
     with pytest.raises(ConfigError, match="form"):
         Mixer(Config(), Dims(6, H, 4, 12, rotary=True), rngs=nnx.Rngs(0))
-
-
-def test_a_text_longer_than_its_rows_is_wrong() -> None:
-    dims = Dims(16, 2, 8, 24, causal=True)
-    with pytest.raises(ConfigError, match="a text of 25 symbols; the model's rows end at 24"):
-        Mixer(Config(), dims, rngs=nnx.Rngs(0)).init_state(1, 25)
-    assert Mixer(Config("dot"), dims, rngs=nnx.Rngs(0)).init_state(1, 25).v.shape[2] == 25

@@ -224,7 +224,7 @@ def test_times_are_not_taken_side_by_side() -> None:
         study(inference_ms_p50=1.0).run(2, 2, silent)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_search_through_the_command(lra: Lra, here: Path) -> None:
     asked = ("search", "-t", "short", "-c", "tiny", "--space", "space.yaml", "--max-params", "9000", "--max-ms", "1000")
     done = lra(*asked, "--trials", "3", "--json")

@@ -342,7 +342,7 @@ def test_a_forward_pass_is_of_what_is_kept_to_answer_with(here: Path, monkeypatc
     assert (infer["status"], infer["error"]) == ("ok", None)
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_prompts_and_tokens_of_causal_models_are_timed(lra: Lra, here: Path) -> None:
     asked = ("speed", "-m", "softmax,linear,fnet", "-n", "16,32", "--batch", "2", "--rounds", "2", "--out", "d.json")
     done = lra(*asked, "--mode", "decode")

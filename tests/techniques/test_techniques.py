@@ -591,7 +591,7 @@ def test_techniques_are_an_axis_and_several_can_be_pulled_at_once() -> None:
     assert len({c.id for c in every}) == 1 + len(config.technique_files())
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_techniques_through_the_command(lra: Lra, here: Path) -> None:
     ran = lra("run", "-m", "linformer", "-t", "short", "-c", "tiny", "--json")
     assert ran.returncode == 0, ran.stderr

@@ -271,7 +271,7 @@ def test_an_interrupted_joint_training_ends_as_a_whole_one(tmp_path: Path) -> No
     assert whole[2].history == again[2].history
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_joint_training_through_the_command(lra: Lra, here: Path) -> None:
     asked = ("-m", "linformer", "-t", "short,longer", "-c", "tiny", "--set", BOTH)
     ran = lra("run", *asked, "--json")
