@@ -54,6 +54,16 @@ def test_logits_are_those_of_the_whole_text(positions: str, first: int) -> None:
     np.testing.assert_allclose(made, whole, atol=2e-5 * float(abs(whole).max()))
 
 
+def test_values_from_weights_apart_are_the_models() -> None:
+    model = make(choice("softmax"), choice("softmax"), choice("linear"))
+    step, weights = decoding.stepping(model)
+    assert {len(rows) for rows in weights[0]} == {1, 2}, "a stack of two layers, and one of a single layer"
+    state, logits = jax.jit(step)(weights, decoding.init_state(model, 2, L), TOKENS)
+    whole_state, whole = jax.jit(partial(decoding.prefill, model))(decoding.init_state(model, 2, L), TOKENS)
+    np.testing.assert_allclose(logits, whole[:, -1], atol=1e-6 * float(abs(whole).max()))
+    assert jax.tree.structure(state) == jax.tree.structure(whole_state)
+
+
 def test_state_bytes_are_counted_from_the_arrays() -> None:
     def taken(name: str, length: int, **options: Any) -> int:
         model = make(choice(name, **options), layers=1, positions="none")
