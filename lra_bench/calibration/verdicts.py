@@ -25,7 +25,7 @@ from lra_bench.metrics import ACCURACY
 from lra_bench.records import store
 from lra_bench.records.schema import SCORED, Result
 from lra_bench.report.summary import equivalence
-from lra_bench.report.summary.equivalence import Held, Score
+from lra_bench.report.summary.equivalence import Equivalence, Score
 from lra_bench.sweeps import Entrant
 
 REPRODUCED, DIFFERS, UNTOLD = "reproduced", "differs", "cannot be told"
@@ -172,7 +172,7 @@ def _words(expected: Expectation, ours: Outcome, theirs: Outcome | None) -> str:
 
 def _judged(
     expected: Expectation, ours: Outcome, theirs: Outcome | None, spread: statistics.Spread | None
-) -> tuple[str, Held, str | None]:
+) -> tuple[str, Equivalence, str | None]:
     """The verdict, the difference that it is of, and why it is not reproduced."""
     if isinstance(expected, AtLeast | AtMost):
         return _bounded(expected, ours)
@@ -193,11 +193,11 @@ def _target(expected: Expectation, ours: Outcome, theirs: Outcome | None) -> Sco
     return Score(ours.chance or 0.0, math.inf, math.inf)
 
 
-def _bounded(expected: AtLeast | AtMost, ours: Outcome) -> tuple[str, Held, str | None]:
+def _bounded(expected: AtLeast | AtMost, ours: Outcome) -> tuple[str, Equivalence, str | None]:
     """By the interval of these runs. One that gets to the value shows that it can be got to; that it cannot, takes
     three that do not."""
     score, low, high = statistics.over_runs(ACCURACY, ours.scores, ours.examples, None)
-    held = Held(UNTOLD, score - expected.value, low - expected.value, high - expected.value, None)
+    held = Equivalence(UNTOLD, score - expected.value, low - expected.value, high - expected.value, None)
     seeds = statistics.LEAST_RUNS - len(ours.scores)
     if held.low >= 0:
         return (REPRODUCED, held, None) if isinstance(expected, AtLeast) else (DIFFERS, held, "surely more")
@@ -206,7 +206,7 @@ def _bounded(expected: AtLeast | AtMost, ours: Outcome) -> tuple[str, Held, str 
     return UNTOLD, held, _more(seeds) if seeds > 0 else INSIDE
 
 
-def _better(by: float, held: Held) -> tuple[str, Held, str | None]:
+def _better(by: float, held: Equivalence) -> tuple[str, Equivalence, str | None]:
     """By the interval of the difference; without one, nothing is known of other seeds."""
     if held.low > by:
         return REPRODUCED, held, None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lra_bench.config import TaskSpec
-    from lra_bench.export.of_run import Held
+    from lra_bench.export.of_run import Exported
 
 SUFFIX = ".lra"
 
@@ -65,7 +65,7 @@ def export(
     screen.out.print(screen.titled("exported", [line], _unchecked(held)))
 
 
-def _unchecked(held: Held) -> list[str]:
+def _unchecked(held: Exported) -> list[str]:
     others = ", ".join(held.unchecked)
     return [f"{others}: not checked; traced here, to be held against the run on such a machine"] if others else []
 

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lra_bench.conformance.trial import Array, L, Trial, apart, text
-from lra_bench.conformance.verdict import Held
+from lra_bench.conformance.verdict import Shown
 from lra_bench.training.program import runs_once
 
 SPLIT = 17  # places before which later tokens change nothing, and after which a prefill is decoded from
 DECODED = 2e-5  # of the largest value, how far decoding may be from the causal call
 
 
-def no_look_ahead(trial: Trial) -> Held:
+def no_look_ahead(trial: Trial) -> Shown:
     """9. Under `dims.causal` no later token changes y, nor has y a slope by it, at evaluation and in training; what
     stands in padding changes nothing either."""
     if not trial.model_card.card.can_be_causal:
@@ -38,7 +38,7 @@ def no_look_ahead(trial: Trial) -> Held:
     return held, f"largest change by later tokens {worst:.1e}; slope before {before:.1e}, after {after:.1e}"
 
 
-def decoded(trial: Trial) -> Held:
+def decoded(trial: Trial) -> Shown:
     """10. Token by token from the state, and after a prefill of some tokens, y is that of the causal call."""
     card = trial.model_card.card
     if not card.can_be_causal:

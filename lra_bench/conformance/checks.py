@@ -17,7 +17,7 @@ from lra_bench.conformance.causality import decoded, no_look_ahead
 from lra_bench.conformance.complexity import exponents
 from lra_bench.conformance.exactness import limit
 from lra_bench.conformance.trial import EXACT, SHORT, L, Trial, apart, text
-from lra_bench.conformance.verdict import Held, Verdict, verdicts
+from lra_bench.conformance.verdict import Shown, Verdict, verdicts
 from lra_bench.kernels.impl import HOPPER
 from lra_bench.mixers import ModelCard
 from lra_bench.mixers.base import Target
@@ -117,7 +117,7 @@ def rows(trial: Trial) -> tuple[bool, str]:
     return again == 0 and mates == 0, f"same key, change {again:.1e}; other examples, change {mates:.1e}"
 
 
-def padded_length(trial: Trial) -> Held:
+def padded_length(trial: Trial) -> Shown:
     """8. How far a text is padded changes nothing, or the card says what it changes; None where it claims nothing."""
     x, mask = text()
     y = trial.seen(x, mask)[1:, :FEWER]
@@ -130,7 +130,7 @@ def padded_length(trial: Trial) -> Held:
     return (change < EXACT) == (not claim), f"{figures}; the card says {claim or 'nothing'}"
 
 
-CHECKS: dict[str, Callable[[Trial], Held]] = {
+CHECKS: dict[str, Callable[[Trial], Shown]] = {
     "sees tokens before and after, or the card says causal": directions,
     "no leak of padding": no_leak,
     "finite": finite,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lra_bench.conformance.trial import Array, Trial
-from lra_bench.conformance.verdict import Held
+from lra_bench.conformance.verdict import Shown
 from lra_bench.measure.flops import flops
 from lra_bench.measure.memory import compiled_bytes
 from lra_bench.mixers.base import Dims
@@ -29,7 +29,7 @@ REST = 0.02  # of the whole at the end of the span: what is less than that besid
 PLANNED: Options = {"xla_backend_optimization_level": "0"}  # the plan of memory is all that is wanted
 
 
-def exponents(trial: Trial) -> Held:
+def exponents(trial: Trial) -> Shown:
     """6. Work and memory grow with L as the card says, of a causal form too; None, and how they grow, where it claims
     nothing.
 
@@ -41,7 +41,7 @@ def exponents(trial: Trial) -> Held:
     return all(held) if held else None, "; causally ".join(figures for _, figures in found)
 
 
-def _growth(trial: Trial) -> Held:
+def _growth(trial: Trial) -> Shown:
     """The same of one form, bidirectional or causal."""
     causal = trial.dims.causal
     narrow, wide = replace(NARROW, causal=causal), replace(WIDE, causal=causal)

@@ -16,7 +16,7 @@ from flax import nnx
 from lra_bench import mixers
 from lra_bench.conformance.causality import DECODED
 from lra_bench.conformance.trial import EXACT, SHORT
-from lra_bench.conformance.verdict import Held, Verdict, verdicts
+from lra_bench.conformance.verdict import Shown, Verdict, verdicts
 from lra_bench.mixers import CrossCard, ModelCard
 from lra_bench.mixers.base import Dims
 from lra_bench.mixers.cross.base import CrossBase, HeadsCross
@@ -105,7 +105,7 @@ def texts() -> tuple[Array, Array, Array, Array]:
     return x, memory, jnp.arange(M) < LAST[:, None], jnp.arange(L) < jnp.array([L, L // 2, 0])[:, None]
 
 
-def no_leak(trial: Trial) -> Held:
+def no_leak(trial: Trial) -> Shown:
     """What stands in padding, of the source or of the target, changes nothing where a token of the target is."""
     x, memory, there, mask = texts()
     noise = partial(jax.random.normal, shape=memory.shape)
@@ -119,7 +119,7 @@ def no_leak(trial: Trial) -> Held:
     return max(found.values()) == 0, ", ".join(f"by the {what}'s padding {size:.1e}" for what, size in found.items())
 
 
-def finite(trial: Trial) -> Held:
+def finite(trial: Trial) -> Shown:
     """Values and gradients are finite, for inputs a hundred times too large and for a source without a token."""
     x, memory, there, mask = texts()
     leaves = [
@@ -132,7 +132,7 @@ def finite(trial: Trial) -> Held:
     return count == 0, f"{count} numbers that are not finite"
 
 
-def reads(trial: Trial) -> Held:
+def reads(trial: Trial) -> Shown:
     """The gradient of a place of the target reaches tokens of the source."""
     x, memory, there, mask = texts()
     g = jnp.zeros_like(x).at[0, SPLIT].set(1.0)
@@ -140,7 +140,7 @@ def reads(trial: Trial) -> Held:
     return slope > 0, f"slope {slope:.1e}"
 
 
-def padded_source(trial: Trial) -> Held:
+def padded_source(trial: Trial) -> Shown:
     """How far a source is padded changes nothing."""
     x, memory, there, mask = texts()
     room = FURTHER - L
@@ -150,7 +150,7 @@ def padded_source(trial: Trial) -> Held:
     return change < EXACT, f"padded to {FURTHER}, not {L}: off by {change:.1e} of the largest"
 
 
-def no_look_ahead(trial: Trial) -> Held:
+def no_look_ahead(trial: Trial) -> Shown:
     """No later place of a growing target changes what an earlier one reads, nor how many there are."""
     if not trial.grows:
         return None, trial.card.growing
@@ -163,7 +163,7 @@ def no_look_ahead(trial: Trial) -> Held:
     return worst == 0, f"largest change by later places {worst:.1e}"
 
 
-def decoded(trial: Trial) -> Held:
+def decoded(trial: Trial) -> Shown:
     """Place by place from what is kept of the source, y is that of the whole call for a growing target."""
     if not trial.grows or not trial.module.Cross.decodes():
         return None, trial.card.growing if not trial.grows else "it keeps nothing of a source"
@@ -181,7 +181,7 @@ def decoded(trial: Trial) -> Held:
     return change < DECODED, f"off by {change:.1e} of the largest"
 
 
-def limit(trial: Trial) -> Held:
+def limit(trial: Trial) -> Shown:
     """At the limit that the card names it is softmax attention to the source, or comes nearer step by step."""
     if not trial.card.exact_when:
         return None, "the card names none"
@@ -212,7 +212,7 @@ def _apart(where: Array, a: Array, b: Array) -> float:
     return float(jnp.where(where[..., None], abs(a - b), 0).max())
 
 
-CHECKS: dict[str, Callable[[Trial], Held]] = {
+CHECKS: dict[str, Callable[[Trial], Shown]] = {
     "cross: reads the source": reads,
     "cross: no leak of padding": no_leak,
     "cross: finite": finite,

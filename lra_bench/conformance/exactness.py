@@ -12,14 +12,14 @@ from flax import nnx
 
 from lra_bench import mixers
 from lra_bench.conformance.trial import EXACT, SHORT, Array, Trial, apart, text
-from lra_bench.conformance.verdict import Held
+from lra_bench.conformance.verdict import Shown
 from lra_bench.mixers.base import Dims, MixerBase
 from lra_bench.mixers.card import YES
 from lra_bench.mixers.heads import HeadsMixer
 from lra_bench.training.program import runs_once
 
 
-def limit(trial: Trial) -> Held:
+def limit(trial: Trial) -> Shown:
     """7. At the limit that the card names the output equals softmax attention's, or comes nearer step by step; None
     where it names none."""
     card = trial.model_card.card

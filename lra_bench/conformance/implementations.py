@@ -1,4 +1,4 @@
-"""Is a kernel on a device the function that its reference is? Held once on a small case, in seconds, and kept.
+"""Is a kernel on a device the function that its reference is? Shown once on a small case, in seconds, and kept.
 
 A kernel that no device has run is not trusted: values and gradients of the mixer with it, on three short texts (one
 full, one half full, one empty), are compared with those of the mixer's plain form on the same device. What differs is

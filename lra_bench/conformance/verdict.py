@@ -9,7 +9,7 @@ import jax
 
 from lra_bench.errors import device_at_fault
 
-Held = tuple[bool | None, str]  # whether a check holds, and the figures; None: the card claims nothing
+Shown = tuple[bool | None, str]  # whether a check holds, and the figures; None: the card claims nothing
 T = TypeVar("T")  # what is on trial
 
 
@@ -31,7 +31,7 @@ class Verdict(NamedTuple):
         return "PASS" if self.passed else "ERROR" if self.crashed else "FAIL"
 
 
-def verdicts(checks: Mapping[str, Callable[[T], Held]], trial: T, first: int) -> Iterator[Verdict]:
+def verdicts(checks: Mapping[str, Callable[[T], Shown]], trial: T, first: int) -> Iterator[Verdict]:
     """Hold what is on trial to checks, one after another, numbered from `first`. What raises counts as failed, and as
     crashed.
 

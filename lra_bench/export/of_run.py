@@ -31,7 +31,7 @@ SIZES = (1, 7, 32)  # examples at once, by which the file is held against the ru
 CLOSE = 1e-4  # of the largest logit
 
 
-class Held(NamedTuple):
+class Exported(NamedTuple):
     """What came of holding a file against its run, on the platform that is here."""
 
     path: Path
@@ -48,7 +48,7 @@ class Held(NamedTuple):
         return self.furthest is None or (self.furthest <= CLOSE and not self.other_answers)
 
 
-def exported(trained: Trained, path: Path, batch: int | None, platforms: Sequence[str] | None) -> Held:
+def exported(trained: Trained, path: Path, batch: int | None, platforms: Sequence[str] | None) -> Exported:
     """Write the run's model to `path`, for any number of examples at once or for `batch`, read it, and compare.
 
     A mixer has the implementation that each of `platforms` wants, or the one that is here, but no kernel of Pallas or
@@ -144,11 +144,11 @@ def _outputs(task: TaskSpec) -> str:
     return "numbers, in the labels' units," if METRICS[task.metric].real else "logits"
 
 
-def _held(trained: Trained, path: Path) -> Held:
+def _held(trained: Trained, path: Path) -> Exported:
     """The file, read again, against the run on val."""
     made, here = artifact.read(path), export.default_export_platform()
     platforms = made.function.platforms
-    known = Held(
+    known = Exported(
         path,
         path.stat().st_size,
         made.batch,

@@ -20,7 +20,7 @@ from lra_bench.mixers.heads import HeadsMixer
 QUERIES = 256  # of a block: their scores against the whole cache are in memory at once
 
 Seen = Callable[[Int[Array, "N 1"], Int[Array, "1 S"]], Bool[Array, "#H N S"]]  # of a query's place and a key's
-Held = Callable[[Int[Array, ""], int], Int[Array, " S"]]  # of the tokens seen, and of the slots: each slot's place
+Slots = Callable[[Int[Array, ""], int], Int[Array, " S"]]  # of the tokens seen, and of the slots: each slot's place
 # Of queries and keys, and their places.
 Score = Callable[
     [Float[Array, "B H N K"], Float[Array, "B H S K"], Int[Array, "N 1"], Int[Array, "1 S"]], Float[Array, "B H N S"]
@@ -41,7 +41,7 @@ def ring(count: Int[Array, ""], slots: int) -> Int[Array, " S"]:
 
 
 class KeyValues(NamedTuple):
-    """Keys and values of the tokens that can still be seen; which slot has whose, its `Held` says: as a rule a ring."""
+    """Keys and values of the tokens that can still be seen; whose is in which slot, `Slots` says: as a rule a ring."""
 
     k: Float[Array, "B H S K"]
     v: Float[Array, "B H S V"]
@@ -73,7 +73,7 @@ def extended(
     cache: KeyValues,
     k: Float[Array, "B H N K"],
     v: Float[Array, "B H N V"],
-    held: Held = ring,
+    held: Slots = ring,
     read: Float[Array, "..."] | None = None,
 ) -> KeyValues:
     """With N further tokens, of which those are kept that the slots then hold.
@@ -124,7 +124,7 @@ def attended(
     k: Float[Array, "B H N K"],
     v: Float[Array, "B H N V"],
     seen: Seen,
-    held: Held = ring,
+    held: Slots = ring,
     score: Score = dot,
 ) -> tuple[KeyValues, Float[Array, "B H N V"]]:
     """The cache with N further tokens, and what their queries read in it and in each other.
@@ -144,7 +144,7 @@ def attended_part(
     k: Float[Array, "B H N K"],
     v: Float[Array, "B H N V"],
     seen: Seen,
-    held: Held = ring,
+    held: Slots = ring,
     score: Score = dot,
 ) -> tuple[KeyValues, Part]:
     """The same, and the logsumexp of each query's logits, to be joined with attention over other keys."""
@@ -201,7 +201,7 @@ def _visible(i: Int[Array, "N 1"], j: Int[Array, "1 S"], seen: Seen) -> Bool[Arr
 
 
 def _attended(
-    cache: KeyValues, q: Array, k: Array, v: Array, seen: Seen, held: Held, score: Score
+    cache: KeyValues, q: Array, k: Array, v: Array, seen: Seen, held: Slots, score: Score
 ) -> tuple[KeyValues, Part]:
     """Keys of the cache and the queries' own are not put together, which would copy the cache."""
     i, slots = (cache.place + jnp.arange(q.shape[2]))[:, None], cache.k.shape[2]

@@ -23,7 +23,7 @@ from lra_bench.records.schema import SCORED
 from lra_bench.report import tables
 from lra_bench.report.published import Mechanism, Protocol, Published, Reported
 from lra_bench.report.summary import equivalence
-from lra_bench.report.summary.equivalence import MARGIN, Held, Score
+from lra_bench.report.summary.equivalence import MARGIN, Equivalence, Score
 from lra_bench.report.summary.seeds import NO_SEEDS, Seeds
 from lra_bench.report.tables import Comparison
 
@@ -66,7 +66,7 @@ class Line:
 
     ours: Mapping[str, Any]  # a row of `tables.summary`, with its `column`, `options` and bare `name`
     published: Reported
-    held: Held | None  # None where it is not comparable
+    held: Equivalence | None  # None where it is not comparable
     reasons: tuple[Reason, ...]  # why it is not comparable; empty where it is
     spread: statistics.Spread | None = None  # how seeds vary in its column; None where that is not known
 
@@ -115,7 +115,7 @@ def _line(
     return Line(row, result, None if why else _held(row, result, spread, margin), why, spread)
 
 
-def _held(row: Mapping[str, Any], result: Reported, spread: statistics.Spread | None, margin: float) -> Held:
+def _held(row: Mapping[str, Any], result: Reported, spread: statistics.Spread | None, margin: float) -> Equivalence:
     """Ours, a row of `tables.summary`, beside theirs; one that stayed at chance has the chance, which is no estimate.
 
     A token accuracy is taken to vary over examples as an accuracy does, which is the most that a share can.

@@ -44,7 +44,7 @@ class Score(NamedTuple):
     variance: float = 0.0  # over the runs; 0 of one, or where it is not known
 
 
-class Held(NamedTuple):
+class Equivalence(NamedTuple):
     """Our score against a published one."""
 
     verdict: str
@@ -66,7 +66,7 @@ class Held(NamedTuple):
         return f"{UNTOLD}, {seeds}"
 
 
-def held(ours: Score, theirs: Score, spread: statistics.Spread | None, margin: float = MARGIN) -> Held:
+def held(ours: Score, theirs: Score, spread: statistics.Spread | None, margin: float = MARGIN) -> Equivalence:
     """Is our score within `margin` of theirs? `spread`: how seeds vary; None: not known, and nothing can be told.
 
     Test sets are taken as drawn independently, theirs and ours, and their seeds to vary as ours. Of ours, a variance
@@ -74,15 +74,15 @@ def held(ours: Score, theirs: Score, spread: statistics.Spread | None, margin: f
     """
     difference = ours.value - theirs.value
     if spread is None:
-        return Held(UNTOLD, difference, math.nan, math.nan, max(1, statistics.LEAST_RUNS - int(ours.runs)))
+        return Equivalence(UNTOLD, difference, math.nan, math.nan, max(1, statistics.LEAST_RUNS - int(ours.runs)))
     error, freedom = _error(ours, theirs, spread, _over_examples(ours) + _over_examples(theirs))
     reach = statistics.students_quantile(freedom, (1 + statistics.LEVEL) / 2) * error
     low, high = difference - reach, difference + reach
     if abs(difference) + statistics.students_quantile(freedom, 1 - statistics.ALPHA) * error < margin:
-        return Held(EQUIVALENT, difference, low, high, None)
+        return Equivalence(EQUIVALENT, difference, low, high, None)
     if low > 0 or high < 0:
-        return Held(DIFFERS, difference, low, high, None)
-    return Held(UNTOLD, difference, low, high, _more(ours, theirs, spread, margin))
+        return Equivalence(DIFFERS, difference, low, high, None)
+    return Equivalence(UNTOLD, difference, low, high, _more(ours, theirs, spread, margin))
 
 
 def _more(ours: Score, theirs: Score, spread: statistics.Spread, margin: float) -> int | None:
