@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lra_bench.errors import ConfigError, nearest
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -181,5 +183,14 @@ METRICS = {metric.name: metric for metric in (ACCURACY, EXACT_MATCH, SQUARED_ERR
 
 
 def named(name: object) -> Metric:
-    """The metric of that name; accuracy where there is none: results that are older than the column."""
-    return HITS if name == HITS.name else METRICS.get(str(name), ACCURACY)
+    """The metric of that name; accuracy where there is none: results that are older than the column.
+
+    Raises:
+        ConfigError: there is no such metric.
+    """
+    if name is None or name != name:  # missing in a table
+        return ACCURACY
+    every = {**METRICS, HITS.name: HITS}
+    if str(name) not in every:
+        raise ConfigError(f"metric '{name}'; {nearest(str(name), every)}")
+    return every[str(name)]

@@ -46,12 +46,11 @@ def report(
     """
     from lra_bench.cli import screen
     from lra_bench.report.page import page
-    from lra_bench.report.summary import rates
 
     if out.suffix not in PAGES:
         raise ConfigError(f"--out {out}: must end in {' or '.join(PAGES)}")
     with reading.frame(paths) as frame:
-        text = page(rates.chosen(frame), _speeds(speed))
+        text = page(frame, _speeds(speed))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     if json:

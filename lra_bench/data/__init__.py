@@ -36,7 +36,6 @@ __all__ = [
     "asked",
     "cache_root",
     "identified",
-    "limited",
     "load",
     "names",
     "of",
@@ -261,25 +260,6 @@ def about(task: TaskSpec) -> About:
     from lra_bench.data import cache
 
     return cache.about(task)
-
-
-def limited(task: TaskSpec, splits: Mapping[str, Split], limit: int | None) -> dict[str, Split]:
-    """At most so many examples of each split.
-
-    Those that are drawn here stand in an order that was drawn: the first. Those that are read may be sorted: some that
-    the task's seed draws, in their order.
-    """
-    if limit is None:
-        return dict(splits)
-    from lra_bench.data import published
-    from lra_bench.data.splits import cut, taken
-
-    if task.folder is None and not of(task).PUBLISHED:
-        return {name: cut(split, 0, limit) for name, split in splits.items()}
-    return {
-        name: taken(split, published.drawn(len(split), limit, task.seed)) if limit < len(split) else split
-        for name, split in splits.items()
-    }
 
 
 def identified(task: TaskSpec) -> TaskSpec:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import NamedTuple
 
 from lra_bench.estimates.hlo_arrays import arrays, far, size
@@ -31,6 +31,7 @@ _NO_KERNEL = re.compile(r'custom_call_target="(AllocateBuffer|ConcatBitcast)"') 
 
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _LINE = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\(")
+_BELOW = {"LT": -1, "GT": 0}  # where the limit of a counter stands: i < limit, limit > i
 _TRIPS = re.compile(r'known_trip_count["\\:{\s]+n["\\:\s]+(\d+)')
 _CALLED = re.compile(r"(?:to_apply|calls|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
@@ -53,6 +54,11 @@ class Weight:
 
     def __add__(self, other: Weight) -> Weight:
         return Weight(self.launches + other.launches, self.bytes + other.bytes, self.loops + other.loops)
+
+    def at_most(self, other: Weight) -> Weight:
+        """Of two of which one is done, the more in each thing."""
+        more = max(self, other, key=lambda weight: sum((loop.trips or 1) * loop.launches for loop in weight.loops))
+        return Weight(max(self.launches, other.launches), max(self.bytes, other.bytes), more.loops)
 
     def again(self, trips: int | None) -> Weight:
         """It in a loop; one whose trips are not known counts once."""
@@ -124,7 +130,7 @@ class _Program:
             return self.weight(body[1]).again(self._trips(one))
         if one.op in CALLS:
             called = [name for name in self._called(one) if name in self.computations]
-            return max((self.weight(name) for name in called), key=lambda weight: weight.launches, default=Weight())
+            return reduce(Weight.at_most, map(self.weight, called), Weight())
         return Weight(1, self._moved(one, inside))
 
     def _trips(self, loop: _Instruction) -> int | None:
@@ -135,9 +141,10 @@ class _Program:
         if condition is None or condition[1] not in self.computations:
             return None
         its = self.computations[condition[1]]
-        if its.root.op != "compare" or "direction=LT" not in its.root.attributes:
+        side = next((n for said, n in _BELOW.items() if f"direction={said}" in its.root.attributes), None)
+        if its.root.op != "compare" or side is None:
             return None
-        limit = its.instructions.get(its.root.operands[-1])
+        limit = its.instructions.get(its.root.operands[side])
         if limit is None or limit.op != "constant" or not limit.shape.startswith(("s32", "u32", "s64")):
             return None
         return int(limit.rest.partition(")")[0])

@@ -87,3 +87,9 @@ def limited_by(device: jax.Device) -> str | None:
     among = {"jobs": memory_limit.jobs(), "processes": distributed.beside(), "devices": jax.local_device_count()}
     words = [f"{count} {what}" for what, count in among.items() if count > 1]
     return f"{said}, dealt to {' x '.join(words)}" if words else said
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Is it Python's word or XLA's that memory is short? tensorstore has the same one for disks."""
+    from_xla = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    return isinstance(error, MemoryError) or from_xla

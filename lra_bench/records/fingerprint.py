@@ -1,9 +1,9 @@
 """The code that makes a run's numbers, as two hashes.
 
-`code_hash` is of what every run goes through: model, training, techniques, batches. `parts_hash` is of what this one
-is made of: its mixers and its source, with the kernels and whatever else of the package they import. Of the syntax
-trees: comments, docstrings and cards are free. So the runs of a table are of the same code if their `code_hash` is one
-and each model's `parts_hash` is; a new mixer, or another one's kernel, leaves both as they are.
+`code_hash` is of what every run goes through: model, training, techniques, batches, scores. `parts_hash` is of what
+this one is made of: its mixers and its source, with the kernels and whatever else of the package they import. Of the
+syntax trees: comments, docstrings and cards are free. So the runs of a table are of the same code if their `code_hash`
+is one and each model's `parts_hash` is; a new mixer, or another one's kernel, leaves both as they are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FREE = {
     "training/checkpoint.py",
     "training/xla_flags.py",
 }
-ENTRIES = ("runs/build.py", "training/trainer.py")
+ENTRIES = ("runs/build.py", "training/trainer.py", "runs/scoring.py", "runs/lengths.py")
 LIBRARIES = ("jax", "jaxlib", "flax", "optax")
 SAID = {
     "code_hash": "code",

@@ -6,6 +6,7 @@ A missing value is None, never 0. A failed run has a result too.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -13,6 +14,11 @@ Status = Literal["ok", "at-chance", "oom", "nan", "timeout", "error"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 SCORED: tuple[Status, ...] = ("ok", "at-chance")  # tested, by parameters that were trained to the end
 FINAL: tuple[Status, ...] = (*SCORED, "nan")  # the same command would give the same again; the others are tried again
+
+
+def settings_of(changed: str | None) -> list[str]:
+    """The settings in a result's `changed`, one by one, each `key=value`; a path among them may hold spaces."""
+    return re.split(r" (?=[\w.-]+=)", changed) if changed else []
 
 
 @dataclass(frozen=True, kw_only=True)

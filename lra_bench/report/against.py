@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import pandas as pd
 
 from lra_bench import config, statistics
 from lra_bench.metrics import named
-from lra_bench.records.schema import SCORED
+from lra_bench.records.schema import SCORED, settings_of
 from lra_bench.report import tables
 from lra_bench.report.published import Mechanism, Protocol, Published, Reported
 from lra_bench.report.summary import equivalence
@@ -150,14 +149,9 @@ def _of_the_run(row: Mapping[str, Any], published: str, options: set[str]) -> It
         yield Reason("tag", str(row["tag"]), True)
     if row["techniques"]:
         yield Reason("techniques", config.technique_words(row["techniques"]), True)
-    moved = [said for said in _settings(row["changed"]) if not _is_seen_elsewhere(said, row["name"], options)]
+    moved = [said for said in settings_of(row["changed"]) if not _is_seen_elsewhere(said, row["name"], options)]
     if moved:
         yield Reason("settings", " ".join(moved), True)
-
-
-def _settings(changed: str | None) -> list[str]:
-    """What `--set` and `--length` changed, one by one; a path among them may hold spaces."""
-    return re.split(r" (?=[\w.-]+=)", changed) if changed else []
 
 
 def _is_seen_elsewhere(said: str, model: str, options: set[str]) -> bool:

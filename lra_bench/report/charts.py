@@ -143,7 +143,7 @@ def growth(facts: Sequence[Mapping[str, Any]], families: Mapping[str, str], mode
     Raises:
         ConfigError: nothing was timed, or nothing of a model that is asked for.
     """
-    timed = [fact for fact in facts if fact["step_ms_p50"] is not None]
+    timed = [fact for fact in scaling.of_one_mode(scaling.told_apart(facts)) if fact["step_ms_p50"] is not None]
     if not timed:
         raise ConfigError("no step was timed: there is nothing to draw")
     timed = scaling.arranged(_asked(timed, models) if models else timed)
@@ -161,7 +161,7 @@ def growth(facts: Sequence[Mapping[str, Any]], families: Mapping[str, str], mode
     tips += [alt.Tooltip("y:Q", title="ms", format=",.3~g"), alt.Tooltip("exponent:Q", title="exponent", format=".2f")]
     fastest = frame[frame["x"] == lengths[-1]].sort_values(["y", "model"])["model"].head(1)
     shown = lines.ordered(frame, _with_names(frame["model"], list(fastest)), FULL)
-    step = scaling.TOLD[timed[0].get("mode") or "train"][0]
+    step = scaling.ONE[timed[0].get("mode") or "train"]
 
     def draw(layout: Layout) -> alt.ConcatChart:
         drawn = lines.panel(frame, shown, x, f"{step}, ms", layout, log=True, tips=tips)

@@ -20,7 +20,7 @@ from lra_bench.metrics import named
 from lra_bench.records.schema import SCORED
 from lra_bench.report.summary import places, ranks, summing
 from lra_bench.report.summary.places import BUILD, HARDWARE, PLACE
-from lra_bench.report.summary.summing import COLUMN
+from lra_bench.report.summary.summing import COLUMN, newest_of_seeds
 from lra_bench.report.tables import VALUE
 
 MACHINE = (*HARDWARE, "processes", "jobs", "matmul", "deterministic", "environment")
@@ -51,6 +51,7 @@ def changes(
     """
     origins = list(dict.fromkeys(frame["origin"]))
     rows = places.settled(frame.assign(model=_labels(frame)), COLUMN)
+    rows = newest_of_seeds(rows, ["origin", "model", *COLUMN])
     if elsewhere is not None:
         more = elsewhere[~elsewhere["run"].isin(frame["run"])]
         more = more.assign(model=summing.labels(more), origin="", step_ms_p50=None)
@@ -73,12 +74,27 @@ def _of_column(runs: Sequence[Line], origins: Sequence[str], what: Sequence[str]
     spreads = _Spreads(runs) if by == "model" else None
     for name in dict.fromkeys(run[by] for run in runs):
         its = [[run for run in runs if run[by] == name and run["origin"] == origin] for origin in origins]
-        for data, sides in _of_same_data(its):
-            at = {key: runs[0][key] for key in KEYS} | {"data_hash": data, "config_hash": None, by: name}
-            yield from (at | {"what": STATUS} | one for one in _statuses(sides))
-            scored = [_scored(side) for side in sides]
-            if all(scored) and _data(sides[0])[:1] == [data]:
-                yield from (at | {"what": one} | _compared(one, scored, data, spreads) for one in what)
+        for config, alike in _of_same_config(its):
+            for data, sides in _of_same_data(alike):
+                at = {key: runs[0][key] for key in KEYS} | {"data_hash": data, "config_hash": config, by: name}
+                yield from (at | {"what": STATUS} | one for one in _statuses(sides))
+                scored = [_scored(side) for side in sides]
+                if all(scored) and _data(sides[0])[:1] == [data]:
+                    yield from (at | {"what": one} | _compared(one, scored, data, spreads) for one in what)
+
+
+def _of_same_config(sides: Sequence[Sequence[Line]]) -> Iterator[tuple[Any, list[list[Line]]]]:
+    """Both sides' runs under each of several configs of one name, where both sides have one of them. A config that was
+    changed between the folders is compared as it stands in each; of several in one of them, the last that ran."""
+    here, there = ([run["config_hash"] for run in side] for side in sides)
+    if common := [one for one in dict.fromkeys(here) if one in there]:
+        for one in common:
+            told = one if len({*here, *there}) > 1 else None
+            yield told, [[run for run in side if run["config_hash"] == one] for side in sides]
+        return
+    newest = [max(side, key=lambda run: str(run["started"] or ""), default=None) for side in sides]
+    last = [one and one["config_hash"] for one in newest]
+    yield None, [[run for run in side if run["config_hash"] == one] for side, one in zip(sides, last, strict=True)]
 
 
 def _scored(side: Sequence[Line]) -> list[Line]:

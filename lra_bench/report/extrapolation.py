@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from lra_bench.errors import ConfigError
+from lra_bench.records.schema import settings_of
 from lra_bench.report import tables
 from lra_bench.report.summary import annotate, places
 from lra_bench.report.tables import COLUMN, Comparison, Report
+
+LENGTH = ("length", "task.length")  # as a result's `changed` has it
 
 
 def report(frame: pd.DataFrame) -> Report:
@@ -34,7 +36,7 @@ def report(frame: pd.DataFrame) -> Report:
 
 
 def _without_length(changed: str) -> str | None:
-    return " ".join(re.sub(r"\blength=\d+", "", changed).split()) or None
+    return " ".join(one for one in settings_of(changed) if one.partition("=")[0] not in LENGTH) or None
 
 
 def _table(rows: pd.DataFrame) -> Comparison:

@@ -44,7 +44,7 @@ class Longest(NamedTuple):
 
 def longest(facts: Sequence[Fact]) -> Longest | None:
     """What was timed at the longest length; None without full attention, or without others."""
-    timed = [fact for fact in facts if fact["step_ms_p50"] is not None]
+    timed = [fact for fact in scaling.of_one_mode(facts) if fact["step_ms_p50"] is not None]
     full = [fact for fact in timed if _family(fact["model"]) == FULL]
     if not full:
         return None
@@ -52,7 +52,7 @@ def longest(facts: Sequence[Fact]) -> Longest | None:
     there = [fact for fact in timed if fact["length"] == length]
     others = [fact for fact in there if _family(fact["model"]) != FULL]
     best = min((fact for fact in full if fact["length"] == length), key=lambda fact: fact["step_ms_p50"])
-    return Longest(length, best, others, facts) if others else None
+    return Longest(length, best, others, timed) if others else None
 
 
 def _family(model: str) -> str:
@@ -69,10 +69,10 @@ def headline(summed: pd.DataFrame, facts: Sequence[Fact]) -> str:
     best = min(there.others, key=lambda fact: fact["step_ms_p50"])
     times = there.full["step_ms_p50"] / best["step_ms_p50"]
     share = f"all {faster}" if faster == len(there.others) else f"{faster} of {len(there.others)}"
-    step = scaling.TOLD[best.get("mode") or "train"][0]
+    step = scaling.ONE[best.get("mode") or "train"]
     return (
         f"At {there.length:,} tokens, {share} efficient models take less time for a {step} than full attention; "
-        f"{there.label(best)}, the fastest, is {times:,.0f} times as fast"
+        f"{there.label(best)}, the fastest, is {three_digits(times) if times < 2 else f'{times:,.0f}'} times as fast"
     )
 
 

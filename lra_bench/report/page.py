@@ -22,8 +22,8 @@ from lra_bench.report import budget, charts, headline, labels, model_sections, s
 from lra_bench.report.drawing import style
 from lra_bench.report.drawing.style import NARROW, WIDE, Figure
 from lra_bench.report.leaderboard import board, heads
-from lra_bench.report.summary import load, ranks
-from lra_bench.report.tables import Comparison
+from lra_bench.report.summary import load, ranks, rates
+from lra_bench.report.tables import Comparison, Report
 
 TITLE = "Efficient transformers, compared"
 
@@ -64,12 +64,13 @@ def page(frame: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]) -> str:
     Raises:
         ConfigError: there is nothing to show.
     """
+    every, frame = frame, rates.chosen(frame)
     summed, notes = ranks.beside(frame, tables.summary(frame), "model")
     measured = tables.measured(frame)
     if "test_score" not in summed:
         raise ConfigError("no run here has finished: there is nothing to report")
     accuracy = tables.compare(summed, "accuracy", also=notes)
-    parts = list(_parts(frame, summed, measured, speeds))
+    parts = list(_parts(frame, budget.report(every), summed, measured, speeds))
     drawn = [part for part in parts if part.figure]
     summed = summed.assign(column=tables.column_names(summed)[0])
     anchors = labels.anchors(tables.labels(frame))
@@ -145,7 +146,11 @@ def _lead(frame: pd.DataFrame, summed: pd.DataFrame) -> str:
 
 
 def _parts(
-    frame: pd.DataFrame, summed: pd.DataFrame, measured: pd.DataFrame, speeds: Sequence[Mapping[str, Any]]
+    frame: pd.DataFrame,
+    given: Report,
+    summed: pd.DataFrame,
+    measured: pd.DataFrame,
+    speeds: Sequence[Mapping[str, Any]],
 ) -> Iterator[Part]:
     families = {name: mixers.model_card(name).card.family for name in mixers.names()}
     placed = charts.placed(measured, summed)
@@ -178,7 +183,7 @@ def _parts(
     curves = _drawn(lambda: charts.curves(frame))
     if curves:
         yield Part("curves", "Learning curves", "The score on validation, mean over seeds.", curves)
-    yield Part("budget", "Training budget", "", {}, [Table.of(budget.report(frame).tables[0])])
+    yield Part("budget", "Training budget", "", {}, [Table.of(given.tables[0])])
     yield Part("measured", "How each number was measured", "", {}, [], list(_measured(frame)))
 
 

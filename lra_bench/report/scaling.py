@@ -21,12 +21,14 @@ from lra_bench.report.tables import Comparison, Report
 NEEDED = ("model", "options", "length", "status", "step_ms_p50", "compiled_bytes")
 WIDE = 0.2  # of the median: an interval that is wider is marked
 NEAR = 3  # times an empty step: what takes less is marked
+ONE = {"train": "training step", "infer": "forward pass", "prefill": "prompt", "decode": "token"}  # by mode
 TOLD = {
     "train": ("training step", "training steps"),
     "infer": ("forward pass", "forward passes"),
     "prefill": ("prompt of L tokens, all texts of the batch", "prompts"),
     "decode": ("a token, of the last of L, all texts of the batch", "tokens of each text"),
 }
+ASKED = ("batch", "dtype", "task")  # of a step of one length
 MARKS = {
     record.UNVERIFIED: "?: its conformance was not checked here with this code; lra verify -m NAME does that",
     record.DENSE: "dense: its work or memory grow faster than its card says, as of all pairs under a mask",
@@ -51,12 +53,35 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def report(facts: Sequence[Fact]) -> Report:
     """A table for each thing that is known of the steps, a line a model and a column a length."""
-    facts = arranged(facts)
+    facts = arranged(told_apart(facts))
     modes = dict.fromkeys(fact.get("mode") or "train" for fact in facts)
     tables = [
         table for mode in modes for table in _tables([f for f in facts if (f.get("mode") or "train") == mode], mode)
     ]
     return Report(numbers(facts), tuple(tables))
+
+
+def told_apart(facts: Sequence[Fact]) -> Sequence[Fact]:
+    """The facts.
+
+    Raises:
+        ConfigError: two of one model, length and mode differ in nothing that they say.
+    """
+    counts = Counter((label(fact, facts), fact["length"], fact.get("mode") or "train") for fact in facts)
+    name, length, mode = max(counts, key=lambda key: counts[key])
+    if counts[name, length, mode] > 1:
+        raise ConfigError(
+            f"{name} was timed {counts[name, length, mode]} times at L = {length:,} ({mode}), with settings that the "
+            "numbers do not name; keep each in a file of its own (--out)"
+        )
+    return facts
+
+
+def of_one_mode(facts: Sequence[Fact]) -> list[Fact]:
+    """Those of the first mode that was timed: of training steps, if any were."""
+    timed = {fact.get("mode") or "train" for fact in facts if fact["step_ms_p50"] is not None}
+    first = next((mode for mode in TOLD if mode in timed), "train")
+    return [fact for fact in facts if (fact.get("mode") or "train") == first]
 
 
 def numbers(facts: Sequence[Fact]) -> pd.DataFrame:
@@ -115,7 +140,7 @@ def is_near_dispatch(fact: Fact) -> bool:
 def faster(fact: Fact, facts: Sequence[Fact]) -> float | None:
     """How many times faster than the reference at this length, in the same process where that is known."""
     first = _setting(reference(facts))
-    like = [f for f in facts if all(f.get(key) == fact.get(key) for key in ("length", "mode"))]
+    like = [f for f in facts if all(f.get(key) == fact.get(key) for key in ("length", "mode", *ASKED))]
     theirs = next((f["step_ms_p50"] for f in like if _setting(f) == first), None)
     there = fact.get("reference_ms") or theirs
     return float(there / fact["step_ms_p50"]) if there and fact["step_ms_p50"] else None
@@ -134,12 +159,15 @@ def hfu(fact: Fact) -> float | None:
 
 
 def label(fact: Fact, facts: Sequence[Fact]) -> str:
-    """The model's name; with the options, or devices, that differ, where it was measured with several settings."""
+    """The model's name; with the options, or devices, that differ, where it was measured with several settings, and
+    with the batch, dtype or task, where it was at one length with several."""
     its = [f for f in facts if f["model"] == fact["model"]]
     settings = {json.dumps(f["options"], sort_keys=True): f["options"] for f in its}
     differing = [k for k in fact["options"] if len({str(s.get(k)) for s in settings.values()}) > 1]
     said = [f"{k}={fact['options'][k]}" for k in differing]
     said += [f"devices={fact.get('devices')}"] if len({f.get("devices") for f in its}) > 1 else []
+    at = [f for f in its if all(f.get(key) == fact.get(key) for key in ("options", "devices", "length", "mode"))]
+    said += [f"{key}={fact.get(key)}" for key in ASKED if len({f.get(key) for f in at}) > 1]
     turned = ",".join(said)
     return f"{fact['model']}[{turned}]" if turned else str(fact["model"])
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lra_bench import statistics
+from lra_bench.errors import ConfigError
 from lra_bench.report import scaling
 from lra_bench.report.tables import Comparison, Report
 
@@ -29,15 +30,21 @@ class Line(NamedTuple):
 
 
 def report(facts: Sequence[Fact], room: int | None = None) -> Report:
-    """A line a model and mode; `room` bytes stand in place of the measured device's."""
-    facts, lines = scaling.arranged(facts), []
+    """A line a model and mode; `room` bytes stand in place of the measured device's.
+
+    Raises:
+        ConfigError: nothing was timed, or facts cannot be told apart.
+    """
+    facts, lines = scaling.arranged(scaling.told_apart(facts)), []
     for mode in dict.fromkeys(fact.get("mode") or "train" for fact in facts):
         ours = [fact for fact in facts if (fact.get("mode") or "train") == mode and fact["step_ms_p50"] is not None]
         names = [scaling.label(fact, facts) for fact in ours]
-        first = _line([fact for fact, name in zip(ours, names, strict=True) if name == names[0]])
+        first = _line([fact for fact, name in zip(ours, names, strict=True) if name in names[:1]])
         for name in dict.fromkeys(names):
             its = [fact for fact, named in zip(ours, names, strict=True) if named == name]
             lines.append({"model": name, "mode": mode} | _grown(its, first, room))
+    if not lines:
+        raise ConfigError("no step was timed: there is nothing to fit")
     numbers = pd.DataFrame(lines)
     return Report(numbers, (_table(numbers, scaling.label(facts[0], facts), facts, room),))
 
@@ -49,6 +56,7 @@ def _grown(facts: Sequence[Fact], first: Line, room: int | None) -> dict[str, An
     over_time, over_memory = statistics.power(time.lengths, time.values), statistics.power(time.lengths, planned)
     states = np.array([fact.get("state_bytes") or np.nan for fact in facts], float)
     over_state = statistics.power(time.lengths, states) if not np.isnan(states).any() else None
+    shared = np.intersect1d(time.lengths, first.lengths)
     crossed = crossover(time, first)
     there = room if room is not None else facts[-1].get("available_bytes")
     return {
@@ -64,8 +72,8 @@ def _grown(facts: Sequence[Fact], first: Line, room: int | None) -> dict[str, An
         "crossover": crossed.value,
         "crossover_low": crossed.low,
         "crossover_high": crossed.high,
-        "shortest": time.lengths[0],
-        "longest": time.lengths[-1],
+        "shortest": shared.min(initial=np.inf),
+        "longest": shared.max(initial=0),
         "memory_bytes": there,
         "wall": wall(time.lengths, planned, there) if there else None,
     }
@@ -73,7 +81,7 @@ def _grown(facts: Sequence[Fact], first: Line, room: int | None) -> dict[str, An
 
 def _line(facts: Sequence[Fact]) -> Line:
     """Of one model's facts by rising length."""
-    over = np.array([scaling.interval(fact) for fact in facts])
+    over = np.array([scaling.interval(fact) for fact in facts]).reshape(-1, 3)
     low, high = (np.where(np.isnan(over[:, i]), over[:, 0], over[:, i]) for i in (1, 2))
     return Line(np.array([fact["length"] for fact in facts], float), over[:, 0], low, high)
 
@@ -81,8 +89,9 @@ def _line(facts: Sequence[Fact]) -> Line:
 def crossover(line: Line, first: Line) -> statistics.Interval:
     """The length from which on a model is faster than the first, at all longer lengths that were measured.
 
-    Between two lengths times are taken to be powers of L. 0: at the shortest already; infinite: not at the longest. Its
-    interval is where the ends of the times' intervals cross, the most and the least favourable ones.
+    Between two lengths times are taken to be powers of L. 0: at the shortest already; infinite: not at the longest that
+    both were measured at; not a number where they share none. Its interval is where the ends of the times' intervals
+    cross, the most and the least favorable ones.
     """
     shared = [length for length in line.lengths if length in first.lengths]
     ours, theirs = np.isin(line.lengths, shared), np.isin(first.lengths, shared)
@@ -94,6 +103,8 @@ def crossover(line: Line, first: Line) -> statistics.Interval:
 def _crossed(lengths: np.ndarray, slower: np.ndarray) -> float:
     """Where the logarithm of a ratio falls below 0 for good."""
     above = np.flatnonzero(slower >= 0)
+    if not len(lengths):
+        return float("nan")
     if not len(above):
         return 0.0
     last = int(above[-1])
@@ -162,6 +173,8 @@ def _state(line: Mapping[Any, Any]) -> str:
 
 def _from(line: Mapping[Any, Any]) -> str:
     value, low, high = (line[key] for key in ("crossover", "crossover_low", "crossover_high"))
+    if pd.isna(value):
+        return ""
     if value == 0:
         said = f"{line['shortest']:,.0f} or less"
     elif value == NEVER:

@@ -21,6 +21,7 @@ from lra_bench.measure.machine import where
 from lra_bench.measure.memory import available_bytes, crowded
 from lra_bench.mixers.base import Target
 from lra_bench.model import Asked, Choice, ModelSpec, Reader, Shape, sizes
+from lra_bench.runs.limits import limited
 from lra_bench.shapes import Split
 from lra_bench.techniques import applied
 from lra_bench.techniques.base import NOTHING, Dependencies, ModelState
@@ -35,7 +36,7 @@ from lra_bench.training.setup import TrainingSetup
 def examples(run: Run, tell: Callable[..., None]) -> tuple[dict[str, Split], str]:
     """The splits, of `limit` examples at most, and the hash of the whole data."""
     dataset = data.prepare(run.task, lambda what, done, total: tell("data", what=what, done=done, total=total))
-    return data.limited(run.task, dataset.splits, run.limit), dataset.hash
+    return limited(run.task, dataset.splits, run.limit), dataset.hash
 
 
 def here() -> Target:

@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,27 +25,26 @@ from typing import Any
 import jax
 import numpy as np
 
-from lra_bench import data, distributed, statistics
+from lra_bench import data, distributed
 from lra_bench.config import Run, digest
-from lra_bench.data import made, texts
+from lra_bench.data import made
 from lra_bench.errors import LraError, RunFailed, faults_told, refused, users_fault
 from lra_bench.measure.clocks import Stopwatch
-from lra_bench.measure.memory import peak_bytes
-from lra_bench.metrics import Metric, of_corpus
+from lra_bench.measure.memory import peak_bytes, short_of_memory
 from lra_bench.model import decoding
 from lra_bench.records import fingerprint, store
-from lra_bench.records.schema import Result, Status
-from lra_bench.runs import inference_cost, lengths
+from lra_bench.records.schema import Result
+from lra_bench.runs import inference_cost, lengths, scoring
 from lra_bench.runs.build import Fallback, examples, fitting, model_spec
 from lra_bench.runs.loaded import UNITS, Trained, dependencies
 from lra_bench.shapes import SPLITS, Split
 from lra_bench.training import checkpoint
 from lra_bench.training.precision import same_bits_as_asked
-from lra_bench.training.program import Program
-from lra_bench.training.trainer import Interrupted, Progress, Tell, Trainer, answers_all, scores_all
+from lra_bench.training.trainer import Interrupted, Tell, Trainer, answers_all, scores_all
 
 FALLBACK = "fallback.json"
 BASIS = "basis.json"
+CHECKPOINTS = "checkpoints"
 FAILED = (
     3  # the exit code of one of several processes that failed, perhaps alone; if it is the first, its result says how
 )
@@ -56,12 +55,17 @@ INTERRUPTED = 130  # the exit code of a run that was stopped, saved, and can be 
 def first_fallback(folder: Path, *, fresh: bool) -> Fallback | None:
     """The fallback with which the run was begun: a run that is resumed continues as it was."""
     path = folder / FALLBACK
-    return None if fresh or not path.exists() else Fallback(*store.read_json(path))
+    resumed = not fresh and _is_half_trained(folder) and path.exists()
+    return Fallback(*store.read_json(path)) if resumed else None
+
+
+def _is_half_trained(folder: Path) -> bool:
+    return any((folder / CHECKPOINTS).glob("*/"))
 
 
 def of_another_basis(folder: Path, basis: Mapping[str, Any], tell: Tell) -> bool:
     """Is what is half trained in the folder of other data, other code or other libraries? `tell` is told."""
-    if not any((folder / "checkpoints").glob("*/")):
+    if not _is_half_trained(folder):
         return False
     then = store.read_json(folder / BASIS) if (folder / BASIS).exists() else {}
     why = fingerprint.apart(basis, then) if then else "code and data that nothing is known of"
@@ -91,12 +95,12 @@ def execute(
     count = lambda what, done, total: tell("data", what=what, done=done, total=total)  # noqa: E731
     trained = dependencies(run, folder.parent, splits["train"], count)
     program, facts, fallback = fitting(run, splits["train"], first_fallback(folder, fresh=fresh), tell, trained)
-    if distributed.is_first():
-        store.write_json(folder / FALLBACK, fallback)
-        store.write_json(folder / BASIS, basis)
-        if units := program.objective.units:
-            store.write_json(folder / UNITS, units.as_lists())
-    with checkpoint.opened(folder / "checkpoints", fresh=fresh) as checkpoints:
+    with checkpoint.opened(folder / CHECKPOINTS, fresh=fresh) as checkpoints:
+        if distributed.is_first():  # once what is half trained is of this basis, or gone
+            store.write_json(folder / FALLBACK, fallback)
+            store.write_json(folder / BASIS, basis)
+            if units := program.objective.units:
+                store.write_json(folder / UNITS, units.as_lists())
         train, val, test = ([splits[name] for splits in every] for name in SPLITS)
         trainer = Trainer(program, train, val, run.recipe.training, run.seed, checkpoints, tell, stopping, watch)
         params, rest, progress = trainer()
@@ -108,9 +112,9 @@ def execute(
         store.save_scores(folder, scores, metric)
         store.write_json(folder / "curve.json", progress.history)
     tell("timing")
-    facts |= scored(run, val, test, scores, progress) | speed(trainer, run)
+    facts |= scoring.scored(run, val, test, scores, progress) | speed(trainer, run)
     facts |= inference_cost.facts(program, params, rest, val)
-    facts |= of_texts(program, answers, test, folder)
+    facts |= scoring.of_texts(program, answers, test, folder)
     facts["state_bytes"] = decoding.bytes_of_a_text(model_spec(run), run.task.length)
     facts |= program.computed(train, progress.step)
     facts |= {"data_hash": data_hash, "started": started}
@@ -119,56 +123,14 @@ def execute(
     as_run = run.model_copy(update={"recipe": fallback.of(run.recipe)})
     as_trained = Trained(as_run, program, params, rest, splits)
     facts["test_at"] = lengths.scores(as_trained, count, tell)
-    facts["test_by_place"] = lengths.by_place(as_trained, count)
-    return store.blank(run, status(facts, metric), **facts)
+    facts["test_by_place"] = lengths.by_place(as_trained, count, tell)
+    return store.blank(run, scoring.status(facts, metric), **facts)
 
 
 def all_examples(run: Run, tell: Tell) -> tuple[list[dict[str, Split]], str]:
     """The splits of each task that the run is trained on, and the hash of them all."""
     every, hashes = zip(*(examples(one, tell) for one in run.trains_on), strict=True)
     return list(every), hashes[0] if len(hashes) == 1 else digest(hashes)
-
-
-def scored(
-    run: Run, val: Sequence[Split], test: Sequence[Split], scores: np.ndarray, progress: Progress
-) -> dict[str, Any]:
-    """The result's columns on how good; of several tasks, test's are over the examples of all."""
-    metric = run.metric
-    return {
-        "val_score": progress.val_score,
-        "test_score": float(scores.mean(dtype=np.float64)),
-        "test_spread": None if metric.binary else float(scores.std(dtype=np.float64)),
-        "val_n": sum(map(len, val)),
-        "test_n": len(scores),
-        "chance": _chance(run, test, [len(split) / len(scores) for split in test]),
-        "val_chance": _chance(run, val, [1 / len(val)] * len(val)),
-        "best_step": progress.best_step,
-        "stopped_step": progress.step if progress.step < run.recipe.training.steps else None,
-        "train_loss": progress.train_loss,
-    }
-
-
-def of_texts(program: Program, answers: Sequence[np.ndarray], test: Sequence[Split], folder: Path) -> dict[str, float]:
-    """The result's columns on test's texts as a whole, where it has texts, which are kept in the folder."""
-    texts = program.objective.texts
-    if texts is None:
-        return {}
-    given, asked, written = map(texts.of, (test[0].tokens[:, 0], test[0].label, answers[0]))
-    if distributed.is_first():
-        store.save_texts(folder, given, asked, written)
-    return of_corpus(written, asked)
-
-
-def _chance(run: Run, splits: Sequence[Split], weights: Sequence[float]) -> float:
-    """The mean over the tasks that the run is trained on."""
-    each = zip(run.trains_on, splits, weights, strict=True)
-    return sum(texts.chance(one.task, split.label) * weight for one, split, weight in each)
-
-
-def status(result: dict[str, Any], metric: Metric) -> Status:
-    """Of what was trained to the end: did it learn, as far as test's examples can tell?"""
-    score = statistics.over_examples(metric, result["test_score"], result["test_n"], result["test_spread"])
-    return "ok" if statistics.learned(metric, score, result["chance"]) else "at-chance"
 
 
 def speed(trainer: Trainer, run: Run) -> dict[str, Any]:
@@ -221,12 +183,6 @@ def failures(run: Run, place: Path | str = "a file") -> Iterator[Failure]:
             store.blank(run, "oom" if short_of_memory(error) else "error", _one_line(error)),
             True,
         )
-
-
-def short_of_memory(error: BaseException) -> bool:
-    """Is it Python's word or XLA's that memory is short? tensorstore has the same one for disks."""
-    from_xla = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
-    return isinstance(error, MemoryError) or from_xla
 
 
 def _one_line(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from lra_bench.config import Run, TaskSpec
 from lra_bench.data import texts
 from lra_bench.data.generated import Drawn
 from lra_bench.errors import ConfigError, RunFailed, TaskError
+from lra_bench.measure.memory import short_of_memory
 from lra_bench.metrics import METRICS
 from lra_bench.runs.build import built, examples, lacking, model_spec
 from lra_bench.runs.loaded import Trained
@@ -54,8 +55,8 @@ def over(trained: Trained, lengths: Sequence[int], settings: Sequence[str], coun
             run = trained.run.model_copy(update={"task": _at(trained.run.task, length, settings)})
             why = _bound(run, trained)
             yield _none(length, why) if why else _read(run, trained, count)
-        except (RunFailed, TaskError) as error:
-            yield _none(length, str(error))
+        except Exception as error:
+            yield _none(length, _why(error))
 
 
 def scores(trained: Trained, count: data.Progress, tell: Tell) -> str | None:
@@ -74,35 +75,53 @@ def scores(trained: Trained, count: data.Progress, tell: Tell) -> str | None:
     return json.dumps({str(one.length): one.score for one in found})
 
 
-def by_place(trained: Trained, count: data.Progress) -> str | None:
+def by_place(trained: Trained, count: data.Progress, tell: Tell) -> str | None:
     """The run's scores over parts of test's texts, by the part's first place, as JSON; at the longest length that it is
-    tested at. None: the next symbol is not asked for.
+    tested at and has a score at. `tell` is told why it has none at a longer one. None: the next symbol is not asked
+    for.
 
     Parts double: they begin at 0, an eighth of the trained length, a quarter, a half, it, twice it, and so on.
     """
     task = trained.run.task
     if not data.looks_ahead(task) or trained.run.metric.written or trained.run.techniques.words or trained.run.beside:
         return None
-    run = _longest(trained)
+    for run in _from_the_longest(trained):
+        try:
+            return json.dumps(_of_parts(run, trained, count))
+        except Exception as error:
+            tell("note", said=f"no scores by place at L = {run.task.length:,}: {_why(error)}")
+    return None
+
+
+def _of_parts(run: Run, trained: Trained, count: data.Progress) -> dict[str, float]:
     program, test, rest = _opened(run, trained, count)
     scores = {}
-    for first, last in pairwise(parts(task.length, run.task.length)):
+    for first, last in pairwise(parts(trained.run.task.length, run.task.length)):
         there = np.arange(run.task.length)
         part = replace(test, label=np.where((there >= first) & (there < last), test.label, 0))
         told = lambda _, done, total, first=first: count(f"test from place {first}", done, total)  # noqa: E731
         scores[str(first)] = float(evaluate(program, trained.params, rest, part, told, TEST).mean(dtype=np.float64))
-    return json.dumps(scores)
+    return scores
 
 
-def _longest(trained: Trained) -> Run:
-    """The run at the longest length that it is tested at and can be."""
+def _from_the_longest(trained: Trained) -> Iterator[Run]:
+    """The run at each length that it is tested at and can be, the longest first, down to its own."""
     task = trained.run.task
     for length in sorted(task.test_lengths, reverse=True):
         with suppress(TaskError):
             run = trained.run.model_copy(update={"task": _at(task, length, ())})
             if length > task.length and not _bound(run, trained):
-                return run
-    return trained.run
+                yield run
+    yield trained.run
+
+
+def _why(error: Exception) -> str:
+    """Why a length has no score, if that is what it says; what was trained is not lost by it."""
+    if isinstance(error, RunFailed | TaskError):
+        return str(error)
+    if short_of_memory(error):
+        return "it does not fit in memory"
+    raise error
 
 
 def parts(trained: int, length: int) -> list[int]:

@@ -14,11 +14,11 @@ from lra_bench import config, data, mixers
 from lra_bench.config import NO_TECHNIQUE, Overlay, Recipe, RecipeFile, Run, TaskSpec, Techniques, tasks
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.mixers import ModelCard
+from lra_bench.records.schema import settings_of
 from lra_bench.shapes import LAST_SEED
 from lra_bench.sweeps.models import Choice, Part, fields, matching, models, parts
 from lra_bench.sweeps.stages import staged
 
-BETWEEN = r" (?=[\w.-]+=)"  # two of the settings in a result's `changed`
 UNSAID = {  # decides no number, or has a column of its own
     "tag",
     "variant",
@@ -87,7 +87,7 @@ def of_model(run: Run, choice: Choice, settings: Settings) -> Run:
     turned = found.resolve(run.task.name)[1] if found else {}
     trained = run.trained_first
     recipe = config.changed(trained.recipe, settings.recipe)
-    before = dict(part.split("=", 1) for part in re.split(BETWEEN, trained.changed)) if trained.changed else {}
+    before = dict(part.split("=", 1) for part in settings_of(trained.changed))
     student = trained.model_copy(
         update={
             **fields(

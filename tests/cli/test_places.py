@@ -26,8 +26,9 @@ from lra_bench.cli import progress, screen, streams
 from lra_bench.errors import ConfigError, PlaceError, place_at_fault
 from lra_bench.launch import variables
 from lra_bench.launch.place import WHOLE
+from lra_bench.measure.memory import short_of_memory
 from lra_bench.records import store
-from lra_bench.runs.execute import failures, short_of_memory
+from lra_bench.runs.execute import failures
 from lra_bench.search.study import _sqlite
 from lra_bench.shapes import LAST_SEED
 from lra_bench.sweeps import Request

@@ -187,6 +187,8 @@ def test_a_loop_runs_as_often_as_its_condition_says_where_the_compiler_does_not(
     )
     assert weigh(counting).loops == (Loop(64, 2), Loop(9, 2))
     assert weigh(counting).launches == 64 * 2 + 9 * 2 + 1
+    turned = counting.replace("compare(%at, %last), direction=LT", "compare(%last, %at), direction=GT")
+    assert weigh(turned) == weigh(counting)
     for other in (("direction=LT", "direction=NE"), ("%last = s32", "%last = f32"), ("constant(9)", "parameter(0)")):
         assert weigh(counting.replace(*other)).loops[1] == Loop(None, 2)
 
@@ -226,6 +228,9 @@ ENTRY %main (p: s32[], x: f32[4]) -> f32[4] {
 }
 """
     assert weigh(text) == Weight(1 + 2, 3 * 32)
+    wide = text.replace("%few (a: f32[4])", "%few (a: f32[4000])").replace("%a = f32[4]", "%a = f32[4000]")
+    wide = wide.replace("%b = f32[4]", "%b = f32[4000]")
+    assert weigh(wide) == Weight(1 + 2, 2 * 32_000), "of the other branch, what it moves"
 
 
 def test_a_program_that_was_compiled_here_is_read() -> None:

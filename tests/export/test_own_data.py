@@ -23,6 +23,7 @@ from lra_bench.export import inputs
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.records import fingerprint, store
 from lra_bench.runs import execute
+from lra_bench.runs.limits import limited
 from lra_bench.runs.loaded import Trained
 from lra_bench.sweeps import Request
 
@@ -207,12 +208,12 @@ def test_a_limit_draws_from_what_may_be_sorted(own: Path) -> None:
             "text,stars,price\n" + "\n".join(row.replace(" ", split) for row in rows) + "\n"
         )
     spec = tasks.load("stars.yaml").model_copy(update={"splits": {"train": 64, "val": 64, "test": 64}})
-    limited = data.limited(spec, data.prepare(spec).splits, 20)
-    for split in limited.values():
+    some = limited(spec, data.prepare(spec).splits, 20)
+    for split in some.values():
         assert (len(split), set(split.label.tolist())) == (20, {0, 1})
     drawn = tasks.load("parity", variant="quick")
-    few = {"train": limited["train"]}
-    np.testing.assert_array_equal(data.limited(drawn, few, 5)["train"].tokens, few["train"].tokens[:5])
+    few = {"train": some["train"]}
+    np.testing.assert_array_equal(limited(drawn, few, 5)["train"].tokens, few["train"].tokens[:5])
 
 
 def test_check_makes_what_it_says_and_ends_in_the_line_to_write(own: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,10 @@ from samples import TINY, Lra, started
 from lra_bench import data, mixers, source_code, sweeps
 from lra_bench.config import Run
 from lra_bench.errors import DataError
+from lra_bench.measure.clocks import Stopwatch
 from lra_bench.records import fingerprint, store
+from lra_bench.runs import execute
+from lra_bench.runs.build import Fallback
 from lra_bench.runs.execute import of_another_basis
 from lra_bench.sweeps import Request
 
@@ -171,6 +175,10 @@ def test_the_hashes_are_of_the_code_that_a_run_goes_through(package: Path) -> No
     path.write_text(text)
     edit(package / "training/optimizer.py", "import jax", "MORE = 1\nimport jax")
     assert moved() == {"code_hash"}
+    for scores in ("runs/scoring.py", "runs/lengths.py", "runs/limits.py"):
+        before = fingerprint.of(run, package)
+        edit(package / scores, "import annotations", "import annotations\n\nMORE = 1")
+        assert moved() == {"code_hash"}
     edit(package / "data/sources/synthetic/listops.py", "\nimport", "\nMORE = 1\nimport")
     assert moved() == {"code_hash", "parts_hash"}
 
@@ -215,6 +223,29 @@ def test_half_trained_by_other_code_or_on_other_data_begins_anew(
         store.write_json(tmp_path / "basis.json", basis | then)
     assert of_another_basis(tmp_path, basis, tell) == (words is not None)
     assert [words in line for line in said] == ([True] if words else [])
+
+
+def test_a_state_of_another_basis_is_gone_before_the_new_basis_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two, the next session would go on from it."""
+    (tmp_path / "checkpoints/4").mkdir(parents=True)
+    store.write_json(tmp_path / "basis.json", {"code_hash": "0"})
+    program = SimpleNamespace(objective=SimpleNamespace(units=None))
+    doubles: dict[str, Any] = {
+        "all_examples": ([{"train": None}], "1"), "dependencies": None, "fitting": (program, {}, Fallback(1, False)),
+    }  # fmt: skip
+    for name, given in doubles.items():
+        monkeypatch.setattr(execute, name, lambda *_, given=given, **__: given)
+
+    def killed(folder: Path, *, fresh: bool) -> None:
+        assert (folder, fresh) == (tmp_path / "checkpoints", True)
+        raise SystemExit
+
+    monkeypatch.setattr(execute.checkpoint, "opened", killed)
+    with pytest.raises(SystemExit):
+        execute.execute(kept_run("linear"), tmp_path, lambda *_, **__: None, lambda _: False, Stopwatch(), fresh=False)
+    assert store.read_json(tmp_path / "basis.json") == {"code_hash": "0"}
 
 
 @pytest.mark.slow

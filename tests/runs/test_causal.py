@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from jax.errors import JaxRuntimeError
 from samples import Lra
 
 from lra_bench import data, sweeps
-from lra_bench.config import tasks
-from lra_bench.errors import ConfigError, TaskError
+from lra_bench.config import Run, tasks
+from lra_bench.errors import ConfigError, RunFailed, TaskError
 from lra_bench.launch.refusals import refuse
 from lra_bench.runs import lengths
 from lra_bench.sweeps import Request
@@ -76,6 +79,39 @@ def test_longer_windows_are_of_the_text_that_is_test_at_its_own_length(tmp_path:
             assert all(window.tobytes() in own for window in found)
         with pytest.raises(TaskError, match=r"test has 128 symbols, no window of 200"):
             lengths._at(task, 200, ())
+
+
+def test_a_length_that_does_not_fit_costs_no_score_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor the result: of what was trained to its end nothing is lost by a further test."""
+    (tmp_path / "train.txt").write_text(TEXT)
+    (run,) = sweeps.runs(Request("linear", "bytes", "quick", settings=(CAUSAL, f"task.folder={tmp_path}")))
+    sizes = {"length": 16, "splits": {"train": 64, "val": 8, "test": 8}, "test_lengths": [32, 48]}
+    trained: Any = SimpleNamespace(run=run.model_copy(update={"task": run.task.model_copy(update=sizes)}))
+    failed = {48: RunFailed("no room", "oom"), 32: JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")}
+
+    def read(run: Run, *_: Any) -> dict[str, float]:
+        if run.task.length in failed:
+            raise failed[run.task.length]
+        return {"0": 1.0}
+
+    said: list[str] = []
+    for name, double in (("_bound", lambda *_: None), ("_of_parts", read), ("_read", read)):
+        monkeypatch.setattr(lengths, name, double)
+
+    def tell(event: str, **facts: Any) -> None:
+        said.append(facts["said"])
+
+    assert json.loads(str(lengths.by_place(trained, data.silent, tell))) == {"0": 1.0}
+    assert json.loads(str(lengths.scores(trained, data.silent, tell))) == {"32": None, "48": None}
+    assert said == [
+        "no scores by place at L = 48: no room",
+        "no scores by place at L = 32: it does not fit in memory",
+        "no score at L = 32: it does not fit in memory",
+        "no score at L = 48: no room",
+    ]
+    failed[32] = ValueError("a fault of ours")
+    with pytest.raises(ValueError, match="a fault of ours"):
+        lengths.by_place(trained, data.silent, tell)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.launch import local
 from lra_bench.measure import peak
 from lra_bench.measure.asked import Asked
-from lra_bench.report import charts, scaling, scaling_fits
+from lra_bench.report import charts, headline, scaling, scaling_fits
 from lra_bench.speed.largest import NEAR, largest
 from lra_bench.sweeps import Request, Speed
 
@@ -177,6 +177,43 @@ def test_growth_finds_the_crossover_and_the_wall() -> None:
     column = "faster than softmax from"
     assert shown[column].tolist() == ["", "4,100", "not up to 8,192", "1,024 or less"]
     assert shown["its card"].tolist() == ["", "1", "", ""]
+
+
+def test_a_crossover_is_told_of_shared_lengths_alone() -> None:
+    column = "faster than softmax from"
+    apart = [fact(length=n) for n in (1024, 2048)] + [fact("linear", n, 50.0) for n in (4096, 8192)]
+    report = scaling_fits.report(apart)
+    assert report.tables[0].cells.loc["linear", column] == ""
+    short = [fact(length=n, ms=50.0 if n < 4096 else None) for n in (1024, 2048, 16384)]
+    slow = [fact("linear", n, 100.0) for n in (1024, 2048, 16384)]
+    assert scaling_fits.report(short + slow).tables[0].cells.loc["linear", column] == "not up to 2,048"
+
+
+def test_batches_are_lines_of_their_own_and_what_cannot_be_told_apart_is_refused() -> None:
+    two = [fact(length=n, ms=batch * n / 1024, batch=batch) for n in (1024, 2048) for batch in (8, 16)]
+    for made in (scaling.report, scaling_fits.report):
+        assert list(made(two).tables[0].cells.index) == ["softmax[batch=8]", "softmax[batch=16]"]
+    assert cell_of(scaling.report(two), "times faster", "softmax[batch=16]", 1024) == "1.00"
+    one_a_length = [fact(length=1024, batch=8), fact(length=2048, batch=4)]
+    assert list(scaling.report(one_a_length).tables[0].cells.index) == ["softmax"]
+    for made in (scaling.report, scaling_fits.report, charts_growth):
+        with pytest.raises(ConfigError, match=r"softmax was timed 2 times at L = 1,024 \(train\)"):
+            made([fact(), fact(ms=90.0)])
+    with pytest.raises(ConfigError, match="nothing to fit"):
+        scaling_fits.report([fact(ms=None), fact(length=2048, ms=None)])
+
+
+def charts_growth(facts: Facts) -> Any:
+    return charts.growth(facts, {})
+
+
+def test_a_headline_and_a_figure_are_of_one_mode() -> None:
+    trained = [fact(ms=100.0), fact("linear", ms=150.0)]
+    decoded = [fact(ms=1.0, mode="decode"), fact("linear", ms=0.5, mode="decode")]
+    said = headline.headline(pd.DataFrame(), [*decoded, *trained])
+    assert said.startswith("At 1,024 tokens, 0 of 1 efficient models take less time for a training step")
+    assert said.endswith("linear, the fastest, is 0.667 times as fast")
+    assert "all 1 efficient models take less time for a token than" in headline.headline(pd.DataFrame(), decoded)
 
 
 def test_a_crossover_is_as_unsure_as_the_medians() -> None:

@@ -60,6 +60,12 @@ def test_the_best_on_validation_counts_over_all_its_seeds(tmp_path: Path) -> Non
     assert given["tried"] == 3
 
 
+def test_the_page_counts_the_whole_grid_as_tuning(tmp_path: Path, lra: Lra) -> None:
+    kept(tmp_path, {(lr, seed): 0.5 + lr for lr in GRID for seed in (0, 1)})
+    assert lra("report", tmp_path, "--out", "page.html").returncode == 0
+    assert "6, 72 steps" in Path("page.html").read_text(encoding="utf-8")
+
+
 def test_further_seeds_have_the_rate_that_was_best_with_the_first(tmp_path: Path) -> None:
     asked = Request("softmax,linear", "short", "tiny", (0, 1, 2), rates=GRID)
     softmax, linear = sweeps.rate_grids(sweeps.runs(asked))

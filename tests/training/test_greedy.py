@@ -18,7 +18,7 @@ from lra_bench.errors import ConfigError, RunFailed, TaskError
 from lra_bench.metrics import sentence_chrf
 from lra_bench.model import EncoderDecoder, writing
 from lra_bench.records import store
-from lra_bench.runs import build, execute
+from lra_bench.runs import build, execute, scoring
 from lra_bench.shapes import Split
 from lra_bench.sweeps import Request
 from lra_bench.training import trainer
@@ -122,7 +122,7 @@ def test_scores_are_those_of_the_texts(made: Made, tmp_path: Path) -> None:
     half = np.where(np.arange(len(right))[:, None] % 2, np.roll(right, 1, 0), right)
     wrote = [reader.decode(ids) for ids in half]
     assert program.objective.scores(half, test.label) == pytest.approx(sentence_chrf(wrote, asked))
-    facts = execute.of_texts(program, [half], [test], tmp_path)
+    facts = scoring.of_texts(program, [half], [test], tmp_path)
     assert facts["bleu"] == pytest.approx(sacrebleu.corpus_bleu(wrote, [asked]).score)
     kept = store.read_json(tmp_path / "texts.json")
     assert kept[1] == {"source": sources[1], "asked": asked[1], "written": wrote[1]}

@@ -21,7 +21,22 @@ SUMMED = (
     "runs_at_chance",
     "test_sd",
 )  # of an exported result: how many runs, and their scores' deviation
-TEXT = ("run", "start", "teacher", "data_hash", "code_hash", "parts_hash", "commit")
+TEXT = (
+    *("run", "start", "teacher", "data_hash", "code_hash", "parts_hash", "config_hash", "commit", "code"),
+    *("model", "task", "variant", "config", "tag", "status"),
+)
+NEEDED = ("model", "task", "length", "status")
+NUMBERS = (
+    "length",
+    "batch",
+    "test_score",
+    "test_low",
+    "test_high",
+    "test_n",
+    "chance",
+    "step_ms_p50",
+    "compiled_bytes",
+)
 
 
 def to_dataframe(paths: Sequence[Path]) -> pd.DataFrame:
@@ -67,7 +82,12 @@ def _table(path: Path) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         raise ConfigError(f"{path}: not a table of results (.csv or .json): {error}") from None
     table = table.replace([math.inf, -math.inf], math.nan)  # of earlier versions; no number was there
-    missing = [c for c in ("model", "task", "status") if c not in table]
-    if missing:
-        raise ConfigError(f"{path}: not a table of results: the column '{missing[0]}' is missing")
+    if missing := [column for column in NEEDED if column not in table or table[column].isna().any()]:
+        raise ConfigError(f"{path}: not a table of results: the column '{missing[0]}' is missing, or empty in a line")
+    for column in NUMBERS:
+        if column in table:
+            try:
+                table[column] = pd.to_numeric(table[column])
+            except (ValueError, TypeError) as error:
+                raise ConfigError(f"{path}: the column '{column}' holds no number: {error}") from None
     return table

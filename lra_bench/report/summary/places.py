@@ -36,13 +36,19 @@ def settled(frame: pd.DataFrame, column: Sequence[str], data: str = "data_hash")
     rows = rows.assign(versions=rows["versions"].map(_libraries, na_action="ignore"))
     for key in NUMBERS:
         rows[key] = rows[key].astype(float)
-    rows = rows.astype(dict.fromkeys((*PLACE, *BUILD, data), object))
-    keys = [*PLACE, *BUILD, data]
+    rows = rows.astype(dict.fromkeys((*PLACE, *BUILD), object))
+    keys = [*PLACE, *BUILD]
     rows[keys] = rows[keys].where(rows[keys].notna(), None)
-    rows = _filled(rows, [key for key in column if key != data], [data])
-    rows = _filled(rows, column, PLACE)
+    rows = _filled(with_data(rows, column, data), column, PLACE)
     rows = _filled(rows, [*column, "model", *PLACE], BUILD)
     return rows.assign(commit=_commits(rows))
+
+
+def with_data(rows: pd.DataFrame, column: Sequence[str], data: str = "data_hash") -> pd.DataFrame:
+    """The rows, failed ones with the data of the only ones that their column has, if there is only one."""
+    known = rows[data].astype(object)
+    rows = rows.assign(**{data: known.where(known.notna(), None)})
+    return _filled(rows, [key for key in column if key != data], [data])
 
 
 def _commits(rows: pd.DataFrame) -> pd.Series:

@@ -26,7 +26,7 @@ from lra_bench.records import store
 from lra_bench.records.schema import SCORED
 from lra_bench.report import tables
 from lra_bench.report.summary.seeds import Column, Seeds
-from lra_bench.report.summary.summing import derived
+from lra_bench.report.summary.summing import derived, newest_of_seeds
 from lra_bench.report.tables import COLUMN, Comparison, Report
 
 TESTED = ["better", "worse", "difference", "low", "high", "p", "test", "p_holm"]
@@ -56,6 +56,7 @@ class Ranking:
             elsewhere = elsewhere if elsewhere is None else elsewhere[~derived(elsewhere)]
         seeds = Seeds.of(frame.assign(model=frame["bare"]), elsewhere)
         frame = frame[frame["run"].isna() | ~frame["run"].duplicated()]
+        frame = newest_of_seeds(frame, ["model", *COLUMN])
         done = frame[frame["status"].isin(SCORED)]
         done = done.dropna(subset=["test_score", "folder"])
         found: list[dict[str, Any]] = []

@@ -13,7 +13,8 @@ import pandas as pd
 
 from lra_bench.metrics import named
 from lra_bench.records.schema import SCORED
-from lra_bench.report.summary.summing import COLUMN, labels
+from lra_bench.report.summary import places
+from lra_bench.report.summary.summing import COLUMN, labels, newest_of_seeds
 
 NEAR = 0.02  # of a share: two points; of another score, so much of the best one
 NOTE = "lr R (k of n): the learning rate that was best on validation, of n; k of them come within 2 points of it there"
@@ -23,28 +24,31 @@ def chosen(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows without those of other rates than the chosen one, where a sweep tried several.
 
     A rate counts by the mean over the seeds that all rates were tried with; one that failed with any of them is worse
-    than all that did not. What trying the others took is added to `tuning_trials` and `tuning_steps`.
+    than all that did not. A run of such a model that was asked for by itself is of the grid too: its rate was tried.
+    What trying the others took is added to `tuning_trials` and `tuning_steps`.
     """
     if "lr_grid" not in frame or frame["lr_grid"].isna().all():
         return frame
-    grids = frame[frame["lr_grid"].notna()]
-    parts = [frame[frame["lr_grid"].isna()]]
-    for _, rows in grids.groupby([labels(grids), *(grids[key] for key in COLUMN)], dropna=False, sort=False):
-        parts.append(_best(rows))
+    frame = places.with_data(frame, COLUMN)
+    parts = []
+    for _, rows in frame.groupby([labels(frame), *(frame[key] for key in COLUMN)], dropna=False, sort=False):
+        tried = rows["lr"].notna() if rows["lr_grid"].notna().any() else pd.Series(False, rows.index)
+        parts += [_best(rows[tried]) if tried.any() else rows[:0], rows[~tried]]
     return pd.concat([part for part in parts if len(part)]).sort_index()
 
 
 def _best(rows: pd.DataFrame) -> pd.DataFrame:
     """Those of the chosen rate, of one model on one column."""
+    once = newest_of_seeds(rows.drop_duplicates("run"), ["lr"])
     metric = named(rows["metric"].iloc[0])
     sign = 1 if metric.higher else -1
-    scores = {float(str(lr)): _score(of_rate) for lr, of_rate in _alike(rows).groupby("lr", sort=True)}
+    scores = {float(str(lr)): _score(of_rate) for lr, of_rate in _alike(once).groupby("lr", sort=True)}
     done = {lr: score for lr, score in scores.items() if score is not None}
     best = max(done, key=lambda lr: sign * done[lr]) if done else min(scores)
     span = NEAR if metric.share else NEAR * abs(done.get(best, 0.0))
     near = sum(sign * (done[best] - score) <= span for score in done.values()) if done else 0
     kept = rows[rows["lr"] == best]
-    cost = {"tuning_trials": len(rows), "tuning_steps": int(sum(map(steps_taken, rows.to_dict("records"))))}
+    cost = {"tuning_trials": len(once), "tuning_steps": int(sum(map(steps_taken, once.to_dict("records"))))}
     return kept.assign(lr_tried=len(scores), lr_near=near, lr_edge=best in (min(scores), max(scores)), **cost)
 
 
@@ -67,8 +71,9 @@ def steps_taken(row: Mapping[Any, Any]) -> float:
 
 
 def said(row: Mapping[Any, Any]) -> str:
-    """The chosen rate of a summed row, and the width of its window; nothing where there was no grid."""
-    if pd.isna(row.get("lr_tried")):
+    """The chosen rate of a summed row, and the width of its window; nothing where there was no grid, or where models
+    of several rates are joined."""
+    if pd.isna(row.get("lr_tried")) or pd.isna(row.get("lr")):
         return ""
     return f" lr {row['lr']:g} ({row['lr_near']:.0f} of {row['lr_tried']:.0f})"
 

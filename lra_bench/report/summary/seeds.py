@@ -12,9 +12,8 @@ from typing import Any
 import pandas as pd
 
 from lra_bench import statistics
-from lra_bench.metrics import named
 from lra_bench.report.summary.annotate import points
-from lra_bench.report.summary.summing import COLUMN, column_of, summary
+from lra_bench.report.summary.summing import COLUMN, column_of, derived, summary
 
 Column = tuple[Any, ...]
 NO_SEEDS = (
@@ -33,8 +32,10 @@ class Seeds:
 
     @classmethod
     def of(cls, frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Seeds:
-        """Of the models that have several runs, in `frame` and `elsewhere`; a run that is in both counts once."""
+        """Of the models that have several runs, in `frame` and `elsewhere`; a run that is in both counts once. Models
+        that were derived from another run's vary with it, and tell nothing of their own."""
         rows = frame if elsewhere is None else pd.concat([frame, elsewhere], ignore_index=True)
+        rows = rows[~derived(rows)]
         asked = () if elsewhere is None else tuple(dict.fromkeys(elsewhere["origin"].astype(str)))
         summed = summary(rows)
         if "test_sd" not in summed:
@@ -54,12 +55,12 @@ class Seeds:
     def notes(self, told: pd.DataFrame) -> Iterator[str]:
         """Of each column of `told`, rows with `COLUMN` and the column's name in `column`: how seeds vary, and whose."""
         for name, rows in told.groupby("column", sort=False):
-            spread, metric = self.get(rows.iloc[0].to_dict()), named(rows["metric"].iloc[0])
+            spread = self.get(rows.iloc[0].to_dict())
             if spread is None:
                 yield f"{name}: {NO_SEEDS}"
                 continue
             whose = f", with those in {', '.join(self.elsewhere)}" if self.elsewhere else ""
-            deviation = points(spread.variance**0.5, metric)
+            deviation = points(spread.variance**0.5, rows["metric"].iloc[0])
             yield (
                 f"{name}: seeds vary by {deviation} (standard deviation, of {spread.models} models with "
                 f"{statistics.LEAST_RUNS} runs or more{whose}); a model of fewer runs is taken to vary so"

@@ -30,8 +30,9 @@ CODES = ("code_hash", "commit", "parts_hash", "versions", "matmul")  # what scor
 def summary(frame: pd.DataFrame, by: str = "model", *, apart: bool = False) -> pd.DataFrame:
     """One numeric row for each model (or family) and column, seeds joined, wherever they ran: of scores.
 
-    A run that lies in two folders counts once, unless the folders are to be kept `apart`. `frame` may be of `measured`
-    too, as it was exported.
+    A run that lies in two folders, or in a folder and in a table that was made of it, counts once, unless the folders
+    are to be kept `apart`; of runs with one seed, by several codes of their mixer, the newest counts. `frame` may be of
+    `measured` too, as it was exported.
     """
     return _summed(frame, [*(["origin"] if apart else []), by, *COLUMN], [] if apart else ["run"])
 
@@ -46,10 +47,43 @@ def measured(frame: pd.DataFrame, by: str = "model") -> pd.DataFrame:
 def _summed(frame: pd.DataFrame, keys: Sequence[str], once: Sequence[str]) -> pd.DataFrame:
     frame = places.settled(_counted(frame.assign(model=labels(frame))), COLUMN)
     if once:
-        frame = frame[frame["run"].isna() | ~frame.duplicated([*once])]
+        frame = _once(frame, [key for key in once if key != "run"])
+    if "platform" not in keys:
+        frame = newest_of_seeds(frame, list(dict.fromkeys([*keys, "model"])))
     groups = frame.groupby(list(keys), dropna=False, sort=False)
     found = pd.DataFrame([_joined(dict(zip(keys, key, strict=True)), rows) for key, rows in groups])
     return found.astype({key: object for key in keys if key in (*PLACE, *BUILD)})
+
+
+def _once(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Each run once, at each value of the `keys`: by itself, rather than in a row that was summed before of several."""
+    runs = [str(one).split() if pd.notna(one) else [] for one in frame["run"]]
+    at = list(frame[[*keys]].itertuples(index=False, name=None)) if keys else [()] * len(frame)
+    there: set[Any] = set()
+    kept = []
+    for row in sorted(range(len(frame)), key=lambda row: len(runs[row])):
+        own = {(run, at[row]) for run in runs[row]}
+        if not own & there:
+            kept.append(row)
+            there |= own
+    return frame.iloc[sorted(kept)]
+
+
+def newest_of_seeds(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Without runs of a model on a column, as the `keys` say it, that a newer one of the same seed follows: another
+    code of the mixer is no other seed. `superseded` says of how many a row is the newest, but one."""
+    if "seed" not in frame:
+        return frame
+    single = frame[frame["seed"].notna() & frame["status"].isin(SCORED)]
+    if not single.duplicated([*keys, "seed"]).any():
+        return frame
+    at = [single[key] for key in (*keys, "seed")]
+    started = single["started"].fillna("").astype(str)
+    last = started.groupby(at, dropna=False).rank(method="first", ascending=False) == 1
+    others = started.groupby(at, dropna=False).transform("size") - 1
+    older = single.index[~last]
+    before = frame["superseded"].fillna(0) if "superseded" in frame else 0
+    return frame.assign(superseded=others.reindex(frame.index).fillna(0) + before).drop(index=older)
 
 
 def _counted(frame: pd.DataFrame) -> pd.DataFrame:
@@ -122,6 +156,7 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
         joined[column] = _mean(done[column], done["finished"])
     if "platform" in keys and "other_load" in done:
         joined["other_load"] = done["other_load"].astype(float).max()
+    joined |= {"superseded": int(rows["superseded"].sum())} if "superseded" in rows else {}
     joined |= {key: rows[key].iloc[0] for key in RATE if key in rows and rows[key].nunique() == 1}
     joined["started"] = str(done["started"].dropna().max()) if done["started"].notna().any() else ""
     return joined
