@@ -21,7 +21,7 @@ run: $(READY)           ## train linformer on short ListOps: accuracy, speed and
 # Neighbors in one process, which compile and train once for all of them. One process more than cores: children are waited for.
 SHARED := -n $(shell expr $$(nproc 2>/dev/null || echo 2) + 1) --dist worksteal
 
-test: $(READY)          ## the tests, some six minutes on two cores; PYTHON=python3.13 for another Python
+test: $(READY)          ## the tests, 6 to 10 minutes on two cores; PYTHON=python3.13 for another Python
 	$(BIN)/pytest $(SHARED) -m "not slow and not sweep and not gpu and not tpu"
 
 test-rest: $(READY)     ## the slow ones, which `make test` leaves out

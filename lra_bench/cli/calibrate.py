@@ -31,7 +31,9 @@ def calibrate(
             help="Checks by name, or files; all if none.", metavar="CHECK|file.yaml", autocompletion=completion.checks
         ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Short forms of the checks, of signs alone.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Run shortened checks, which test the direction of each difference alone.")
+    ] = False,
     results: options.Results = RESULTS,
     jobs: options.Jobs = None,
     fresh: options.Fresh = False,

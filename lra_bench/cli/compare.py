@@ -89,7 +89,7 @@ def compare(
         Path | None,
         typer.Option(
             "--seeds-from",
-            help="Runs there tell too how scores vary over seeds, in the same columns; they are not shown.",
+            help="Use the runs in this folder too to estimate how scores vary over seeds; they are not listed.",
             metavar="DIR",
         ),
     ] = None,

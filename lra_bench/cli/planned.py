@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Group
 
-from lra_bench.cli.screen import mebibytes, titled
+from lra_bench.cli.screen import mebibytes, titled, what_runs
 from lra_bench.report.summary import load
 from lra_bench.report.summary.digits import three_digits
 
@@ -20,7 +20,8 @@ def table(plans: Sequence[Plan], jobs: int) -> Group:
     groups: dict[str, list[Plan]] = {}
     for plan in plans:
         groups.setdefault(plan["but_for_seed"], []).append(plan)
-    return titled("what would run", [_line(group) for group in groups.values()], [*_to_go(plans, jobs), *_room(plans)])
+    lines = [what_runs(group[0], plans) | _line(group) for group in groups.values()]
+    return titled("what would run", lines, [*_to_go(plans, jobs), *_room(plans)])
 
 
 def calibration(lines: Sequence[Plan], jobs: int) -> Group:
@@ -39,8 +40,6 @@ def calibration(lines: Sequence[Plan], jobs: int) -> Group:
 def _line(group: Sequence[Plan]) -> dict[str, Any]:
     first, hours = group[0], _left(group)
     return {
-        "model": first["model"],
-        "task": first["task"],
         "config": first["config"],
         "L": first["length"],
         **{state: sum(plan["state"] == state for plan in group) or None for state in STATES},

@@ -267,7 +267,8 @@ def show_plan(every: Sequence[Run], results: Path, *, jobs: int | None, out: Pat
     if out is not None:
         lines = sweeps.job_list(sweeps.with_needs(every), results, jobs)
         out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        screen.err.print(f"{out}: {len(lines)} runs, a line each; results will lie in {results}/runs", soft_wrap=True)
+        said = "1 run, a line" if len(lines) == 1 else f"{len(lines)} runs, a line each"
+        screen.err.print(f"{out}: {said}; results will lie in {results}/runs", soft_wrap=True)
         return
     with progress.watching() as watch:
         plans = sweeps.plan(sweeps.with_needs(every), results, watch, jobs)

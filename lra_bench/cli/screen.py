@@ -193,10 +193,20 @@ def _of_texts(result: Result) -> dict[str, Any]:
 def states_table(states: Sequence[Mapping[str, Any]]) -> Group:
     """A line a run, and how many are done."""
     grid = ("lr",) if any(state["lr"] for state in states) else ()
-    keys = ("model", "task", "config", "length", *grid, "seed")
-    lines = [{key: state[key] for key in keys} | {"state": _state(state)} for state in states]
+    keys = ("config", "length", *grid, "seed")
+    lines = [
+        what_runs(state, states) | {key: state[key] for key in keys} | {"state": _state(state)} for state in states
+    ]
     left = sum(state["state"] != "done" for state in states)
-    return titled("what would run", lines, [f"{len(states)} runs, {left} of them to be run"])
+    said = f"{len(states)} run{'s' if len(states) > 1 else ''}, {left} of them to be run"
+    return titled("what would run", lines, [said])
+
+
+def what_runs(state: Mapping[str, Any], states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A run's model and task, with the variant of the task, if any; and its techniques, where a run has some."""
+    task = f"{state['task']}@{state['variant']}" if state["variant"] else state["task"]
+    applied = {"techniques": state["techniques"]} if any(one["techniques"] for one in states) else {}
+    return {"model": state["model"], "task": task, **applied}
 
 
 def _state(state: Mapping[str, Any]) -> str:

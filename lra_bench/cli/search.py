@@ -87,9 +87,9 @@ def search(
 ) -> None:
     """Search for architectures: the mixer of each layer, width and depth. The result is a Pareto front.
 
-    Each is judged by its validation score and by what is limited: parameters if nothing is. What exceeds a limit is
-    not trained; each other trial takes as long as a run of the config. The study is in RESULTS/search; after Ctrl-C
-    or `kill -9` the same command resumes.
+    Each is judged by its validation score and by the quantity that is limited, or by parameters if none is. What
+    exceeds a limit is not trained; each other trial takes as long as a run of the config. The study is in
+    RESULTS/search; after Ctrl-C or `kill -9` the same command resumes.
 
     Example: lra search -t listops -c quick --max-params 60000 --trials 30
     """

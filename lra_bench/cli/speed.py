@@ -58,7 +58,7 @@ def speed(
         Mode,
         typer.Option(
             "--mode",
-            help="Time the training step, the forward pass, or of a causal model a prompt, or a token.",
+            help="Time the training step, the forward pass, or a causal model's prompt or token.",
         ),
     ] = Mode.train,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed steps of each model, interleaved.")] = 7,

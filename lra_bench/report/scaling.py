@@ -206,7 +206,7 @@ def _dispatch(facts: Sequence[Fact]) -> Iterator[str]:
     near = [fact["dispatch_ms"] for fact in facts if is_near_dispatch(fact)]
     if near:
         between = " to ".join(dict.fromkeys((_digits(min(near)), _digits(max(near)))))
-        yield f"d: less than {NEAR} times an empty step ({between} ms to dispatch one): the host's time as the device's"
+        yield f"d: less than {NEAR} times an empty step ({between} ms to start one), so partly the host's time"
 
 
 def _memory(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:

@@ -37,6 +37,7 @@ def _state(run: Run, results: Path) -> str:
 def _asked(run: Run, results: Path) -> dict[str, Any]:
     result = store.done(results, run)
     asked: dict[str, Any] = {"run": run.id, "model": run.model, "task": run.task_name, "config": run.config_name}
+    asked |= {"variant": run.task.variant, "techniques": run.techniques.words or None}
     asked |= {"lr": run.trained_first.recipe.optimizer.lr if run.lr_grid else None, "tag": run.tag}
     asked |= {"length": run.task.length, "seed": run.seed, "but_for_seed": but_for_seed(run)}
     return asked | {"state": _state(run, results), "other_code": fingerprint.since(result, run) if result else None}

@@ -159,3 +159,11 @@ def test_hashes_of_digits_stay_what_they_are() -> None:
 def test_a_metric_that_is_not_there_is_one_line() -> None:
     with pytest.raises(ConfigError, match="metric 'perplexity'"):
         tables.compare(tables.summary(frame(row(0.5, metric="perplexity"))), "accuracy")
+
+
+def test_an_option_that_older_code_has_not_is_no_other_model() -> None:
+    older = row(0.5, run="a", options="{}")
+    assert set(tables.labels(frame(older, row(0.6, 1, "b")))) == {"softmax"}
+    plain = row(0.6, 1, "c", options='{"impl": "plain"}')
+    several = tables.labels(frame(older, row(0.6, 1, "b"), plain))
+    assert list(several) == ["softmax[impl=None]", "softmax[impl=auto]", "softmax[impl=plain]"]

@@ -15,7 +15,7 @@ from rich.console import Console
 from samples import Lra
 
 from lra_bench import cli, speed, sweeps
-from lra_bench.cli import planned
+from lra_bench.cli import planned, screen
 from lra_bench.config import Run
 from lra_bench.launch import local
 from lra_bench.launch.engine import Stopped
@@ -171,3 +171,13 @@ def test_ctrl_c_is_one_line(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert (ended.value.code, capsys.readouterr().err.splitlines()[-1]) == (130, "lra: stopped")
+
+
+def test_what_would_run_names_variants_and_techniques(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    every = sweeps.runs(Request("linear", "needle@near,needle@far", "laptop", techniques="none,int8"))
+    console = Console(width=200, record=True, quiet=False)
+    console.print(screen.states_table(sweeps.states(every, Path("results"))))
+    lines = [line.split() for line in console.export_text().splitlines() if "linear" in line]
+    told = [line[1:3] for line in lines]
+    assert told == [[f"needle@{at}", said] for at in ("near", "far") for said in ("laptop", "W8A32")]

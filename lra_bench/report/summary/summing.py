@@ -99,11 +99,13 @@ def _counted(frame: pd.DataFrame) -> pd.DataFrame:
 
 def labels(frame: pd.DataFrame) -> pd.Series:
     """Each row's model; with the options that differ, where one model stands there with several settings; with the
-    techniques that were applied; and with the code's hash, where it came from elsewhere and is not this package's."""
+    techniques that were applied; and with the code's hash, where it came from elsewhere and is not this package's. An
+    option that some rows do not have, as their code had not, is none that differs."""
     named = frame["model"].astype(str)
     for model, rows in frame.groupby("model"):
         turned = rows["options"].dropna().map(json.loads)
-        differing = [k for k in sorted({k for t in turned for k in t}) if len({str(t.get(k)) for t in turned}) > 1]
+        every = sorted({k for t in turned for k in t})
+        differing = [k for k in every if len({str(t[k]) for t in turned if k in t}) > 1]
         if differing:
             said = turned.map(lambda t, d=differing: ",".join(f"{k}={t.get(k)}" for k in d))
             named[said.index] = f"{model}[" + said + "]"
