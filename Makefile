@@ -48,7 +48,7 @@ bench: $(READY)         ## a training step of every model at 1,024 to 16,384 tok
 
 DATA ?= listops,parity,needle,induction-heads,recall-one,copy,selective-copy,adding,pathfinder@quick,pathx@quick
 
-bench-data: $(READY)    ## does the input keep up? examples a second made anew, in batches, and consumed by the fastest model
+bench-data: $(READY)    ## does the input keep up? examples a second: made, in batches, and consumed by the fastest model
 	@cache=$$(mktemp -d); trap 'rm -rf $$cache' EXIT; \
 	LRA_CACHE=$$cache $(BIN)/lra data bench -t $(DATA) -m fnet --out results/speed/data.json
 
@@ -62,7 +62,7 @@ bench-peers: $(READY) .venv-peers/ready  ## our training steps against those of 
 MINUTES ?= 8
 TRAINED := linformer,softmax,nystromformer,performer,reformer
 
-gpu-check: $(READY)     ## with a GPU or a TPU and its JAX: what it is asked in MINUTES, most valuable first; goes on where it stopped
+gpu-check: $(READY)     ## with a GPU or a TPU and its JAX: what it is asked in MINUTES, most valuable first; resumes where it stopped
 	@set -e; platform=$$($(BIN)/python -c 'import jax; print(jax.default_backend())'); \
 	if [ $$platform = cpu ]; then \
 		echo "gpu-check: JAX sees no GPU or TPU here; on a machine with one: $(BIN)/pip install -e '.[gpu]' (or '.[tpu]')" >&2; \

@@ -68,7 +68,7 @@ class TaskError(LraError):
 
 
 class DataError(LraError):
-    """A file of examples that is missing, corrupt or mislabelled."""
+    """A file of examples that is missing, corrupt or mislabeled."""
 
 
 class PlaceError(LraError):

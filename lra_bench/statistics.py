@@ -38,10 +38,10 @@ def mean(values: Sequence[float]) -> Interval:
     return _t_interval(float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5, len(values) - 1)
 
 
-def _t_interval(centre: float, error: float, freedom: int) -> Interval:
-    """Student's t interval about `centre`, whose standard error is `error`."""
+def _t_interval(center: float, error: float, freedom: int) -> Interval:
+    """Student's t interval about `center`, whose standard error is `error`."""
     reach = special.stdtrit(freedom, (1 + LEVEL) / 2) * error
-    return Interval(centre, float(centre - reach), float(centre + reach))
+    return Interval(center, float(center - reach), float(center + reach))
 
 
 def apart(first: np.ndarray, second: np.ndarray) -> Interval:

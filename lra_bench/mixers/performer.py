@@ -2,7 +2,7 @@
 
     Y = phi(Q) (phi(K)^T V) / (phi(Q) sum_j phi(k_j)),   x = q or k times K^(-1/4)
     phi(x)_f = exp(w_f . x - |x|^2 / 2)       FAVOR+: positive, and unbiased for exp(q . k / sqrt K)    (lemma 1)
-    phi(x)_f = relu(w_f . x) + 0.001          generalised attention                                  (appendix A.4)
+    phi(x)_f = relu(w_f . x) + 0.001          generalized attention                                  (appendix A.4)
 
 The w are orthogonal in blocks of K, their norms those of Gaussian vectors (section 2.4); they are drawn once a layer,
 for all heads, and belong to the model. phi(k) of padding is zero. Where it is causal, the sums run up to each query
@@ -55,7 +55,7 @@ class Config(Fused):
     """m. 256 in the paper (appendix A), and in the LRA runs of others."""
 
     kernel: str = "exp"
-    """exp: FAVOR+, an estimate of softmax attention; relu: generalised attention, one of its own,
+    """exp: FAVOR+, an estimate of softmax attention; relu: generalized attention, one of its own,
     which the paper's experiments have unless they say softmax."""
 
     redraw: bool = False
@@ -124,7 +124,7 @@ class Mixer(Decoded):
 
 
 def rectified(w: Float32[Array, "m K"]) -> Features:
-    """phi of generalised attention."""
+    """phi of generalized attention."""
 
     def phi(x: Float32[Array, "B H N K"], i: Int[Array, "N"]) -> Float32[Array, "B H N m"]:
         return jax.nn.relu(product("bhlk,fk->bhlf", x * x.shape[-1] ** -0.25, w)) + 1e-3

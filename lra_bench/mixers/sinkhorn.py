@@ -61,7 +61,7 @@ class Config(Fused):
     """b: tokens of a block."""
 
     iterations: int = 7
-    """Normalisations of rows and columns; 5 to 10 in the paper."""
+    """Normalizations of rows and columns; 5 to 10 in the paper."""
 
     temperature: float = 0.75
     """tau: what the logits are divided by."""

@@ -45,8 +45,8 @@ class Section:
 
 def sections(frame: pd.DataFrame, anchors: Mapping[str, str]) -> list[Section]:
     """A section for each label of the frame's rows, in alphabetical order."""
-    labelled = frame.assign(label=tables.labels(frame))
-    grouped = {str(label): rows for label, rows in labelled.groupby("label", sort=True)}
+    labeled = frame.assign(label=tables.labels(frame))
+    grouped = {str(label): rows for label, rows in labeled.groupby("label", sort=True)}
     return [_section(label, anchors[label], rows.to_dict("records")) for label, rows in grouped.items()]
 
 

@@ -124,7 +124,7 @@ def _pictures(path: Path, batches: Mapping[str, bytes], args: Args) -> Split:
 
 
 def gray(rgb: np.ndarray) -> np.ndarray:
-    """Grey levels, uint8 [N, P], of pixels, uint8 [N, P, 3], rounded as TensorFlow's rgb_to_grayscale rounds."""
+    """Gray levels, uint8 [N, P], of pixels, uint8 [N, P, 3], rounded as TensorFlow's rgb_to_grayscale rounds."""
     return ((rgb.astype(np.float32) / 255) @ LUMA * 255.5).astype(np.uint8)
 
 

@@ -3,7 +3,7 @@ estimated by m random features.
 
     Y = phi(Q) (phi(K)^T V) / (phi(Q) sum_j phi(k_j)),   x = q or k times K^(-1/4)
     phi(x)_f = exp(w_f . x - |x|^2 / 2)       FAVOR+: positive, and unbiased for exp(q . k / sqrt K)    (lemma 1)
-    phi(x)_f = relu(w_f . x) + 0.001          generalised attention                                  (appendix A.4)
+    phi(x)_f = relu(w_f . x) + 0.001          generalized attention                                  (appendix A.4)
 
 Q is of the target, K and V of the source; no prefix of the source is asked for, so it is the bidirectional form. The w
 are orthogonal in blocks of K, drawn once a layer, for all heads. phi(k) of padding is zero.

@@ -1,4 +1,4 @@
-"""Lines over an axis: those of named models told apart and labelled at their ends, the rest pale behind them."""
+"""Lines over an axis: those of named models told apart and labeled at their ends, the rest pale behind them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def panel(
 ) -> alt.LayerChart:
     """Lines of a frame with the columns model, family, x and y, and low and high if intervals are known.
 
-    `named` are the models whose lines are told apart, in the order of `ordered`, and labelled; `y` is the title of the
+    `named` are the models whose lines are told apart, in the order of `ordered`, and labeled; `y` is the title of the
     axis; `x` encodes the column `x`. `tips` are shown of a point beneath a pointer.
     """
     height = max(layout.height, labels.GAP * len(named))

@@ -182,7 +182,7 @@ def _scored(rows: pd.DataFrame) -> dict[str, Any]:
     values, first = _scores(rows), dict(rows.iloc[0])
     metric, n, chance = named(first["metric"]), int(first["test_n"]), float(first["chance"])
     spread = None if metric.binary else float(first["test_spread"])
-    centre = statistics.over_examples(metric, float(np.mean(values)), n, spread)
+    center = statistics.over_examples(metric, float(np.mean(values)), n, spread)
     over = statistics.over_runs(metric, values, n, spread)
     return {
         "test_score": over.value,
@@ -192,7 +192,7 @@ def _scored(rows: pd.DataFrame) -> dict[str, Any]:
         "test_spread": spread,
         "test_n": n,
         "chance": chance,
-        "at_chance": not statistics.learned(metric, centre, chance),
+        "at_chance": not statistics.learned(metric, center, chance),
         "runs_at_chance": int(rows["runs_at_chance"].sum()),
         "val_score": _mean(rows["val_score"], rows["finished"]),
     }

@@ -74,7 +74,7 @@ def paddles(stroke: Stroke) -> Paddles:
 
 @functools.lru_cache(maxsize=8)
 def disc(radius: int) -> np.ndarray:
-    """The template of a marker, uint8 [W, W], of a radius in sub-pixels; its centre is the first of a pixel's four."""
+    """The template of a marker, uint8 [W, W], of a radius in sub-pixels; its center is the first of a pixel's four."""
     reach = -(-radius // ANTIALIAS) + LOBES
     offset = np.arange(ANTIALIAS * (2 * reach + 1)) - ANTIALIAS * reach
     inside = offset[:, None] ** 2 + offset**2 <= radius**2
