@@ -188,7 +188,7 @@ def named(name: object) -> Metric:
     Raises:
         ConfigError: there is no such metric.
     """
-    if name is None or name != name:  # missing in a table
+    if str(name) in ("None", "nan", "<NA>"):  # missing in a table
         return ACCURACY
     every = {**METRICS, HITS.name: HITS}
     if str(name) not in every:

@@ -107,10 +107,10 @@ def state_bytes(state: Any) -> int:
 
 def bytes_of_a_text(spec: ModelSpec, length: int) -> int | None:
     """What the states of all layers would take after `length` tokens of one text, with what is kept of a source as
-    long, where there is one; None: the model does not decode."""
+    long, where there is one; None: the model does not decode, as it has no state, or reads patches."""
     if spec.crosses:
         return writing.bytes_of_a_target(spec, length)
-    if not spec.backbone.causal or not all(choice.mixer.decodes() for choice in spec.mixers):
+    if not spec.backbone.causal or spec.backbone.patch > 1 or not all(choice.mixer.decodes() for choice in spec.mixers):
         return None
 
     def made() -> list[Any]:

@@ -51,11 +51,11 @@ def changes(
     """
     origins = list(dict.fromkeys(frame["origin"]))
     rows = places.settled(frame.assign(model=_labels(frame)), COLUMN)
-    rows = newest_of_seeds(rows, ["origin", "model", *COLUMN])
     if elsewhere is not None:
         more = elsewhere[~elsewhere["run"].isin(frame["run"])]
         more = more.assign(model=summing.labels(more), origin="", step_ms_p50=None)
         rows = pd.concat([rows, places.settled(more, COLUMN)], ignore_index=True)
+    rows["newest"] = rows.index.isin(newest_of_seeds(rows, ["origin", "model", *COLUMN]).index)
     by_column: dict[str, list[Line]] = {}
     for run in _runs(rows):
         by_column.setdefault(json.dumps([run[key] for key in KEYS], default=float), []).append(run)
@@ -77,7 +77,8 @@ def _of_column(runs: Sequence[Line], origins: Sequence[str], what: Sequence[str]
         for config, alike in _of_same_config(its):
             for data, sides in _of_same_data(alike):
                 at = {key: runs[0][key] for key in KEYS} | {"data_hash": data, "config_hash": config, by: name}
-                yield from (at | {"what": STATUS} | one for one in _statuses(sides))
+                newest = [[run for run in side if run["newest"]] for side in sides]
+                yield from (at | {"what": STATUS} | one for one in _statuses(newest))
                 scored = [_scored(side) for side in sides]
                 if all(scored) and _data(sides[0])[:1] == [data]:
                     yield from (at | {"what": one} | _compared(one, scored, data, spreads) for one in what)
@@ -194,11 +195,12 @@ class _Spreads:
             each: dict[Any, list[float]] = {}
             for run in self.runs:
                 value = run[VALUE[what]]
-                if value is not None and run["data_hash"] == data:
-                    place = () if what == "accuracy" else _place(run)
-                    each.setdefault((run["origin"], run["model"], place), []).append(
-                        value if what == "accuracy" else math.log(value)
-                    )
+                if value is None or run["data_hash"] != data:
+                    continue
+                if what != "accuracy":
+                    each.setdefault((run["origin"], run["model"], _place(run)), []).append(math.log(value))
+                elif run["newest"] and not run.get("start"):  # what began with another run's parameters varies with it
+                    each.setdefault((run["origin"], run["model"], run["config_hash"]), []).append(value)
             self.known[what, data] = statistics.pooled([np.array(values, float)[:, None] for values in each.values()])
         return self.known[what, data]
 
@@ -210,6 +212,8 @@ def _place(run: Line) -> tuple[Any, ...]:
 def _compared(what: str, sides: Sequence[Sequence[Line]], data: Any, spreads: _Spreads | None) -> dict[str, Any]:
     """One thing that is measured: both values, and the change with what chance says of it."""
     there = [[run for run in side if run[VALUE[what]] is not None] for side in sides]
+    if what == "accuracy":
+        there = [[run for run in side if run["newest"]] for side in there]
     if not all(there):
         return _values(what, there) | {"why": UNMEASURED}
     spread = spreads.of(what, data) if spreads else None

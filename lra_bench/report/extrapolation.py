@@ -22,8 +22,7 @@ def report(frame: pd.DataFrame) -> Report:
     Raises:
         ConfigError: none was.
     """
-    summed = tables.summary(frame)
-    alike = summed.assign(changed=summed["changed"].map(_without_length, na_action="ignore"))
+    alike = tables.summary(frame.assign(changed=frame["changed"].map(_without_length, na_action="ignore")))
     keys = [key for key in COLUMN if key not in ("length", "data_hash")]  # data cut at another length are other data
     made = [
         _table(rows)

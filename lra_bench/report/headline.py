@@ -44,7 +44,7 @@ class Longest(NamedTuple):
 
 def longest(facts: Sequence[Fact]) -> Longest | None:
     """What was timed at the longest length; None without full attention, or without others."""
-    timed = [fact for fact in scaling.of_one_mode(facts) if fact["step_ms_p50"] is not None]
+    timed = [fact for fact in scaling.of_one_mode(scaling.told_apart(facts)) if fact["step_ms_p50"] is not None]
     full = [fact for fact in timed if _family(fact["model"]) == FULL]
     if not full:
         return None

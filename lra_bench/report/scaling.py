@@ -29,6 +29,7 @@ TOLD = {
     "decode": ("a token, of the last of L, all texts of the batch", "tokens of each text"),
 }
 ASKED = ("batch", "dtype", "task")  # of a step of one length
+CODES = ("code_hash", "parts_hash")
 MARKS = {
     record.UNVERIFIED: "?: its conformance was not checked here with this code; lra verify -m NAME does that",
     record.DENSE: "dense: its work or memory grow faster than its card says, as of all pairs under a mask",
@@ -54,34 +55,38 @@ def read(path: Path) -> list[dict[str, Any]]:
 def report(facts: Sequence[Fact]) -> Report:
     """A table for each thing that is known of the steps, a line a model and a column a length."""
     facts = arranged(told_apart(facts))
-    modes = dict.fromkeys(fact.get("mode") or "train" for fact in facts)
-    tables = [
-        table for mode in modes for table in _tables([f for f in facts if (f.get("mode") or "train") == mode], mode)
-    ]
+    modes = dict.fromkeys(map(_mode, facts))
+    tables = [table for mode in modes for table in _tables([f for f in facts if _mode(f) == mode], mode)]
     return Report(numbers(facts), tuple(tables))
 
 
 def told_apart(facts: Sequence[Fact]) -> Sequence[Fact]:
-    """The facts.
+    """The facts without those that were measured again with newer code, further below in the file.
 
     Raises:
-        ConfigError: two of one model, length and mode differ in nothing that they say.
+        ConfigError: two of one model, length, mode and code differ in nothing that they say.
     """
-    counts = Counter((label(fact, facts), fact["length"], fact.get("mode") or "train") for fact in facts)
-    name, length, mode = max(counts, key=lambda key: counts[key])
-    if counts[name, length, mode] > 1:
-        raise ConfigError(
-            f"{name} was timed {counts[name, length, mode]} times at L = {length:,} ({mode}), with settings that the "
-            "numbers do not name; keep each in a file of its own (--out)"
-        )
-    return facts
+    last: dict[tuple[str, int, str], Fact] = {}
+    for fact in facts:
+        name, length, mode = key = label(fact, facts), fact["length"], _mode(fact)
+        if key in last and all(fact.get(code) == last[key].get(code) for code in CODES):
+            raise ConfigError(
+                f"{name} was timed twice at L = {length:,} ({mode}), with settings that the numbers do not name; keep "
+                "each in a file of its own (--out)"
+            )
+        last[key] = fact
+    return list(last.values())
+
+
+def _mode(fact: Fact) -> str:
+    return fact.get("mode") or "train"
 
 
 def of_one_mode(facts: Sequence[Fact]) -> list[Fact]:
     """Those of the first mode that was timed: of training steps, if any were."""
-    timed = {fact.get("mode") or "train" for fact in facts if fact["step_ms_p50"] is not None}
+    timed = {_mode(fact) for fact in facts if fact["step_ms_p50"] is not None}
     first = next((mode for mode in TOLD if mode in timed), "train")
-    return [fact for fact in facts if (fact.get("mode") or "train") == first]
+    return [fact for fact in facts if _mode(fact) == first]
 
 
 def numbers(facts: Sequence[Fact]) -> pd.DataFrame:
@@ -160,16 +165,24 @@ def hfu(fact: Fact) -> float | None:
 
 def label(fact: Fact, facts: Sequence[Fact]) -> str:
     """The model's name; with the options, or devices, that differ, where it was measured with several settings, and
-    with the batch, dtype or task, where it was at one length with several."""
+    with the batch, dtype or task, where at some length it was with several."""
     its = [f for f in facts if f["model"] == fact["model"]]
     settings = {json.dumps(f["options"], sort_keys=True): f["options"] for f in its}
     differing = [k for k in fact["options"] if len({str(s.get(k)) for s in settings.values()}) > 1]
     said = [f"{k}={fact['options'][k]}" for k in differing]
     said += [f"devices={fact.get('devices')}"] if len({f.get("devices") for f in its}) > 1 else []
-    at = [f for f in its if all(f.get(key) == fact.get(key) for key in ("options", "devices", "length", "mode"))]
-    said += [f"{key}={fact.get(key)}" for key in ASKED if len({f.get(key) for f in at}) > 1]
+    said += [f"{key}={fact.get(key)}" for key in ASKED if _has_several(key, fact, its)]
     turned = ",".join(said)
     return f"{fact['model']}[{turned}]" if turned else str(fact["model"])
+
+
+def _has_several(key: str, fact: Fact, its: Sequence[Fact]) -> bool:
+    """Was the model timed with several values of a key at some length, its other settings as a fact has them?"""
+    at: dict[int, set[Any]] = {}
+    for one in its:
+        if _setting(one) == _setting(fact) and _mode(one) == _mode(fact):
+            at.setdefault(one["length"], set()).add(one.get(key))
+    return any(len(values) > 1 for values in at.values())
 
 
 def _tables(facts: Sequence[Fact], mode: str) -> Iterator[Comparison]:
@@ -206,7 +219,7 @@ def _dispatch(facts: Sequence[Fact]) -> Iterator[str]:
     near = [fact["dispatch_ms"] for fact in facts if is_near_dispatch(fact)]
     if near:
         between = " to ".join(dict.fromkeys((_digits(min(near)), _digits(max(near)))))
-        yield f"d: less than {NEAR} times an empty step ({between} ms to start one), so partly the host's time"
+        yield f"d: less than {NEAR} times an empty step ({between} ms to dispatch one), so partly the host's time"
 
 
 def _memory(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:

@@ -18,6 +18,7 @@ from lra_bench.report.summary import annotate, load, places, ranks
 from lra_bench.report.summary.digits import three_digits
 from lra_bench.report.summary.places import BUILD, PLACE
 from lra_bench.report.summary.seeds import Seeds
+from lra_bench.report.summary.summing import newest_of_seeds
 from lra_bench.report.tables import COLUMN, Comparison, Report
 
 MEANS = (
@@ -52,7 +53,7 @@ def report(frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Report
     frame = frame[frame["run"].isna() | ~frame["run"].duplicated()]
     applied = frame["techniques"].map(lambda facts: config.technique_words(facts) if isinstance(facts, str) else "none")
     done = frame.assign(bare=_bare(frame), technique=applied, model=tables.labels(frame))
-    done = places.settled(done[done["status"].isin(SCORED)], COLUMN)
+    done = newest_of_seeds(places.settled(done[done["status"].isin(SCORED)], COLUMN), ["model", *COLUMN])
     models, seeds = done.groupby([*COLUMN, "bare"], dropna=False, sort=False), Seeds.of(frame, elsewhere)
     numbers = pd.DataFrame([line for key, rows in models for line in _lines(key, rows, seeds)])
     numbers = numbers.assign(p_holm=statistics.holm(list(numbers["p"])))

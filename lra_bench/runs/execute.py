@@ -86,7 +86,7 @@ def execute(
         LraError: the data cannot be had, or an option does not fit.
         RunFailed: a loss is not finite, or memory is short.
     """
-    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    started = now()
     every, data_hash = all_examples(run, tell)
     basis = fingerprint.full(run) | {"data_hash": data_hash}
     fresh = fresh or of_another_basis(folder, basis, tell)
@@ -125,6 +125,10 @@ def execute(
     facts["test_at"] = lengths.scores(as_trained, count, tell)
     facts["test_by_place"] = lengths.by_place(as_trained, count, tell)
     return store.blank(run, scoring.status(facts, metric), **facts)
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def all_examples(run: Run, tell: Tell) -> tuple[list[dict[str, Split]], str]:
@@ -271,7 +275,7 @@ def settled(args: argparse.Namespace, stop: Stop) -> tuple[Result, bool]:
     run = Run.model_validate(store.read_json(args.folder / "run.json"))
     results = args.folder.parent.parent
     with locked(args.folder, stop):
-        watch = Stopwatch()  # a run does not last while it waits for another
+        watch, began = Stopwatch(), now()  # a run does not last while it waits for another
         result, alone = None if args.overwrite else store.done(results, run), False
         if result is None:
             with failures(run, args.folder) as failure:
@@ -279,7 +283,7 @@ def settled(args: argparse.Namespace, stop: Stop) -> tuple[Result, bool]:
             result, alone = failure.result or result, failure.alone
             assert result is not None
             ran = {"commit": args.commit, "dirty": args.dirty, "jobs": args.jobs, **fingerprint.of(run)}
-            result = dataclasses.replace(result, wall_s=watch.seconds, **ran)
+            result = dataclasses.replace(result, wall_s=watch.seconds, started=result.started or began, **ran)
             if distributed.is_first():
                 store.save(results, run, result)
         if not alone:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from lra_bench import config, data, statistics
+from lra_bench import config, data, distributed, statistics
 from lra_bench.config import Run, TaskSpec
 from lra_bench.data import texts
 from lra_bench.data.generated import Drawn
@@ -119,7 +119,7 @@ def _why(error: Exception) -> str:
     """Why a length has no score, if that is what it says; what was trained is not lost by it."""
     if isinstance(error, RunFailed | TaskError):
         return str(error)
-    if short_of_memory(error):
+    if short_of_memory(error) and not distributed.several():  # others wait for a process that is short of it alone
         return "it does not fit in memory"
     raise error
 

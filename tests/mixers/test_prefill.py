@@ -66,6 +66,17 @@ def test_values_after_a_prompt_are_those_of_the_whole_text(name: str, options: d
     np.testing.assert_allclose(jax.jit(run)(weights, x), whole, atol=2e-5 * float(abs(whole).max()))
 
 
+def test_a_text_of_the_wrong_length_is_refused_where_a_mixer_knows_of_places_and_nowhere_else() -> None:
+    longest = {}
+    for module in DECODING:
+        dims = Dims(16, 2, 8, 16, causal=True)
+        mixer = nnx.eval_shape(lambda m=module, d=dims: m.Mixer(m.Config(), d, rngs=nnx.Rngs(0)))
+        longest[named(module.Mixer)] = mixer.longest
+    known = {name for name, places in longest.items() if places is not None}
+    assert known == {"axial", "cosformer", "sinkhorn", "synthesizer"}
+    assert {longest[name] for name in known} == {16}
+
+
 @pytest.mark.parametrize("module", DECODING, ids=lambda module: named(module.Mixer))
 def test_values_of_a_text_longer_than_it_was_made_for_are_those_of_the_whole_or_refused(module: ModuleType) -> None:
     made, long = 16, 2 * L

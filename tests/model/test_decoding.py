@@ -15,7 +15,7 @@ from lra_bench import mixers
 from lra_bench.config import Backbone
 from lra_bench.errors import ConfigError
 from lra_bench.metrics import BITS
-from lra_bench.model import Asked, Choice, Model, decoding
+from lra_bench.model import Asked, Choice, Model, ModelSpec, decoding
 
 L, VOCAB = 23, 11
 BACKBONE: dict[str, Any] = {
@@ -73,6 +73,16 @@ def test_state_bytes_are_counted_from_the_arrays() -> None:
     assert taken("softmax", 100) == 2 * 100 * 16 * 4 + counters
     assert taken("linear", 100) == taken("linear", 1000) == 2 * 8 * 9 * 4 + counters
     assert taken("local", 1000, window=4) == 2 * 5 * 16 * 4 + counters
+
+
+def test_what_a_text_takes_is_of_models_that_read_symbols() -> None:
+    def taken(**options: Any) -> int | None:
+        asked = Asked(vocab=VOCAB, length=32, classes=4, everywhere=False)
+        backbone = Backbone(**(BACKBONE | {"positions": "none", "layers": 1} | options))
+        return decoding.bytes_of_a_text(ModelSpec((choice("axial"),), backbone, (asked,)), 32)
+
+    assert taken()
+    assert taken(patch=4) is None, "whose grid has a quarter of the places"
 
 
 def test_what_does_not_decode_is_one_line() -> None:

@@ -109,6 +109,9 @@ def test_a_length_that_does_not_fit_costs_no_score_of_another(tmp_path: Path, mo
         "no score at L = 32: it does not fit in memory",
         "no score at L = 48: no room",
     ]
+    monkeypatch.setattr(lengths.distributed, "several", lambda: True)
+    with pytest.raises(JaxRuntimeError):
+        lengths.by_place(trained, data.silent, tell)
     failed[32] = ValueError("a fault of ours")
     with pytest.raises(ValueError, match="a fault of ours"):
         lengths.by_place(trained, data.silent, tell)

@@ -118,7 +118,7 @@ backbone: {layers: 2, width: 16, mlp: 16, dropout: 0.1, remat: true}
 """
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_a_run_from_data_to_predictions(lra: Lra, here: Path) -> None:
     (here / "configs/small.yaml").write_text(TINY)
     few = ("--set", "task.splits={train: 16, val: 4, test: 8}", "-c", "configs/small.yaml")

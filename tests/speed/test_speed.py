@@ -197,8 +197,13 @@ def test_batches_are_lines_of_their_own_and_what_cannot_be_told_apart_is_refused
     one_a_length = [fact(length=1024, batch=8), fact(length=2048, batch=4)]
     assert list(scaling.report(one_a_length).tables[0].cells.index) == ["softmax"]
     for made in (scaling.report, scaling_fits.report, charts_growth):
-        with pytest.raises(ConfigError, match=r"softmax was timed 2 times at L = 1,024 \(train\)"):
+        with pytest.raises(ConfigError, match=r"softmax was timed twice at L = 1,024 \(train\)"):
             made([fact(), fact(ms=90.0)])
+    again = [fact(ms=100.0), fact("linear", ms=50.0), fact(ms=90.0, parts_hash="newer", run="other")]
+    assert cell_of(scaling.report(again), "training step", "softmax", 1024).startswith("90")
+    cells = scaling.report([*two, fact(length=4096, batch=8)]).tables[0].cells
+    assert list(cells.loc["softmax[batch=8]"]) == ["8 (8-8)", "16 (16-16)", "100 (100-100)"]
+    assert scaling.told_apart([]) == []
     with pytest.raises(ConfigError, match="nothing to fit"):
         scaling_fits.report([fact(ms=None), fact(length=2048, ms=None)])
 

@@ -25,18 +25,12 @@ TEXT = (
     *("run", "start", "teacher", "data_hash", "code_hash", "parts_hash", "config_hash", "commit", "code"),
     *("model", "task", "variant", "config", "tag", "status"),
 )
-NEEDED = ("model", "task", "length", "status")
+NEEDED = ("model", "task", "length", "batch", "status")
 NUMBERS = (
-    "length",
-    "batch",
-    "test_score",
-    "test_low",
-    "test_high",
-    "test_n",
-    "chance",
-    "step_ms_p50",
-    "compiled_bytes",
+    *("length", "batch", "seed", "steps", "lr", "val_score", "test_score", "test_low", "test_high", "test_spread"),
+    *("test_n", "chance", "step_ms_p50", "compiled_bytes", *SUMMED),
 )
+SCORE = ("test_n", "chance")  # what a score needs beside it
 
 
 def to_dataframe(paths: Sequence[Path]) -> pd.DataFrame:
@@ -90,4 +84,8 @@ def _table(path: Path) -> pd.DataFrame:
                 table[column] = pd.to_numeric(table[column])
             except (ValueError, TypeError) as error:
                 raise ConfigError(f"{path}: the column '{column}' holds no number: {error}") from None
+    if "test_score" in table and table["test_score"].notna().any():
+        scored = table[table["test_score"].notna()]
+        if lacking := [column for column in SCORE if column not in scored or scored[column].isna().any()]:
+            raise ConfigError(f"{path}: a test_score without '{lacking[0]}' beside it")
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -48,8 +49,10 @@ def notes(summed: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
     sizes = [row["params_ratio"] for row in rows if of_other_size(row.get("params_ratio"))]
     if sizes:
         yield f"{sizes[0]:.2f}x and the like: parameters over full attention's, more than 10% off: not a fair match"
-    if older := {row["model"]: row["superseded"] for row in rows if (row.get("superseded") or 0) > 0}:
-        said = ", ".join(f"{model} ({count:.0f})" for model, count in older.items())
+    older = Counter[str]()
+    for row in rows:
+        older[row["model"]] += int(row["superseded"]) if (row.get("superseded") or 0) > 0 else 0
+    if said := ", ".join(f"{model} ({count})" for model, count in older.items() if count):
         yield f"left out, runs of a seed that a newer one has, by other code of the mixer or source: {said}"
     yield from _bundles(rows)
     for name, column in pd.DataFrame(rows).groupby("column", sort=False):

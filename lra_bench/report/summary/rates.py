@@ -23,26 +23,28 @@ NOTE = "lr R (k of n): the learning rate that was best on validation, of n; k of
 def chosen(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows without those of other rates than the chosen one, where a sweep tried several.
 
-    A rate counts by the mean over the seeds that all rates were tried with; one that failed with any of them is worse
-    than all that did not. A run of such a model that was asked for by itself is of the grid too: its rate was tried.
-    What trying the others took is added to `tuning_trials` and `tuning_steps`.
+    A rate counts by the mean over the seeds that all rates of the grid were tried with; one that failed with any of
+    them is worse than all that did not. A run of such a model that was asked for by itself is of the grid too, if its
+    rate is the grid's or has all those seeds; else it is not shown. Rows that were summed before stay as they are. What
+    trying the others took is added to `tuning_trials` and `tuning_steps`.
     """
     if "lr_grid" not in frame or frame["lr_grid"].isna().all():
         return frame
     frame = places.with_data(frame, COLUMN)
-    parts = []
-    for _, rows in frame.groupby([labels(frame), *(frame[key] for key in COLUMN)], dropna=False, sort=False):
-        tried = rows["lr"].notna() if rows["lr_grid"].notna().any() else pd.Series(False, rows.index)
-        parts += [_best(rows[tried]) if tried.any() else rows[:0], rows[~tried]]
+    single = frame[["lr", "seed", "steps"]].notna().all(axis=1)
+    parts = [frame[~single]]
+    runs = frame[single]
+    for _, rows in runs.groupby([labels(frame)[single], *(runs[key] for key in COLUMN)], dropna=False, sort=False):
+        parts.append(_best(rows) if rows["lr_grid"].notna().any() else rows)
     return pd.concat([part for part in parts if len(part)]).sort_index()
 
 
 def _best(rows: pd.DataFrame) -> pd.DataFrame:
     """Those of the chosen rate, of one model on one column."""
-    once = newest_of_seeds(rows.drop_duplicates("run"), ["lr"])
+    once = newest_of_seeds(rows[rows["run"].isna() | ~rows["run"].duplicated()], ["lr"])
     metric = named(rows["metric"].iloc[0])
     sign = 1 if metric.higher else -1
-    scores = {float(str(lr)): _score(of_rate) for lr, of_rate in _alike(once).groupby("lr", sort=True)}
+    scores = {lr: _score(of_rate) for lr, of_rate in _alike(once).items()}
     done = {lr: score for lr, score in scores.items() if score is not None}
     best = max(done, key=lambda lr: sign * done[lr]) if done else min(scores)
     span = NEAR if metric.share else NEAR * abs(done.get(best, 0.0))
@@ -52,10 +54,15 @@ def _best(rows: pd.DataFrame) -> pd.DataFrame:
     return kept.assign(lr_tried=len(scores), lr_near=near, lr_edge=best in (min(scores), max(scores)), **cost)
 
 
-def _alike(rows: pd.DataFrame) -> pd.DataFrame:
-    """Those of the seeds that every rate has; all, where there is none."""
-    common = set.intersection(*(set(of_rate["seed"]) for _, of_rate in rows.groupby("lr")))
-    return rows[rows["seed"].isin(common)] if common else rows
+def _alike(rows: pd.DataFrame) -> dict[float, pd.DataFrame]:
+    """Of each rate, its rows of the seeds that every rate of the grid has; all of them, where the grid's share none."""
+    rates = {float(str(lr)): of_rate for lr, of_rate in rows.groupby("lr", sort=True)}
+    grid = [of_rate for of_rate in rates.values() if of_rate["lr_grid"].notna().any()]
+    common = set.intersection(*(set(of_rate["seed"]) for of_rate in grid))
+    if not common:
+        return {lr: of_rate for lr, of_rate in rates.items() if of_rate["lr_grid"].notna().any()}
+    alike = {lr: of_rate[of_rate["seed"].isin(common)] for lr, of_rate in rates.items()}
+    return {lr: of_rate for lr, of_rate in alike.items() if set(of_rate["seed"]) == common}
 
 
 def _score(rows: pd.DataFrame) -> float | None:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from lra_bench import statistics
 from lra_bench.report.summary.annotate import points
-from lra_bench.report.summary.summing import COLUMN, column_of, derived, summary
+from lra_bench.report.summary.summing import COLUMN, begun_elsewhere, column_of, summary
 
 Column = tuple[Any, ...]
 NO_SEEDS = (
@@ -33,9 +33,9 @@ class Seeds:
     @classmethod
     def of(cls, frame: pd.DataFrame, elsewhere: pd.DataFrame | None = None) -> Seeds:
         """Of the models that have several runs, in `frame` and `elsewhere`; a run that is in both counts once. Models
-        that were derived from another run's vary with it, and tell nothing of their own."""
+        that began with another run's parameters vary with it, and tell nothing of their own."""
         rows = frame if elsewhere is None else pd.concat([frame, elsewhere], ignore_index=True)
-        rows = rows[~derived(rows)]
+        rows = rows[~begun_elsewhere(rows)]
         asked = () if elsewhere is None else tuple(dict.fromkeys(elsewhere["origin"].astype(str)))
         summed = summary(rows)
         if "test_sd" not in summed:

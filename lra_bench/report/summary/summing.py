@@ -56,34 +56,41 @@ def _summed(frame: pd.DataFrame, keys: Sequence[str], once: Sequence[str]) -> pd
 
 
 def _once(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Each run once, at each value of the `keys`: by itself, rather than in a row that was summed before of several."""
-    runs = [str(one).split() if pd.notna(one) else [] for one in frame["run"]]
+    """Each run once, at each value of the `keys`: by itself, rather than in a row that was summed before of several;
+    in that one, where not all of its runs are there by themselves."""
     at = list(frame[[*keys]].itertuples(index=False, name=None)) if keys else [()] * len(frame)
+    runs = [
+        {(run, place) for run in str(one).split()} if pd.notna(one) else set()
+        for one, place in zip(frame["run"], at, strict=True)
+    ]
+    alone = {run for own in runs if len(own) == 1 for run in own}
     there: set[Any] = set()
-    kept = []
-    for row in sorted(range(len(frame)), key=lambda row: len(runs[row])):
-        own = {(run, at[row]) for run in runs[row]}
-        if not own & there:
+    kept = [row for row, own in enumerate(runs) if not own]
+    for row in sorted(range(len(runs)), key=lambda row: -len(runs[row])):
+        own = runs[row]
+        if own and not own & there and (len(own) == 1 or not own <= alone):
             kept.append(row)
             there |= own
     return frame.iloc[sorted(kept)]
 
 
 def newest_of_seeds(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Without runs of a model on a column, as the `keys` say it, that a newer one of the same seed follows: another
-    code of the mixer is no other seed. `superseded` says of how many a row is the newest, but one."""
-    if "seed" not in frame:
+    """Without runs of a model on a column, as the `keys` say it, that a newer one of the same seed follows, which began
+    and learned from the same runs: another code of the mixer is no other seed. A failed run that does not say when it
+    began is older than all. `superseded` says of how many a row is the newest, but one."""
+    if "seed" not in frame or "started" not in frame:
         return frame
-    single = frame[frame["seed"].notna() & frame["status"].isin(SCORED)]
-    if not single.duplicated([*keys, "seed"]).any():
+    single = frame[frame["seed"].notna()]
+    by = [*keys, "seed", *(key for key in DERIVED if key in frame)]
+    if not single.duplicated(by).any():
         return frame
-    at = [single[key] for key in (*keys, "seed")]
-    started = single["started"].fillna("").astype(str)
+    started = single["started"].astype(object).where(single["started"].notna(), "").astype(str)
+    at = [single[key].astype(object).where(single[key].notna(), None) for key in by]
     last = started.groupby(at, dropna=False).rank(method="first", ascending=False) == 1
     others = started.groupby(at, dropna=False).transform("size") - 1
-    older = single.index[~last]
     before = frame["superseded"].fillna(0) if "superseded" in frame else 0
-    return frame.assign(superseded=others.reindex(frame.index).fillna(0) + before).drop(index=older)
+    counted = frame.assign(superseded=others.reindex(frame.index).fillna(0) + before)
+    return counted.drop(index=single.index[~last])
 
 
 def _counted(frame: pd.DataFrame) -> pd.DataFrame:
@@ -120,6 +127,12 @@ def derived(frame: pd.DataFrame) -> pd.Series:
     """Which rows are of a model that began with another run's parameters, or learned from another run's model?"""
     named = frame.reindex(columns=list(DERIVED)).astype(object)
     return named.map(lambda run: pd.notna(run) and run != "").any(axis=1)
+
+
+def begun_elsewhere(frame: pd.DataFrame) -> pd.Series:
+    """Which rows are of a model that began with another run's parameters, and varies over seeds as that does?"""
+    start = frame["start"] if "start" in frame else pd.Series(None, frame.index, dtype=object)
+    return start.map(lambda run: bool(pd.notna(run) and run != "")).astype(bool)
 
 
 def _techniques(facts: pd.Series) -> pd.Series:
