@@ -118,7 +118,7 @@ def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: py
 
 def test_a_frame_joins_folders_runs_and_tables(run: Run, tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
-    row = store.blank(run, "ok", test_score=0.5)
+    row = store.blank(run, "ok", test_score=0.5, test_n=10, chance=0.1)
     store.save(a, run, row)
     store.save(b, run, dataclasses.replace(row, status="oom", test_score=None))
     store.to_dataframe([a]).drop(columns="origin").to_csv(tmp_path / "t.csv", index=False)

@@ -82,6 +82,7 @@ def test_what_a_run_says_at_its_end_and_a_plan(tmp_path: Path) -> None:
         ("params", "params_ratio", "flops_per_step", "compiled_bytes", "hours", "fits")
     )
     plan |= {"model": "linear", "task": "listops", "config": "quick", "length": 8, "but_for_seed": "x", "state": "new"}
+    plan |= {"variant": None, "techniques": None}
     plan |= {"step_ms_p50": 100.0, "other_load": 0.4, "hours_from": "probe", "available_bytes": None}
     assert "100 busy 40%" in _printed(planned.table([plan], 1))
 

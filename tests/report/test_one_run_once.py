@@ -80,11 +80,11 @@ def test_a_plain_run_of_another_rate_neither_chooses_nor_hides_a_grid() -> None:
 
 
 def test_a_grid_beside_a_table_of_it() -> None:
-    grid = [row(lr, run=f"{lr}", lr=lr, lr_grid="[0.1, 0.3]") for lr in (0.1, 0.3)]
+    grid = [row(lr, n, f"{lr}{n}", lr=lr, lr_grid="[0.1, 0.3]") for lr in (0.1, 0.3) for n in (0, 1)]
     exported = tables.summary(rates.chosen(frame(*grid)))
     both = pd.concat([frame(*grid), exported.reindex(columns=COLUMNS_READ)], ignore_index=True)
     (found,) = tables.summary(rates.chosen(both)).to_dict("records")
-    assert (found["runs"], found["test_score"]) == (1, 0.3)
+    assert (found["runs"], found["test_score"]) == (2, 0.3)
 
 
 def test_rates_of_a_table_that_names_no_runs_are_all_there() -> None:
