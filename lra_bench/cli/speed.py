@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -157,7 +158,7 @@ def _measured(asked: Speed, out: Path | None, fresh: bool) -> list[dict[str, Any
         for known in sweeps.speed(asked, facts, watch):
             facts = known
             if out is not None:
-                store.write_json(out, _renewed(kept, facts))
+                store.update_json(out, partial(_with, new=[fact for fact in facts if fact not in kept]))
     return facts
 
 
@@ -166,10 +167,10 @@ def _measures(fact: Mapping[str, Any]) -> tuple[str, str, str | None]:
     return fact["run"], fact.get("mode") or "train", fact.get("effort")
 
 
-def _renewed(kept: Sequence[dict[str, Any]], facts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was kept, until there is something newer."""
-    newer = {_measures(fact) for fact in facts}
-    return [*facts, *(fact for fact in kept if _measures(fact) not in newer)]
+def _with(there: Sequence[dict[str, Any]] | None, new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a file holds, which another process may have written meanwhile, and what is new, in place of the older."""
+    newer = set(map(_measures, new))
+    return [*(fact for fact in there or () if _measures(fact) not in newer), *new]
 
 
 def _estimated(
@@ -189,7 +190,7 @@ def _estimated(
         for known in sweeps.estimated(every, config.device(device, request.include), facts, watch):
             facts = known
             if out is not None:
-                store.write_json(out, _renewed(kept, facts))
+                store.update_json(out, partial(_with, new=[fact for fact in facts if fact not in kept]))
     return [fact for fact in facts if _measures(fact) in asked]
 
 

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,13 @@ def test_a_frame_joins_folders_runs_and_tables(run: Run, tmp_path: Path) -> None
     (tmp_path / "bad.csv").write_text("x,y\n1,2\n")
     with pytest.raises(ConfigError, match=r"bad\.csv: not a table of results: the column 'model' is missing"):
         store.to_dataframe([tmp_path / "bad.csv"])
+
+
+def test_a_file_that_several_change_at_once_has_what_each_added(tmp_path: Path) -> None:
+    path = tmp_path / "new/facts.json"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: store.update_json(path, lambda there: [*(there or []), n]), range(64)))
+    assert sorted(store.read_json(path)) == list(range(64))
 
 
 def test_a_claim_is_seen_and_let_go(tmp_path: Path) -> None:

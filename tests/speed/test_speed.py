@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 from samples import Lra, started
 
 from lra_bench import cli, mixers, speed, sweeps
-from lra_bench.cli.speed import _bytes
+from lra_bench.cli.speed import _bytes, _measured
 from lra_bench.conformance import record
 from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.launch import local
 from lra_bench.measure import peak
 from lra_bench.measure.asked import Asked
+from lra_bench.records import store
 from lra_bench.report import charts, headline, scaling, scaling_fits
 from lra_bench.speed.largest import NEAR, largest
 from lra_bench.sweeps import Request, Speed
@@ -177,6 +178,20 @@ def test_growth_finds_the_crossover_and_the_wall() -> None:
     column = "faster than softmax from"
     assert shown[column].tolist() == ["", "4,100", "not up to 8,192", "1,024 or less"]
     assert shown["its card"].tolist() == ["", "1", "", ""]
+
+
+def test_two_commands_that_write_one_file_lose_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = here / "steps.json"
+    store.write_json(out, [fact(), fact("linear")])
+
+    def measured(asked: Any, facts: Facts, watch: Any) -> Iterator[Facts]:
+        store.write_json(out, [fact(), fact("linear", ms=1.0), fact("gla")])  # by another, meanwhile
+        yield [*facts, fact("fnet")]
+
+    monkeypatch.setattr(sweeps, "speed", measured)
+    _measured(Speed(Request("fnet", "listops", "quick"), (16,), 1, "train", False, None), out, fresh=False)
+    kept = {(one["model"], one["step_ms_p50"]) for one in store.read_json(out)}
+    assert kept == {("softmax", 100.0), ("linear", 1.0), ("gla", 100.0), ("fnet", 100.0)}
 
 
 def test_a_crossover_is_told_of_shared_lengths_alone() -> None:

@@ -14,7 +14,7 @@ results/runs/<model>-<task>-<recipe>-s<seed>-<run id>/
 """
 
 from lra_bench.records.store.dataframe import to_dataframe
-from lra_bench.records.store.files import as_json, finite, read_json, write_json
+from lra_bench.records.store.files import as_json, finite, read_json, update_json, write_json
 from lra_bench.records.store.locks import is_locked, lock, locked
 from lra_bench.records.store.results import blank, columns, done, folders, get, read_results, save
 from lra_bench.records.store.runs import (
@@ -59,5 +59,6 @@ __all__ = [
     "save_texts",
     "scores",
     "to_dataframe",
+    "update_json",
     "write_json",
 ]

@@ -8,11 +8,12 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lra_bench.errors import ConfigError, using
+from lra_bench.records.store.locks import alone
 
 DEAD = 3600.0  # seconds after which nobody writes a file any more that was begun
 
@@ -28,6 +29,20 @@ def write_json(path: Path, value: Any) -> None:
     text = as_json(value)
     with using(path):
         _write(path, f"{text}\n")
+
+
+def update_json(path: Path, change: Callable[[Any], Any]) -> None:
+    """Write what `change` makes of what the file holds now, of None where there is none; of several processes one after
+    another, so that none loses what another wrote.
+
+    Raises:
+        ConfigError: as `read_json`.
+        PlaceError: as `write_json`.
+    """
+    with using(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(path.parent):
+        write_json(path, change(read_json(path) if path.exists() else None))
 
 
 def as_json(value: Any, indent: int | None = 1) -> str:
