@@ -147,7 +147,7 @@ def test_text_is_utf_8_whatever_the_locale(name: str, here: Path, request: pytes
     words = ["plan", "-m", "linear", "-t", str(task), "-c", "tiny", "-o", "résultats", "--out", str(jobs)]
     ran = subprocess.run([LRA, *words], cwd=here, env=env, capture_output=True, check=False)
     assert ran.returncode == 0, ran.stderr.decode()
-    assert "à faire.txt: 1 runs" in ran.stderr.decode("utf-8")
+    assert "à faire.txt: 1 run, a line" in ran.stderr.decode("utf-8")
     assert "résultats" in jobs.read_text(encoding="utf-8")
     (run,) = (here / "résultats/runs").glob("*/run.json")
     assert store.read_json(run)["task"]["title"] == "Très court, 日本"
