@@ -161,7 +161,7 @@ def growth(facts: Sequence[Mapping[str, Any]], families: Mapping[str, str], mode
     tips += [alt.Tooltip("y:Q", title="ms", format=",.3~g"), alt.Tooltip("exponent:Q", title="exponent", format=".2f")]
     fastest = frame[frame["x"] == lengths[-1]].sort_values(["y", "model"])["model"].head(1)
     shown = lines.ordered(frame, _with_names(frame["model"], list(fastest)), FULL)
-    step = scaling.ONE[timed[0].get("mode") or "train"]
+    step = scaling.ONE[scaling.mode_of(timed[0])]
 
     def draw(layout: Layout) -> alt.ConcatChart:
         drawn = lines.panel(frame, shown, x, f"{step}, ms", layout, log=True, tips=tips)

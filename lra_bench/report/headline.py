@@ -69,7 +69,7 @@ def headline(summed: pd.DataFrame, facts: Sequence[Fact]) -> str:
     best = min(there.others, key=lambda fact: fact["step_ms_p50"])
     times = there.full["step_ms_p50"] / best["step_ms_p50"]
     share = f"all {faster}" if faster == len(there.others) else f"{faster} of {len(there.others)}"
-    step = scaling.ONE[best.get("mode") or "train"]
+    step = scaling.ONE[scaling.mode_of(best)]
     return (
         f"At {there.length:,} tokens, {share} efficient models take less time for a {step} than full attention; "
         f"{there.label(best)}, the fastest, is {three_digits(times) if times < 2 else f'{times:,.0f}'} times as fast"

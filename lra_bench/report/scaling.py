@@ -55,8 +55,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 def report(facts: Sequence[Fact]) -> Report:
     """A table for each thing that is known of the steps, a line a model and a column a length."""
     facts = arranged(told_apart(facts))
-    modes = dict.fromkeys(map(_mode, facts))
-    tables = [table for mode in modes for table in _tables([f for f in facts if _mode(f) == mode], mode)]
+    modes = dict.fromkeys(map(mode_of, facts))
+    tables = [table for mode in modes for table in _tables([f for f in facts if mode_of(f) == mode], mode)]
     return Report(numbers(facts), tuple(tables))
 
 
@@ -68,7 +68,7 @@ def told_apart(facts: Sequence[Fact]) -> Sequence[Fact]:
     """
     last: dict[tuple[str, int, str], Fact] = {}
     for fact in facts:
-        name, length, mode = key = label(fact, facts), fact["length"], _mode(fact)
+        name, length, mode = key = label(fact, facts), fact["length"], mode_of(fact)
         if key in last and all(fact.get(code) == last[key].get(code) for code in CODES):
             raise ConfigError(
                 f"{name} was timed twice at L = {length:,} ({mode}), with settings that the numbers do not name; keep "
@@ -78,15 +78,16 @@ def told_apart(facts: Sequence[Fact]) -> Sequence[Fact]:
     return list(last.values())
 
 
-def _mode(fact: Fact) -> str:
+def mode_of(fact: Fact) -> str:
+    """What was timed: a training step, where an older file does not say."""
     return fact.get("mode") or "train"
 
 
 def of_one_mode(facts: Sequence[Fact]) -> list[Fact]:
     """Those of the first mode that was timed: of training steps, if any were."""
-    timed = {_mode(fact) for fact in facts if fact["step_ms_p50"] is not None}
+    timed = {mode_of(fact) for fact in facts if fact["step_ms_p50"] is not None}
     first = next((mode for mode in TOLD if mode in timed), "train")
-    return [fact for fact in facts if _mode(fact) == first]
+    return [fact for fact in facts if mode_of(fact) == first]
 
 
 def numbers(facts: Sequence[Fact]) -> pd.DataFrame:
@@ -145,7 +146,9 @@ def is_near_dispatch(fact: Fact) -> bool:
 def faster(fact: Fact, facts: Sequence[Fact]) -> float | None:
     """How many times faster than the reference at this length, in the same process where that is known."""
     first = _setting(reference(facts))
-    like = [f for f in facts if all(f.get(key) == fact.get(key) for key in ("length", "mode", *ASKED))]
+    like = [
+        f for f in facts if mode_of(f) == mode_of(fact) and all(f.get(k) == fact.get(k) for k in ("length", *ASKED))
+    ]
     theirs = next((f["step_ms_p50"] for f in like if _setting(f) == first), None)
     there = fact.get("reference_ms") or theirs
     return float(there / fact["step_ms_p50"]) if there and fact["step_ms_p50"] else None
@@ -180,7 +183,7 @@ def _has_several(key: str, fact: Fact, its: Sequence[Fact]) -> bool:
     """Was the model timed with several values of a key at some length, its other settings as a fact has them?"""
     at: dict[int, set[Any]] = {}
     for one in its:
-        if _setting(one) == _setting(fact) and _mode(one) == _mode(fact):
+        if _setting(one) == _setting(fact) and mode_of(one) == mode_of(fact):
             at.setdefault(one["length"], set()).add(one.get(key))
     return any(len(values) > 1 for values in at.values())
 

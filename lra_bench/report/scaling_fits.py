@@ -36,8 +36,8 @@ def report(facts: Sequence[Fact], room: int | None = None) -> Report:
         ConfigError: nothing was timed, or facts cannot be told apart.
     """
     facts, lines = scaling.arranged(scaling.told_apart(facts)), []
-    for mode in dict.fromkeys(fact.get("mode") or "train" for fact in facts):
-        ours = [fact for fact in facts if (fact.get("mode") or "train") == mode and fact["step_ms_p50"] is not None]
+    for mode in dict.fromkeys(scaling.mode_of(fact) for fact in facts):
+        ours = [fact for fact in facts if (scaling.mode_of(fact)) == mode and fact["step_ms_p50"] is not None]
         names = [scaling.label(fact, facts) for fact in ours]
         first = _line([fact for fact, name in zip(ours, names, strict=True) if name in names[:1]])
         for name in dict.fromkeys(names):
