@@ -37,7 +37,7 @@ def report(facts: Sequence[Fact], room: int | None = None) -> Report:
     """
     facts, lines = scaling.arranged(scaling.told_apart(facts)), []
     for mode in dict.fromkeys(scaling.mode_of(fact) for fact in facts):
-        ours = [fact for fact in facts if (scaling.mode_of(fact)) == mode and fact["step_ms_p50"] is not None]
+        ours = [fact for fact in facts if scaling.mode_of(fact) == mode and fact["step_ms_p50"] is not None]
         names = [scaling.label(fact, facts) for fact in ours]
         first = _line([fact for fact, name in zip(ours, names, strict=True) if name in names[:1]])
         for name in dict.fromkeys(names):
