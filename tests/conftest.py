@@ -26,26 +26,20 @@ if "XLA_FLAGS" not in os.environ:  # workers have it of the first process
     os.environ["XLA_FLAGS"] = " ".join(xla_flags.known(QUICK))
 
 
-FURTHER = 2  # cases of a kernel's or a mixer's test that are slow; still further ones are of `make test-all`
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of a kernel's and a mixer's tests, whose cases compile anew, `make test` runs the first case of each that holds
-    it to its equation, and wrong input, which compiles nothing. Of the others, some from the first to the last are
-    slow."""
+    it to its equation, and wrong input, which compiles nothing. Of the others the last is slow, and the rest are of
+    `make test-all`."""
     cases: dict[tuple[Path, str], list[pytest.Item]] = {}
     for item in items:
         name = getattr(item, "originalname", item.name)
         if item.path.parent.name in ("kernels", "mixers") and "wrong" not in name:
             cases.setdefault((item.path, name), []).append(item)
     for (_, name), every in cases.items():
-        first = int("values" in name or "equation" in name)
-        further = every[first:]
-        kept = {round(n * (len(further) - 1) / (FURTHER - 1)) for n in range(FURTHER)}
-        for n, item in enumerate(further):
-            rare = len(further) > FURTHER and n not in kept
-            item.add_marker(pytest.mark.sweep if rare else pytest.mark.slow)
+        further = every["values" in name or "equation" in name :]
+        for item in further:
+            item.add_marker(pytest.mark.slow if item is further[-1] else pytest.mark.sweep)
 
 
 @pytest.fixture(scope="module", autouse=True)

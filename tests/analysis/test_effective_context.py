@@ -128,7 +128,7 @@ def test_patches_are_refused() -> None:
         found(model("softmax", "backbone.patch=2"))
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_the_command(lra: Lra, here: Path) -> None:
     settings: list[Any] = ["--set", "conv-local.kernel=3", "--set", "backbone.layers=2"]
     done = lra("run", "-m", "conv-local", "-t", "short", "-c", "tiny", *settings)

@@ -422,7 +422,7 @@ def test_a_library_goes_before_a_file_of_its_name_beside_a_users_own(tmp_path: P
         del sys.modules[name]
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_a_run_in_a_folder_whose_files_have_libraries_names(installed: Lra, here: Path) -> None:
     """With a mixer of the user's own and its helper, a name with brackets, an old locale, and variables of a lab's."""
     made = installed("new", "model", "mine", "--family", "kernel")

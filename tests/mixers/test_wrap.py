@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from flax import nnx
-from samples import Lra, first_slow
+from samples import Lra
 
 from lra_bench import mixers, templates
 from lra_bench.conformance import checks
@@ -252,8 +252,8 @@ def test_a_port_has_pytorchs_values(page: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", first_slow("attention.py", "mean_linen.py", "mean_equinox.py"))
+@pytest.mark.sweep
+@pytest.mark.parametrize("name", ["attention.py", "mean_linen.py", "mean_equinox.py"])
 def test_a_file_of_the_page_is_trained(name: str, page: Path, lra: Lra, here: Path) -> None:
     done = lra("run", "-m", page / name, "-t", "short", "-c", "tiny", "--results", here / "results")
     assert done.returncode == 0, done.stderr

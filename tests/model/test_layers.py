@@ -158,7 +158,7 @@ def test_whose_code_it_is_is_asked_of_every_mixer() -> None:
     assert store.columns(old)["model"] == "softmax+linear"
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 def test_layers_of_two_mixers_through_the_command(lra: Lra, here: Path) -> None:
     asked = ("-t", "short", "-c", "tiny", "--set", "backbone.layers=2")
     ran = lra("run", "-m", "softmax+linformer[rank=4]", *asked, "--json")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from samples import Lra, first_slow
+from samples import Lra
 
 from lra_bench import statistics, sweeps
 from lra_bench.cli.compare import _limit
@@ -274,8 +274,8 @@ def noise(rng: np.random.Generator, seeds: int, bad: float) -> pd.DataFrame:
     return pd.DataFrame(lines).assign(**whole, **more).reindex(columns=columns)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "bad", "tables"), first_slow((1, 0.0, 40), (3, 0.1, 40)))
+@pytest.mark.sweep
+@pytest.mark.parametrize(("seeds", "bad", "tables"), [(1, 0.0, 40), (3, 0.1, 40)])
 def test_noise_of_many_models_fails_few_cis(seeds: int, bad: float, tables: int) -> None:
     """41 models on two tasks, alike in both folders: at most one in twenty fails, so of forty four by bad luck."""
     rng = np.random.default_rng(seeds)

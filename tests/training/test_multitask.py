@@ -119,8 +119,8 @@ def test_one_task_alone_trains_as_without(model: str, micro_batches: int) -> Non
     assert same(stepped(alone), stepped(program))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", first_slow("routing[decay=1.0]", "softmax"))
+@pytest.mark.sweep
+@pytest.mark.parametrize("model", ["routing[decay=1.0]", "softmax"])
 def test_the_loss_is_the_mean_of_the_tasks_losses_by_their_shares(model: str) -> None:
     program = together(model)
     assert [lesson.share for lesson in program.setup.tasks] == pytest.approx([0.25, 0.75])
