@@ -73,7 +73,8 @@ class Drawn:
     - values(args), the numbers that its symbols stand for, as a source may have them;
     - vocabulary(args), how many of its words, the first ones, can stand in a text; without it all can;
     - asked(args, length), as a source may have it;
-    - held_out(args), what val and test are drawn by, where that is not what train is; such texts are to be different.
+    - held_out(args), what val and test are drawn by, where that is not what train is; such texts are to be different;
+    - beyond(args, length), by which texts are drawn that are longer than those of a length, and none as short.
     """
 
     HEADER = "Source\tTarget"
@@ -83,6 +84,7 @@ class Drawn:
         self._module = module
         self.VERSION, self.Args, self.check = module.VERSION, module.Args, module.check
         self.values, self.asked = getattr(module, "values", None), getattr(module, "asked", None)
+        self.beyond: Callable[[Any, int], Strict] | None = getattr(module, "beyond", None)
         self.encode, self.decode, self.row = module.WORDS.encode, module.WORDS.decode, module.WORDS.row
 
     def vocabulary(self, args: Strict) -> tuple[str, ...]:

@@ -139,7 +139,8 @@ def _none(length: int, why: str) -> Reading:
 
 def _at(task: TaskSpec, length: int, settings: Sequence[str]) -> TaskSpec:
     """The task at another length. Where test's examples are drawn before the others, those are left out. Windows of a
-    text are of the bytes that are test at its own length, for those before them may have been trained on.
+    text are of the bytes that are test at its own length, for those before them may have been trained on. Texts that
+    can be shorter than the length are longer than those of a smaller one that was trained on.
 
     Raises:
         ConfigError: a setting or the length is none of the task's.
@@ -154,6 +155,9 @@ def _at(task: TaskSpec, length: int, settings: Sequence[str]) -> TaskSpec:
             raise TaskError(f"test has {task.splits[TEST] * task.length:,} symbols, no window of {length:,}")
     if data.windows(task) or data.looks_ahead(task) or (task.folder is None and isinstance(data.of(task), Drawn)):
         overlays.append(config.Overlay(f"-n {length}", {"splits": counts}))
+    if (beyond := getattr(data.of(task), "beyond", None)) and length > task.length:
+        longer = beyond(data.arguments(task), task.length)
+        overlays.append(config.Overlay(f"-n {length}", {"args": longer.model_dump()}))
     for text in settings:
         (head, *path), value = config.setting(text)
         if head != "task" or not path:
@@ -191,4 +195,11 @@ def _opened(run: Run, trained: Trained, count: data.Progress) -> tuple[Program, 
         raise RunFailed(str(short), "oom")
     splits, _ = examples(run, lambda _, what, done, total: count(f"L = {run.task.length}, {what}", done, total))
     rest = jax.tree.map(lambda new, kept: kept if kept.shape == new.shape else new, program.init.rest, trained.rest)
-    return program, splits[TEST], rest
+    return program, _beyond(run.task, splits[TEST], trained.run.task.length), rest
+
+
+def _beyond(task: TaskSpec, test: Split, trained: int) -> Split:
+    """Of longer texts that are answered at each place: those places alone are asked that no text of `trained` has."""
+    if getattr(data.of(task), "beyond", None) is None or test.label.ndim == 1 or task.length <= trained:
+        return test
+    return replace(test, label=np.where(np.arange(task.length) >= trained, test.label, 0))

@@ -128,6 +128,9 @@ def test_files_are_refused(name: str, tmp_path: Any) -> None:
     [
         ("parity", {"length": 99}, "args.min_length: 100, more than length 99"),
         ("needle", {"args": {"distance": 99}, "length": 100}, "args.distance: 99; .* length 100 it can be 1 to 98"),
+        ("needle", {"args": {"distance": "9-99"}, "length": 100}, "args.distance: 99; .* length 100 it can be 1 to 98"),
+        ("needle", {"args": {"distance": "9-4"}, "length": 100}, "args.distance: from 9 to 4; the first is the least"),
+        ("needle", {"args": {"distance": "0-4"}, "length": 100}, "args.distance: a number of places as 16, or two as"),
         ("induction-heads", {"length": 2}, "length: 2; at least 3"),
         ("recall-one", {"length": 128}, "args.pairs: 64; with the question they do not fit length 128"),
         ("mqar", {"length": 15}, "args.pairs: 4; with their queries they do not fit length 15"),
@@ -156,8 +159,21 @@ def test_the_needle_lies_where_it_is_asked_to() -> None:
     source, args = data.load("needle"), data.arguments(task)
     text = source.decode(built.tokens[0, 0]).split()
     assert text[-1 - 7 - 1] == "#"
-    with pytest.raises(DataError, match="its needle lies 7 from the question, not 8"):
+    with pytest.raises(DataError, match="its needle lies 7 from the question, not 8 to 8"):
         source.check(args.model_copy(update={"distance": 8}), built.tokens[0], int(built.label[0]))
+
+
+def test_the_needle_lies_between_two_distances() -> None:
+    """Each of them comes, and none else; a text of one beyond them is refused."""
+    settings = [Overlay("test", {"args": {"distance": "5-8"}, "length": 24, "splits": COUNTS})]
+    built = data.prepare(tasks.load("needle", settings=settings)).splits["test"]
+    source = data.load("needle")
+    texts = [source.decode(tokens[0]).split() for tokens in built.tokens]
+    assert {len(text) - 2 - text.index("#") for text in texts} == {5, 6, 7, 8}
+    far = next(n for n, text in enumerate(texts) if text[-1 - 8 - 1] == "#")
+    args = data.arguments(tasks.load("needle")).model_copy(update={"distance": "5-7"})
+    with pytest.raises(DataError, match="its needle lies 8 from the question, not 5 to 7"):
+        source.check(args, built.tokens[far], int(built.label[far]))
 
 
 def test_queries_come_soon_by_a_power_law() -> None:

@@ -81,6 +81,23 @@ def test_longer_windows_are_of_the_text_that_is_test_at_its_own_length(tmp_path:
             lengths._at(task, 200, ())
 
 
+@pytest.mark.parametrize("name", ["state-tracking", "parity"])
+def test_words_of_a_greater_length_are_longer_than_any_that_was_trained_on(name: str) -> None:
+    """And asked alone where no such word has a place; at a smaller length they are as before."""
+    task = tasks.load(name, variant="quick").model_copy(update={"splits": {"train": 8, "val": 8, "test": 64}})
+    longer = lengths._at(task, 60, ())
+    test = data.prepare(longer).splits["test"]
+    assert test.lengths.min() > task.length
+    if test.label.ndim == 2:
+        asked = lengths._beyond(longer, test, task.length).label
+        assert not asked[:, : task.length].any()
+        assert (asked[:, task.length :] == test.label[:, task.length :]).all()
+        assert (asked > 0).any(axis=1).all()
+    shorter = lengths._at(task, task.length - 1, ())
+    assert shorter.args == task.args
+    assert lengths._beyond(shorter, test, task.length) is test
+
+
 def test_a_length_that_does_not_fit_costs_no_score_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor the result: of what was trained to its end nothing is lost by a further test."""
     (tmp_path / "train.txt").write_text(TEXT)

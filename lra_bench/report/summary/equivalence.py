@@ -74,7 +74,7 @@ def held(ours: Score, theirs: Score, spread: statistics.Spread | None, margin: f
     """
     difference = ours.value - theirs.value
     if spread is None:
-        return Equivalence(UNTOLD, difference, math.nan, math.nan, max(1, statistics.LEAST_RUNS - int(ours.runs)))
+        return Equivalence(UNTOLD, difference, math.nan, math.nan, _least(ours, theirs, margin))
     error, freedom = _error(ours, theirs, spread, _over_examples(ours) + _over_examples(theirs))
     reach = statistics.students_quantile(freedom, (1 + statistics.LEVEL) / 2) * error
     low, high = difference - reach, difference + reach
@@ -83,6 +83,12 @@ def held(ours: Score, theirs: Score, spread: statistics.Spread | None, margin: f
     if low > 0 or high < 0:
         return Equivalence(DIFFERS, difference, low, high, None)
     return Equivalence(UNTOLD, difference, low, high, _more(ours, theirs, spread, margin))
+
+
+def _least(ours: Score, theirs: Score, margin: float) -> int | None:
+    """How many runs more say how seeds vary; None if nothing would be told even if they did not vary at all."""
+    steady = held(ours, theirs, statistics.Spread(0.0, NORMAL, 0), margin)
+    return None if steady.verdict == UNTOLD else max(1, statistics.LEAST_RUNS - int(ours.runs))
 
 
 def _more(ours: Score, theirs: Score, spread: statistics.Spread, margin: float) -> int | None:

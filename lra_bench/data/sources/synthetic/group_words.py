@@ -66,6 +66,11 @@ def fits(args: Args, length: int) -> None:
         raise TaskError(f"args.min_length: {args.min_length}, more than length {length}")
 
 
+def beyond(args: Args, length: int) -> Args:
+    """Of more than `length` elements."""
+    return args.model_copy(update={"min_length": length + 1})
+
+
 def draw(args: Args, length: int, seed: int, chunk: int) -> tuple[Split, list[bytes]]:
     """The chunk's words: a length, and so many elements, all equally likely."""
     dice, n, table = Dice(seed, chunk), generated.chunk_of(length), products(args.group)

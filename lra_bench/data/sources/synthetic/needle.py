@@ -3,10 +3,10 @@ asks. The distance between the digit and the question is an option: what a mecha
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
 
 import numpy as np
-from pydantic import Field
+from pydantic import field_validator
 
 from lra_bench.config import Strict
 from lra_bench.data import generated
@@ -17,6 +17,8 @@ from lra_bench.shapes import Split
 
 VERSION = 1
 
+PLACES = re.compile(r"[1-9]\d*(-[1-9]\d*)?")
+
 LETTERS, DIGITS, SIGN, QUESTION = 1, 27, 37, 38
 WORDS = Words(*"abcdefghijklmnopqrstuvwxyz", *"0123456789", "#", "?")
 
@@ -24,20 +26,38 @@ WORDS = Words(*"abcdefghijklmnopqrstuvwxyz", *"0123456789", "#", "?")
 class Args(Strict):
     """Where the needle lies."""
 
-    distance: Annotated[int, Field(ge=1)] | None  # places from the digit to the question; null: any
+    distance: int | str | None  # places from the digit to the question; 4-16: any of these; null: any
+
+    @field_validator("distance")
+    @classmethod
+    def _counted(cls, distance: int | str | None) -> int | str | None:
+        if distance is not None and not PLACES.fullmatch(str(distance)):
+            raise ValueError("a number of places as 16, or two as 1-16, or null")
+        return distance
+
+    def bounds(self, length: int) -> tuple[int, int]:
+        """The least and the greatest distance."""
+        if self.distance is None:
+            return 1, length - 2
+        least, *greatest = map(int, str(self.distance).split("-"))
+        return least, greatest[0] if greatest else least
 
 
 def fits(args: Args, length: int) -> None:
-    """Raises TaskError: `distance` does not fit `length`."""
-    if length < 3 or (args.distance or 1) > length - 2:
-        raise TaskError(f"args.distance: {args.distance}; in a text of length {length} it can be 1 to {length - 2}")
+    """Raises TaskError: `distance` does not fit `length`, or begins beyond its end."""
+    least, greatest = args.bounds(length)
+    if length < 3 or greatest > length - 2:
+        raise TaskError(f"args.distance: {greatest}; in a text of length {length} it can be 1 to {length - 2}")
+    if least > greatest:
+        raise TaskError(f"args.distance: from {least} to {greatest}; the first is the least")
 
 
 def draw(args: Args, length: int, seed: int, chunk: int) -> tuple[Split, list[bytes]]:
     """The chunk's texts: noise, all symbols of it equally likely; the needle; the question."""
     dice, n = Dice(seed, chunk), generated.chunk_of(length)
     tokens = LETTERS + dice.throw(SIGN - LETTERS, (n, length))
-    distance = 1 + dice.throw(length - 2, (n,)) if args.distance is None else np.full(n, args.distance)
+    least, greatest = args.bounds(length)
+    distance = np.full(n, least) if isinstance(args.distance, int) else least + dice.throw(greatest + 1 - least, (n,))
     label, each = dice.throw(10, (n,)), np.arange(n)
     tokens[each, length - 1 - distance] = DIGITS + label
     tokens[each, length - 2 - distance] = SIGN
@@ -54,9 +74,9 @@ def check(args: Args, tokens: np.ndarray, label: int) -> None:
     text = WORDS.decode(tokens[0]).split()
     if text.count("#") != 1 or text.count("?") != 1 or text[-1] != "?":
         raise DataError("it does not hold one '#', and one '?' at its end")
-    at = text.index("#") + 1
-    if args.distance is not None and len(text) - 1 - at != args.distance:
-        raise DataError(f"its needle lies {len(text) - 1 - at} from the question, not {args.distance}")
+    at, (least, greatest) = text.index("#") + 1, args.bounds(len(text))
+    if not least <= len(text) - 1 - at <= greatest:
+        raise DataError(f"its needle lies {len(text) - 1 - at} from the question, not {least} to {greatest}")
     if not text[at].isdigit():
         raise DataError(f"'{text[at]}' stands behind its '#', no digit")
     same(label, int(text[at]))
