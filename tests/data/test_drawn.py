@@ -18,7 +18,7 @@ COUNTS = {"train": 30, "val": 10, "test": 20}
 # A task for each source and each of its forms, its args made small, and the first digits of what they give.
 KNOWN = {
     "parity": ({"min_length": 5}, 24, "2b48fe2f191a"),
-    "needle": ({"distance": None}, 24, "2c8c738c25ca"),
+    "needle": ({"distance": None, "decoys": True}, 24, "2c8c738c25ca"),
     "induction-heads": ({"letters": 6}, 24, "9b29f573da48"),
     "recall-one": ({"pairs": 6, "values": 4}, 24, "7f6e61c8f1d9"),
     "mqar": ({"vocab": 16, "pairs": 5, "alpha": 0.01}, 24, "9f82c939a2bf"),
@@ -161,6 +161,20 @@ def test_the_needle_lies_where_it_is_asked_to() -> None:
     assert text[-1 - 7 - 1] == "#"
     with pytest.raises(DataError, match="its needle lies 7 from the question, not 8 to 8"):
         source.check(args.model_copy(update={"distance": 8}), built.tokens[0], int(built.label[0]))
+
+
+def test_the_noise_has_digits_where_it_is_asked_to() -> None:
+    settings = [Overlay("test", {"args": {"decoys": False}, "length": 24, "splits": COUNTS})]
+    task = tasks.load("needle", settings=settings)
+    source, built = data.load("needle"), data.prepare(task).splits["test"]
+    texts = [source.decode(tokens[0]).split() for tokens in built.tokens]
+    assert {sum(symbol.isdigit() for symbol in text) for text in texts} == {1}
+    assert {symbol for text in texts for symbol in text} >= set("abcxyz")
+    tokens = built.tokens[0].copy()
+    free = next(n for n, symbol in enumerate(texts[0]) if symbol.isalpha())
+    tokens[0, free] = source.encode("7")[0]
+    with pytest.raises(DataError, match="it holds more digits than its needle"):
+        source.check(data.arguments(task), tokens, int(built.label[0]))
 
 
 def test_the_needle_lies_between_two_distances() -> None:

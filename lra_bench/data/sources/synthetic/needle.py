@@ -1,5 +1,5 @@
-"""Needle: which digit stands behind the one `#`? All else is noise, of letters and of other digits, and the last token
-asks. The distance between the digit and the question is an option: what a mechanism finds from how far."""
+"""Needle: which digit stands behind the one `#`? All else is noise, of letters, or of letters and other digits, and the
+last token asks. The distance between the digit and the question is an option: what a mechanism finds from how far."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class Args(Strict):
     """Where the needle lies."""
 
     distance: int | str | None  # places from the digit to the question; 4-16: any of these; null: any
+    decoys: bool  # the noise has digits too, and the sign alone tells which is asked for
 
     @field_validator("distance")
     @classmethod
@@ -55,7 +56,7 @@ def fits(args: Args, length: int) -> None:
 def draw(args: Args, length: int, seed: int, chunk: int) -> tuple[Split, list[bytes]]:
     """The chunk's texts: noise, all symbols of it equally likely; the needle; the question."""
     dice, n = Dice(seed, chunk), generated.chunk_of(length)
-    tokens = LETTERS + dice.throw(SIGN - LETTERS, (n, length))
+    tokens = LETTERS + dice.throw((SIGN if args.decoys else DIGITS) - LETTERS, (n, length))
     least, greatest = args.bounds(length)
     distance = np.full(n, least) if isinstance(args.distance, int) else least + dice.throw(greatest + 1 - least, (n,))
     label, each = dice.throw(10, (n,)), np.arange(n)
@@ -69,7 +70,8 @@ def check(args: Args, tokens: np.ndarray, label: int) -> None:
     """Hold a text, tokens [1, L], against `args`, and `label` against its needle.
 
     Raises:
-        DataError: it has not one needle and one question, the needle lies elsewhere, or is another digit.
+        DataError: it has not one needle and one question, the needle lies elsewhere or is another digit, or the noise
+            has digits where there are to be none.
     """
     text = WORDS.decode(tokens[0]).split()
     if text.count("#") != 1 or text.count("?") != 1 or text[-1] != "?":
@@ -79,4 +81,6 @@ def check(args: Args, tokens: np.ndarray, label: int) -> None:
         raise DataError(f"its needle lies {len(text) - 1 - at} from the question, not {least} to {greatest}")
     if not text[at].isdigit():
         raise DataError(f"'{text[at]}' stands behind its '#', no digit")
+    if not args.decoys and sum(symbol.isdigit() for symbol in text) > 1:
+        raise DataError("it holds more digits than its needle")
     same(label, int(text[at]))
