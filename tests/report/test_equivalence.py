@@ -33,6 +33,13 @@ def test_a_variance_of_its_own_has_its_own_degrees_of_freedom() -> None:
     assert found.high - found.difference == pytest.approx(12.7 * 0.1, rel=0.01)
 
 
+def test_a_variance_of_its_own_counts_on_either_side() -> None:
+    steady, unsteady = Score(0.5, 10**6, 3), Score(0.36, 10**6, 2, 0.02)
+    one, other = held(steady, unsteady, SPREAD), held(unsteady, steady, SPREAD)
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+    assert one.verdict == UNTOLD
+
+
 @pytest.mark.parametrize(("score", "said"), [(0.36, "equivalent"), (0.45, "differs by at least 7."), (0.25, "differs")])
 def test_what_is_said(score: float, said: str) -> None:
     assert held(Score(score, 20000, 5), Score(0.36, 20000, 5), SPREAD).said.startswith(said)

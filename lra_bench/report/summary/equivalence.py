@@ -69,8 +69,9 @@ class Equivalence(NamedTuple):
 def held(ours: Score, theirs: Score, spread: statistics.Spread | None, margin: float = MARGIN) -> Equivalence:
     """Is our score within `margin` of theirs? `spread`: how seeds vary; None: not known, and nothing can be told.
 
-    Test sets are taken as drawn independently, theirs and ours, and their seeds to vary as ours. Of ours, a variance
-    larger than the common one stands in its place, with its own degrees of freedom, as in `stats.every_two`.
+    Test sets are taken as drawn independently, theirs and ours, and their seeds to vary as ours. A side's own variance,
+    where it is larger than the common one, stands in its place, with its own degrees of freedom, as in
+    `statistics.every_two`.
     """
     difference = ours.value - theirs.value
     if spread is None:
@@ -110,9 +111,10 @@ def _error(ours: Score, theirs: Score, spread: statistics.Spread, examples: floa
     """The standard error of the difference, from the squared one over examples, and its degrees of freedom
     (Satterthwaite 1946)."""
     common = spread.variance * (1 / ours.runs + 1 / theirs.runs)
-    more = max(ours.variance - spread.variance, 0) / ours.runs
-    squared = examples + common + more
-    below = common**2 / spread.freedom + more**2 / max(ours.runs - 1, 1)
+    more = [max(one.variance - spread.variance, 0) / one.runs for one in (ours, theirs)]
+    squared = examples + common + sum(more)
+    own = sum(error**2 / max(one.runs - 1, 1) for error, one in zip(more, (ours, theirs), strict=True))
+    below = common**2 / spread.freedom + own
     return squared**0.5, min(squared**2 / below, NORMAL) if below else NORMAL
 
 
