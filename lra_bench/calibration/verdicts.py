@@ -3,15 +3,16 @@
 That a score is chance level, a published number or another arm's is told by two one-sided tests with a margin
 (`report.summary.equivalence`); that it is higher than another's, by the 95% interval of their difference over examples
 and seeds; that it is at least or at most a value, by its own interval. Seeds vary as those of the check's models of
-three runs or more do, at the lengths concerned. Test sets are taken as drawn independently, which is cautious where
-they are one.
+three runs or more do, at the lengths concerned; those of a model that guesses vary as a guess does, and say nothing of
+others. Where no model says how seeds vary, which of two scores is higher is told of these runs alone, and said so. Test
+sets are taken as drawn independently, which is cautious where they are one.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -30,6 +31,7 @@ from lra_bench.sweeps import Entrant
 
 REPRODUCED, DIFFERS, UNTOLD = "reproduced", "differs", "cannot be told"
 INSIDE = "the interval holds both"
+OF_NO_SEEDS = statistics.Spread(0.0, math.inf, 0)  # of these runs, and no others
 OF_EQUIVALENCE = {equivalence.EQUIVALENT: REPRODUCED, equivalence.DIFFERS: DIFFERS, equivalence.UNTOLD: UNTOLD}
 
 
@@ -63,6 +65,14 @@ class Outcome:
     def interval(self) -> statistics.Interval | None:
         """The mean score with its 95% interval, over examples or seeds, whichever reaches farther; None without one."""
         return statistics.over_runs(ACCURACY, self.scores, self.examples, None) if self.scores else None
+
+    @property
+    def guesses(self) -> bool:
+        """Is the mean score no better than chance level, as far as examples can tell?"""
+        if not self.scores or self.chance is None:
+            return False
+        over = statistics.over_examples(ACCURACY, float(np.mean(self.scores)), self.examples, None)
+        return not statistics.learned(ACCURACY, over, self.chance)
 
     @property
     def score(self) -> Score:
@@ -101,14 +111,15 @@ class Verdict(NamedTuple):
     difference: float | None  # ours less what is expected
     low: float | None  # its 95% interval
     high: float | None
-    why: str | None  # of what is not reproduced
+    why: str | None  # of what is not reproduced, or is told of these runs alone
 
 
 def verdicts(name: str, check: Check, entrants: Sequence[Entrant], results: Path) -> list[Verdict]:
     """The verdict of each expectation on each model of its arm, by what lies in the results folder."""
     every = {(entrant, length): Outcome.of(entrant, length, results) for entrant, length in _tested(check, entrants)}
+    lenders = _lenders(check, list(every.values()))
     return [
-        _verdict(name, expected, every[ours], every[theirs] if theirs else None, list(every.values()))
+        _verdict(name, expected, every[ours], every[theirs] if theirs else None, lenders)
         for expected in check.expectations
         for ours, theirs in _pairs(expected, entrants)
     ]
@@ -138,17 +149,32 @@ def _of_arm(named: str, entrants: Sequence[Entrant]) -> list[Tested]:
     return [(entrant, length) for entrant in entrants if entrant.arm == arm]
 
 
+def _lenders(check: Check, every: Sequence[Outcome]) -> dict[Outcome, bool]:
+    """Of each outcome: do its seeds say how those of others vary? Not where it guesses, or its check holds it low."""
+    low = {parted(one.arm) for one in check.expectations if isinstance(one, AtChance | AtMost)}
+    return {one: not one.guesses and (one.entrant.arm, one.length) not in low for one in every}
+
+
 def _verdict(
-    name: str, expected: Expectation, ours: Outcome, theirs: Outcome | None, every: Sequence[Outcome]
+    name: str, expected: Expectation, ours: Outcome, theirs: Outcome | None, lenders: Mapping[Outcome, bool]
 ) -> Verdict:
     said = _words(expected, ours, theirs)
     lacking = "; ".join(one.lacking for one in (ours, theirs) if one and one.lacking)
     if lacking:
         return Verdict(name, expected.claim, ours, theirs, said, UNTOLD, None, None, None, lacking)
-    lengths = {one.length for one in (ours, theirs) if one}
-    spread = statistics.spread([one.scores for one in every if one.length in lengths])
-    verdict, held, why = _judged(expected, ours, theirs, spread)
+    sides = [one for one in (ours, theirs) if one]
+    verdict, held, why = _judged(expected, ours, theirs, _spread(sides, lenders))
     return Verdict(name, expected.claim, ours, theirs, said, verdict, held.difference, held.low, held.high, why)
+
+
+def _spread(sides: Sequence[Outcome], lenders: Mapping[Outcome, bool]) -> statistics.Spread | None:
+    """How seeds vary at the lengths of what is judged: as lenders say, and the arms judged where none of them has too
+    few runs to say it itself."""
+    lengths = {one.length for one in sides}
+    borrow = any(len(one.scores) < statistics.LEAST_RUNS for one in sides)
+    own = set() if borrow else {one.entrant.arm for one in sides}
+    asked = [one for one, lends in lenders.items() if one.length in lengths and (lends or one.entrant.arm in own)]
+    return statistics.spread([one.scores for one in asked])
 
 
 def _words(expected: Expectation, ours: Outcome, theirs: Outcome | None) -> str:
@@ -178,7 +204,9 @@ def _judged(
         return _bounded(expected, ours)
     target = _target(expected, ours, theirs)
     if isinstance(expected, Better):
-        return _better(expected.by, equivalence.held(ours.score, target, spread, expected.by))
+        held = equivalence.held(ours.score, target, spread or OF_NO_SEEDS, expected.by)
+        verdict, why = _better(expected.by, held)
+        return verdict, held, why if spread else "; ".join(filter(None, (why, _alone(ours, theirs))))
     held = equivalence.held(ours.score, target, spread, expected.margin)
     verdict = OF_EQUIVALENCE[held.verdict]
     return verdict, held, None if verdict == REPRODUCED else held.said.removeprefix(f"{UNTOLD}, ")
@@ -206,13 +234,19 @@ def _bounded(expected: AtLeast | AtMost, ours: Outcome) -> tuple[str, Equivalenc
     return UNTOLD, held, _more(seeds) if seeds > 0 else INSIDE
 
 
-def _better(by: float, held: Equivalence) -> tuple[str, Equivalence, str | None]:
-    """By the interval of the difference; without one, nothing is known of other seeds."""
+def _better(by: float, held: Equivalence) -> tuple[str, str | None]:
+    """By the interval of the difference."""
     if held.low > by:
-        return REPRODUCED, held, None
+        return REPRODUCED, None
     if held.high < by:
-        return DIFFERS, held, "surely not"
-    return UNTOLD, held, INSIDE if math.isfinite(held.low) else _more(held.more or 1)
+        return DIFFERS, "surely not"
+    return UNTOLD, INSIDE
+
+
+def _alone(*sides: Outcome | None) -> str:
+    """That a verdict is of these runs and no others."""
+    each = {len(one.scores) for one in sides if one}
+    return f"{'one run each' if each == {1} else 'of these runs alone'}; nothing is known of other seeds"
 
 
 def _more(seeds: int) -> str:

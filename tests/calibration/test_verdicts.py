@@ -87,7 +87,7 @@ def near(score: float) -> list[float]:
         ("expect: better, than: theirs, by: 0.0", near(0.6), near(0.5), "reproduced"),
         ("expect: better, than: theirs, by: 0.2", near(0.6), near(0.5), "differs"),
         ("expect: better, than: theirs, by: 0.0", near(0.5), near(0.5), "cannot be told"),
-        ("expect: better, than: theirs, by: 0.0", [0.6], [0.5], "cannot be told"),
+        ("expect: better, than: theirs, by: 0.0", [0.51], [0.5], "cannot be told"),
         ("expect: same, than: theirs, margin: 0.05", near(0.6), near(0.6), "reproduced"),
         ("expect: same, than: theirs, margin: 0.05", near(0.6), near(0.4), "differs"),
         ("expect: same, than: theirs, margin: 0.05", [0.5, 0.7, 0.9], near(0.7), "cannot be told"),
@@ -97,6 +97,84 @@ def test_a_verdict(expected: str, ours: list[float], theirs: list[float], verdic
     found = told(expected, ours, theirs)
     assert found.verdict == verdict, found
     assert (found.why is None) == (verdict == "reproduced")
+
+
+THREE = """\
+title: Known
+reference: nobody
+differs: nothing
+failure: this test
+config: tiny
+rates: [1.0e-2]
+seeds: "0"
+arms:
+  ours: {{models: linear, task: short}}
+  theirs: {{models: linformer, task: short}}
+  third: {{models: fnet, task: short, seeds: "0-2"}}
+expectations:
+  - {{arm: ours, expect: better, than: theirs, by: 0.0, claim: it is so}}
+  - {{arm: third, claim: of the third, {third}}}
+"""
+
+
+def of_one_run_each(ours: float, theirs: float, third: Sequence[float], said: str) -> Verdict:
+    """Beside an arm of three runs, of which something is said."""
+    Path("known.yaml").write_text(THREE.format(third=said), encoding="utf-8")
+    check = files.check("known.yaml")
+    assert check is not None
+    every = entrants("known", check)
+    for entrant, scores in zip(every, ([ours], [theirs], third), strict=True):
+        put(entrant, scores, 1e-2)
+    return calibration.verdicts("known", check, every, Path("results"))[0]
+
+
+ALONE = "one run each; nothing is known of other seeds"
+EXAMPLES = 1.96 * (0.6 * 0.4 / 4000 + 0.4 * 0.6 / 4000) ** 0.5  # how far the interval reaches by hand, nearly
+
+
+@pytest.mark.parametrize(
+    ("third", "said"),
+    [
+        (near(0.2), "expect: at-most, value: 0.5"),
+        (near(0.2), "expect: at-chance, margin: 0.03"),
+        (near(0.1), "expect: at-least, value: 0.05"),  # it guesses, whatever is said of it
+    ],
+)
+def test_an_arm_that_is_low_lends_no_spread_over_seeds(third: list[float], said: str) -> None:
+    found = of_one_run_each(0.6, 0.4, third, said)
+    assert (found.verdict, found.why) == ("reproduced", ALONE)
+    assert found.low == pytest.approx(0.2 - EXAMPLES, rel=1e-3)
+    less = of_one_run_each(0.4, 0.6, third, said)
+    assert (less.verdict, less.why) == ("differs", f"surely not; {ALONE}")
+    alike = of_one_run_each(0.5, 0.5, third, said)
+    assert (alike.verdict, alike.why) == ("cannot be told", f"the interval holds both; {ALONE}")
+
+
+def test_an_arm_that_learned_lends_its_spread_over_seeds() -> None:
+    found = of_one_run_each(0.6, 0.4, [0.6, 0.7, 0.8], "expect: at-least, value: 0.05")
+    assert (found.verdict, found.why) == ("cannot be told", "the interval holds both")
+    assert (found.low or 0.0) < -0.1
+
+
+def test_an_arm_that_learns_in_one_run_of_three_is_none_that_guesses() -> None:
+    found = of_one_run_each(0.6, 0.4, [0.1, 0.1, 0.9], "expect: at-least, value: 0.05")
+    assert (found.verdict, found.why) == ("cannot be told", "the interval holds both")
+
+
+def test_an_arm_that_is_low_counts_with_its_own_runs() -> None:
+    found = told("expect: better, than: theirs, by: 0.0", near(0.6), [0.05, 0.1, 0.15])
+    assert found.why is None
+    assert (found.low or 0.5) < 0.45, "theirs scatters by 5 points"
+
+
+def test_three_runs_that_guess_lend_nothing_to_the_one_beside_them_and_have_their_own_error() -> None:
+    check, (first, second) = written("expect: better, than: theirs, by: 0.0", "0-2")
+    ours = Entrant({rate: runs[:1] for rate, runs in first.by_rate.items()}, first.check, first.arm, first.model)
+    put(ours, [0.6])
+    put(second, [0.05, 0.1, 0.15])
+    (found,) = calibration.verdicts("known", check, [ours, second], Path("results"))
+    assert (found.verdict, found.why) == ("reproduced", "of these runs alone; nothing is known of other seeds")
+    assert (found.low or 0.5) < 0.5 - 4.3 * 0.05 / 3**0.5 + 0.1, "t(0.975, 2) = 4.3 standard errors of theirs, nearly"
 
 
 def test_validation_chooses_the_rate_and_other_seeds_follow_it() -> None:
