@@ -8,14 +8,17 @@ from typing import Any
 
 import pandas as pd
 
+from lra_bench.calibration import made
+from lra_bench.calibration.made import Made
 from lra_bench.calibration.verdicts import DIFFERS, REPRODUCED, UNTOLD, Outcome, Verdict
 from lra_bench.config.calibration import Check
 from lra_bench.report.tables import Comparison, Report, written
 
-HEADS = ("check", "claim", "model", "expected", "ours", "rate", "verdict", "why")
+HEADS = ("check", "claim", "model", "expected", "published", "ours", "other", "rate", "verdict", "why")
+WHERE_THERE = {"published", "other"}  # columns that are left out where no claim has one
 NOTE = (
-    "ours: test score, %, with a 95% interval over examples, or over seeds where that is wider; rate: the learning "
-    "rate that validation chose"
+    "ours: test score, %, with a 95% interval over examples, or over seeds where that is wider; other: that of the arm "
+    "it is held against; rate: the learning rate that validation chose"
 )
 
 
@@ -23,10 +26,11 @@ def report(told: Sequence[Verdict]) -> Report:
     """The verdicts of all checks: numbers for programs, a table for people."""
     counts = Counter(one.verdict for one in told)
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (REPRODUCED, DIFFERS, UNTOLD))
-    frame = pd.DataFrame([*map(_shown, told)], columns=list(HEADS)).set_index("check")
-    return Report(
-        pd.DataFrame([*map(_numbers, told)]), (Comparison("calibration", "calibration", frame, (said, NOTE)),)
-    )
+    shown = [*map(_shown, told)]
+    heads = [head for head in HEADS if head not in WHERE_THERE or any(row[head] for row in shown)]
+    frame = pd.DataFrame(shown, columns=heads).set_index("check")
+    notes = (said, NOTE, *filter(None, [made.said(run for one in told for run in _runs(one))]))
+    return Report(pd.DataFrame([*map(_numbers, told)]), (Comparison("calibration", "calibration", frame, notes),))
 
 
 def page(checks: Mapping[str, Check], told: Sequence[Verdict], skipped: Mapping[str, str]) -> str:
@@ -57,7 +61,9 @@ def _shown(one: Verdict) -> dict[str, Any]:
         "claim": one.claim,
         "model": one.ours.entrant.model,
         "expected": one.expected,
+        "published": "" if one.published is None else f"{100 * one.published:.1f}",
         "ours": _score(one.ours),
+        "other": f"{one.theirs.name}: {_score(one.theirs)}" if one.theirs else "",
         "rate": f"{one.ours.rate:g}" if one.ours.rate else "",
         "verdict": one.verdict,
         "why": one.why or "",
@@ -72,6 +78,11 @@ def _score(outcome: Outcome) -> str:
     return f"{score} ({low}-{high}{runs})"
 
 
+def _runs(one: Verdict) -> tuple[Made, ...]:
+    """All that the verdict is of."""
+    return one.ours.made + (one.theirs.made if one.theirs else ())
+
+
 def _numbers(one: Verdict) -> dict[str, Any]:
     interval = one.ours.interval
     score, low, high = interval if interval else (None, None, None)
@@ -84,6 +95,7 @@ def _numbers(one: Verdict) -> dict[str, Any]:
         "task": one.ours.entrant.task.name,
         "length": one.ours.length or one.ours.entrant.task.length,
         "expected": one.expected,
+        "published": one.published,
         "score": score,
         "score_low": low,
         "score_high": high,
@@ -96,4 +108,5 @@ def _numbers(one: Verdict) -> dict[str, Any]:
         "low": one.low,
         "high": one.high,
         "why": one.why,
+        **made.columns(_runs(one)),
     }

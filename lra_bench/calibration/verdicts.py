@@ -21,6 +21,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lra_bench import statistics
+from lra_bench.calibration import made
+from lra_bench.calibration.made import Made
 from lra_bench.config.calibration import AtChance, AtLeast, AtMost, Better, Check, Expectation, Published, Same, parted
 from lra_bench.metrics import ACCURACY
 from lra_bench.records import store
@@ -46,6 +48,7 @@ class Outcome:
     examples: int  # of test
     chance: float | None  # chance level on test; None where nothing ran
     lacking: str | None  # why there is no verdict, in words
+    made: tuple[Made, ...]  # a run each
 
     @classmethod
     def of(cls, entrant: Entrant, length: int | None, results: Path) -> Outcome:
@@ -59,7 +62,13 @@ class Outcome:
             f"{left} of {len(every)} runs are left" if left else _unscored(entrant, found, scores, length, results)
         )
         examples, chance = (scored[0].test_n or 0, scored[0].chance) if scored else (0, None)
-        return cls(entrant, length, entrant.chosen(results), tuple(scores), examples, chance, lacking)
+        runs = made.of(entrant, results)
+        return cls(entrant, length, entrant.chosen(results), tuple(scores), examples, chance, lacking, runs)
+
+    @property
+    def name(self) -> str:
+        """The model, and the arm as an expectation names it."""
+        return f"{self.entrant.model} of {self.entrant.arm}{f'@{self.length}' if self.length else ''}"
 
     @property
     def interval(self) -> statistics.Interval | None:
@@ -106,6 +115,7 @@ class Verdict(NamedTuple):
     claim: str
     ours: Outcome
     theirs: Outcome | None  # that it is held against, if that is of another arm
+    published: float | None  # that it is held against, if that is a published score
     expected: str  # in words
     verdict: str
     difference: float | None  # ours less what is expected
@@ -158,13 +168,14 @@ def _lenders(check: Check, every: Sequence[Outcome]) -> dict[Outcome, bool]:
 def _verdict(
     name: str, expected: Expectation, ours: Outcome, theirs: Outcome | None, lenders: Mapping[Outcome, bool]
 ) -> Verdict:
+    known = expected.value if isinstance(expected, Published) else None
     said = _words(expected, ours, theirs)
     lacking = "; ".join(one.lacking for one in (ours, theirs) if one and one.lacking)
     if lacking:
-        return Verdict(name, expected.claim, ours, theirs, said, UNTOLD, None, None, None, lacking)
+        return Verdict(name, expected.claim, ours, theirs, known, said, UNTOLD, None, None, None, lacking)
     sides = [one for one in (ours, theirs) if one]
     verdict, held, why = _judged(expected, ours, theirs, _spread(sides, lenders))
-    return Verdict(name, expected.claim, ours, theirs, said, verdict, held.difference, held.low, held.high, why)
+    return Verdict(name, expected.claim, ours, theirs, known, said, verdict, held.difference, held.low, held.high, why)
 
 
 def _spread(sides: Sequence[Outcome], lenders: Mapping[Outcome, bool]) -> statistics.Spread | None:
@@ -190,7 +201,7 @@ def _words(expected: Expectation, ours: Outcome, theirs: Outcome | None) -> str:
         case Published():
             return f"{100 * expected.value:g}, within {100 * expected.margin:g}"
         case Better() | Same():
-            other = f"{theirs.entrant.model} of {expected.than}" if theirs else expected.than
+            other = theirs.name if theirs else expected.than
             if isinstance(expected, Same):
                 return f"{other}, within {100 * expected.margin:g}"
             return f"above {other}" + (f" by {100 * expected.by:g}" if expected.by else "")

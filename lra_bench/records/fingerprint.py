@@ -48,8 +48,16 @@ def of(run: Run, package: Path = PACKAGE) -> dict[str, str]:
     Raises:
         ConfigError: a file of it is not there, or is no Python.
     """
-    common = [package / name for name in ENTRIES]
-    return {"code_hash": of_files(common, package), "parts_hash": of_files(_parts(run, package), package)}
+    return {"code_hash": common(package), "parts_hash": of_files(_parts(run, package), package)}
+
+
+def common(package: Path = PACKAGE) -> str:
+    """The column `code_hash` of every result, by the code in `package`.
+
+    Raises:
+        ConfigError: a file of it is not there, or is no Python.
+    """
+    return of_files([package / name for name in ENTRIES], package)
 
 
 def full(run: Run) -> dict[str, str | None]:

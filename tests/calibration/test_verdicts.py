@@ -14,7 +14,7 @@ from lra_bench.calibration.verdicts import Outcome
 from lra_bench.config import calibration as files
 from lra_bench.config.calibration import Check
 from lra_bench.errors import ConfigError
-from lra_bench.records import store
+from lra_bench.records import fingerprint, store
 from lra_bench.sweeps import Entrant, entrants
 
 CHECK = """\
@@ -218,6 +218,70 @@ def test_a_page_names_all_that_a_reader_asks_for() -> None:
     page = calibration.page({"known": check, "other": check}, verdicts, {"other": "no examples"})
     for said in ("it is so", "95.0 (", "0.02", "Known from: nobody", "would mean: this test", "Skipped: no examples"):
         assert said in page
+
+
+def row_of(page: str) -> dict[str, str]:
+    """The page's first verdict, by the heads of its table."""
+    heads, _, row = (line for line in page.splitlines() if line.startswith("|"))
+    return {head.strip(): cell.strip() for head, cell in zip(heads.split("|"), row.split("|"), strict=True)}
+
+
+def page_of(expected: str, **facts: Any) -> str:
+    check, (first, second) = written(expected)
+    put(first, near(0.6), **facts)
+    put(second, near(0.5), **facts)
+    told_of = calibration.verdicts("known", check, [first, second], Path("results"))
+    return calibration.page({"known": check}, told_of, {})
+
+
+def test_a_page_has_the_score_that_ours_is_held_against() -> None:
+    row = row_of(page_of("expect: better, than: theirs, by: 0.0"))
+    assert row["ours"] == "60.0 (58.5-61.5, 3 runs)"
+    assert row["other"] == "linformer of theirs: 50.0 (48.5-51.5, 3 runs)"
+    assert "published" not in row
+    assert "other" not in row_of(page_of("expect: at-least, value: 0.5"))
+
+
+def test_a_page_has_the_published_number() -> None:
+    row = row_of(page_of("expect: published, value: 0.612, examples: null, runs: null, margin: 0.03"))
+    assert row["published"] == "61.2"
+
+
+def test_when_and_by_which_code_the_runs_were_made_is_said() -> None:
+    check, (first, second) = written("expect: better, than: theirs, by: 0.0")
+    put(first, near(0.6), started="2026-01-02T03:04:05+00:00", **fingerprint.of(first.grid[0]))
+    put(second, near(0.5), started="2026-01-04T03:04:05+00:00", code_hash="of-another")
+    told_of = calibration.verdicts("known", check, [first, second], Path("results"))
+    page = calibration.page({"known": check}, told_of, {})
+    now = fingerprint.common()
+    assert (
+        f"8 runs, begun from 2026-01-02 to 2026-01-04, by code {now} (4 runs), of-another (4 runs); 4 of 8 are by the "
+        f"code and libraries that they are judged with (code {now})"
+    ) in page
+    (numbers,) = calibration.report(told_of).numbers.to_dict("records")
+    assert (numbers["first_started"], numbers["last_started"]) == (
+        "2026-01-02T03:04:05+00:00", "2026-01-04T03:04:05+00:00",
+    )  # fmt: skip
+    assert (numbers["code_hash"], numbers["present_code"]) == (f"{now}; of-another", False)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"started": "2026-01-02T03:04:05+00:00", "code_hash": "abc"}, "begun on 2026-01-02, by code abc; none is by"),
+        ({}, "8 runs, by code that is not known; none is by the code"),
+    ],
+)
+def test_runs_of_other_code_are_said_to_be(facts: dict[str, str], said: str) -> None:
+    assert said in page_of("expect: better, than: theirs, by: 0.0", **facts)
+
+
+def test_runs_of_the_present_code_are_said_to_be() -> None:
+    check, every = written("expect: at-least, value: 0.9")
+    put(every[0], near(0.95), **fingerprint.of(every[0].grid[0]))
+    verdicts = calibration.verdicts("known", check, every, Path("results"))
+    assert "; all are by the code and libraries" in calibration.page({"known": check}, verdicts, {})
+    assert calibration.report(verdicts).numbers["present_code"].all()
 
 
 @pytest.mark.parametrize("name", files.checks())
