@@ -33,11 +33,14 @@ def report(told: Sequence[Verdict]) -> Report:
     return Report(pd.DataFrame([*map(_numbers, told)]), (Comparison("calibration", "calibration", frame, notes),))
 
 
-def page(checks: Mapping[str, Check], told: Sequence[Verdict], skipped: Mapping[str, str]) -> str:
+def page(
+    checks: Mapping[str, Check], told: Sequence[Verdict], skipped: Mapping[str, str], *, quick: bool = False
+) -> str:
     """Markdown: the table of all checks, and a section for each; those that were `skipped` say why."""
+    title = f"# Calibration{', short checks (--quick)' if quick else ''}\n"
     (table,) = report(told).tables
     sections = [part for name, check in checks.items() for part in _section(name, check, told, skipped.get(name))]
-    return "\n".join(["# Calibration\n", written(table, "md"), *sections])
+    return "\n".join([title, written(table, "md"), *sections])
 
 
 def _section(name: str, check: Check, told: Sequence[Verdict], skipped: str | None) -> Iterator[str]:

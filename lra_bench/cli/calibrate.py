@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from lra_bench.cli import app, completion, options
 from lra_bench.cli.written import Format, tell
-from lra_bench.errors import ConfigError
+from lra_bench.errors import ConfigError, LraError
 
 if TYPE_CHECKING:
     from lra_bench.calibration import Verdict
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from lra_bench.records.schema import Result
     from lra_bench.sweeps import Entrant
 
+Known = tuple["Check", list["Entrant"]]
 RESULTS = options.RESULTS / "calibration"
-PAGE, TABLE = "calibration.md", "calibration.csv"
+KEPT, KEPT_QUICK = "calibration", "calibration-quick"  # .md and .csv, in the results folder
 
 
 @app.command()
@@ -44,13 +46,14 @@ def calibrate(
 ) -> None:
     """Run checks whose outcome is known, and say of each whether it is reproduced, differs, or cannot be told.
 
-    Finished runs are not run again; Ctrl-C saves, and the same command resumes. The table is kept in the results folder
-    with a page that has each check's reference and what a failure would mean. Exit code 1 if a run failed or a check
-    differs. All checks take hours on a CPU; --plan estimates how many.
+    Finished runs are not run again; Ctrl-C saves, and the same command resumes. A table of all checks that have runs in
+    the results folder is kept there, with a page that has each check's reference and what a failure would mean; that of
+    --quick stands apart. Exit code 1 if a run failed or a check differs. All checks take hours on a CPU; --plan
+    estimates how many.
 
     Example: lra calibrate --quick
     """
-    from lra_bench import calibration, config, sweeps
+    from lra_bench import config, sweeps
     from lra_bench.cli import screen
     from lra_bench.cli.run import seed_after_seed, show_states
     from lra_bench.launch.engine import Order
@@ -69,10 +72,12 @@ def calibrate(
     elif plan:
         _show_cost(every, results, jobs or by.jobs or 1, json=json)
     else:
+        known = {name: (check, entrants[name]) for name, check in checks.items()}
+        known |= _others(checks, include, quick=quick)
         ended = seed_after_seed(every, by, order)
-        told = [one for name, several in entrants.items() if name not in skipped
-                for one in calibration.verdicts(name, checks[name], several, results)]  # fmt: skip
-        _keep(results, checks, told, skipped)
+        judged = _judged(known, {*checks} - {*skipped}, results)
+        _keep(results / (KEPT_QUICK if quick else KEPT), known, judged, skipped, quick=quick)
+        told = [one for name in checks if name not in skipped for one in judged[name]]
         _show(told, json=json)
         _end(ended, told)
 
@@ -102,14 +107,60 @@ def _skipped(entrants: Mapping[str, Sequence[Entrant]], results: Path | None) ->
     }
 
 
-def _keep(results: Path, checks: Mapping[str, Check], told: Sequence[Verdict], skipped: Mapping[str, str]) -> None:
-    """The table and the page, in the results folder."""
+def _others(asked: Collection[str], include: Sequence[Path], *, quick: bool) -> dict[str, Known]:
+    """The checks that were not asked for; one that cannot be read is left out, with a line."""
+    from lra_bench import sweeps
+    from lra_bench.cli import screen
+    from lra_bench.config import calibration
+
+    found = {}
+    for name in calibration.checks(include):
+        try:
+            check = None if name in asked else calibration.check(name, include, quick=quick)
+            if check is not None:
+                found[name] = (check, sweeps.entrants(name, check, include))
+        except LraError as error:
+            screen.warn([f"{name}: not in the table: {error}"])
+    return found
+
+
+def _judged(known: Mapping[str, Known], ran: Collection[str], results: Path) -> dict[str, list[Verdict]]:
+    """The verdicts of the checks that `ran`, and of all others that have runs in the results folder, by their names."""
+    from lra_bench import calibration
+
+    return {
+        name: calibration.verdicts(name, check, several, results)
+        for name, (check, several) in sorted(known.items())
+        if name in ran or any(one.begun(results) for one in several)
+    }
+
+
+def _keep(
+    kept: Path, known: Mapping[str, Known], judged: Mapping[str, Sequence[Verdict]], skipped: Mapping[str, str],
+    *, quick: bool,
+) -> None:  # fmt: skip
+    """The table and the page, in the files that are called so."""
     from lra_bench import calibration
     from lra_bench.cli import screen
 
-    tell(calibration.report(told), Format.csv, results / TABLE)
-    (results / PAGE).write_text(calibration.page(checks, told, skipped), encoding="utf-8")
-    screen.err.print(f"kept in {results / PAGE} and {results / TABLE}", soft_wrap=True)
+    table, page = kept.with_suffix(".csv"), kept.with_suffix(".md")
+    screen.warn(
+        f"{name}: no longer in the table, as no check of that name is found; its runs stay: name its file too"
+        for name in sorted(_in_table(table) - known.keys())
+    )
+    told = [one for several in judged.values() for one in several]
+    shown = {name: check for name, (check, _) in sorted(known.items()) if name in judged or name in skipped}
+    tell(calibration.report(told), Format.csv, table)
+    page.write_text(calibration.page(shown, told, skipped, quick=quick), encoding="utf-8")
+    screen.err.print(f"kept in {page} and {table}", soft_wrap=True)
+
+
+def _in_table(table: Path) -> set[str]:
+    """The checks that a kept table has."""
+    if not table.is_file():
+        return set()
+    with table.open(encoding="utf-8", newline="") as lines:
+        return {line["check"] for line in csv.DictReader(lines) if line.get("check")}
 
 
 def _show(told: Sequence[Verdict], *, json: bool) -> None:

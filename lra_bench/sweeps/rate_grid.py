@@ -37,6 +37,10 @@ class RateGrid:
         """Has the run of each learning rate ended?"""
         return all(store.done(results, run) is not None for run in self.grid)
 
+    def begun(self, results: Path) -> bool:
+        """Has any run ended?"""
+        return any(store.done(results, run) is not None for run in self.expected(results))
+
     def seeds(self, results: Path) -> tuple[Run, ...]:
         """The runs of the chosen learning rate; none while it is not chosen."""
         rate = self.chosen(results)
