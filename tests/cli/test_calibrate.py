@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,9 @@ from samples import Lra
 
 from lra_bench import config
 from lra_bench.config import calibration as files
+from lra_bench.records import store
+from lra_bench.sweeps import entrants
 
-KEPT = Path(__file__).parents[2] / "results" / "calibration"
 KNOWN = """\
 title: Known
 reference: nobody
@@ -73,7 +73,7 @@ def test_a_check_whose_examples_are_not_here_is_skipped_with_a_line(lra: Lra, he
 
 
 def test_what_is_done_needs_no_examples(lra: Lra, here: Path, tmp_path: Path) -> None:
-    kept = str(KEPT)
+    kept = str(Path(__file__).parents[2] / "results" / "calibration")
     empty = {"LRA_CACHE": str(tmp_path / "empty")}
     done = lra("calibrate", "pixels", "--dry-run", "--json", "-o", kept, env=empty)
     assert {one["state"] for one in json.loads(done.stdout)} == {"done"}, done.stderr
@@ -85,47 +85,59 @@ def checks_in(table: Path) -> set[str]:
     return {line["check"] for line in csv.DictReader(table.read_text(encoding="utf-8").splitlines())}
 
 
-def shipped_runs(folder: Path, *models: str) -> Path:
-    """A copy of the kept runs whose names begin so."""
-    for model in models:
-        for run in (KEPT / "runs").glob(f"{model}*"):
-            shutil.copytree(run, folder / "runs" / run.name)
-    return folder
-
-
-def test_a_command_for_one_check_keeps_all_that_have_runs(lra: Lra, here: Path) -> None:
-    folder = shipped_runs(here / "kept", "softmax-memorize", "hyena")
-    done = lra("calibrate", "memorize", "-o", folder, "--json")
-    assert done.returncode == 0, done.stderr
-    assert {one["check"] for one in json.loads(done.stdout)} == {"memorize"}
-    assert checks_in(folder / "calibration.csv") == {"memorize", "recall"}
-    page = (folder / "calibration.md").read_text(encoding="utf-8")
-    sections = [line for line in page.splitlines() if line.startswith("- Check:")]
-    assert sections == ["- Check: `memorize`", "- Check: `recall`"]
-
-
-def test_a_quick_table_replaces_no_other(lra: Lra, here: Path) -> None:
-    folder = shipped_runs(here / "kept", "softmax-memorize", "hyena-memorize")
-    for name in ("calibration.csv", "calibration.md"):
-        (folder / name).write_text("of full runs", encoding="utf-8")
-    done = lra("calibrate", "memorize", "--quick", "-o", folder)
-    assert done.returncode == 0, done.stderr
-    left = {(folder / name).read_text(encoding="utf-8") for name in ("calibration.csv", "calibration.md")}
-    assert left == {"of full runs"}
-    assert checks_in(folder / "calibration-quick.csv") == {"memorize"}
-    assert (folder / "calibration-quick.md").read_text(encoding="utf-8").startswith("# Calibration, short checks")
-
-
-def test_a_check_that_cannot_be_judged_again_leaves_the_table_with_a_line(lra: Lra, here: Path) -> None:
-    folder = shipped_runs(here / "kept", "softmax-memorize", "hyena-memorize")
-    (folder / "calibration-quick.csv").write_text("check,claim\nmine,it is so\n", encoding="utf-8")
+def ended(here: Path, *names: str) -> Path:
+    """Checks that are found by these names, and a results folder in which all their runs have ended."""
     (here / "configs/calibration").mkdir()
+    for place, name in enumerate(names):
+        text = KNOWN.replace("[1.0e-2, 3.0e-2]", f"[{place + 1}.0e-2]") + "quick: {seeds: '0'}\n"
+        (here / f"configs/calibration/{name}.yaml").write_text(text, encoding="utf-8")
+        check = files.check(name)
+        assert check is not None
+        for entrant in entrants(name, check):
+            for run in entrant.expected(here / "kept"):
+                known = {"val_score": 0.5, "test_score": 0.5, "test_n": 400, "chance": 0.1}
+                store.save(here / "kept", run, store.blank(run, "ok", **known))
+    return here / "kept"
+
+
+def test_a_command_for_one_check_keeps_all_that_have_runs(
+    lra: Lra, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here)
+    kept = ended(here, "first", "second")
+    done = lra("calibrate", "second", "-o", kept, "--json")
+    assert done.returncode == 1, done.stderr
+    assert {one["check"] for one in json.loads(done.stdout)} == {"second"}
+    assert checks_in(kept / "calibration.csv") == {"first", "second"}
+    page = (kept / "calibration.md").read_text(encoding="utf-8")
+    sections = [line for line in page.splitlines() if line.startswith("- Check:")]
+    assert sections == ["- Check: `first`", "- Check: `second`"]
+
+
+def test_a_quick_table_replaces_no_other(lra: Lra, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+    kept = ended(here, "first")
+    for name in ("calibration.csv", "calibration.md"):
+        (kept / name).write_text("of full runs", encoding="utf-8")
+    done = lra("calibrate", "first", "--quick", "-o", kept)
+    assert done.returncode == 1, done.stderr
+    left = {(kept / name).read_text(encoding="utf-8") for name in ("calibration.csv", "calibration.md")}
+    assert left == {"of full runs"}
+    assert checks_in(kept / "calibration-quick.csv") == {"first"}
+    assert (kept / "calibration-quick.md").read_text(encoding="utf-8").startswith("# Calibration, short checks")
+
+
+def test_a_check_that_cannot_be_judged_again_leaves_the_table_with_a_line(
+    lra: Lra, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here)
+    kept = ended(here, "first")
+    (kept / "calibration.csv").write_text("check,claim\nmine,it is so\n", encoding="utf-8")
     (here / "configs/calibration/broken.yaml").write_text("title: Broken\n", encoding="utf-8")
-    done = lra("calibrate", "memorize", "--quick", "-o", folder)
-    assert done.returncode == 0, done.stderr
+    done = lra("calibrate", "first", "-o", kept)
     assert "mine: no longer in the table, as no check of that name is found; its runs stay" in done.stderr
     assert "broken: not in the table: " in done.stderr
-    assert checks_in(folder / "calibration-quick.csv") == {"memorize"}
+    assert checks_in(kept / "calibration.csv") == {"first"}
 
 
 def test_a_score_that_is_no_share_is_refused(lra: Lra, here: Path) -> None:
