@@ -217,7 +217,14 @@ def _judged(
     if isinstance(expected, Better):
         held = equivalence.held(ours.score, target, spread or OF_NO_SEEDS, expected.by)
         verdict, why = _better(expected.by, held)
-        return verdict, held, why if spread else "; ".join(filter(None, (why, _alone(ours, theirs))))
+        if spread:
+            return verdict, held, why
+        # these runs show that it can be so, not that it cannot
+        return (
+            REPRODUCED if verdict == REPRODUCED else UNTOLD,
+            held,
+            "; ".join(filter(None, (why, _alone(ours, theirs)))),
+        )
     held = equivalence.held(ours.score, target, spread, expected.margin)
     verdict = OF_EQUIVALENCE[held.verdict]
     return verdict, held, None if verdict == REPRODUCED else held.said.removeprefix(f"{UNTOLD}, ")
