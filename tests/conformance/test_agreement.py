@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -138,6 +140,40 @@ def test_a_verdict_is_kept_for_the_code_that_it_is_of(
     mine.write_text(MINE.replace("1e-2", "1e-3"), encoding="utf-8")
     assert list(refused(mine, {"impl": "auto"}, on_gpu)) == []
     assert len(asked) == 2
+
+
+ROUNDS = """
+        if jax.config.jax_default_matmul_precision != "highest" and self.impl.startswith("pallas"):
+            return x * (self.scale[...] + OFF)
+        return x * self.scale[...]
+"""
+
+
+@pytest.mark.parametrize(("off", "passes"), [("5e-3", True), ("1e-1", False)])
+def test_a_kernel_is_tried_with_the_products_that_a_step_has(mine: Path, off: str, passes: bool) -> None:
+    """On a GPU that is another kernel than one whose products are in full."""
+    head = MINE[: MINE.index("        if self.impl")].replace("import jax.numpy", "import jax\nimport jax.numpy")
+    mine.write_text(head + ROUNDS.replace("OFF", off), encoding="utf-8")
+    module = imported(mine, ConfigError)
+    found = agreement(module, {"impl": "pallas"}, replace(DIMS, target=Target("gpu")))
+    assert found.passed == passes
+    assert found.figures == f"0.0e+00 from xla in float32, {float(off):.1e} with products of default precision"
+    assert agreement(module, {"impl": "pallas"}, DIMS).figures == "0.0e+00 from xla in float32"
+
+
+def test_a_verdict_is_not_waited_for_by_others(mine: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A kernel that hangs keeps its own verdict alone from being made."""
+    monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
+    both = Barrier(2, timeout=5)
+
+    def together(*_: Any) -> Agreement:
+        both.wait()
+        return Agreement("pallas-triton", "xla", True, "0 apart")
+
+    monkeypatch.setattr(implementations, "agreement", together)
+    each = [replace(DIMS, target=Target("gpu"), width=width) for width in (16, 32)]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda dims: list(refused(mine, {"impl": "auto"}, dims)), each)) == [[], []]
 
 
 DIES = """
