@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from lra_bench.launch.cores import held
@@ -12,6 +10,7 @@ from lra_bench.launch.engine import Order
 from lra_bench.launch.local import ProcessPool
 from lra_bench.launch.place import Place
 from lra_bench.launch.remote_task import RemoteTask
+from lra_bench.launch.watch import every
 
 LOOK = 0.5  # seconds between two looks at what was said
 
@@ -70,21 +69,3 @@ def room(node: Mapping[str, float], share: Mapping[str, float]) -> int:
 def _node(ray: Any) -> dict[str, float]:
     here = ray.get_runtime_context().get_node_id()
     return next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
-
-
-@contextmanager
-def every(seconds: float, look: Callable[[], object]) -> Iterator[None]:
-    """Meanwhile, look again and again, on a thread of its own."""
-    over = threading.Event()
-
-    def looking() -> None:
-        while not over.wait(seconds):
-            look()
-
-    thread = threading.Thread(target=looking, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

@@ -24,12 +24,14 @@ from lra_bench.launch.engine import Engine, Order, Stopped, Tell
 from lra_bench.launch.place import KEEP_MEMORY, WHOLE, Place, dealt, on, places
 from lra_bench.launch.process_group import Child, blamed, start
 from lra_bench.launch.provenance import commit
+from lra_bench.launch.watch import FREE, Terms, Watch, watched
 from lra_bench.measure.asked import Asked
 from lra_bench.measure.memory_limit import JOBS
 from lra_bench.records import store
 from lra_bench.records.schema import Result
 
 INTERRUPTED = 130
+LOG = 2**16  # characters that are kept of what a process wrote before it died
 PYTHON = (sys.executable, "-P", "-m")  # no file of the working folder stands for a library's module
 
 
@@ -107,18 +109,22 @@ def opened(settings: Local, runs: Sequence[Run], order: Order) -> Iterator[Proce
     yield ProcessPool(order, places(order.jobs or settings.jobs, order.processes))
 
 
-def machine(place: Place = WHOLE) -> dict[str, Any]:
-    """Where a run would run: a result's columns of the place, and `available_bytes`, asked in a process of its own.
+def machine(place: Place = WHOLE, seconds: float | None = None) -> dict[str, Any]:
+    """Where a run would run: a result's columns of the place, and `available_bytes`, asked in a process of its own,
+    which may take so many seconds.
 
     Raises:
         ConfigError: it has no such device as is asked for.
-        RunFailed: the process died.
+        RunFailed: the process died, or took longer.
     """
-    command = [*PYTHON, "lra_bench.measure.machine"]
-    with on(place.cores):
-        asked = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", env=place.environment()
-        )
+    command, ours = [*PYTHON, "lra_bench.measure.machine"], place.environment()
+    try:
+        with on(place.cores):
+            asked = subprocess.run(
+                command, capture_output=True, encoding="utf-8", errors="replace", env=ours, timeout=seconds
+            )
+    except subprocess.TimeoutExpired:
+        raise RunFailed(f"{command[-1]} opened no device in {seconds:.0f} s") from None
     said = dict(json.loads(asked.stdout)) if asked.stdout else {}
     if said.get("event") == "refused":
         raise refusal(said)
@@ -208,14 +214,18 @@ def line(run: Run, results: Path, jobs: int) -> str:
 
 
 def measure(
-    runs: Sequence[Run], asked: Asked, tell: Callable[[dict[str, Any]], None], place: Place = WHOLE
+    runs: Sequence[Run],
+    asked: Asked,
+    tell: Callable[[dict[str, Any]], None],
+    place: Place = WHOLE,
+    terms: Terms = FREE,
 ) -> list[dict[str, Any]]:
     """Compile the runs' steps and time them in turn, in one process; what is known of each, in order.
 
     Raises:
         Stopped, ConfigError, RunFailed: as `answers` does.
     """
-    return answers("lra_bench.speed", runs, asked._asdict(), tell, place)
+    return answers("lra_bench.speed", runs, asked._asdict(), tell, place, terms)
 
 
 def answers(
@@ -224,6 +234,7 @@ def answers(
     asked: dict[str, Any],
     tell: Callable[[dict[str, Any]], None],
     place: Place = WHOLE,
+    terms: Terms = FREE,
 ) -> list[dict[str, Any]]:
     """What a module says of the runs in a process of its own, in that place: the facts of each, in order.
 
@@ -233,7 +244,7 @@ def answers(
         Stopped: Ctrl-C.
         ConfigError: a run refused what the user asked for.
         PlaceError: a disk is full, or a place cannot be used.
-        RunFailed: the process died.
+        RunFailed: the process died, or was ended by the terms that it is held to.
     """
     with tempfile.TemporaryDirectory() as folder:
         files, log = (Path(folder) / "runs.json", Path(folder) / "asked.json"), Path(folder) / "log.txt"
@@ -252,7 +263,8 @@ def answers(
                     env=place.environment(),
                 )
             try:
-                last = _listen(child, tell)
+                with watched(child, terms) as watch:
+                    last = _listen(child, _heard(watch, tell))
             finally:
                 if child.poll() is None:
                     child.kill()
@@ -262,9 +274,30 @@ def answers(
         if child.returncode in (-signal.SIGINT, INTERRUPTED):
             raise Stopped
         if last.get("event") != "facts":
-            raise RunFailed(f"{module} ended with code {child.returncode}: {_last_line(log)}")
+            said = f"{module} {watch.why or f'ended with code {child.returncode}'}: {_last_line(log)}"
+            _keep(log, terms.log, said)
+            raise RunFailed(said)
     facts: list[dict[str, Any]] = last["facts"]
     return facts
+
+
+def _heard(watch: Watch, tell: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    """`tell`, of events that are also signs of life."""
+
+    def told(event: dict[str, Any]) -> None:
+        watch.heard()
+        tell(event)
+
+    return told
+
+
+def _keep(log: Path, kept: Path | None, said: str) -> None:
+    """Add the end of what a process wrote to stderr to what is kept of others."""
+    if kept is None:
+        return
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with kept.open("a", encoding="utf-8") as file:
+        file.write(f"{said}\n{log.read_text(encoding='utf-8', errors='replace')[-LOG:]}\n")
 
 
 def _listen(child: Child, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from typing import Any
 
 from lra_bench.config import Ray, Run
 from lra_bench.errors import ConfigError
-from lra_bench.launch.channel import LOOK, Channel, every, room, there
+from lra_bench.launch.channel import LOOK, Channel, room, there
 from lra_bench.launch.engine import Engine, Order, Stopped, Tell, extra
 from lra_bench.launch.remote_task import RemoteTask, environ, received
+from lra_bench.launch.watch import every
 from lra_bench.records import store
 from lra_bench.records.schema import Result, Status
 
