@@ -80,6 +80,7 @@ def _prepared(run: Run, asked: Asked) -> tuple[dict[str, Any], Bench | DecodingB
     result = failed.result
     problem = {"status": result.status, "error": result.error} if result else {"status": "ok", "error": None}
     there = {"batch": run.recipe.training.batch, "available_bytes": available_bytes(jax.local_devices()[0])}
+    tell("prepared", run=run.id)
     asked_for = {"run": run.id, "model": run.model, "options": run.turned, "length": run.task.length}
     return asked_for | {"mode": asked.mode} | there | known | problem, bench
 

@@ -18,7 +18,7 @@ from lra_bench.sweeps.request import (
     task_names,
 )
 from lra_bench.sweeps.run import able, of_other_code, run, supply, with_needs
-from lra_bench.sweeps.speed import Speed, speed
+from lra_bench.sweeps.speed import Speed, lost, same_place, speed, stood, timed
 from lra_bench.sweeps.stages import after, taught
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "fewest",
     "fields",
     "job_list",
+    "lost",
     "matched",
     "missing",
     "models",
@@ -53,11 +54,14 @@ __all__ = [
     "rate_grids",
     "run",
     "runs",
+    "same_place",
     "speed",
     "states",
+    "stood",
     "supply",
     "task",
     "task_names",
     "taught",
+    "timed",
     "with_needs",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -12,6 +12,7 @@ from lra_bench.config import Run
 from lra_bench.conformance import record
 from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.launch import local
+from lra_bench.launch.watch import FREE, Terms
 from lra_bench.measure.asked import DECODING, Asked
 from lra_bench.records import fingerprint
 from lra_bench.sweeps.request import Request, runs
@@ -20,6 +21,7 @@ from lra_bench.sweeps.run import able
 Tell = Callable[[Run, dict[str, Any]], None]
 Facts = list[dict[str, Any]]
 PLACE = ("platform", "device")
+NOT_PLANNED = {"compiled_bytes": None}  # of a step that did not compile
 ALONE = ("peak_bytes", "room_bytes", "largest_batch")  # what a process of a run's own says
 
 
@@ -63,8 +65,8 @@ def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
     facts, groups = list(known), asked.groups
     for line in asked.left_out():
         tell(groups[0][0], {"event": "note", "said": line})
-    _same_place(facts)
     if facts:
+        same_place(facts, local.machine())
         yield facts
     for group in groups:
         for run in group:
@@ -72,9 +74,7 @@ def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
                 tell(run, {"event": "note", "said": f"L = {run.task.length}: {said}; --overwrite measures it again"})
         new = [run for run in group if _fact(facts, run, asked.mode) is None]
         if new:
-            timed = new if new[0] is group[0] else [group[0], *new]
-            found = local.measure(timed, Asked(asked.rounds, asked.mode, peak_rate=True), _telling(timed, tell))
-            facts += _beside(found, timed)[len(timed) - len(new) :]
+            facts += timed(group[0], new, Asked(asked.rounds, asked.mode, peak_rate=True), tell)
             yield facts
     if asked.peak or asked.room is not None:
         for run in (run for group in groups for run in group):
@@ -84,8 +84,35 @@ def speed(asked: Speed, known: Facts, tell: Tell) -> Iterator[Facts]:
                 yield facts
 
 
-def _same_place(facts: Facts) -> None:
-    here = local.machine() if facts else {}
+def timed(first: Run | None, new: Sequence[Run], asked: Asked, tell: Tell, terms: Terms = FREE) -> Facts:
+    """What is known of new runs of one length, timed in turn in a process of their own beside the first run of all,
+    which is measured again if need be; None: beside none.
+
+    Raises:
+        Stopped: Ctrl-C.
+        ConfigError: a run refused what was asked.
+        RunFailed: the process died, or was ended by the terms that it is held to.
+    """
+    both = list(new) if first is None or first.id == new[0].id else [first, *new]
+    found = _beside(local.measure(both, asked, _telling(both, tell), terms=terms), both)
+    alone = {"reference_ms": None} if first is None else {}
+    return [NOT_PLANNED | fact | alone for fact in found[len(both) - len(new) :]]
+
+
+def lost(run: Run, mode: str, why: str) -> dict[str, Any]:
+    """What is known of a run with which a process died."""
+    names = {"run": run.id, "model": run.model, "options": run.turned, "mode": mode}
+    sizes = {"length": run.task.length, "batch": run.recipe.training.batch}
+    nothing = {"step_ms_p50": None, "laps_ms": list[float]()} | NOT_PLANNED
+    return names | sizes | nothing | {"status": "error", "error": why} | _code(run)
+
+
+def same_place(facts: Facts, here: Mapping[str, Any]) -> None:
+    """Refuse to add to what was measured elsewhere.
+
+    Raises:
+        ConfigError: it was.
+    """
     for fact in facts:
         there = {key: fact[key] for key in PLACE if fact.get(key)}
         if any(here[key] != value for key, value in there.items()):
@@ -109,19 +136,29 @@ def _of_other_code(fact: dict[str, Any] | None, run: Run) -> str | None:
     return f"kept, and measured by other code: {why}" if why else None
 
 
-def _beside(found: Facts, timed: Sequence[Run]) -> Facts:
+def _code(run: Run) -> dict[str, Any]:
+    """Of which code and in which numbers the run's step is."""
+    return {"dtype": run.recipe.backbone.dtype, **fingerprint.of(run)}
+
+
+def _beside(found: Facts, both: Sequence[Run]) -> Facts:
     """With the first one's median, and with what the conformance records and the model cards say of the mixers."""
-    for fact, run in zip(found, timed, strict=True):
-        fact |= fingerprint.of(run)
+    for fact, run in zip(found, both, strict=True):
+        fact |= _code(run)
         fact["reference_ms"] = found[0]["step_ms_p50"]
         causal = run.recipe.backbone.causal
         claims = [mixers.read(one.file).card.growth(causal)[0] for one in run.mixer_specs]
         fact["card_time"] = None if None in claims else max(claim for claim in claims if claim is not None)
-        if fact.get("platform"):
-            fact["standing"] = record.worst(
-                record.standing(one.file, one.options, fact["platform"]) for one in run.mixer_specs
-            )
+        fact |= stood(run, fact)
     return found
+
+
+def stood(run: Run, fact: Mapping[str, Any]) -> dict[str, str]:
+    """What the conformance records say of the run's mixers on the platform of a fact, as far as that is known."""
+    if not fact.get("platform"):
+        return {}
+    each = (record.standing(one.file, one.options, fact["platform"]) for one in run.mixer_specs)
+    return {"standing": record.worst(each)}
 
 
 def _whole(fact: dict[str, Any], asked: Speed) -> bool:

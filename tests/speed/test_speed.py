@@ -254,7 +254,7 @@ def child(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     monkeypatch.setattr(local, "machine", lambda: HERE)
     seen: list[list[str]] = []
 
-    def measure(runs: Sequence[Any], asked: Asked, tell: Any) -> Facts:
+    def measure(runs: Sequence[Any], asked: Asked, tell: Any, **_: Any) -> Facts:
         alone = len(runs) == 1 and not asked.peak_rate
         seen.append([f"{run.model} {run.task.length}{' alone' if alone else ''}" for run in runs])
         if alone and runs[0].model == "fnet":
@@ -295,6 +295,13 @@ def test_what_is_known_is_not_measured_again_and_a_new_one_is_beside_the_first(c
     assert {f["standing"] for f in facts} == {record.UNVERIFIED}
     ask("softmax,linear,gla", (16, 32), facts)
     assert len(child) == 3, "all of it was known"
+
+
+def test_steps_of_two_dtypes_are_told_apart(child: list[list[str]]) -> None:
+    half = Request("softmax,linear", "short", "tiny", settings=("backbone.dtype=bfloat16",))
+    facts = [*ask("softmax,linear", (16,)), *list(sweeps.speed(Speed(half, (16,), 3), [], lambda *_: None))[-1]]
+    assert [fact["dtype"] for fact in facts] == ["float32"] * 2 + ["bfloat16"] * 2
+    assert "linear[dtype=bfloat16]" in scaling.report(facts).tables[0].cells.index
 
 
 def test_a_peak_is_of_a_process_alone_and_one_that_dies_spares_the_rest(child: list[list[str]]) -> None:
