@@ -249,7 +249,7 @@ def show_estimates(every: Sequence[Run], device: str, include: Sequence[Path], *
     with progress.watching(len(once)) as watch:
         for known in sweeps.estimated(once, there, [], watch):
             facts = known
-    tell(estimates.planned(sweeps.beside(facts, options.SPEED.parent)), chosen(None, json=json))
+    tell(estimates.planned(sweeps.beside(facts, options.RESULTS)), chosen(None, json=json))
 
 
 def show_plan(every: Sequence[Run], results: Path, *, jobs: int | None, out: Path | None, json: bool) -> None:

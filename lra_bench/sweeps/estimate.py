@@ -13,6 +13,7 @@ from lra_bench.errors import ConfigError
 from lra_bench.launch import local
 from lra_bench.records import fingerprint, store
 
+MEASURED = ("speed", "gpu", "tpu")  # folders of the results' that hold steps
 Tell = Callable[[Run, dict[str, Any]], None]
 Facts = list[dict[str, Any]]
 
@@ -68,10 +69,11 @@ def _asked(run: Run, device: Device) -> dict[str, Any]:
     }
 
 
-def beside(facts: Facts, folder: Path) -> Facts:
-    """With what `lra speed` measured of the same runs on such a device, in a folder of its files, as `measured_ms`."""
+def beside(facts: Facts, results: Path) -> Facts:
+    """With what was measured of the same runs on such a device, as `measured_ms`: in `results/speed` by `lra speed`, in
+    `results/gpu` or `results/tpu` by `make gpu-check`."""
     measured: dict[tuple[str, str], float] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(path for name in MEASURED for path in (results / name).glob("*.json")):
         every = store.read_json(path)
         for fact in every if isinstance(every, list) else []:
             if fact.get("device") and fact.get("step_ms_p50") and fact.get("mode", "train") == "train":

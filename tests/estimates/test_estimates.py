@@ -88,8 +88,11 @@ def test_another_effort_of_the_compiler_is_another_estimate(asked: list[str], mo
     assert list(growing.tables[0].cells["effort"]) == ["", "O1"]
 
 
-def test_what_was_measured_stands_beside_it(tmp_path: Path) -> None:
-    store.write_json(tmp_path / "gpu.json", [{"run": "a", "device": H100.name, "step_ms_p50": 0.9}, {"run": "b"}])
+@pytest.mark.parametrize("folder", ["speed", "gpu"])
+def test_what_was_measured_stands_beside_it(tmp_path: Path, folder: str) -> None:
+    steps = [{"run": "a", "device": H100.name, "step_ms_p50": 0.9}, {"run": "b"}]
+    store.write_json(tmp_path / folder / "speed.json", steps)
+    store.write_json(tmp_path / folder / "machine.json", {"device": H100.name})
     one, other = sweeps.beside([fact(), fact(run="b")], tmp_path)
     assert (one["measured_ms"], other["measured_ms"]) == (0.9, None)
     cells = estimates.planned([one, other]).tables[0].cells
