@@ -2,8 +2,8 @@
 
 A kernel that no device has run is not trusted: values and gradients of the mixer with it, on three short texts (one
 full, one half full, one empty), are compared with those of the mixer's plain form on the same device. What differs is
-left out where nobody asked for it by name. On an accelerator a kernel is tried twice: with products in full, which shows
-that it is the function, and with products as a step has them, for which another kernel is compiled.
+left out where nobody asked for it by name. On an accelerator a kernel is tried twice: with products in full, which
+shows that it is the function, and with products as a step has them, for which another kernel is compiled.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ optax, orbax, numpy, pydantic, yaml and jaxtyping alone.
 """
 
 from lra_bench.gpu_check.lease import Lease, OutOfTime
-from lra_bench.gpu_check.parts import PARTS, Wanted
+from lra_bench.gpu_check.parts import PARTS
+from lra_bench.gpu_check.wanted import Wanted
 
 __all__ = ["PARTS", "Lease", "OutOfTime", "Wanted"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from lra_bench import gpu_check
 from lra_bench.errors import LraError
 from lra_bench.gpu_check import PARTS, Lease, OutOfTime, Wanted
+from lra_bench.gpu_check.lease import SILENCE, environment
 
 MINUTES = 8.0
 
@@ -20,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-t", "--task", required=True, help="whose symbols steps have, and on which models are trained")
     parser.add_argument("--train", default="", help="models that are trained on it, comma-separated")
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"that it may take, else {MINUTES:g}")
+    parser.add_argument("--silence", type=float, default=SILENCE, help=f"seconds until what hangs, else {SILENCE:g}")
     parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}, comma-separated")
     parser.add_argument("-m", "--models", default=Wanted.models, help="whose steps are timed and which are checked")
     parser.add_argument("-n", "--lengths", default=",".join(map(str, Wanted.lengths)), help="of timed steps")
@@ -31,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     wanted = Wanted(
         task=args.task,
-        trained=tuple(filter(None, args.train.split(","))),
+        trained=args.train,
         models=args.models,
         lengths=tuple(map(int, args.lengths.split(","))),
         dtypes=tuple(args.dtypes.split(",")),
@@ -40,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         config=args.config,
         settings=tuple(args.set),
     )
-    return checked(Lease(args.out, 60 * args.minutes), wanted, args.parts.split(","))
+    lease = Lease(args.out, 60 * args.minutes, args.silence)
+    with environment(lease.environment()):
+        return checked(lease, wanted, args.parts.split(","))
 
 
 def checked(lease: Lease, wanted: Wanted, parts: list[str]) -> int:
