@@ -62,13 +62,20 @@ bench-peers: $(READY) .venv-peers/ready  ## our training steps against those of 
 MINUTES ?= 8
 TRAINED := linformer,softmax,nystromformer,performer,reformer
 
-gpu-check: $(READY)     ## with a GPU or a TPU and its JAX: what it is asked in MINUTES, most valuable first; resumes where it stopped
-	@set -e; platform=$$($(BIN)/python -c 'import jax; print(jax.default_backend())'); \
+# Where there is no environment yet, a Python that has all this needs none, and may have no network to make one with.
+CHECKED := jax, flax, optax, orbax, numpy, pydantic, yaml, jaxtyping
+
+gpu-check:              ## with a GPU or a TPU and its JAX: what it is asked in MINUTES, most valuable first; resumes where it stopped
+	@set -e; python=$(FOUND); \
+	if [ -e $(READY) ] || ! $$python -c 'import importlib.util, sys; sys.exit(None in map(importlib.util.find_spec, "$(CHECKED)".split(", ")))'; then \
+		$(MAKE) --no-print-directory $(READY); python=$(BIN)/python; \
+	fi; \
+	platform=$$($$python -c 'import jax; print(jax.default_backend())'); \
 	if [ $$platform = cpu ]; then \
-		echo "gpu-check: JAX sees no GPU or TPU here; on a machine with one: $(BIN)/pip install -e '.[gpu]' (or '.[tpu]')" >&2; \
+		echo "gpu-check: JAX sees no GPU or TPU here; on a machine with one: $$python -m pip install -e '.[gpu]' (or '.[tpu]')" >&2; \
 		exit 2; \
 	fi; \
-	$(BIN)/python -m lra_bench.gpu_check --minutes $(MINUTES) -t listops --train $(TRAINED) --out results/$$platform
+	$$python -m lra_bench.gpu_check --minutes $(MINUTES) -t listops --train $(TRAINED) --out results/$$platform
 
 gpu-test: $(READY)      ## there, the contract, the kernels and what is marked for such a device; products of float32 in full
 	JAX_DEFAULT_MATMUL_PRECISION=highest $(BIN)/pytest tests/conformance tests/kernels -m "not gpu and not tpu"
