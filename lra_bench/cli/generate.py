@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Annotated
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lra_bench.cli import app, options
 from lra_bench.errors import ConfigError
 from lra_bench.shapes import LAST_SEED
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @app.command()
@@ -39,8 +43,6 @@ def generate(
 
     Example: lra generate linear-bytes-quick-s0-0123456789 --prompt 'The first ' --temperature 0.8
     """
-    import numpy as np
-
     from lra_bench import data
     from lra_bench.cli import progress, screen
     from lra_bench.cli.streams import shown
@@ -60,27 +62,40 @@ def generate(
         symbols, drawing = data.of(trained.run.task), Drawing(temperature, top_k, seed or 0)
         begun = symbols.encode(prompt or source or "")
         writer = Writer(trained, drawing) if source is None else TargetWriter(trained, drawing)
-    made, said = [], ""
-    for symbol in writer(begun, tokens):
-        made.append(symbol)
-        whole = _whole(symbols.decode(np.array(made, np.int32)))
+    said = []
+    for piece in pieces(writer(begun, tokens), symbols.decode):
+        said.append(piece)
         if not json:
-            sys.stdout.write(shown(whole[len(said) :]))
+            sys.stdout.write(shown(piece))
             sys.stdout.flush()
-        said = whole
     first, others = writer.seconds
-    each = others / (len(made) - 1) if len(made) > 1 else None
+    each = others / (len(said) - 1) if len(said) > 1 else None
     if json:
         screen.print_json(
             {
-                "run": trained.run.id, "prompt": prompt, "source": source, "written": said, "tokens": len(made),
-                "first_token_seconds": first, "token_seconds": each, "state_bytes": writer.state_bytes,
+                "run": trained.run.id, "prompt": prompt, "source": source, "written": "".join(said),
+                "tokens": len(said), "first_token_seconds": first, "token_seconds": each, "state_bytes": writer.state_bytes,
             }
         )  # fmt: skip
         return
     sys.stdout.write("\n")
     rest = "" if each is None else f", {1e3 * each:.1f} ms for each that follows"
     screen.warn([f"first symbol after {1e3 * first:.0f} ms{rest}; the state takes {writer.state_bytes:,} bytes"])
+
+
+def pieces(ids: Iterable[int], decode: Callable[[np.ndarray], str]) -> Iterator[str]:
+    """What each id adds to the text; nothing, where a character is not complete yet."""
+    import numpy as np
+
+    open_, said = [], ""  # the ids since the last complete character, whose last one is the first here; and their text
+    for one in ids:
+        open_.append(one)
+        text = decode(np.array(open_, np.int32))
+        whole = _whole(text)
+        yield whole[len(said) :]
+        said = whole
+        if whole == text:
+            open_, said = [one], decode(np.array([one], np.int32))
 
 
 def _whole(text: str) -> str:

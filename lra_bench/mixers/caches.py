@@ -54,12 +54,13 @@ class KeyValues(NamedTuple):
 
 
 def empty(mixer: HeadsMixer, batch: int, slots: int, heads: int | None = None) -> KeyValues:
-    """No token yet; room for the keys and values of `slots`, in the dtype that the mixer computes in.
+    """No token yet; room for the keys and values of `slots`, in the dtype that the mixer computes in; of one at least,
+    for a softmax over no keys is none.
 
     Args:
         heads: so many; None: all.
     """
-    rows = (batch, mixer.heads if heads is None else heads, slots)
+    rows = (batch, mixer.heads if heads is None else heads, max(slots, 1))
     return room(rows, (mixer.head_width, mixer.head_width), mixer.dtype)
 
 

@@ -13,7 +13,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Int32
 
 from lra_bench.errors import ConfigError
-from lra_bench.mixers.base import named
+from lra_bench.mixers.base import Constant, named
+from lra_bench.mixers.layers import sinusoids
 from lra_bench.model import writing
 from lra_bench.model.backbone import Model
 from lra_bench.model.layers import Block
@@ -51,7 +52,26 @@ def init_state(model: Model, batch: int, length: int) -> State:
         raise ConfigError(f"backbone.positions: {model.backbone.positions}; they end at {len(model.positions[...])}")
     writing.refuse_longer((stack.mixer for stack in model.stacks), length)
     layers = tuple(block.mixer.init_state(batch, length) for block in _blocks(model))
-    return State(layers, jnp.zeros((), jnp.int32))
+    return _apart(State(layers, jnp.zeros((), jnp.int32)))
+
+
+def _apart(state: State) -> State:
+    """Each part an array of its own, as `in_place` donates them; a mixer may have one for several parts."""
+    known: set[int] = set()
+
+    def own(leaf: Array) -> Array:
+        if id(leaf) in known:
+            return jnp.copy(leaf)
+        known.add(id(leaf))
+        return leaf
+
+    return jax.tree.map(own, state)
+
+
+def lengthen(model: Model, length: int) -> None:
+    """Sinusoids for so many places, where the model has fewer: they are no parameters."""
+    if model.backbone.positions == "sinusoidal" and length > len(model.positions[...]):
+        model.positions = Constant(sinusoids(length, model.backbone.width))
 
 
 def state_shapes(spec: ModelSpec, batch: int, length: int) -> State:

@@ -19,6 +19,7 @@ from lra_bench.errors import ConfigError
 from lra_bench.measure.clocks import Stopwatch
 from lra_bench.model import EncoderDecoder, Model, decoding, writing
 from lra_bench.runs.loaded import Trained
+from lra_bench.training.precision import within
 
 # A function of arrays, (weights, state, tokens) -> state, the logits at the last place; and the model's weights.
 Stepping = tuple[Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]], Any]
@@ -50,6 +51,9 @@ class Writing:
         self.run, learned = trained.run, trained.learned
         if not data.looks_ahead(self.run.task):
             raise ConfigError(f"{self.run.task.name}: does not ask for the symbol that follows")
+        quantize = self.run.techniques.quantize
+        if quantize and quantize.activations < 32:
+            raise ConfigError(f"{quantize.words}: it is not written with activations of {quantize.activations} bits")
         self.drawn: Any = nnx.merge(learned.graph, learned.params, learned.rest, copy=True)
         self.drawing, self.seconds = drawing, [0.0, 0.0]
         self.state_bytes = 0
@@ -60,7 +64,8 @@ class Writing:
 
         @decoding.in_place
         def read(learned: Any, state: Any, ids: jax.Array) -> tuple[Any, jax.Array]:
-            state, logits = step(learned, state, ids)
+            with within(self.run.recipe.backbone.matmul):
+                state, logits = step(learned, state, ids)
             return state, drawing.next(logits, state.place)
 
         self.state_bytes = decoding.state_bytes(state)
@@ -68,13 +73,15 @@ class Writing:
         begin, go_on = (partial(read.lower(learned, state, ids).compile(), learned) for ids in (first, one))
         watch = Stopwatch()
         state, ids = begin(state, first)
-        yield int(ids[0])
+        symbol = int(ids[0])
         self.seconds[0] = watch.seconds
-        watch = Stopwatch()
+        yield symbol
         for _ in range(count - 1):
+            watch = Stopwatch()
             state, ids = go_on(state, ids[:, None])
-            yield int(ids[0])
-            self.seconds[1] = watch.seconds
+            symbol = int(ids[0])
+            self.seconds[1] += watch.seconds
+            yield symbol
 
 
 class Writer(Writing):
@@ -101,6 +108,7 @@ class Writer(Writing):
         """
         if not len(prompt):
             raise ConfigError("--prompt: at least one symbol")
+        decoding.lengthen(self.model, len(prompt) + count)
         state = decoding.init_state(self.model, 1, len(prompt) + count)
         return self.onward(decoding.stepping(self.model), state, prompt, count)
 

@@ -31,8 +31,8 @@ def choice(name: str, **options: Any) -> Choice:
     return Choice(module.Mixer, module.Config(**mixers.turned(model_card, options)))
 
 
-def make(*choices: Choice, everywhere: bool = BITS.everywhere, **options: Any) -> Model:
-    asked = Asked(vocab=VOCAB, length=L, classes=VOCAB - 1, everywhere=everywhere)
+def make(*choices: Choice, everywhere: bool = BITS.everywhere, length: int = L, **options: Any) -> Model:
+    asked = Asked(vocab=VOCAB, length=length, classes=VOCAB - 1, everywhere=everywhere)
     return Model(choices, Backbone(**(BACKBONE | options)), asked, rngs=nnx.Rngs(0))
 
 
@@ -95,3 +95,36 @@ def test_what_does_not_decode_is_one_line() -> None:
             decoding.init_state(model, 1, L)
     with pytest.raises(ConfigError, match="they end at 23"):
         decoding.init_state(make(choice("softmax")), 1, L + 1)
+
+
+@pytest.mark.parametrize("prompt", [1, 5])
+@pytest.mark.parametrize("name", ["axial", "compressed", "hierarchical", "long-short"])
+def test_a_state_as_it_begins_can_be_donated(name: str, prompt: int) -> None:
+    """Of mixers that have one array for two of its parts: `lra generate` had ended in an error."""
+    model = make(choice(name), layers=1, positions="none")
+    step, weights = decoding.stepping(model)
+    state = decoding.init_state(model, 1, L)
+    leaves = jax.tree.leaves(state)
+    assert len({id(leaf) for leaf in leaves}) == len(leaves)
+    assert decoding.in_place(step)(weights, state, TOKENS[:1, :prompt])[1].shape == (1, VOCAB - 1)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_text_may_be_shorter_than_a_cell(length: int) -> None:
+    model = make(choice("compressed"), layers=1, positions="none")
+    whole = model(TOKENS[:, None, :length], jnp.ones((2, 1, length), bool), key=None)
+    _, made = decoding.prefill(model, decoding.init_state(model, 2, length), TOKENS[:, :length])
+    np.testing.assert_allclose(made, whole, atol=2e-5 * float(abs(whole).max()))
+
+
+def test_sinusoids_go_on_beyond_the_length_that_a_model_was_made_for() -> None:
+    long = jnp.concatenate([TOKENS, TOKENS], axis=1)
+    short, far = (make(choice("linear"), layers=1, positions="sinusoidal") for _ in range(2))
+    whole = make(choice("linear"), length=2 * L, layers=1, positions="sinusoidal")(
+        long[:, None], jnp.ones((2, 1, 2 * L), bool), key=None
+    )
+    with pytest.raises(ConfigError, match=f"sinusoidal; they end at {L}"):
+        decoding.init_state(short, 2, 2 * L)
+    decoding.lengthen(far, 2 * L)
+    _, made = decoding.prefill(far, decoding.init_state(far, 2, 2 * L), long)
+    np.testing.assert_allclose(made, whole, atol=2e-5 * float(abs(whole).max()))
