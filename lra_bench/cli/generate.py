@@ -74,7 +74,8 @@ def generate(
         screen.print_json(
             {
                 "run": trained.run.id, "prompt": prompt, "source": source, "written": "".join(said),
-                "tokens": len(said), "first_token_seconds": first, "token_seconds": each, "state_bytes": writer.state_bytes,
+                "tokens": len(said), "first_token_seconds": first, "token_seconds": each,
+                "state_bytes": writer.state_bytes,
             }
         )  # fmt: skip
         return
@@ -93,7 +94,7 @@ def pieces(ids: Iterable[int], decode: Callable[[np.ndarray], str]) -> Iterator[
         text = decode(np.array(open_, np.int32))
         whole = _whole(text)
         yield whole[len(said) :]
-        said = whole
+        said = max(said, whole, key=len)
         if whole == text:
             open_, said = [one], decode(np.array([one], np.int32))
 
