@@ -9,6 +9,7 @@ import jax
 from lra_bench.config import Device, Run
 from lra_bench.estimates.hlo import weigh
 from lra_bench.estimates.roofline import precision, roofline
+from lra_bench.estimates.target import meant
 from lra_bench.measure.machine import versions
 from lra_bench.measure.memory import arguments_bytes
 from lra_bench.runs.build import model_spec, planned
@@ -27,7 +28,8 @@ def estimate(run: Run, device: Device, target: jax.Device) -> Facts:
         Exception: the compiler's own, where the step does not compile.
     """
     program = planned(run, target)
-    step = program.training
+    with meant(target):
+        step = program.training
     weight, backbone = weigh(step.executable.as_text() or ""), model_spec(run).backbone
     bound = roofline(weight, step.flops, device, backbone)
     loops = sorted(weight.loops, key=lambda loop: -(loop.trips or 1) * loop.launches)

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from lra_bench.config import Device
 from lra_bench.errors import ConfigError
+from lra_bench.mixers.base import Target
 
 NEEDS = {"gpu": "jax-cuda13-plugin", "tpu": "libtpu"}
 GIVEN = {
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # CUDA's libraries are asked for their version, not for a driver
     "TPU_SKIP_MDS_QUERY": "1",  # Google Cloud is not asked what machine this is
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no TPU is held, so several processes may compile
+}
+# A card of each compute capability. JAX takes it from the name, which it has to know; those of some cards it does not.
+CARDS = {
+    (7, 5): "Tesla T4",
+    (8, 0): "NVIDIA A100",
+    (8, 6): "NVIDIA A10",
+    (8, 9): "NVIDIA L4",
+    (9, 0): "NVIDIA H100",
+    (10, 0): "NVIDIA B200",
+    (10, 3): "NVIDIA B300",
+    (11, 0): "NVIDIA Thor",
+    (12, 0): "NVIDIA RTX PRO 6000",
+    (12, 1): "NVIDIA GB10",
 }
 UNTUNED = "--xla_gpu_autotune_level=0"  # to try kernels, a GPU would have to be there
 
@@ -48,6 +65,22 @@ def opened(device: Device) -> jax.Device:
             f"pip install 'lra-bench[aot]' brings {NEEDS[device.platform]}"
         ) from error
     return found.devices[0]
+
+
+def meant(device: jax.Device) -> AbstractContextManager[Any]:
+    """What is traced and lowered inside is for the device: JAX would make kernels for a GPU of this process's."""
+    if device.platform != "gpu":
+        return nullcontext()
+    said = {"device_kind": card(Target.of(device).capability), "num_cores": None, "platform": device.platform}
+    known = inspect.signature(AbstractDevice).parameters  # JAX 0.10.0 does not ask for the platform
+    there = AbstractDevice(**{key: said[key] for key in known})
+    return use_abstract_mesh(AbstractMesh((), (), abstract_device=there))
+
+
+def card(capability: str) -> str:
+    """The name of a card of this compute capability, or of the highest below it, by which JAX knows it."""
+    major, _, minor = capability.partition(".")
+    return CARDS[max((one for one in CARDS if one <= (int(major), int(minor))), default=min(CARDS))]
 
 
 def text_proto(values: Mapping[str, Any]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import pytest
+from jax.sharding import get_abstract_mesh
 from samples import Said
 
 from lra_bench import config, sweeps
@@ -47,6 +50,23 @@ def test_a_step_is_compiled_for_a_device_and_weighed() -> None:
     assert (found["impl"], found["fits"]) == ("xla", True)
     assert found["estimate_ms"] == max(found[f"{part}_ms"] for part in ("compute", "bandwidth", "launch"))
     assert found["largest_batch"] > 1000
+
+
+def test_a_step_for_a_gpu_is_made_for_that_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, and not for the device of this process."""
+
+    class Made(Exception):
+        pass
+
+    class Planned:
+        @property
+        def training(self) -> Any:
+            raise Made(get_abstract_mesh().abstract_device)
+
+    monkeypatch.setattr(sys.modules["lra_bench.estimates.estimate"], "planned", lambda *_: Planned())
+    gpu: Any = SimpleNamespace(platform="gpu", compute_capability="9.0")
+    with pytest.raises(Made, match="NVIDIA H100"):
+        estimate(runs_of("linear")[0], H100, gpu)
 
 
 @pytest.fixture

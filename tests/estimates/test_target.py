@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 from jax.experimental import topologies
+from jax.sharding import get_abstract_mesh
 
 from lra_bench import config
 from lra_bench.config.files import shipped
 from lra_bench.errors import ConfigError
-from lra_bench.estimates.target import opened, prepared, text_proto
+from lra_bench.estimates.target import CARDS, card, meant, opened, prepared, text_proto
+from lra_bench.kernels.softmax_attention import softmax_attention
 
 DEVICES = sorted(path.stem for path in shipped("configs/devices").glob("*.yaml"))
 
@@ -55,3 +61,45 @@ def test_the_environment_keeps_what_the_user_has_set() -> None:
     prepared(environ)
     assert environ["XLA_FLAGS"] == "--xla_dump_to=/x --xla_gpu_autotune_level=0"
     assert environ["TPU_SKIP_MDS_QUERY"] == "1"
+
+
+def gpu(capability: str) -> Any:
+    """As JAX has one that is not here; its name is none that JAX knows."""
+    return SimpleNamespace(platform="gpu", device_kind="A card of one's own", compute_capability=capability)
+
+
+def test_kernels_are_lowered_for_a_gpu_that_is_not_here() -> None:
+    row, mask = jax.ShapeDtypeStruct((2, 2, 128, 32), jnp.float32), jax.ShapeDtypeStruct((2, 128), jnp.bool_)
+
+    def slope(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> Any:
+        return jax.grad(lambda *x: softmax_attention(*x, mask, "pallas-triton").sum(), (0, 1, 2))(q, k, v)
+
+    with meant(gpu("8.9")):
+        lowered = jax.jit(slope).trace(row, row, row, mask).lower(lowering_platforms=("cuda",))
+    assert "__gpu$xla.gpu.triton" in lowered.as_text()
+
+
+def test_jax_knows_a_card_of_each_compute_capability() -> None:
+    triton = pytest.importorskip("jax.experimental.pallas.triton")
+    if not hasattr(triton, "get_gpu_info"):
+        pytest.skip("JAX 0.10 does not ask which card it is")
+    for major, minor in CARDS:
+        with meant(gpu(f"{major}.{minor}")):
+            assert triton.get_gpu_info().compute_capability == 10 * major + minor
+
+
+def test_a_card_whose_compute_capability_is_between_two_is_the_lower_one() -> None:
+    named = {said: card(said) for said in ("7.0", "8.7", "9.0", "12.0", "13.0")}
+    assert named == {
+        "7.0": "Tesla T4",
+        "8.7": "NVIDIA A10",
+        "9.0": "NVIDIA H100",
+        "12.0": "NVIDIA RTX PRO 6000",
+        "13.0": "NVIDIA GB10",
+    }
+
+
+def test_of_a_tpu_and_a_cpu_nothing_is_said() -> None:
+    for platform in ("cpu", "tpu"):
+        with meant(SimpleNamespace(platform=platform)):  # type: ignore[arg-type]
+            assert get_abstract_mesh().abstract_device is None
