@@ -10,9 +10,9 @@ more, and products of small with small parts are left out. Two parts, 16 bits, a
 would have 11; three where the highest precision is asked for.
 
 What was tested: values and gradients, interpreted on a CPU by JAX 0.10.2 and 0.12.0.1, with the warpgroups' shared
-memory, barriers and fences, without the tensor cores. What was compiled only: to machine code for an H100. Never run on
-a GPU, and never timed there. Where
-a batch is sharded over devices XLA does not split the kernel but gathers the batch.
+memory, barriers and fences, without the tensor cores. What was compiled only: to machine code for an H100, by JAX
+0.10.2; 0.11.2 and 0.12.0.1 lower it. Never run on a GPU, and never timed there. Where a batch is sharded over devices
+XLA does not split the kernel but gathers the batch.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ ROWS = 64  # of a warpgroup: the only height that its products have
 MOST_GROUPS = 2  # of a program: each then has 255 registers a thread
 SHARED = 227 * 2**10 - 4096  # bytes of shared memory that a program may take, less what the compiler asks for
 HIGHEST = ("highest", "float32")  # precisions, in JAX's words
+# JAX 0.11 lowers a program by warpgroups if it is not told, and has no `where` of a scalar there.
+BY_LANE = gpu.CompilerParams(lowering_semantics=gpu.LoweringSemantics.Lane)
 Parts = Sequence[Array]  # of numbers, in bfloat16, the largest first
 
 
@@ -190,6 +192,7 @@ def _call(kernel: Callable[..., None], sizes: _Sizes, made: Any, backward: bool,
         num_threads=sizes.groups,
         thread_name="group",
         kernel_name=f"block_states{kernel.__name__}",
+        compiler_params=BY_LANE,
         **({} if interpret is None else {"interpret": interpret}),
     )
 

@@ -75,6 +75,16 @@ def test_values_and_gradients() -> None:
 
 
 @pytest.mark.slow
+def test_both_walks_are_lowered_for_a_gpu_that_is_not_here() -> None:
+    """Their layouts, products and barriers are JAX's to accept, and its versions do not all take the same."""
+    for dtype in ("float32", "bfloat16"):
+        weights, start, tokens, g = given(64, dtype)
+        for walked, arguments in ((walk, (weights, start, *tokens)), (walk_back, (weights, g, *tokens, g))):
+            lowered = jax.jit(walked).trace(*arguments).lower(lowering_platforms=("cuda",))
+            assert "mosaic_gpu" in lowered.as_text()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_two_warpgroups_share_memory_without_a_race(dtype: str) -> None:
     from jax._src.pallas.mosaic_gpu.interpret import interpret_pallas_call
