@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lra_bench import config, data, kernels, mixers
-from lra_bench.errors import ConfigError, device_at_fault
+from lra_bench.errors import ConfigError, RunFailed, device_at_fault
 from lra_bench.kernels.impl import FORMS, PALLAS
 from lra_bench.mixers.base import Dims, MixerBase
 from lra_bench.records import fingerprint, store
@@ -186,7 +186,11 @@ def _path(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Path:
 
 def refused(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Iterator[tuple[str, Agreement]]:
     """The implementations, as an option calls them, that the mixer would take by itself on this process's device, and
-    that do not agree with the reference there."""
+    that do not agree with the reference there.
+
+    Raises:
+        RunFailed: it has no other to take.
+    """
     module = mixers.load(mixer)
     while options.get("impl") == "auto":
         impl = _impl(module, options, dims)
@@ -197,3 +201,17 @@ def refused(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Iterator[tup
             return
         yield (name := OPTION.get(impl, impl)), found
         dims = replace(dims, target=replace(dims.target, refused=dims.target.refused | {name}))
+        _has_another(mixer, options, dims, f"{name}, {found.figures}")
+
+
+def _has_another(mixer: Path, options: Mapping[str, Any], dims: Dims, last: str) -> None:
+    """It may have no other: `softmax` takes nothing that walks over blocks on a GPU unless it is asked for by name."""
+    module, target = mixers.load(mixer), dims.target
+    try:
+        _impl(module, options, dims)
+    except StopIteration as error:
+        others = [one for one in every(module, target.platform) if one not in target.refused]
+        raise RunFailed(
+            f"{mixer.stem}: no implementation that it takes by itself is {reference(module)}'s function on this device "
+            f"(the last is {last}); impl: can be {', '.join([*others, reference(module)])}"
+        ) from error

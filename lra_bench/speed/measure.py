@@ -17,7 +17,7 @@ from lra_bench.measure.load import Load
 from lra_bench.measure.machine import cores
 from lra_bench.measure.memory import available_bytes, peak_bytes
 from lra_bench.measure.peak import peak_rate
-from lra_bench.runs.build import compiled, fitting, lacking, left_out, model_spec
+from lra_bench.runs.build import compiled, fitting, here, lacking, left_out, model_spec
 from lra_bench.runs.execute import failures, tell
 from lra_bench.speed.bench import Bench
 from lra_bench.speed.decoding import DecodingBench
@@ -58,7 +58,7 @@ def compiling(platform: str) -> int:
 
 def _products(run: Run) -> tuple[str, str]:
     """Of which numbers a run's products are, and how precise: as its techniques have the backbone compute."""
-    backbone = model_spec(run).backbone
+    backbone = model_spec(run, here()).backbone
     return backbone.dtype, backbone.matmul
 
 
@@ -70,11 +70,11 @@ def _peak_rate(dtype: str, matmul: str) -> float:
 def _prepared(run: Run, asked: Asked) -> tuple[dict[str, Any], Bench | DecodingBench | None]:
     """What is known before it is timed, and its step, run once, if it can be."""
     tell("compile", run=run.id, length=run.task.length)
-    for said in left_out(run):
-        tell("note", run=run.id, said=said)
     bench: Bench | DecodingBench | None = None
     known = dict[str, Any]()
     with failures(run) as failed:
+        for said in left_out(run):
+            tell("note", run=run.id, said=said)
         bench, known = _decoding(run, asked) if asked.mode in DECODING else _step(run, asked, known)
         bench.once()
     result = failed.result

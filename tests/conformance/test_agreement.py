@@ -18,7 +18,7 @@ import pytest
 from lra_bench import mixers
 from lra_bench.conformance import implementations
 from lra_bench.conformance.implementations import Agreement, agreement, every, refused
-from lra_bench.errors import ConfigError
+from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.kernels import impl as kernels
 from lra_bench.mixers import card
 from lra_bench.mixers.base import Dims, Target
@@ -125,6 +125,19 @@ def test_what_differs_is_left_out_where_nobody_asked_for_it(
     assert [name for name, _ in refused(mine, {"impl": "auto"}, on_gpu)] == ["pallas", "batched"]
     assert list(refused(mine, {"impl": "pallas"}, on_gpu)) == []
     assert list(refused(mine, {"impl": "auto"}, DIMS)) == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_mixer_that_has_nothing_left_says_what_can_be_asked_for(
+    dtype: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(implementations, "agreement", lambda *_: Agreement("", "plain", False, "0.3 from plain"))
+    on_gpu = replace(DIMS, dtype=dtype, target=Target("gpu"))
+    said = r"softmax: .*batched, 0\.3 from plain.*; impl: .*blockwise.*, plain"
+    with pytest.raises(RunFailed, match=said):
+        list(refused(path("softmax"), {"impl": "auto"}, on_gpu))
+    assert [name for name, _ in refused(path("local"), {"impl": "auto"}, on_gpu)] == ["pallas", "batched"]
 
 
 def test_a_verdict_is_kept_for_the_code_that_it_is_of(

@@ -21,6 +21,7 @@ from samples import Lra, started
 
 from lra_bench import cli, mixers, speed, sweeps
 from lra_bench.cli.speed import _bytes, _measured
+from lra_bench.config import Run
 from lra_bench.conformance import record
 from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.launch import local
@@ -28,6 +29,7 @@ from lra_bench.measure import peak
 from lra_bench.measure.asked import Asked
 from lra_bench.records import store
 from lra_bench.report import charts, headline, scaling, scaling_fits
+from lra_bench.runs import build
 from lra_bench.speed.largest import NEAR, largest
 from lra_bench.sweeps import Request, Speed
 
@@ -365,6 +367,21 @@ def test_the_peak_rate_is_of_the_numbers_that_the_backbone_computes_in(
     asked = [Request("linear", "short", "tiny", settings=more) for more in ((), ("precision.compute=bf16",))]
     facts = speed.measure([sweeps.runs(one)[0] for one in asked], Asked(1, peak_rate=True))
     assert [fact["ceiling_flops_per_s"] for fact in facts] == [1e9, 3e9]
+
+
+def test_a_model_without_an_implementation_here_fails_alone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process goes on with the others, and with the device's rate."""
+
+    def unlike(run: Run) -> Iterator[Any]:
+        raise RunFailed("softmax: no implementation is left")
+        yield
+
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(build, "unlike", unlike)
+    monkeypatch.setattr(sys.modules["lra_bench.speed.measure"], "peak_rate", lambda _: 1e9)
+    (found,) = speed.measure(sweeps.runs(Request("softmax", "short", "tiny")), Asked(1, peak_rate=True))
+    assert (found["status"], found["error"]) == ("error", "softmax: no implementation is left")
+    assert found["ceiling_flops_per_s"] == 1e9
 
 
 def test_the_peak_rate_is_measured() -> None:
