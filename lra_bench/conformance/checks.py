@@ -18,7 +18,7 @@ from lra_bench.conformance.complexity import exponents
 from lra_bench.conformance.exactness import limit
 from lra_bench.conformance.trial import EXACT, SHORT, L, Trial, apart, text
 from lra_bench.conformance.verdict import Shown, Verdict, verdicts
-from lra_bench.kernels.impl import HOPPER
+from lra_bench.kernels.impl import HOPPER, KERNELS, OF_16_BITS
 from lra_bench.mixers import ModelCard
 from lra_bench.mixers.base import Target
 from lra_bench.mixers.card import YES
@@ -41,18 +41,28 @@ def verify(model_card: ModelCard, options: Mapping[str, Any] | None = None) -> I
 
 
 def agree(model_card: ModelCard, options: Mapping[str, Any], platform: str) -> Iterator[Verdict]:
-    """Hold each implementation of the mixer against its reference, on a short text on this process's device."""
+    """Hold each implementation of the mixer against its reference, on a short text on this process's device: in
+    float32, and a kernel of the device in bfloat16, where it is another one."""
     module, options = mixers.load(model_card.path), {**options, **model_card.card.short}
     ways = (False, True) if model_card.card.causal_form == YES else (False,)
     target = replace(Target.of(jax.local_devices()[0]), platform=platform)
-    for impl, causal in product(implementations.every(module, platform), ways):
-        dims = replace(SHORT, head_width=8, length=CROSSED, target=target, causal=causal)
+    each = [(impl, dtype) for impl in implementations.every(module, platform) for dtype in _held_in(impl, platform)]
+    for (impl, dtype), causal in product(each, ways):
+        dims = replace(SHORT, head_width=8, length=CROSSED, dtype=dtype, target=target, causal=causal)
         asked, dims = implementations.fitting(module, {**options, "impl": impl}, dims)
         if (causal or impl == HOPPER) and not implementations.is_there(module, asked, dims):
             continue
         found = implementations.agreement(module, asked, dims)
-        title = f"implementation {impl} is {found.reference}'s function{', causally' if causal else ''}"
+        numbers, form = " in bfloat16" if dtype == "bfloat16" else "", ", causally" if causal else ""
+        title = f"implementation {impl} is {found.reference}'s function{numbers}{form}"
         yield Verdict(len(CHECKS) + 1, title, found.passed, found.figures)
+
+
+def _held_in(impl: str, platform: str) -> Iterator[str]:
+    if impl not in OF_16_BITS:
+        yield "float32"
+    if impl in KERNELS and platform != "cpu":
+        yield "bfloat16"
 
 
 def directions(trial: Trial) -> tuple[bool, str]:

@@ -17,6 +17,7 @@ XLA, BATCHED, PALLAS, HOPPER = "xla", "batched", "pallas", "hopper"
 WALKED = (XLA, BATCHED)  # what a mixer without a kernel of its own has
 FUSED = (XLA, BATCHED, PALLAS)
 KERNELS = frozenset({PALLAS, HOPPER, "cudnn", "splash"})  # as options call what is no operation of XLA
+OF_16_BITS = frozenset({"cudnn"})  # of these, what takes no float32
 FORMS = {"cpu": "pallas-interpret", "gpu": "pallas-triton", "tpu": "pallas-mosaic"}  # of `pallas`, by platform
 
 LANES = 128  # of a TPU's registers: a kernel pads narrower heads to as many

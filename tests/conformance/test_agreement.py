@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from lra_bench import mixers
-from lra_bench.conformance import implementations
+from lra_bench.conformance import checks, implementations
 from lra_bench.conformance.implementations import Agreement, agreement, every, refused
 from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.kernels import impl as kernels
@@ -138,6 +138,36 @@ def test_a_mixer_that_has_nothing_left_says_what_can_be_asked_for(
     with pytest.raises(RunFailed, match=said):
         list(refused(path("softmax"), {"impl": "auto"}, on_gpu))
     assert [name for name, _ in refused(path("local"), {"impl": "auto"}, on_gpu)] == ["pallas", "batched"]
+
+
+@pytest.mark.parametrize(
+    ("name", "platform", "held"),
+    [
+        (
+            "softmax",
+            "gpu",
+            {"blockwise": ["float32"], "pallas": ["float32", "bfloat16"], "cudnn": ["bfloat16"], "sdpa": ["float32"]},
+        ),
+        ("softmax", "cpu", {"blockwise": ["float32"], "pallas": ["float32"]}),
+        ("local", "tpu", {"pallas": ["float32", "bfloat16"], "batched": ["float32"]}),
+    ],
+)
+def test_kernels_of_a_device_are_held_in_16_bits_too(
+    name: str, platform: str, held: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cuDNN's, which has no float32, in them alone; and it has no causal form."""
+    asked: list[tuple[str, str, bool]] = []
+
+    def agreement(_: Any, options: dict[str, Any], dims: Dims) -> Agreement:
+        asked.append((options["impl"], dims.dtype, dims.causal))
+        return Agreement(options["impl"], "plain", True, "0 apart")
+
+    monkeypatch.setattr(implementations, "agreement", agreement)
+    verdicts = list(checks.agree(mixers.model_card(name), {}, platform))
+    for impl, dtypes in held.items():
+        assert [dtype for one, dtype, causal in asked if (one, causal) == (impl, False)] == dtypes
+    assert len({verdict.title for verdict in verdicts}) == len(asked)
+    assert ("cudnn", "bfloat16", True) not in asked
 
 
 def test_a_verdict_is_kept_for_the_code_that_it_is_of(

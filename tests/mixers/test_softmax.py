@@ -108,7 +108,8 @@ def test_cudnn_is_asked_for_the_same_function(monkeypatch: pytest.MonkeyPatch) -
 def test_cudnn() -> None:
     x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 300, 64)), jnp.bfloat16)
     mask = jnp.arange(300) < jnp.array([300, 77, 0])[:, None]
-    mixer, plain = (draw(Mixer, Config(impl=i), Dims(64, 2, 32, 300)) for i in ("cudnn", "plain"))
+    dims = Dims(64, 2, 32, 300, dtype="bfloat16", target=Target("gpu"))
+    mixer, plain = (draw(Mixer, Config(impl=i), dims) for i in ("cudnn", "plain"))
     ours, exact = (jax.jit(lambda x, m=m: m(x, mask, key=None))(x) for m in (mixer, plain))
     np.testing.assert_allclose(jnp.float32(ours), jnp.float32(exact), atol=0.05)
     assert not ours[2].any()
