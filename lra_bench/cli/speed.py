@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 MODELS = "family:full,family:full[impl=plain],all"
 CAUSAL = ("backbone.causal=true", "backbone.pool=last")  # what decodes
 LENGTHS = "1024,2048,4096,8192,16384"
+# What says what is measured, so nothing where no more than a file is read.
+MEASURED = (
+    "model", "task", "lengths", "batch", "mode", "rounds", "peak", "largest_batch", "memory", "config", "settings",
+    "out", "include_path",
+)  # fmt: skip
 
 Kept = Annotated[Path, typer.Argument(help="A file that lra speed --out wrote.", metavar="FILE")]
 Memory = Annotated[
@@ -42,6 +47,7 @@ class Mode(StrEnum):
 
 @app.command()
 def speed(
+    ctx: typer.Context,
     model: options.Model = MODELS,
     task: Annotated[
         str | None,
@@ -102,11 +108,13 @@ def speed(
     how = chosen(format, json=json)
     if fresh and out is None:
         raise ConfigError("--overwrite: measures again what --out holds, which is not named")
-    if read is not None and (out is not None or largest_batch or peak):
-        raise ConfigError(f"--read {read}: measures nothing; no --out, --peak or --largest-batch with it")
+    if read is not None and (given := _given(ctx, MEASURED)):
+        raise ConfigError(f"--read {read}: shows all that the file holds, and measures nothing; no {given} with it")
     if device is not None and (read is not None or largest_batch or peak or mode is not Mode.train):
         other = "--read, --peak, --largest-batch or --mode"
         raise ConfigError(f"--device {device}: estimates training steps; no {other} with it")
+    if device is not None and (given := _given(ctx, ["rounds"])):
+        raise ConfigError(f"--device {device}: estimates training steps, and times none; no {given} with it")
     if read is not None:
         if estimates.are(store.read_json(read)):
             tell(estimates.report(estimates.read(read)), how)
@@ -127,6 +135,13 @@ def speed(
             return
         facts = _measured(sweeps.Speed(request, counts, rounds, mode.value, peak, room), out, fresh)
     tell(scaling.report(facts), how)
+
+
+def _given(ctx: typer.Context, names: Sequence[str]) -> str:
+    """Those of the flags that the command line has."""
+    flags = {param.name: param.opts[-1] for param in ctx.command.params if param.name in names}
+    sources = {flag: ctx.get_parameter_source(name) for name, flag in flags.items() if name}
+    return ", ".join(flag for flag, source in sources.items() if source is not None and source.name != "DEFAULT")
 
 
 def _room(memory: str | None) -> int:

@@ -507,6 +507,8 @@ def test_ctrl_c_keeps_the_lengths_that_are_done(here: Path, cache: Path) -> None
     "arguments",
     [
         ("speed", "--overwrite"), ("speed", "--read", "s.json", "--peak"), ("speed", "--json", "--format", "md"),
+        ("speed", "--read", "s.json", "-m", "softmax"), ("speed", "--read", "s.json", "-n", "1024"),
+        ("speed", "--read", "s.json", "--rounds", "7"), ("speed", "--device", "h100", "--rounds", "3"),
         ("scale", "--results", "r", "--memory", "1GiB"), ("sweep", "m.yaml", "--plan", "--dry-run"),
         ("plan", "-m", "linear", "-t", "short", "-c", "tiny", "--out", "jobs.sh", "--json"),
     ],
