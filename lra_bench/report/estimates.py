@@ -81,7 +81,7 @@ def numbers(facts: Sequence[Fact]) -> pd.DataFrame:
 
 
 def growth(facts: Sequence[Fact]) -> Report:
-    """The exponents of L of launches, bytes, FLOPs and memory, a line a model. Batches have to be alike."""
+    """The exponents of L of launches, and of an example's bytes, FLOPs and memory, a line a model."""
     lines = []
     for settings in _by_setting(facts):
         for name in dict.fromkeys(scaling.label(fact, facts) for fact in settings):
@@ -101,7 +101,7 @@ def growth(facts: Sequence[Fact]) -> Report:
         for line in lines
     ]
     notes = (
-        "the exponent of L in the estimates, per token of a batch, by least squares on logarithms",
+        "the exponent of L of an example's share, and of a step's launches, by least squares on logarithms",
         "estimates of a compiled step; nothing was run",
     )
     cells = pd.DataFrame(said).set_index("model").fillna("")

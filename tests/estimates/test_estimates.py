@@ -137,12 +137,14 @@ def test_those_of_another_effort_of_the_compiler_have_a_table_of_their_own() -> 
     assert [title.endswith("products in tf32, XLA's effort O1") for title in titles].count(True) == len(titles) / 2
 
 
-def test_growth_is_by_token_where_batches_shrink() -> None:
+def test_growth_is_by_example_where_batches_shrink() -> None:
     """Launches twice as many, bytes as many for four times the length and a quarter of the batch: L^0.5 and L^1."""
     facts = [fact(), fact(length=4096, batch=2, launches=400, run="b")]
     (line,) = estimates.growth(facts).numbers.to_dict("records")
     assert line["launches_exponent"] == pytest.approx(0.5)
     assert line["hbm_bytes_exponent"] == pytest.approx(1)
+    (table,) = estimates.growth(facts).tables
+    assert table.notes[0].startswith("the exponent of L of an example's share, and of a step's launches, ")
     with pytest.raises(ConfigError, match="no model has two lengths"):
         estimates.growth(facts[:1])
 
