@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pydantic
 from pydantic import Field
 
 from lra_bench.config.files import file_of
@@ -14,6 +15,7 @@ from lra_bench.config.schema import Strict
 
 KIND = "configs/devices"
 
+RATES = ("float32", "bf16")  # which a step is reckoned by on any device
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -37,8 +39,22 @@ class Device(Strict):
     @property
     def capability(self) -> str | None:
         """A GPU's compute capability, as "9.0"."""
-        said = (self.target or {}).get("gpu_device_info", {}).get("cuda_compute_capability")
-        return None if said is None else f"{said['major']}.{said.get('minor', 0)}"
+        info = (self.target or {}).get("gpu_device_info")
+        said = info.get("cuda_compute_capability") if isinstance(info, Mapping) else None
+        return f"{said['major']}.{said.get('minor', 0)}" if isinstance(said, Mapping) and "major" in said else None
+
+    @pydantic.field_validator("rates")
+    @classmethod
+    def _all_rates(cls, rates: dict[str, float]) -> dict[str, float]:
+        if lacking := [one for one in RATES if one not in rates]:
+            raise ValueError(f"lack {', '.join(lacking)}")
+        return rates
+
+    @pydantic.model_validator(mode="after")
+    def _known_to_kernels(self) -> Device:
+        if self.platform == "gpu" and self.capability is None:
+            raise ValueError("target: must have gpu_device_info.cuda_compute_capability, as {major: 9, minor: 0}")
+        return self
 
 
 def device(name: str, include: Sequence[Path] = ()) -> Device:

@@ -48,7 +48,7 @@ def opened(device: Device) -> jax.Device:
     """JAX's device.
 
     Raises:
-        ConfigError: the compiler for it is not installed, or refuses it.
+        ConfigError: the compiler for it is not installed, or refuses what the device's file says.
     """
     from jax.experimental import topologies
 
@@ -58,13 +58,21 @@ def opened(device: Device) -> jax.Device:
         else:
             described = text_proto(device.target or {})
             found = topologies.get_topology_desc(device.name, "cuda", topology=device.topology, target_config=described)
-    except Exception as error:
-        said = str(error).strip().partition("\n")[0]
+    except jax.errors.JaxRuntimeError as error:
+        keys = "`topology`" if device.platform == "tpu" else "`target` or `topology`"
         raise ConfigError(
-            f"--device: nothing here compiles for {device.name} ({said[:120]}); "
+            f"--device: the compiler refuses the {keys} in the file of {device.name}: {_line(error)}"
+        ) from error
+    except Exception as error:
+        raise ConfigError(
+            f"--device: nothing here compiles for {device.name} ({_line(error)}); "
             f"pip install 'lra-bench[aot]' brings {NEEDS[device.platform]}"
         ) from error
     return found.devices[0]
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:120]
 
 
 def meant(device: jax.Device) -> AbstractContextManager[Any]:

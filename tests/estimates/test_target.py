@@ -38,6 +38,12 @@ def test_a_file_of_ones_own_and_what_is_wrong_in_it(tmp_path: Path) -> None:
     mine.write_text(text.replace("bandwidth: 2039", "bandwidth: none"), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"mine\.yaml:5: bandwidth: "):
         config.device(str(mine))
+    mine.write_text(text.replace(", bf16: 312", "").replace("float32: 19.5, ", ""), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"mine\.yaml:6: rates: .*lack float32, bf16"):
+        config.device(str(mine))
+    mine.write_text(text.replace("cuda_compute_capability: {major: 8, minor: 0}", "cores: 108"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: .*target: .*gpu_device_info.cuda_compute_capability"):
+        config.device(str(mine))
     with pytest.raises(ConfigError, match="device 'h10': not found; did you mean 'h100'"):
         config.device("h10")
 
@@ -54,6 +60,21 @@ def test_without_its_compiler_a_line_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setattr(topologies, "get_topology_desc", lacking)
     with pytest.raises(ConfigError, match=r"compiles for NVIDIA H100.*\[aot\]' brings jax-cuda13-plugin"):
         opened(config.device("h100"))
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"), [("h100", "`target` or `topology` .*of NVIDIA H100"), ("v5e", "`topology` .*of TPU v5 lite")]
+)
+def test_what_the_compiler_refuses_is_not_to_be_installed(
+    name: str, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: no such thing")
+
+    monkeypatch.setattr(topologies, "get_topology_desc", refuses)
+    with pytest.raises(ConfigError, match=f"{refused}.*no such thing") as said:
+        opened(config.device(name))
+    assert "install" not in str(said.value)
 
 
 def test_the_environment_keeps_what_the_user_has_set() -> None:
