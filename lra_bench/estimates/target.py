@@ -34,7 +34,8 @@ CARDS = {
     (12, 0): "NVIDIA RTX PRO 6000",
     (12, 1): "NVIDIA GB10",
 }
-UNTUNED = "--xla_gpu_autotune_level=0"  # to try kernels, a GPU would have to be there
+# To try kernels, a GPU would have to be there. XLA of JAX 0.11 finds none for some products if it is not to try at all.
+UNTUNED = f"--xla_gpu_autotune_level={0 if jax.__version_info__ < (0, 11) else 1}"
 
 
 def prepared(environ: MutableMapping[str, str] = os.environ) -> None:

@@ -11,8 +11,8 @@ would have 11; three where the highest precision is asked for.
 
 What was tested: values and gradients, interpreted on a CPU by JAX 0.10.2 and 0.12.0.1, with the warpgroups' shared
 memory, barriers and fences, without the tensor cores. What was compiled only: to machine code for an H100, by JAX
-0.10.2; 0.11.2 and 0.12.0.1 lower it. Never run on a GPU, and never timed there. Where a batch is sharded over devices
-XLA does not split the kernel but gathers the batch.
+0.10.2 and 0.11.2; 0.12.0.1 was seen to lower it. Never run on a GPU, and never timed there. Where a batch is sharded
+over devices XLA does not split the kernel but gathers the batch.
 """
 
 from __future__ import annotations
