@@ -20,6 +20,7 @@ from lra_bench.data.generated import Drawn
 from lra_bench.errors import ConfigError, RunFailed, TaskError
 from lra_bench.measure.memory import short_of_memory
 from lra_bench.metrics import METRICS
+from lra_bench.mixers.base import Memory
 from lra_bench.runs.build import built, examples, lacking, model_spec
 from lra_bench.runs.loaded import Trained
 from lra_bench.shapes import TEST, TRAIN, Split
@@ -43,9 +44,11 @@ class Reading(NamedTuple):
 def over(trained: Trained, lengths: Sequence[int], settings: Sequence[str], count: data.Progress) -> Iterator[Reading]:
     """The run tested at each length, in order; `settings` are `task.a.b=c`, as `--set` has them.
 
-    Nothing is chosen, so test may be read for each. A model whose parameters' shapes hold the length it was trained at
-    has no score at another. What it keeps beside them and is of another size there (sinusoids, a hash's directions)
-    is made anew. A length that the task's texts do not have, or that does not fit in memory, has none either.
+    Nothing is chosen, so test may be read for each. The model is as it would be built for that length: what it computes
+    from it, as a stride of sqrt(L) or the places of a filter, is that length's. One whose parameters' shapes, or
+    what its mixers learned beside them, hold the length it was trained at has no score at another. What else it
+    keeps and is of another size there (sinusoids, a hash's directions) is made anew. A length that the task's texts do
+    not have, or that does not fit in memory, has none either.
 
     Raises:
         ConfigError: a setting or a length is none of the task's.
@@ -167,11 +170,15 @@ def _at(task: TaskSpec, length: int, settings: Sequence[str]) -> TaskSpec:
 
 
 def _bound(run: Run, trained: Trained) -> str | None:
-    """Why the run's parameters cannot be those at another length, if they cannot: the first whose shape is another."""
-    ours = jax.tree.leaves_with_path(nnx.state(abstract(model_spec(run)), nnx.Param))
-    for (path, a), b in zip(ours, jax.tree.leaves(trained.params), strict=True):
-        if a.shape != b.shape:
-            return f"bound to L = {trained.run.task.length}: {jax.tree_util.keystr(path, simple=True, separator='.')}"
+    """Why what the run has learned cannot be that at another length, if it cannot: the first whose shape is another, of
+    its parameters and of what its mixers changed themselves."""
+    model = abstract(model_spec(run))
+    for kind, kept in ((nnx.Param, trained.params), (Memory, nnx.filter_state(trained.rest, Memory))):
+        ours = jax.tree.leaves_with_path(nnx.state(model, kind))
+        for (path, a), b in zip(ours, jax.tree.leaves(kept), strict=True):
+            if a.shape != b.shape:
+                where = jax.tree_util.keystr(path, simple=True, separator=".")
+                return f"bound to L = {trained.run.task.length}: {where}"
     return None
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from flax import nnx
 from jax.errors import JaxRuntimeError
 from samples import Lra
 
@@ -16,7 +17,9 @@ from lra_bench.config import Run, tasks
 from lra_bench.errors import ConfigError, RunFailed, TaskError
 from lra_bench.launch.refusals import refuse
 from lra_bench.runs import lengths
+from lra_bench.runs.build import model_spec
 from lra_bench.sweeps import Request
+from lra_bench.training.program import abstract
 
 CAUSAL = "backbone.causal=true"
 TEXT = "".join(f"{i:03d} Häuser. " for i in range(400))
@@ -79,6 +82,27 @@ def test_longer_windows_are_of_the_text_that_is_test_at_its_own_length(tmp_path:
             assert all(window.tobytes() in own for window in found)
         with pytest.raises(TaskError, match=r"test has 128 symbols, no window of 200"):
             lengths._at(task, 200, ())
+
+
+@pytest.mark.parametrize(
+    ("model", "bound"),
+    [
+        ("routing", "bound to L = 16: blocks.mixer.centroids"),
+        ("routing[clusters=4]", None),
+        ("linear", None),
+        ("linformer", "bound to L = 16: "),
+    ],
+)
+def test_what_is_learned_for_one_length_has_no_score_at_another(model: str, bound: str | None) -> None:
+    """`routing`'s centroids are learned without a gradient; as many as another length has would be drawn at random."""
+    settings = ("backbone.positions=none", "task.length=16")
+    (run,) = sweeps.runs(Request(model, "parity", "quick", settings=(*settings, "task.args.min_length=8")))
+    made = abstract(model_spec(run))
+    kept: Any = SimpleNamespace(run=run, params=nnx.state(made, nnx.Param), rest=nnx.state(made, nnx.Not(nnx.Param)))
+    assert lengths._bound(run, kept) is None
+    longer = run.model_copy(update={"task": run.task.model_copy(update={"length": 256})})
+    said = lengths._bound(longer, kept)
+    assert said is None if bound is None else (said or "").startswith(bound)
 
 
 @pytest.mark.parametrize("name", ["state-tracking", "parity"])
