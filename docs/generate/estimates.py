@@ -10,7 +10,8 @@ from typing import Any
 
 from generate.writing import Folder, code, plain, table
 
-FOLDER = Path(__file__).parents[2] / "results" / "estimates"
+RESULTS = Path(__file__).parents[2] / "results"
+FOLDER, CPU = RESULTS / "estimates", RESULTS / "speed" / "cpu.json"
 BEFORE = FOLDER / "before.csv"
 THEN = (4096, 32, "float32", "")  # what `BEFORE` is of: length, batch, dtype, effort
 HEAD = """\
@@ -18,8 +19,10 @@ HEAD = """\
 
 What a training step would be on an accelerator: compiled for it, weighed, and not run. {doc}`../accelerators` says how.
 The model has 2 layers, width 64 and 2 heads. The shorter the texts, the more there are of them: 131,072 tokens a step.
+The last column is no estimate: it was measured on {cpu}, in float32, and is there for the lengths that were.
 """
 HEADS = ("model", "implementation", "launches", "GB", "GFLOP", "GiB planned", "largest batch", "estimate, ms", "binds")
+MEASURED = "CPU, microseconds a token"
 CHANGE = (
     "Before is the code of 2026-11-28, whose loops were those of a CPU, compiled for the same device, length and batch."
 )
@@ -27,7 +30,8 @@ CHANGE = (
 
 def write(folder: Folder) -> None:
     """One page."""
-    parts = [HEAD]
+    measured = json.loads(CPU.read_text(encoding="utf-8"))
+    parts = [HEAD.replace("{cpu}", plain(measured[0]["device"]))]
     for path in sorted(FOLDER.glob("*.json")):
         facts = [fact for fact in json.loads(path.read_text(encoding="utf-8")) if fact["status"] == "ok"]
         parts.append(f"## {plain(facts[0]['device'])}\n")
@@ -38,7 +42,8 @@ def write(folder: Folder) -> None:
             effort = f", XLA's effort {key[3]}" if key[3] else ""
             products = f"{some[0]['precision']} products{effort}"
             parts.append(f"### {key[0]:,} tokens, batch {key[1]}, {key[2]} ({products})\n")
-            parts.append(table(HEADS, map(_line, sorted(some, key=lambda fact: fact["estimate_ms"]))))
+            some.sort(key=lambda fact: fact["estimate_ms"])
+            parts.append(table((*HEADS, MEASURED), ([*_line(fact), _on_cpu(fact, measured)] for fact in some)))
     folder.put("estimates", "\n".join(parts))
 
 
@@ -58,6 +63,15 @@ def _line(fact: Mapping[str, Any]) -> Sequence[str]:
         f"{fact['estimate_ms']:.2f}",
         fact["binds"],
     )
+
+
+def _on_cpu(fact: Mapping[str, Any], measured: Iterable[Mapping[str, Any]]) -> str:
+    """What a token of the same model's step at that length took; empty where it was not measured."""
+    alike = ("model", "options", "length")
+    for one in measured if fact["dtype"] == "float32" else ():
+        if one["status"] == "ok" and all(one[key] == fact[key] for key in alike):
+            return f"{1e3 * one['step_ms_p50'] / one['batch'] / one['length']:.2f}"
+    return ""
 
 
 def _change(facts: Iterable[Mapping[str, Any]]) -> str:

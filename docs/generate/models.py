@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, get_args
 
 from generate.results import Kept
@@ -24,6 +26,15 @@ are as powers of the length L, with the options held fixed; L log L counts as L.
 later token; those that decode write a text token by token from a state. Those with a [cross form](../../cross.md) read
 a source from each place of a target.
 """
+SURVEY = Path(__file__).parent / "survey.csv"
+TABLE_1 = """\
+# Models of the survey
+
+Table 1 of [Tay et al.'s survey](https://arxiv.org/abs/2009.06732), with what is here of it. *Decode* is the survey's
+column: can the model write a text token by token? The last column says so of ours: {decoding} of the {decode} that the
+survey says decode have a model here that does. The page of each other model here says why it has no causal form.
+"""
+OF_SURVEY = ("model", "published", "complexity", "class", "decode", "here", "decodes here")
 HEADS = ("model", "title", "paper", "year", "time", "memory", "causal", "decodes", "cross")
 WHAT = ("Score, %", "Training step, ms", "Memory, MiB")
 
@@ -32,6 +43,7 @@ def write(folder: Folder, kept: Kept) -> None:
     """Write the page of each model, and the one that lists them."""
     model_cards = [mixers.model_card(name) for name in mixers.names()]
     folder.put("models/index", _index(model_cards))
+    folder.put("models/survey", _of_survey({model_card.name: model_card for model_card in model_cards}))
     for model_card in model_cards:
         folder.put(f"models/{model_card.name}", "\n".join(_page(folder, model_card, kept)))
 
@@ -42,16 +54,38 @@ def _index(model_cards: Sequence[mixers.ModelCard]) -> str:
         own = [model_card for model_card in model_cards if model_card.card.family == family]
         if own:
             parts += [f"## {family}", "", table(HEADS, map(_line, own))]
-    return "\n".join([*parts, toctree(model_card.name for model_card in model_cards)])
+    return "\n".join([*parts, toctree(["survey", *(model_card.name for model_card in model_cards)])])
+
+
+def _of_survey(ours: Mapping[str, mixers.ModelCard]) -> str:
+    """The survey's models, a line each, and what is here of them."""
+    with SURVEY.open(encoding="utf-8") as lines:
+        rows = [(row, [ours[name] for name in filter(None, row["ours"].split(";"))]) for row in csv.DictReader(lines)]
+    decode = [here for row, here in rows if row["decode"] == "yes"]
+    said = TABLE_1.format(decode=len(decode), decoding=sum(any(map(decodes, here)) for here in decode))
+    cells = [
+        [
+            plain(row["model"]), plain(row["citation"]), code(row["complexity"]), row["class"], row["decode"],
+            ", ".join(f"[`{one.name}`]({one.name}.myst)" for one in here),
+            ", ".join(dict.fromkeys("yes" if decodes(one) else "no" for one in here)),
+        ]
+        for row, here in rows
+    ]  # fmt: skip
+    return "\n".join([said, table(OF_SURVEY, cells)])
+
+
+def decodes(model_card: mixers.ModelCard) -> bool:
+    """Does the model write a text token by token?"""
+    return model_card.card.can_be_causal and mixers.load(model_card.path).Mixer.decodes()
 
 
 def _line(model_card: mixers.ModelCard) -> list[str]:
     name, card = model_card.name, model_card.card
     growths = [power(exponent) for exponent in (card.time, card.memory)]
     causal = "yes" if card.can_be_causal else "no"
-    decodes = "yes" if card.can_be_causal and mixers.load(model_card.path).Mixer.decodes() else "no"
+    writes = "yes" if decodes(model_card) else "no"
     cross = "yes" if mixers.cross(model_card.path) else "no"
-    said = [plain(card.title), arxiv(card.paper), str(card.year), *growths, causal, decodes, cross]
+    said = [plain(card.title), arxiv(card.paper), str(card.year), *growths, causal, writes, cross]
     return [f"[`{name}`]({name}.myst)", *said]
 
 
