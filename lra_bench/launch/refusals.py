@@ -47,6 +47,10 @@ def _of_a_source(run: Run) -> Iterator[Refusal]:
         )
     if data.looks_ahead(task) and not task.growing:
         yield Refusal(f"task {task.name}: asks for the symbol that follows in its target", "target: growing")
+    quantize = run.techniques.quantize
+    if quantize and quantize.activations < 32 and run.metric.written:
+        said = f"quantize.activations: {quantize.activations}; the ranges are those of a pass over a whole target"
+        yield Refusal(f"{said}, and task {task.name} is scored by what is written", "32")
     yield from _of_crossing(run)
     for technique in _of_one_row_of_layers(run):
         yield Refusal(f"{technique}: not of an encoder-decoder, which task {task.name} asks for")
