@@ -72,7 +72,7 @@ def test_activations_are_not_quantized_where_a_score_is_of_what_is_written(tmp_p
     """Each product's range is found in a pass over whole targets, whose products come in another order."""
     (tmp_path / "train.tsv").write_text("a\tb\n" * 20)
     written = ("translate", f"task.folder={tmp_path}")
-    with pytest.raises(ConfigError, match="quantize.activations: 8; .* task translate is scored by what is written"):
+    with pytest.raises(ConfigError, match=r"quantize\.activations: 8; .* task translate is scored by what is written"):
         refuse(asked("linear", *written, techniques="w8a8"))
     refuse(asked("linear", *written, techniques="int8"))
     refuse(asked("linear", GROWING, techniques="w8a8"))
