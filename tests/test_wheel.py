@@ -54,7 +54,7 @@ def test_one_version_is_said_everywhere() -> None:
 
 
 def test_the_makefile_and_ci_find_every_python_that_is_supported() -> None:
-    """.ci/run reads the oldest and the newest from the classifiers, which begin where `requires-python` does."""
+    """.ci/run reads another Python than the default from the classifiers, which begin where `requires-python` does."""
     named = [m[1] for one in project()["classifiers"] if (m := re.fullmatch(r".*:: (3\.\d+)", one))]  # type: ignore[attr-defined]
     assert project()["requires-python"] == f">={named[0]}"
     assert f"{sys.version_info[0]}.{sys.version_info[1]}" in named
