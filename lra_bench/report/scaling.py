@@ -29,6 +29,7 @@ TOLD = {
     "decode": ("a token, of the last of L, all texts of the batch", "tokens of each text"),
 }
 ASKED = ("batch", "dtype", "task")  # of a step of one length
+LIKE = ("length", "batch", "task", "platform", "device")  # the same for one step to be told against another
 CODES = ("code_hash", "parts_hash")
 MARKS = {
     record.UNVERIFIED: "?: its conformance was not checked here with this code; lra verify -m NAME does that",
@@ -56,7 +57,7 @@ def report(facts: Sequence[Fact]) -> Report:
     """A table for each thing that is known of the steps, a line a model and a column a length."""
     facts = arranged(told_apart(facts))
     modes = dict.fromkeys(map(mode_of, facts))
-    tables = [table for mode in modes for table in _tables([f for f in facts if mode_of(f) == mode], mode)]
+    tables = [table for mode in modes for table in _tables(arranged(_of(facts, mode)), mode)]
     return Report(numbers(facts), tuple(tables))
 
 
@@ -86,8 +87,11 @@ def mode_of(fact: Fact) -> str:
 def of_one_mode(facts: Sequence[Fact]) -> list[Fact]:
     """Those of the first mode that was timed: of training steps, if any were."""
     timed = {mode_of(fact) for fact in facts if fact["step_ms_p50"] is not None}
-    first = next((mode for mode in TOLD if mode in timed), "train")
-    return [fact for fact in facts if mode_of(fact) == first]
+    return _of(facts, next((mode for mode in TOLD if mode in timed), "train"))
+
+
+def _of(facts: Sequence[Fact], mode: str) -> list[Fact]:
+    return [fact for fact in facts if mode_of(fact) == mode]
 
 
 def numbers(facts: Sequence[Fact]) -> pd.DataFrame:
@@ -95,8 +99,8 @@ def numbers(facts: Sequence[Fact]) -> pd.DataFrame:
     lines = []
     for fact in facts:
         whole = dict(fact) | {"model": label(fact, facts)}
-        over = interval(fact)
-        whole |= {"step_ms_low": over.low, "step_ms_high": over.high, "faster": faster(fact, facts), "hfu": hfu(fact)}
+        over, times = interval(fact), faster(fact, _of(facts, mode_of(fact)))
+        whole |= {"step_ms_low": over.low, "step_ms_high": over.high, "faster": times, "hfu": hfu(fact)}
         lines.append({k: v for k, v in whole.items() if k not in ("laps_ms", "options")})
     return pd.DataFrame(lines)
 
@@ -109,13 +113,29 @@ def arranged(facts: Sequence[Fact]) -> list[Fact]:
 
 
 def reference(facts: Sequence[Fact]) -> Fact:
-    """A fact of the model that the others were timed beside; where that is not known, of full attention, else of the
-    first."""
-    beside = [f for f in facts if f.get("reference_ms") and f["reference_ms"] == f["step_ms_p50"]]
-    full = [fact for fact in facts if fact["model"] == mixers.reference().stem]
-    found = {_setting(fact): fact for fact in beside or full or facts[:1]}
-    counts = Counter(map(_setting, beside or full))
+    """A fact of full attention, where others were timed that can be told against it; else of the model that they were
+    timed beside, else of the first."""
+    alike = Counter(map(_conditions, facts))
+    full = [f for f in facts if f["model"] == mixers.reference().stem and _there(f) and alike[_conditions(f)] > 1]
+    among = list(filter(_is_beside, full)) or full or list(filter(_is_beside, facts)) or facts[:1]
+    counts, found = Counter(map(_setting, among)), {_setting(fact): fact for fact in among}
     return found[min(found, key=lambda setting: (-counts[setting], setting))]
+
+
+def reference_name(facts: Sequence[Fact]) -> str:
+    """The reference's label, without what each step is told against its like of: batch, dtype and task."""
+    first = reference(facts)
+    return label(first, [fact for fact in facts if all(fact.get(key) == first.get(key) for key in ASKED)])
+
+
+def _is_beside(fact: Fact) -> bool:
+    """Is it of the model that others of its process were timed beside?"""
+    return bool(fact.get("reference_ms")) and fact["reference_ms"] == fact["step_ms_p50"]
+
+
+def _conditions(fact: Fact) -> tuple[Any, ...]:
+    """What has to be the same for one step to be told against another: float32, where an older file does not say."""
+    return (mode_of(fact), fact.get("dtype") or "float32", *(fact.get(key) for key in LIKE))
 
 
 def _setting(fact: Fact) -> tuple[str, str, int]:
@@ -144,14 +164,20 @@ def is_near_dispatch(fact: Fact) -> bool:
 
 
 def faster(fact: Fact, facts: Sequence[Fact]) -> float | None:
-    """How many times faster than the reference at this length, in the same process where that is known."""
-    first = _setting(reference(facts))
-    like = [
-        f for f in facts if mode_of(f) == mode_of(fact) and all(f.get(k) == fact.get(k) for k in ("length", *ASKED))
-    ]
-    theirs = next((f["step_ms_p50"] for f in like if _setting(f) == first), None)
-    there = fact.get("reference_ms") or theirs
-    return float(there / fact["step_ms_p50"]) if there and fact["step_ms_p50"] else None
+    """How many times faster than the reference at this length, in the same process where that is known: where nothing
+    else was timed beside."""
+    theirs = of_reference(fact, facts)
+    if theirs is None or not fact["step_ms_p50"]:
+        return None
+    beside = {_setting(f) for f in facts if _is_beside(f) and _conditions(f) == _conditions(fact)}
+    there = fact.get("reference_ms") if beside == {_setting(theirs)} else None
+    return float((there or theirs["step_ms_p50"]) / fact["step_ms_p50"])
+
+
+def of_reference(fact: Fact, facts: Sequence[Fact]) -> Fact | None:
+    """The reference's step that this one can be told against, if it was timed."""
+    first, alike = _setting(reference(facts)), _conditions(fact)
+    return next((f for f in facts if _setting(f) == first and _conditions(f) == alike and _there(f)), None)
 
 
 def hfu(fact: Fact) -> float | None:
@@ -204,7 +230,7 @@ def _times(facts: Sequence[Fact], step: str, steps: str) -> Iterator[Comparison]
         (*_protocol(facts), *marks, *wide, *busy(facts), *_dispatch(facts)),
     )
     yield _table(f"{steps} a second", facts, lambda f: _digits(1e3 / f["step_ms_p50"]))
-    yield _table(f"times faster than {label(facts[0], facts)}", facts, lambda f: _number(faster(f, facts), "{:.2f}"))
+    yield _table(f"times faster than {reference_name(facts)}", facts, lambda f: _number(faster(f, facts), "{:.2f}"))
 
 
 def busy(facts: Sequence[Fact]) -> Iterator[str]:

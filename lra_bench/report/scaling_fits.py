@@ -39,14 +39,15 @@ def report(facts: Sequence[Fact], room: int | None = None) -> Report:
     for mode in dict.fromkeys(scaling.mode_of(fact) for fact in facts):
         ours = [fact for fact in facts if scaling.mode_of(fact) == mode and fact["step_ms_p50"] is not None]
         names = [scaling.label(fact, facts) for fact in ours]
-        first = _line([fact for fact, name in zip(ours, names, strict=True) if name in names[:1]])
         for name in dict.fromkeys(names):
             its = [fact for fact, named in zip(ours, names, strict=True) if named == name]
+            theirs = [(fact, scaling.of_reference(fact, facts)) for fact in its]
+            first = _line([other for fact, other in theirs if other is not None and other is not fact])
             lines.append({"model": name, "mode": mode} | _grown(its, first, room))
     if not lines:
         raise ConfigError("no step was timed: there is nothing to fit")
     numbers = pd.DataFrame(lines)
-    return Report(numbers, (_table(numbers, scaling.label(facts[0], facts), facts, room),))
+    return Report(numbers, (_table(numbers, scaling.reference_name(facts), facts, room),))
 
 
 def _grown(facts: Sequence[Fact], first: Line, room: int | None) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def _table(numbers: pd.DataFrame, first: str, facts: Sequence[Fact], room: int |
             "its card": "" if pd.isna(line["card_time"]) else f"{line['card_time']:g}",
             "memory": _power(line, "memory"),
             **({"state": _state(line)} if numbers["state_exponent"].notna().any() else {}),
-            f"faster than {first} from": "" if line["model"] == first else _from(line),
+            f"faster than {first} from": _from(line),
             "out of memory from": "" if pd.isna(line["wall"]) else _tokens(line["wall"]),
         }
         for line in numbers.to_dict("records")

@@ -38,7 +38,7 @@ class Speed:
 
     @cached_property
     def groups(self) -> list[list[Run]]:
-        """The runs of each length that can be.
+        """The runs of each length that can be, those of full attention, which the others are told against, first.
 
         Raises:
             ConfigError: none can be, or what decodes a text is to read a source.
@@ -46,7 +46,8 @@ class Speed:
         every = [runs(replace(self.request, length=length)) for length in self.lengths]
         if self.mode in DECODING and (task := every[0][0].task).crosses:
             raise ConfigError(f"--mode {self.mode}: of one text; task {task.name} has a source and a target")
-        return [able(group)[0] for group in every]
+        full = mixers.reference().stem
+        return [sorted(able(group)[0], key=lambda run: run.model != full) for group in every]
 
     def left_out(self) -> list[str]:
         """Why models are in none of the groups, a line for each."""

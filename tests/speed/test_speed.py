@@ -115,6 +115,51 @@ def test_a_step_is_told_against_the_first_model_of_its_own_process() -> None:
     assert cell_of(report, "training steps a second", "fnet", 1024) == "40"
 
 
+def test_steps_are_told_against_full_attention_wherever_it_was_timed() -> None:
+    """`-m causal` had timed `axial` first, and kept tables told everything against that."""
+    timed = {"axial": 10.0, "linear": 5.0, "softmax": 40.0}
+    facts = [fact(name, ms=ms, reference_ms=10.0, batch=1) for name, ms in timed.items()]
+    report = scaling.report(facts)
+    ratios = [cell_of(report, "times faster than softmax", name, 1024) for name in ("softmax", "axial", "linear")]
+    assert ratios == ["1.00", "4.00", "8.00"]
+    assert dict(report.numbers[["model", "faster"]].to_numpy()) == {"softmax": 1.0, "axial": 4.0, "linear": 8.0}
+    assert "faster than softmax from" in scaling_fits.report(facts).tables[0].cells
+    for other in ({"ms": None}, {"mode": "infer"}, {"batch": 8}, {"dtype": "bfloat16"}, {"device": "theirs"}):
+        unlike = [*facts[:2], facts[2] | fact(**{"ms": 40.0, **other})]
+        titles = [table.title for table in scaling.report(unlike).tables]
+        assert "times faster than axial" in titles, other
+
+
+def test_each_batch_is_told_against_full_attention_at_that_batch() -> None:
+    def told(batch: int, **times: float) -> Facts:
+        return [fact(m, n, ms, batch=batch) for m, ms in times.items() for n in (1024, 2048)]
+
+    facts = [*told(1, linear=5.0, softmax=4.0), *told(8, linear=6.0, softmax=30.0)]
+    report = scaling.report(facts)
+    of_linear = [cell_of(report, "times faster than softmax", f"linear[batch={n}]", 1024) for n in (1, 8)]
+    assert of_linear == ["0.80", "5.00"]
+    crossed = scaling_fits.report(facts).tables[0].cells["faster than softmax from"]
+    assert [crossed[f"linear[batch={n}]"] for n in (1, 8)] == ["not up to 2,048", "1,024 or less"]
+    assert [crossed[f"softmax[batch={n}]"] for n in (1, 8)] == ["", ""]
+
+
+def test_a_mode_without_full_attention_is_told_against_what_was_timed_beside() -> None:
+    decoded = [fact(m, ms=ms, mode="decode", reference_ms=2.0) for m, ms in (("gla", 1.0), ("axial", 2.0))]
+    trained = [fact(), fact("linear")]
+    report = scaling.report([*trained, *decoded])
+    assert cell_of(report, "times faster than axial", "gla", 1024) == "2.00"
+    assert set(report.numbers.loc[report.numbers["mode"] == "decode", "faster"]) == {2.0, 1.0}
+    assert set(scaling_fits.report([*trained, *decoded]).tables[0].cells.loc["gla (token)"].filter(like="faster")) == {
+        ""
+    }
+
+
+def test_kept_prompts_and_tokens_are_told_against_full_attention() -> None:
+    for name in ("decode", "prefill"):
+        assert "times faster than softmax" in [table.title for table in scaling.report(kept(name)).tables]
+    assert "faster than softmax from" in scaling_fits.report(kept("decode")).tables[0].cells
+
+
 def test_work_is_a_share_of_what_the_devices_were_measured_to_do() -> None:
     one = fact(ms=500.0, flops_per_step=3e9, ceiling_flops_per_s=60e9, devices=2)
     assert scaling.hfu(one) == pytest.approx(0.05)
@@ -297,6 +342,14 @@ def test_what_is_known_is_not_measured_again_and_a_new_one_is_beside_the_first(c
     assert {f["standing"] for f in facts} == {record.UNVERIFIED}
     ask("softmax,linear,gla", (16, 32), facts)
     assert len(child) == 3, "all of it was known"
+
+
+def test_full_attention_is_timed_first_wherever_it_is_listed(child: list[list[str]]) -> None:
+    facts = ask("axial,linear,softmax", (16,))
+    assert child == [["softmax 16", "axial 16", "linear 16"]]
+    assert {fact["reference_ms"] for fact in facts} == {facts[0]["step_ms_p50"]}
+    ask("linear,axial", (16,))
+    assert child[1] == ["linear 16", "axial 16"], "others keep their order"
 
 
 def test_steps_of_two_dtypes_are_told_apart(child: list[list[str]]) -> None:
