@@ -229,8 +229,24 @@ def _times(facts: Sequence[Fact], step: str, steps: str) -> Iterator[Comparison]
         _ms,
         (*_protocol(facts), *marks, *wide, *busy(facts), *_dispatch(facts)),
     )
-    yield _table(f"{steps} a second", facts, lambda f: _digits(1e3 / f["step_ms_p50"]))
+    yield from _rates(facts, steps)
     yield _table(f"times faster than {reference_name(facts)}", facts, lambda f: _number(faster(f, facts), "{:.2f}"))
+
+
+def _rates(facts: Sequence[Fact], steps: str) -> Iterator[Comparison]:
+    """A step is one of training, or of a token of each text; a prompt's is as many prompts as the batch has."""
+    mode, several = mode_of(facts[0]), any((fact.get("batch") or 1) > 1 for fact in facts)
+    yield _table(f"{steps} a second", facts, _whole_rate if mode == "prefill" else _rate)
+    if mode == "decode" and several:
+        yield _table("tokens of all texts of the batch a second", facts, _whole_rate)
+
+
+def _rate(fact: Fact) -> str:
+    return _digits(1e3 / fact["step_ms_p50"])
+
+
+def _whole_rate(fact: Fact) -> str:
+    return _digits(1e3 * (fact.get("batch") or 1) / fact["step_ms_p50"])
 
 
 def busy(facts: Sequence[Fact]) -> Iterator[str]:

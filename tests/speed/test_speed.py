@@ -160,6 +160,18 @@ def test_kept_prompts_and_tokens_are_told_against_full_attention() -> None:
     assert "faster than softmax from" in scaling_fits.report(kept("decode")).tables[0].cells
 
 
+def test_prompts_a_second_are_as_many_as_the_batch_has() -> None:
+    prompt = scaling.report([fact(ms=2.0, mode="prefill", batch=8)])
+    assert cell_of(prompt, "prompts a second", "softmax", 1024) == "4,000"
+    token = scaling.report([fact(ms=2.0, mode="decode", batch=8)])
+    assert cell_of(token, "tokens of each text a second", "softmax", 1024) == "500"
+    assert cell_of(token, "tokens of all texts of the batch a second", "softmax", 1024) == "4,000"
+    single = scaling.report([fact(ms=2.0, mode="decode", batch=1)])
+    assert [table.title for table in single.tables if table.title.endswith("a second")] == [
+        "tokens of each text a second"
+    ]
+
+
 def test_work_is_a_share_of_what_the_devices_were_measured_to_do() -> None:
     one = fact(ms=500.0, flops_per_step=3e9, ceiling_flops_per_s=60e9, devices=2)
     assert scaling.hfu(one) == pytest.approx(0.05)
