@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -155,8 +155,21 @@ def _table(numbers: pd.DataFrame, first: str, facts: Sequence[Fact], room: int |
         notes.append(
             f"out of memory: tokens whose step is planned to need {said} GiB{of}, by the growth of the two longest"
         )
-    notes += scaling.busy(facts)
+    notes += [*_parameters(facts), *scaling.busy(facts)]
     return Comparison("scaling", "scaling with L", pd.DataFrame(lines).set_index("model"), tuple(notes))
+
+
+def _parameters(facts: Sequence[Fact]) -> Iterator[str]:
+    """A note on steps of decoding whose parameters grow with L, of every model."""
+    ends: dict[str, list[Fact]] = {}
+    for fact in facts:
+        if scaling.mode_of(fact) == "decode" and fact.get("params"):
+            ends.setdefault(scaling.label(fact, facts), []).append(fact)
+    if ends and all(its[-1]["params"] > its[0]["params"] for its in ends.values()):
+        yield (
+            "memory, out of memory: of a token with all parameters, which grow with L here, as a table of learned "
+            "positions does; without it, lra speed --mode decode --set backbone.positions=none"
+        )
 
 
 def _power(line: Mapping[Any, Any], what: str) -> str:

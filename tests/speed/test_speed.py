@@ -172,6 +172,18 @@ def test_prompts_a_second_are_as_many_as_the_batch_has() -> None:
     ]
 
 
+def test_a_table_of_positions_in_planned_memory_is_said() -> None:
+    def notes(params: Sequence[int], mode: str = "decode") -> str:
+        facts = [fact(length=n, mode=mode, params=p) for n, p in zip((1024, 2048), params, strict=True)]
+        return " ".join(scaling_fits.report(facts).tables[0].notes)
+
+    said = "a table of learned positions"
+    assert said in notes((100, 200))
+    assert said not in notes((100, 100))
+    assert said not in notes((100, 200), "train")
+    assert said in " ".join(scaling_fits.report(kept("decode")).tables[0].notes)
+
+
 def test_work_is_a_share_of_what_the_devices_were_measured_to_do() -> None:
     one = fact(ms=500.0, flops_per_step=3e9, ceiling_flops_per_s=60e9, devices=2)
     assert scaling.hfu(one) == pytest.approx(0.05)
