@@ -73,7 +73,8 @@ def generate(
     if json:
         screen.print_json(
             {
-                "run": trained.run.id, "prompt": prompt, "source": source, "written": "".join(said),
+                "run": trained.run.id, "prompt": prompt, "source": source,
+                "written": "".join(said).encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
                 "tokens": len(said), "first_token_seconds": first, "token_seconds": each,
                 "state_bytes": writer.state_bytes,
             }
