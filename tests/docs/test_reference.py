@@ -77,7 +77,9 @@ def test_the_surveys_models_are_listed_with_what_is_here_and_decodes(tmp_path: P
 def test_conformance_is_kept_for_every_model(tmp_path: Path) -> None:
     """None failed; and none that is causal decodes otherwise than it answers."""
     conformance.write(Folder(tmp_path))
-    lines = [line.strip("|").split("|") for line in page(tmp_path, "conformance").splitlines() if line.startswith("| [")]
+    lines = [
+        line.strip("|").split("|") for line in page(tmp_path, "conformance").splitlines() if line.startswith("| [")
+    ]
     found = {re.sub(r"\W", "", cells[0].split("]")[0]): [cell.strip() for cell in cells[1:]] for cells in lines}
     assert len(found) == len(mixers.names())
     assert not [name for name, cells in found.items() if "failed" in cells]
