@@ -44,7 +44,7 @@ def start(here: Path, cache: Path) -> subprocess.Popen[str]:
     return started(here, cache, "sweep", "both.yaml", "--launcher", "two.yaml", "--json")
 
 
-@pytest.mark.slow  # a cluster is started
+@pytest.mark.sweep  # a cluster takes minutes to start
 def test_a_run_is_a_task_of_a_cluster(here: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
