@@ -109,11 +109,11 @@ def test_what_cannot_be_a_new_task(lra: Lra, tmp_path: Path, arguments: tuple[st
         ("clases: 10", "classes: 10", ":6: clases: unknown key; did you mean 'classes'?"),
         ("classes: ten", "classes: 10", ":6: classes: Input should be a valid integer"),
         (
-            "args: {distence: null}",
-            "args: {distance: null}",
+            "args: {distence: null, decoys: true}",
+            "args: {distance: null, decoys: true}",
             ":4: args.distence: unknown key; did you mean 'distance'?",
         ),
-        ("args: {distance: 3.5}", "args: {distance: null}", ":4: args.distance: "),
+        ("args: {distance: 3.5, decoys: true}", "args: {distance: null, decoys: true}", ":4: args.distance: "),
     ],
 )
 def test_check_names_file_line_and_key(here: Path, wrong: str, right: str, said: str) -> None:
