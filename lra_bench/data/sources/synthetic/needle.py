@@ -29,9 +29,9 @@ class Args(Strict):
     distance: int | str | None  # places from the digit to the question; 4-16: any of these; null: any
     decoys: bool  # the noise has digits too, and the sign alone tells which is asked for
 
-    @field_validator("distance")
+    @field_validator("distance", mode="before")
     @classmethod
-    def _counted(cls, distance: int | str | None) -> int | str | None:
+    def _counted(cls, distance: object) -> object:
         if distance is not None and not PLACES.fullmatch(str(distance)):
             raise ValueError("a number of places as 16, or two as 1-16, or null")
         return distance
