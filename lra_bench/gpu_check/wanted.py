@@ -1,4 +1,4 @@
-"""What a lent machine is to find out."""
+"""What is to be found out."""
 
 from __future__ import annotations
 
