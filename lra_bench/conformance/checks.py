@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from lra_bench import mixers
-from lra_bench.conformance import implementations
+from lra_bench.conformance import implementations, trusted
 from lra_bench.conformance.causality import decoded, no_look_ahead
 from lra_bench.conformance.complexity import exponents
 from lra_bench.conformance.exactness import limit
@@ -56,6 +56,17 @@ def agree(model_card: ModelCard, options: Mapping[str, Any], platform: str) -> I
         numbers, form = " in bfloat16" if dtype == "bfloat16" else "", ", causally" if causal else ""
         title = f"implementation {impl} is {found.reference}'s function{numbers}{form}"
         yield Verdict(len(CHECKS) + 1, title, found.passed, found.figures)
+
+
+def kept(model_card: ModelCard) -> Iterator[Verdict]:
+    """What runs found of the mixer's implementations on this process's device, at their own sizes, and kept."""
+    plain = mixers.turned(model_card, {})
+    for case, found in trusted.known(model_card.path):
+        sizes = [f"width {case['width']}", f"{case['heads']} heads of {case['head_width']}", case["dtype"]]
+        forms = [form for form in ("rotary", "causal") if case[form]]
+        turned = [f"{name}={value}" for name, value in case["options"].items() if value != plain.get(name)]
+        title = f"implementation {found.impl} is {found.reference}'s function, by the first run on this device with "
+        yield Verdict(len(CHECKS) + 1, title + ", ".join([*sizes, *forms, *turned]), found.passed, found.figures)
 
 
 def _held_in(impl: str, platform: str) -> Iterator[str]:

@@ -1,18 +1,15 @@
-"""Is a kernel on a device the function that its reference is? Shown once on a small case, in seconds, and kept.
+"""Is an implementation of a mixer the function that its reference is? Shown on a small case, in seconds.
 
-A kernel that no device has run is not trusted: values and gradients of the mixer with it, on three short texts (one
-full, one half full, one empty), are compared with those of the mixer's plain form on the same device. What differs is
-left out where nobody asked for it by name. On an accelerator a kernel is tried twice: with products in full, which
-shows that it is the function, and with products as a step has them, for which another kernel is compiled.
+Values and gradients of the mixer with it, on three short texts (one full, one half full, one empty), are compared with
+those of the mixer's plain form on the same device. On an accelerator a kernel is tried twice: with products in full,
+which shows that it is the function, and with products as a step has them, for which another kernel is compiled.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -20,18 +17,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lra_bench import config, data, kernels, mixers
-from lra_bench.errors import ConfigError, RunFailed, device_at_fault
-from lra_bench.kernels.impl import FORMS, PALLAS
+from lra_bench.errors import ConfigError, device_at_fault
 from lra_bench.mixers.base import Dims, MixerBase
-from lra_bench.records import fingerprint, store
 
 LENGTH = 333  # odd, several tiles, and further than windows reach
 NEAR = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.01}  # apart, as a share of the largest value
 ROUGH = 0.02  # apart at least so far, where products are of fewer bits than their operands
 FULL, OWN = "highest", "default"  # how precise products are, in JAX's words: in full, and as a step has them
-PATIENCE = 2  # processes that may be lost to a kernel before it is left out
-OPTION = dict.fromkeys(FORMS.values(), PALLAS)  # what an implementation is called as an option
 Array = jax.Array
 
 
@@ -62,10 +54,15 @@ def fitting(module: ModuleType, options: Mapping[str, Any], dims: Dims) -> tuple
     return {**options, **turned}, replace(dims, **sizes)
 
 
+def taken(module: ModuleType, options: Mapping[str, Any], dims: Dims) -> str:
+    """The implementation that the mixer runs with, if it is made with these options: its own choice for `auto`."""
+    return str(nnx.eval_shape(partial(_made, module, options, options["impl"], dims)).impl)
+
+
 def is_there(module: ModuleType, options: Mapping[str, Any], dims: Dims) -> bool:
     """Can the mixer be made with these options? A causal form may lack an implementation."""
     try:
-        nnx.eval_shape(partial(_made, module, options, options["impl"], dims))
+        taken(module, options, dims)
     except ConfigError:
         return False
     return True
@@ -131,87 +128,3 @@ def _apart(a: Array, b: Array) -> float:
     """As a share of the largest value; infinite where one is no number."""
     share = jnp.abs(a - b).max() / jnp.maximum(jnp.abs(b).max(), 1e-6)
     return float(jnp.where(jnp.isfinite(share), share, jnp.inf))
-
-
-def kept(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Agreement:
-    """`agreement` on this process's device, made once for the code, the device, and the sizes of a head.
-
-    A kernel from whose trial two processes did not come back, as it crashes them or hangs until they are killed, does
-    not agree, and is not tried again.
-    """
-    path = _path(mixer, options, dims)
-    if not path.exists():
-        with store.locked(path.with_suffix("")):
-            if not path.exists():  # another process may have made it meanwhile
-                return _tried(path, mixers.load(mixer), options, dims)
-    return Agreement(**store.read_json(path))
-
-
-def _tried(path: Path, module: ModuleType, options: Mapping[str, Any], dims: Dims) -> Agreement:
-    trials = path.with_suffix(".trials")
-    lost = len(trials.read_bytes()) if trials.exists() else 0
-    if lost == PATIENCE:
-        said = f"{lost} processes that tried it here did not come back; without {trials} it is tried again"
-        return Agreement(_impl(module, options, dims), reference(module), False, said)
-    trials.parent.mkdir(parents=True, exist_ok=True)
-    trials.write_bytes(b"." * (lost + 1))
-    try:
-        found = agreement(module, options, dims)
-    finally:
-        trials.unlink()
-    store.write_json(path, found._asdict())
-    return found
-
-
-def _impl(module: ModuleType, options: Mapping[str, Any], dims: Dims) -> str:
-    """What the mixer would take by itself."""
-    return str(nnx.eval_shape(partial(_made, module, options, options["impl"], dims)).impl)
-
-
-def _path(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Path:
-    shape = (dims.width, dims.heads, dims.head_width, min(dims.length, LENGTH), dims.rotary, dims.dtype, dims.causal)
-    facts = {
-        "mixer": fingerprint.of_files([mixer]),
-        "kernels": fingerprint.of_files(sorted(Path(kernels.__file__).parent.glob("*.py"))),
-        "options": dict(options),
-        "refused": sorted(dims.target.refused),
-        "shape": shape,
-        "precisions": tried(dims.target.platform),
-        "platform": dims.target.platform,
-        "device": jax.local_devices()[0].device_kind,
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib")},
-    }
-    return data.cache_root() / "implementations" / f"{config.digest(facts)}.json"
-
-
-def refused(mixer: Path, options: Mapping[str, Any], dims: Dims) -> Iterator[tuple[str, Agreement]]:
-    """The implementations, as an option calls them, that the mixer would take by itself on this process's device, and
-    that do not agree with the reference there.
-
-    Raises:
-        RunFailed: it has no other to take.
-    """
-    module = mixers.load(mixer)
-    while options.get("impl") == "auto":
-        impl = _impl(module, options, dims)
-        if impl == reference(module):
-            return
-        found = kept(mixer, options, dims)
-        if found.passed:
-            return
-        yield (name := OPTION.get(impl, impl)), found
-        dims = replace(dims, target=replace(dims.target, refused=dims.target.refused | {name}))
-        _has_another(mixer, options, dims, f"{name}, {found.figures}")
-
-
-def _has_another(mixer: Path, options: Mapping[str, Any], dims: Dims, last: str) -> None:
-    """It may have no other: `softmax` takes nothing that walks over blocks on a GPU unless it is asked for by name."""
-    module, target = mixers.load(mixer), dims.target
-    try:
-        _impl(module, options, dims)
-    except StopIteration as error:
-        others = [one for one in every(module, target.platform) if one not in target.refused]
-        raise RunFailed(
-            f"{mixer.stem}: no implementation that it takes by itself is {reference(module)}'s function on this device "
-            f"(the last is {last}); impl: can be {', '.join([*others, reference(module)])}"
-        ) from error

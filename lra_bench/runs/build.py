@@ -13,8 +13,8 @@ from flax import nnx
 
 from lra_bench import data, distributed, mixers
 from lra_bench.config import Recipe, Run, TaskSpec
-from lra_bench.conformance import implementations
 from lra_bench.conformance.implementations import Agreement
+from lra_bench.conformance.trusted import refused
 from lra_bench.errors import RunFailed
 from lra_bench.launch.refusals import refuse
 from lra_bench.measure.machine import where
@@ -56,7 +56,7 @@ def unlike(run: Run) -> Iterator[tuple[str, Agreement]]:
     task, backbone = run.task, run.recipe.backbone
     dims = sizes(backbone, task.length, (task.grid[0], task.grid[1]) if task.grid else None)
     for one in run.mixer_specs:
-        yield from implementations.refused(one.file, one.options, replace(dims, target=here()))
+        yield from refused(one.file, one.options, replace(dims, target=here()))
 
 
 def left_out(run: Run) -> list[str]:

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from lra_bench import mixers
-from lra_bench.conformance import checks, implementations
-from lra_bench.conformance.implementations import Agreement, agreement, every, refused
+from lra_bench.conformance import checks, implementations, trusted
+from lra_bench.conformance.implementations import Agreement, agreement, every
+from lra_bench.conformance.trusted import refused
 from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.kernels import impl as kernels
 from lra_bench.mixers import card
@@ -132,7 +133,7 @@ def test_a_mixer_that_has_nothing_left_says_what_can_be_asked_for(
     dtype: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(implementations, "agreement", lambda *_: Agreement("", "plain", False, "0.3 from plain"))
+    monkeypatch.setattr(trusted, "agreement", lambda *_: Agreement("", "plain", False, "0.3 from plain"))
     on_gpu = replace(DIMS, dtype=dtype, target=Target("gpu"))
     said = r"softmax: .*batched, 0\.3 from plain.*; impl: .*blockwise.*, plain"
     with pytest.raises(RunFailed, match=said):
@@ -176,7 +177,7 @@ def test_a_verdict_is_kept_for_the_code_that_it_is_of(
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
     on_gpu, asked = replace(DIMS, target=Target("gpu")), []
     good = Agreement("pallas-triton", "xla", True, "0 apart")
-    monkeypatch.setattr(implementations, "agreement", lambda *_: asked.append(1) or good)
+    monkeypatch.setattr(trusted, "agreement", lambda *_: asked.append(1) or good)
     for _ in range(2):
         assert list(refused(mine, {"impl": "auto"}, on_gpu)) == []
     assert len(asked) == 1
@@ -213,7 +214,7 @@ def test_a_verdict_is_not_waited_for_by_others(mine: Path, monkeypatch: pytest.M
         both.wait()
         return Agreement("pallas-triton", "xla", True, "0 apart")
 
-    monkeypatch.setattr(implementations, "agreement", together)
+    monkeypatch.setattr(trusted, "agreement", together)
     each = [replace(DIMS, target=Target("gpu"), width=width) for width in (16, 32)]
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda dims: list(refused(mine, {"impl": "auto"}, dims)), each)) == [[], []]
@@ -223,11 +224,11 @@ DIES = """
 import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
-from lra_bench.conformance import implementations
+from lra_bench.conformance import trusted
 from lra_bench.mixers.base import Dims, Target
-implementations.agreement = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+trusted.agreement = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 dims = Dims(width=16, heads=2, head_width=8, length=150, target=Target("gpu"))
-list(implementations.refused(Path(sys.argv[1]), {"impl": "auto"}, dims))
+list(trusted.refused(Path(sys.argv[1]), {"impl": "auto"}, dims))
 """
 
 
@@ -240,14 +241,28 @@ def test_a_kernel_that_took_two_processes_with_it_is_not_tried_again(
         child = subprocess.run([sys.executable, "-c", DIES, mine], env={**os.environ, "JAX_PLATFORMS": "cpu"})
         assert child.returncode == -signal.SIGKILL
     good = Agreement("pallas-triton", "xla", True, "0 apart")
-    monkeypatch.setattr(implementations, "agreement", lambda *_: good)
+    monkeypatch.setattr(trusted, "agreement", lambda *_: good)
     on_gpu = replace(DIMS, target=Target("gpu"))
-    (trials,) = (cache / "implementations").glob("*.trials")
+    (trials,) = (cache / "agreements").glob("*.trials")
     (left_out,) = refused(mine, {"impl": "auto"}, on_gpu)
     said = f"2 processes that tried it here did not come back; without {trials} it is tried again"
     assert left_out == ("pallas", Agreement("pallas-triton", "xla", False, said))
+    assert said in [verdict.figures for verdict in checks.kept(mixers.read(mine))]
     trials.unlink()
     assert list(refused(mine, {"impl": "auto"}, on_gpu)) == []
+
+
+def test_what_runs_found_is_shown(mine: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of the code that is there now: what was found before a change is not."""
+    monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
+    on_gpu = replace(DIMS, target=Target("gpu"), dtype="bfloat16")
+    assert len(list(refused(mine, {"impl": "auto"}, on_gpu))) == 2
+    shown = {verdict.title: verdict for verdict in checks.kept(mixers.read(mine))}
+    said = "is xla's function, by the first run on this device with width 16, 2 heads of 8, bfloat16"
+    assert shown.keys() == {f"implementation {impl} {said}" for impl in ("pallas-triton", "batched")}
+    assert not any(verdict.passed for verdict in shown.values())
+    mine.write_text(MINE.replace("1e-2", "1e-3"), encoding="utf-8")
+    assert list(checks.kept(mixers.read(mine))) == []
 
 
 def test_a_trial_that_the_user_interrupts_is_made_again(
@@ -262,7 +277,7 @@ def test_a_trial_that_the_user_interrupts_is_made_again(
             raise KeyboardInterrupt
         return Agreement("pallas-triton", "xla", True, "0 apart")
 
-    monkeypatch.setattr(implementations, "agreement", interrupted)
+    monkeypatch.setattr(trusted, "agreement", interrupted)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             list(refused(mine, {"impl": "auto"}, on_gpu))
