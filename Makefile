@@ -8,7 +8,7 @@ SAME := $(wildcard $(VENV)/lib/python$(VERSION))
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 DOCS := $(VENV)/ready-docs
-AOT := .venv-aot/ready
+AOT := $(subst .venv,.venv-aot,$(VENV))/ready
 
 # The package is imported by hundreds of processes: what is compiled once is kept, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
@@ -31,7 +31,7 @@ test-all: $(READY)      ## all of these, every mixer trained, and further cases
 	$(BIN)/pytest $(SHARED) -m "not gpu and not tpu"
 
 test-aot: $(AOT)        ## five steps compiled for an H100 and a TPU v5e that are not here; installs their compilers, 4 GB
-	.venv-aot/bin/pytest tests/estimates
+	$(dir $(AOT))bin/pytest tests/estimates
 
 check: $(READY)         ## lint, types and `make test`
 	$(BIN)/ruff check .
@@ -113,9 +113,9 @@ $(READY): pyproject.toml $(if $(SAME),,anew)
 	touch $@
 
 $(AOT): pyproject.toml
-	$(FOUND) -m venv .venv-aot
-	.venv-aot/bin/pip install --quiet --upgrade pip
-	.venv-aot/bin/pip install --quiet -e '.[dev,aot]'
+	$(FOUND) -m venv $(dir $@)
+	$(dir $@)bin/pip install --quiet --upgrade pip
+	$(dir $@)bin/pip install --quiet -e '.[dev,aot]'
 	touch $@
 
 $(DOCS): $(READY)

@@ -3,8 +3,9 @@
 A kernel in a loop counts as often as the loop runs. A kernel moves each of its operands and its result once; of an
 operand that it only slices, the slice, and of an array that it changes in place, the change. What fits in a cache
 between two kernels is not known, so bytes are too many there; a fused attention reads its keys more than once, so there
-they are too few. On a TPU the compiler says which arrays it keeps on the chip: kernels that use them move no bytes, and
-what brings them there moves them once and is no kernel.
+they are too few. A product of cuBLAS is taken to write its scratch too, 4 MiB for a batched one. On a TPU the compiler
+says which arrays it keeps on the chip: kernels that use them move no bytes, and what brings them there moves them once
+and is no kernel.
 """
 
 from __future__ import annotations
