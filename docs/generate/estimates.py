@@ -42,6 +42,7 @@ def write(folder: Folder) -> None:
             effort = f", XLA's effort {key[3]}" if key[3] else ""
             products = f"{some[0]['precision']} products{effort}"
             parts.append(f"### {key[0]:,} tokens, batch {key[1]}, {key[2]} ({products})\n")
+            parts.append(f"{_made(some)}\n")
             some.sort(key=lambda fact: fact["estimate_ms"])
             parts.append(table((*HEADS, MEASURED), ([*_line(fact), _on_cpu(fact, measured)] for fact in some)))
     folder.put("estimates", "\n".join(parts))
@@ -49,6 +50,12 @@ def write(folder: Folder) -> None:
 
 def _key(fact: Mapping[str, Any]) -> tuple[int, int, str, str]:
     return fact["length"], fact["batch"], fact["dtype"], fact.get("effort") or ""
+
+
+def _made(facts: Iterable[Mapping[str, Any]]) -> str:
+    jax = sorted({fact["versions"]["jax"] for fact in facts})
+    codes = sorted({fact["code_hash"] for fact in facts})
+    return f"Compiled by JAX {', '.join(jax)}, from the code of hash {', '.join(map(code, codes))}."
 
 
 def _line(fact: Mapping[str, Any]) -> Sequence[str]:
