@@ -15,6 +15,7 @@ from generate.writing import Folder, arxiv, code, docstring, facts, plain, table
 from lra_bench import mixers
 from lra_bench.cli import cards
 from lra_bench.mixers.card import Family
+from lra_bench.mixers.cross import card as cross_card
 from lra_bench.report import charts, scaling, scaling_fits
 
 INDEX = """\
@@ -22,9 +23,10 @@ INDEX = """\
 
 {count} models, in the families of [Tay et al.'s survey](https://arxiv.org/abs/2009.06732). A model is the shared
 backbone with one token mixer; [Models](../../models.md) says how to select, combine and extend them. Time and memory
-are as powers of the length L, with the options held fixed; L log L counts as L. [Causal models](../../causal.md) see no
-later token; those that decode write a text token by token from a state. Those with a [cross form](../../cross.md) read
-a source from each place of a target.
+are as powers of the length L, with the options held fixed; L log L counts as L. Four columns are the patterns of
+[CAB](https://arxiv.org/abs/2210.07661): *self* sees tokens before and after, [causal](../../causal.md) self none after;
+[cross](../../cross.md) reads a source from each place of a target, causal cross from one that sees none after it.
+Models that decode write a text token by token from a state.
 """
 SURVEY = Path(__file__).parent / "survey.csv"
 TABLE_1 = """\
@@ -35,7 +37,8 @@ column: can the model write a text token by token? The last column says so of ou
 survey says decode have a model here that does. The page of each other model here says why it has no causal form.
 """
 OF_SURVEY = ("model", "published", "complexity", "class", "decode", "here", "decodes here")
-HEADS = ("model", "title", "paper", "year", "time", "memory", "causal", "decodes", "cross")
+PATTERNS = ("self", "causal self", "cross", "causal cross")
+HEADS = ("model", "title", "paper", "year", "time", "memory", *PATTERNS, "decodes")
 WHAT = ("Score, %", "Training step, ms", "Memory, MiB")
 
 
@@ -82,11 +85,15 @@ def decodes(model_card: mixers.ModelCard) -> bool:
 def _line(model_card: mixers.ModelCard) -> list[str]:
     name, card = model_card.name, model_card.card
     growths = [power(exponent) for exponent in (card.time, card.memory)]
-    causal = "yes" if card.can_be_causal else "no"
-    writes = "yes" if decodes(model_card) else "no"
-    cross = "yes" if mixers.cross(model_card.path) else "no"
-    said = [plain(card.title), arxiv(card.paper), str(card.year), *growths, causal, writes, cross]
-    return [f"[`{name}`]({name}.myst)", *said]
+    forms = ["yes" if form else "no" for form in (*patterns(model_card), decodes(model_card))]
+    return [f"[`{name}`]({name}.myst)", plain(card.title), arxiv(card.paper), str(card.year), *growths, *forms]
+
+
+def patterns(model_card: mixers.ModelCard) -> tuple[bool, bool, bool, bool]:
+    """Which of `PATTERNS` the model has."""
+    card, cross = model_card.card, mixers.cross(model_card.path)
+    grows = cross is not None and cross.growing == cross_card.YES
+    return not card.is_causal(mixers.turned(model_card, {})), card.can_be_causal, cross is not None, grows
 
 
 def power(exponent: float | None) -> str:

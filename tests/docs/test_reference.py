@@ -60,6 +60,18 @@ def test_every_model_has_a_page_with_all_its_options(tmp_path: Path) -> None:
         assert all(f"| `{option.name}` |" in text for option in mixers.model_card(name).options), name
 
 
+def test_each_model_says_which_of_the_four_patterns_it_has(tmp_path: Path) -> None:
+    models.write(Folder(tmp_path), NOTHING_KEPT)
+    rows = [
+        line.strip("| ").split(" | ") for line in page(tmp_path, "models/index").splitlines() if line.startswith("| [")
+    ]
+    found = {row[0].split("`")[1]: row[-5:-1] for row in rows}
+    assert found["softmax"] == ["yes"] * 4
+    assert found["nystromformer"] == ["yes", "no", "yes", "no"]
+    assert found["gated-deltanet"] == ["yes", "yes", "no", "no"]
+    assert sum(four[2] == "yes" for four in found.values()) == 14
+
+
 def test_the_surveys_models_are_listed_with_what_is_here_and_decodes(tmp_path: Path) -> None:
     models.write(Folder(tmp_path), NOTHING_KEPT)
     lines = [line for line in page(tmp_path, "models/survey").splitlines() if line.startswith("| ")]
