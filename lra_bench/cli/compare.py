@@ -163,7 +163,8 @@ def _tables(frame: Any, metrics: Sequence[str], by: str, elsewhere: Any, every: 
         ranked = {(row[by], tables.column_of(row)): row["rank"] for row in summed.to_dict("records")}
         measured["rank"] = [ranked[row[by], tables.column_of(row)] for row in measured.to_dict("records")]
     shown = [tables.compare(summed if one == "accuracy" else measured, one, by, notes) for one in metrics]
-    return tables.Report(summed if list(metrics) == ["accuracy"] else measured, tuple(shown))
+    parts = tables.by_place(summed, by) if "accuracy" in metrics else None
+    return tables.Report(summed if list(metrics) == ["accuracy"] else measured, (*shown, *([parts] if parts else [])))
 
 
 def _limit(text: str | None) -> float | None:

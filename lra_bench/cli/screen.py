@@ -175,10 +175,10 @@ def _longer(row: Result, unit: str) -> dict[str, Any]:
     """The scores at other lengths, where the task asks for some."""
     if row.test_at is None:
         return {}
-    from lra_bench.report.summary import longer
+    from lra_bench.report.summary import further
 
-    scores = longer.heads(row.test_at, "test")
-    return {f"{head}{unit}": longer.text(value, row.metric) for head, value in scores.items()}
+    scores = further.LONGER.heads(row.as_dict(), "test")
+    return {f"{head}{unit}": further.text(value, row.metric) for head, value in scores.items()}
 
 
 def _of_texts(result: Result) -> dict[str, Any]:

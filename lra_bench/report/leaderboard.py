@@ -11,7 +11,7 @@ import pandas as pd
 from lra_bench import mixers
 from lra_bench.metrics import named
 from lra_bench.report import tables
-from lra_bench.report.summary import annotate, load, longer, places
+from lra_bench.report.summary import annotate, further, load, places
 from lra_bench.report.summary.digits import three_digits
 
 MIB = 2.0**-20
@@ -74,7 +74,7 @@ ELSEWHERE = Head("other lengths", "test scores at lengths it was not trained at"
 
 def heads(summed: pd.DataFrame) -> tuple[Head, ...]:
     """The columns; one more where a task asks for scores at other lengths."""
-    return (*HEADS, ELSEWHERE) if longer.COLUMN in summed and summed[longer.COLUMN].map(longer.known).any() else HEADS
+    return (*HEADS, ELSEWHERE) if further.LONGER.any(summed) else HEADS
 
 
 def board(frame: pd.DataFrame, summed: pd.DataFrame, measured: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -159,8 +159,8 @@ def _entries(row: Mapping[Any, Any], speeds: Mapping[str, Entry], ends: tuple[fl
 
 
 def _elsewhere(row: Mapping[Any, Any]) -> Entry:
-    scores = {head.removeprefix("@"): score for head, score in longer.heads(row.get(longer.COLUMN), "").items()}
-    text = "; ".join(f"{length}: {longer.text(score, row['metric'])}" for length, score in scores.items())
+    scores = {head.removeprefix("@"): score for head, score in further.LONGER.heads(row, "").items()}
+    text = "; ".join(f"{length}: {further.text(score, row['metric'])}" for length, score in scores.items())
     first = next(iter(scores.values()), None)
     return Entry(text, "" if first is None else first)
 

@@ -171,6 +171,10 @@ def _parts(
             "the model's parameters. The dashed line joins the models that none beats in both.",
             kept,
         )
+    by_place = tables.by_place(summed)
+    if by_place:
+        lead = "Scores of the parts of a text, where each place is asked for the next symbol."
+        yield Part("places", "Scores by place", lead, tables=[Table.of(by_place)])
     if speeds:
         yield Part(
             "growth",

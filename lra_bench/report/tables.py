@@ -16,7 +16,7 @@ import pandas as pd
 from lra_bench.errors import ConfigError, nearest
 from lra_bench.metrics import ACCURACY, named
 from lra_bench.records.schema import SCORED
-from lra_bench.report.summary import annotate, load, longer, of_texts, places, rates
+from lra_bench.report.summary import annotate, further, load, of_texts, places, rates
 from lra_bench.report.summary.columns import column_names
 from lra_bench.report.summary.digits import three_digits
 from lra_bench.report.summary.means import means
@@ -41,6 +41,10 @@ UNITS = {
     "speed": "training step, ms, median ↓ (examples a second ↑)",
     "memory": "compiled memory of a training step, MiB ↓ (measured peak ↓)",
 }
+PLACES = (
+    "a part is named by its first place and goes to that of the next one, the last to the end of the longest text that "
+    "the run was tested at; no place from the trained length on was seen in training"
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def compare(summed: pd.DataFrame, what: str, by: str = "model", also: Sequence[s
         cells = _cells(summed, names, what, by)
         over = means(summed, by)
         shown = {name: (100 * mean).map("{:.1f}".format, na_action="ignore") for name, mean in over.columns.items()}
-        beside = (longer.columns(summed, names, by), of_texts.columns(summed, names, by))
+        beside = (further.LONGER.columns(summed, names, by), of_texts.columns(summed, names, by))
         cells = cells.join(beside[0]).join(beside[1]).assign(**shown).fillna("")
         notes += [
             *places.mixed(summed, names),
@@ -101,6 +105,17 @@ def compare(summed: pd.DataFrame, what: str, by: str = "model", also: Sequence[s
         notes += [load.NOTE] if what == "speed" and any(map(load.tag, summed.get("other_load", ()))) else []
     cells.index.name, cells.columns.name = by, None
     return Comparison(what, title(summed, what), cells, tuple(notes))
+
+
+def by_place(summed: pd.DataFrame, by: str = "model") -> Comparison | None:
+    """The table of scores of the parts of a text, where runs have them, as those that predict the next symbol."""
+    if not further.PLACES.any(summed):
+        return None
+    names, notes = column_names(summed)
+    cells = further.PLACES.columns(summed, names, by).fillna("")
+    cells.index.name, cells.columns.name = by, None
+    said = (*notes, *places.mixed(summed, names), PLACES)
+    return Comparison("places", "test score of the parts of a text, by place", cells, said)
 
 
 def _cells(summed: pd.DataFrame, heads: Sequence[str], what: str, by: str) -> pd.DataFrame:

@@ -109,6 +109,23 @@ def test_scores_at_other_lengths_are_a_column_where_there_are_some(frame: pd.Dat
     assert cells == [text.partition("</thead>")[0].rpartition("<thead")[2].count("<th")] * 2
 
 
+def test_scores_of_the_parts_of_a_text_are_a_table_where_there_are_some(frame: pd.DataFrame) -> None:
+    """Of a model's three seeds, their mean; a model without such scores has no line."""
+    one = frame[(frame["task"] == "recall-one") & frame["model"].isin(["linear", "fnet"])].copy()
+    assert tables.by_place(tables.summary(one)) is None
+    assert "Scores by place" not in page(one, [])
+    of_seeds = iter([0.25, 0.5, 0.75])
+    one["test_by_place"] = [
+        f'{{"0": {next(of_seeds)}, "16": 1.0}}' if model == "linear" else None for model in one["model"]
+    ]
+    found = tables.by_place(tables.summary(one))
+    assert found is not None
+    assert found.cells.to_dict("index") == {
+        "linear": {"recall-one quick from 0": "50.0", "recall-one quick from 16": "100.0"}
+    }
+    assert "Scores by place" in page(one, [])
+
+
 @pytest.mark.sweep
 def test_what_failed_stands_as_failed(frame: pd.DataFrame) -> None:
     one = frame[(frame["model"] == "linear") & (frame["task"] == "recall-one")].copy()

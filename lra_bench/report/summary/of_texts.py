@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lra_bench.report.summary import further
+
 HEADS = {"exact_match": "exact match %", "bleu": "BLEU", "chrf": "corpus chrF"}  # of a result's columns
 SCALE = {"exact_match": 100.0}  # of those that are no percentages as they stand
 
@@ -34,13 +36,5 @@ def joined(rows: pd.DataFrame) -> dict[str, float]:
 
 def columns(summed: pd.DataFrame, names: Sequence[str], by: str) -> pd.DataFrame:
     """What stands in a table beside its columns of those `names`: a line a model, a column a score, in text."""
-    long = [
-        {by: row[by], "column": f"{name} {head}", "said": said}
-        for name, row in zip(names, summed.to_dict("records"), strict=True)
-        for head, said in heads(row).items()
-    ]
-    if not long:
-        return pd.DataFrame(index=pd.Index([], name=by))
-    frame = pd.DataFrame(long)
-    table = frame.groupby([by, "column"], sort=False)["said"].agg("; ".join).unstack()
-    return table[list(dict.fromkeys(frame["column"]))]
+    said = lambda row, name: {f"{name} {head}": shown for head, shown in heads(row).items()}  # noqa: E731
+    return further.columns(summed, names, by, said)

@@ -13,7 +13,7 @@ from lra_bench import config, statistics
 from lra_bench.metrics import named
 from lra_bench.records.schema import SCORED, Status
 from lra_bench.records.store.dataframe import SUMMED
-from lra_bench.report.summary import longer, of_texts, places
+from lra_bench.report.summary import further, of_texts, places
 from lra_bench.report.summary.places import BUILD, PLACE
 
 COLUMN = [
@@ -166,7 +166,8 @@ def _joined(keys: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
         return joined | {"started": ""}
     scored = done[done["test_score"].notna()]
     if len(scored):
-        joined |= _scored(scored) | longer.joined(scored) | of_texts.joined(scored)
+        joined |= _scored(scored) | of_texts.joined(scored)
+        joined |= further.LONGER.joined(scored) | further.PLACES.joined(scored)
     for column in ("params", "params_ratio", STATE, *(TIMES if "platform" in keys else ())):
         joined[column] = _mean(done[column], done["finished"])
     if "platform" in keys and "other_load" in done:
