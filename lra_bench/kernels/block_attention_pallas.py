@@ -7,7 +7,8 @@ keys, with the table transposed, gives dk and dv. Neither writes where another d
 
 A block is cut into tiles of at most 64 tokens; tiles and widths are filled up to powers of two, the only shapes that
 Triton knows, and meet TPU's 8 x 128 as whole dimensions. A program is handed all keys of its head and reads the tiles
-it meets: on a GPU these are pointers; on a TPU the keys stand in VMEM, and that limits the length.
+it meets: on a GPU these are pointers; on a TPU the keys stand in VMEM, and that limits the length: in float32 to some
+90,000 keys on a v5e, if heads are at most 128 wide.
 
 What was tested: values and gradients, interpreted on a CPU, also with TPU's memories simulated. What was compiled only,
 on a machine without either: for A100 and H100 by Triton to PTX, and for TPU v4, v5e, v5p and v6e (16,384 keys, 32
@@ -32,7 +33,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
 from lra_bench.kernels import triton
-from lra_bench.kernels.impl import FORMS
+from lra_bench.kernels.impl import FORMS, LANES
 from lra_bench.kernels.patterns import Pattern
 from lra_bench.kernels.product import accumulated, inner, product_reference
 from lra_bench.kernels.softmax_attention import ATTENDED, LOWEST
@@ -41,6 +42,7 @@ SMALLEST = 16  # rows and columns of a product on a GPU's tensor cores
 LARGEST = 64  # rows of a tile: with 128, and heads 128 wide in float32, no GPU's shared memory holds it
 ELEMENTWISE = 10  # operations on an element of the scores, about, for XLA's schedule
 VMEM = 100 * 2**20  # bytes that a program may take of a TPU's VMEM, if it has as many
+SUBLANES = 8  # rows of a TPU's register, of 32 bits each
 Product = Callable[[str, Array, Array], Array]
 TINY = float(np.finfo(np.float32).tiny)
 
@@ -84,15 +86,16 @@ def _attend(
 
 
 def _forward(
-    table: Any, count: Any, q: Any, i: Any, k: Any, v: Any, j: Any, hidden: Any, out: Any, logsumexp: Any,
+    table: Any, start: Any, count: Any, q: Any, i: Any, k: Any, v: Any, j: Any, hidden: Any, out: Any, logsumexp: Any,
     *, pattern: Pattern, scale: float, product: Product,
 ) -> None:  # fmt: skip
     """One block of queries. Scores are [queries, keys]; i, the maximum and the sum are columns, j and hidden rows."""
     n = pl.program_id(2)
+    first = start[n]
 
     def step(r: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         mixed, top, total = carry
-        at = table[n, r]
+        at = table[first + r]
         scores = product("mk,lk->ml", q[...], k[at]) * scale + pattern.bias(i[...], j[at]) + hidden[at]
         higher = jnp.maximum(top, scores.max(1, keepdims=True))
         weights, fade = jnp.exp(scores - higher), jnp.exp(top - higher)
@@ -100,8 +103,8 @@ def _forward(
         return mixed, higher, total * fade + weights.sum(1, keepdims=True)
 
     column = jnp.zeros(logsumexp.shape, jnp.float32)
-    start = (jnp.zeros(out.shape, jnp.float32), column + LOWEST / 2, column)
-    mixed, top, total = lax.fori_loop(0, count[n], step, start)
+    none = (jnp.zeros(out.shape, jnp.float32), column + LOWEST / 2, column)
+    mixed, top, total = lax.fori_loop(0, count[n], step, none)
     total = jnp.maximum(total, TINY)
     out[...] = (mixed / total).astype(out.dtype)
     logsumexp[...] = top + jnp.log(total)
@@ -147,14 +150,15 @@ _attend.defvjp(_keep, _backward)
 
 
 def _query_gradient(
-    table: Any, count: Any, q: Any, g: Any, i: Any, logsumexp: Any, mean: Any, k: Any, v: Any, j: Any, hidden: Any,
-    dq: Any, *, pattern: Pattern, scale: float, product: Product,
+    table: Any, start: Any, count: Any, q: Any, g: Any, i: Any, logsumexp: Any, mean: Any, k: Any, v: Any, j: Any,
+    hidden: Any, dq: Any, *, pattern: Pattern, scale: float, product: Product,
 ) -> None:  # fmt: skip
     """Of one block of queries. Scores are [queries, keys]."""
     n = pl.program_id(2)
+    first = start[n]
 
     def step(r: Array, total: Array) -> Array:
-        at = table[n, r]
+        at = table[first + r]
         scores = product("mk,lk->ml", q[...], k[at]) * scale + pattern.bias(i[...], j[at]) + hidden[at]
         weights = jnp.exp(scores - logsumexp[...])
         ds = weights * (product("mk,lk->ml", g[...], v[at]) - mean[...])
@@ -165,22 +169,23 @@ def _query_gradient(
 
 
 def _key_gradient(
-    table: Any, count: Any, k: Any, v: Any, j: Any, hidden: Any, q: Any, g: Any, i: Any, logsumexp: Any, mean: Any,
-    dk: Any, dv: Any, *, pattern: Pattern, scale: float, product: Product,
+    table: Any, start: Any, count: Any, k: Any, v: Any, j: Any, hidden: Any, q: Any, g: Any, i: Any, logsumexp: Any,
+    mean: Any, dk: Any, dv: Any, *, pattern: Pattern, scale: float, product: Product,
 ) -> None:  # fmt: skip
     """Of one block of keys and values. Scores are [keys, queries], so that no product needs a transpose."""
     n = pl.program_id(2)
+    first = start[n]
 
     def step(r: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
-        at = table[n, r]
+        at = table[first + r]
         scores = product("lk,mk->lm", k[...], q[at]) * scale + pattern.bias(i[at], j[...]) + hidden[...]
         weights = jnp.exp(scores - logsumexp[at])
         ds = weights * (product("lk,mk->lm", v[...], g[at]) - mean[at])
         more = product("lm,mk->lk", ds.astype(q.dtype), q[at])
         return totals[0] + more, totals[1] + product("lm,mk->lk", weights.astype(g.dtype), g[at])
 
-    start = (jnp.zeros(dk.shape, jnp.float32), jnp.zeros(dv.shape, jnp.float32))
-    totals = lax.fori_loop(0, count[n], step, start)
+    none = (jnp.zeros(dk.shape, jnp.float32), jnp.zeros(dv.shape, jnp.float32))
+    totals = lax.fori_loop(0, count[n], step, none)
     dk[...] = (totals[0] * scale).astype(dk.dtype)
     dv[...] = totals[1].astype(dv.dtype)
 
@@ -203,11 +208,12 @@ def _call(
     arrays: list[Any] = [*own, *others, *shapes]
     moved = sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays)
     lists = pl.BlockSpec(memory_space=pltpu.SMEM) if impl == FORMS["tpu"] else pl.BlockSpec()
+    once = impl == FORMS["tpu"] and 2 * sum(map(_in_vmem, others)) > VMEM
     return pl.pallas_call(
         kernel,
         shapes,
         grid=(B, H, N),
-        in_specs=[lists, lists, *map(_one, own), *map(_all, others)],
+        in_specs=[lists] * 3 + [*map(_one, own), *(_all(x, once) for x in others)],
         out_specs=[_one(x) for x in shapes],
         compiler_params=_params(impl),
         cost_estimate=pl.CostEstimate((2 * widths + ELEMENTWISE) * pairs, transcendentals=pairs, bytes_accessed=moved),
@@ -232,10 +238,18 @@ def _one(x: Any) -> pl.BlockSpec:
     return pl.BlockSpec((None, None, None, *block), lambda b, h, n: (b if B > 1 else 0, h if H > 1 else 0, n, 0, 0))
 
 
-def _all(x: Any) -> pl.BlockSpec:
-    """All tiles of a program's text and head."""
+def _all(x: Any, once: bool) -> pl.BlockSpec:
+    """All tiles of a program's text and head. A TPU has room for them once or twice: for those of the next head too,
+    which are brought meanwhile."""
     B, H, *blocks = x.shape
-    return pl.BlockSpec((None, None, *blocks), lambda b, h, n: (b if B > 1 else 0, h if H > 1 else 0, 0, 0, 0))
+    at = lambda b, h, n: (b if B > 1 else 0, h if H > 1 else 0, 0, 0, 0)  # noqa: E731
+    return pl.BlockSpec((None, None, *blocks), at, pipeline_mode=pl.Buffered(1) if once else None)
+
+
+def _in_vmem(x: Any) -> int:
+    """Bytes that all tiles of a text and head take of a TPU's VMEM, where each is filled up to its registers."""
+    _, _, M, T, width = x.shape
+    return int(M * -(-T // SUBLANES) * SUBLANES * -(-width // LANES) * LANES * x.dtype.itemsize)
 
 
 def _met(pattern: Pattern, queries: int, keys: int) -> Bool[np.ndarray, "N M"]:
@@ -249,11 +263,17 @@ def _met(pattern: Pattern, queries: int, keys: int) -> Bool[np.ndarray, "N M"]:
     return met.repeat(parts, 0).repeat(parts, 1)
 
 
-def _listed(met: Bool[np.ndarray, "N M"]) -> tuple[Int[Array, "N R"], Int[Array, "N"]]:
-    """The tiles that each tile has met, and how many; what stands beyond those is not read."""
-    count = met.sum(1)
-    table = np.argsort(~met, axis=1, kind="stable")[:, : max(1, count.max())]
-    return jnp.asarray(table, jnp.int32), jnp.asarray(count, jnp.int32)
+def _listed(met: Bool[np.ndarray, "N M"]) -> tuple[Int[Array, "R"], Int[Array, "N"], Int[Array, "N"]]:
+    """The tiles that each tile has met: a table, where those of each begin in it, and how many they are.
+
+    The table begins with all tiles in their order, which those without gaps are a part of: a TPU's SMEM, of 1 MiB, has
+    no room for the lists of tens of thousands of tokens that each meet all.
+    """
+    count, first, last = met.sum(1), met.argmax(1), met.shape[1] - met[:, ::-1].argmax(1)
+    gaps = first + count < last
+    start = np.where(gaps, met.shape[1] + np.cumsum(gaps * count) - gaps * count, first)
+    table = np.concatenate([np.arange(met.shape[1]), np.nonzero(met[gaps])[1]])
+    return jnp.asarray(table, jnp.int32), jnp.asarray(start, jnp.int32), jnp.asarray(count, jnp.int32)
 
 
 def _hidden(mask: Bool[Array, "B L"]) -> Float32[Array, "B 1 L"]:
