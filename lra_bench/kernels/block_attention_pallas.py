@@ -33,7 +33,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Bool, Float, Float32, Int, Shaped
 
 from lra_bench.kernels import triton
-from lra_bench.kernels.impl import FORMS, LANES
+from lra_bench.kernels.impl import FORMS, LANES, VMEM
 from lra_bench.kernels.patterns import Pattern
 from lra_bench.kernels.product import accumulated, inner, product_reference
 from lra_bench.kernels.softmax_attention import ATTENDED, LOWEST
@@ -41,7 +41,6 @@ from lra_bench.kernels.softmax_attention import ATTENDED, LOWEST
 SMALLEST = 16  # rows and columns of a product on a GPU's tensor cores
 LARGEST = 64  # rows of a tile: with 128, and heads 128 wide in float32, no GPU's shared memory holds it
 ELEMENTWISE = 10  # operations on an element of the scores, about, for XLA's schedule
-VMEM = 100 * 2**20  # bytes that a program may take of a TPU's VMEM, if it has as many
 SUBLANES = 8  # rows of a TPU's register, of 32 bits each
 Product = Callable[[str, Array, Array], Array]
 TINY = float(np.finfo(np.float32).tiny)

@@ -34,11 +34,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from lra_bench.kernels.impl import LANES, XLA, chosen
+from lra_bench.kernels.impl import LANES, PALLAS, VMEM, XLA, chosen
 from lra_bench.mixers.card import Walked
 
 
@@ -84,7 +85,13 @@ def implementation(config: Any, dims: Dims, there: Collection[str] | None = None
     if not isinstance(config, Walked):
         return XLA
     few = config.few if dims.head_width < LANES else None
-    return chosen(config.impl, target.platform, there or config.there, target.refused, few)
+    refused = target.refused | ({PALLAS} if target.platform == "tpu" and _in_vmem(dims) > VMEM else set())
+    return chosen(config.impl, target.platform, there or config.there, refused, few)
+
+
+def _in_vmem(dims: Dims) -> int:
+    """Bytes of the keys and values of a head, all of which the kernel has in a TPU's VMEM."""
+    return 2 * dims.length * max(dims.head_width, LANES) * jnp.dtype(dims.dtype).itemsize
 
 
 def named(part: type) -> str:

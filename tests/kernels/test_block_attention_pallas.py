@@ -5,20 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from random import Random
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from full import Full
+from hypothesis import given
+from hypothesis import strategies as st
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels import triton
 from lra_bench.kernels.block_attention import block_attention, block_attention_reference
-from lra_bench.kernels.block_attention_pallas import block_attention_pallas
+from lra_bench.kernels.block_attention_pallas import _listed, _met, block_attention_pallas
 from lra_bench.kernels.impl import FORMS
-from lra_bench.kernels.patterns import Blocks, Pairs, Pattern, RandomBlocks, Window
+from lra_bench.kernels.patterns import Blocks, Everything, Pairs, Pattern, RandomBlocks, Window
 
 Arrays = tuple[jax.Array, ...]
 PATTERNS: dict[str, Pattern] = {
@@ -27,6 +30,22 @@ PATTERNS: dict[str, Pattern] = {
     "random blocks": RandomBlocks(16, near=1, random=2, blocks=9),
     "a block of two tiles": Blocks(70),
 }
+
+
+@given(st.integers(0, 9), st.integers(1, 9), st.randoms(use_true_random=False))
+def test_each_tile_has_the_list_of_those_it_meets(rows: int, columns: int, draw: Random) -> None:
+    met = np.array([[draw.random() < 0.6 for _ in range(columns)] for _ in range(rows)], bool).reshape(rows, columns)
+    table, start, count = map(np.asarray, _listed(met))
+    for n in range(rows):
+        assert table[start[n] : start[n] + count[n]].tolist() == np.flatnonzero(met[n]).tolist()
+
+
+@pytest.mark.parametrize("pattern", [Everything(), Everything(causal=True), Window(256, first=64, size=64)])
+def test_the_lists_of_65536_tokens_fit_in_a_tpus_scalar_memory(pattern: Pattern) -> None:
+    """1 MiB of 32-bit numbers."""
+    met = _met(pattern, 65_536, 65_536)
+    assert sum(x.nbytes for x in _listed(met)) < 2**18
+    assert sum(x.nbytes for x in _listed(met.T)) < 2**18
 
 
 def arrays(queries: int, length: int, dtype: type = jnp.float32, width: int = 8) -> Arrays:

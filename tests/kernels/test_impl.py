@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lra_bench.errors import ConfigError
 from lra_bench.kernels.impl import AT_ONCE, FUSED, WALKED, at_once, chosen
-from lra_bench.mixers import funnel, linformer, luna, nystromformer, perceiver, set_transformer
+from lra_bench.mixers import funnel, linformer, local, luna, nystromformer, perceiver, set_transformer
 from lra_bench.mixers.base import Dims, Target, implementation
 
 
@@ -49,6 +49,23 @@ def test_few_rows_of_narrow_heads_go_without_the_kernel_on_a_tpu(
     for module in (linformer, luna, nystromformer, perceiver, set_transformer):
         assert implementation(module.Config(few), dims) == runs
     assert implementation(funnel.Config(), dims).startswith("pallas") == (platform != "cpu"), "of all tokens"
+
+
+@pytest.mark.parametrize(
+    ("platform", "length", "dtype", "runs"),
+    [
+        ("tpu", 65_536, "float32", "pallas-mosaic"),
+        ("tpu", 131_072, "float32", "batched"),
+        ("tpu", 131_072, "bfloat16", "pallas-mosaic"),
+        ("gpu", 131_072, "float32", "pallas-triton"),
+    ],
+)
+def test_keys_that_a_tpus_memory_on_the_chip_does_not_hold_go_without_the_kernel(
+    platform: str, length: int, dtype: str, runs: str
+) -> None:
+    dims = Dims(64, 2, 32, length, dtype=dtype, target=Target(platform))
+    assert implementation(local.Config(), dims) == runs
+    assert implementation(local.Config(impl="pallas"), dims).startswith("pallas"), "as it is asked for"
 
 
 def test_what_there_is_none_of() -> None:
