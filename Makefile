@@ -24,8 +24,10 @@ SHARED := -n $(shell expr $$(nproc 2>/dev/null || echo 2) + 1) --dist worksteal
 test: $(READY)          ## the tests, 6 to 10 minutes on two cores; PYTHON=python3.13 for another Python
 	$(BIN)/pytest $(SHARED) -m "not slow and not sweep and not gpu and not tpu"
 
-test-rest: $(READY)     ## the slow ones, which `make test` leaves out
-	$(BIN)/pytest $(SHARED) -m "slow and not sweep and not gpu and not tpu"
+PART ?= 1/1
+
+test-rest: $(READY)     ## the slow ones, which `make test` leaves out; PART=2/3 for those of every third file
+	$(BIN)/pytest $(SHARED) --part $(PART) -m "slow and not sweep and not gpu and not tpu"
 
 test-all: $(READY)      ## all of these, every mixer trained, and further cases
 	$(BIN)/pytest $(SHARED) -m "not gpu and not tpu"

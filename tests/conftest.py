@@ -26,8 +26,22 @@ if "XLA_FLAGS" not in os.environ:  # workers have it of the first process
     os.environ["XLA_FLAGS"] = " ".join(xla_flags.known(QUICK))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", default="1/1", metavar="K/N", help="Of every N test files in a row, the K-th alone.")
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what is slow, and take the files of `--part`."""
+    _marked(items)
+    k, n = map(int, config.getoption("--part").split("/"))
+    files = sorted({item.path for item in items})
+    taken = {*files[k - 1 :: n]}
+    config.hook.pytest_deselected(items=[item for item in items if item.path not in taken])
+    items[:] = [item for item in items if item.path in taken]
+
+
+def _marked(items: list[pytest.Item]) -> None:
     """Of a kernel's and a mixer's tests, whose cases compile anew, `make test` runs the first case of each that holds
     it to its equation, and wrong input, which compiles nothing. Of the others the last is slow, and the rest are of
     `make test-all`."""
