@@ -249,7 +249,7 @@ def test_a_mixer_that_cannot_be_imported_is_one_line(lra: Lra, here: Path) -> No
 
 @pytest.mark.slow
 def test_a_timeout_saves_and_is_a_row(lra: Lra, here: Path) -> None:
-    done = lra(*RUN, "-m", "linear", "--set", "training.steps=1000000", "--timeout", "0.2", "--json")
+    done = lra(*RUN, "-m", "linear", "--set", "training.steps=1000000", "--timeout", "0.5", "--json")
     (row,) = json.loads(done.stdout)
     assert (done.returncode, row["status"]) == (1, "timeout")
     assert list((here / "results").glob("runs/*/checkpoints/*"))
