@@ -173,7 +173,7 @@ def test_what_differs_on_a_device_is_left_out_of_the_model_and_said(monkeypatch:
     (run,) = runs_of("local")
     assert build.left_out(run) == []
     monkeypatch.setattr(build, "here", lambda: build.Target("gpu"))
-    monkeypatch.setattr(build.implementations, "refused", refused)
+    monkeypatch.setattr(build, "refused", refused)
     assert build.model_spec(run).target == build.Target("gpu", frozenset({"pallas"}))
     assert build.abstract(build.model_spec(run)).impl == "batched"
     assert build.left_out(run) == ["pallas is left out on this device: 3.0e-01 apart in float32"]
