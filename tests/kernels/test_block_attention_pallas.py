@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from full import Full
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
@@ -32,6 +32,7 @@ PATTERNS: dict[str, Pattern] = {
 }
 
 
+@settings(deadline=None)
 @given(st.integers(0, 9), st.integers(1, 9), st.randoms(use_true_random=False))
 def test_each_tile_has_the_list_of_those_it_meets(rows: int, columns: int, draw: Random) -> None:
     met = np.array([[draw.random() < 0.6 for _ in range(columns)] for _ in range(rows)], bool).reshape(rows, columns)
