@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import pandas as pd
 
@@ -48,7 +48,7 @@ LONGER = Further("test_at", "@")
 PLACES = Further("test_by_place", "from ")
 
 
-def known(said: Any) -> bool:
+def known(said: Any) -> TypeGuard[str]:
     """Does the result have such scores?"""
     return isinstance(said, str) and said != ""
 
