@@ -8,7 +8,7 @@ keys, with the table transposed, gives dk and dv. Neither writes where another d
 A block is cut into tiles of at most 64 tokens; tiles and widths are filled up to powers of two, the only shapes that
 Triton knows, and meet TPU's 8 x 128 as whole dimensions. A program is handed all keys of its head and reads the tiles
 it meets: on a GPU these are pointers; on a TPU the keys stand in VMEM, and that limits the length: in float32 to some
-90,000 keys on a v5e, if heads are at most 128 wide.
+86,000 keys on a v5e, if heads are at most 128 wide.
 
 What was tested: values and gradients, interpreted on a CPU, also with TPU's memories simulated. What was compiled only,
 on a machine without either: for A100 and H100 by Triton to PTX, and for TPU v4, v5e, v5p and v6e (16,384 keys, 32

@@ -21,6 +21,7 @@ OF_16_BITS = frozenset({"cudnn"})  # of these, what takes no float32
 FORMS = {"cpu": "pallas-interpret", "gpu": "pallas-triton", "tpu": "pallas-mosaic"}  # of `pallas`, by platform
 
 VMEM = 100 * 2**20  # bytes that a kernel may take of a TPU's VMEM, if it has as many
+PADDED = 64  # bytes there of one float32 of a token: 64 tokens are filled up to a register of 8 x 128
 LANES = 128  # of a TPU's registers: a kernel pads narrower heads to as many
 FEW = 256  # rows at most, with whose logits attention moves less than a kernel with the padding of its heads: see docs
 

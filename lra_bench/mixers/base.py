@@ -39,7 +39,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from lra_bench.kernels.impl import LANES, PALLAS, VMEM, XLA, chosen
+from lra_bench.kernels.impl import LANES, PADDED, PALLAS, VMEM, XLA, chosen
 from lra_bench.mixers.card import Walked
 
 
@@ -90,8 +90,9 @@ def implementation(config: Any, dims: Dims, there: Collection[str] | None = None
 
 
 def _in_vmem(dims: Dims) -> int:
-    """Bytes of the keys and values of a head, all of which the kernel has in a TPU's VMEM."""
-    return 2 * dims.length * max(dims.head_width, LANES) * jnp.dtype(dims.dtype).itemsize
+    """Bytes of a head that the kernel has in a TPU's VMEM: two arrays of all tokens, and three numbers of each."""
+    arrays = 2 * max(dims.head_width, LANES) * jnp.dtype(dims.dtype).itemsize
+    return dims.length * (arrays + 3 * PADDED)
 
 
 def named(part: type) -> str:

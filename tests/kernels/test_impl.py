@@ -55,7 +55,8 @@ def test_few_rows_of_narrow_heads_go_without_the_kernel_on_a_tpu(
     ("platform", "length", "dtype", "runs"),
     [
         ("tpu", 65_536, "float32", "pallas-mosaic"),
-        ("tpu", 131_072, "float32", "batched"),
+        ("tpu", 84_000, "float32", "pallas-mosaic"),  # compiled for a v5e; 102,000 were not
+        ("tpu", 102_000, "float32", "batched"),
         ("tpu", 131_072, "bfloat16", "pallas-mosaic"),
         ("gpu", 131_072, "float32", "pallas-triton"),
     ],
