@@ -141,7 +141,13 @@ def test_a_sweep_tries_the_grid_with_its_first_seed(lra: Lra, here: Path) -> Non
 def test_a_rate_at_an_end_of_the_grid_is_said(tmp_path: Path) -> None:
     kept(tmp_path, {(lr, seed): lr for lr in GRID for seed in (0, 1)})
     notes = tables.compare(tables.summary(rates.chosen(store.to_dataframe([tmp_path]))), "accuracy").notes
-    assert "the chosen rate is at an end of its grid: softmax" in notes
+    assert "the chosen rate is at an end of its grid, and none inside comes within 2 points of it: softmax" in notes
+
+
+def test_a_rate_at_an_end_is_not_said_where_one_inside_is_as_good(tmp_path: Path) -> None:
+    kept(tmp_path, {(lr, seed): 1.0 for lr in GRID for seed in (0, 1)})
+    (row,) = tables.summary(rates.chosen(store.to_dataframe([tmp_path]))).to_dict("records")
+    assert (row["lr"], row["lr_edge"]) == (min(GRID), False)
 
 
 def test_what_a_run_inherits_ends_where_training_was_stopped(tmp_path: Path) -> None:

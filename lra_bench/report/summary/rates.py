@@ -48,10 +48,11 @@ def _best(rows: pd.DataFrame) -> pd.DataFrame:
     done = {lr: score for lr, score in scores.items() if score is not None}
     best = max(done, key=lambda lr: sign * done[lr]) if done else min(scores)
     span = NEAR if metric.share else NEAR * abs(done.get(best, 0.0))
-    near = sum(sign * (done[best] - score) <= span for score in done.values()) if done else 0
+    near = [lr for lr, score in done.items() if sign * (done[best] - score) <= span]
+    inside = set(near) - {min(scores), max(scores)}
     kept = rows[rows["lr"] == best]
     cost = {"tuning_trials": len(once), "tuning_steps": int(sum(map(steps_taken, once.to_dict("records"))))}
-    return kept.assign(lr_tried=len(scores), lr_near=near, lr_edge=best in (min(scores), max(scores)), **cost)
+    return kept.assign(lr_tried=len(scores), lr_near=len(near), lr_edge=not inside, **cost)
 
 
 def _alike(rows: pd.DataFrame) -> dict[float, pd.DataFrame]:
@@ -92,4 +93,5 @@ def notes(summed: pd.DataFrame) -> Iterator[str]:
     yield NOTE
     edges = [row for row in summed.to_dict("records") if row["lr_edge"] is True and row["lr_tried"] > 1]
     if edges:
-        yield f"the chosen rate is at an end of its grid: {', '.join(sorted({row['model'] for row in edges}))}"
+        names = ", ".join(sorted({row["model"] for row in edges}))
+        yield f"the chosen rate is at an end of its grid, and none inside comes within 2 points of it: {names}"
