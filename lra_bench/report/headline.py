@@ -1,8 +1,9 @@
-"""What a reader should know first: one sentence, and the best of each thing that is measured."""
+"""What a reader should know first: a sentence on scores, one on steps, and the best of each thing that is measured."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, get_args
 
 import pandas as pd
@@ -60,17 +61,25 @@ def _family(model: str) -> str:
 
 
 def headline(summed: pd.DataFrame, facts: Sequence[Fact]) -> str:
-    """The sentence: of steps over length where these were timed, else of the first column's scores."""
+    """What is known first: of the first column's scores, and of steps at the longest length, where these were timed."""
+    return ". ".join([*(_scored(best) for best in islice(_best(summed), 1)), *_timed(facts)])
+
+
+def _scored(best: Finding) -> str:
+    return f"{best.title}: {best.model} with {best.value} ({best.said})"
+
+
+def _timed(facts: Sequence[Fact]) -> Iterator[str]:
+    """How many models take less time for a step than full attention, if any was timed beside it."""
     there = longest(facts)
     if there is None:
-        first = next(_best(summed))
-        return f"{first.title}: {first.model} with {first.value}"
+        return
     faster = sum(_is_surely_less(fact, there.full) for fact in there.others)
     best = min(there.others, key=lambda fact: fact["step_ms_p50"])
     times = there.full["step_ms_p50"] / best["step_ms_p50"]
     share = f"all {faster}" if faster == len(there.others) else f"{faster} of {len(there.others)}"
     step = scaling.ONE[scaling.mode_of(best)]
-    return (
+    yield (
         f"At {there.length:,} tokens, {share} efficient models take less time for a {step} than full attention; "
         f"{there.label(best)}, the fastest, is {three_digits(times) if times < 2 else f'{times:,.0f}'} times as fast"
     )
@@ -105,6 +114,8 @@ def _best(summed: pd.DataFrame) -> Iterator[Finding]:
 
 def _beside(best: pd.Series, its: pd.DataFrame) -> str:
     """How many of a column's models are not told from the best: by rank, or where there is none, by their intervals."""
+    if len(its) == 1:
+        return ""
     ranks = its.reindex(columns=["rank"])["rank"].astype(float)
     if (ranks == 1).any():
         return f"; {(ranks == 1).sum()} of {len(its)} models share rank 1"

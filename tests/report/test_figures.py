@@ -273,8 +273,8 @@ def test_the_headline_counts_what_the_intervals_tell() -> None:
     random.Random(0).shuffle(measured)
     said = headline.headline(summed([0.5]), measured)
     assert said == (
-        "At 64 tokens, 2 of 3 efficient models take less time for a training step than full attention; "
-        "fnet, the fastest, is 10 times as fast"
+        "Best score, listops quick: m0 with 50.0% (95% interval 40.0-60.0). At 64 tokens, 2 of 3 efficient models take "
+        "less time for a training step than full attention; fnet, the fastest, is 10 times as fast"
     )
     found = headline.findings(summed([0.5, 0.7]), measured)
     assert [(one.title, one.model, one.value) for one in found] == [
@@ -296,7 +296,9 @@ def test_the_best_of_single_runs_is_said_to_be_one_of_several() -> None:
 
 
 def test_the_headline_without_steps_is_of_scores() -> None:
-    assert headline.headline(summed([0.5, 0.7]), []) == "Best score, listops quick: m1 with 70.0%"
+    assert headline.headline(summed([0.5, 0.72]), []) == (
+        "Best score, listops quick: m1 with 72.0% (95% interval 62.0-82.0; 1 of 2 models share rank 1)"
+    )
     error = headline.findings(summed([0.5, 0.7], "mean-squared-error"), [])
     assert error[0].model == "m0", "the lower is the better"
 

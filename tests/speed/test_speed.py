@@ -301,10 +301,11 @@ def charts_growth(facts: Facts) -> Any:
 def test_a_headline_and_a_figure_are_of_one_mode() -> None:
     trained = [fact(ms=100.0), fact("linear", ms=150.0)]
     decoded = [fact(ms=1.0, mode="decode"), fact("linear", ms=0.5, mode="decode")]
-    said = headline.headline(pd.DataFrame(), [*decoded, *trained])
+    none = pd.DataFrame(columns=["column", "test_score"])
+    said = headline.headline(none, [*decoded, *trained])
     assert said.startswith("At 1,024 tokens, 0 of 1 efficient models take less time for a training step")
     assert said.endswith("linear, the fastest, is 0.667 times as fast")
-    assert "all 1 efficient models take less time for a token than" in headline.headline(pd.DataFrame(), decoded)
+    assert "all 1 efficient models take less time for a token than" in headline.headline(none, decoded)
 
 
 def test_a_crossover_is_as_unsure_as_the_medians() -> None:
