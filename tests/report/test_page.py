@@ -21,7 +21,7 @@ from lra_bench.report.drawing import style
 from lra_bench.report.page import page
 
 QUICK = Path(__file__).parents[2] / "results" / "quick"
-SPEED = Path(__file__).parents[2] / "results" / "speed" / "bench.json"
+SPEED = Path(__file__).parents[2] / "results" / "speed" / "cpu.json"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 HOSTILE = "<script>document.title='taken'</script>&'\""
 
