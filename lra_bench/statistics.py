@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -66,10 +67,18 @@ def mean_of(value: float, spread: float, n: int) -> Interval:
 
 def median(values: Sequence[float]) -> Interval:
     """The median, between the order statistics that hold it whatever the distribution; not a number of fewer than 6."""
+    ordered, (low, high) = sorted(map(float, values)), _around_median(len(values))
+    ends = (np.nan, np.nan) if np.isnan(low + high) else (ordered[int(low)], ordered[int(high)])
+    return Interval(float(np.median(values)), *ends)
+
+
+@cache
+def _around_median(n: int) -> tuple[float, float]:
+    """Which of `n` values in their order hold the median between them, from 0; not a number if none do."""
     from scipy import stats
 
-    low, high = stats.quantile_test(values, p=0.5).confidence_interval(LEVEL)
-    return Interval(float(np.median(values)), float(low), float(high))
+    low, high = stats.quantile_test(range(n), p=0.5).confidence_interval(LEVEL)
+    return float(low), float(high)
 
 
 def power(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> Interval:

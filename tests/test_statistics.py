@@ -34,6 +34,13 @@ def test_equal_seeds_have_an_interval_of_no_width() -> None:
     assert statistics.mean([0.4, 0.4]) == statistics.Interval(0.4, 0.4, 0.4)
 
 
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=20))
+def test_a_medians_interval_is_that_of_the_quantile_test(values: list[int]) -> None:
+    """Equal values too: which of them in their order are the ends is a matter of how many there are."""
+    low, high = scipy.stats.quantile_test(values, p=0.5).confidence_interval(0.95)
+    assert statistics.median(values) == pytest.approx((np.median(values), low, high), nan_ok=True)
+
+
 def test_mcnemar_is_the_two_sided_sign_test_on_what_differs() -> None:
     assert statistics.mcnemar(0, 0) == 1.0
     assert statistics.mcnemar(3, 3) == 1.0

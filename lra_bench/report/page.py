@@ -6,6 +6,7 @@ import json
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -121,6 +122,7 @@ def _css() -> str:
     return themes + _file("page.css")
 
 
+@cache
 def _vega() -> str:
     """The libraries that draw, of the version that the figures are written for: v6.1 of v6.1.0."""
     version = ".".join(alt.SCHEMA_VERSION.split(".")[:2])

@@ -238,6 +238,7 @@ def test_every_model_is_exported_for_any_number_of_examples(model: str) -> None:
         np.testing.assert_allclose(theirs, ours, atol=1e-4 * float(np.abs(ours).max()))
 
 
+@pytest.mark.slow
 def test_each_platform_has_its_own_implementation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A CPU walks over the blocks of windows; a GPU takes all of them at once, in a file for several platforms too."""
     monkeypatch.setattr(of_run, "card", lambda _: {})

@@ -38,6 +38,7 @@ DECODING = [
 ]
 
 
+@pytest.mark.slow
 def test_values_of_a_text_that_ends_before_a_grid_begins_are_those_of_a_longer_one() -> None:
     axial = mixers.load(mixers.model_card("axial").path)
     mixer = axial.Mixer(axial.Config(), Dims(16, 2, 8, 24, grid=(4, 5), causal=True), rngs=nnx.Rngs(0))

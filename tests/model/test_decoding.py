@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from samples import first_fast
 
 from lra_bench import mixers
 from lra_bench.config import Backbone
@@ -39,7 +40,7 @@ def make(*choices: Choice, everywhere: bool = BITS.everywhere, length: int = L, 
 THREE = choice("softmax"), choice("linear"), choice("local", window=4)
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary", "none"])
+@pytest.mark.parametrize("positions", first_fast("learned", "rotary", "none"))
 @pytest.mark.parametrize("first", [1, 9, L])
 def test_logits_are_those_of_the_whole_text(positions: str, first: int) -> None:
     model = make(*THREE, positions=positions)
@@ -97,7 +98,7 @@ def test_what_does_not_decode_is_one_line() -> None:
         decoding.init_state(make(choice("softmax")), 1, L + 1)
 
 
-@pytest.mark.parametrize("prompt", [1, 5])
+@pytest.mark.parametrize("prompt", first_fast(1, 5))
 @pytest.mark.parametrize("name", ["axial", "compressed", "hierarchical", "long-short"])
 def test_a_state_as_it_begins_can_be_donated(name: str, prompt: int) -> None:
     """Of mixers that have one array for two of its parts: `lra generate` had ended in an error."""
@@ -109,7 +110,7 @@ def test_a_state_as_it_begins_can_be_donated(name: str, prompt: int) -> None:
     assert decoding.in_place(step)(weights, state, TOKENS[:1, :prompt])[1].shape == (1, VOCAB - 1)
 
 
-@pytest.mark.parametrize("length", [1, 2])
+@pytest.mark.parametrize("length", first_fast(1, 2))
 def test_a_text_may_be_shorter_than_a_cell(length: int) -> None:
     model = make(choice("compressed"), layers=1, positions="none")
     whole = model(TOKENS[:, None, :length], jnp.ones((2, 1, length), bool), key=None)

