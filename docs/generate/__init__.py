@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from generate import api, columns, commands, estimates, keys, models, published, tasks
+from generate import api, columns, commands, conformance, estimates, keys, models, published, tasks
 from generate.results import Kept
 from generate.writing import Folder
 
@@ -27,6 +27,7 @@ commands/index
 keys
 columns
 published
+conformance
 estimates
 api
 ```
@@ -38,6 +39,6 @@ def write(out: Path) -> None:
     folder = Folder(out)
     folder.put("index", INDEX)
     models.write(folder, Kept.read(ROOT / "results"))
-    for part in (tasks, commands, keys, columns, published, estimates, api):
+    for part in (tasks, commands, keys, columns, published, conformance, estimates, api):
         part.write(folder)
     folder.remove_others()
