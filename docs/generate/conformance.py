@@ -14,9 +14,9 @@ CHECKS = 10  # of every mixer; what follows are its implementations, and its cro
 HEAD = """\
 # Conformance
 
-What `lra verify -m all --json` found on a CPU, kept in `results/conformance/cpu.json`: {models} models, {passed:,}
-verdicts of {count:,} passed. A dash stands where the model's card claims nothing, as of models that are not causal. The
-last column has how many implementations and checks of cross forms passed besides.
+What `lra verify --json` found on a CPU, one model at a time, kept in `results/conformance/cpu.json`: {models} models,
+{passed:,} verdicts of {count:,} passed. A dash stands where the model's card claims nothing, as of models that are not
+causal. The last column has how many implementations and checks of cross forms passed besides.
 """
 
 
