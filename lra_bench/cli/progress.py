@@ -127,6 +127,9 @@ class Watch:
     def _on_largest(self, run: Run, event: Mapping[str, Any]) -> None:
         self._line(run, f"looking for the largest batch, L = {event['length']}")
 
+    def _on_timing_largest(self, run: Run, event: Mapping[str, Any]) -> None:
+        self._begins(run, f"timing a batch of {event['batch']:,}")
+
     def _on_short(self, run: Run, event: Mapping[str, Any]) -> None:
         self._line(run, f"{event['why']}; the same batch in more micro-batches is tried")
 

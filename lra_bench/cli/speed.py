@@ -72,7 +72,9 @@ def speed(
     peak: Annotated[
         bool, typer.Option("--peak", help="Measure each model's peak memory in a process of its own.")
     ] = False,
-    largest_batch: Annotated[bool, typer.Option("--largest-batch", help="Find the largest batch that fits.")] = False,
+    largest_batch: Annotated[
+        bool, typer.Option("--largest-batch", help="Find the largest batch that fits, and time it.")
+    ] = False,
     memory: Memory = None,
     device: options.Device = None,
     config: options.Config = "speed",

@@ -17,7 +17,7 @@ class Asked(NamedTuple):
     fed: bool = False  # examples are made, if need be, and batches of them timed, too
     fitting: bool = False  # a step that does not fit is changed until it does, as in training
     peak_rate: bool = False  # the device's best rate, too
-    room: int | None = None  # bytes: the largest batch that fits in them, too
+    room: int | None = None  # bytes: the largest batch that fits in them, and its times, too
 
     @property
     def infer(self) -> bool:

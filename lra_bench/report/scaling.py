@@ -26,7 +26,7 @@ TOLD = {
     "train": ("training step", "training steps"),
     "infer": ("forward pass", "forward passes"),
     "prefill": ("prompt of L tokens, all texts of the batch", "prompts"),
-    "decode": ("a token, of the last of L, all texts of the batch", "tokens of each text"),
+    "decode": ("token of each text, the last of L", "tokens of each text"),
 }
 ASKED = ("batch", "dtype", "task")  # of a step of one length
 LIKE = ("length", "batch", "task", "platform", "device")  # the same for one step to be told against another
@@ -101,7 +101,8 @@ def numbers(facts: Sequence[Fact]) -> pd.DataFrame:
         whole = dict(fact) | {"model": label(fact, facts)}
         over, times = interval(fact), faster(fact, _of(facts, mode_of(fact)))
         whole |= {"step_ms_low": over.low, "step_ms_high": over.high, "faster": times, "hfu": hfu(fact)}
-        lines.append({k: v for k, v in whole.items() if k not in ("laps_ms", "options")})
+        whole |= {"largest_a_second": largest_rate(fact)}
+        lines.append({k: v for k, v in whole.items() if k not in ("laps_ms", "largest_laps_ms", "options")})
     return pd.DataFrame(lines)
 
 
@@ -153,7 +154,10 @@ def interval(fact: Fact) -> statistics.Interval:
 
 def is_wide(fact: Fact) -> bool:
     """Is the median's interval too wide for the number to be told without a mark?"""
-    over = interval(fact)
+    return _wide(interval(fact))
+
+
+def _wide(over: statistics.Interval) -> bool:
     return over.high - over.low > WIDE * over.value
 
 
@@ -277,9 +281,38 @@ def _memory(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:
         yield _table("peak memory, MiB", facts, lambda f: _mib(f.get("peak_bytes")), (_peak(facts),))
     rooms = sorted({f["room_bytes"] for f in facts if f.get("room_bytes")})
     if rooms:
-        within = " and ".join(f"{room / 2**30:.1f} GiB" for room in rooms)
-        notes = (f"as planned, to 1.6 %, in {within}; not run",)
+        within = " and ".join(f"{room / 2**20:,.0f} MiB" for room in rooms)
+        notes = (f"as planned, to 1.6 %, in {within}",)
         yield _table("largest batch, examples", facts, lambda f: _number(f.get("largest_batch"), "{:,}"), notes)
+        yield from _largest(facts)
+
+
+def _largest(facts: Sequence[Fact]) -> Iterator[Comparison]:
+    """Tokens, prompts or examples a second of the largest batch, where it was timed, and why it was not elsewhere."""
+    each = {"decode": "tokens of all texts", "prefill": "prompts"}.get(mode_of(facts[0]), "examples")
+    if any(f.get("largest_laps_ms") for f in facts):
+        title = f"{each} a second at the largest batch"
+        yield _table(title, facts, _largest_rate, tuple(_not_timed(facts)))
+
+
+def largest_rate(fact: Fact) -> float | None:
+    """Examples a second of the largest batch, or tokens of all texts where they are decoded: by the median round."""
+    laps = fact.get("largest_laps_ms")
+    return 1e3 * float(fact["largest_batch"]) / statistics.median(laps).value if laps else None
+
+
+def _largest_rate(fact: Fact) -> str:
+    rate = largest_rate(fact)
+    if rate is None:
+        return "-"
+    return f"{_digits(rate)}{' ~' if _wide(statistics.median(fact['largest_laps_ms'])) else ''}"
+
+
+def _not_timed(facts: Sequence[Fact]) -> Iterator[str]:
+    yield "by the median round, of each model in a process of its own"
+    for fact in facts:
+        if said := fact.get("largest_error"):
+            yield f"-: {label(fact, facts)}, L = {fact['length']:,}: {said}"
 
 
 def _work(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:

@@ -78,8 +78,9 @@ def planned_bytes(run: Run, mode: str) -> int:
 class DecodingBench:
     """The prefill of texts of the run's length from an empty state, or their last `LAP` tokens, one by one.
 
-    A state that is decoded from is as large as it is after the run's length, and filled with random numbers. A lap is
-    of all these tokens, and its time is that of one on average.
+    A state that is decoded from is as large as it is after the run's length, and filled with random numbers, the same
+    for each text; the next lap begins at the same place, with what this one has left. A lap is of all these tokens, and
+    its time is that of one on average. There is never more than one state at a time.
 
     Raises:
         ConfigError, RunFailed: as `decoder`.
@@ -89,36 +90,40 @@ class DecodingBench:
         self.laps = StepTimer()
         asked = decoder(run, mode)
         model: Model = draw(asked.spec, run.seed)
-        weights, state = decoding.stepping(model)[1], decoding.init_state(model, asked.shape[0], asked.room)
+        weights, empty = decoding.stepping(model)[1], partial(decoding.init_state, model, asked.shape[0], asked.room)
         tokens = np.random.default_rng(run.seed).integers(1, asked.symbols, asked.shape, np.int32)
         self._steps = min(LAP, run.task.length) if mode == "decode" else 1
-        self._begun = _after(state, run.task.length - self._steps, run.seed) if mode == "decode" else state
+        self._state, self._begin = empty(), partial(_instead, empty)
+        if mode == "decode":
+            self._state = _filled(self._state, asked.shape[0], run.seed)
+            self._begin = partial(_at, run.task.length - self._steps)
         self._weights, self._tokens = weights, jnp.asarray(tokens)
         with precision.within(run.recipe.backbone.matmul):
-            self.made = asked.compiled(weights, self._begun, self._tokens)
+            self.made = asked.compiled(weights, self._state, self._tokens)
         self.facts = {
             "impl": model.impl,
             "params": parameters(asked.spec),
             "compile_s": self.made.compile_s,
             "compiled_bytes": self.made.compiled_bytes,
             "flops_per_step": self.made.flops,
-            "state_bytes": decoding.state_bytes(state),
+            "state_bytes": decoding.state_bytes(self._state),
             **where(),
             "devices": 1,
             **precision.facts(run.recipe),
         }
 
     def once(self) -> None:
-        """Call it on a state of its own, as often as a lap has tokens, and wait for each."""
-        state = jax.block_until_ready(jax.tree.map(jnp.copy, self._begun))
+        """Call it as often as a lap has tokens, and wait for each."""
+        state = jax.block_until_ready(self._begin(self._state))
         self.laps.start()
         for _ in range(self._steps):
             state, _ = jax.block_until_ready(self.made.step(self._weights, state, self._tokens))
         self.laps.lap(self._steps)
+        self._state = state
 
     def dispatch_ms(self) -> float | None:
         """Milliseconds until a function of the same arguments, that does nothing, is there."""
-        arguments = self._weights, self._begun, self._tokens
+        arguments = self._weights, self._state, self._tokens
         function: Callable[..., Any] = jax.jit(_nothing, keep_unused=True).lower(*arguments).compile()
         laps, call = StepTimer(), partial(function, *arguments)
         laps.start()
@@ -132,13 +137,42 @@ def _nothing(weights: Any, state: Any, tokens: jax.Array) -> jax.Array:
     return jnp.zeros(len(tokens), jnp.float32)
 
 
-def _after(state: Any, place: int, seed: int) -> Any:
-    """A state as it is after so many tokens: its places are that, and its numbers random."""
-    keys = iter(jax.random.split(jax.random.key(seed), len(jax.tree.leaves(state))))
-    return jax.tree.map(lambda leaf: _filled(leaf, place, next(keys)), state)
+def _filled(state: Any, texts: int, seed: int) -> Any:
+    """The state with random numbers, the same for each text; each array is dropped before the one in its place is made.
+
+    Nothing but them is left of what is given.
+    """
+    leaves, tree = jax.tree.flatten(state)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    return jax.tree.unflatten(tree, [_random(leaf, texts, key) for leaf, key in zip(leaves, keys, strict=True)])
 
 
-def _filled(leaf: jax.Array, place: int, key: jax.Array) -> jax.Array:
-    if jnp.issubdtype(leaf.dtype, jnp.inexact):
-        return jax.random.normal(key, leaf.shape, leaf.dtype)
-    return jnp.full(leaf.shape, place, leaf.dtype) if leaf.ndim == 0 else leaf
+def _random(leaf: jax.Array, texts: int, key: jax.Array) -> jax.Array:
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return leaf
+    texts = texts if leaf.size % texts == 0 else 1
+    numbers = jax.random.normal(key, (leaf.size // texts,), leaf.dtype)
+    leaf.delete()
+    return _repeated(numbers, texts, leaf.shape)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _repeated(numbers: jax.Array, times: int, shape: tuple[int, ...]) -> jax.Array:
+    return jnp.tile(numbers, times).reshape(shape)
+
+
+def _instead(made: Callable[[], Any], state: Any) -> Any:
+    """A new state, made when the old one is dropped."""
+    for leaf in jax.tree.leaves(state):
+        leaf.delete()
+    return made()
+
+
+def _at(place: int, state: Any) -> Any:
+    """The state as if the text had so many tokens."""
+    return jax.tree.map(lambda leaf: _placed(leaf, place), state)
+
+
+def _placed(leaf: jax.Array, place: int) -> jax.Array:
+    is_place = leaf.ndim == 0 and jnp.issubdtype(leaf.dtype, jnp.integer)
+    return jnp.full((), place, leaf.dtype) if is_place else leaf

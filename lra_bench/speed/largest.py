@@ -25,13 +25,18 @@ def largest_batch(run: Run, room: int, mode: str) -> int:
     unit = 1 if mode in DECODING else run.recipe.training.accumulate * jax.local_device_count()
 
     def planned(count: int) -> int:
-        training = run.recipe.training.model_copy(update={"batch": unit * count})
-        larger = run.model_copy(update={"recipe": run.recipe.model_copy(update={"training": training})})
+        larger = of_batch(run, unit * count)
         if mode in DECODING:
             return planned_bytes(larger, mode)
         return int(compiled(larger, infer=mode == "infer")[1]["compiled_bytes"])
 
     return unit * largest(planned, room)
+
+
+def of_batch(run: Run, count: int) -> Run:
+    """The run with so many examples a step."""
+    training = run.recipe.training.model_copy(update={"batch": count})
+    return run.model_copy(update={"recipe": run.recipe.model_copy(update={"training": training})})
 
 
 class Point(NamedTuple):

@@ -15,17 +15,18 @@ from lra_bench.measure.asked import DECODING, Asked
 from lra_bench.measure.clocks import StepTimer
 from lra_bench.measure.load import Load
 from lra_bench.measure.machine import cores
-from lra_bench.measure.memory import available_bytes, peak_bytes
+from lra_bench.measure.memory import available_bytes, crowded, peak_bytes
 from lra_bench.measure.peak import peak_rate
 from lra_bench.runs.build import compiled, fitting, here, lacking, left_out, model_spec
 from lra_bench.runs.execute import failures, tell
 from lra_bench.speed.bench import Bench
 from lra_bench.speed.decoding import DecodingBench
-from lra_bench.speed.largest import largest_batch
+from lra_bench.speed.largest import largest_batch, of_batch
 from lra_bench.speed.supply import supplied
 from lra_bench.training.precision import within
 
 COMPILED_AT_ONCE = 8
+NOT_TIMED = {"largest_laps_ms": list[float](), "largest_error": None}  # of the largest batch
 
 
 def measure(runs: Sequence[Run], asked: Asked) -> list[dict[str, Any]]:
@@ -110,8 +111,34 @@ def _timed(bench: Bench | DecodingBench | None) -> dict[str, Any]:
 
 
 def _room(run: Run, asked: Asked) -> dict[str, Any]:
+    """The largest batch, and its times."""
     tell("largest", run=run.id, length=run.task.length)
     assert asked.room is not None
     with failures(run) as failed:
-        return {"room_bytes": asked.room, "largest_batch": largest_batch(run, asked.room, asked.mode)}
-    return {"room_bytes": asked.room, "largest_batch": None, "error": failed.result and failed.result.error}
+        most = largest_batch(run, asked.room, asked.mode)
+        return {"room_bytes": asked.room, "largest_batch": most} | _of_largest(of_batch(run, most), asked)
+    return {"room_bytes": asked.room, "largest_batch": None, "error": failed.result and failed.result.error} | NOT_TIMED
+
+
+def _of_largest(run: Run, asked: Asked) -> dict[str, Any]:
+    """Times of the step with the run's batch, or why there are none."""
+    if short := _short(asked.room or 0) if run.recipe.training.batch else "not even one example fits":
+        return NOT_TIMED | {"largest_error": short}
+    tell("timing_largest", run=run.id, batch=run.recipe.training.batch)
+    with failures(run) as failed:
+        bench, _ = _decoding(run, asked) if asked.mode in DECODING else _step(run, asked, {})
+        bench.once()
+        for done in range(asked.rounds):
+            bench.once()
+            tell("round", done=done + 1, total=asked.rounds)
+        return NOT_TIMED | {"largest_laps_ms": list(bench.laps.ms)}
+    return NOT_TIMED | {"largest_error": failed.result and failed.result.error}
+
+
+def _short(room: int) -> str | None:
+    """In words, if this device does not have so many bytes, or has them not free."""
+    device = jax.local_devices()[0]
+    there = available_bytes(device)
+    if there is not None and room > there:
+        return f"not timed: a step may need {there / 2**30:.1f} GiB here"
+    return (said := crowded(room, device)) and f"not timed: {said}"

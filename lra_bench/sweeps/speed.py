@@ -22,7 +22,8 @@ Tell = Callable[[Run, dict[str, Any]], None]
 Facts = list[dict[str, Any]]
 PLACE = ("platform", "device")
 NOT_PLANNED = {"compiled_bytes": None}  # of a step that did not compile
-ALONE = ("peak_bytes", "room_bytes", "largest_batch")  # what a process of a run's own says
+ROOM = ("room_bytes", "largest_batch", "largest_laps_ms", "largest_error")  # of the largest batch
+ALONE = ("peak_bytes", *ROOM)  # what a process of a run's own says
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Speed:
     rounds: int
     mode: str = "train"  # of `measure.asked.MODES`
     peak: bool = False  # of each run, in a fresh process
-    room: int | None = None  # bytes: the largest batch that they hold
+    room: int | None = None  # bytes: the largest batch that they hold, and its times
 
     @cached_property
     def groups(self) -> list[list[Run]]:
@@ -163,12 +164,15 @@ def stood(run: Run, fact: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _whole(fact: dict[str, Any], asked: Speed) -> bool:
-    return fact.get("peak_bytes") is not None and (asked.room is None or fact.get("room_bytes") == asked.room)
+    return fact.get("peak_bytes") is not None and (
+        asked.room is None or (fact.get("room_bytes") == asked.room and set(ROOM) <= fact.keys())
+    )
 
 
 def _alone(run: Run, asked: Speed, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     try:
-        (found,) = local.measure([run], Asked(1, asked.mode, room=asked.room), tell)
+        rounds = 1 if asked.room is None else asked.rounds  # of the largest batch
+        (found,) = local.measure([run], Asked(rounds, asked.mode, room=asked.room), tell)
     except RunFailed as error:
         return {"peak_error": str(error)}
     return {key: found[key] for key in ALONE if key in found}

@@ -52,6 +52,26 @@ def kept(name: str) -> Facts:
     return scaling.read(Path(__file__).parents[2] / "results" / "speed" / f"{name}.json")
 
 
+def test_a_second_at_the_largest_batch_is_of_all_its_texts_and_a_cell_without_says_why() -> None:
+    timed = {"room_bytes": 2**20, "largest_batch": 50, "largest_laps_ms": [20.0, 10.0, 10.0], "largest_error": None}
+    lacks = timed | {"largest_laps_ms": [], "largest_error": "not timed: a step may need 1.0 GiB here"}
+    made = scaling.report([fact("softmax", mode="decode", **lacks), fact("linear", mode="decode", **timed)])
+    title = "tokens of all texts a second at the largest batch"
+    assert [cell_of(made, title, model, 1024) for model in ("softmax", "linear")] == ["-", "5,000"]
+    (table,) = (table for table in made.tables if table.title == title)
+    assert "-: softmax, L = 1,024: not timed: a step may need 1.0 GiB here" in table.notes
+    assert list(made.numbers["largest_a_second"].dropna()) == [5000.0]
+
+
+def test_a_largest_batch_of_more_memory_than_there_is_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    measuring = sys.modules["lra_bench.speed.measure"]
+    monkeypatch.setattr(measuring, "available_bytes", lambda _: 2**30)
+    monkeypatch.setattr(measuring, "crowded", lambda planned, _: "crowded" if planned > 2**29 else None)
+    assert measuring._short(2**31) == "not timed: a step may need 1.0 GiB here"
+    assert measuring._short(2**30) == "not timed: crowded"
+    assert measuring._short(2**29) is None
+
+
 @pytest.mark.sweep
 @settings(max_examples=5, deadline=None, phases=[Phase.generate])
 @given(st.randoms())
@@ -318,6 +338,11 @@ def test_a_crossover_is_as_unsure_as_the_medians() -> None:
     assert 2048 < over.low < over.high < 4096
 
 
+def serves(room: int, rounds: int) -> dict[str, Any]:
+    """What a process finds of its run's largest batch."""
+    return {"room_bytes": room, "largest_batch": 9, "largest_laps_ms": [4.5] * rounds, "largest_error": None}
+
+
 @pytest.fixture
 def child(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """A child that times every run by its place in the line; whom it was asked to, and what for."""
@@ -337,12 +362,7 @@ def child(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             for i, c in enumerate(runs)
         ]
         return [
-            f
-            | (
-                {"peak_bytes": 7} | ({"room_bytes": asked.room, "largest_batch": 9} if asked.room else {})
-                if alone
-                else {}
-            )
+            f | ({"peak_bytes": 7} | (serves(asked.room, asked.rounds) if asked.room else {}) if alone else {})
             for f in found
         ]
 
@@ -391,7 +411,11 @@ def test_a_peak_is_of_a_process_alone_and_one_that_dies_spares_the_rest(child: l
     assert facts[1]["peak_error"] == "died"
     facts = ask("softmax,linear", (16,), facts, room=10**9)
     assert child[4:] == [["softmax 16 alone"], ["linear 16 alone"]], "the largest batch, which was not known"
-    assert facts[0]["largest_batch"] == 9
+    assert (facts[0]["largest_batch"], facts[0]["largest_laps_ms"]) == (9, [4.5] * 3), (
+        "as many rounds as were asked for"
+    )
+    ask("softmax,linear", (16,), facts, room=10**9)
+    assert len(child) == 6, "all of it was known"
     assert len(ask("softmax", (16,), facts, peak=True, mode="infer")) == 4, "a forward pass is another number"
 
 
@@ -489,6 +513,7 @@ def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch:
     assert train["ceiling_flops_per_s"] > 1e8
     assert train["peak_bytes"] > train["compiled_bytes"]
     assert infer["largest_batch"] > 8
+    assert (len(infer["largest_laps_ms"]), infer["largest_error"]) == (6, None)
     assert 0 < train["dispatch_ms"] < train["step_ms_p50"]
     assert 0 < infer["dispatch_ms"] < infer["step_ms_p50"]
     assert (train["matmul"], train["deterministic"], train["devices"]) == ("float32", True, 1)
@@ -522,6 +547,7 @@ def test_prompts_and_tokens_of_causal_models_are_timed(lra: Lra, here: Path) -> 
     room = ("--largest-batch", "--memory", "16MiB", "--mode", "decode", "--json")
     (served,) = json.loads(lra("speed", "-m", "linear", "-n", "16", "--batch", "1", "--rounds", "1", *room).stdout)
     assert served["largest_batch"] > 100
+    assert served["largest_a_second"] > 1.5 * 1e3 / served["step_ms_p50"], "tokens of all texts, not of one"
     none = lra("speed", "-m", "fnet", "-n", "16", "--mode", "decode")
     assert (none.returncode, none.stderr[:44]) == (2, "lra: backbone.causal: fnet cannot be causal: "[:44])
 
