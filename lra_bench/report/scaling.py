@@ -304,7 +304,7 @@ def largest_rate(fact: Fact) -> float | None:
 def _largest_rate(fact: Fact) -> str:
     rate = largest_rate(fact)
     if rate is None:
-        return "-"
+        return "-" if fact.get("largest_error") else ""
     return f"{_digits(rate)}{' ~' if _wide(statistics.median(fact['largest_laps_ms'])) else ''}"
 
 
