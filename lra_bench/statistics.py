@@ -1,16 +1,16 @@
 """How sure a number is: intervals over examples and over seeds; which of two models is the better one.
 
-`scipy.stats`, a third of what a run's process would import, is opened by what asks for it; runs do not.
+SciPy, a third of what a run's process would import, is opened by what asks for it; runs do not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
 from lra_bench.metrics import Metric
 
@@ -28,7 +28,7 @@ class Interval(NamedTuple):
 
 def proportion(share: float, n: int) -> Interval:
     """A share of `n` examples, with Wilson's score interval (1927): what another test set of that size might say."""
-    p, z = round(share * n) / n, special.ndtri((1 + LEVEL) / 2)
+    p, z = round(share * n) / n, NormalDist().inv_cdf((1 + LEVEL) / 2)
     reach = z * (p * (1 - p) / n + (z / 2 / n) ** 2) ** 0.5
     low, high = ((p + z**2 / 2 / n + sign * reach) / (1 + z**2 / n) for sign in (-1, 1))
     return Interval(share, max(float(low), 0.0), min(float(high), 1.0))
@@ -41,7 +41,7 @@ def mean(values: Sequence[float]) -> Interval:
 
 def _t_interval(center: float, error: float, freedom: int) -> Interval:
     """Student's t interval about `center`, whose standard error is `error`."""
-    reach = special.stdtrit(freedom, (1 + LEVEL) / 2) * error
+    reach = students_quantile(freedom, (1 + LEVEL) / 2) * error
     return Interval(center, float(center - reach), float(center + reach))
 
 
@@ -91,7 +91,7 @@ def power(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> I
     if len(x) < 2:
         return Interval(np.nan, np.nan, np.nan)
     fit = stats.linregress(np.log(x), np.log(y))
-    reach = special.stdtrit(len(x) - 2, (1 + LEVEL) / 2) * fit.stderr if len(x) > 2 else np.nan
+    reach = students_quantile(len(x) - 2, (1 + LEVEL) / 2) * fit.stderr if len(x) > 2 else np.nan
     return Interval(float(fit.slope), float(fit.slope - reach), float(fit.slope + reach))
 
 
@@ -260,6 +260,8 @@ def _beyond(models: Sequence[np.ndarray], spread: Spread) -> np.ndarray:
 
 def _students(value: np.ndarray, squared: np.ndarray, freedom: np.ndarray, test: str) -> list[Paired]:
     """Student's test of each difference and its interval, by the t distribution of SciPy's `special`, which is fast."""
+    from scipy import special
+
     error = np.sqrt(squared)
     reach = special.stdtrit(freedom, (1 + LEVEL) / 2) * error
     ratio = np.divide(np.abs(value), error, out=np.where(value == 0, 0.0, np.inf), where=error > 0)
@@ -275,6 +277,8 @@ def _student(value: float, squared_error: float, freedom: float, test: str) -> P
 
 def students_quantile(freedom: float, share: float) -> float:
     """Of Student's t distribution."""
+    from scipy import special
+
     return float(special.stdtrit(freedom, share))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from altair.utils.schemapi import SchemaValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import by_place
@@ -196,6 +197,16 @@ def test_no_two_lines_look_alike(facts: list[dict[str, Any]]) -> None:
     (panel,) = panels(charts.growth(facts, FAMILIES))
     dashes = next(one for one in (layer["encoding"].get("strokeDash") for layer in panel["layer"]) if one)
     assert len(dashes["scale"]["domain"]) == len(dashes["scale"]["range"]) <= style.MOST
+
+
+def test_what_is_drawn_holds_to_vega_lites_schema(tradeoff: style.Figure, facts: list[dict[str, Any]]) -> None:
+    """The page is made without this check."""
+    for figure in (tradeoff, charts.growth(facts, FAMILIES)):
+        made = figure.draw(style.NARROW)
+        made.to_dict()
+        made.concat[0].layer[0].mark = "nothing"
+        with pytest.raises(SchemaValidationError, match="nothing"):
+            made.to_dict()
 
 
 def test_growth_is_drawn_with_each_models_family(facts: list[dict[str, Any]]) -> None:
