@@ -37,6 +37,12 @@ def make(*choices: Choice, everywhere: bool = BITS.everywhere, length: int = L, 
     return Model(choices, Backbone(**(BACKBONE | options)), asked, rngs=nnx.Rngs(0))
 
 
+def at_once(model: Model, tokens: jax.Array = TOKENS) -> jax.Array:
+    """The logits of whole texts, not token by token."""
+    there = jnp.ones((len(tokens), 1, tokens.shape[1]), bool)
+    return jax.jit(partial(model, key=None))(tokens[:, None], there)
+
+
 THREE = choice("softmax"), choice("linear"), choice("local", window=4)
 
 
@@ -44,7 +50,7 @@ THREE = choice("softmax"), choice("linear"), choice("local", window=4)
 @pytest.mark.parametrize("first", [1, 9, L])
 def test_logits_are_those_of_the_whole_text(positions: str, first: int) -> None:
     model = make(*THREE, positions=positions)
-    whole = model(TOKENS[:, None], jnp.ones((2, 1, L), bool), key=None)
+    whole = at_once(model)
 
     def run(tokens: jax.Array) -> jax.Array:
         state, begun = decoding.prefill(model, decoding.init_state(model, 2, L), tokens[:, :first])
@@ -113,19 +119,17 @@ def test_a_state_as_it_begins_can_be_donated(name: str, prompt: int) -> None:
 @pytest.mark.parametrize("length", first_fast(1, 2))
 def test_a_text_may_be_shorter_than_a_cell(length: int) -> None:
     model = make(choice("compressed"), layers=1, positions="none")
-    whole = model(TOKENS[:, None, :length], jnp.ones((2, 1, length), bool), key=None)
-    _, made = decoding.prefill(model, decoding.init_state(model, 2, length), TOKENS[:, :length])
+    whole = at_once(model, TOKENS[:, :length])
+    _, made = jax.jit(partial(decoding.prefill, model))(decoding.init_state(model, 2, length), TOKENS[:, :length])
     np.testing.assert_allclose(made, whole, atol=2e-5 * float(abs(whole).max()))
 
 
 def test_sinusoids_go_on_beyond_the_length_that_a_model_was_made_for() -> None:
     long = jnp.concatenate([TOKENS, TOKENS], axis=1)
     short, far = (make(choice("linear"), layers=1, positions="sinusoidal") for _ in range(2))
-    whole = make(choice("linear"), length=2 * L, layers=1, positions="sinusoidal")(
-        long[:, None], jnp.ones((2, 1, 2 * L), bool), key=None
-    )
+    whole = at_once(make(choice("linear"), length=2 * L, layers=1, positions="sinusoidal"), long)
     with pytest.raises(ConfigError, match=f"sinusoidal; they end at {L}"):
         decoding.init_state(short, 2, 2 * L)
     decoding.lengthen(far, 2 * L)
-    _, made = decoding.prefill(far, decoding.init_state(far, 2, 2 * L), long)
+    _, made = jax.jit(partial(decoding.prefill, far))(decoding.init_state(far, 2, 2 * L), long)
     np.testing.assert_allclose(made, whole, atol=2e-5 * float(abs(whole).max()))

@@ -41,7 +41,7 @@ def make(*choices: Choice, growing: bool = False, **options: Any) -> EncoderDeco
     return model
 
 
-def logits(model: EncoderDecoder, tokens: np.ndarray = TOKENS) -> np.ndarray:
+def logits(model: EncoderDecoder, tokens: np.ndarray | jax.Array = TOKENS) -> np.ndarray:
     graph, state = nnx.split(model)
     run = jax.jit(lambda state, tokens: nnx.merge(graph, state)(tokens, tokens > 0, key=None))
     return np.asarray(run(state, jnp.asarray(tokens)))
@@ -128,7 +128,7 @@ def test_written_place_by_place_it_answers_as_in_parallel(positions: str) -> Non
     each = [crossing("local", window=3), crossing("linear"), crossing("performer")]
     model = make(*each, layers=3, growing=True, positions=positions)
     tokens = jnp.asarray(np.where(TOKENS > 0, TOKENS, 1) * (np.arange(2)[:, None] + (TOKENS > 0) > 0))
-    whole = model(tokens, tokens > 0, key=None)
+    whole = logits(model, tokens)
 
     def run(source: jax.Array, target: jax.Array) -> jax.Array:
         state, begun = writing.prefill(model, writing.init_state(model, source, source > 0, L), target[:, :3])
