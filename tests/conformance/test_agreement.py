@@ -232,6 +232,7 @@ list(trusted.refused(Path(sys.argv[1]), {"impl": "auto"}, dims))
 """
 
 
+@pytest.mark.slow
 def test_a_kernel_that_took_two_processes_with_it_is_not_tried_again(
     mine: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -3,8 +3,8 @@ no difference."""
 
 from __future__ import annotations
 
-from types import ModuleType
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import jax
