@@ -58,6 +58,20 @@ def test_a_rank_is_one_more_than_the_models_that_are_better(results: Path) -> No
     assert "of 3 models with 3 runs or more)" in notes[1]
 
 
+def test_who_varies_most_is_named_where_it_hides_the_others(results: Path) -> None:
+    frame = store.to_dataframe([results])
+    assert "no two" not in " ".join(ranked(frame)[1])
+    linear = frame["model"] == "linear"
+    frame.loc[linear, "test_score"] += frame.loc[linear, "seed"] * 0.2
+    found, notes = ranked(frame)
+    assert set(found.values()) == {1}
+    (said,) = (note for note in notes if "no two" in note)
+    assert said.startswith(
+        "short tiny: no two models are told apart, and so all have rank 1; most of how seeds vary is"
+    )
+    assert "is linear's, whose runs vary by" in said
+
+
 @pytest.mark.parametrize("seeds", first_fast(2, 1))
 def test_single_runs_are_not_ranked_and_nor_are_two(results: Path, seeds: int) -> None:
     frame = store.to_dataframe([results]).query(f"seed < {seeds}")

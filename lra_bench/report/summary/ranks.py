@@ -25,6 +25,7 @@ from lra_bench.metrics import named
 from lra_bench.records import store
 from lra_bench.records.schema import SCORED
 from lra_bench.report import tables
+from lra_bench.report.summary.annotate import points
 from lra_bench.report.summary.seeds import Column, Seeds
 from lra_bench.report.summary.summing import derived, newest_of_seeds
 from lra_bench.report.tables import COLUMN, Comparison, Report
@@ -91,6 +92,7 @@ class Ranking:
         told = ranked.assign(column=tables.column_names(ranked)[0])
         compared = {tables.column_of(pair) for pair in self.pairs.to_dict("records")}
         yield from self.seeds.notes(told[[tables.column_of(row) in compared for row in told.to_dict("records")]])
+        yield from self._untold(told, tested)
         without = told[told["rank"].isna() & told["test_score"].notna()]
         if len(copies := without[without["model"].isin(self.left_out)]):
             models = _few(copies["model"].drop_duplicates().reset_index(drop=True))
@@ -104,6 +106,21 @@ class Ranking:
                 alone = (told["column"] == name).sum() == 1
                 why = "no other model is there to compare with" if alone else "per-example scores are not kept"
                 yield f"{name}: no rank, as {why}: {_few(rows['model'])}"
+
+    def _untold(self, told: pd.DataFrame, tested: pd.DataFrame) -> Iterator[str]:
+        """Of columns in which one model varies so much from seed to seed that no two are told apart."""
+        least: dict[Column, float] = {}
+        for pair in tested.to_dict("records"):
+            column = tables.column_of(pair)
+            least[column] = min(pair["p_holm"], least.get(column, 1.0))
+        for name, rows in told.groupby("column", sort=False):
+            column = tables.column_of(rows.iloc[0].to_dict())
+            if least.get(column, 0.0) >= statistics.ALPHA and (most := self.seeds.unsteady.get(column)):
+                yield (
+                    f"{name}: no two models are told apart, and so all have rank 1; most of how seeds vary is "
+                    f"{most.model}'s, whose runs vary by {points(most.deviation, rows['metric'].iloc[0])}: that "
+                    "another's few runs agree does not show that it is steadier"
+                )
 
     def shown(self, summed: pd.DataFrame) -> list[Comparison]:
         """A table of pairs for each column."""

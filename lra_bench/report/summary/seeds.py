@@ -6,8 +6,8 @@ Without that nothing is told of a single run: another seed of the same model dif
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -23,11 +23,19 @@ NO_SEEDS = (
 )
 
 
+class Unsteady(NamedTuple):
+    """A model whose runs vary by more than those of all others of its column together."""
+
+    model: str
+    deviation: float
+
+
 @dataclass(frozen=True)
 class Seeds:
     """The variance over seeds of each column that has one."""
 
     spreads: dict[Column, statistics.Spread]
+    unsteady: dict[Column, Unsteady] = field(default_factory=dict)
     elsewhere: tuple[str, ...] = ()  # folders that were asked besides
 
     @classmethod
@@ -39,14 +47,16 @@ class Seeds:
         asked = () if elsewhere is None else tuple(dict.fromkeys(elsewhere["origin"].astype(str)))
         summed = summary(rows)
         if "test_sd" not in summed:
-            return cls({}, asked)
+            return cls({}, elsewhere=asked)
         several = summed.dropna(subset="test_sd")
-        found = {}
+        found, unsteady = {}, dict[Column, Unsteady]()
         for key, models in several.groupby(COLUMN, dropna=False, sort=False):
+            column = column_of(dict(zip(COLUMN, key, strict=True)))
             spread = statistics.spread_of(list(models["test_sd"].astype(float) ** 2), list(models["finished"]))
             if spread is not None:
-                found[column_of(dict(zip(COLUMN, key, strict=True)))] = spread
-        return cls(found, asked)
+                found[column] = spread
+                unsteady |= {column: most} if (most := _unsteady(models)) else {}
+        return cls(found, unsteady, asked)
 
     def get(self, row: Any) -> statistics.Spread | None:
         """That of the column of a row, or of anything with `COLUMN`; None where nothing is known."""
@@ -65,3 +75,13 @@ class Seeds:
                 f"{name}: seeds vary by {deviation} (standard deviation, of {spread.models} models with "
                 f"{statistics.LEAST_RUNS} runs or more{whose}); a model of fewer runs is taken to vary so"
             )
+
+
+def _unsteady(models: pd.DataFrame) -> Unsteady | None:
+    """Of a column's models, the one that has most of their variance, if one has; of a single model nothing is said."""
+    asked = models[models["finished"] >= statistics.LEAST_RUNS]
+    own = asked["test_sd"].astype(float) ** 2 * (asked["finished"] - 1)
+    if len(asked) < 2 or own.max() <= own.sum() / 2:
+        return None
+    most = asked.iloc[int(own.to_numpy().argmax())]
+    return Unsteady(str(most["model"]), float(most["test_sd"]))
