@@ -91,7 +91,7 @@ SHOWN ?= softmax[impl=auto],reformer,longformer,linformer,performer,bigbird,line
 
 report: $(READY)        ## the tables of what is in results/, results/report.html to look at, and the figure of the README
 	$(BIN)/lra compare results
-	$(BIN)/lra report results/recall results/bytes --speed results/speed/cpu.json --out results/report.html
+	$(BIN)/lra report results/laptop results/recall results/bytes --speed results/speed/cpu.json --out results/report.html
 	$(BIN)/lra plot --kind scaling --speed results/speed/cpu.json -m '$(SHOWN)' --out docs/figures/step-time.svg
 
 dist: $(READY)          ## the package as it is published, in dist/, and checked
