@@ -18,6 +18,7 @@ class Asked(NamedTuple):
     fitting: bool = False  # a step that does not fit is changed until it does, as in training
     peak_rate: bool = False  # the device's best rate, too
     room: int | None = None  # bytes: the largest batch that fits in them, and its times, too
+    room_rounds: int = 1  # of the largest batch
 
     @property
     def infer(self) -> bool:

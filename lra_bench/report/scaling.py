@@ -290,7 +290,7 @@ def _memory(facts: Sequence[Fact], step: str) -> Iterator[Comparison]:
 def _largest(facts: Sequence[Fact]) -> Iterator[Comparison]:
     """Tokens, prompts or examples a second of the largest batch, where it was timed, and why it was not elsewhere."""
     each = {"decode": "tokens of all texts", "prefill": "prompts"}.get(mode_of(facts[0]), "examples")
-    if any(f.get("largest_laps_ms") for f in facts):
+    if any(f.get("largest_laps_ms") or f.get("largest_error") for f in facts):
         title = f"{each} a second at the largest batch"
         yield _table(title, facts, _largest_rate, tuple(_not_timed(facts)))
 
@@ -305,12 +305,15 @@ def _largest_rate(fact: Fact) -> str:
     rate = largest_rate(fact)
     if rate is None:
         return "-" if fact.get("largest_error") else ""
-    return f"{_digits(rate)}{' ~' if _wide(statistics.median(fact['largest_laps_ms'])) else ''}"
+    wide = " ~" if _wide(statistics.median(fact["largest_laps_ms"])) else ""
+    return f"{_digits(rate)}{wide}{' busy' if load.tag(fact.get('largest_other_load')) else ''}"
 
 
 def _not_timed(facts: Sequence[Fact]) -> Iterator[str]:
-    yield "by the median round, of each model in a process of its own"
+    yield f"by the median round, of each model in a process of its own; ~: its interval is wider than {WIDE:.0%} of it"
     for fact in facts:
+        if tokens := fact.get("largest_lap_tokens"):
+            yield f"{label(fact, facts)}, L = {fact['length']:,}: of the last {tokens} tokens, which took long enough"
         if said := fact.get("largest_error"):
             yield f"-: {label(fact, facts)}, L = {fact['length']:,}: {said}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ from lra_bench import data
 from lra_bench.config import Run
 from lra_bench.errors import ConfigError, RunFailed
 from lra_bench.launch.refusals import refuse
-from lra_bench.measure.clocks import StepTimer
+from lra_bench.measure.clocks import StepTimer, lapped
 from lra_bench.measure.machine import where
 from lra_bench.model import Model, ModelSpec, decoding
 from lra_bench.runs.build import model_spec
@@ -78,9 +79,9 @@ def planned_bytes(run: Run, mode: str) -> int:
 class DecodingBench:
     """The prefill of texts of the run's length from an empty state, or their last `LAP` tokens, one by one.
 
-    A state that is decoded from is as large as it is after the run's length, and filled with random numbers, the same
-    for each text; the next lap begins at the same place, with what this one has left. A lap is of all these tokens, and
-    its time is that of one on average. There is never more than one state at a time.
+    A state that is decoded from is as large as it is after the run's length, and filled with random numbers, repeated
+    for several texts; the next lap begins at the same place, with what this one has left. A lap is of all these tokens,
+    and its time is that of one on average. There is never more than one state at a time.
 
     Raises:
         ConfigError, RunFailed: as `decoder`.
@@ -93,10 +94,9 @@ class DecodingBench:
         weights, empty = decoding.stepping(model)[1], partial(decoding.init_state, model, asked.shape[0], asked.room)
         tokens = np.random.default_rng(run.seed).integers(1, asked.symbols, asked.shape, np.int32)
         self._steps = min(LAP, run.task.length) if mode == "decode" else 1
-        self._state, self._begin = empty(), partial(_instead, empty)
+        self._length, self._state, self._empty = run.task.length, empty(), None if mode == "decode" else empty
         if mode == "decode":
             self._state = _filled(self._state, asked.shape[0], run.seed)
-            self._begin = partial(_at, run.task.length - self._steps)
         self._weights, self._tokens = weights, jnp.asarray(tokens)
         with precision.within(run.recipe.backbone.matmul):
             self.made = asked.compiled(weights, self._state, self._tokens)
@@ -114,12 +114,30 @@ class DecodingBench:
 
     def once(self) -> None:
         """Call it as often as a lap has tokens, and wait for each."""
-        state = jax.block_until_ready(self._begin(self._state))
+        state = jax.block_until_ready(self._begun())
         self.laps.start()
         for _ in range(self._steps):
             state, _ = jax.block_until_ready(self.made.step(self._weights, state, self._tokens))
         self.laps.lap(self._steps)
         self._state = state
+
+    def shorten(self, seconds: float) -> int | None:
+        """Have a lap take no more than so long, by the second of two tokens; how many it then has, if fewer."""
+        whole, self._steps, took = self._steps, 1, deque[float]()
+        for _ in range(2):
+            with lapped(took):
+                self.once()
+        self._steps = max(1, min(whole, int(seconds * 1e3 / took[-1])))
+        self.laps = StepTimer()
+        return self._steps if self._steps < whole else None
+
+    def _begun(self) -> Any:
+        """The state that a lap begins with, in place of the one that the last lap has left."""
+        if self._empty is None:
+            return _at(self._length - self._steps, self._state)
+        for leaf in jax.tree.leaves(self._state):
+            leaf.delete()
+        return self._empty()
 
     def dispatch_ms(self) -> float | None:
         """Milliseconds until a function of the same arguments, that does nothing, is there."""
@@ -138,9 +156,8 @@ def _nothing(weights: Any, state: Any, tokens: jax.Array) -> jax.Array:
 
 
 def _filled(state: Any, texts: int, seed: int) -> Any:
-    """The state with random numbers, the same for each text; each array is dropped before the one in its place is made.
-
-    Nothing but them is left of what is given.
+    """The state with random numbers, repeated for several texts; what is given is dropped array by array, each before
+    the one in its place is made.
     """
     leaves, tree = jax.tree.flatten(state)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
@@ -159,13 +176,6 @@ def _random(leaf: jax.Array, texts: int, key: jax.Array) -> jax.Array:
 @partial(jax.jit, static_argnums=(1, 2))
 def _repeated(numbers: jax.Array, times: int, shape: tuple[int, ...]) -> jax.Array:
     return jnp.tile(numbers, times).reshape(shape)
-
-
-def _instead(made: Callable[[], Any], state: Any) -> Any:
-    """A new state, made when the old one is dropped."""
-    for leaf in jax.tree.leaves(state):
-        leaf.delete()
-    return made()
 
 
 def _at(place: int, state: Any) -> Any:

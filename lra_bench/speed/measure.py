@@ -26,11 +26,26 @@ from lra_bench.speed.supply import supplied
 from lra_bench.training.precision import within
 
 COMPILED_AT_ONCE = 8
-NOT_TIMED = {"largest_laps_ms": list[float](), "largest_error": None}  # of the largest batch
+LAP_S = 10.0  # of the largest batch: a lap takes no longer, so that a model takes minutes
+NOT_TIMED: dict[str, Any] = {
+    "largest_laps_ms": list[float](), "largest_lap_tokens": None, "largest_other_load": None, "largest_error": None,
+}  # fmt: skip
 
 
 def measure(runs: Sequence[Run], asked: Asked) -> list[dict[str, Any]]:
     """Compile all, run `rounds` interleaved rounds of those that fit; what is known of each run, in order."""
+    facts = _in_turn(runs, asked)
+    if len(facts) == 1:  # it has the process for itself
+        facts[0]["peak_bytes"] = peak_bytes(jax.local_devices()[0])
+    rates = {kind: _peak_rate(*kind) for kind in map(_products, runs)} if asked.peak_rate else {}
+    for run, fact in zip(runs, facts, strict=True):
+        fact |= {"ceiling_flops_per_s": rates[_products(run)]} if asked.peak_rate else {}
+        fact |= _room(run, asked, fact.get("peak_bytes")) if asked.room is not None else {}
+    return facts
+
+
+def _in_turn(runs: Sequence[Run], asked: Asked) -> list[dict[str, Any]]:
+    """What is known of each run when all are timed, of which nothing is left on the device then."""
     found = list[tuple[dict[str, Any], Bench | DecodingBench | None]]()
     with ThreadPoolExecutor(compiling(jax.default_backend())) as pool:
         for one in pool.map(partial(_prepared, asked=asked), runs):
@@ -42,14 +57,7 @@ def measure(runs: Sequence[Run], asked: Asked) -> list[dict[str, Any]]:
             if bench is not None:
                 bench.once()
         tell("round", done=done + 1, total=asked.rounds)
-    facts = [fact | {"other_load": load.share} | _timed(bench) for fact, bench in found]
-    if len(facts) == 1:  # it has the process for itself
-        facts[0]["peak_bytes"] = peak_bytes(jax.local_devices()[0])
-    rates = {kind: _peak_rate(*kind) for kind in map(_products, runs)} if asked.peak_rate else {}
-    for run, fact in zip(runs, facts, strict=True):
-        fact |= {"ceiling_flops_per_s": rates[_products(run)]} if asked.peak_rate else {}
-        fact |= _room(run, asked) if asked.room is not None else {}
-    return facts
+    return [fact | {"other_load": load.share} | _timed(bench) for fact, bench in found]
 
 
 def compiling(platform: str) -> int:
@@ -110,29 +118,31 @@ def _timed(bench: Bench | DecodingBench | None) -> dict[str, Any]:
     return times | {"dispatch_ms": bench.dispatch_ms() if bench else None}
 
 
-def _room(run: Run, asked: Asked) -> dict[str, Any]:
-    """The largest batch, and its times."""
+def _room(run: Run, asked: Asked, peak: int | None) -> dict[str, Any]:
+    """The largest batch, which is said before it is timed, and its times."""
     tell("largest", run=run.id, length=run.task.length)
     assert asked.room is not None
+    found = NOT_TIMED | {"room_bytes": asked.room, "largest_batch": None}
     with failures(run) as failed:
-        most = largest_batch(run, asked.room, asked.mode)
-        return {"room_bytes": asked.room, "largest_batch": most} | _of_largest(of_batch(run, most), asked)
-    return {"room_bytes": asked.room, "largest_batch": None, "error": failed.result and failed.result.error} | NOT_TIMED
+        found["largest_batch"] = largest_batch(run, asked.room, asked.mode)
+        tell("found_largest", run=run.id, facts=found | {"peak_bytes": peak})
+        return found | _of_largest(of_batch(run, found["largest_batch"]), asked)
+    return found | {"largest_error": failed.result and failed.result.error}
 
 
 def _of_largest(run: Run, asked: Asked) -> dict[str, Any]:
     """Times of the step with the run's batch, or why there are none."""
     if short := _short(asked.room or 0) if run.recipe.training.batch else "not even one example fits":
-        return NOT_TIMED | {"largest_error": short}
+        return {"largest_error": short}
     tell("timing_largest", run=run.id, batch=run.recipe.training.batch)
-    with failures(run) as failed:
-        bench, _ = _decoding(run, asked) if asked.mode in DECODING else _step(run, asked, {})
+    bench, _ = _decoding(run, asked) if asked.mode in DECODING else _step(run, asked, {})
+    tokens = bench.shorten(LAP_S) if isinstance(bench, DecodingBench) else None
+    bench.once()
+    load = Load()
+    for done in range(asked.room_rounds):
         bench.once()
-        for done in range(asked.rounds):
-            bench.once()
-            tell("round", done=done + 1, total=asked.rounds)
-        return NOT_TIMED | {"largest_laps_ms": list(bench.laps.ms)}
-    return NOT_TIMED | {"largest_error": failed.result and failed.result.error}
+        tell("round", done=done + 1, total=asked.room_rounds)
+    return {"largest_laps_ms": list(bench.laps.ms), "largest_lap_tokens": tokens, "largest_other_load": load.share}
 
 
 def _short(room: int) -> str | None:

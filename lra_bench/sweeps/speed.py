@@ -22,7 +22,7 @@ Tell = Callable[[Run, dict[str, Any]], None]
 Facts = list[dict[str, Any]]
 PLACE = ("platform", "device")
 NOT_PLANNED = {"compiled_bytes": None}  # of a step that did not compile
-ROOM = ("room_bytes", "largest_batch", "largest_laps_ms", "largest_error")  # of the largest batch
+ROOM = ("room_bytes", "largest_batch", "largest_laps_ms", "largest_lap_tokens", "largest_other_load", "largest_error")
 ALONE = ("peak_bytes", *ROOM)  # what a process of a run's own says
 
 
@@ -170,11 +170,16 @@ def _whole(fact: dict[str, Any], asked: Speed) -> bool:
 
 
 def _alone(run: Run, asked: Speed, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    known = dict[str, Any]()
+
+    def told(event: dict[str, Any]) -> None:
+        known.update(event.get("facts", {}))
+        tell(event)
+
     try:
-        rounds = 1 if asked.room is None else asked.rounds  # of the largest batch
-        (found,) = local.measure([run], Asked(rounds, asked.mode, room=asked.room), tell)
+        (found,) = local.measure([run], Asked(1, asked.mode, room=asked.room, room_rounds=asked.rounds), told)
     except RunFailed as error:
-        return {"peak_error": str(error)}
+        return known | {"largest_error": f"not timed: {error}"} if known else {"peak_error": str(error)}
     return {key: found[key] for key in ALONE if key in found}
 
 

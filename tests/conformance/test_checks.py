@@ -41,6 +41,11 @@ FAST = (
 )  # fmt: skip
 
 
+def test_one_mixer_of_each_family_is_fast() -> None:
+    families = {name: mixers.model_card(name).card.family for name in mixers.names()}
+    assert {families[name] for name in FAST} == set(families.values())
+
+
 def few(others: pytest.MarkDecorator) -> list[Any]:
     """Some mixers, and the others with a mark."""
     return [name if name in FAST else pytest.param(name, marks=others) for name in mixers.names()]

@@ -199,10 +199,13 @@ def test_no_two_lines_look_alike(facts: list[dict[str, Any]]) -> None:
     assert len(dashes["scale"]["domain"]) == len(dashes["scale"]["range"]) <= style.MOST
 
 
-def test_what_is_drawn_holds_to_vega_lites_schema(tradeoff: style.Figure, facts: list[dict[str, Any]]) -> None:
+def test_what_is_drawn_holds_to_vega_lites_schema(
+    tradeoff: style.Figure, facts: list[dict[str, Any]], frame: pd.DataFrame
+) -> None:
     """The page is made without this check."""
-    for figure in (tradeoff, charts.growth(facts, FAMILIES)):
-        made = figure.draw(style.NARROW)
+    curves = charts.curves(frame[frame["model"].isin(["linear", "softmax"])])
+    for figure in (tradeoff, charts.growth(facts, FAMILIES), curves):
+        made = style.styled(figure)
         made.to_dict()
         made.concat[0].layer[0].mark = "nothing"
         with pytest.raises(SchemaValidationError, match="nothing"):

@@ -20,6 +20,7 @@ from lra_bench.metrics import ACCURACY, SQUARED_ERROR, TOKEN_ACCURACY
 from lra_bench.records import store
 from lra_bench.report import tables, techniques
 from lra_bench.report.summary import ranks
+from lra_bench.report.summary import seeds as over_seeds
 from lra_bench.report.summary.seeds import Seeds
 from lra_bench.sweeps import Request
 
@@ -66,10 +67,19 @@ def test_who_varies_most_is_named_where_it_hides_the_others(results: Path) -> No
     found, notes = ranked(frame)
     assert set(found.values()) == {1}
     (said,) = (note for note in notes if "no two" in note)
-    assert said.startswith(
-        "short tiny: no two models are told apart, and so all have rank 1; most of how seeds vary is"
-    )
+    assert said.startswith("short tiny: no two models are told apart, so all that are ranked have rank 1; most of how")
     assert "is linear's, whose runs vary by" in said
+
+
+@pytest.mark.parametrize(
+    ("deviations", "found"),
+    [([0.2, 0.01, 0.02], "a"), ([0.03, 0.02, 0.02], None), ([0.2, 0.01], None), ([0.0, 0.0, 0.0], None)],
+)
+def test_a_model_is_unsteady_beside_two_that_vary_far_less(deviations: list[float], found: str | None) -> None:
+    most = over_seeds._unsteady(
+        pd.DataFrame({"model": list("abc")[: len(deviations)], "test_sd": deviations, "finished": 3})
+    )
+    assert (most and most.model) == found
 
 
 @pytest.mark.parametrize("seeds", first_fast(2, 1))

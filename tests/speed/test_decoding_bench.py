@@ -67,6 +67,16 @@ def test_a_lap_is_of_the_last_tokens_of_a_text(length: int, places: range) -> No
     assert len(bench.laps.ms) == 1
 
 
+def test_a_lap_can_be_made_to_take_no_longer_than_so() -> None:
+    bench = DecodingBench(asked("softmax", 64), "decode")
+    assert bench.shorten(3600.0) is None
+    assert bench.shorten(1e-9) == 1
+    for _ in range(2):
+        bench.once()
+    assert int(bench._state.place) == 64, "it is the last token"
+    assert len(bench.laps.ms) == 1
+
+
 @pytest.mark.parametrize("mode", ["decode", "prefill"])
 def test_the_largest_batch_is_the_most_that_the_plan_has_room_for(mode: str) -> None:
     room = 8 * 2**20

@@ -61,6 +61,10 @@ def test_a_second_at_the_largest_batch_is_of_all_its_texts_and_a_cell_without_sa
     (table,) = (table for table in made.tables if table.title == title)
     assert "-: softmax, L = 1,024: not timed: a step may need 1.0 GiB here" in table.notes
     assert list(made.numbers["largest_a_second"].dropna()) == [5000.0]
+    none = scaling.report([fact("softmax", mode="decode", **lacks)])
+    assert cell_of(none, title, "softmax", 1024) == "-", "where nothing was timed too"
+    short = scaling.report([fact("linear", mode="decode", **timed | {"largest_lap_tokens": 7})])
+    assert "linear, L = 1,024: of the last 7 tokens, which took long enough" in short.tables[5].notes
 
 
 def test_a_largest_batch_of_more_memory_than_there_is_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,7 +344,8 @@ def test_a_crossover_is_as_unsure_as_the_medians() -> None:
 
 def serves(room: int, rounds: int) -> dict[str, Any]:
     """What a process finds of its run's largest batch."""
-    return {"room_bytes": room, "largest_batch": 9, "largest_laps_ms": [4.5] * rounds, "largest_error": None}
+    timed = {"largest_laps_ms": [4.5] * rounds, "largest_lap_tokens": None, "largest_other_load": 0.0}
+    return {"room_bytes": room, "largest_batch": 9, **timed, "largest_error": None}
 
 
 @pytest.fixture
@@ -362,7 +367,7 @@ def child(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             for i, c in enumerate(runs)
         ]
         return [
-            f | ({"peak_bytes": 7} | (serves(asked.room, asked.rounds) if asked.room else {}) if alone else {})
+            f | ({"peak_bytes": 7} | (serves(asked.room, asked.room_rounds) if asked.room else {}) if alone else {})
             for f in found
         ]
 
@@ -417,6 +422,24 @@ def test_a_peak_is_of_a_process_alone_and_one_that_dies_spares_the_rest(child: l
     ask("softmax,linear", (16,), facts, room=10**9)
     assert len(child) == 6, "all of it was known"
     assert len(ask("softmax", (16,), facts, peak=True, mode="infer")) == 4, "a forward pass is another number"
+
+
+def test_a_process_that_dies_as_the_largest_batch_is_timed_leaves_what_it_found(
+    child: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = ask("linear", (16,))
+
+    def dies(runs: Sequence[Any], asked: Asked, tell: Any, **_: Any) -> Facts:
+        tell({"event": "found_largest", "run": runs[0].id, "facts": {"largest_batch": 9, "peak_bytes": 7} | UNTIMED})
+        raise RunFailed("killed")
+
+    UNTIMED = serves(10**9, 0)
+    monkeypatch.setattr(local, "measure", dies)
+    (found,) = ask("linear", (16,), facts, room=10**9)
+    assert (found["largest_batch"], found["peak_bytes"]) == (9, 7)
+    assert (found["largest_laps_ms"], found["largest_error"]) == ([], "not timed: killed")
+    monkeypatch.setattr(local, "measure", lambda *_, **__: pytest.fail("it is not tried again"))
+    ask("linear", (16,), [found], room=10**9)
 
 
 def test_numbers_of_two_machines_are_not_mixed(child: list[list[str]]) -> None:

@@ -108,17 +108,20 @@ class Ranking:
                 yield f"{name}: no rank, as {why}: {_few(rows['model'])}"
 
     def _untold(self, told: pd.DataFrame, tested: pd.DataFrame) -> Iterator[str]:
-        """Of columns in which one model varies so much from seed to seed that no two are told apart."""
-        least: dict[Column, float] = {}
+        """Of columns in which one model varies so much from seed to seed that no two are told apart, though some differ
+        by more than that."""
+        pairs: dict[Column, list[Mapping[Any, Any]]] = {}
         for pair in tested.to_dict("records"):
-            column = tables.column_of(pair)
-            least[column] = min(pair["p_holm"], least.get(column, 1.0))
+            pairs.setdefault(tables.column_of(pair), []).append(pair)
         for name, rows in told.groupby("column", sort=False):
             column = tables.column_of(rows.iloc[0].to_dict())
-            if least.get(column, 0.0) >= statistics.ALPHA and (most := self.seeds.unsteady.get(column)):
+            most, its = self.seeds.unsteady.get(column), pairs.get(column, [])
+            if most is None or any(pair["p_holm"] < statistics.ALPHA for pair in its):
+                continue
+            if any(abs(pair["difference"]) > most.deviation for pair in its):
                 yield (
-                    f"{name}: no two models are told apart, and so all have rank 1; most of how seeds vary is "
-                    f"{most.model}'s, whose runs vary by {points(most.deviation, rows['metric'].iloc[0])}: that "
+                    f"{name}: no two models are told apart, so all that are ranked have rank 1; most of how seeds vary "
+                    f"is {most.model}'s, whose runs vary by {points(most.deviation, rows['metric'].iloc[0])}: that "
                     "another's few runs agree does not show that it is steadier"
                 )
 

@@ -23,8 +23,12 @@ NO_SEEDS = (
 )
 
 
+LEAST_MODELS = 3  # of a column, before one of them is called unsteady
+STEADIER = 3  # times: the others of a column vary less than the one that is unsteady, by so much or more
+
+
 class Unsteady(NamedTuple):
-    """A model whose runs vary by more than those of all others of its column together."""
+    """A model whose runs vary far more than those of the others of its column."""
 
     model: str
     deviation: float
@@ -78,10 +82,12 @@ class Seeds:
 
 
 def _unsteady(models: pd.DataFrame) -> Unsteady | None:
-    """Of a column's models, the one that has most of their variance, if one has; of a single model nothing is said."""
-    asked = models[models["finished"] >= statistics.LEAST_RUNS]
-    own = asked["test_sd"].astype(float) ** 2 * (asked["finished"] - 1)
-    if len(asked) < 2 or own.max() <= own.sum() / 2:
+    """Of three of a column's models or more, the one that varies far more than the others together, if one does."""
+    asked = models[models["finished"] >= statistics.LEAST_RUNS].sort_values("test_sd", ascending=False)
+    if len(asked) < LEAST_MODELS:
         return None
-    most = asked.iloc[int(own.to_numpy().argmax())]
-    return Unsteady(str(most["model"]), float(most["test_sd"]))
+    most, others = asked.iloc[0], asked.iloc[1:]
+    freedom = others["finished"] - 1
+    pooled = float((others["test_sd"].astype(float) ** 2 * freedom).sum() / freedom.sum()) ** 0.5
+    deviation = float(most["test_sd"])
+    return Unsteady(str(most["model"]), deviation) if deviation > STEADIER * pooled else None
