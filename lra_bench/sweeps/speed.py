@@ -173,7 +173,8 @@ def _alone(run: Run, asked: Speed, tell: Callable[[dict[str, Any]], None]) -> di
     known = dict[str, Any]()
 
     def told(event: dict[str, Any]) -> None:
-        known.update(event.get("facts", {}))
+        if event["event"] == "found_largest":
+            known.update(event["facts"])
         tell(event)
 
     try:

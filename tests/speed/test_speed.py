@@ -430,6 +430,7 @@ def test_a_process_that_dies_as_the_largest_batch_is_timed_leaves_what_it_found(
     facts = ask("linear", (16,))
 
     def dies(runs: Sequence[Any], asked: Asked, tell: Any, **_: Any) -> Facts:
+        tell({"event": "measured", "run": runs[0].id, "facts": [{"run": runs[0].id}]})
         tell({"event": "found_largest", "run": runs[0].id, "facts": {"largest_batch": 9, "peak_bytes": 7} | UNTIMED})
         raise RunFailed("killed")
 
