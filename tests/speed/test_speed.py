@@ -529,7 +529,7 @@ def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch:
     monkeypatch.chdir(here)
     (run,) = sweeps.runs(Request("linear", "short", "tiny"))
     (train,) = speed.measure([run], Asked(6, peak_rate=True))
-    (infer,) = speed.measure([run], Asked(6, "infer", room=2**20))
+    (infer,) = speed.measure([run], Asked(6, "infer", room=2**20, room_rounds=3))
     assert (train["mode"], infer["mode"]) == ("train", "infer")
     assert len(train["laps_ms"]) == len(infer["laps_ms"]) == 6
     assert infer["flops_per_step"] < 0.5 * train["flops_per_step"]
@@ -537,7 +537,7 @@ def test_a_forward_pass_takes_less_than_a_training_step(here: Path, monkeypatch:
     assert train["ceiling_flops_per_s"] > 1e8
     assert train["peak_bytes"] > train["compiled_bytes"]
     assert infer["largest_batch"] > 8
-    assert (len(infer["largest_laps_ms"]), infer["largest_error"]) == (6, None)
+    assert (len(infer["largest_laps_ms"]), infer["largest_error"]) == (3, None)
     assert 0 < train["dispatch_ms"] < train["step_ms_p50"]
     assert 0 < infer["dispatch_ms"] < infer["step_ms_p50"]
     assert (train["matmul"], train["deterministic"], train["devices"]) == ("float32", True, 1)
